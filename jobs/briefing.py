@@ -1,0 +1,37 @@
+"""What a job is told about itself before its task, and what it is told when it is started again.
+
+It stands in the first user message and never in the system prompt: siblings then send the model identical tools and
+system blocks, and one prompt cache serves the whole batch.
+"""
+
+from jobs.model import Job, Reason
+from orchestration.limits import TreeLimits
+
+
+def first_words(job: Job, limits: TreeLimits) -> str:
+    """Return what stands before a job's task: who it is and what it may still do."""
+    return f"[claude-jobs] You are job {job.id}, at depth {job.depth} of a tree of jobs. {_may_spawn(job, limits)}"
+
+
+def next_words(reason: Reason | None) -> str:
+    """Return what a resumed session is told in place of its task.
+
+    Args:
+        reason: How the last attempt ended.
+    """
+    if reason in {Reason.USAGE_LIMIT, Reason.RATE_LIMIT, Reason.OVERLOADED}:
+        return "[claude-jobs] You were paused by a limit of the API. Go on with your task where you stopped."
+    return (
+        "[claude-jobs] You were cut off. The outcome of what you were doing at that moment is unknown: it may have "
+        "taken effect or not. Check before you repeat it, then go on with your task."
+    )
+
+
+def _may_spawn(job: Job, limits: TreeLimits) -> str:
+    if job.depth >= limits.max_depth:
+        return "This is the deepest level: do all of the work yourself."
+    levels = limits.max_depth - job.depth
+    return (
+        f"You may spawn jobs ({levels} more level{'s' if levels > 1 else ''}, at most {limits.max_children} children) "
+        "with the claude-jobs tools, but do small tasks yourself."
+    )

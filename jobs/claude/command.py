@@ -1,0 +1,295 @@
+"""From a job to the `claude` that runs it: argument vector, standard input and environment, without side effects."""
+
+import json
+import math
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from jobs.errors import BadInputError
+from jobs.model import JobSpec
+
+MARKER: Final = "CLAUDE_JOBS_JOB"
+"""Environment variable that every process of a job inherits; what a job left behind is found by it."""
+
+SERVER_NAME: Final = "claude-jobs"
+TOKEN_KEY: Final = "claude_jobs_token"  # noqa: S105 - the name of a field, not a secret
+EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
+PERMISSION_MODES: Final = ("acceptEdits", "auto", "bypassPermissions", "default", "dontAsk", "manual", "plan")
+
+OFF: Final = (
+    "Task",
+    "Agent",
+    "Workflow",
+    "ScheduleWakeup",
+    "ListAgents",
+    "SendMessage",
+    "ReportFindings",
+    "CronCreate",
+    "CronDelete",
+    "CronList",
+    "Monitor",
+    "EnterWorktree",
+    "ExitWorktree",
+)
+"""Tools that spawn, schedule or message past the tree's limits."""
+
+_BASE: Final = (
+    "-p",
+    "--input-format=stream-json",
+    "--await-initialize",
+    "--output-format=stream-json",
+    "--verbose",
+    "--strict-mcp-config",
+    # A repository's own settings could run hooks or send the API key elsewhere: only the user's are read.
+    "--setting-sources=user",
+)
+_MODEL = re.compile(r"[A-Za-z0-9][\w.:@/\[\]-]{0,199}", re.ASCII)
+_TOOL = re.compile(r"[A-Za-z_][\w-]{0,127}(\*|\([^()\x00-\x1f]{0,500}\))?", re.ASCII)
+_ARGUMENT_LIMIT = 100_000
+_STRIPPED = ("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SESSION_ID", "CLAUDE_JOBS_", "CLAUDE_AUTO_BACKGROUND")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class McpServer:
+    """How the job's `claude` starts our MCP server.
+
+    Args:
+        command: Program.
+        args: Its arguments; the job's directory among them, never its token.
+        env: Variables for it besides the job's own.
+    """
+
+    command: str
+    args: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchContext:
+    """What one launch needs besides the job's own specification.
+
+    Args:
+        cli: Path of the `claude` binary.
+        session_id: UUID of the attempt's session, chosen and written down before the launch.
+        continues: Session to continue, or None for a new one. The attempt's own id resumes that session; another id
+            makes the attempt's session a copy of it.
+        server: Our MCP server, or None for a job that gets none.
+        token: The job's token; it goes into the stdin file and nowhere else.
+        briefing: Text before the task in the first user message; may be empty.
+        client_env: The client's environment, cut down to what may be passed on.
+        marker: Value of the environment variable by which the job's processes are found.
+    """
+
+    cli: str
+    session_id: str
+    continues: str | None = None
+    server: McpServer | None = None
+    token: str | None = None
+    briefing: str = ""
+    client_env: Mapping[str, str] = field(default_factory=dict)
+    marker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What is started.
+
+    Args:
+        argv: The program and its arguments; no secret stands here, since other users can read it.
+        stdin: Everything that the process will read.
+        env: Its whole environment.
+    """
+
+    argv: tuple[str, ...]
+    stdin: bytes
+    env: Mapping[str, str]
+
+
+def build(spec: JobSpec, launch: LaunchContext) -> Command:
+    """Turn a job into a command.
+
+    Every value of a caller stands behind the equals sign of an option of ours or in the stdin text, so none of them
+    can become an option, a slash command or a file reference.
+
+    Raises:
+        BadInputError: A value that the CLI could misread, named as the caller spells it.
+    """
+    argv = (
+        launch.cli,
+        *_BASE,
+        *_session(launch),
+        *_rights(spec, launch),
+        *_model(spec),
+        *_answer(spec),
+    )
+    return Command(argv=argv, stdin=_stdin(spec, launch), env=_environment(launch))
+
+
+def token_from_stdin_file(first_line: bytes) -> str | None:
+    """Return the job's token from the first line of its stdin file, or None where there is none.
+
+    The contract for whoever reads it without importing this package: the line is one JSON object, and the token is the
+    text under "claude_jobs_token" at its top level. The CLI ignores that key and does not repeat it (measured on
+    2.1.330).
+    """
+    try:
+        value = json.loads(first_line)
+    except (ValueError, RecursionError):
+        return None
+    token = value.get(TOKEN_KEY) if isinstance(value, dict) else None
+    return token if isinstance(token, str) else None
+
+
+def check_model(name: str) -> str:
+    """Return a model's name as it is.
+
+    Raises:
+        BadInputError: It is not one.
+    """
+    if _MODEL.fullmatch(name):
+        return name
+    raise BadInputError("model", f"{name[:80]!r} is no model name", "Use an alias such as 'sonnet', or a full name.")
+
+
+def check_tools(names: Iterable[str], argument: str) -> tuple[str, ...]:
+    """Return tool names as they are.
+
+    Raises:
+        BadInputError: One of them is none; "Read", "Bash(git *)" and "mcp__server" are.
+    """
+    checked = tuple(names)
+    for name in checked:
+        if not _TOOL.fullmatch(name):
+            raise BadInputError(
+                argument, f"{name[:80]!r} is no tool name", "Spell tools as in 'Read', 'Bash(git *)' or 'mcp__server'."
+            )
+    return checked
+
+
+def _session(launch: LaunchContext) -> tuple[str, ...]:
+    session = _uuid(launch.session_id, "sessionId")
+    if launch.continues is None:
+        return (f"--session-id={session}",)
+    continued = _uuid(launch.continues, "resumeSession")
+    if continued == session:
+        return (f"--resume={session}",)
+    return (f"--resume={continued}", "--fork-session", f"--session-id={session}")
+
+
+def _rights(spec: JobSpec, launch: LaunchContext) -> tuple[str, ...]:
+    if spec.permission_mode not in PERMISSION_MODES:
+        raise BadInputError(
+            "permissionMode", f"{spec.permission_mode[:40]!r} is none", f"Use {_any(PERMISSION_MODES)}."
+        )
+    ours = (f"mcp__{SERVER_NAME}",) if launch.server else ()
+    allowed = (*ours, *check_tools(spec.allowed_tools, "allowedTools"))
+    denied = (*OFF, *check_tools(spec.disallowed_tools, "disallowedTools"))
+    return (
+        f"--permission-mode={spec.permission_mode}",
+        *((f"--allowedTools={','.join(allowed)}",) if allowed else ()),
+        f"--disallowedTools={','.join(dict.fromkeys(denied))}",
+    )
+
+
+def _model(spec: JobSpec) -> tuple[str, ...]:
+    options: list[str] = []
+    if spec.model is not None:
+        options.append(f"--model={check_model(spec.model)}")
+    if spec.effort is not None:
+        if spec.effort not in EFFORTS:
+            raise BadInputError("effort", f"{spec.effort[:40]!r} is none", f"Use {_any(EFFORTS)}.")
+        options.append(f"--effort={spec.effort}")
+    if spec.max_budget_usd is not None:
+        if not (math.isfinite(spec.max_budget_usd) and spec.max_budget_usd > 0):
+            raise BadInputError("maxBudgetUsd", "it is not above 0", "Give US dollars, such as 0.5, or leave it out.")
+        # At least a ten-thousandth: the CLI would read a rounded 0 as an error.
+        options.append(f"--max-budget-usd={max(spec.max_budget_usd, 0.0001):.4f}")
+    return tuple(options)
+
+
+def _answer(spec: JobSpec) -> tuple[str, ...]:
+    options: list[str] = []
+    if spec.append_system_prompt:
+        options.append(f"--append-system-prompt={_argument(spec.append_system_prompt, 'appendSystemPrompt')}")
+    if spec.json_schema:
+        options.append(f"--json-schema={_argument(_schema(spec.json_schema), 'jsonSchema')}")
+    return tuple(options)
+
+
+def _schema(text: str) -> str:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise BadInputError("jsonSchema", "it is no JSON object", "Give a JSON Schema as a JSON object.")
+    return text
+
+
+def _argument(text: str, argument: str) -> str:
+    # An argument vector holds neither NUL nor lone surrogates, and Linux allows 128 KiB for one argument.
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        raise BadInputError(argument, "it holds half a character", "Send well-formed Unicode text.") from None
+    if b"\0" in encoded:
+        raise BadInputError(argument, "it holds a NUL character", "Remove it.")
+    if len(encoded) > _ARGUMENT_LIMIT:
+        raise BadInputError(
+            argument,
+            f"it has {len(encoded)} bytes, more than {_ARGUMENT_LIMIT}",
+            "Shorten it, or put it into the task.",
+        )
+    return text
+
+
+def _stdin(spec: JobSpec, launch: LaunchContext) -> bytes:
+    servers = {SERVER_NAME: _server(launch.server)} if launch.server else {}
+    initialize: dict[str, Any] = {
+        "type": "control_request",
+        "request_id": "initialize",
+        "request": {"subtype": "initialize", "mcpServers": servers},
+    }
+    if launch.token is not None:
+        initialize[TOKEN_KEY] = launch.token
+    text = f"{launch.briefing}\n\n{spec.task}" if launch.briefing else spec.task
+    # The API refuses lone surrogates, so half a character becomes a question mark.
+    content = text.encode("utf-8", "replace").decode()
+    # client_composed: a task that begins with "/" or names "@/etc/passwd" stays text (measured on 2.1.330).
+    message = {"type": "user", "client_composed": True, "message": {"role": "user", "content": content}}
+    return b"".join(json.dumps(line).encode() + b"\n" for line in (initialize, message))
+
+
+def _server(server: McpServer) -> dict[str, Any]:
+    return {"type": "stdio", "command": server.command, "args": list(server.args), "env": dict(server.env)}
+
+
+def _environment(launch: LaunchContext) -> dict[str, str]:
+    env = {name: value for name, value in launch.client_env.items() if not name.startswith(_STRIPPED)}
+    legacy = env.pop("CLAUDE_CODE_TOKEN", None)
+    if legacy:
+        # The older server's name for the subscription's token.
+        env.setdefault("CLAUDE_CODE_OAUTH_TOKEN", legacy)
+    return env | {
+        MARKER: launch.marker,
+        "DISABLE_AUTOUPDATER": "1",
+        # A parent may wait for its children for hours: our own tools bound their time.
+        "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": "0",
+    }
+
+
+def _uuid(text: str, argument: str) -> str:
+    try:
+        value = str(uuid.UUID(text))
+    except ValueError:
+        value = None
+    if value is None or value != text.lower():
+        raise BadInputError(argument, f"{text[:40]!r} is no UUID", "Take it from claude_status.")
+    return value
+
+
+def _any(names: Sequence[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,190 @@
+"""The files of one attempt: what the process reads, what it writes, and the lock that says whether it lives."""
+
+import errno
+import fcntl
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from jobs.errors import JobsError
+
+STDIN: Final = "in"
+STDOUT: Final = "out"
+STDERR: Final = "err"
+LOCK: Final = "lock"
+PID: Final = "pid"
+EXIT_CODE: Final = "rc"
+
+
+class UnsafeDirectoryError(JobsError):
+    """An attempt's directory is a link, belongs to somebody else or is open to others.
+
+    Args:
+        path: The directory.
+        problem: What is wrong with it.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path} {problem}. Remove it, or choose another state directory, then call again.")
+
+
+class AttemptRunningError(JobsError):
+    """The attempt's process lives already, so it must be attached to and not launched.
+
+    Args:
+        path: The attempt's directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"The attempt in {path} runs already. Attach to it instead of launching it.")
+
+
+class AttemptDirectory:
+    """The directory of one attempt, private to the user.
+
+    Its files are opened relative to the directory and never through a link, so that a job that replaces one of them
+    cannot make the engine read or write elsewhere.
+
+    Args:
+        path: Absolute path of the directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path) -> "AttemptDirectory":
+        """Make the directory, or accept one that is there and private, and return it.
+
+        Raises:
+            UnsafeDirectoryError: It is a link, belongs to another user, or others may enter it.
+        """
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        directory = cls(path)
+        os.close(directory._open_self())
+        return directory
+
+    def write_stdin(self, data: bytes) -> None:
+        """Write what the process will read, complete and on disk before it is named."""
+        part = f"{STDIN}.part"
+        here = self._open_self()
+        try:
+            with os.fdopen(self._open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
+                file.write(data)
+            os.rename(part, STDIN, src_dir_fd=here, dst_dir_fd=here)
+        finally:
+            os.close(here)
+
+    def remove_stdin(self) -> None:
+        """Remove the stdin file, which holds the job's token; it may be gone already."""
+        with suppress(FileNotFoundError):
+            (self.path / STDIN).unlink()
+
+    def exit_code(self) -> int | None:
+        """Return the exit code that the shim wrote, or None while there is none."""
+        # The shim writes the number and its newline at once; without the newline the disk was full.
+        text = self._head(EXIT_CODE, 16)
+        return int(text) if text.endswith(b"\n") and text.strip().isdigit() else None
+
+    def shim_pid(self) -> int | None:
+        """Return the process id that the shim wrote, or None where no shim ever ran here."""
+        text = self._head(PID, 16)
+        return int(text) if text.endswith(b"\n") and text.strip().isdigit() else None
+
+    def error_tail(self, limit: int = 4096) -> str:
+        """Return at most the last `limit` bytes of what the process wrote to stderr."""
+        try:
+            with os.fdopen(self._open(STDERR, os.O_RDONLY), "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - limit))
+                return file.read(limit).decode("utf-8", "replace").strip()
+        except OSError:
+            return ""
+
+    def output_size(self) -> int:
+        """Return the bytes that the process has written to stdout so far."""
+        try:
+            return (self.path / STDOUT).lstat().st_size
+        except OSError:
+            return 0
+
+    def read_output(self, offset: int, limit: int) -> bytes:
+        """Return at most `limit` bytes of stdout from byte `offset`; empty where there are none."""
+        try:
+            descriptor = self._open(STDOUT, os.O_RDONLY)
+        except OSError:
+            return b""
+        try:
+            return os.pread(descriptor, limit, offset)
+        except OSError:
+            return b""
+        finally:
+            os.close(descriptor)
+
+    def take_lock(self) -> int:
+        """Take the lock that the process will inherit and return its descriptor.
+
+        Raises:
+            AttemptRunningError: Somebody holds it.
+        """
+        descriptor = self._open(LOCK, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise AttemptRunningError(self.path) from None
+        return descriptor
+
+    def lock_held(self) -> bool:
+        """Tell whether the shim or the `claude` below it lives."""
+        try:
+            descriptor = self._open(LOCK, os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            # A shared lock, so that two observers at once do not take each other for the process.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _head(self, name: str, limit: int) -> bytes:
+        try:
+            descriptor = self._open(name, os.O_RDONLY)
+        except OSError:
+            return b""
+        try:
+            return os.read(descriptor, limit)
+        finally:
+            os.close(descriptor)
+
+    def _open(self, name: str, flags: int) -> int:
+        here = self._open_self()
+        try:
+            # Without O_NONBLOCK a job that puts a named pipe in a file's place would hang the engine.
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=here)
+        finally:
+            os.close(here)
+
+    def _open_self(self) -> int:
+        try:
+            here = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            # A link is "not a directory" on Linux and "too many links" on macOS.
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            raise UnsafeDirectoryError(self.path, "is a link or no directory") from None
+        status = os.fstat(here)
+        if status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077:
+            return here
+        os.close(here)
+        raise UnsafeDirectoryError(self.path, "belongs to another user or is open to others")

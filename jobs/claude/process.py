@@ -1,0 +1,155 @@
+"""One launched `claude`: started so that it outlives the engine, waited for, and taken over after a restart."""
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from jobs.claude.command import Command
+from jobs.claude.directory import AttemptDirectory
+from jobs.claude.proctable import ProcessIdentity, pidfd, process_table
+from jobs.errors import JobsError
+
+_POLL = 0.1
+
+_SHIM: Final = """\
+umask 077
+d=$1 w=$2
+shift 2
+exec 2>>"$d/err"
+echo $$ >"$d/pid"
+trap : HUP INT TERM
+cd "$w" && "$@" <"$d/in" >>"$d/out"
+echo $? >"$d/rc"
+"""
+# The trap: a signal to the whole group must not end the shim before it has written how `claude` ended; a shell gives a
+# trapped signal its default back in the program that it starts. One write with its newline is as whole as a rename,
+# and starts no `mv`, which may be missing from the PATH and costs as much as the shim itself.
+
+
+class LaunchError(JobsError):
+    """The operating system refused to start a process.
+
+    Args:
+        cause: What it said.
+    """
+
+    def __init__(self, cause: str) -> None:
+        self.cause = cause
+        super().__init__(f"No process could be started: {cause}. Wait until fewer jobs run, then retry the job.")
+
+
+class Process:
+    """A process that runs an attempt, ours or one that an earlier engine started.
+
+    Args:
+        directory: The attempt's files.
+        identity: The shim, or None where it ended before anybody noted which one it was.
+        child: It is a child of this process, so this process must collect it.
+    """
+
+    def __init__(self, directory: AttemptDirectory, identity: ProcessIdentity | None, *, child: bool) -> None:
+        self.directory = directory
+        self.identity = identity
+        self._child = child
+
+    async def wait(self) -> int | None:
+        """Wait until the process is over and return its exit code, or None where none was written.
+
+        It is over when the shim wrote the exit code, or when neither the shim nor `claude` holds the lock: a killed
+        shim leaves a `claude` that works on.
+        """
+        await self._wait_for_shim()
+        while True:
+            if not await anyio.to_thread.run_sync(self._lives):
+                return await anyio.to_thread.run_sync(self.directory.exit_code)
+            # The lock's holder may be no child of ours, and nothing reports that a lock became free.
+            await anyio.sleep(_POLL)
+
+    def reap(self) -> None:
+        """Collect the shim if it is an ended child of ours; otherwise do nothing."""
+        if self._child and self.identity is not None:
+            with suppress(ChildProcessError):
+                os.waitpid(self.identity.pid, os.WNOHANG)
+
+    async def _wait_for_shim(self) -> None:
+        if sys.platform == "linux" and self.identity is not None:
+            with pidfd(self.identity) as descriptor:
+                if descriptor is not None:
+                    await anyio.wait_readable(descriptor)
+
+    def _lives(self) -> bool:
+        self.reap()
+        return self.directory.exit_code() is None and self.directory.lock_held()
+
+
+async def launch(directory: AttemptDirectory, command: Command, cwd: str) -> Process:
+    """Start the command in its own session and return it; it does not end when this process ends.
+
+    A program that cannot be executed, or a working directory that is not there, shows as an exit code and a line on
+    stderr, like any other failure of the attempt.
+
+    Args:
+        directory: The attempt's files, empty so far.
+        command: What to start.
+        cwd: Absolute path of the working directory.
+
+    Raises:
+        AttemptRunningError: The attempt has a process already.
+        LaunchError: The operating system refused.
+    """
+    return await anyio.to_thread.run_sync(_launch, directory, command, cwd)
+
+
+def attach(directory: AttemptDirectory, *, marker: str, identity: ProcessIdentity | None = None) -> Process:
+    """Return the attempt's process without starting one; it may be over already.
+
+    Args:
+        directory: The attempt's files.
+        marker: The mark that the attempt's processes bear.
+        identity: The shim as it was recorded, or None where the engine ended before it could record it.
+    """
+    return Process(directory, identity or _noted(directory, marker), child=False)
+
+
+def _noted(directory: AttemptDirectory, marker: str) -> ProcessIdentity | None:
+    pid = directory.shim_pid()
+    if pid is None:
+        return None
+    table = process_table()
+    # Only the mark tells whether the number still means our shim.
+    return table.identify(pid) if table.mark(pid) == marker else None
+
+
+def _launch(directory: AttemptDirectory, command: Command, cwd: str) -> Process:
+    lock = directory.take_lock()
+    try:
+        directory.write_stdin(command.stdin)
+        pid = _start(directory, command, cwd, lock)
+    finally:
+        os.close(lock)
+    return Process(directory, process_table().identify(pid), child=True)
+
+
+def _start(directory: AttemptDirectory, command: Command, cwd: str, lock: int) -> int:
+    try:
+        shim = subprocess.Popen(
+            ["/bin/sh", "-c", _SHIM, "claude-jobs", str(directory.path), cwd, *command.argv],
+            cwd="/",
+            env=dict(command.env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+    except OSError as error:
+        raise LaunchError(error.strerror or str(error)) from error
+    # From here on the process is known by its identity and collected by `reap`; the handle would warn at its deletion
+    # that the process still runs, which is what it is meant to do.
+    shim.returncode = 0
+    return shim.pid

@@ -1,0 +1,85 @@
+"""Ends a job's processes on request, and clears up after every job that ended by itself."""
+
+import signal
+import time
+from functools import partial
+
+import anyio
+import anyio.to_thread
+
+from jobs.claude.process import Process
+from jobs.claude.proctable import ProcessTable, process_table
+from jobs.claude.survivors import PATIENCE, Target, clear, group_of
+
+GRACE = 5.0
+"""Seconds between the request to end and the kill. Claude Code needs 1.6 s to end its own tools (measured)."""
+
+_SHARE = 10
+_LEAST_PAUSE = 0.02
+
+
+class Reaper:
+    """Ends processes; jobs that end together share one pass over the process table.
+
+    A pass costs about as much as the table is long, so passes are spaced: they never take more than a tenth of one
+    core, however many jobs end.
+
+    Args:
+        table: The process table, or None for this platform's.
+    """
+
+    def __init__(self, table: ProcessTable | None = None) -> None:
+        self._table = table or process_table()
+        self._turn = anyio.Lock()
+        self._waiting: dict[object, Target] = {}
+        self._not_before = 0.0
+
+    async def sweep(self, target: Target) -> None:
+        """Kill whatever an attempt that is over left behind; return when nothing of it is left.
+
+        A daemon that forked twice and changed its session is found by its mark. Not found is one that also cleared
+        its environment and outlived its parents.
+        """
+        request = object()
+        self._waiting[request] = target
+        try:
+            async with self._turn:
+                if request in self._waiting:
+                    await anyio.sleep(max(0.0, self._not_before - time.monotonic()))
+                    await self._sweep_all_waiting()
+        finally:
+            self._waiting.pop(request, None)
+
+    async def end(self, process: Process, marker: str, *, grace: float = GRACE) -> int | None:
+        """End an attempt's process and everything that it started, and return its exit code if it wrote one.
+
+        `claude` is asked to end first, so that it can end its own tools and write its session down. Once begun, this
+        is not cancelled.
+
+        Args:
+            process: The process.
+            marker: The mark of the attempt's processes.
+            grace: Seconds to wait for an orderly end.
+        """
+        target = Target(marker=marker, shim=process.identity)
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._ask, target)
+            with anyio.move_on_after(grace):
+                await process.wait()
+            await anyio.to_thread.run_sync(clear, self._table, (target,))
+            with anyio.move_on_after(PATIENCE):
+                return await process.wait()
+        return None
+
+    def _ask(self, target: Target) -> None:
+        for member in group_of(self._table, target):
+            self._table.send(member, signal.SIGTERM)
+
+    async def _sweep_all_waiting(self) -> None:
+        batch = dict(self._waiting)
+        began = time.monotonic()
+        await anyio.to_thread.run_sync(partial(clear, self._table, tuple(batch.values()), quiet=1))
+        ended = time.monotonic()
+        self._not_before = ended + max(_LEAST_PAUSE, _SHARE * (ended - began))
+        for request in batch:
+            self._waiting.pop(request, None)

@@ -1,0 +1,126 @@
+"""What a job's process leaves behind, wherever it hid: found by mark, session and parentage, and killed."""
+
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from jobs.claude.proctable import Entry, ProcessIdentity, ProcessTable
+
+PATIENCE = 10.0
+"""Most seconds that one clearing may take."""
+
+_CHASE_AFTER = 8
+_CHASE_SECONDS = 1.0
+_PAUSE = 0.002
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A job's attempt, as its processes can be known.
+
+    Args:
+        marker: Value of the environment variable that they all inherited.
+        shim: The process that leads their session, or None where it is not known.
+    """
+
+    marker: str
+    shim: ProcessIdentity | None = None
+
+
+def find(table: ProcessTable, targets: Iterable[Target]) -> list[ProcessIdentity]:
+    """Return every living process of these targets, in one pass over the table.
+
+    A process belongs to a target if it bears its mark, stands in its session or in a session of one that bears the
+    mark, or descends from such a process. This process itself never does.
+    """
+    wanted = tuple(targets)
+    entries = dict(table.entries())
+    own = entries.pop(os.getpid(), None)
+    hits = _marked(table, entries, {target.marker for target in wanted})
+    sessions = {entries[pid].session for pid in hits} | _led(entries, wanted)
+    if own is not None:
+        sessions.discard(own.session)
+    hits |= {pid for pid, entry in entries.items() if entry.session in sessions}
+    return [entries[pid].identity for pid in _with_descendants(entries, hits)]
+
+
+def group_of(table: ProcessTable, target: Target) -> list[ProcessIdentity]:
+    """Return the members of the shim's process group, the shim excepted: `claude` and what it shares its group with."""
+    entries = table.entries()
+    groups = _led(entries, (target,))
+    return [entry.identity for pid, entry in entries.items() if entry.group in groups and pid not in groups]
+
+
+def clear(table: ProcessTable, targets: Sequence[Target], *, quiet: int = 2, patience: float = PATIENCE) -> int:
+    """Kill every process of these targets until nothing is found any more.
+
+    Args:
+        table: The process table.
+        targets: Whose processes.
+        quiet: Passes in a row that must find nothing before the first hit; after a hit it is always two, since a
+            process can be born between the listing and the look.
+        patience: Most seconds to go on.
+
+    Returns:
+        How many processes were killed.
+    """
+    until = time.monotonic() + patience
+    killed: set[ProcessIdentity] = set()
+    calm = passes = 0
+    while time.monotonic() < until:
+        found = find(table, targets)
+        passes += 1
+        calm = 0 if found else calm + 1
+        if calm >= (2 if killed else quiet):
+            break
+        killed.update(one for one in found if table.send(one, signal.SIGKILL))
+        if found and passes % _CHASE_AFTER == 0:
+            killed.update(_chase(table, targets))
+        time.sleep(_PAUSE)
+    return len(killed)
+
+
+def _marked(table: ProcessTable, entries: Mapping[int, Entry], markers: set[str]) -> set[int]:
+    # Session 0 is the kernel's: its threads have no environment, and a third of a small machine's table is theirs.
+    return {pid for pid, entry in entries.items() if entry.session and table.mark(pid) in markers}
+
+
+def _led(entries: Mapping[int, Entry], targets: Iterable[Target]) -> set[int]:
+    """Return the ids of the targets' sessions, those left out whose number now belongs to another process."""
+    led: set[int] = set()
+    for target in targets:
+        if target.shim is not None:
+            leader = entries.get(target.shim.pid)
+            if leader is None or leader.identity == target.shim:
+                led.add(target.shim.pid)
+    return led
+
+
+def _with_descendants(entries: Mapping[int, Entry], hits: set[int]) -> set[int]:
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for pid, entry in entries.items():
+        children[entry.parent].append(pid)
+    found: set[int] = set()
+    pending = list(hits)
+    while pending:
+        pid = pending.pop()
+        if pid not in found:
+            found.add(pid)
+            pending.extend(children[pid])
+    return found
+
+
+def _chase(table: ProcessTable, targets: Sequence[Target]) -> set[ProcessIdentity]:
+    """Kill a chain that moves to a new process faster than a pass: look only at the ids given out last."""
+    markers = {target.marker for target in targets}
+    killed: set[ProcessIdentity] = set()
+    until = time.monotonic() + _CHASE_SECONDS
+    while time.monotonic() < until:
+        for pid in table.newest():
+            identity = table.identify(pid)
+            if identity and pid != os.getpid() and table.mark(pid) in markers and table.send(identity, signal.SIGKILL):
+                killed.add(identity)
+    return killed

@@ -1,0 +1,171 @@
+"""What can go wrong, as types whose fields build their own message.
+
+JobsError
+├── BadInputError            what the caller gave cannot be used
+├── NotFoundError            no such job, batch or tree (or not one of the caller's)
+├── NotFinishedError         a result was asked for before there is one
+├── JobFailedError           a result was asked for, and the job has none
+├── TreeClosedError          the tree was cancelled, so nothing more may be spawned in it
+├── IllegalTransitionError   a status was to move where the state machine has no arrow
+├── ClaudeNotFoundError      no `claude` binary on this machine
+├── StoreError               the database cannot be read or written now
+└── SchemaTooNewError        the database was written by a newer version
+
+`orchestration.limits.RecursionLimitError` is the eleventh: the rules of a tree are older than its jobs.
+"""
+
+from orchestration.limits import RecursionLimitError
+
+__all__ = [
+    "BadInputError",
+    "ClaudeNotFoundError",
+    "IllegalTransitionError",
+    "JobFailedError",
+    "JobsError",
+    "NotFinishedError",
+    "NotFoundError",
+    "RecursionLimitError",
+    "SchemaTooNewError",
+    "StoreError",
+    "TreeClosedError",
+]
+
+
+class JobsError(Exception):
+    """Whatever this package raises on purpose."""
+
+
+class BadInputError(JobsError):
+    """What the caller gave cannot be used.
+
+    Args:
+        field: Name of the argument as the caller spells it.
+        problem: What is wrong with it, in a few words.
+        remedy: What to do next, as a sentence.
+    """
+
+    def __init__(self, field: str, problem: str, remedy: str) -> None:
+        self.field = field
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{field}: {problem}. {remedy}")
+
+
+class NotFoundError(JobsError):
+    """No such job, batch or tree, or none that the caller may see: the two answer alike.
+
+    Args:
+        kind: "Job", "Batch" or "Tree".
+        id: What was asked for.
+    """
+
+    def __init__(self, kind: str, id: str) -> None:  # noqa: A002 - the field's own name
+        self.kind = kind
+        self.id = id
+        super().__init__(f"{kind} {id} not found")
+
+
+class NotFinishedError(JobsError):
+    """A result was asked for before there is one.
+
+    Args:
+        job_id: The job that still runs or waits.
+        status: Where it is.
+    """
+
+    def __init__(self, job_id: str, status: str) -> None:
+        self.job_id = job_id
+        self.status = status
+        super().__init__(f"Job is still {status}. Call claude_wait with jobIds [{job_id!r}], then ask again.")
+
+
+class JobFailedError(JobsError):
+    """A result was asked for, and the job ended without one.
+
+    Args:
+        job_id: The job.
+        status: How it ended.
+        detail: The reason and what the job left of an explanation.
+    """
+
+    def __init__(self, job_id: str, status: str, detail: str) -> None:
+        self.job_id = job_id
+        self.status = status
+        self.detail = detail
+        super().__init__(f"Job {status}: {detail}")
+
+
+class TreeClosedError(JobsError):
+    """The parent or an ancestor of it was cancelled or is over, so nothing more may be spawned below it.
+
+    Args:
+        parent_id: The job that wanted to spawn.
+        status: Where that job is.
+    """
+
+    def __init__(self, parent_id: str, status: str) -> None:
+        self.parent_id = parent_id
+        self.status = status
+        super().__init__(f"Job {parent_id} is {status}, so it cannot spawn. Finish with what you have.")
+
+
+class IllegalTransitionError(JobsError):
+    """A status was to move where the state machine has no arrow.
+
+    Args:
+        job_id: The job.
+        current: Where it is.
+        requested: Where it was to go.
+    """
+
+    def __init__(self, job_id: str, current: str, requested: str) -> None:
+        self.job_id = job_id
+        self.current = current
+        self.requested = requested
+        super().__init__(f"Job {job_id} is {current} and cannot become {requested}.")
+
+
+class ClaudeNotFoundError(JobsError):
+    """No `claude` binary was found.
+
+    Args:
+        looked: The places that were looked at, in order.
+    """
+
+    def __init__(self, looked: tuple[str, ...]) -> None:
+        self.looked = looked
+        super().__init__(
+            f"No claude binary (looked at: {', '.join(looked)}). Install Claude Code, or "
+            "`pip install 'claude-jobs[cli]'`, or set CLAUDE_JOBS_CLI to its path; then call again."
+        )
+
+
+class StoreError(JobsError):
+    """The database cannot be read or written now.
+
+    Args:
+        operation: What was being done.
+        cause: What the database said.
+    """
+
+    def __init__(self, operation: str, cause: str) -> None:
+        self.operation = operation
+        self.cause = cause
+        super().__init__(
+            f"The job store could not {operation}: {cause}. Nothing was changed; free disk space or check the state "
+            "directory with `claude-jobs doctor`, then call again."
+        )
+
+
+class SchemaTooNewError(JobsError):
+    """The database was written by a newer version of this package.
+
+    Args:
+        found: Schema version of the file.
+        known: Newest schema version known here.
+    """
+
+    def __init__(self, found: int, known: int) -> None:
+        self.found = found
+        self.known = known
+        super().__init__(f"The job store has schema {found}, this version knows {known}. Upgrade claude-jobs.")

@@ -1,0 +1,143 @@
+"""Turns what a caller asked for into job specs, or says what is wrong with it and what to do."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from jobs.errors import BadInputError
+from jobs.model import Job, JobSpec
+from jobs.settings import PermissionMode, Settings
+
+_PERMISSION_MODES: tuple[str, ...] = get_args(PermissionMode)
+_OUTPUT_FORMATS = ("json", "text", "stream-json")
+_LONGEST_TIMEOUT = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRequest:
+    """One task as a caller gives it; None asks for the default.
+
+    Args:
+        task: The text.
+        cwd: Directory to work in; relative paths start at the client's directory.
+        model: Model name.
+        permission_mode: The CLI's permission mode.
+        output_format: "json", "text" or "stream-json".
+        verbose: Keep the bulk of the CLI's result object.
+        effort: The CLI's effort level.
+        max_budget_usd: Most US dollars.
+        timeout_seconds: Seconds that one attempt may run.
+        allowed_tools: Tools that need no permission.
+        disallowed_tools: Tools that are off.
+        append_system_prompt: Text for the end of the system prompt.
+        json_schema: JSON Schema as text.
+    """
+
+    task: str
+    cwd: str | None = None
+    model: str | None = None
+    permission_mode: str | None = None
+    output_format: str = "json"
+    verbose: bool = False
+    effort: str | None = None
+    max_budget_usd: float | None = None
+    timeout_seconds: float | None = None
+    allowed_tools: Sequence[str] = ()
+    disallowed_tools: Sequence[str] = ()
+    append_system_prompt: str | None = None
+    json_schema: str | None = None
+
+
+class Intake:
+    """Checks requests against the settings and fills in their defaults.
+
+    Args:
+        settings: The engine's settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def spec(self, request: TaskRequest, *, parent: Job | None, cwd: str, field: str = "task") -> JobSpec:
+        """Return the complete spec of a request.
+
+        Args:
+            request: What was asked.
+            parent: The spawning job, whose directory and permission mode are the defaults, or None.
+            cwd: The tree's directory, for a request without parent and without a directory of its own.
+            field: How the caller spelled the task's argument, for errors.
+
+        Raises:
+            BadInputError: Naming the argument and what to do.
+        """
+        base = parent.spec.cwd if parent else cwd
+        depth = parent.depth + 1 if parent else 0
+        return JobSpec(
+            task=self._task(request.task, field),
+            cwd=_directory(request.cwd, base),
+            model=request.model,
+            permission_mode=self._permission_mode(request.permission_mode, parent),
+            output_format=_one_of("outputFormat", request.output_format, _OUTPUT_FORMATS),
+            verbose=request.verbose,
+            effort=request.effort,
+            max_budget_usd=_positive("maxBudgetUsd", request.max_budget_usd),
+            timeout_seconds=self._timeout(request.timeout_seconds, depth),
+            allowed_tools=tuple(request.allowed_tools),
+            disallowed_tools=tuple(request.disallowed_tools),
+            append_system_prompt=request.append_system_prompt,
+            json_schema=request.json_schema,
+        )
+
+    def _task(self, task: str, field: str) -> str:
+        if not task.strip():
+            raise BadInputError(field, "the task is empty", "Say what the job is to do, then call again.")
+        if "\x00" in task:
+            raise BadInputError(field, "the task holds a NUL character", "Remove it, then call again.")
+        limit = self._settings.max_task_chars
+        if len(task) > limit:
+            raise BadInputError(
+                field,
+                f"the task has {len(task)} characters, the limit is {limit}",
+                "Put the material into a file that the job can read and name the file in the task.",
+            )
+        return task
+
+    def _permission_mode(self, asked: str | None, parent: Job | None) -> str:
+        mode = asked or (parent.spec.permission_mode if parent else self._settings.permission_mode)
+        _one_of("permissionMode", mode, _PERMISSION_MODES)
+        if mode == "bypassPermissions" and not self._settings.allow_bypass_permissions:
+            raise BadInputError(
+                "permissionMode",
+                "bypassPermissions is switched off",
+                "Use acceptEdits with allowedTools, or have a person set CLAUDE_ALLOW_BYPASS_PERMISSIONS=1.",
+            )
+        return mode
+
+    def _timeout(self, asked: float | None, depth: int) -> float:
+        if asked is None:
+            return self._settings.timeout_at(depth)
+        seconds = _positive("timeoutSeconds", asked) or asked
+        return min(seconds, _LONGEST_TIMEOUT)
+
+
+def _directory(asked: str | None, base: str) -> str:
+    path = Path(os.path.normpath(Path(base) / Path(asked or ".").expanduser()))
+    if not path.exists():
+        raise BadInputError("cwd", f"{path} does not exist", "Name a directory that exists, or leave cwd out.")
+    if not path.is_dir():
+        raise BadInputError("cwd", f"{path} is not a directory", "Name the directory that holds it.")
+    return str(path)
+
+
+def _one_of(field: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise BadInputError(field, f"{value!r} is unknown", f"Use one of {', '.join(allowed)}.")
+    return value
+
+
+def _positive(field: str, value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise BadInputError(field, f"{value} is not above 0", "Give a positive number, or leave it out.")
+    return value

@@ -1,0 +1,235 @@
+"""EnhancedJobManager: admits batches, runs each through the one recursive graph, and cancels subtrees."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jobs.errors import BadInputError, NotFoundError
+from jobs.intake import Intake, TaskRequest
+from jobs.model import TERMINAL, Job
+from jobs.origin import Origin, OriginFiles
+from jobs.ports import Admission, Clock, NewJob, Runner, Store, Submission
+from jobs.recursion_manager import RecursionManager
+from jobs.signals import JobSignals
+from jobs.tree import new_batch_id, new_job_id
+from orchestration.native import native
+from orchestration.patterns import RecursiveOrchestrationPattern
+
+logger = logging.getLogger(__name__)
+
+StartSoon = Callable[..., object]
+"""Starts a coroutine function with arguments in the engine's own task group, so that it outlives every request."""
+
+
+class EnhancedJobManager:
+    """Runs batches of jobs, each through one compiled LangGraph graph.
+
+    The graph remembers nothing: the rows of the store do, so a batch can be run again after a crash and finds its jobs
+    where they are.
+
+    Args:
+        store: Where trees are kept.
+        runner: What runs a job.
+        recursion: The authority on spawns and slots.
+        intake: What checks requests.
+        origins: Where each tree's client environment is kept.
+        signals: Where changes of jobs are announced.
+        clock: Time.
+        start_soon: Starts a coroutine function in the engine's task group.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        runner: Runner,
+        recursion: RecursionManager,
+        intake: Intake,
+        origins: OriginFiles,
+        signals: JobSignals,
+        clock: Clock,
+        start_soon: StartSoon,
+    ) -> None:
+        self._store = store
+        self._runner = runner
+        self._recursion = recursion
+        self._intake = intake
+        self._origins = origins
+        self._signals = signals
+        self._clock = clock
+        self._start_soon = start_soon
+        self._graph = RecursiveOrchestrationPattern.create_recursive_graph(work=self._run_job)
+
+    async def execute_batch_async(
+        self,
+        tasks: Sequence[str | TaskRequest],
+        parent_job_id: str | None = None,
+        *,
+        origin: Origin | None = None,
+    ) -> list[str]:
+        """Start a batch and return its job ids, in the order of the tasks, once they are on disk.
+
+        Args:
+            tasks: At least one; a string is a task with every default.
+            parent_job_id: The job that spawns them, or None for a new tree.
+            origin: For a new tree: the client that asked. None takes an empty environment and the root directory.
+
+        Raises:
+            BadInputError: A task cannot be used; nothing was started.
+            NotFoundError: Unknown parent.
+            RecursionLimitError: A total of the tree would be exceeded; nothing was started.
+        """
+        admission = await self.submit(tasks, parent_job_id, origin=origin)
+        return [job.id for job in admission.jobs]
+
+    async def submit(
+        self,
+        tasks: Sequence[str | TaskRequest],
+        parent_job_id: str | None = None,
+        *,
+        origin: Origin | None = None,
+        single: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Admission:
+        """Admit tasks as one batch and start it; as `execute_batch_async`, and returns everything that was written.
+
+        Args:
+            tasks: At least one.
+            parent_job_id: The job that spawns them, or None for a new tree.
+            origin: For a new tree: the client that asked.
+            single: The one task without parent is to be the root itself.
+            idempotency_key: A second submission of the same caller with this key returns the first one's jobs.
+
+        Raises:
+            BadInputError: A task cannot be used; nothing was started.
+            NotFoundError: Unknown parent.
+            TreeClosedError: The parent is over.
+            RecursionLimitError: A total of the tree would be exceeded; nothing was started.
+        """
+        parent = await self._parent(parent_job_id)
+        origin = origin or Origin(cwd="/")
+        submission = self._submission(tasks, parent, origin=origin, single=single, idempotency_key=idempotency_key)
+        admission = await self._admit(submission, origin)
+        if admission.fresh:
+            self._announce(admission.jobs)
+            self._start_soon(self.run_batch, admission.jobs)
+        return admission
+
+    async def run_batch(self, jobs: Sequence[Job]) -> None:
+        """Run admitted jobs through the graph until each is over; those that are over already stay as they are."""
+        first = jobs[0]
+        await native(
+            self._graph.ainvoke(
+                {
+                    "tasks": [job.id for job in jobs],
+                    "parent_id": first.parent_id,
+                    "depth": first.depth,
+                    "root_id": first.root_id,
+                }
+            )
+        )
+        await self._close_tree(first.root_id)
+
+    async def resume(self) -> int:
+        """Run every unfinished job again through the graph after a start, and return how many there are."""
+        by_batch: dict[str, list[Job]] = {}
+        for job in await self._store.unfinished():
+            by_batch.setdefault(job.batch_id, []).append(job)
+        for jobs in by_batch.values():
+            self._start_soon(self.run_batch, jobs)
+        return sum(map(len, by_batch.values()))
+
+    async def cancel(self, job_id: str) -> Sequence[Job]:
+        """Cancel a job and everything below it; return the jobs that were still live.
+
+        From the store's transaction on nothing new can be spawned below it.
+
+        Raises:
+            NotFoundError: Unknown job.
+        """
+        job = await self._store.job(job_id)
+        if job is None:
+            raise NotFoundError("Job", job_id)
+        cancelled = await self._store.cancel_under(job.path, at=self._clock.now())
+        for each in cancelled:
+            self._recursion.withdraw(each.id)
+        self._announce(cancelled)
+        for each in cancelled:
+            if each.cancel_requested and each.status not in TERMINAL:
+                await self._runner.cancel(each.id)
+        return cancelled
+
+    async def _parent(self, parent_job_id: str | None) -> Job | None:
+        if parent_job_id is None:
+            return None
+        parent = await self._store.job(parent_job_id)
+        if parent is None:
+            raise NotFoundError("Job", parent_job_id)
+        return parent
+
+    def _submission(
+        self,
+        tasks: Sequence[str | TaskRequest],
+        parent: Job | None,
+        *,
+        origin: Origin,
+        single: bool,
+        idempotency_key: str | None,
+    ) -> Submission:
+        if not tasks:
+            raise BadInputError("tasks", "the list is empty", "Give at least one task.")
+        requests = [TaskRequest(task=task) if isinstance(task, str) else task for task in tasks]
+        fields = ["task"] if single else [f"tasks[{index}]" for index in range(len(requests))]
+        return Submission(
+            batch_id=new_batch_id(),
+            jobs=[
+                NewJob(id=new_job_id(), spec=self._intake.spec(request, parent=parent, cwd=origin.cwd, field=field))
+                for request, field in zip(requests, fields, strict=True)
+            ],
+            parent_id=parent.id if parent else None,
+            single=single,
+            caller=parent.id if parent else origin.client or "",
+            idempotency_key=idempotency_key,
+            client=origin.client,
+            at=self._clock.now(),
+        )
+
+    async def _admit(self, submission: Submission, origin: Origin) -> Admission:
+        if submission.parent_id is not None:
+            return await self._recursion.admit(submission)
+        root_id = submission.jobs[0].id if submission.single else submission.batch_id
+        # Before the rows: a job on disk whose environment is lost could never be launched.
+        await self._origins.save(root_id, origin)
+        admitted = False
+        try:
+            admission = await self._recursion.admit(submission)
+            admitted = admission.fresh
+        finally:
+            if not admitted:
+                self._origins.discard(root_id)
+        return admission
+
+    async def _run_job(self, node: Mapping[str, Any]) -> str:
+        """Run one job to its end: the work of a `child` node; a failed job is a status here, never an exception."""
+        job_id: str = node["task"]
+        job = await self._store.job(job_id)
+        if job is None:
+            raise NotFoundError("Job", job_id)
+        while job.status not in TERMINAL:
+            job = await self._run_attempt(job)
+        return job.status
+
+    async def _run_attempt(self, job: Job) -> Job:
+        async with self._recursion.slot(job) as granted:
+            if granted:
+                await self._runner.start_or_attach(job.id)
+            return await self._runner.result(job.id)
+
+    async def _close_tree(self, root_id: str) -> None:
+        rollup = await self._store.rollup_under(root_id)
+        if not rollup.live:
+            self._origins.forget(root_id)
+
+    def _announce(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._signals.publish(job)

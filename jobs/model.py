@@ -1,0 +1,338 @@
+"""The values of the tree: jobs, batches, attempts, events, and the one table of where a status may go."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+
+class JobStatus(StrEnum):
+    """Where a job is."""
+
+    QUEUED = "queued"
+    """Admitted and on disk; the scheduler claims it when a slot is free."""
+    RUNNING = "running"
+    """An attempt is under way; its end, a time-out or a cancel moves it on."""
+    COMPLETED = "completed"
+    """The last attempt answered; nothing moves it on."""
+    FAILED = "failed"
+    """The last attempt ended without an answer; only a retry moves it on."""
+    TIMEOUT = "timeout"
+    """The last attempt was ended at its deadline; only a retry moves it on."""
+    CANCELLED = "cancelled"
+    """Somebody cancelled it or an ancestor; only a retry moves it on."""
+
+
+_RETRY = frozenset({JobStatus.QUEUED})
+
+NEXT: Mapping[JobStatus, frozenset[JobStatus]] = MappingProxyType(
+    {
+        JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.FAILED, JobStatus.CANCELLED}),
+        JobStatus.RUNNING: frozenset(
+            {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.TIMEOUT, JobStatus.CANCELLED, JobStatus.QUEUED}
+        ),
+        JobStatus.COMPLETED: frozenset(),
+        JobStatus.FAILED: _RETRY,
+        JobStatus.TIMEOUT: _RETRY,
+        JobStatus.CANCELLED: _RETRY,
+    }
+)
+"""The state machine: every arrow there is. Back to queued always means a new attempt."""
+
+LIVE = frozenset({JobStatus.QUEUED, JobStatus.RUNNING})
+TERMINAL = frozenset(JobStatus) - LIVE
+
+
+class Reason(StrEnum):
+    """How an attempt ended: a closed set, more exact than the status it leads to."""
+
+    COMPLETED = "completed"
+    COMPLETED_WITH_DENIALS = "completed_with_denials"
+    SCHEMA_UNMET = "schema_unmet"
+    MAX_TURNS = "max_turns"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    MAX_OUTPUT_TOKENS = "max_output_tokens"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    REQUEST_TOO_LARGE = "request_too_large"
+    USAGE_LIMIT = "usage_limit"
+    RATE_LIMIT = "rate_limit"
+    OVERLOADED = "overloaded"
+    SERVER_ERROR = "server_error"
+    CONNECTION = "connection"
+    AUTH = "auth"
+    BILLING = "billing"
+    MODEL_NOT_FOUND = "model_not_found"
+    INVALID_REQUEST = "invalid_request"
+    REFUSAL = "refusal"
+    STARTUP = "startup"
+    """The process ended before it began to work: bad configuration, missing binary, refused arguments."""
+    NO_SESSION = "no_session"
+    SESSION_IN_USE = "session_in_use"
+    INTERRUPTED = "interrupted"
+    SIGNAL = "signal"
+    """A signal that we did not send ended the process before it answered."""
+    TRUNCATED = "truncated"
+    """The process ended without an answer and without an error."""
+    UNKNOWN_ERROR = "unknown_error"
+    DEADLINE = "deadline"
+    """The job's own time was over."""
+    STALLED = "stalled"
+    """The process was silent for longer than the watchdog allows."""
+    OUTPUT_LIMIT = "output_limit"
+    """The process wrote more than a job may."""
+    LOST = "lost"
+    """The attempt vanished without an outcome while no engine watched."""
+    CANCELLED = "cancelled"
+    DEPENDENCY_FAILED = "dependency_failed"
+    UNMANAGED_CLAUDE = "unmanaged_claude"
+    """The job started a second `claude` of its own, outside the tree's limits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What was asked for, complete: defaults are filled in and checked before a spec exists.
+
+    Args:
+        task: The task's text, passed to Claude as data.
+        cwd: Absolute path of the directory that the job works in.
+        model: Model name, or None for the CLI's own default.
+        permission_mode: The CLI's permission mode.
+        output_format: "json" or "text": how a caller reads the result.
+        verbose: Keep the bulk of the CLI's result object in replies.
+        effort: The CLI's effort level, or None.
+        max_budget_usd: Most US dollars for this job, or None.
+        timeout_seconds: Seconds that one attempt may run.
+        allowed_tools: Tools that need no permission, in the CLI's spelling.
+        disallowed_tools: Tools that are off, in the CLI's spelling.
+        append_system_prompt: Text for the end of the system prompt, or None.
+        json_schema: JSON Schema, as text, that the answer must meet, or None.
+        key: The caller's name for this job among its siblings, or None.
+        depends_on: Ids of siblings that must complete first.
+        resume_session: Session to continue with the task, or None for a new one.
+        fork_session: Continue a copy of that session instead of the session itself.
+    """
+
+    task: str
+    cwd: str
+    model: str | None = None
+    permission_mode: str = "acceptEdits"
+    output_format: str = "json"
+    verbose: bool = False
+    effort: str | None = None
+    max_budget_usd: float | None = None
+    timeout_seconds: float = 1800.0
+    allowed_tools: tuple[str, ...] = ()
+    disallowed_tools: tuple[str, ...] = ()
+    append_system_prompt: str | None = None
+    json_schema: str | None = None
+    key: str | None = None
+    depends_on: tuple[str, ...] = ()
+    resume_session: str | None = None
+    fork_session: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What the model consumed.
+
+    Args:
+        cost_usd: US dollars at list price, as the CLI reckons.
+        input_tokens: Tokens read, cached ones included.
+        output_tokens: Tokens written.
+        turns: Model turns.
+    """
+
+    cost_usd: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    turns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One task in a tree.
+
+    Args:
+        seq: Order of admission, unique on this machine.
+        id: "j" and 16 characters.
+        root_id: The tree; a batch's id where a batch without parent began it, else a job's.
+        parent_id: The job that spawned this one, or None.
+        batch_id: The submission that this job came with.
+        depth: Edges from the root, which stands at 0.
+        path: Ids from the root to this job, joined by "/": a subtree is one range of it.
+        spec: What was asked.
+        status: Where it is.
+        reason: How its last attempt ended, or None while it has not.
+        attempt: Number of its last attempt; 0 before the first.
+        session_id: The Claude session of its last attempt, or None before the first.
+        excerpt: The first characters of its result.
+        error: What went wrong, for a person, or None.
+        usage: What all of its attempts consumed.
+        cancel_requested: A cancel has been ordered and its process is being ended.
+        created_at: Seconds since the epoch.
+        started_at: Seconds since the epoch of the last claim, or None.
+        ended_at: Seconds since the epoch, or None.
+    """
+
+    seq: int
+    id: str
+    root_id: str
+    parent_id: str | None
+    batch_id: str
+    depth: int
+    path: str
+    spec: JobSpec
+    status: JobStatus = JobStatus.QUEUED
+    reason: Reason | None = None
+    attempt: int = 0
+    session_id: str | None = None
+    excerpt: str | None = None
+    error: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    cancel_requested: bool = False
+    created_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Jobs that were submitted together.
+
+    Args:
+        id: "b" and 16 characters.
+        root_id: The tree.
+        parent_id: The job that submitted it, or None for a person or a program.
+        idempotency_key: The caller's key, unique among the submissions of one caller, or None.
+        created_at: Seconds since the epoch.
+    """
+
+    id: str
+    root_id: str
+    parent_id: str | None
+    idempotency_key: str | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """Everything under one root.
+
+    Args:
+        id: Id of the batch or the job at its root.
+        created_at: Seconds since the epoch.
+        client: Who submitted it, for a person to read: the client's session id or name, or None.
+    """
+
+    id: str
+    created_at: float
+    client: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One run of a job.
+
+    Args:
+        job_id: The job.
+        number: From 1.
+        session_id: The Claude session, chosen before the launch.
+        token_hash: SHA-256 of the attempt's token in hexadecimal, or None once it is revoked.
+        pid: Process id of the shim, or None before the launch is recorded.
+        pid_start: When that process started, in the unit of the platform; tells a reused pid apart.
+        offset: Bytes of the output that have been ingested.
+        status: The status it led to, or None while it is under way.
+        reason: How it ended, or None.
+        exit_code: As the shim wrote it, or None.
+        result: The whole answer as text, or None.
+        frame: The CLI's result frame, or None.
+        started_at: Seconds since the epoch.
+        ended_at: Seconds since the epoch, or None.
+    """
+
+    job_id: str
+    number: int
+    session_id: str
+    token_hash: str | None
+    pid: int | None = None
+    pid_start: float | None = None
+    offset: int = 0
+    status: JobStatus | None = None
+    reason: Reason | None = None
+    exit_code: int | None = None
+    result: str | None = None
+    frame: Mapping[str, Any] | None = None
+    started_at: float = 0.0
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """Something that a process reported, in short; the whole line stays in its output file.
+
+    Args:
+        job_id: The job.
+        attempt: The attempt's number.
+        offset: Byte at which the line begins in the output file; with job and attempt it is unique.
+        at: Seconds since the epoch at which it was read.
+        kind: The frame's type, and its subtype after a dot where it has one.
+        text: What a person would want to see of it, bounded.
+    """
+
+    job_id: str
+    attempt: int
+    offset: int
+    at: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended, before it is written.
+
+    Args:
+        reason: From the closed set.
+        status: The status that the job takes.
+        detail: For a person: what the process or the CLI said.
+        result: The whole answer, or None.
+        frame: The CLI's result frame, or None.
+        usage: What this attempt consumed.
+        exit_code: As the shim wrote it, or None.
+        resets_at: Seconds since the epoch at which a usage limit ends, or None.
+    """
+
+    reason: Reason
+    status: JobStatus
+    detail: str = ""
+    result: str | None = None
+    frame: Mapping[str, Any] | None = None
+    usage: Usage = field(default_factory=Usage)
+    exit_code: int | None = None
+    resets_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollup:
+    """A subtree, a batch or a tree in figures.
+
+    Args:
+        counts: Number of jobs by status; a status without jobs is missing.
+        usage: What they consumed together.
+        deepest: Depth of the deepest job.
+    """
+
+    counts: Mapping[JobStatus, int]
+    usage: Usage
+    deepest: int
+
+    @property
+    def total(self) -> int:
+        """Number of jobs."""
+        return sum(self.counts.values())
+
+    @property
+    def live(self) -> int:
+        """Number of jobs that are not over."""
+        return sum(count for status, count in self.counts.items() if status in LIVE)

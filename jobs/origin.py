@@ -1,0 +1,81 @@
+"""Where a tree came from: the client's directory and environment, kept beside its jobs and never in the database."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio.to_thread
+
+from jobs.errors import StoreError
+
+_FILE = "origin.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The client that began a tree.
+
+    Args:
+        cwd: Absolute path of its working directory: the default of every job in the tree.
+        env: The allow-listed part of its environment; every job of the tree runs in it.
+        client: Who it is, for a person to read, or None.
+    """
+
+    cwd: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    client: str | None = None
+
+
+class OriginFiles:
+    """Keeps each tree's origin in a file of mode 0600 for as long as the tree lives.
+
+    Args:
+        trees: Directory with one directory a tree.
+    """
+
+    def __init__(self, trees: Path) -> None:
+        self._trees = trees
+
+    async def save(self, root_id: str, origin: Origin) -> None:
+        """Write the origin so that it is on disk when this returns.
+
+        Raises:
+            StoreError: The disk refused it.
+        """
+        await anyio.to_thread.run_sync(self._write, root_id, origin)
+
+    def load(self, root_id: str) -> Origin:
+        """Read a tree's origin.
+
+        Raises:
+            StoreError: It is gone or cannot be read; the tree's jobs cannot be launched without it.
+        """
+        try:
+            found = json.loads((self._trees / root_id / _FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StoreError("read the client's environment", str(error)) from error
+        return Origin(cwd=found["cwd"], env=found["env"], client=found["client"])
+
+    def forget(self, root_id: str) -> None:
+        """Remove a tree's origin once the tree is over."""
+        (self._trees / root_id / _FILE).unlink(missing_ok=True)
+
+    def discard(self, root_id: str) -> None:
+        """Remove everything of a tree that was not admitted after all."""
+        shutil.rmtree(self._trees / root_id, ignore_errors=True)
+
+    def _write(self, root_id: str, origin: Origin) -> None:
+        text = json.dumps({"cwd": origin.cwd, "env": dict(origin.env), "client": origin.client})
+        directory = self._trees / root_id
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(directory / _FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StoreError("keep the client's environment", str(error)) from error

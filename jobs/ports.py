@@ -1,0 +1,227 @@
+"""What the engine needs of a store, a runner and the world, as Protocols; concrete classes meet in `server.engine`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from jobs.model import Attempt, Batch, Job, JobEvent, JobSpec, Outcome, Rollup, Tree
+from orchestration.limits import SpawnFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job that is to be admitted.
+
+    Args:
+        id: Chosen by the caller, so that siblings can name each other in `spec.depends_on`.
+        spec: What is asked.
+    """
+
+    id: str
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """Jobs that are to be admitted together, all or none.
+
+    Args:
+        batch_id: Id for the batch.
+        jobs: At least one.
+        parent_id: The job that spawns them, or None for a new tree.
+        single: With no parent: the one job is the root itself, at depth 0. Otherwise the batch is the root, and its
+            jobs stand at depth 1.
+        caller: Whose idempotency keys these are: the spawning job's id, or the client's name.
+        idempotency_key: A submission of the same caller with the same key is admitted once; None for no key.
+        client: Who asked, for a person to read, or None.
+        at: Seconds since the epoch.
+    """
+
+    batch_id: str
+    jobs: Sequence[NewJob]
+    parent_id: str | None = None
+    single: bool = False
+    caller: str = ""
+    idempotency_key: str | None = None
+    client: str | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What an admitted submission became.
+
+    Args:
+        batch: The batch.
+        jobs: Its jobs, in the order of the submission.
+        fresh: False where the idempotency key had been used: these are the earlier batch and jobs.
+    """
+
+    batch: Batch
+    jobs: Sequence[Job]
+    fresh: bool
+
+
+SpawnCheck = Callable[[SpawnFacts], None]
+"""Raises where the facts, read inside the admitting transaction, forbid the spawn.
+
+It may run on the store's own thread while the transaction is open: a pure function of the facts, which neither blocks
+nor touches the event loop.
+"""
+
+
+class Store(Protocol):
+    """Durable memory of trees. Every method is one transaction: when it returns, its effect is on disk.
+
+    A call that is cancelled has done the whole of its work or none; which of the two, the next read tells. Every method
+    raises `StoreError` where the storage fails; nothing was changed then.
+    """
+
+    async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
+        """Write a batch and its jobs, all queued, unless `check` raises on the facts of the tree.
+
+        A key that this caller has used before returns the earlier batch, with its jobs as they are now, before anything
+        else is looked at.
+
+        Raises:
+            NotFoundError: Unknown parent.
+            TreeClosedError: The parent is over, or a cancel of it or of an ancestor has been requested, or an ancestor
+                is cancelled.
+            RecursionLimitError: Raised by `check`; nothing is written.
+            StoreError: Among other causes, an id is taken.
+        """
+        ...
+
+    async def claim(self, job_id: str, *, session_id: str, token_hash: str | None, at: float) -> Attempt | None:
+        """Move a queued job to running with a new attempt; None where it is queued no more, or does not exist.
+
+        Clears what the last attempt left on the job: reason, error and excerpt.
+        """
+        ...
+
+    async def record_launch(self, job_id: str, attempt: int, *, pid: int, pid_start: float) -> None:
+        """Note which process runs the attempt; does nothing where there is no such attempt."""
+        ...
+
+    async def record_events(self, job_id: str, attempt: int, events: Sequence[JobEvent], offset: int) -> None:
+        """Append events and move the attempt's offset, never backwards; events before the stored offset are left out.
+
+        Does nothing where another attempt of the job has begun: its reader is late.
+        """
+        ...
+
+    async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
+        """Write how the attempt ended and the status it leads to, and revoke its token.
+
+        The outcome's usage is added to the job's. With `JobStatus.QUEUED` as the outcome's status the job goes back in
+        line and keeps its session, its reason and its error; where its cancel has been requested it becomes cancelled
+        instead.
+
+        Raises:
+            NotFoundError: Unknown job.
+            IllegalTransitionError: The job is not running, or another attempt of it is, or a running job cannot take
+                the outcome's status.
+        """
+        ...
+
+    async def fail_queued(self, job_id: str, outcome: Outcome, *, at: float) -> Job | None:
+        """Settle a job that waits, as failed or cancelled; None where it is queued no more, or does not exist.
+
+        Raises:
+            IllegalTransitionError: The outcome's status is neither of the two.
+        """
+        ...
+
+    async def cancel_under(self, path: str, *, at: float) -> Sequence[Job]:
+        """Cancel the subtree at `path`: queued jobs are settled, running ones marked, the others left alone.
+
+        Returns the jobs that this call changed, as they are now, in order of admission.
+        """
+        ...
+
+    async def requeue(self, job_id: str, *, at: float) -> Job | None:
+        """Move a failed, timed-out or cancelled job back to queued for a retry; None from any other status.
+
+        Forgets the order to cancel, the reason, the error and the excerpt; keeps session, usage and number of attempts.
+        """
+        ...
+
+    async def job(self, job_id: str) -> Job | None:
+        """Return a job, or None."""
+        ...
+
+    async def jobs(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """Return the jobs that exist among these, in the order asked."""
+        ...
+
+    async def jobs_in_batch(self, batch_id: str) -> Sequence[Job]:
+        """Return a batch's jobs in the order of their submission."""
+        ...
+
+    async def jobs_under(self, path: str) -> Sequence[Job]:
+        """Return every job whose path is `path` or lies below it, in order of admission."""
+        ...
+
+    async def newest_jobs(self, *, limit: int, before_seq: int | None = None) -> Sequence[Job]:
+        """Return at most `limit` jobs, newest first, all of a lower `seq` than `before_seq` where it is given."""
+        ...
+
+    async def unfinished(self) -> Sequence[Job]:
+        """Return every job that is queued or running, in order of admission."""
+        ...
+
+    async def batch(self, batch_id: str) -> Batch | None:
+        """Return a batch, or None."""
+        ...
+
+    async def tree(self, root_id: str) -> Tree | None:
+        """Return a tree, or None."""
+        ...
+
+    async def rollup_under(self, path: str) -> Rollup:
+        """Sum up every job whose path is `path` or lies below it."""
+        ...
+
+    async def rollup_batch(self, batch_id: str) -> Rollup:
+        """Sum up a batch's jobs and everything below them."""
+        ...
+
+    async def attempt(self, job_id: str, number: int) -> Attempt | None:
+        """Return one attempt, or None."""
+        ...
+
+    async def events(self, job_id: str, *, after: tuple[int, int] = (0, -1), limit: int = 1000) -> Sequence[JobEvent]:
+        """Return a job's events after (attempt, offset), in order."""
+        ...
+
+    async def caller(self, token_hash: str) -> Job | None:
+        """Return the running job that holds this token, or None."""
+        ...
+
+
+class Runner(Protocol):
+    """Runs a job somewhere; keyed by the job's id, so that asking twice attaches to what runs already."""
+
+    async def start_or_attach(self, job_id: str) -> None:
+        """Claim the job and launch it, or take over the process that runs it already; return once that is so."""
+        ...
+
+    async def result(self, job_id: str) -> Job:
+        """Wait until the job's attempt has been settled and return the job as it is then."""
+        ...
+
+    async def cancel(self, job_id: str) -> None:
+        """End the job's process; `result` then returns. Does nothing where nothing runs."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, injected so that tests own it."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch, for records that people read."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that never jump, for deadlines."""
+        ...

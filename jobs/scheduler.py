@@ -1,0 +1,196 @@
+"""The line in front of the slots: in order within a tree, round-robin between trees, deeper jobs first."""
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+
+from jobs.model import Job
+from orchestration.limits import TreeLimits
+
+
+@dataclass(eq=False)
+class _Ticket:
+    """One job's place in the line, answered once: it is granted a slot or it is told to go."""
+
+    job_id: str
+    root_id: str
+    depth: int
+    granted: bool = False
+    answered: anyio.Event = field(default_factory=anyio.Event)
+
+    def grant(self) -> None:
+        self.granted = True
+        self.answered.set()
+
+
+class Scheduler:
+    """Gives out permission to run: so many jobs a depth of each tree, so many on the machine.
+
+    A job that waits for its own descendants parks its machine slot for that time, so that a parent never starves its
+    child; its place at its depth it keeps, since its descendants stand deeper.
+
+    Args:
+        limits: How many jobs of one tree may run at each depth.
+        max_running: How many jobs may run on the machine.
+    """
+
+    def __init__(self, limits: TreeLimits, max_running: int) -> None:
+        self._limits = limits
+        self._max_running = max_running
+        self._lines: OrderedDict[str, dict[int, deque[_Ticket]]] = OrderedDict()
+        self._returning: list[_Ticket] = []
+        self._tickets: dict[str, _Ticket] = {}
+        self._at_depth: Counter[tuple[str, int]] = Counter()
+        self._busy: set[str] = set()
+        self._parked: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def slot(self, job: Job) -> AsyncIterator[bool]:
+        """Wait in line, then hold a slot while the block lasts.
+
+        Yields:
+            False where the job was withdrawn from the line: it holds nothing and must not run.
+        """
+        ticket = _Ticket(job.id, job.root_id, job.depth)
+        self._join(ticket)
+        try:
+            await ticket.answered.wait()
+            yield ticket.granted
+        finally:
+            self._leave(ticket)
+
+    @asynccontextmanager
+    async def parked(self, job_id: str) -> AsyncIterator[None]:
+        """Give the job's machine slot to others while the block lasts, and take one again before it ends.
+
+        A job that waits in several calls at once takes its slot again when the last of them ends: it cannot go on
+        before it has every answer. A job that holds no slot passes through.
+        """
+        holder = self._tickets.get(job_id)
+        if holder is None or not holder.granted:
+            yield
+            return
+        self._park(holder)
+        try:
+            yield
+        finally:
+            await self._unpark(holder)
+
+    def withdraw(self, job_id: str) -> None:
+        """Take a job out of the line; one that runs is left alone."""
+        ticket = self._tickets.get(job_id)
+        if ticket is not None and not ticket.granted:
+            self._strike(ticket)
+            ticket.answered.set()
+
+    def running(self) -> int:
+        """Return how many jobs hold a machine slot."""
+        return len(self._busy)
+
+    def waiting(self) -> int:
+        """Return how many jobs stand in line."""
+        return sum(len(line) for lines in self._lines.values() for line in lines.values())
+
+    def running_at(self, root_id: str, depth: int) -> int:
+        """Return how many jobs of one tree hold a place at this depth, parked ones included."""
+        return self._at_depth[root_id, depth]
+
+    def _join(self, ticket: _Ticket) -> None:
+        self._tickets[ticket.job_id] = ticket
+        self._lines.setdefault(ticket.root_id, {}).setdefault(ticket.depth, deque()).append(ticket)
+        self._call_next()
+
+    def _leave(self, ticket: _Ticket) -> None:
+        self._tickets.pop(ticket.job_id, None)
+        if ticket.granted:
+            self._busy.discard(ticket.job_id)
+            self._give_place_back(ticket)
+            self._dismiss_returning(ticket.job_id)
+        else:
+            self._strike(ticket)
+        self._call_next()
+
+    def _give_place_back(self, ticket: _Ticket) -> None:
+        place = (ticket.root_id, ticket.depth)
+        self._at_depth[place] -= 1
+        if not self._at_depth[place]:
+            del self._at_depth[place]
+
+    def _dismiss_returning(self, job_id: str) -> None:
+        for back in [back for back in self._returning if back.job_id == job_id]:
+            self._returning.remove(back)
+            back.answered.set()
+
+    def _strike(self, ticket: _Ticket) -> None:
+        line = self._lines.get(ticket.root_id, {}).get(ticket.depth, ())
+        if ticket in line:
+            self._lines[ticket.root_id][ticket.depth].remove(ticket)
+            self._drop_empty(ticket.root_id, ticket.depth)
+
+    def _drop_empty(self, root_id: str, depth: int) -> None:
+        lines = self._lines[root_id]
+        if not lines[depth]:
+            del lines[depth]
+        if not lines:
+            del self._lines[root_id]
+
+    def _park(self, holder: _Ticket) -> None:
+        self._parked[holder.job_id] += 1
+        self._busy.discard(holder.job_id)
+        self._call_next()
+
+    async def _unpark(self, holder: _Ticket) -> None:
+        self._parked[holder.job_id] -= 1
+        if self._parked[holder.job_id]:
+            return
+        del self._parked[holder.job_id]
+        if self._tickets.get(holder.job_id) is not holder:
+            return  # the job ended while it waited: there is nothing to hold a slot for
+        back = _Ticket(holder.job_id, holder.root_id, holder.depth)
+        self._returning.append(back)
+        self._call_next()
+        try:
+            await back.answered.wait()
+        finally:
+            if back in self._returning:
+                # The waiting call was cancelled, but the job's process lives: it counts as running at once.
+                self._returning.remove(back)
+                self._busy.add(back.job_id)
+
+    def _call_next(self) -> None:
+        while len(self._busy) < self._max_running and (self._call_back_one() or self._call_one()):
+            pass
+
+    def _call_back_one(self) -> bool:
+        # They go first: each is a process that lives already.
+        if not self._returning:
+            return False
+        back = max(self._returning, key=lambda ticket: ticket.depth)
+        self._returning.remove(back)
+        self._busy.add(back.job_id)
+        back.grant()
+        return True
+
+    def _call_one(self) -> bool:
+        for root_id in tuple(self._lines):
+            ticket = self._first_runnable(root_id)
+            if ticket is not None:
+                self._at_depth[root_id, ticket.depth] += 1
+                self._busy.add(ticket.job_id)
+                ticket.grant()
+                return True
+        return False
+
+    def _first_runnable(self, root_id: str) -> _Ticket | None:
+        lines = self._lines[root_id]
+        for depth in sorted(lines, reverse=True):
+            if self._at_depth[root_id, depth] < self._limits.slots_at(depth):
+                ticket = lines[depth].popleft()
+                # The tree that was served goes to the end of the round.
+                self._lines.move_to_end(root_id)
+                self._drop_empty(root_id, depth)
+                return ticket
+        return None

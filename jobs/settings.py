@@ -1,0 +1,145 @@
+"""The engine's settings: one frozen object from the environment, a TOML file and the older server's variables."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from orchestration.limits import TreeLimits
+
+PermissionMode = Literal["default", "plan", "acceptEdits", "dontAsk", "auto", "bypassPermissions"]
+"""The CLI's permission modes, as `claude --help` of 2.1.330 lists them."""
+
+JOB_MEMORY = 250 * 1024 * 1024
+"""Bytes of memory to reckon for one job: a headless `claude` was measured at 195 to 213 MB resident, and its shim, pump
+and tools come on top."""
+
+JOBS_PER_CPU = 16
+"""A job computes for about 0.7 s in all and waits for the model otherwise (measured), so many share a core."""
+
+
+def default_max_running() -> int:
+    """Return how many jobs this machine can hold at once, from its memory and its cores."""
+    by_memory = psutil.virtual_memory().total // 2 // JOB_MEMORY
+    by_cpu = (os.cpu_count() or 1) * JOBS_PER_CPU
+    return max(2, min(int(by_memory), by_cpu))
+
+
+class Settings(BaseSettings):
+    """Everything that a person can set; `CLAUDE_JOBS_` and the upper-case name, or the name in `config.toml`.
+
+    Where a name is given twice, the environment wins over the file, the file over the older server's variables.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CLAUDE_JOBS_", frozen=True, extra="ignore")
+
+    home: Path
+    """State directory: database, job directories, log, and the socket unless its path would be too long."""
+    cli: Path | None = None
+    """The `claude` binary; None looks at PATH, then at the one that `claude-agent-sdk` bundles."""
+    max_depth: PositiveInt = 5
+    """Deepest level of a tree; its root stands at 0."""
+    max_concurrent: dict[int, PositiveInt] = Field(default_factory=lambda: {0: 1, 1: 10, 2: 50})
+    """Depth to the number of jobs that run there at once, per tree; a deeper level takes the deepest given."""
+    max_children: PositiveInt = 100
+    """Most children of one parent."""
+    max_jobs: PositiveInt = 1000
+    """Most jobs of one tree."""
+    max_running: PositiveInt = Field(default_factory=default_max_running)
+    """Most jobs that run at once on this machine."""
+    timeout_seconds: PositiveFloat = 1800.0
+    """Seconds that one attempt may run; half an hour was the older server's cap."""
+    timeout_multiplier: PositiveFloat | None = None
+    """The older server's formula instead: 300 s times this to the power of the depth, at most 1,800 s."""
+    grace_seconds: PositiveFloat = 5.0
+    """Seconds between asking a process to end and ending it; Claude needed 1.6 s to end a running tool (measured)."""
+    idle_seconds: PositiveFloat = 1800.0
+    """Seconds without a connection and without a live job after which the engine leaves."""
+    permission_mode: PermissionMode = "acceptEdits"
+    """Permission mode of a job that names none."""
+    allow_bypass_permissions: bool = False
+    """Whether a person allows `bypassPermissions` at all."""
+    max_task_chars: PositiveInt = 1_000_000
+    """Longest task text, in characters."""
+    excerpt_chars: PositiveInt = 500
+    """Characters of a result that a line of `claude_wait` shows."""
+    result_chars: PositiveInt = 40_000
+    """Characters of a result in one reply; Claude Code spills a larger one to a file at 50,000 (measured)."""
+    wait_seconds: PositiveFloat = 110.0
+    """Longest `claude_wait`; Claude Code sends a call to the background after 120 s (measured)."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """What the engine's log holds."""
+
+    @field_validator("max_concurrent")
+    @classmethod
+    def _some_level(cls, value: dict[int, int]) -> dict[int, int]:
+        if not value or min(value) < 0:
+            raise ValueError('give at least one level, such as {"0": 1, "1": 10}; levels count from 0')
+        return value
+
+    @property
+    def tree_limits(self) -> TreeLimits:
+        """The limits of one tree, as `orchestration` knows them."""
+        return TreeLimits(
+            max_depth=self.max_depth,
+            max_concurrent=dict(self.max_concurrent),
+            max_children=self.max_children,
+            max_nodes=self.max_jobs,
+        )
+
+    def timeout_at(self, depth: int) -> float:
+        """Return the seconds that one attempt may run at this depth where the job names no time-out."""
+        if self.timeout_multiplier is None:
+            return self.timeout_seconds
+        # 300 s and 1,800 s are constants of the older server.
+        return min(300.0 * self.timeout_multiplier**depth, 1800.0)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: arguments, environment, `config.toml` of the state directory, older variables."""
+        home = init_settings().get("home") or os.environ.get("CLAUDE_JOBS_HOME")
+        toml = TomlConfigSettingsSource(settings_cls, Path(home) / "config.toml") if home else file_secret_settings
+        return (init_settings, env_settings, toml, _OlderVariables(settings_cls))
+
+
+class _OlderVariables(PydanticBaseSettingsSource):
+    """The environment variables of the older server, below everything else."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        """Return nothing: `__call__` reads all of them at once."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the settings that older variables give."""
+        return older_settings(os.environ)
+
+
+def older_settings(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Translate the older server's environment variables.
+
+    Its depth limit counted levels, ours names the deepest one; its concurrency was one number for every level.
+    """
+    plain: dict[str, str] = {
+        "CLAUDE_MAX_TOTAL_JOBS": "max_jobs",
+        "CLAUDE_TIMEOUT_MULTIPLIER": "timeout_multiplier",
+        "CLAUDE_ALLOW_BYPASS_PERMISSIONS": "allow_bypass_permissions",
+        "CLAUDE_DEFAULT_PERMISSION_MODE": "permission_mode",
+        "CLAUDE_LOG_LEVEL": "log_level",
+    }
+    found: dict[str, Any] = {name: environ[old] for old, name in plain.items() if old in environ}
+    if depth := environ.get("CLAUDE_MAX_RECURSION_DEPTH"):
+        found["max_depth"] = int(depth) - 1 if depth.isdigit() else depth
+    if slots := environ.get("CLAUDE_MAX_CONCURRENT_AT_DEPTH"):
+        found["max_concurrent"] = {0: slots}
+    return found

@@ -1,0 +1,67 @@
+"""Wakes those who wait for jobs to change: in memory only, since the store remembers what happened."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import anyio
+
+from jobs.model import Job
+
+
+@dataclass(eq=False)
+class Subscription:
+    """The changes that one waiter has not seen yet.
+
+    Args:
+        wants: Tells whether a changed job concerns this waiter.
+    """
+
+    wants: Callable[[Job], bool]
+    _news: list[Job] = field(default_factory=list)
+    _event: anyio.Event = field(default_factory=anyio.Event)
+
+    async def news(self) -> list[Job]:
+        """Wait for at least one change and return all that have not been taken, oldest first."""
+        await self._event.wait()
+        taken, self._news, self._event = self._news, [], anyio.Event()
+        return taken
+
+    def _offer(self, job: Job) -> None:
+        if self.wants(job):
+            self._news.append(job)
+            self._event.set()
+
+
+class JobSignals:
+    """Carries each change of a job to the waiters of its tree."""
+
+    def __init__(self) -> None:
+        self._by_root: dict[str, set[Subscription]] = defaultdict(set)
+
+    @contextmanager
+    def subscribe(self, root_ids: Collection[str], wants: Callable[[Job], bool]) -> Iterator[Subscription]:
+        """Collect changes of some trees while the block lasts.
+
+        Enter the block before reading the store: a change between the two is then seen twice, never missed.
+        """
+        subscription = Subscription(wants)
+        for root_id in root_ids:
+            self._by_root[root_id].add(subscription)
+        try:
+            yield subscription
+        finally:
+            for root_id in root_ids:
+                self._unsubscribe(root_id, subscription)
+
+    def publish(self, job: Job) -> None:
+        """Tell the tree's waiters how the job stands now."""
+        for subscription in tuple(self._by_root.get(job.root_id, ())):
+            subscription._offer(job)
+
+    def _unsubscribe(self, root_id: str, subscription: Subscription) -> None:
+        waiting = self._by_root[root_id]
+        waiting.discard(subscription)
+        if not waiting:
+            del self._by_root[root_id]

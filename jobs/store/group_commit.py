@@ -1,0 +1,199 @@
+"""Connections whose callers share transactions: one thread switch, one commit and one fsync for all that wait."""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import aiosqlite
+from anyio import CancelScope, Event
+
+from jobs.store.queries import SQL
+
+T = TypeVar("T")
+
+BUSY_SECONDS = 10.0
+"""How long a connection waits for another process that holds the database's lock, such as a backup."""
+
+
+class Transactions:
+    """Runs callables on a connection's own thread, all that wait in one transaction, each in a savepoint of it.
+
+    A caller that returns has been committed. A caller that is cancelled has done all of its work or none: what had
+    not begun is withdrawn, what had begun is committed with its group.
+
+    Args:
+        connection: Opened with `_GroupConnection` as its factory.
+        line: What that connection takes its work from.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection, line: "_Line") -> None:
+        self._connection = connection
+        self._line = line
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in the next transaction and return its result once that is committed.
+
+        Raises:
+            sqlite3.Error: The transaction failed; nothing of `work` was kept.
+            Exception: Whatever `work` raised; its own changes were undone, those of others were not.
+        """
+        call = _Call(work)
+        try:
+            if self._line.join(call):
+                # Runs our `commit` on the connection's thread. It is in the thread's queue before this waits, so a
+                # cancel of this caller leaves the others their commit.
+                await self._connection.commit()
+            else:
+                await call.done.wait()
+        finally:
+            call.wanted = False
+        return call.outcome()
+
+
+@asynccontextmanager
+async def open_writer(path: Path) -> AsyncIterator[Transactions]:
+    """Open the connection that writes; at the end its thread finishes what waits and stops."""
+    async with _opened(path, "BEGIN IMMEDIATE", SQL["open_writer"]) as transactions:
+        yield transactions
+
+
+@asynccontextmanager
+async def open_reader(path: Path) -> AsyncIterator[Transactions]:
+    """Open a connection that cannot write and never waits behind an fsync; what has been committed it sees."""
+    async with _opened(path, "BEGIN", SQL["open_reader"]) as transactions:
+        yield transactions
+
+
+@asynccontextmanager
+async def _opened(path: Path, begin: str, setup: str) -> AsyncIterator[Transactions]:
+    line = _Line(asyncio.get_running_loop())
+    # A factory keeps us to aiosqlite's public calls: it has none that hands a callable to its thread.
+    factory = partial(_GroupConnection, line, begin)
+    connection = await aiosqlite.connect(path, timeout=BUSY_SECONDS, isolation_level=None, factory=factory)
+    try:
+        await connection.executescript(setup)
+        yield Transactions(connection, line)
+    finally:
+        # A cancelled owner waits too: a thread that outlives its store would hold the file.
+        with CancelScope(shield=True):
+            await connection.close()
+
+
+class _Line:
+    """The calls that wait, between the loop that appends them and the thread that takes them.
+
+    Args:
+        loop: Where the callers wait.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: deque[_Call[Any]] = deque()
+        self._announced = False
+
+    def join(self, call: "_Call[Any]") -> bool:
+        """Append a call and return whether the thread must be told, once for each group."""
+        # Appended before the flag is read, as `take` clears the flag before it reads the line: nobody is missed.
+        self._calls.append(call)
+        if self._announced:
+            return False
+        self._announced = True
+        return True
+
+    def take(self) -> "list[_Call[Any]]":
+        """Return the calls that wait and that somebody still waits for."""
+        self._announced = False
+        waiting = [self._calls.popleft() for _ in range(len(self._calls))]
+        return [call for call in waiting if call.wanted]
+
+    def wake(self, group: "list[_Call[Any]]") -> None:
+        """Let the callers of a group go on: one message to the loop for all of them."""
+        self._loop.call_soon_threadsafe(_set_done, group)
+
+
+def _set_done(group: "list[_Call[Any]]") -> None:
+    for call in group:
+        call.done.set()
+
+
+class _Call(Generic[T]):
+    """A callable that waits, then what came of it; as a context manager it keeps the error for its caller."""
+
+    __slots__ = ("_error", "_value", "_work", "done", "wanted")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
+        self._work = work
+        self._error: BaseException | None = None
+        self.done = Event()
+        self.wanted = True
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._error = error
+        return True
+
+    def run(self, connection: sqlite3.Connection) -> BaseException | None:
+        """Run the callable and return what it raised."""
+        with self:
+            self._value = self._work(connection)
+        return self._error
+
+    def fail(self, error: sqlite3.Error) -> None:
+        """Note that the transaction of the group is lost; an error of its own stays."""
+        # An exception of its own for each caller: they raise it, each with another traceback.
+        self._error = self._error or type(error)(*error.args)
+
+    def outcome(self) -> T:
+        """Return what the callable returned, or raise what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class _GroupConnection(sqlite3.Connection):
+    """A connection whose `commit` runs everything that waits in line and commits it together."""
+
+    def __init__(self, line: _Line, begin: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._line = line
+        self._begin = begin
+
+    def commit(self) -> None:
+        group = self._line.take()
+        if not group:
+            return
+        try:
+            self.execute(self._begin)
+            for call in group:
+                self._run(call)
+            self.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._abandon(group, error)
+        finally:
+            self._line.wake(group)
+
+    def _run(self, call: _Call[Any]) -> None:
+        self.execute("SAVEPOINT one")
+        error = call.run(self)
+        if not self.in_transaction:
+            # On a full disk SQLite undoes the whole transaction, not only the statement that failed.
+            raise sqlite3.OperationalError(str(error or "the transaction was ended from within"))
+        if error is not None:
+            self.execute("ROLLBACK TO one")
+        self.execute("RELEASE one")
+
+    def _abandon(self, group: list[_Call[Any]], error: sqlite3.Error) -> None:
+        if self.in_transaction:
+            self.execute("ROLLBACK")
+        for call in group:
+            call.fail(error)

@@ -1,0 +1,280 @@
+"""The store without a disk: for tests, and for a tree that nobody needs after the process ends."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from jobs.errors import IllegalTransitionError, StoreError
+from jobs.model import (
+    LIVE,
+    NEXT,
+    TERMINAL,
+    Attempt,
+    Batch,
+    Job,
+    JobEvent,
+    JobStatus,
+    Outcome,
+    Reason,
+    Rollup,
+    Tree,
+    Usage,
+)
+from jobs.ports import Admission, SpawnCheck, Store, Submission
+from jobs.store.placement import Place, batch_at, closed_by_cancel, jobs_at, place_of
+from jobs.store.rows import excerpt_of, writable
+from jobs.store.writes import refusal
+from orchestration.limits import SpawnFacts
+
+
+class MemoryStore(Store):
+    """Trees in dictionaries; no method waits, so each is a transaction by itself."""
+
+    def __init__(self) -> None:
+        self._trees: dict[str, Tree] = {}
+        self._batches: dict[str, Batch] = {}
+        self._keys: dict[tuple[str, str], str] = {}
+        self._jobs: dict[str, Job] = {}  # in order of admission, as dictionaries keep it
+        self._attempts: dict[tuple[str, int], Attempt] = {}
+        self._events: dict[str, dict[tuple[int, int], JobEvent]] = {}
+        self._tokens: dict[str, str] = {}
+
+    async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
+        """Keep a batch and its jobs."""
+        key = (submission.caller, submission.idempotency_key or "")
+        if submission.idempotency_key is not None and key in self._keys:
+            batch_id = self._keys[key]
+            return Admission(batch=self._batches[batch_id], jobs=await self.jobs_in_batch(batch_id), fresh=False)
+        place = self._place(submission)
+        check(self._facts(submission, place))
+        self._refuse_known_ids(submission)
+        batch = batch_at(place, submission)
+        jobs = jobs_at(place, submission, last_seq=len(self._jobs))
+        self._batches[batch.id] = batch
+        self._jobs.update((job.id, job) for job in jobs)
+        if submission.idempotency_key is not None:
+            self._keys[key] = batch.id
+        if submission.parent_id is None:
+            self._trees[place.root_id] = Tree(id=place.root_id, created_at=submission.at, client=submission.client)
+        return Admission(batch=batch, jobs=jobs, fresh=True)
+
+    async def claim(self, job_id: str, *, session_id: str, token_hash: str | None, at: float) -> Attempt | None:
+        """Move a queued job to running with a new attempt."""
+        job = self._jobs.get(job_id)
+        if job is None or job.status is not JobStatus.QUEUED or job.cancel_requested:
+            return None
+        if token_hash is not None:
+            if token_hash in self._tokens:
+                raise StoreError("claim a job", "this token belongs to another attempt")
+            self._tokens[token_hash] = job_id
+        number = job.attempt + 1
+        attempt = Attempt(job_id=job_id, number=number, session_id=session_id, token_hash=token_hash, started_at=at)
+        self._attempts[job_id, number] = attempt
+        self._jobs[job_id] = replace(
+            job, status=JobStatus.RUNNING, reason=None, error=None, excerpt=None,
+            attempt=number, session_id=session_id, started_at=at,
+        )  # fmt: skip
+        return attempt
+
+    async def record_launch(self, job_id: str, attempt: int, *, pid: int, pid_start: float) -> None:
+        """Note which process runs the attempt."""
+        known = self._attempts.get((job_id, attempt))
+        if known is not None:
+            self._attempts[job_id, attempt] = replace(known, pid=pid, pid_start=pid_start)
+
+    async def record_events(self, job_id: str, attempt: int, events: Sequence[JobEvent], offset: int) -> None:
+        """Append events and move the attempt's offset."""
+        known = self._attempts.get((job_id, attempt))
+        if known is None or self._jobs[job_id].attempt != attempt:
+            return
+        kept = self._events.setdefault(job_id, {})
+        for event in events:
+            if event.offset >= known.offset:
+                clean = replace(event, kind=writable(event.kind), text=writable(event.text))
+                kept.setdefault((attempt, event.offset), clean)
+        self._attempts[job_id, attempt] = replace(known, offset=max(known.offset, offset))
+
+    async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
+        """Keep how the attempt ended."""
+        job = self._jobs.get(job_id)
+        legal = outcome.status in NEXT[JobStatus.RUNNING]
+        if job is None or job.status is not JobStatus.RUNNING or job.attempt != attempt or not legal:
+            raise refusal(job_id, job, attempt, outcome.status)
+        if job.cancel_requested and outcome.status is JobStatus.QUEUED:
+            outcome = replace(outcome, status=JobStatus.CANCELLED, reason=Reason.CANCELLED)
+        self._end_attempt(job, outcome, at)
+        waits = outcome.status is JobStatus.QUEUED
+        ended = replace(
+            _ended(job, outcome, at),
+            usage=_sum((job.usage, outcome.usage)),
+            started_at=None if waits else job.started_at,
+            ended_at=None if waits else at,
+        )
+        self._jobs[job_id] = ended
+        return ended
+
+    async def fail_queued(self, job_id: str, outcome: Outcome, *, at: float) -> Job | None:
+        """Settle a job that waits."""
+        if outcome.status not in NEXT[JobStatus.QUEUED] & TERMINAL:
+            raise IllegalTransitionError(job_id, JobStatus.QUEUED, outcome.status)
+        job = self._jobs.get(job_id)
+        if job is None or job.status is not JobStatus.QUEUED:
+            return None
+        self._jobs[job_id] = _ended(job, outcome, at)
+        return self._jobs[job_id]
+
+    async def cancel_under(self, path: str, *, at: float) -> Sequence[Job]:
+        """Cancel a subtree."""
+        changed = []
+        for job in self._under(path):
+            if job.status is JobStatus.QUEUED:
+                changed.append(replace(job, status=JobStatus.CANCELLED, reason=Reason.CANCELLED, ended_at=at))
+            elif job.status is JobStatus.RUNNING and not job.cancel_requested:
+                changed.append(replace(job, cancel_requested=True))
+        self._jobs.update((job.id, job) for job in changed)
+        return changed
+
+    async def requeue(self, job_id: str, *, at: float) -> Job | None:
+        """Move a job back in line; the time is not kept."""
+        job = self._jobs.get(job_id)
+        if job is None or JobStatus.QUEUED not in NEXT[job.status] or job.status not in TERMINAL:
+            return None
+        self._jobs[job_id] = replace(
+            job, status=JobStatus.QUEUED, reason=None, error=None, excerpt=None, cancel_requested=False,
+            started_at=None, ended_at=None,
+        )  # fmt: skip
+        return self._jobs[job_id]
+
+    async def job(self, job_id: str) -> Job | None:
+        """Return a job, or None."""
+        return self._jobs.get(job_id)
+
+    async def jobs(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """Return jobs in the order asked."""
+        return [self._jobs[job_id] for job_id in job_ids if job_id in self._jobs]
+
+    async def jobs_in_batch(self, batch_id: str) -> Sequence[Job]:
+        """Return a batch's jobs."""
+        return self._where(lambda job: job.batch_id == batch_id)
+
+    async def jobs_under(self, path: str) -> Sequence[Job]:
+        """Return a subtree's jobs."""
+        return self._under(path)
+
+    async def newest_jobs(self, *, limit: int, before_seq: int | None = None) -> Sequence[Job]:
+        """Return a page of jobs, newest first."""
+        older = self._where(lambda job: before_seq is None or job.seq < before_seq)
+        return older[::-1][:limit]
+
+    async def unfinished(self) -> Sequence[Job]:
+        """Return the jobs that are queued or running."""
+        return self._where(lambda job: job.status in LIVE)
+
+    async def batch(self, batch_id: str) -> Batch | None:
+        """Return a batch, or None."""
+        return self._batches.get(batch_id)
+
+    async def tree(self, root_id: str) -> Tree | None:
+        """Return a tree, or None."""
+        return self._trees.get(root_id)
+
+    async def rollup_under(self, path: str) -> Rollup:
+        """Sum up a subtree."""
+        return _rollup(self._under(path))
+
+    async def rollup_batch(self, batch_id: str) -> Rollup:
+        """Sum up a batch and everything below it."""
+        return _rollup([job for top in await self.jobs_in_batch(batch_id) for job in self._under(top.path)])
+
+    async def attempt(self, job_id: str, number: int) -> Attempt | None:
+        """Return one attempt, or None."""
+        return self._attempts.get((job_id, number))
+
+    async def events(self, job_id: str, *, after: tuple[int, int] = (0, -1), limit: int = 1000) -> Sequence[JobEvent]:
+        """Return a page of a job's events."""
+        kept = self._events.get(job_id, {})
+        return [kept[key] for key in sorted(kept) if key > after][:limit]
+
+    async def caller(self, token_hash: str) -> Job | None:
+        """Return the running job that holds this token, or None."""
+        job_id = self._tokens.get(token_hash)
+        return None if job_id is None else self._jobs[job_id]
+
+    def _where(self, wanted: Callable[[Job], bool]) -> list[Job]:
+        return [job for job in self._jobs.values() if wanted(job)]
+
+    def _under(self, path: str) -> list[Job]:
+        return self._where(lambda job: job.path == path or job.path.startswith(f"{path}/"))
+
+    def _place(self, submission: Submission) -> Place:
+        parent = None if submission.parent_id is None else self._jobs.get(submission.parent_id)
+        place = place_of(submission, parent)
+        if parent is not None and any(map(_is_cancelled, self._line_of(parent))):
+            raise closed_by_cancel(parent.id)
+        return place
+
+    def _line_of(self, job: Job) -> list[Job]:
+        # A batch may head the path: it is a root, not a job.
+        return [self._jobs[id_] for id_ in job.path.split("/") if id_ in self._jobs]
+
+    def _facts(self, submission: Submission, place: Place) -> SpawnFacts:
+        parent_id = submission.parent_id
+        return SpawnFacts(
+            depth=place.depth,
+            asked=len(submission.jobs),
+            children=0 if parent_id is None else len(self._where(lambda job: job.parent_id == parent_id)),
+            nodes=len(self._where(lambda job: job.root_id == place.root_id)),
+            tree_id=place.root_id,
+        )
+
+    def _refuse_known_ids(self, submission: Submission) -> None:
+        ids = [new.id for new in submission.jobs]
+        if submission.batch_id in self._batches or len(set(ids)) < len(ids) or any(id_ in self._jobs for id_ in ids):
+            raise StoreError("admit jobs", "an id is taken")
+
+    def _end_attempt(self, job: Job, outcome: Outcome, at: float) -> None:
+        known = self._attempts[job.id, job.attempt]
+        if known.token_hash is not None:
+            del self._tokens[known.token_hash]
+        self._attempts[job.id, job.attempt] = replace(
+            known,
+            token_hash=None,
+            status=outcome.status,
+            reason=outcome.reason,
+            exit_code=outcome.exit_code,
+            result=None if outcome.result is None else writable(outcome.result),
+            frame=outcome.frame,
+            ended_at=at,
+        )
+
+
+def _is_cancelled(job: Job) -> bool:
+    return job.cancel_requested or job.status is JobStatus.CANCELLED
+
+
+def _ended(job: Job, outcome: Outcome, at: float) -> Job:
+    return replace(
+        job,
+        status=outcome.status,
+        reason=outcome.reason,
+        excerpt=excerpt_of(outcome.result),
+        error=writable(outcome.detail) or None,
+        ended_at=at,
+    )
+
+
+def _sum(usages: Iterable[Usage]) -> Usage:
+    parts = list(usages)
+    return Usage(
+        cost_usd=sum((part.cost_usd for part in parts), 0.0),
+        input_tokens=sum(part.input_tokens for part in parts),
+        output_tokens=sum(part.output_tokens for part in parts),
+        turns=sum(part.turns for part in parts),
+    )
+
+
+def _rollup(jobs: Sequence[Job]) -> Rollup:
+    counts: dict[JobStatus, int] = {}
+    for job in jobs:
+        counts[job.status] = counts.get(job.status, 0) + 1
+    usage = _sum(job.usage for job in jobs)
+    return Rollup(counts=counts, usage=usage, deepest=max((job.depth for job in jobs), default=0))

@@ -1,0 +1,81 @@
+"""Where a submission's jobs stand in a tree, reckoned from the parent's row alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobs.errors import NotFoundError, TreeClosedError
+from jobs.model import TERMINAL, Batch, Job
+from jobs.ports import Submission
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The spot below which new jobs hang.
+
+    Args:
+        root_id: The tree.
+        depth: Depth of the new jobs.
+        above: Path of what is above them with a "/" at its end; empty where the new job is the root.
+    """
+
+    root_id: str
+    depth: int
+    above: str
+
+
+def place_of(submission: Submission, parent: Job | None) -> Place:
+    """Return where the jobs of a submission will stand.
+
+    Raises:
+        NotFoundError: The submission names a parent and there is none.
+        TreeClosedError: The parent is over, or its cancel has been requested.
+    """
+    if submission.parent_id is not None:
+        return _below(submission.parent_id, parent)
+    if submission.single:
+        return Place(root_id=submission.jobs[0].id, depth=0, above="")
+    return Place(root_id=submission.batch_id, depth=1, above=f"{submission.batch_id}/")
+
+
+def batch_at(place: Place, submission: Submission) -> Batch:
+    """Return the batch of a submission."""
+    return Batch(
+        id=submission.batch_id,
+        root_id=place.root_id,
+        parent_id=submission.parent_id,
+        idempotency_key=submission.idempotency_key,
+        created_at=submission.at,
+    )
+
+
+def jobs_at(place: Place, submission: Submission, *, last_seq: int) -> Sequence[Job]:
+    """Return the jobs of a submission, queued, numbered on from `last_seq`."""
+    return [
+        Job(
+            seq=seq,
+            id=new.id,
+            root_id=place.root_id,
+            parent_id=submission.parent_id,
+            batch_id=submission.batch_id,
+            depth=place.depth,
+            path=f"{place.above}{new.id}",
+            spec=new.spec,
+            created_at=submission.at,
+        )
+        for seq, new in enumerate(submission.jobs, start=last_seq + 1)
+    ]
+
+
+def closed_by_cancel(parent_id: str) -> TreeClosedError:
+    """Return the refusal for a job that is being cancelled, or that stands below one that was."""
+    return TreeClosedError(parent_id, "being cancelled")
+
+
+def _below(parent_id: str, parent: Job | None) -> Place:
+    if parent is None:
+        raise NotFoundError("Job", parent_id)
+    if parent.status in TERMINAL:
+        raise TreeClosedError(parent_id, parent.status)
+    if parent.cancel_requested:
+        raise closed_by_cancel(parent_id)
+    return Place(root_id=parent.root_id, depth=parent.depth + 1, above=f"{parent.path}/")

@@ -1,0 +1,182 @@
+-- Every statement of the store. A header names it and says why it is as it is; values are bound, never spliced.
+
+-- name: open_writer
+-- FULL: an acknowledged write survives a power cut; NORMAL would lose the last commits.
+PRAGMA foreign_keys = ON;
+PRAGMA synchronous = FULL;
+
+-- name: open_reader
+-- The writer alone checkpoints: SQLite before 3.51.3 can corrupt a log that two connections reset at once.
+PRAGMA query_only = ON;
+PRAGMA wal_autocheckpoint = 0;
+
+-- name: insert_tree
+-- One row for each root, whether that is a batch or a job.
+INSERT INTO tree (id, created_at, client) VALUES (?, ?, ?);
+
+-- name: insert_batch
+-- Its unique (caller, idempotency_key) is the last line against a submission that is written twice.
+INSERT INTO batch (id, root_id, parent_id, caller, idempotency_key, created_at) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: insert_job
+-- Whatever is not named here starts at its default: never tried, nothing consumed.
+INSERT INTO job (seq, id, root_id, parent_id, batch_id, position, depth, path, spec, status, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?);
+
+-- name: last_seq
+-- The order of admission is reckoned inside the admitting transaction; there is one writer.
+SELECT coalesce(max(seq), 0) FROM job;
+
+-- name: batch_by_key
+-- A submission that was admitted before is answered before anything else is looked at.
+SELECT id, root_id, parent_id, idempotency_key, created_at FROM batch WHERE caller = ? AND idempotency_key = ?;
+
+-- name: spawn_counts
+-- Children of a parent and jobs of its tree, in one go.
+SELECT (SELECT count(*) FROM job WHERE parent_id = ?), (SELECT count(*) FROM job WHERE root_id = ?);
+
+-- name: is_below_cancelled
+-- A retried job may run below an ancestor that is cancelled still: it may work, not spawn.
+SELECT EXISTS (
+    SELECT 1 FROM job
+    WHERE id IN (SELECT value FROM json_each(?)) AND (cancel_requested OR status = 'cancelled')
+);
+
+-- name: claim
+-- Guarded: of two claims of one job the second finds no row.
+UPDATE job
+SET status = 'running', reason = NULL, error = NULL, excerpt = NULL,
+    attempt = attempt + 1, session_id = :session_id, started_at = :at
+WHERE id = :job_id AND status = 'queued' AND NOT cancel_requested
+RETURNING attempt;
+
+-- name: insert_attempt
+-- Written with the claim in one transaction, so a running job always has its attempt.
+INSERT INTO attempt (job_id, number, session_id, token_hash, started_at) VALUES (?, ?, ?, ?, ?);
+
+-- name: record_launch
+-- Keyed by the attempt, so a late call never marks a newer one.
+UPDATE attempt SET pid = ?, pid_start = ? WHERE job_id = ? AND number = ?;
+
+-- name: ingested
+-- Fence: an attempt that has been followed by another has no row here, so its reader writes nothing.
+SELECT attempt.offset
+FROM attempt JOIN job ON job.id = attempt.job_id AND job.attempt = attempt.number
+WHERE attempt.job_id = ? AND attempt.number = ?;
+
+-- name: insert_event
+-- A line that is read again after a crash has the same key and is left out.
+INSERT INTO event (job_id, attempt, offset, at, kind, text) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING;
+
+-- name: move_offset
+-- Never backwards: a slow reader does not undo a fast one.
+UPDATE attempt SET offset = max(offset, ?) WHERE job_id = ? AND number = ?;
+
+-- name: settle
+-- Guarded by status and attempt: an outcome is written once, and by the attempt that is under way.
+-- A job whose cancel was ordered does not go back in line.
+UPDATE job
+SET status = CASE WHEN :status = 'queued' AND cancel_requested THEN 'cancelled' ELSE :status END,
+    reason = CASE WHEN :status = 'queued' AND cancel_requested THEN 'cancelled' ELSE :reason END,
+    started_at = CASE WHEN :status = 'queued' AND NOT cancel_requested THEN NULL ELSE started_at END,
+    ended_at = CASE WHEN :status = 'queued' AND NOT cancel_requested THEN NULL ELSE :at END,
+    excerpt = :excerpt, error = :error,
+    cost_usd = cost_usd + :cost_usd, input_tokens = input_tokens + :input_tokens,
+    output_tokens = output_tokens + :output_tokens, turns = turns + :turns
+WHERE id = :job_id AND status = 'running' AND attempt = :attempt
+RETURNING *;
+
+-- name: settle_attempt
+-- Forgets the token's hash: a process that survives its settlement is nobody.
+UPDATE attempt
+SET status = ?, reason = ?, exit_code = ?, result = ?, frame = ?, ended_at = ?, token_hash = NULL
+WHERE job_id = ? AND number = ?;
+
+-- name: fail_queued
+-- Guarded: a job that was claimed meanwhile is settled by its attempt.
+UPDATE job
+SET status = :status, reason = :reason, excerpt = :excerpt, error = :error, ended_at = :at
+WHERE id = :job_id AND status = 'queued'
+RETURNING *;
+
+-- name: cancel_under
+-- One statement for the subtree, so that nothing is claimed or spawned between two of its jobs.
+UPDATE job
+SET cancel_requested = (status = 'running'),
+    reason = CASE status WHEN 'queued' THEN 'cancelled' ELSE reason END,
+    ended_at = CASE status WHEN 'queued' THEN :at ELSE ended_at END,
+    status = CASE status WHEN 'queued' THEN 'cancelled' ELSE status END
+WHERE (path = :path OR (path > :path || '/' AND path < :path || '0'))
+    AND (status = 'queued' OR (status = 'running' AND NOT cancel_requested))
+RETURNING *;
+
+-- name: requeue
+-- The attempt's row keeps what went wrong; the session stays, so that the next attempt may resume it.
+UPDATE job
+SET status = 'queued', reason = NULL, error = NULL, excerpt = NULL, cancel_requested = 0,
+    started_at = NULL, ended_at = NULL
+WHERE id = ? AND status IN ('failed', 'timeout', 'cancelled')
+RETURNING *;
+
+-- name: job
+-- By the id that callers know.
+SELECT * FROM job WHERE id = ?;
+
+-- name: jobs
+-- The list comes as one JSON value, so that the statement is the same for any number of ids.
+SELECT job.* FROM json_each(?) AS asked JOIN job ON job.id = asked.value ORDER BY asked.key;
+
+-- name: jobs_in_batch
+-- In the order of the submission.
+SELECT * FROM job WHERE batch_id = ? ORDER BY position;
+
+-- name: jobs_under
+-- "0" follows "/": the range holds the descendants and no sibling whose id begins alike.
+SELECT * FROM job WHERE path = :path OR (path > :path || '/' AND path < :path || '0') ORDER BY seq;
+
+-- name: newest_jobs
+-- Pages by seq, not by OFFSET: rows that arrive meanwhile shift nothing.
+SELECT * FROM job WHERE seq < ? ORDER BY seq DESC LIMIT ?;
+
+-- name: unfinished
+-- Served by the partial index, whatever the number of jobs that are over.
+SELECT * FROM job WHERE status IN ('queued', 'running') ORDER BY seq;
+
+-- name: batch
+-- Without the caller: nobody needs it back.
+SELECT id, root_id, parent_id, idempotency_key, created_at FROM batch WHERE id = ?;
+
+-- name: tree
+-- By the id of its root.
+SELECT id, created_at, client FROM tree WHERE id = ?;
+
+-- name: rollup_under
+-- Grouped by status, so that counts and sums come in one pass.
+SELECT status, count(*), sum(cost_usd), sum(input_tokens), sum(output_tokens), sum(turns), max(depth)
+FROM job WHERE path = :path OR (path > :path || '/' AND path < :path || '0')
+GROUP BY status;
+
+-- name: rollup_batch
+-- Siblings' subtrees never overlap, so nothing is counted twice.
+SELECT job.status, count(*), sum(job.cost_usd), sum(job.input_tokens), sum(job.output_tokens), sum(job.turns),
+    max(job.depth)
+FROM job AS top
+JOIN job ON job.path = top.path OR (job.path > top.path || '/' AND job.path < top.path || '0')
+WHERE top.batch_id = ?
+GROUP BY job.status;
+
+-- name: attempt
+-- By job and number.
+SELECT * FROM attempt WHERE job_id = ? AND number = ?;
+
+-- name: events
+-- A row value, because an offset begins again with each attempt.
+SELECT * FROM event
+WHERE job_id = ? AND (attempt, offset) > (?, ?)
+ORDER BY attempt, offset LIMIT ?;
+
+-- name: caller
+-- The token counts while its attempt is the one that runs.
+SELECT job.*
+FROM attempt JOIN job ON job.id = attempt.job_id AND job.attempt = attempt.number
+WHERE attempt.token_hash = ? AND job.status = 'running';

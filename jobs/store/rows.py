@@ -1,0 +1,127 @@
+"""Rows to values and back: what SQLite holds as text and numbers, as the types of `jobs.model`."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from jobs.model import Attempt, Batch, Job, JobEvent, JobSpec, JobStatus, Reason, Rollup, Tree, Usage
+
+Row = tuple[Any, ...]
+"""One row, its columns in the order of `schema.sql`."""
+
+EXCERPT_LENGTH = 500
+"""Characters of a result that stand on the job itself."""
+
+# Built once: building an adapter costs more than a thousand uses of it.
+_SPEC = TypeAdapter(JobSpec)
+
+
+def spec_text(spec: JobSpec) -> str:
+    """Return a spec as JSON."""
+    return _SPEC.dump_json(spec, exclude_defaults=True).decode()
+
+
+def frame_text(frame: Mapping[str, Any] | None) -> str | None:
+    """Return a result frame as JSON in ASCII, which holds even half of a surrogate pair."""
+    return None if frame is None else json.dumps(dict(frame))
+
+
+def writable(text: str) -> str:
+    """Return text that UTF-8 can hold: a lone surrogate, as JSON of a process may bring, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def excerpt_of(result: str | None) -> str | None:
+    """Return the beginning of a result."""
+    return None if result is None else writable(result[:EXCERPT_LENGTH])
+
+
+def job_of(row: Row) -> Job:
+    """Return the job of a row."""
+    (
+        seq, id_, root_id, parent_id, batch_id, _position, depth, path, spec, status, reason, attempt, session_id,
+        excerpt, error, cost_usd, input_tokens, output_tokens, turns, cancel_requested, created_at, started_at,
+        ended_at,
+    ) = row  # fmt: skip
+    return Job(
+        seq=seq,
+        id=id_,
+        root_id=root_id,
+        parent_id=parent_id,
+        batch_id=batch_id,
+        depth=depth,
+        path=path,
+        spec=_SPEC.validate_json(spec),
+        status=JobStatus(status),
+        reason=_reason(reason),
+        attempt=attempt,
+        session_id=session_id,
+        excerpt=excerpt,
+        error=error,
+        usage=Usage(cost_usd=cost_usd, input_tokens=input_tokens, output_tokens=output_tokens, turns=turns),
+        cancel_requested=bool(cancel_requested),
+        created_at=created_at,
+        started_at=started_at,
+        ended_at=ended_at,
+    )
+
+
+def attempt_of(row: Row) -> Attempt:
+    """Return the attempt of a row."""
+    (
+        job_id, number, session_id, token_hash, pid, pid_start, offset, status, reason, exit_code, result, frame,
+        started_at, ended_at,
+    ) = row  # fmt: skip
+    return Attempt(
+        job_id=job_id,
+        number=number,
+        session_id=session_id,
+        token_hash=token_hash,
+        pid=pid,
+        pid_start=pid_start,
+        offset=offset,
+        status=None if status is None else JobStatus(status),
+        reason=_reason(reason),
+        exit_code=exit_code,
+        result=result,
+        frame=None if frame is None else json.loads(frame),
+        started_at=started_at,
+        ended_at=ended_at,
+    )
+
+
+def batch_of(row: Row) -> Batch:
+    """Return the batch of a row."""
+    id_, root_id, parent_id, idempotency_key, created_at = row
+    return Batch(id=id_, root_id=root_id, parent_id=parent_id, idempotency_key=idempotency_key, created_at=created_at)
+
+
+def tree_of(row: Row) -> Tree:
+    """Return the tree of a row."""
+    id_, created_at, client = row
+    return Tree(id=id_, created_at=created_at, client=client)
+
+
+def event_of(row: Row) -> JobEvent:
+    """Return the event of a row."""
+    job_id, attempt, offset, at, kind, text = row
+    return JobEvent(job_id=job_id, attempt=attempt, offset=offset, at=at, kind=kind, text=text)
+
+
+def rollup_of(rows: Iterable[Row]) -> Rollup:
+    """Return the sums of rows (status, count, cost, input tokens, output tokens, turns, depth)."""
+    groups = list(rows)
+    usage = Usage(
+        cost_usd=sum((row[2] for row in groups), 0.0),
+        input_tokens=sum(row[3] for row in groups),
+        output_tokens=sum(row[4] for row in groups),
+        turns=sum(row[5] for row in groups),
+    )
+    counts = {JobStatus(row[0]): int(row[1]) for row in groups}
+    return Rollup(counts=counts, usage=usage, deepest=max((row[6] for row in groups), default=0))
+
+
+def _reason(text: str | None) -> Reason | None:
+    return None if text is None else Reason(text)

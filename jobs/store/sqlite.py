@@ -1,0 +1,181 @@
+"""The store in one SQLite file: writes in groups on one connection, reads on another."""
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from anyio import to_thread
+
+from jobs.errors import StoreError
+from jobs.model import Attempt, Batch, Job, JobEvent, Outcome, Rollup, Tree
+from jobs.ports import Admission, SpawnCheck, Store, Submission
+from jobs.store import writes
+from jobs.store.group_commit import Transactions, open_reader, open_writer
+from jobs.store.migrations import prepare
+from jobs.store.queries import SQL
+from jobs.store.rows import Row, attempt_of, batch_of, event_of, job_of, rollup_of, tree_of
+
+T = TypeVar("T")
+
+_LAST_SEQ = 2**63 - 1
+
+
+class SqliteStore(Store):
+    """Trees in one file, mode 0600, in a directory that the caller made.
+
+    A cancelled write is done as a whole or not at all, and never in anybody's way. `check` and every write run on the
+    writing connection's thread.
+
+    Args:
+        writer: Runs the transactions.
+        reader: Runs the queries; it sees every write that has returned.
+    """
+
+    def __init__(self, *, writer: Transactions, reader: Transactions) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._closed = False
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path) -> AsyncIterator["SqliteStore"]:
+        """Open the store at `path`, made or migrated where it must be, until the context ends.
+
+        Raises:
+            StoreError: The file cannot be made, read or written, or is no database.
+            SchemaTooNewError: A newer version of this package wrote it.
+        """
+        async with AsyncExitStack() as stack:
+            with _store_errors("open its file", sqlite3.Error, OSError):
+                await to_thread.run_sync(prepare, path)
+                writer = await stack.enter_async_context(open_writer(path))
+                reader = await stack.enter_async_context(open_reader(path))
+            store = cls(writer=writer, reader=reader)
+            stack.callback(store._close)
+            yield store
+
+    async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
+        """Write a batch and its jobs."""
+        return await self._write("admit jobs", partial(writes.admit, submission=submission, check=check))
+
+    async def claim(self, job_id: str, *, session_id: str, token_hash: str | None, at: float) -> Attempt | None:
+        """Move a queued job to running with a new attempt."""
+        work = partial(writes.claim, job_id=job_id, session_id=session_id, token_hash=token_hash, at=at)
+        return await self._write("claim a job", work)
+
+    async def record_launch(self, job_id: str, attempt: int, *, pid: int, pid_start: float) -> None:
+        """Note which process runs the attempt."""
+        work = partial(writes.record_launch, job_id=job_id, attempt=attempt, pid=pid, pid_start=pid_start)
+        await self._write("record a launch", work)
+
+    async def record_events(self, job_id: str, attempt: int, events: Sequence[JobEvent], offset: int) -> None:
+        """Append events and move the attempt's offset."""
+        work = partial(writes.record_events, job_id=job_id, attempt=attempt, events=events, offset=offset)
+        await self._write("record events", work)
+
+    async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
+        """Write how the attempt ended."""
+        work = partial(writes.settle, job_id=job_id, attempt=attempt, outcome=outcome, at=at)
+        return await self._write("settle a job", work)
+
+    async def fail_queued(self, job_id: str, outcome: Outcome, *, at: float) -> Job | None:
+        """Settle a job that waits."""
+        return await self._write("settle a job", partial(writes.fail_queued, job_id=job_id, outcome=outcome, at=at))
+
+    async def cancel_under(self, path: str, *, at: float) -> Sequence[Job]:
+        """Cancel a subtree in one statement."""
+        return await self._write("cancel jobs", partial(writes.cancel_under, path=path, at=at))
+
+    async def requeue(self, job_id: str, *, at: float) -> Job | None:
+        """Move a job back in line; the time is not kept."""
+        return await self._write("requeue a job", partial(writes.requeue, job_id=job_id))
+
+    async def job(self, job_id: str) -> Job | None:
+        """Return a job, or None."""
+        return _first(job_of, await self._read("job", (job_id,)))
+
+    async def jobs(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """Return jobs in the order asked."""
+        return [job_of(row) for row in await self._read("jobs", (json.dumps(list(job_ids)),))]
+
+    async def jobs_in_batch(self, batch_id: str) -> Sequence[Job]:
+        """Return a batch's jobs."""
+        return [job_of(row) for row in await self._read("jobs_in_batch", (batch_id,))]
+
+    async def jobs_under(self, path: str) -> Sequence[Job]:
+        """Return a subtree's jobs."""
+        return [job_of(row) for row in await self._read("jobs_under", {"path": path})]
+
+    async def newest_jobs(self, *, limit: int, before_seq: int | None = None) -> Sequence[Job]:
+        """Return a page of jobs, newest first."""
+        before = _LAST_SEQ if before_seq is None else before_seq
+        return [job_of(row) for row in await self._read("newest_jobs", (before, limit))]
+
+    async def unfinished(self) -> Sequence[Job]:
+        """Return the jobs that are queued or running."""
+        return [job_of(row) for row in await self._read("unfinished", ())]
+
+    async def batch(self, batch_id: str) -> Batch | None:
+        """Return a batch, or None."""
+        return _first(batch_of, await self._read("batch", (batch_id,)))
+
+    async def tree(self, root_id: str) -> Tree | None:
+        """Return a tree, or None."""
+        return _first(tree_of, await self._read("tree", (root_id,)))
+
+    async def rollup_under(self, path: str) -> Rollup:
+        """Sum up a subtree."""
+        return rollup_of(await self._read("rollup_under", {"path": path}))
+
+    async def rollup_batch(self, batch_id: str) -> Rollup:
+        """Sum up a batch and everything below it."""
+        return rollup_of(await self._read("rollup_batch", (batch_id,)))
+
+    async def attempt(self, job_id: str, number: int) -> Attempt | None:
+        """Return one attempt, or None."""
+        return _first(attempt_of, await self._read("attempt", (job_id, number)))
+
+    async def events(self, job_id: str, *, after: tuple[int, int] = (0, -1), limit: int = 1000) -> Sequence[JobEvent]:
+        """Return a page of a job's events."""
+        return [event_of(row) for row in await self._read("events", (job_id, *after, limit))]
+
+    async def caller(self, token_hash: str) -> Job | None:
+        """Return the running job that holds this token, or None."""
+        return _first(job_of, await self._read("caller", (token_hash,)))
+
+    def _close(self) -> None:
+        self._closed = True
+
+    def _require_open(self, operation: str) -> None:
+        if self._closed:
+            raise StoreError(operation, "it has been closed")
+
+    async def _write(self, operation: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        self._require_open(operation)
+        with _store_errors(operation, sqlite3.Error):
+            return await self._writer.run(work)
+
+    async def _read(self, name: str, values: Sequence[object] | Mapping[str, object]) -> Sequence[Row]:
+        operation = f"read ({name})"
+        self._require_open(operation)
+        with _store_errors(operation, sqlite3.Error):
+            rows: Sequence[Row] = await self._reader.run(
+                lambda connection: connection.execute(SQL[name], values).fetchall()
+            )
+        return rows
+
+
+def _first(make: Callable[[Row], T], rows: Sequence[Row]) -> T | None:
+    return make(rows[0]) if rows else None
+
+
+@contextmanager
+def _store_errors(operation: str, *kinds: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except kinds as error:
+        raise StoreError(operation, str(error)) from error

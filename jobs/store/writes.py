@@ -1,0 +1,180 @@
+"""The transactions of the store, each a plain function on the writing connection."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from jobs.errors import IllegalTransitionError, NotFoundError
+from jobs.model import NEXT, TERMINAL, Attempt, Job, JobEvent, JobStatus, Outcome
+from jobs.ports import Admission, SpawnCheck, Submission
+from jobs.store.placement import Place, batch_at, closed_by_cancel, jobs_at, place_of
+from jobs.store.queries import SQL
+from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, spec_text, writable
+from orchestration.limits import SpawnFacts
+
+
+def admit(connection: sqlite3.Connection, submission: Submission, check: SpawnCheck) -> Admission:
+    """Write a batch and its jobs, or return those that its idempotency key stands for."""
+    earlier = _admitted(connection, submission)
+    if earlier is not None:
+        return earlier
+    place = _place(connection, submission)
+    check(_facts(connection, submission, place))
+    if submission.parent_id is None:
+        connection.execute(SQL["insert_tree"], (place.root_id, submission.at, submission.client))
+    return _insert(connection, submission, place)
+
+
+def claim(
+    connection: sqlite3.Connection, job_id: str, *, session_id: str, token_hash: str | None, at: float
+) -> Attempt | None:
+    """Move a queued job to running and write its attempt."""
+    row = connection.execute(SQL["claim"], {"job_id": job_id, "session_id": session_id, "at": at}).fetchone()
+    if row is None:
+        return None
+    attempt = Attempt(job_id=job_id, number=row[0], session_id=session_id, token_hash=token_hash, started_at=at)
+    connection.execute(SQL["insert_attempt"], (job_id, attempt.number, session_id, token_hash, at))
+    return attempt
+
+
+def record_launch(connection: sqlite3.Connection, job_id: str, attempt: int, *, pid: int, pid_start: float) -> None:
+    """Write the process of an attempt."""
+    connection.execute(SQL["record_launch"], (pid, pid_start, job_id, attempt))
+
+
+def record_events(
+    connection: sqlite3.Connection, job_id: str, attempt: int, events: Sequence[JobEvent], offset: int
+) -> None:
+    """Append what is new of the events and move the offset."""
+    row = connection.execute(SQL["ingested"], (job_id, attempt)).fetchone()
+    if row is None:
+        return
+    connection.executemany(
+        SQL["insert_event"],
+        [
+            (job_id, attempt, event.offset, event.at, writable(event.kind), writable(event.text))
+            for event in events
+            if event.offset >= row[0]
+        ],
+    )
+    connection.execute(SQL["move_offset"], (offset, job_id, attempt))
+
+
+def settle(connection: sqlite3.Connection, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
+    """Write the end of an attempt and move its job on."""
+    row = None
+    if outcome.status in NEXT[JobStatus.RUNNING]:
+        usage = outcome.usage
+        values = _ending(job_id, outcome, at) | {
+            "attempt": attempt,
+            "cost_usd": usage.cost_usd,
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "turns": usage.turns,
+        }
+        row = connection.execute(SQL["settle"], values).fetchone()
+    if row is None:
+        raise refusal(job_id, _job(connection, job_id), attempt, outcome.status)
+    job = job_of(row)
+    reason = job.reason or outcome.reason
+    result = None if outcome.result is None else writable(outcome.result)
+    connection.execute(
+        SQL["settle_attempt"],
+        (job.status.value, reason.value, outcome.exit_code, result, frame_text(outcome.frame), at, job_id, attempt),
+    )
+    return job
+
+
+def fail_queued(connection: sqlite3.Connection, job_id: str, outcome: Outcome, *, at: float) -> Job | None:
+    """Settle a job that waits."""
+    if outcome.status not in NEXT[JobStatus.QUEUED] & TERMINAL:
+        raise IllegalTransitionError(job_id, JobStatus.QUEUED, outcome.status)
+    row = connection.execute(SQL["fail_queued"], _ending(job_id, outcome, at)).fetchone()
+    return None if row is None else job_of(row)
+
+
+def cancel_under(connection: sqlite3.Connection, path: str, *, at: float) -> Sequence[Job]:
+    """Settle what waits and mark what runs at and below a path."""
+    rows = connection.execute(SQL["cancel_under"], {"path": path, "at": at}).fetchall()
+    # RETURNING promises no order.
+    return sorted(map(job_of, rows), key=lambda job: job.seq)
+
+
+def requeue(connection: sqlite3.Connection, job_id: str) -> Job | None:
+    """Move a job that ended without an answer back in line."""
+    row = connection.execute(SQL["requeue"], (job_id,)).fetchone()
+    return None if row is None else job_of(row)
+
+
+def refusal(job_id: str, job: Job | None, attempt: int, requested: JobStatus) -> NotFoundError | IllegalTransitionError:
+    """Return why an attempt of a job cannot be settled."""
+    if job is None:
+        return NotFoundError("Job", job_id)
+    if job.status is JobStatus.RUNNING and job.attempt != attempt:
+        return IllegalTransitionError(job_id, f"in attempt {job.attempt}", f"{requested} by attempt {attempt}")
+    return IllegalTransitionError(job_id, job.status, requested)
+
+
+def _admitted(connection: sqlite3.Connection, submission: Submission) -> Admission | None:
+    if submission.idempotency_key is None:
+        return None
+    row = connection.execute(SQL["batch_by_key"], (submission.caller, submission.idempotency_key)).fetchone()
+    if row is None:
+        return None
+    batch = batch_of(row)
+    rows = connection.execute(SQL["jobs_in_batch"], (batch.id,)).fetchall()
+    return Admission(batch=batch, jobs=[job_of(row) for row in rows], fresh=False)
+
+
+def _place(connection: sqlite3.Connection, submission: Submission) -> Place:
+    parent = None if submission.parent_id is None else _job(connection, submission.parent_id)
+    place = place_of(submission, parent)
+    if parent is not None:
+        ids = json.dumps(parent.path.split("/"))
+        if connection.execute(SQL["is_below_cancelled"], (ids,)).fetchone()[0]:
+            raise closed_by_cancel(parent.id)
+    return place
+
+
+def _facts(connection: sqlite3.Connection, submission: Submission, place: Place) -> SpawnFacts:
+    children, nodes = connection.execute(SQL["spawn_counts"], (submission.parent_id, place.root_id)).fetchone()
+    return SpawnFacts(
+        depth=place.depth, asked=len(submission.jobs), children=children, nodes=nodes, tree_id=place.root_id
+    )
+
+
+def _insert(connection: sqlite3.Connection, submission: Submission, place: Place) -> Admission:
+    batch = batch_at(place, submission)
+    jobs = jobs_at(place, submission, last_seq=connection.execute(SQL["last_seq"]).fetchone()[0])
+    connection.execute(
+        SQL["insert_batch"],
+        (batch.id, batch.root_id, batch.parent_id, submission.caller, batch.idempotency_key, batch.created_at),
+    )
+    connection.executemany(
+        SQL["insert_job"],
+        [
+            (
+                job.seq, job.id, job.root_id, job.parent_id, job.batch_id, position, job.depth, job.path,
+                spec_text(job.spec), job.created_at,
+            )
+            for position, job in enumerate(jobs)
+        ],
+    )  # fmt: skip
+    return Admission(batch=batch, jobs=jobs, fresh=True)
+
+
+def _ending(job_id: str, outcome: Outcome, at: float) -> dict[str, object]:
+    return {
+        "job_id": job_id,
+        # Plain strings: sqlite3 looks for an adapter whenever it binds a subclass of str.
+        "status": outcome.status.value,
+        "reason": outcome.reason.value,
+        "excerpt": excerpt_of(outcome.result),
+        "error": writable(outcome.detail) or None,
+        "at": at,
+    }
+
+
+def _job(connection: sqlite3.Connection, job_id: str) -> Job | None:
+    row = connection.execute(SQL["job"], (job_id,)).fetchone()
+    return None if row is None else job_of(row)

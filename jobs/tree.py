@@ -1,0 +1,33 @@
+"""Ids and paths: who stands where in a tree."""
+
+import secrets
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_RANDOM_CHARACTERS = 16
+
+JOB_PREFIX = "j"
+BATCH_PREFIX = "b"
+
+
+def new_job_id() -> str:
+    """Return a job id: 80 random bits, so that nobody comes upon another tree's ids."""
+    return JOB_PREFIX + _random()
+
+
+def new_batch_id() -> str:
+    """Return a batch id, made like a job's."""
+    return BATCH_PREFIX + _random()
+
+
+def is_batch_id(value: str) -> bool:
+    """Tell whether this has the form of a batch's id."""
+    return value.startswith(BATCH_PREFIX)
+
+
+def contains(path: str, other: str) -> bool:
+    """Tell whether `other` is `path` itself or lies below it; both are ids joined by "/"."""
+    return other == path or other.startswith(path + "/")
+
+
+def _random() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARACTERS))

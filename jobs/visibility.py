@@ -1,0 +1,138 @@
+"""What a caller may see: a job its own subtree, a person or a program everything; the rest does not exist."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jobs.errors import NotFoundError
+from jobs.model import Batch, Job, Rollup
+from jobs.ports import Store
+from jobs.tree import contains, is_batch_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """A set of jobs that somebody asks about.
+
+    Args:
+        jobs: The jobs, in order of admission; for named jobs in the order asked.
+        path: For a subtree or a tree, which may still grow: the path it lies under. Otherwise None.
+    """
+
+    jobs: Sequence[Job]
+    path: str | None = None
+
+    @property
+    def root_ids(self) -> frozenset[str]:
+        """The trees that the jobs belong to."""
+        from_path = {self.path.partition("/")[0]} if self.path else set()
+        return frozenset({job.root_id for job in self.jobs} | from_path)
+
+    def membership(self) -> Callable[[Job], bool]:
+        """Return a test that tells whether a changed job belongs to this set."""
+        path = self.path
+        if path is not None:
+            return lambda job: contains(path, job.path)
+        ids = frozenset(job.id for job in self.jobs)
+        return lambda job: job.id in ids
+
+
+class Visibility:
+    """Reads the store as one caller may.
+
+    Args:
+        store: Where the trees are.
+        caller: The job that asks, or None for a person or a program outside every tree.
+    """
+
+    def __init__(self, store: Store, caller: Job | None) -> None:
+        self._store = store
+        self._caller = caller
+
+    async def job(self, job_id: str) -> Job:
+        """Return a job of the caller's.
+
+        Raises:
+            NotFoundError: There is none, or it is not the caller's.
+        """
+        job = await self._store.job(job_id)
+        if job is None or not self._sees(job.path):
+            raise NotFoundError("Job", job_id)
+        return job
+
+    async def jobs(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """Return jobs of the caller's in the order asked, each once.
+
+        Raises:
+            NotFoundError: One of them is not there, or not the caller's.
+        """
+        asked = tuple(dict.fromkeys(job_ids))
+        found = {job.id: job for job in await self._store.jobs(asked) if self._sees(job.path)}
+        for job_id in asked:
+            if job_id not in found:
+                raise NotFoundError("Job", job_id)
+        return [found[job_id] for job_id in asked]
+
+    async def batch(self, batch_id: str) -> Batch:
+        """Return a batch of the caller's.
+
+        Raises:
+            NotFoundError: There is none, or it is not the caller's.
+        """
+        batch = await self._store.batch(batch_id)
+        if batch is None or not await self._sees_batch(batch):
+            raise NotFoundError("Batch", batch_id)
+        return batch
+
+    async def batch_scope(self, batch_id: str) -> Scope:
+        """Return a batch's own jobs.
+
+        Raises:
+            NotFoundError: As `batch`.
+        """
+        await self.batch(batch_id)
+        return Scope(jobs=await self._store.jobs_in_batch(batch_id))
+
+    async def subtree_scope(self, root: str) -> Scope:
+        """Return everything below a job or, for a batch that began a tree, the whole tree; the job itself included.
+
+        Raises:
+            NotFoundError: As `job` and `batch`.
+        """
+        if is_batch_id(root):
+            batch = await self.batch(root)
+            if batch.root_id != batch.id:
+                return await self.batch_scope(root)
+            path = batch.id
+        else:
+            path = (await self.job(root)).path
+        return Scope(jobs=await self._store.jobs_under(path), path=path)
+
+    async def rollup(self, root: str) -> Rollup:
+        """Sum up a batch with everything below it, or a job with its subtree.
+
+        Raises:
+            NotFoundError: As `job` and `batch`.
+        """
+        if is_batch_id(root):
+            await self.batch(root)
+            return await self._store.rollup_batch(root)
+        return await self._store.rollup_under((await self.job(root)).path)
+
+    async def newest(self, *, limit: int, before_seq: int | None = None) -> Sequence[Job]:
+        """Return at most `limit` of the caller's jobs, newest first."""
+        if self._caller is None:
+            return await self._store.newest_jobs(limit=limit, before_seq=before_seq)
+        own = await self._store.jobs_under(self._caller.path)
+        older = [job for job in reversed(own) if before_seq is None or job.seq < before_seq]
+        return older[:limit]
+
+    def _sees(self, path: str) -> bool:
+        return self._caller is None or contains(self._caller.path, path)
+
+    async def _sees_batch(self, batch: Batch) -> bool:
+        if self._caller is None:
+            return True
+        if batch.parent_id is None:
+            return False
+        parent = await self._store.job(batch.parent_id)
+        return parent is not None and self._sees(parent.path)

@@ -1,0 +1,161 @@
+"""Waits for jobs to end, and reports each one that ended once."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import anyio
+
+from jobs.errors import BadInputError
+from jobs.model import TERMINAL, Job, JobStatus
+from jobs.signals import JobSignals, Subscription
+from jobs.visibility import Scope
+
+PROGRESS_SECONDS = 10.0
+"""Between two progress reports; Claude Code gives up on a silent call after minutes, and a person much earlier."""
+
+OnProgress = Callable[[int, int], Awaitable[None]]
+"""Called with the number of jobs that are over and the number of all."""
+
+
+class WaitMode(StrEnum):
+    """When a wait is over."""
+
+    ALL = "all"
+    """When every job is over."""
+    ANY = "any"
+    """When at least one job is over that the cursor has not seen."""
+    FIRST_SUCCESS = "first_success"
+    """When at least one job has completed that the cursor has not seen, or every job is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitReport:
+    """What a wait found.
+
+    Args:
+        done: Jobs that are over and that the cursor had not seen, in the order of the scope.
+        pending: Number of jobs that are not over.
+        total: Number of all jobs in the scope.
+        cursor: Give it to the next wait on the same jobs.
+    """
+
+    done: tuple[Job, ...]
+    pending: int
+    total: int
+    cursor: str
+
+
+class _Seen:
+    """Which jobs of a scope have been reported: one bit a job in the scope's order, so nothing need be remembered."""
+
+    def __init__(self, cursor: str | None) -> None:
+        try:
+            self.bits = int(cursor, 16) if cursor else 0
+        except ValueError:
+            raise BadInputError(
+                "cursor", f"{cursor!r} is not a cursor", "Pass the cursor of the last reply, or leave it out."
+            ) from None
+
+    def has(self, position: int) -> bool:
+        return bool(self.bits >> position & 1)
+
+    def with_(self, positions: Iterable[int]) -> str:
+        bits = self.bits
+        for position in positions:
+            bits |= 1 << position
+        return f"{bits:x}"
+
+
+class Waiting:
+    """Waits on scopes of jobs.
+
+    Args:
+        signals: Where changes are announced.
+    """
+
+    def __init__(self, signals: JobSignals) -> None:
+        self._signals = signals
+
+    async def wait(
+        self,
+        read: Callable[[], Awaitable[Scope]],
+        *,
+        mode: WaitMode,
+        seconds: float,
+        cursor: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> WaitReport:
+        """Wait until the mode is met or the seconds are over, and report who ended since the cursor.
+
+        Args:
+            read: Reads the scope from the store; called again once changes are being collected.
+            mode: When the wait is over.
+            seconds: Longest wait; at its end the report says what there is.
+            cursor: From the last report on the same scope, or None to hear of every job that is over.
+            on_progress: Told at once and at least every `PROGRESS_SECONDS`.
+
+        Raises:
+            BadInputError: The cursor is not one of ours.
+        """
+        seen = _Seen(cursor)
+        scope = await read()
+        with self._signals.subscribe(scope.root_ids, scope.membership()) as subscription:
+            watch = _Watch(await read(), seen, mode)
+            with anyio.move_on_after(seconds):
+                await _until_met(watch, subscription, on_progress)
+        return watch.report()
+
+
+class _Watch:
+    """The jobs of one scope as the waiter knows them."""
+
+    def __init__(self, scope: Scope, seen: _Seen, mode: WaitMode) -> None:
+        self._jobs = {job.id: job for job in scope.jobs}
+        self._seen = seen
+        self._mode = mode
+
+    def note(self, news: Iterable[Job]) -> None:
+        for job in news:
+            self._jobs[job.id] = job
+
+    def over(self) -> int:
+        return sum(job.status in TERMINAL for job in self._jobs.values())
+
+    def total(self) -> int:
+        return len(self._jobs)
+
+    def met(self) -> bool:
+        fresh = self._fresh()
+        match self._mode:
+            case WaitMode.ALL:
+                met = False
+            case WaitMode.ANY:
+                met = bool(fresh)
+            case WaitMode.FIRST_SUCCESS:
+                met = any(job.status is JobStatus.COMPLETED for _, job in fresh)
+        return met or self.over() == self.total()
+
+    def report(self) -> WaitReport:
+        fresh = self._fresh()
+        return WaitReport(
+            done=tuple(job for _, job in fresh),
+            pending=self.total() - self.over(),
+            total=self.total(),
+            cursor=self._seen.with_(position for position, _ in fresh),
+        )
+
+    def _fresh(self) -> list[tuple[int, Job]]:
+        return [
+            (position, job)
+            for position, job in enumerate(self._jobs.values())
+            if job.status in TERMINAL and not self._seen.has(position)
+        ]
+
+
+async def _until_met(watch: _Watch, subscription: Subscription, on_progress: OnProgress | None) -> None:
+    while not watch.met():
+        if on_progress is not None:
+            await on_progress(watch.over(), watch.total())
+        with anyio.move_on_after(PROGRESS_SECONDS):
+            watch.note(await subscription.news())

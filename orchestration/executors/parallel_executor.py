@@ -1,0 +1,78 @@
+"""Runs a flat list of tasks and aggregates what they come to: `ParallelExecutor`."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, nullcontext
+from functools import partial
+from inspect import isawaitable
+from typing import Any, TypeVar, cast
+
+from anyio import CapacityLimiter
+
+from orchestration.failures import Failure
+from orchestration.native import native, native_stream
+from orchestration.patterns.recursive_batches import outcomes
+from orchestration.patterns.recursive_orchestration import Node, RecursiveOrchestrationPattern
+from orchestration.progress import Progress
+
+Task = TypeVar("Task")
+Value = TypeVar("Value")
+Aggregate = TypeVar("Aggregate")
+
+
+class ParallelExecutor:
+    """Runs tasks side by side on the recursive graph, of which a flat list is the one-level case.
+
+    Args:
+        max_concurrent: Most tasks of this executor that run at once, over all of its calls; None for no bound.
+    """
+
+    def __init__(self, max_concurrent: int | None = None) -> None:
+        self._limiter = None if max_concurrent is None else CapacityLimiter(max_concurrent)
+        self.graph = RecursiveOrchestrationPattern.create_recursive_graph(work=self._call)
+
+    async def execute_parallel_tasks(
+        self,
+        tasks: Sequence[Task],
+        executor_func: Callable[[Task], Awaitable[Value]],
+        aggregator_func: Callable[[list[Value | Failure]], Awaitable[Aggregate] | Aggregate],
+    ) -> Aggregate:
+        """Run every task and return what the aggregator makes of all of their results.
+
+        Args:
+            tasks: Any values; none at all is allowed.
+            executor_func: Does one task. What it raises becomes that task's result, as a `Failure`.
+            aggregator_func: Gets the results in the order of the tasks. A plain or an async function; what it raises
+                is raised here.
+        """
+        state = {"tasks": [partial(executor_func, task) for task in tasks]}
+        ended = await native(self.graph.ainvoke(state))
+        aggregate = aggregator_func(outcomes(ended))
+        return cast("Aggregate", await aggregate if isawaitable(aggregate) else aggregate)
+
+    async def stream_parallel_tasks(
+        self, tasks: Sequence[Task], executor_func: Callable[[Task], Awaitable[Value]]
+    ) -> AsyncGenerator[tuple[int, Value | Failure], None]:
+        """Run every task and hand out each result as soon as it is there.
+
+        Leave it through `contextlib.aclosing`: closing it ends the tasks that still run.
+
+        Args:
+            tasks: As in `execute_parallel_tasks`.
+            executor_func: As there.
+
+        Yields:
+            The index of a task and its result, in the order in which they end.
+        """
+        state = {"tasks": [partial(executor_func, task) for task in tasks]}
+        events = self.graph.astream(state, stream_mode="custom")
+        async with aclosing(native_stream(events)) as told:
+            async for event in told:
+                if event["event"] == Progress.FINISHED:
+                    yield event["index"], event["value"]
+                elif event["event"] == Progress.FAILED:
+                    yield event["index"], Failure.from_record(event["error"])
+
+    async def _call(self, node: Node) -> Any:
+        call: Callable[[], Awaitable[Any]] = node["task"]
+        async with self._limiter or nullcontext():
+            return await call()

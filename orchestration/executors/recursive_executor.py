@@ -1,0 +1,201 @@
+"""Runs trees of tasks within limits: `RecursiveClaudeExecutor`. What a task means is injected."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.types import Send
+
+from orchestration import progress
+from orchestration.executors.slots import DepthSlots
+from orchestration.failures import Failure
+from orchestration.guard import MemoryGuard
+from orchestration.limits import SpawnGuard, TreeLimits
+from orchestration.native import native, native_stream
+from orchestration.patterns.recursive_batches import Entry, enter, outcomes
+from orchestration.patterns.recursive_nodes import Identify, Subtasks, numbered
+from orchestration.patterns.recursive_orchestration import (
+    Node,
+    RecursiveOrchestrationPattern,
+    Resume,
+    Work,
+    collect,
+)
+
+
+class RecursiveClaudeExecutor:
+    """Runs tasks that may spawn tasks, held to a depth, a width, a total and a number at once per depth.
+
+    A node spawns in either of two ways: its work returns `Subtasks`, or its work calls `execute_with_recursion` or
+    `execute_parallel` with `parent_id=node["id"]`. In both it gives its slot back while it waits.
+    One node uses one of the two ways, since both number its children from 0.
+
+    Args:
+        max_depth: Deepest level; the root stands at 0.
+        max_concurrent: Depth to how many nodes of one tree run there at once. A level that is not named takes the
+            number of the deepest named level above it. None means `{0: 1, 1: 10, 2: 50}`.
+        work: Does one task; see `RecursiveOrchestrationPattern.create_recursive_graph`.
+        resume: Goes on with a node after its subtasks; see there.
+        max_children: Most children of one parent.
+        max_nodes: Most nodes of one tree.
+        guard: Asked before each spawn in place of this executor's own memory; `max_depth`, `max_children` and
+            `max_nodes` are then the guard's affair.
+        identify: Names a node below a root; see there. Ids are unique among the trees that run at the same time.
+        checkpointer: Any of LangGraph's, or None. With one, each call at the top needs a `thread_id`.
+    """
+
+    def __init__(
+        self,
+        max_depth: int = 5,
+        max_concurrent: Mapping[int, int] | None = None,
+        *,
+        work: Work,
+        resume: Resume = collect,
+        max_children: int = 100,
+        max_nodes: int = 1000,
+        guard: SpawnGuard | None = None,
+        identify: Identify = numbered,
+        checkpointer: BaseCheckpointSaver[Any] | None = None,
+    ) -> None:
+        self.limits = TreeLimits(max_depth=max_depth, max_children=max_children, max_nodes=max_nodes)
+        if max_concurrent is not None:
+            self.limits = replace(self.limits, max_concurrent=dict(max_concurrent))
+        self._work = work
+        self._resume = resume
+        self._memory = MemoryGuard(self.limits, guard)
+        self._slots = DepthSlots(self.limits)
+        self.graph = RecursiveOrchestrationPattern.create_recursive_graph(
+            work=self._slotted_work,
+            resume=self._slotted_resume,
+            guard=self._memory,
+            identify=identify,
+            checkpointer=checkpointer,
+        )
+
+    async def execute_with_recursion(
+        self, task: Any, parent_id: str | None = None, *, thread_id: str | None = None
+    ) -> Any:
+        """Run a task and everything below it, and return the task's value.
+
+        Args:
+            task: What `work` gets as `node["task"]`.
+            parent_id: The running node to spawn it under, or None to begin a tree, with this task at depth 0.
+            thread_id: With a checkpointer, names the tree: a call with the same name goes on where the earlier one
+                stopped, or returns what it came to.
+
+        Raises:
+            RecursionLimitError: The task may not be spawned here; it has the depth, the limit and what to do instead.
+            UnknownParentError: `parent_id` names no running node.
+            TaskFailedError: The task itself raised. A failure further down is a value for `resume`.
+        """
+        [value] = await self._values(self._single(task, parent_id), thread_id)
+        if isinstance(value, Failure):
+            raise value.error()
+        return value
+
+    async def execute_parallel(
+        self, sends: Sequence[Send], parent_id: str | None = None, *, thread_id: str | None = None
+    ) -> list[Any]:
+        """Run prepared Sends and everything below them, and return their values in the order of the Sends.
+
+        Args:
+            sends: The task of each is its `arg`. Its target is not looked at, since there is one kind of node.
+            parent_id: The running node to spawn them under. None begins a tree whose root, at depth 0, is this batch
+                itself, so that they stand at depth 1.
+            thread_id: As in `execute_with_recursion`.
+
+        Returns:
+            One value each; a `Failure` where the task raised.
+
+        Raises:
+            RecursionLimitError: The batch may not be spawned here; none of it ran.
+            UnknownParentError: `parent_id` names no running node.
+        """
+        tasks = [send.arg for send in sends]
+        return await self._values(self._batch(tasks, parent_id), thread_id)
+
+    async def astream(
+        self, task: Any, parent_id: str | None = None, *, thread_id: str | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Run a task as `execute_with_recursion` does, and tell what becomes of each branch.
+
+        Leave it through `contextlib.aclosing`: closing it ends the tree.
+
+        Args:
+            task: As there.
+            parent_id: As there.
+            thread_id: As there; what had finished in an earlier life is not told again.
+
+        Yields:
+            Dictionaries of `event` (see `Progress`), `id`, `parent_id`, `depth`, `root_id`, `index`, and for some
+            events `count`, `value` or `error`. The last is that of the task itself: a refusal or a failure is told,
+            not raised.
+
+        Raises:
+            UnknownParentError: `parent_id` names no running node.
+        """
+        async with self._tree(self._single(task, parent_id), thread_id, progress.own()) as entry:
+            if entry.over:
+                return
+            events = self.graph.astream(entry.state, entry.config, stream_mode="custom", **entry.options)
+            async with aclosing(native_stream(events)) as told:
+                async for event in told:
+                    yield event
+
+    async def _values(self, batch: dict[str, Any], thread_id: str | None) -> list[Any]:
+        async with self._tree(batch, thread_id, progress.inherited()) as entry:
+            ended = await native(entry.run())
+        if "refusal" in ended:
+            raise Failure.from_record(ended["refusal"]).error()
+        return outcomes(ended)
+
+    @asynccontextmanager
+    async def _tree(
+        self, batch: dict[str, Any], thread_id: str | None, configurable: dict[str, Any]
+    ) -> AsyncIterator[Entry]:
+        """Find where to enter the graph; the parent's slot is given back meanwhile, and a tree is forgotten after."""
+        named = {} if thread_id is None else {"thread_id": thread_id}
+        entry = await enter(self.graph, batch, {"configurable": {**configurable, **named}})
+        parent_id, root_id = batch["parent_id"], batch["root_id"]
+        try:
+            async with self._slots.parked(parent_id):
+                yield entry
+        finally:
+            if parent_id in (None, root_id):
+                self._forget(root_id, entry.tree["root_id"])
+
+    def _forget(self, *root_ids: str) -> None:
+        for root_id in root_ids:
+            self._memory.forget(root_id)
+            self._slots.forget(root_id)
+
+    def _single(self, task: Any, parent_id: str | None) -> dict[str, Any]:
+        if parent_id is not None:
+            return self._below(parent_id, [task])
+        return {"tasks": [task], "parent_id": None, "depth": 0, "root_id": _new_id()}
+
+    def _batch(self, tasks: list[Any], parent_id: str | None) -> dict[str, Any]:
+        if parent_id is not None:
+            return self._below(parent_id, tasks)
+        root_id = _new_id()
+        self._memory.open(root_id)
+        return {"tasks": tasks, "parent_id": root_id, "depth": 1, "root_id": root_id}
+
+    def _below(self, parent_id: str, tasks: list[Any]) -> dict[str, Any]:
+        root_id, first = self._memory.root_of(parent_id), self._memory.number(parent_id, len(tasks))
+        return {"tasks": tasks, "parent_id": parent_id, "root_id": root_id, "first": first}
+
+    async def _slotted_work(self, node: Node) -> Any:
+        async with self._slots.held(node["id"], root_id=node["root_id"], depth=node["depth"]):
+            return await self._work(node)
+
+    async def _slotted_resume(self, node: Node, subtasks: Subtasks, results: Mapping[str, dict[str, Any]]) -> Any:
+        async with self._slots.held(node["id"], root_id=node["root_id"], depth=node["depth"]):
+            return await self._resume(node, subtasks, results)
+
+
+def _new_id() -> str:
+    return uuid4().hex[:12]

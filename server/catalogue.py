@@ -1,0 +1,201 @@
+"""The tools as a client sees them: names, descriptions, schemas and honest annotations, in 8 KB together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from mcp_types import Tool, ToolAnnotations
+
+from server import tools
+from server.arguments import (
+    Arguments,
+    BatchArguments,
+    JobArguments,
+    ListArguments,
+    NoArguments,
+    ResultArguments,
+    RunArguments,
+    WaitArguments,
+)
+
+MAX_RESULT_CHARS = 200_000
+"""What `claude_result` asks Claude Code to pass on inline: it spills at 50,000 otherwise, 390,000 passed (measured)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """One tool.
+
+    Args:
+        name: As the client calls it.
+        about: What it does and when to use it.
+        arguments: What it accepts.
+        handle: What answers.
+        reads: It only reads: Claude Code runs only such tools side by side.
+        ends: It can end work.
+        spawns: It makes jobs, so a leaf does not see it.
+        everyday: It stands in the model's prompt from the start instead of behind a search.
+    """
+
+    name: str
+    about: str
+    arguments: type[Arguments]
+    handle: tools.Handler
+    reads: bool = False
+    ends: bool = False
+    spawns: bool = False
+    everyday: bool = False
+
+
+DEFINITIONS: tuple[Definition, ...] = (
+    Definition(
+        name="claude_run",
+        about="Run one task as a separate Claude job and return its result. Blocks; for several use a batch.",
+        arguments=RunArguments,
+        handle=tools.claude_run,
+        spawns=True,
+    ),
+    Definition(
+        name="claude_run_async",
+        about="Start one Claude job and return its jobId at once; then claude_wait.",
+        arguments=RunArguments,
+        handle=tools.claude_run_async,
+        spawns=True,
+        everyday=True,
+    ),
+    Definition(
+        name="claude_run_batch",
+        about="Run several tasks as parallel Claude jobs and return one line each when all are over. Blocks.",
+        arguments=BatchArguments,
+        handle=tools.claude_run_batch,
+        spawns=True,
+    ),
+    Definition(
+        name="claude_run_batch_async",
+        about=(
+            "Start several tasks as parallel Claude jobs and return batchId and jobIds at once; then claude_wait. "
+            "A task is a text or an object with options; options beside tasks hold for all."
+        ),
+        arguments=BatchArguments,
+        handle=tools.claude_run_batch_async,
+        spawns=True,
+        everyday=True,
+    ),
+    Definition(
+        name="claude_wait",
+        about=(
+            "Wait for jobIds, a batchId or all below subtreeOf. Returns who is done since cursor with an excerpt, "
+            "how many are pending, and the next cursor. While pending is not 0, call again with it: no polling needed."
+        ),
+        arguments=WaitArguments,
+        handle=tools.claude_wait,
+        reads=True,
+        everyday=True,
+    ),
+    Definition(
+        name="claude_result",
+        about="Result of a finished job; offset and limit page it, in characters. jobIds reads several in one budget.",
+        arguments=ResultArguments,
+        handle=tools.claude_result,
+        reads=True,
+        everyday=True,
+    ),
+    Definition(
+        name="claude_status",
+        about="Where a job, batch or tree is. jobId takes any of these ids; counts and cost are rolled up.",
+        arguments=JobArguments,
+        handle=tools.claude_status,
+        reads=True,
+        everyday=True,
+    ),
+    Definition(
+        name="claude_list_jobs",
+        about="Your jobs, newest first.",
+        arguments=ListArguments,
+        handle=tools.claude_list_jobs,
+        reads=True,
+    ),
+    Definition(
+        name="claude_kill_job",
+        about="Cancel a job and every job below it.",
+        arguments=JobArguments,
+        handle=tools.claude_kill_job,
+        ends=True,
+    ),
+    Definition(
+        name="claude_recursion_stats",
+        about="Limits of depth, width and concurrency, and how much is in use.",
+        arguments=NoArguments,
+        handle=tools.claude_recursion_stats,
+        reads=True,
+    ),
+)
+
+BY_NAME: Mapping[str, Definition] = {definition.name: definition for definition in DEFINITIONS}
+
+
+@cache
+def listing(*, leaf: bool) -> Sequence[Tool]:
+    """Return the tools in a fixed order; a leaf sees none that spawns."""
+    return tuple(_tool(definition) for definition in DEFINITIONS if not (leaf and definition.spawns))
+
+
+def _tool(definition: Definition) -> Tool:
+    meta: dict[str, Any] = {}
+    if definition.everyday:
+        meta["anthropic/alwaysLoad"] = True
+    if definition.name == "claude_result":
+        meta["anthropic/maxResultSizeChars"] = MAX_RESULT_CHARS
+    return Tool(
+        name=definition.name,
+        description=definition.about,
+        input_schema=lean_schema(definition.arguments),
+        annotations=ToolAnnotations(
+            read_only_hint=definition.reads or None, destructive_hint=definition.ends or None, open_world_hint=None
+        ),
+        _meta=meta or None,
+    )
+
+
+def lean_schema(arguments: type[Arguments]) -> dict[str, Any]:
+    """Return the JSON Schema of a tool's arguments without what only makes it longer.
+
+    Titles repeat the names, defaults are said in the README, and "or null" is what leaving an optional argument out
+    means; references are written out, since clients differ in how they follow them.
+    """
+    schema = arguments.model_json_schema(by_alias=True)
+    lean = _lean(schema, schema.get("$defs", {}))
+    assert isinstance(lean, dict)
+    lean.pop("$defs", None)
+    lean.pop("description", None)
+    return lean
+
+
+def _lean(node: Any, definitions: Mapping[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_lean(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if (reference := node.get("$ref")) is not None:
+        return _lean(definitions[reference.rpartition("/")[2]], definitions)
+    if "anyOf" in node:
+        return _lean_choice(node["anyOf"], definitions)
+    return {
+        key: _lean_properties(value, definitions) if key == "properties" else _lean(value, definitions)
+        for key, value in node.items()
+        if key not in {"title", "default", "description", "additionalProperties"} or key in _kept(node)
+    }
+
+
+def _kept(node: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset({"additionalProperties"} if node.get("additionalProperties") is False else ())
+
+
+def _lean_properties(properties: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _lean(value, definitions) for name, value in properties.items()}
+
+
+def _lean_choice(options: Sequence[Any], definitions: Mapping[str, Any]) -> Any:
+    lean = [_lean(option, definitions) for option in options if option != {"type": "null"}]
+    return lean[0] if len(lean) == 1 else {"anyOf": lean}

@@ -1,0 +1,273 @@
+"""The `claude-jobs` command: the human twin of the tools, and what a person needs to run the engine."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from server import __version__
+from server.client import Client, ToolError, door_of, open_client
+from server.drawing import draw, safe
+from server.hello import FrontDoorError, Hello
+from server.locate import control, prepare, state_dir
+from server.watching import jobs_of, watch
+
+app = typer.Typer(
+    name="claude-jobs",
+    help="Trees of headless Claude Code jobs: durable, bounded, and visible.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+engine_app = typer.Typer(help="Run the engine in the foreground, or look after the one that runs.")
+app.add_typer(engine_app, name="engine")
+
+out = Console()
+err = Console(stderr=True)
+
+JobId = Annotated[str, typer.Argument(help="Id of a job.")]
+AnyId = Annotated[str, typer.Argument(help="Id of a job, a batch or a tree.")]
+Cwd = Annotated[Path | None, typer.Option(help="Directory that the job works in.")]
+Model = Annotated[str | None, typer.Option(help="Model name or alias.")]
+Mode = Annotated[str | None, typer.Option("--permission-mode", help="Permission mode of the CLI.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@contextmanager
+def client() -> Iterator[Client]:
+    """Connect to the engine; what goes wrong is said in one line, and the command ends with status 1."""
+    try:
+        with open_client(door_of(os.environ), os.environ) as connected:
+            yield connected
+    except (FrontDoorError, ToolError) as error:
+        err.print(safe(str(error)), style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from error
+
+
+def say(text: str) -> None:
+    """Print what a job or a tool said, with nothing in it that a terminal would obey."""
+    out.print(safe(text), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.callback(invoke_without_command=True)
+def version_option(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Trees of headless Claude Code jobs: durable, bounded, and visible."""
+    if version:
+        say(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    task: Annotated[str, typer.Argument(help="What the job is to do.")],
+    *,
+    cwd: Cwd = None,
+    model: Model = None,
+    permission_mode: Mode = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run one job, wait for it, and print its answer."""
+    options = {"cwd": _text(cwd), "model": model, "permissionMode": permission_mode}
+    with client() as engine:
+        text_or_json = "json" if as_json else "text"
+        job_id = engine.call_json("claude_run_async", {"task": task, "outputFormat": text_or_json, **options})["jobId"]
+        err.print(f"job {job_id}", style="dim")
+        _wait(engine, {"jobIds": [job_id]})
+        say(engine.call("claude_result", {"jobId": job_id}))
+
+
+@app.command()
+def batch(
+    tasks: Annotated[list[str], typer.Argument(help="One task a job.")],
+    *,
+    cwd: Cwd = None,
+    model: Model = None,
+    permission_mode: Mode = None,
+    detach: Annotated[bool, typer.Option(help="Print the ids and leave.")] = False,
+) -> None:
+    """Run several jobs side by side, and draw them until they are over."""
+    options = {"cwd": _text(cwd), "model": model, "permissionMode": permission_mode}
+    with client() as engine:
+        spawned = engine.call_json("claude_run_batch_async", {"tasks": tasks, **options})
+        if detach:
+            say(json.dumps(spawned, indent=2))
+            return
+        watch(engine, spawned["batchId"], f"batch {spawned['batchId']}", out)
+
+
+@app.command()
+def status(identity: AnyId) -> None:
+    """Print where a job, a batch or a tree is."""
+    with client() as engine:
+        say(engine.call("claude_status", {"jobId": identity}))
+
+
+@app.command()
+def tree(
+    identity: Annotated[str | None, typer.Argument(help="Job, batch or tree; without it, the newest jobs.")] = None,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Draw until every job is over.")] = False,
+) -> None:
+    """Draw a tree of jobs."""
+    with client() as engine:
+        title = identity or "newest jobs"
+        if follow:
+            watch(engine, identity, title, out)
+        else:
+            out.print(draw(title, jobs_of(engine, identity)))
+
+
+@app.command()
+def wait(
+    identities: Annotated[list[str], typer.Argument(help="Jobs, or one batch.")],
+    *,
+    mode: Annotated[str, typer.Option(help="all, any or first_success.")] = "all",
+) -> None:
+    """Wait for jobs or a batch, and print who ended."""
+    with client() as engine:
+        for line in _wait(engine, _scope(identities), mode):
+            say(f"{line['jobId']}  {line['status']}  {line['excerpt']}")
+
+
+@app.command()
+def result(job_id: JobId, *, offset: int = 0, limit: int | None = None) -> None:
+    """Print a job's answer, or a page of it."""
+    with client() as engine:
+        say(engine.call("claude_result", {"jobId": job_id, "offset": offset, "limit": limit}))
+
+
+@app.command("list")
+def list_jobs(*, limit: int = 30) -> None:
+    """Print the newest jobs."""
+    with client() as engine:
+        say(engine.call("claude_list_jobs", {"limit": limit}))
+
+
+@app.command()
+def kill(job_id: JobId) -> None:
+    """Cancel a job and everything below it."""
+    with client() as engine:
+        say(engine.call_json("claude_kill_job", {"jobId": job_id})["message"])
+
+
+@app.command()
+def mcp() -> None:
+    """Serve MCP on standard input and output; this is what Claude Code starts."""
+    # The command is answered in `server.__main__`, before this module is imported; it stands here for `--help`.
+    from server.pump import run as pump
+
+    raise typer.Exit(pump(state_dir(os.environ), None))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is found, what is missing, and what to do about it."""
+    from server.doctor import examine
+
+    raise typer.Exit(0 if examine(os.environ, out) else 1)
+
+
+@app.command()
+def demo(
+    *,
+    keep: Annotated[bool, typer.Option(help="Leave the state directory there and print its path.")] = False,
+) -> None:
+    """Play a recursive tree of real Claude processes against a scripted model; needs no account and costs nothing."""
+    from server.demo.play import play
+
+    raise typer.Exit(0 if play(out, keep=keep) else 1)
+
+
+@engine_app.callback(invoke_without_command=True)
+def engine(
+    ctx: typer.Context,
+    *,
+    detached: Annotated[bool, typer.Option("--detached", hidden=True)] = False,
+) -> None:
+    """Run the engine in the foreground."""
+    if ctx.invoked_subcommand is not None:
+        return
+    # Imported here: the MCP SDK and LangGraph take over two seconds, and no other command needs them.
+    import anyio
+    from pydantic import ValidationError
+
+    from jobs.settings import Settings
+    from server.engine import EngineRunningError, serve
+
+    try:
+        settings = Settings(home=state_dir(os.environ))
+        prepare(settings.home)
+        _log_to_stderr(settings.log_level)
+        anyio.run(serve, settings)
+    except (EngineRunningError, FrontDoorError, ValidationError) as error:
+        # Two clients may start an engine at one instant: the one that comes second has nothing to do.
+        err.print(str(error), style=None if detached else "red", markup=False)
+        raise typer.Exit(1) from error
+
+
+@engine_app.command()
+def stop() -> None:
+    """Ask the running engine to leave; its jobs go on and the next engine takes them over."""
+    answer = _control({"do": "stop"})
+    if answer is None:
+        say("No engine runs.")
+        return
+    say(f"The engine (pid {answer['pid']}) leaves.")
+
+
+@engine_app.command("status")
+def engine_status(*, as_json: AsJson = False) -> None:
+    """Print whether an engine runs, which one, and how many jobs it knows."""
+    answer = _control({"do": "status"})
+    if as_json:
+        say(json.dumps({"running": answer is not None, **(answer or {})}, indent=2))
+    elif answer is None:
+        say("No engine runs; the next command that needs one starts it.")
+    else:
+        jobs = ", ".join(f"{count} {status}" for status, count in answer["jobs"].items()) or "none"
+        say(f"Engine {answer['version']}, pid {answer['pid']}, socket {answer['socket']}\nJobs: {jobs}")
+    if answer is None:
+        raise typer.Exit(3)
+
+
+def _wait(engine: Client, scope: dict[str, Any], mode: str = "all") -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        reply = engine.call_json("claude_wait", {**scope, "mode": mode, "cursor": cursor})
+        lines += reply["done"]
+        cursor = reply["cursor"]
+        if not reply["pending"] or (mode != "all" and reply["done"]):
+            return lines
+
+
+def _scope(identities: list[str]) -> dict[str, Any]:
+    if len(identities) == 1 and identities[0].startswith("b"):
+        return {"batchId": identities[0]}
+    return {"jobIds": identities}
+
+
+def _control(request: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        door = door_of(os.environ)
+        return control(door, request, Hello(cwd=str(Path.cwd()), client="claude-jobs engine"))
+    except FrontDoorError as error:
+        err.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from error
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,143 @@
+"""A small synchronous MCP client for the command line: importing the SDK would cost each command over a second."""
+
+import itertools
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from server import __version__
+from server.hello import FrontDoorError, Hello, client_environment
+from server.locate import Door, enter, prepare, state_dir
+
+PROTOCOL = "2025-11-25"
+"""Newest version of the protocol that begins with a handshake, which is the simpler era to speak by hand."""
+
+OnProgress = Callable[[str], None]
+
+
+class ToolError(Exception):
+    """A tool answered that it could not do what was asked; its text says what to do."""
+
+
+class EngineLostError(FrontDoorError):
+    """The engine went away during a call."""
+
+    def __init__(self) -> None:
+        super().__init__("The engine went away. Jobs go on without it; repeat the command, it starts the engine again.")
+
+
+@dataclass
+class Client:
+    """One connection to the engine.
+
+    Args:
+        stream: The connection, past its welcome.
+    """
+
+    stream: socket.socket
+    _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _reader: BinaryIO = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Shake hands."""
+        self._reader = self.stream.makefile("rb")
+        info = {"name": "claude-jobs", "version": __version__}
+        self._request("initialize", {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": info})
+        self._send({"method": "notifications/initialized"})
+
+    def call(self, tool: str, arguments: Mapping[str, Any], on_progress: OnProgress | None = None) -> str:
+        """Call a tool and return its text.
+
+        Args:
+            tool: Its name.
+            arguments: Its arguments as it spells them; None values are left out.
+            on_progress: Told each progress message.
+
+        Raises:
+            ToolError: The tool said no.
+            EngineLostError: The engine went away.
+        """
+        given = {name: value for name, value in arguments.items() if value is not None}
+        params: dict[str, Any] = {"name": tool, "arguments": given}
+        if on_progress is not None:
+            params["_meta"] = {"progressToken": tool}
+        result = self._request("tools/call", params, on_progress)
+        text = "\n".join(block["text"] for block in result["content"] if block["type"] == "text")
+        if result.get("isError"):
+            raise ToolError(text)
+        return text
+
+    def call_json(self, tool: str, arguments: Mapping[str, Any], on_progress: OnProgress | None = None) -> Any:
+        """Call a tool that answers in JSON and return the value.
+
+        Raises:
+            ToolError: The tool said no.
+            EngineLostError: The engine went away.
+        """
+        return json.loads(self.call(tool, arguments, on_progress))
+
+    def _request(self, method: str, params: Mapping[str, Any], on_progress: OnProgress | None = None) -> Any:
+        number = next(self._ids)
+        self._send({"id": number, "method": method, "params": dict(params)})
+        while True:
+            message = self._receive()
+            if message.get("id") == number and "method" not in message:
+                break
+            if on_progress is not None and message.get("method") == "notifications/progress":
+                on_progress(message["params"].get("message", ""))
+        if "error" in message:
+            raise ToolError(message["error"]["message"])
+        return message["result"]
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        try:
+            self.stream.sendall(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        except OSError as error:
+            raise EngineLostError from error
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            line = self._reader.readline()
+        except OSError as error:
+            raise EngineLostError from error
+        if not line.endswith(b"\n"):
+            raise EngineLostError
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+
+def door_of(environ: Mapping[str, str], home: Path | None = None) -> Door:
+    """Return the way to the engine of a state directory, which is made where it is missing.
+
+    Args:
+        environ: Where settings come from.
+        home: The state directory, or None for the environment's.
+    """
+    return Door(places=prepare(home or state_dir(environ)), environ=environ)
+
+
+@contextmanager
+def open_client(door: Door, environ: Mapping[str, str], cwd: Path | None = None) -> Iterator[Client]:
+    """Connect to the engine, starting it where none runs.
+
+    Args:
+        door: The way to the engine.
+        environ: The environment in which jobs of this client are to run; its allow-listed part is sent.
+        cwd: Directory in which they run, or None for the present one.
+
+    Raises:
+        FrontDoorError: The engine cannot be reached or started; the text says why.
+    """
+    hello = Hello(
+        cwd=str((cwd or Path.cwd()).absolute()),
+        env=client_environment(environ),
+        client=f"claude-jobs command line, pid {os.getpid()}",
+    )
+    stream, _ = enter(door, hello)
+    with stream:
+        yield Client(stream)

@@ -1,0 +1,170 @@
+"""One accepted socket: who is it, what does it want, and MCP over newline-delimited JSON for as long as it stays."""
+
+import logging
+import os
+import socket
+import struct
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import mcp_types
+from anyio.abc import SocketAttribute, SocketStream
+from anyio.streams.buffered import BufferedByteReceiveStream
+from mcp.server.lowlevel import Server
+from mcp.server.runner import serve_dual_era_loop
+from mcp.shared.message import SessionMessage
+from pydantic import ValidationError
+
+from jobs.errors import JobsError
+from server.hello import MAX_LINE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
+
+logger = logging.getLogger(__name__)
+
+MAX_MESSAGE = 16 * 1024 * 1024
+"""Most bytes of one JSON-RPC line; Claude Code was seen to write lines of 6 MB."""
+
+HELLO_SECONDS = 10.0
+"""How long a client may take to say who it is."""
+
+
+class StrangerError(Exception):
+    """The other end runs under another user id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """What the engine does with those who connect.
+
+    Args:
+        admit: Turns a hello into the state of an MCP connection, or raises with a sentence for the client.
+        control: Answers a control request.
+        leave: Called once an answer with `leaving` has been sent: the engine's end closes every connection.
+        idle: Tells whether nothing would be lost if the engine left.
+        server: The MCP server.
+        pid: The engine's process id.
+    """
+
+    admit: Callable[[Hello], Awaitable[Any]]
+    control: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+    leave: Callable[[], None]
+    idle: Callable[[], Awaitable[bool]]
+    server: Server[Any]
+    pid: int
+
+
+async def receive(stream: SocketStream, reception: Reception) -> None:
+    """Serve one connection until either end closes it.
+
+    Args:
+        stream: The accepted socket.
+        reception: What to do with it.
+    """
+    check_peer(stream)
+    lines = BufferedByteReceiveStream(stream)
+    with anyio.move_on_after(HELLO_SECONDS) as greeting:
+        try:
+            hello = Hello.decode(await lines.receive_until(b"\n", MAX_LINE))
+            state = await reception.admit(hello) if hello.role is Role.MCP else None
+        except anyio.DelimiterNotFound:
+            return await _refuse(stream, "The hello line is too long.")
+        except (ProtocolError, JobsError) as error:
+            return await _refuse(stream, str(error))
+        await stream.send(Welcome(pid=reception.pid, idle=await reception.idle()).encode())
+    if greeting.cancelled_caught:
+        logger.warning("a client said nothing for %s s", HELLO_SECONDS)
+    elif hello.role is Role.CONTROL:
+        await _control(stream, lines, reception)
+    else:
+        await _serve_mcp(stream, lines, reception.server, state)
+    return None
+
+
+def check_peer(stream: SocketStream) -> None:
+    """Make sure that the other end belongs to the same user.
+
+    Raises:
+        StrangerError: It does not; a socket of mode 0600 in a directory of mode 0700 should have kept it out already.
+    """
+    peer = _peer_uid(stream.extra_attributes[SocketAttribute.raw_socket]())
+    if peer is not None and peer != os.geteuid():
+        raise StrangerError(f"user {peer} connected")
+
+
+async def _refuse(stream: SocketStream, reason: str) -> None:
+    logger.info("refused a client: %s", reason)
+    await stream.send(Welcome(ok=False, error=reason).encode())
+
+
+async def _control(stream: SocketStream, lines: BufferedByteReceiveStream, reception: Reception) -> None:
+    try:
+        request = decode_line(await lines.receive_until(b"\n", MAX_LINE), "request")
+    except ProtocolError as error:
+        answer: dict[str, Any] = {"ok": False, "error": str(error)}
+    else:
+        answer = await reception.control(request)
+    await stream.send(encode_line(answer, "answer"))
+    if answer.get("leaving"):
+        reception.leave()
+
+
+async def _serve_mcp(stream: SocketStream, lines: BufferedByteReceiveStream, server: Server[Any], state: Any) -> None:
+    to_server, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    outgoing, from_server = anyio.create_memory_object_stream[SessionMessage](0)
+
+    async def read() -> None:
+        async with to_server:
+            async for line in _lines(lines):
+                await to_server.send(_message(line))
+
+    async def write() -> None:
+        async with from_server:
+            async for message in from_server:
+                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+                await stream.send(text.encode() + b"\n")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        group.start_soon(write)
+        await serve_dual_era_loop(
+            server,
+            incoming,
+            outgoing,
+            lifespan_state=state,
+            init_options=server.create_initialization_options(),
+        )
+        group.cancel_scope.cancel()
+
+
+async def _lines(stream: BufferedByteReceiveStream) -> Any:
+    while True:
+        try:
+            line = await stream.receive_until(b"\n", MAX_MESSAGE)
+        except (anyio.EndOfStream, anyio.IncompleteRead):
+            return
+        except anyio.DelimiterNotFound:
+            logger.warning("closed a connection that sent a line of more than %d bytes", MAX_MESSAGE)
+            return
+        if line.strip():
+            yield line
+
+
+def _message(line: bytes) -> SessionMessage | Exception:
+    try:
+        return SessionMessage(mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+    except ValidationError as error:
+        return error
+
+
+def _peer_uid(connection: socket.socket) -> int | None:
+    if hasattr(socket, "SO_PEERCRED"):
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        uid: int = struct.unpack("3i", credentials)[1]
+        return uid
+    if sys.platform == "darwin":
+        # struct xucred: version, uid, number of groups, groups; LOCAL_PEERCRED is 1 at level SOL_LOCAL, which is 0.
+        credentials = connection.getsockopt(0, 1, 76)
+        return int(struct.unpack("2I", credentials[:8])[1])
+    return None

@@ -1,0 +1,100 @@
+"""What the scripted API was asked: kept in order and bounded, for tests to look at and to wait for."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from server.demo import conversation
+
+SESSION_HEADER = "x-claude-code-session-id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedRequest:
+    """One HTTP request.
+
+    Args:
+        method: HTTP method.
+        path: Path and query.
+        headers: Headers, names in lower case.
+        body: The JSON object it carried; empty where it carried none.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether the request asks for a message of the model."""
+        return self.method == "POST" and self.path.partition("?")[0] == "/v1/messages"
+
+    @property
+    def session_id(self) -> str:
+        """The Claude session that asks; empty where the request does not say."""
+        return self.headers.get(SESSION_HEADER, "")
+
+    @property
+    def messages(self) -> Sequence[Mapping[str, Any]]:
+        """The conversation as the request carries it."""
+        messages = self.body.get("messages")
+        return [one for one in messages if isinstance(one, Mapping)] if isinstance(messages, list) else []
+
+    @property
+    def conversation(self) -> conversation.Conversation:
+        """The conversation as the story reads it."""
+        return conversation.read(self.messages)
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """The tools that the model may call."""
+        return tuple(str(tool.get("name")) for tool in self.body.get("tools") or ())
+
+
+class Record:
+    """The newest requests, oldest first; safe to use from several threads.
+
+    Args:
+        keep: How many requests are kept; a request of the CLI is 20 to 50 KB of JSON, as measured.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self._requests: deque[RecordedRequest] = deque(maxlen=keep)
+        self._changed = threading.Condition()
+
+    def add(self, request: RecordedRequest) -> None:
+        """Append a request and wake who waits for it."""
+        with self._changed:
+            self._requests.append(request)
+            self._changed.notify_all()
+
+    def all(self) -> tuple[RecordedRequest, ...]:
+        """Return what is kept."""
+        with self._changed:
+            return tuple(self._requests)
+
+    def wait_for(
+        self, wanted: Callable[[RecordedRequest], bool], *, count: int, timeout: float
+    ) -> tuple[RecordedRequest, ...]:
+        """Block until `count` kept requests are as wanted, and return those.
+
+        Raises:
+            TimeoutError: There were fewer after `timeout` seconds.
+        """
+        found: tuple[RecordedRequest, ...] = ()
+
+        def enough() -> bool:
+            nonlocal found
+            found = tuple(request for request in self._requests if wanted(request))
+            return len(found) >= count
+
+        with self._changed:
+            if not self._changed.wait_for(enough, timeout):
+                raise TimeoutError(
+                    f"{len(found)} of {count} requests in {timeout} s, among {len(self._requests)}. "
+                    "Look at what the API has recorded."
+                )
+            return found

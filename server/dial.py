@@ -1,0 +1,167 @@
+"""Reaching the engine's socket: connect to it, and start an engine where none runs."""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from server.launch import EngineStartError, StartedEngine, engine_command, start
+from server.places import Places
+
+
+class Door(NamedTuple):
+    """What a client needs to reach the engine.
+
+    Args:
+        places: A prepared state directory.
+        environ: Environment from which an engine that has to be started takes its settings.
+        command: Program and arguments that run an engine; empty for this installation's own.
+        patience: Seconds after which waiting for the engine ends.
+        note: Where a remark for the person goes, one line without its newline.
+    """
+
+    places: Places
+    environ: Mapping[str, str]
+    command: Sequence[str] = ()
+    patience: float = 30.0
+    note: Callable[[str], None] = lambda _line: None
+
+    def __repr__(self) -> str:
+        # The environment holds credentials and may not reach a log this way.
+        return f"Door({str(self.places.home)!r})"
+
+
+def connect(places: Places, timeout: float = 5.0) -> socket.socket:
+    """Return a connection to the engine's socket.
+
+    Args:
+        places: The state directory.
+        timeout: Seconds that one later read or write on the connection may take.
+
+    Raises:
+        OSError: No engine listens there, or its queue is full.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(os.fspath(places.socket))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def lock(path: Path, patience: float = 0.0) -> int | None:
+    """Take an exclusive `flock` and return its descriptor, to be closed; None where another holds it.
+
+    An engine takes its own lock with a second of patience: a client that looks whether an engine is there holds the
+    lock for a moment.
+
+    Args:
+        path: A file in a prepared state directory; it is made where it is missing, and never removed.
+        patience: Seconds to go on trying.
+    """
+    deadline = time.monotonic() + patience
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    pauses = _pauses()
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(handle)
+                return None
+            next(pauses)
+        else:
+            return handle
+
+
+def ensure_engine(door: Door) -> socket.socket:
+    """Return a connection to the engine, which is started where none runs.
+
+    However many clients call this at once, one of them starts one engine.
+
+    Raises:
+        EngineStartError: The engine ended while starting, or did not listen in time.
+    """
+    deadline = time.monotonic() + door.patience
+    pauses = _pauses()
+    while (connection := try_connect(door.places)) is None:
+        if (held := lock(door.places.start_lock)) is not None:
+            try:
+                return start_and_connect(door, deadline)
+            finally:
+                os.close(held)
+        if time.monotonic() >= deadline:
+            raise late(door)
+        next(pauses)
+    return connection
+
+
+def try_connect(places: Places) -> socket.socket | None:
+    """Return a connection to the engine, or None where none answers now."""
+    try:
+        return connect(places)
+    # Refused: nobody listens on what a dead engine left. Blocking: an engine is there and its queue is full; so it
+    # holds its lock, and nobody starts a second one.
+    except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, BlockingIOError, TimeoutError):
+        return None
+
+
+def start_and_connect(door: Door, deadline: float) -> socket.socket:
+    """Start an engine unless one is there and return a connection to it; the caller holds the start lock.
+
+    Args:
+        door: The way to the engine.
+        deadline: Reading of the monotonic clock at which waiting ends.
+
+    Raises:
+        EngineStartError: The engine ended while starting, or did not listen in time.
+    """
+    started: StartedEngine | None = None
+    pauses = _pauses()
+    try:
+        while (connection := try_connect(door.places)) is None:
+            started = started or _start_where_none_is(door)
+            if time.monotonic() >= deadline:
+                raise started.failure("does not answer") if started else late(door)
+            if started and not started.alive() and not _engine_is_there(door.places):
+                raise started.failure("ended while it was starting")
+            next(pauses)
+        return connection
+    finally:
+        if started:
+            started.close()
+
+
+def _start_where_none_is(door: Door) -> StartedEngine | None:
+    # An engine that is starting in the foreground, or leaving, holds its lock and does not answer: a second one
+    # would end at once on that lock.
+    if _engine_is_there(door.places):
+        return None
+    return start(door.places, door.command or engine_command(), door.environ)
+
+
+def _engine_is_there(places: Places) -> bool:
+    handle = lock(places.engine_lock)
+    if handle is None:
+        return True
+    os.close(handle)
+    return False
+
+
+def late(door: Door) -> EngineStartError:
+    """Return the error for an engine that is there, or is being started by another client, and does not answer."""
+    return EngineStartError(f"did not answer within {door.patience:g} s", door.places.log, "")
+
+
+def _pauses() -> Iterator[None]:
+    """Wait at each step, from 5 to about 100 ms; apart from each other where many wait while two cores start an engine."""
+    seconds = 0.005
+    while True:
+        time.sleep(seconds * (0.5 + os.urandom(1)[0] / 512))
+        seconds = min(0.1, seconds * 1.5)
+        yield

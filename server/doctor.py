@@ -1,0 +1,138 @@
+"""Says what is found on this machine, what is missing, and what to do about it."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from jobs.claude.binary import find_claude
+from jobs.errors import ClaudeNotFoundError, JobsError
+from server import __version__
+from server.client import door_of
+from server.hello import FrontDoorError, Hello
+from server.locate import control, prepare, state_dir
+
+_OLDEST_SQLITE = (3, 38, 0)
+"""STRICT tables came with 3.37 and RETURNING with 3.35; one more for good measure is what is tested."""
+
+_VERSION_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        name: What.
+        good: Whether it is as it should be.
+        detail: What was found.
+        remedy: What to do where it is not good.
+        needed: Whether nothing works without it.
+    """
+
+    name: str
+    good: bool
+    detail: str
+    remedy: str = ""
+    needed: bool = True
+
+
+def examine(environ: Mapping[str, str], console: Console) -> bool:
+    """Print what is found and return whether everything that is needed is there."""
+    findings = [look(environ) for look in _LOOKS]
+    for finding in findings:
+        mark, style = ("ok", "green") if finding.good else ("missing", "red") if finding.needed else ("note", "yellow")
+        console.print(Text.assemble((f"{mark:>7}", style), f"  {finding.name}: {finding.detail}"), soft_wrap=True)
+        if not finding.good and finding.remedy:
+            console.print(f"         {finding.remedy}", markup=False, soft_wrap=True)
+    return all(finding.good for finding in findings if finding.needed)
+
+
+def _python(_: Mapping[str, str]) -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding(name="Python", good=True, detail=f"{version}, claude-jobs {__version__}")
+
+
+def _sqlite(_: Mapping[str, str]) -> Finding:
+    return Finding(
+        name="SQLite",
+        good=sqlite3.sqlite_version_info >= _OLDEST_SQLITE,
+        detail=sqlite3.sqlite_version,
+        remedy="Use a Python that is built with a newer SQLite.",
+    )
+
+
+def _state(environ: Mapping[str, str]) -> Finding:
+    home = state_dir(environ)
+    try:
+        places = prepare(home)
+    except FrontDoorError as error:
+        return Finding(name="State directory", good=False, detail=str(home), remedy=str(error))
+    return Finding(name="State directory", good=True, detail=f"{home}, socket {places.socket}")
+
+
+def _claude(environ: Mapping[str, str]) -> Finding:
+    explicit = environ.get("CLAUDE_JOBS_CLI")
+    try:
+        path = find_claude(explicit, environ.get("PATH"))
+    except (ClaudeNotFoundError, JobsError) as error:
+        return Finding(name="claude", good=False, detail="not found", remedy=str(error))
+    version = _version_of(path)
+    return Finding(
+        name="claude",
+        good=version is not None,
+        detail=f"{path}, {version or 'does not say its version'}",
+        remedy="Run it with --version yourself, and install Claude Code anew if it fails.",
+    )
+
+
+def _version_of(path: Path) -> str | None:
+    # An empty home: asking for a version must not touch the person's configuration.
+    with tempfile.TemporaryDirectory() as home:
+        try:
+            done = subprocess.run(
+                [str(path), "--version"],
+                env={"HOME": home, "PATH": os.defpath, "DISABLE_AUTOUPDATER": "1"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_VERSION_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _login(environ: Mapping[str, str]) -> Finding:
+    names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CODE_TOKEN")
+    named = [name for name in names if environ.get(name)]
+    config = Path(environ.get("CLAUDE_CONFIG_DIR") or Path(environ.get("HOME", "~")).expanduser() / ".claude")
+    logged_in = (config / ".credentials.json").exists()
+    return Finding(
+        name="Account",
+        good=bool(named) or logged_in,
+        detail=", ".join(named) or ("a login of Claude Code" if logged_in else "none seen"),
+        remedy="Run `claude` and log in, or set ANTHROPIC_API_KEY. `claude-jobs demo` works without.",
+        needed=False,
+    )
+
+
+def _engine(environ: Mapping[str, str]) -> Finding:
+    try:
+        answer = control(door_of(environ), {"do": "status"}, Hello(cwd="/", client="doctor"))
+    except FrontDoorError as error:
+        return Finding(name="Engine", good=False, detail="does not answer", remedy=str(error))
+    if answer is None:
+        return Finding(name="Engine", good=True, detail="not running; the next call starts it")
+    return Finding(name="Engine", good=True, detail=f"version {answer['version']}, pid {answer['pid']}")
+
+
+_LOOKS: tuple[Callable[[Mapping[str, str]], Finding], ...] = (_python, _sqlite, _state, _claude, _login, _engine)

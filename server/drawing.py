@@ -1,0 +1,64 @@
+"""Draws a tree of jobs in a terminal."""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.text import Text
+from rich.tree import Tree
+
+STYLES: Mapping[str, tuple[str, str]] = {
+    "queued": ("○", "dim"),
+    "running": ("◐", "cyan"),
+    "completed": ("●", "green"),
+    "failed": ("✗", "red"),
+    "timeout": ("⧗", "yellow"),
+    "cancelled": ("⊘", "magenta"),
+}
+"""Mark and style of each status."""
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
+_TASK_WIDTH = 48
+_ANSWER_WIDTH = 72
+
+
+def safe(text: str) -> str:
+    """Return text that can do nothing to a terminal: no escape sequence, no control character but newline and tab."""
+    plain = _ESCAPES.sub("", text)
+    return "".join(
+        char for char in plain if char in "\n\t" or unicodedata.category(char) not in {"Cc", "Cf", "Co", "Cs"}
+    )
+
+
+def one_line(text: str, width: int) -> str:
+    """Return the beginning of a text in one line that is safe to show."""
+    line = " ".join(safe(text).split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def draw(title: str, jobs: Sequence[Mapping[str, Any]]) -> Tree:
+    """Return a drawing of jobs below a title.
+
+    Args:
+        title: What stands at the top.
+        jobs: Lines of `claude_list_jobs`: `jobId`, `parentJobId`, `status`, `task`, and what else is there.
+    """
+    tree = Tree(Text(title, style="bold"))
+    branches: dict[str, Tree] = {}
+    for job in sorted(jobs, key=lambda job: (job["recursionDepth"], job["startTime"] or "", job["jobId"])):
+        above = branches.get(job["parentJobId"] or "", tree)
+        branches[job["jobId"]] = above.add(_label(job))
+    return tree
+
+
+def _label(job: Mapping[str, Any]) -> Text:
+    mark, style = STYLES.get(job["status"], ("?", ""))
+    label = Text.assemble((mark, style), " ", (job["jobId"], "bold"), " ", one_line(job["task"], _TASK_WIDTH))
+    if job.get("costUsd"):
+        label.append(f"  ${job['costUsd']:.4f}", style="dim")
+    if job.get("reason") not in (None, "completed"):
+        label.append(f"  {job['reason']}", style=style)
+    if job.get("excerpt"):
+        label.append(f"\n  {one_line(job['excerpt'], _ANSWER_WIDTH)}", style="italic")
+    return label

@@ -1,0 +1,285 @@
+"""The composition root: builds every concrete part once, listens on the socket, and leaves when nobody needs it."""
+
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import SocketStream, TaskGroup
+
+from jobs.claude.command import McpServer
+from jobs.errors import JobsError
+from jobs.intake import Intake
+from jobs.manager import EnhancedJobManager
+from jobs.origin import Origin, OriginFiles
+from jobs.recursion_manager import RecursionManager
+from jobs.runner import LocalRunner
+from jobs.scheduler import Scheduler
+from jobs.settings import Settings
+from jobs.signals import JobSignals
+from jobs.store.sqlite import SqliteStore
+from jobs.tokens import hash_token
+from jobs.waiting import Waiting
+from server import __version__
+from server.app import Connection, build_server
+from server.callers import Caller, UnknownTokenError
+from server.connection import Reception, StrangerError, receive
+from server.hello import Hello
+from server.locate import Places, lock, prepare, pump_command
+from server.tools import Services
+
+logger = logging.getLogger(__name__)
+
+IDLE_CHECKS = 20
+"""How often within the idle time the engine looks whether it is needed."""
+
+LOCK_SECONDS = 2.0
+"""How long a new engine waits for the lock of one that is leaving."""
+
+
+class EngineRunningError(JobsError):
+    """Another engine serves this state directory."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(f"An engine already serves {home}. Stop it with `claude-jobs engine stop`.")
+
+
+class SystemClock:
+    """Time as the system tells it."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds that never jump."""
+        return time.monotonic()
+
+
+@dataclass
+class Presence:
+    """Who is connected, and since when nobody has been."""
+
+    clock: SystemClock
+    connections: int = 0
+    last_seen: float = field(default=0.0)
+
+    def __post_init__(self) -> None:
+        """Count the start as a visit."""
+        self.last_seen = self.clock.monotonic()
+
+    def come(self) -> None:
+        """Count a connection in."""
+        self.connections += 1
+
+    def go(self) -> None:
+        """Count a connection out."""
+        self.connections -= 1
+        self.last_seen = self.clock.monotonic()
+
+    def idle_for(self) -> float:
+        """Return for how many seconds nobody has been connected."""
+        return 0.0 if self.connections else self.clock.monotonic() - self.last_seen
+
+
+class Engine:
+    """Everything that runs while the engine runs.
+
+    Args:
+        settings: The engine's settings.
+        places: A prepared state directory.
+        services: What the tools call.
+        presence: Who is connected.
+    """
+
+    def __init__(self, settings: Settings, places: Places, services: Services, presence: Presence) -> None:
+        self.settings = settings
+        self.places = places
+        self.services = services
+        self._presence = presence
+        self._stop = anyio.Event()
+
+    def stop(self) -> None:
+        """Leave soon; running jobs go on without an engine."""
+        self._stop.set()
+
+    @property
+    def leaving(self) -> bool:
+        """Whether somebody asked the engine to leave."""
+        return self._stop.is_set()
+
+    async def stopped(self) -> None:
+        """Wait until somebody asked the engine to leave."""
+        await self._stop.wait()
+
+    async def admit(self, hello: Hello) -> Connection:
+        """Return the state of a client's connection.
+
+        Raises:
+            UnknownTokenError: It brought the token of a job that is over.
+        """
+        token_hash = hash_token(hello.token) if hello.token else None
+        if token_hash is not None and await self.services.store.caller(token_hash) is None:
+            raise UnknownTokenError
+        origin = Origin(cwd=hello.cwd, env=hello.env, client=hello.session or hello.client)
+        return Connection(services=self.services, caller=Caller(origin=origin, token_hash=token_hash))
+
+    async def control(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a control request: stop or status; `leaving` in the answer asks for `stop` once it is sent."""
+        match request.get("do"):
+            case "status":
+                return await self._status()
+            case "stop":
+                if request.get("if_idle") and not await self.idle():
+                    return {"ok": False, "error": "The engine has work."}
+                return {"ok": True, "pid": os.getpid(), "leaving": True}
+            case other:
+                return {"ok": False, "error": f"Unknown request {str(other)[:40]!r}; there are stop and status."}
+
+    async def idle(self) -> bool:
+        """Tell whether nothing would be lost if the engine left: nobody else is connected and no job is live."""
+        return self._presence.connections <= 1 and not await self.services.store.unfinished()
+
+    async def leave_when_idle(self) -> None:
+        """Stop the engine once it has been idle for the set time."""
+        pause = self.settings.idle_seconds / IDLE_CHECKS
+        while True:
+            await anyio.sleep(pause)
+            if self._presence.idle_for() >= self.settings.idle_seconds and not await self.services.store.unfinished():
+                logger.info("leaving: nobody has needed the engine for %s s", self.settings.idle_seconds)
+                self.stop()
+
+    async def _status(self) -> dict[str, Any]:
+        rollup = await self.services.store.rollup_all()
+        return {
+            "ok": True,
+            "pid": os.getpid(),
+            "version": __version__,
+            "socket": str(self.places.socket),
+            "connections": self._presence.connections,
+            "jobs": {str(status): count for status, count in rollup.counts.items()},
+            "costUsd": round(rollup.usage.cost_usd, 6),
+        }
+
+
+@asynccontextmanager
+async def assemble(settings: Settings, places: Places, group: TaskGroup) -> AsyncIterator[Services]:
+    """Build the services over one state directory and close them in the opposite order.
+
+    Args:
+        settings: The engine's settings.
+        places: A prepared state directory.
+        group: Owns what outlives a request.
+    """
+    async with AsyncExitStack() as stack:
+        clock = SystemClock()
+        store = await stack.enter_async_context(SqliteStore.open(places.database))
+        signals = JobSignals()
+        origins = OriginFiles(places.trees)
+        limits = settings.tree_limits
+        recursion = RecursionManager(limits, store, Scheduler(limits, settings.max_running))
+        command, args = pump_command(places.home)
+        runner = LocalRunner(
+            settings=settings,
+            store=store,
+            origins=origins,
+            signals=signals,
+            clock=clock,
+            trees=places.trees,
+            mcp_server=McpServer(command=command, args=args),
+            start_soon=group.start_soon,
+        )
+        manager = EnhancedJobManager(
+            store=store,
+            runner=runner,
+            recursion=recursion,
+            intake=Intake(settings),
+            origins=origins,
+            signals=signals,
+            clock=clock,
+            start_soon=group.start_soon,
+        )
+        yield Services(
+            settings=settings,
+            store=store,
+            manager=manager,
+            recursion=recursion,
+            waiting=Waiting(signals),
+            transcript=runner.transcript,
+        )
+
+
+async def serve(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
+    """Run the engine of a state directory until it is asked to leave or has been idle long enough.
+
+    Args:
+        settings: The engine's settings; `home` is the state directory.
+        on_ready: Called once clients can connect.
+
+    Raises:
+        EngineRunningError: Another engine serves the directory.
+    """
+    places = prepare(settings.home)
+    held = lock(places.engine_lock, patience=LOCK_SECONDS)
+    if held is None:
+        raise EngineRunningError(places.home)
+    try:
+        await _serve(settings, places, on_ready)
+    finally:
+        os.close(held)
+
+
+async def _serve(settings: Settings, places: Places, on_ready: Callable[[], None]) -> None:
+    async with anyio.create_task_group() as group, assemble(settings, places, group) as services:
+        presence = Presence(SystemClock())
+        engine = Engine(settings, places, services, presence)
+        reception = Reception(
+            admit=engine.admit,
+            control=engine.control,
+            leave=engine.stop,
+            idle=engine.idle,
+            server=build_server(),
+            pid=os.getpid(),
+        )
+        places.socket.unlink(missing_ok=True)
+        async with await anyio.create_unix_listener(places.socket, mode=0o600) as listener:
+            group.start_soon(_watch_signals, engine)
+            group.start_soon(engine.leave_when_idle)
+            resumed = await services.manager.resume()
+            logger.info("engine %s serves %s, pid %d, %d jobs resumed", __version__, places.home, os.getpid(), resumed)
+            group.start_soon(listener.serve, partial(_receive, reception, presence))
+            on_ready()
+            await engine.stopped()
+            places.socket.unlink(missing_ok=True)
+            group.cancel_scope.cancel()
+    logger.info("engine left")
+
+
+async def _receive(reception: Reception, presence: Presence, stream: SocketStream) -> None:
+    """Serve one connection; whatever goes wrong with it ends there."""
+    presence.come()
+    try:
+        async with stream:
+            await receive(stream, reception)
+    except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead):
+        logger.debug("a client went away")
+    except StrangerError:
+        logger.warning("closed a connection", exc_info=True)
+    finally:
+        presence.go()
+
+
+async def _watch_signals(engine: Engine) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if engine.leaving:
+                os._exit(128 + number)
+            logger.info("leaving on signal %d; running jobs go on", number)
+            engine.stop()

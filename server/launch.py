@@ -1,0 +1,159 @@
+"""Starting the engine as a process that stands in nobody's tree, and seeing whether it still lives."""
+
+import fcntl
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from server.hello import FrontDoorError
+from server.places import Places
+
+_TAIL_BYTES = 4096
+_TAIL_LINES = 12
+
+_SYSTEM = "PATH HOME LANG TMPDIR TZ USER"
+# The older server's settings, which still count as fall-backs.
+_OLDER = "CLAUDE_TIMEOUT_MULTIPLIER CLAUDE_LOG_LEVEL CLAUDE_ALLOW_BYPASS_PERMISSIONS CLAUDE_DEFAULT_PERMISSION_MODE"
+_ALLOWED = frozenset(f"{_SYSTEM} {_OLDER}".split())
+_ALLOWED_PREFIXES = ("XDG_", "CLAUDE_JOBS_", "CLAUDE_MAX_")
+_JOB_MARKERS = frozenset(("CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN"))
+
+# The second of two forks: its process leads no session, so it can never take a terminal, and its parent is gone before
+# anybody can end it through the client's process tree. It runs in a fresh interpreter because a caller with threads
+# must not fork by itself.
+_LET_GO = "import os, sys; os.fork() and os._exit(0); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+class EngineStartError(FrontDoorError):
+    """The engine was started and does not answer.
+
+    Args:
+        problem: What happened, as a clause.
+        log: The engine's log.
+        tail: Last lines of what this start wrote there.
+    """
+
+    def __init__(self, problem: str, log: Path, tail: str) -> None:
+        self.problem = problem
+        self.log = log
+        self.tail = tail
+        said = f"Its last lines:\n{tail}" if tail else "It wrote nothing."
+        super().__init__(
+            f"The engine {problem}. Run `claude-jobs doctor`, or `claude-jobs engine` to see it start; "
+            f"its log is {log}. {said}"
+        )
+
+
+class StartedEngine(NamedTuple):
+    """An engine that was started here, before it can be reached.
+
+    The engine's stdout and stderr share one open log file that carries a `flock`; the kernel drops it with the last
+    process that holds them, so a death is seen although the engine is nobody's child.
+
+    Args:
+        log: The log's path.
+        handle: A second open file on the log, to ask for that lock and to read.
+        offset: Size of the log in bytes before this start.
+    """
+
+    log: Path
+    handle: int
+    offset: int
+
+    def alive(self) -> bool:
+        """Whether any process of this start still lives."""
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self.handle, fcntl.LOCK_UN)
+        return False
+
+    def failure(self, problem: str) -> EngineStartError:
+        """Return the error that tells what happened and what the engine wrote last."""
+        begin = max(self.offset, os.fstat(self.handle).st_size - _TAIL_BYTES)
+        written = os.pread(self.handle, _TAIL_BYTES, begin).decode(errors="replace")
+        return EngineStartError(problem, self.log, "\n".join(written.splitlines()[-_TAIL_LINES:]))
+
+    def close(self) -> None:
+        """Let go of the log; the engine goes on."""
+        os.close(self.handle)
+
+
+def engine_command() -> tuple[str, ...]:
+    """Return the command that runs this installation's engine.
+
+    It names the package's file and not `-m server`: the interpreter then finds this very package from a source tree,
+    a wheel, an editable or a per-user installation, and never another package of that name. `-I` keeps the working
+    directory and PYTHON* variables out; without `-S` the installed dependencies are there.
+    """
+    main = Path(__file__).resolve().with_name("__main__.py")
+    return (sys.executable, "-I", str(main), "engine", "--detached")
+
+
+def engine_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Return the environment in which an engine starts: settings, nothing of a client's account, and no job's marker.
+
+    Args:
+        environ: Environment of the client that starts it.
+        home: The state directory that the engine is to serve.
+    """
+    kept = {name: value for name, value in environ.items() if _allowed(name)}
+    return kept | {"CLAUDE_JOBS_HOME": str(home)}
+
+
+def start(places: Places, command: Sequence[str], environ: Mapping[str, str]) -> StartedEngine:
+    """Start a detached engine and return at once; the caller holds the start lock.
+
+    The engine gets a session and process group of its own, the root directory, stdin from the null device, and no
+    open file but its log. Where a job's pump runs in a cgroup of the job, this is the place to leave it.
+
+    Args:
+        places: A prepared state directory.
+        command: Absolute program and its arguments.
+        environ: Environment of the client; `engine_environment` picks from it.
+
+    Raises:
+        EngineStartError: The command could not be run.
+    """
+    shared = _open_log(places.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        fcntl.flock(shared, fcntl.LOCK_SH)
+        engine = StartedEngine(
+            log=places.log, handle=_open_log(places.log, os.O_RDONLY), offset=os.fstat(shared).st_size
+        )
+        try:
+            _run_detached(command, engine_environment(environ, places.home), shared)
+        except OSError as error:
+            engine.close()
+            raise EngineStartError(f"cannot be started ({error})", places.log, "") from error
+        return engine
+    finally:
+        # From here on only the engine holds the lock on its log.
+        os.close(shared)
+
+
+def _run_detached(command: Sequence[str], environ: Mapping[str, str], log: int) -> None:
+    # Imported here: a pump that finds a running engine does without it.
+    import subprocess
+
+    subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _LET_GO, *command],
+        env=dict(environ),
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        check=False,
+    )
+
+
+def _open_log(path: Path, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _allowed(name: str) -> bool:
+    return name not in _JOB_MARKERS and (name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES))

@@ -1,0 +1,226 @@
+"""The front door that every MCP client starts: it carries bytes between stdio and the engine and decides nothing.
+
+It runs as `claude-jobs mcp`, and from any directory as a script: `python -I -S PATH/pump.py --home DIR [--job DIR]`.
+Standard library only, because a tree of fifty children starts it fifty times.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+if not __package__:
+    # Run as a script without site-packages. Appended, so that nothing beside the package can stand before the
+    # standard library.
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from server.hello import MAX_LINE, FrontDoorError, Hello, client_environment
+from server.locate import Door, enter, prepare, state_dir
+
+_CHUNK = 65536
+
+USAGE = """Usage: claude-jobs mcp [--home DIR] [--job DIR]
+
+Serves MCP on stdin and stdout; starts the engine where none runs.
+
+  --home DIR  State directory; default: CLAUDE_JOBS_HOME, else the platform's directory for user state.
+  --job DIR   Directory of the job that calls; written by the engine, not by people.
+  --help      This text.
+"""
+
+
+class UsageError(FrontDoorError):
+    """The command line cannot be used.
+
+    Args:
+        argument: What is wrong, as it was given.
+    """
+
+    def __init__(self, argument: str) -> None:
+        self.argument = argument
+        super().__init__(f"cannot use {argument!r} here. See `claude-jobs mcp --help`.")
+
+
+class JobTokenError(FrontDoorError):
+    """A job's pump finds no token, and must not pass for a person's.
+
+    Args:
+        path: The file that should hold it.
+        problem: What is wrong with it, in a few words.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"no token in {path} ({problem}), so this job cannot be told from others. It may be over.")
+
+
+class Options(NamedTuple):
+    """The command line.
+
+    Args:
+        home: State directory, or None for the default.
+        job_dir: Directory of the job that calls, or None for a person or a program.
+        help: Only the usage is asked for.
+    """
+
+    home: Path | None = None
+    job_dir: Path | None = None
+    help: bool = False
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `claude-jobs mcp` and return its exit status.
+
+    Args:
+        arguments: What follows `mcp` on the command line.
+    """
+    try:
+        options = parse(arguments)
+    except UsageError as error:
+        _say(str(error))
+        return 2
+    if options.help:
+        sys.stdout.write(USAGE)
+        return 0
+    return run(options.home or state_dir(os.environ), options.job_dir)
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read the command line by hand: importing an argument parser would cost every start of the pump.
+
+    Raises:
+        UsageError: An unknown argument, or one without its value.
+    """
+    values: dict[str, Path] = {}
+    rest = list(arguments)
+    while rest:
+        name, given, value = rest.pop(0).partition("=")
+        if name in {"--help", "-h"}:
+            return Options(help=True)
+        if name not in {"--home", "--job"}:
+            raise UsageError(name)
+        text = value if given else rest.pop(0) if rest else ""
+        if not text:
+            raise UsageError(name)
+        values[name] = Path(text).absolute()
+    return Options(home=values.get("--home"), job_dir=values.get("--job"))
+
+
+def run(home: Path, job_dir: Path | None) -> int:
+    """Carry MCP between stdin, stdout and the engine until the engine closes; return the exit status.
+
+    Args:
+        home: The state directory.
+        job_dir: Directory of the job that calls, or None for a person or a program.
+    """
+    _end_at_once_when_told()
+    try:
+        door = Door(places=prepare(home), environ=os.environ, note=_say)
+        connection, _ = enter(door, introduce(os.environ, job_dir))
+    except (FrontDoorError, OSError) as error:
+        _say(str(error))
+        return 1
+    with connection:
+        carry(connection, source=0, sink=1)
+    return 0
+
+
+def introduce(environ: Mapping[str, str], job_dir: Path | None) -> Hello:
+    """Return this process's hello.
+
+    Raises:
+        JobTokenError: `job_dir` is given and holds no token.
+        OSError: The working directory has been removed.
+    """
+    return Hello(
+        token=read_token(job_dir / "in") if job_dir else None,
+        session=environ.get("CLAUDE_CODE_SESSION_ID"),
+        client=environ.get("CLAUDE_CODE_ENTRYPOINT"),
+        cwd=str(Path.cwd()),
+        env=client_environment(environ),
+    )
+
+
+def read_token(path: Path) -> str:
+    """Return the token in a job's stdin file: key "claude_jobs_token" of the JSON object on its first line.
+
+    Raises:
+        JobTokenError: No such file, or no token in it.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(handle, "rb") as file:  # noqa: PTH123 - opened above, without following a link
+            frame = json.loads(file.readline(MAX_LINE))
+    except (OSError, ValueError, RecursionError) as error:
+        raise JobTokenError(path, type(error).__name__) from error
+    token = frame.get("claude_jobs_token") if isinstance(frame, dict) else None
+    if not isinstance(token, str) or not token:
+        raise JobTokenError(path, "the key claude_jobs_token is missing")
+    return token
+
+
+def carry(connection: socket.socket, source: int, sink: int) -> None:
+    """Copy bytes both ways until the engine closes; the end of `source` closes the way up only.
+
+    Args:
+        connection: A blocking connection to the engine, past the handshake.
+        source: Descriptor that the client writes to.
+        sink: Descriptor that the client reads from.
+    """
+    # One thread a direction: with one for both, two full buffers would wait for each other.
+    threading.Thread(target=_carry_up, args=(source, connection), name="up", daemon=True).start()
+    try:
+        while chunk := connection.recv(_CHUNK):
+            _write_all(sink, chunk)
+    # Either end may vanish without a word; there is nobody left to tell.
+    except OSError:
+        return
+
+
+def _carry_up(source: int, connection: socket.socket) -> None:
+    try:
+        while chunk := _read(source):
+            connection.sendall(chunk)
+        connection.shutdown(socket.SHUT_WR)
+    # The engine is gone: the other direction sees it too and ends the process.
+    except OSError:
+        return
+
+
+def _read(source: int) -> bytes:
+    while True:
+        try:
+            return os.read(source, _CHUNK)
+        # A parent may have left its end of our stdio non-blocking, and ours with it.
+        except BlockingIOError:
+            select.select([source], [], [])
+
+
+def _write_all(sink: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        try:
+            view = view[os.write(sink, view) :]
+        except BlockingIOError:
+            select.select([], [sink], [])
+
+
+def _end_at_once_when_told() -> None:
+    # Nothing here needs tidying up, and a traceback on the client's stderr would only look like a fault.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"claude-jobs: {line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

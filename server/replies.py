@@ -1,0 +1,229 @@
+"""What models read: compact, bounded, and marked where something is left out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from jobs.model import Attempt, Job, JobStatus, Rollup
+from jobs.ports import Admission
+from jobs.recursion_manager import RecursionStatistics
+from jobs.waiting import WaitReport
+
+KEPT_FRAME_KEYS = (
+    "type",
+    "subtype",
+    "is_error",
+    "result",
+    "structured_output",
+    "session_id",
+    "total_cost_usd",
+    "num_turns",
+    "duration_ms",
+    "duration_api_ms",
+    "stop_reason",
+    "usage",
+    "permission_denials",
+)
+"""Keys of the CLI's result object that callers read; the rest is bulk."""
+
+_KEPT_USAGE_KEYS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+
+_EXCERPT_BUDGET = 16_000
+"""Characters of excerpts in one reply of `claude_wait`: a hundred jobs must not flood the caller."""
+
+
+def pretty(value: Any) -> str:
+    """Return JSON as the older server wrote it, two spaces deep."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def compact(value: Any) -> str:
+    """Return JSON without blanks."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def started(job: Job) -> str:
+    """Answer `claude_run_async`."""
+    return pretty({"jobId": job.id, "status": "started", "message": "Job started successfully"})
+
+
+def spawned(admission: Admission) -> str:
+    """Answer `claude_run_batch_async`."""
+    ids = [job.id for job in admission.jobs]
+    return pretty(
+        {
+            "jobIds": ids,
+            "batchId": admission.batch.id,
+            "count": len(ids),
+            "status": "all_spawned_parallel",
+            "parentJobId": admission.batch.parent_id,
+        }
+    )
+
+
+def batch_done(admission: Admission, report: WaitReport, milliseconds: int) -> str:
+    """Answer `claude_run_batch`: the older keys, and one line a job."""
+    successful = sum(job.status is JobStatus.COMPLETED for job in report.done)
+    return pretty(
+        {
+            "batch_id": admission.batch.id,
+            "job_ids": [job.id for job in admission.jobs],
+            "parent_job_id": admission.batch.parent_id,
+            "execution_time_ms": milliseconds,
+            "results_summary": {
+                "total": report.total,
+                "successful": successful,
+                "failed": len(report.done) - successful,
+                "pending": report.pending,
+            },
+            "jobs": _lines(report.done),
+        }
+    )
+
+
+def job_status(job: Job, below: Rollup | None) -> str:
+    """Answer `claude_status` for a job; with what is below it where there is anything."""
+    return pretty(_status(job) | ({"descendants": _rollup(below)} if below is not None else {}))
+
+
+def batch_status(batch_id: str, parent_id: str | None, rollup: Rollup) -> str:
+    """Answer `claude_status` for a batch or the tree that it began."""
+    return pretty({"batchId": batch_id, "parentJobId": parent_id, **_rollup(rollup)})
+
+
+def waited(report: WaitReport) -> str:
+    """Answer `claude_wait`: who is over since the cursor, how many are not, and the next cursor."""
+    reply: dict[str, Any] = {"done": _lines(report.done), "pending": report.pending, "cursor": report.cursor}
+    if report.pending:
+        reply["next"] = "Call claude_wait again with this cursor."
+    return compact(reply)
+
+
+def result_text(job: Job, attempt: Attempt) -> str:
+    """Return a job's whole result as its output format has it."""
+    if job.spec.output_format == "text" or attempt.frame is None:
+        return attempt.result or ""
+    frame = attempt.frame if job.spec.verbose else _kept(attempt.frame)
+    return pretty({**frame, "jobId": job.id})
+
+
+def page(text: str, *, offset: int, limit: int, where: str) -> str:
+    """Return a part of a result, saying how much is left and how to get it.
+
+    Args:
+        text: The whole result.
+        offset: First character of the page.
+        limit: Most characters of the page.
+        where: Path of the file that holds the whole transcript.
+    """
+    shown = text[offset : offset + limit]
+    end = offset + len(shown)
+    if not offset and end == len(text):
+        return shown
+    left = len(text) - end
+    more = f"{left} left: call claude_result with offset {end}" if left else "this is the end"
+    return f"{shown}\n\n[characters {offset} to {end} of {len(text)}; {more}; transcript: {where}]"
+
+
+def job_list(jobs: Sequence[Job], *, more: bool) -> str:
+    """Answer `claude_list_jobs`: newest first, task and answer cut to a line."""
+    rows = [
+        _status(job) | {"task": _line(job.spec.task, 120), "excerpt": _line(job.excerpt or "", 120)} for job in jobs
+    ]
+    if more and jobs:
+        rows.append({"more": f"Call claude_list_jobs with before {jobs[-1].id!r}."})
+    return pretty(rows)
+
+
+def killed(job_id: str, cancelled: Sequence[Job]) -> str:
+    """Answer `claude_kill_job` in the older server's words."""
+    if not cancelled:
+        return pretty({"success": False, "message": f"Job {job_id} not found or already completed"})
+    message = f"Job {job_id} killed"
+    if len(cancelled) > 1:
+        message += f", with {len(cancelled) - 1} below it"
+    return pretty({"success": True, "message": message})
+
+
+def recursion_statistics(statistics: RecursionStatistics) -> str:
+    """Answer `claude_recursion_stats`."""
+    return pretty(
+        {
+            "max_depth": statistics.limits.max_depth,
+            "depth_counts": {str(depth): count for depth, count in sorted(statistics.live_by_depth.items())},
+            "root_job_counts": statistics.live_by_root,
+            "active_contexts": statistics.running + statistics.waiting,
+            "running": statistics.running,
+            "waiting": statistics.waiting,
+            "limits": {
+                "max_concurrent": {str(k): v for k, v in statistics.limits.max_concurrent.items()},
+                "max_children": statistics.limits.max_children,
+                "max_jobs": statistics.limits.max_nodes,
+            },
+        }
+    )
+
+
+def _status(job: Job) -> dict[str, Any]:
+    status: dict[str, Any] = {
+        "jobId": job.id,
+        "status": job.status,
+        "task": job.spec.task,
+        "startTime": _iso(job.started_at or job.created_at),
+        "endTime": _iso(job.ended_at),
+        "error": job.error,
+        "recursionDepth": job.depth,
+        "parentJobId": job.parent_id,
+        "batchId": job.batch_id,
+        "rootId": job.root_id,
+        "reason": job.reason,
+        "attempt": job.attempt,
+        "sessionId": job.session_id,
+        "costUsd": round(job.usage.cost_usd, 6),
+    }
+    return status
+
+
+def _rollup(rollup: Rollup) -> dict[str, Any]:
+    return {
+        "counts": dict(sorted(rollup.counts.items())),
+        "total": rollup.total,
+        "costUsd": round(rollup.usage.cost_usd, 6),
+        "inputTokens": rollup.usage.input_tokens,
+        "outputTokens": rollup.usage.output_tokens,
+        "deepest": rollup.deepest,
+    }
+
+
+def _lines(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    share = _EXCERPT_BUDGET // max(1, len(jobs))
+    return [_done_line(job, share) for job in jobs]
+
+
+def _done_line(job: Job, share: int) -> dict[str, Any]:
+    line: dict[str, Any] = {"jobId": job.id, "status": job.status}
+    if job.spec.key is not None:
+        line["key"] = job.spec.key
+    if job.status is not JobStatus.COMPLETED:
+        line["reason"] = job.reason
+    line["excerpt"] = _line(job.excerpt or job.error or "", share)
+    return line
+
+
+def _kept(frame: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: frame[key] for key in KEPT_FRAME_KEYS if key in frame}
+    usage = kept.get("usage")
+    if isinstance(usage, Mapping):
+        kept["usage"] = {key: usage[key] for key in _KEPT_USAGE_KEYS if key in usage}
+    if not kept.get("permission_denials"):
+        kept.pop("permission_denials", None)
+    return kept
+
+
+def _line(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
+
+
+def _iso(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds).isoformat()  # noqa: DTZ006 - the older server's form

@@ -1,0 +1,258 @@
+"""One short handler a tool: arguments in, text out; every decision is made below this layer."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from jobs.errors import BadInputError, JobFailedError, NotFinishedError, NotFoundError
+from jobs.intake import TaskRequest
+from jobs.manager import EnhancedJobManager
+from jobs.model import LIVE, Attempt, Job, JobStatus
+from jobs.origin import Origin
+from jobs.ports import Admission, Store
+from jobs.recursion_manager import RecursionManager
+from jobs.settings import Settings
+from jobs.tree import is_batch_id
+from jobs.visibility import Scope, Visibility
+from jobs.waiting import OnProgress, Waiting, WaitMode, WaitReport
+from server import replies
+from server.arguments import (
+    BatchArguments,
+    JobArguments,
+    ListArguments,
+    NoArguments,
+    ResultArguments,
+    RunArguments,
+    WaitArguments,
+)
+
+UNBOUNDED = float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the handlers call; built once by the engine.
+
+    Args:
+        settings: The engine's settings.
+        store: Where trees are kept.
+        manager: Admits, runs and cancels.
+        recursion: Slots, parking and statistics.
+        waiting: Waits.
+        transcript: Path of the output file of a job's attempt.
+    """
+
+    settings: Settings
+    store: Store
+    manager: EnhancedJobManager
+    recursion: RecursionManager
+    waiting: Waiting
+    transcript: Callable[[Job], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a tool.
+
+    Args:
+        services: What handlers call.
+        job: The calling job, or None for a caller outside every tree.
+        origin: The caller's directory and environment.
+        tool_use_id: The client's id of this call, or None; a submission is idempotent by it.
+        on_progress: Reports how many of how many jobs are over.
+    """
+
+    services: Services
+    job: Job | None
+    origin: Origin
+    tool_use_id: str | None
+    on_progress: OnProgress
+
+    @property
+    def sight(self) -> Visibility:
+        """What this caller may see."""
+        return Visibility(self.services.store, self.job)
+
+
+async def claude_run(call: Call, arguments: RunArguments) -> str:
+    """Run one job to its end and return its result."""
+    admission = await _submit(call, [arguments.request()], arguments, single=True)
+    await _wait_for(call, admission)
+    job = await call.sight.job(admission.jobs[0].id)
+    attempt = await _finished(call, job)
+    return _first_page(call, job, replies.result_text(job, attempt))
+
+
+async def claude_run_async(call: Call, arguments: RunArguments) -> str:
+    """Start one job and return its id."""
+    admission = await _submit(call, [arguments.request()], arguments, single=True)
+    return replies.started(admission.jobs[0])
+
+
+async def claude_run_batch(call: Call, arguments: BatchArguments) -> str:
+    """Run several jobs to their end and return a line each."""
+    began = time.monotonic()
+    admission = await _submit(call, arguments.requests(), arguments)
+    report = await _wait_for(call, admission)
+    return replies.batch_done(admission, report, round((time.monotonic() - began) * 1000))
+
+
+async def claude_run_batch_async(call: Call, arguments: BatchArguments) -> str:
+    """Start several jobs and return their ids."""
+    return replies.spawned(await _submit(call, arguments.requests(), arguments))
+
+
+async def claude_status(call: Call, arguments: JobArguments) -> str:
+    """Tell where a job, a batch or a tree is."""
+    if is_batch_id(arguments.job_id):
+        batch = await call.sight.batch(arguments.job_id)
+        return replies.batch_status(batch.id, batch.parent_id, await call.sight.rollup(batch.id))
+    job = await call.sight.job(arguments.job_id)
+    below = await call.sight.rollup(job.id)
+    return replies.job_status(job, below if below.total > 1 else None)
+
+
+async def claude_wait(call: Call, arguments: WaitArguments) -> str:
+    """Wait for jobs, a batch or a subtree and tell who ended."""
+    read = _scope_reader(call, arguments)
+    longest = call.services.settings.wait_seconds
+    asked = longest if arguments.timeout_seconds is None else min(arguments.timeout_seconds, longest)
+    report = await _wait(call, read, mode=WaitMode(arguments.mode), seconds=asked, cursor=arguments.cursor)
+    return replies.waited(report)
+
+
+async def claude_result(call: Call, arguments: ResultArguments) -> str:
+    """Return a page of one result, or the results of several jobs within one budget."""
+    ids = [*([arguments.job_id] if arguments.job_id else []), *arguments.job_ids]
+    if not ids:
+        raise BadInputError("jobId", "no job is named", "Give jobId, or jobIds for several.")
+    if len(ids) > 1:
+        return await _several_results(call, ids, arguments)
+    job = await call.sight.job(ids[0])
+    text = replies.result_text(job, await _finished(call, job))
+    limit = arguments.limit or call.services.settings.result_chars
+    return replies.page(text, offset=arguments.offset, limit=limit, where=call.services.transcript(job))
+
+
+async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
+    """List the caller's jobs, newest first."""
+    before = (await call.sight.job(arguments.before)).seq if arguments.before else None
+    if arguments.under is None:
+        jobs = await call.sight.newest(limit=arguments.limit, before_seq=before)
+    else:
+        below = (await call.sight.subtree_scope(arguments.under)).jobs
+        jobs = [job for job in reversed(below) if before is None or job.seq < before][: arguments.limit]
+    wanted = [job for job in jobs if arguments.status in (None, job.status)]
+    return replies.job_list(wanted, more=len(jobs) == arguments.limit)
+
+
+async def claude_kill_job(call: Call, arguments: JobArguments) -> str:
+    """Cancel a job and everything below it."""
+    try:
+        job = await call.sight.job(arguments.job_id)
+    except NotFoundError:
+        return replies.killed(arguments.job_id, ())
+    return replies.killed(job.id, await call.services.manager.cancel(job.id))
+
+
+async def claude_recursion_stats(call: Call, _: NoArguments) -> str:
+    """Tell the limits and how much of them is in use."""
+    return replies.recursion_statistics(await call.services.recursion.statistics())
+
+
+async def _submit(
+    call: Call, requests: Sequence[TaskRequest], arguments: RunArguments | BatchArguments, *, single: bool = False
+) -> Admission:
+    return await call.services.manager.submit(
+        requests,
+        _parent_id(call, arguments.parent_job_id),
+        origin=call.origin,
+        single=single,
+        idempotency_key=arguments.idempotency_key or call.tool_use_id,
+    )
+
+
+def _parent_id(call: Call, asserted: str | None) -> str | None:
+    if call.job is None:
+        return asserted
+    if asserted not in (None, call.job.id):
+        # The same answer as for an unknown job, so that ids of other trees cannot be probed.
+        raise NotFoundError("Job", asserted or "")
+    return call.job.id
+
+
+async def _wait_for(call: Call, admission: Admission) -> WaitReport:
+    read = partial(_scope_of, call, tuple(job.id for job in admission.jobs))
+    return await _wait(call, read, mode=WaitMode.ALL, seconds=UNBOUNDED)
+
+
+async def _wait(
+    call: Call,
+    read: Callable[[], Awaitable[Scope]],
+    *,
+    mode: WaitMode,
+    seconds: float,
+    cursor: str | None = None,
+) -> WaitReport:
+    wait = call.services.waiting.wait
+    if call.job is None:
+        return await wait(read, mode=mode, seconds=seconds, cursor=cursor, on_progress=call.on_progress)
+    async with call.services.recursion.parked(call.job.id):
+        return await wait(read, mode=mode, seconds=seconds, cursor=cursor, on_progress=call.on_progress)
+
+
+def _scope_reader(call: Call, arguments: WaitArguments) -> Callable[[], Awaitable[Scope]]:
+    given = [bool(arguments.job_ids), arguments.batch_id is not None, arguments.subtree_of is not None]
+    if sum(given) != 1:
+        raise BadInputError("jobIds", "give exactly one of jobIds, batchId and subtreeOf", "Then call again.")
+    if arguments.job_ids:
+        return partial(_scope_of, call, tuple(arguments.job_ids))
+    if arguments.batch_id is not None:
+        return partial(call.sight.batch_scope, arguments.batch_id)
+    return partial(_below, call, arguments.subtree_of or "")
+
+
+async def _scope_of(call: Call, job_ids: Sequence[str]) -> Scope:
+    return Scope(jobs=await call.sight.jobs(job_ids))
+
+
+async def _below(call: Call, root: str) -> Scope:
+    scope = await call.sight.subtree_scope(root)
+    if call.job is None:
+        return scope
+    # A job that waits for its own subtree must not wait for itself.
+    return Scope(jobs=[job for job in scope.jobs if job.id != call.job.id], path=scope.path)
+
+
+async def _finished(call: Call, job: Job) -> Attempt:
+    if job.status in LIVE:
+        raise NotFinishedError(job.id, job.status)
+    attempt = await call.services.store.attempt(job.id, job.attempt)
+    if job.status is not JobStatus.COMPLETED or attempt is None:
+        raise JobFailedError(job.id, job.status, f"{job.reason or 'unknown_error'}: {job.error or 'no explanation'}")
+    return attempt
+
+
+def _first_page(call: Call, job: Job, text: str) -> str:
+    limit = call.services.settings.result_chars
+    return replies.page(text, offset=0, limit=limit, where=call.services.transcript(job))
+
+
+async def _several_results(call: Call, job_ids: Sequence[str], arguments: ResultArguments) -> str:
+    jobs = await call.sight.jobs(job_ids)
+    share = (arguments.limit or call.services.settings.result_chars) // len(jobs)
+    return "\n\n".join([await _section(call, job, share) for job in jobs])
+
+
+async def _section(call: Call, job: Job, share: int) -> str:
+    try:
+        text = (await _finished(call, job)).result or ""
+    except (NotFinishedError, JobFailedError) as error:
+        text = str(error)
+    shown = replies.page(text, offset=0, limit=share, where=call.services.transcript(job))
+    return f"## {job.id} ({job.status})\n{shown}"
+
+
+Handler = Callable[[Call, Any], Awaitable[str]]

@@ -1,0 +1,49 @@
+"""How long the front door takes: from its start to the first line that came back through a warm engine."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from server.locate import ensure_engine, pump_command
+from tests.unit.frontdoor.conftest import MakeDoor
+from tests.unit.frontdoor.conftest import make_door as make_door  # noqa: PLC0414 - pytest finds fixtures by name
+from tests.unit.frontdoor.conftest import places as places  # noqa: PLC0414 - likewise
+
+ROUNDS = 20
+ROOT = Path(__file__).resolve().parents[2]
+BARE = (sys.executable, "-I", "-S", "-c", "import sys; sys.stdout.buffer.write(sys.stdin.buffer.readline())")
+
+
+def first_echo(command: Sequence[str]) -> float:
+    """Seconds from the start of a command to the first line that it gives back."""
+    begun = time.perf_counter()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env={}) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"hi\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"hi\n"
+        taken = time.perf_counter() - begun
+        process.stdin.close()
+        process.stdout.read()
+    return taken
+
+
+def test_start_of_the_pump_to_the_first_echoed_line(make_door: MakeDoor):
+    door = make_door()
+    ensure_engine(door).close()
+    program, arguments = pump_command(door.places.home)
+    commands = {
+        "bare interpreter": BARE,
+        "pump as a script": (program, *arguments),
+        "command `mcp`": (program, "-m", "server", "mcp", "--home", str(door.places.home)),
+    }
+    # In turns, so that the machine's other work falls on all of them alike.
+    rounds = [{name: first_echo(command) for name, command in commands.items()} for _ in range(ROUNDS)]
+    bare = median(taken["bare interpreter"] for taken in rounds)
+    for name in commands:
+        figure = median(taken[name] for taken in rounds)
+        print(f"{name}: {figure * 1000:.0f} ms to the first echoed line, {figure / bare:.1f} times a bare interpreter")

@@ -1,0 +1,105 @@
+"""What every store answers when it is asked for jobs, batches, trees and sums."""
+
+import pytest
+
+from jobs.model import JobStatus, Usage
+from jobs.ports import Store
+from tests.contract.support import admit, admit_root, anything_goes, ending, ids, start, submission
+
+pytestmark = pytest.mark.anyio
+
+
+async def _forest(store: Store) -> None:
+    """b1 (j1 (j3 (j5), j4), j2) and j6, with something consumed by j2 and j5."""
+    await admit(store, "b1", "j1", "j2")
+    await admit(store, "b2", "j3", "j4", parent_id="j1")
+    await admit(store, "b3", "j5", parent_id="j3")
+    await admit_root(store, "j6")
+    for job_id, status in (("j2", JobStatus.FAILED), ("j5", JobStatus.COMPLETED)):
+        await start(store, job_id)
+        usage = Usage(cost_usd=0.5, input_tokens=10, output_tokens=2, turns=1)
+        await store.settle(job_id, 1, ending(status, usage=usage), at=3.0)
+
+
+async def test_nothing_is_found_where_nothing_is(store: Store) -> None:
+    assert await store.job("x") is None
+    assert await store.batch("x") is None
+    assert await store.tree("x") is None
+    assert await store.attempt("x", 1) is None
+    assert await store.caller("x") is None
+    assert await store.jobs(["x"]) == []
+    assert await store.jobs_in_batch("x") == []
+    assert await store.jobs_under("x") == []
+    assert await store.newest_jobs(limit=5) == []
+    assert await store.unfinished() == []
+
+
+async def test_jobs_come_in_the_order_asked_and_without_the_unknown(store: Store) -> None:
+    await _forest(store)
+
+    assert ids(await store.jobs(["j6", "nobody", "j1", "j6"])) == ["j6", "j1", "j6"]
+    assert await store.jobs([]) == []
+
+
+async def test_a_batch_is_found_with_its_jobs_in_order(store: Store) -> None:
+    admission = await store.admit(submission("b1", "j9", "j1", "j5", caller="c", key="k"), anything_goes)
+
+    assert await store.batch("b1") == admission.batch
+    assert admission.batch.idempotency_key == "k"
+    assert ids(await store.jobs_in_batch("b1")) == ["j9", "j1", "j5"]
+
+
+async def test_a_subtree_is_itself_and_what_is_below(store: Store) -> None:
+    await _forest(store)
+
+    assert ids(await store.jobs_under("b1")) == ["j1", "j2", "j3", "j4", "j5"]
+    assert ids(await store.jobs_under("b1/j1")) == ["j1", "j3", "j4", "j5"]
+    assert ids(await store.jobs_under("b1/j1/j3/j5")) == ["j5"]
+    assert ids(await store.jobs_under("j6")) == ["j6"]
+
+
+async def test_a_subtree_holds_no_sibling_whose_id_begins_alike(store: Store) -> None:
+    await admit(store, "b1", "j1", "j10", "j1!", "j1~", "j1A")
+
+    assert ids(await store.jobs_under("b1/j1")) == ["j1"]
+    assert await store.jobs_under("b") == []
+
+
+async def test_newest_jobs_are_paged_by_their_order(store: Store) -> None:
+    await _forest(store)
+    page = await store.newest_jobs(limit=2)
+
+    assert ids(page) == ["j6", "j5"]
+    assert ids(await store.newest_jobs(limit=3, before_seq=page[-1].seq)) == ["j4", "j3", "j2"]
+    assert await store.newest_jobs(limit=3, before_seq=1) == []
+    assert await store.newest_jobs(limit=0) == []
+
+
+async def test_unfinished_jobs_wait_or_run(store: Store) -> None:
+    await _forest(store)
+    await start(store, "j4")
+
+    assert ids(await store.unfinished()) == ["j1", "j3", "j4", "j6"]
+
+
+async def test_a_rollup_sums_a_subtree(store: Store) -> None:
+    await _forest(store)
+    rollup = await store.rollup_under("b1")
+
+    assert rollup.counts == {JobStatus.QUEUED: 3, JobStatus.FAILED: 1, JobStatus.COMPLETED: 1}
+    assert rollup.usage == Usage(cost_usd=1.0, input_tokens=20, output_tokens=4, turns=2)
+    assert (rollup.deepest, rollup.total, rollup.live) == (3, 5, 3)
+    assert (await store.rollup_under("b1/j2")).usage.cost_usd == 0.5
+
+
+async def test_a_rollup_of_a_batch_holds_what_is_below_its_jobs(store: Store) -> None:
+    await _forest(store)
+    rollup = await store.rollup_batch("b2")
+
+    assert rollup.counts == {JobStatus.QUEUED: 2, JobStatus.COMPLETED: 1}
+    assert (rollup.usage.cost_usd, rollup.deepest) == (0.5, 3)
+
+
+async def test_a_rollup_of_nothing_is_empty(store: Store) -> None:
+    for rollup in (await store.rollup_under("x"), await store.rollup_batch("x")):
+        assert (rollup.counts, rollup.usage, rollup.deepest, rollup.total) == ({}, Usage(), 0, 0)

@@ -1,0 +1,54 @@
+"""What the tests of `jobs.claude` share: stubs, commands and recorded streams."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jobs.claude.command import Command, LaunchContext, build
+from jobs.claude.directory import AttemptDirectory
+from jobs.claude.framer import Framer
+from jobs.claude.process import Process, launch
+from jobs.model import JobSpec
+
+TESTS = Path(__file__).parents[2]
+QUICK_STUB = TESTS / "fakes" / "claude_stub.sh"
+TORTURE_STUB = TESTS / "fakes" / "claude_stub.py"
+RECORDED = TESTS / "fixtures" / "claude"
+STREAMS = sorted(path.stem for path in RECORDED.glob("*.ndjson"))
+CLIENT_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent"}
+
+
+def spec(task: str = "say hello", **fields: Any) -> JobSpec:
+    return JobSpec(task=task, cwd="/", **fields)
+
+
+def context(**fields: Any) -> LaunchContext:
+    defaults: dict[str, Any] = {
+        "cli": "claude",
+        "session_id": str(uuid.uuid4()),
+        "marker": f"test:{uuid.uuid4().hex}",
+        "client_env": CLIENT_ENV,
+    }
+    return LaunchContext(**(defaults | fields))
+
+
+def command(task: str, *, stub: Path = QUICK_STUB, marker: str | None = None) -> Command:
+    return build(spec(task), context(cli=str(stub), **({"marker": marker} if marker else {})))
+
+
+async def start(path: Path, task: str, *, stub: Path = QUICK_STUB, marker: str | None = None) -> Process:
+    directory = AttemptDirectory.create(path / "attempt")
+    return await launch(directory, command(task, stub=stub, marker=marker), str(path))
+
+
+def frames(data: bytes) -> list[Mapping[str, Any]]:
+    framer = Framer()
+    return [line.frame for line in [*framer.feed(data), *framer.close()] if line.frame is not None]
+
+
+def recorded(name: str) -> tuple[bytes, int, str]:
+    """A recorded stream, its exit code and its stderr."""
+    meta = json.loads((RECORDED / f"{name}.meta.json").read_bytes())
+    return (RECORDED / f"{name}.ndjson").read_bytes(), meta["rc"], meta["stderr"]

@@ -1,0 +1,104 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from jobs.claude.directory import AttemptDirectory, AttemptRunningError, UnsafeDirectoryError
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> AttemptDirectory:
+    return AttemptDirectory.create(tmp_path / "job" / "1")
+
+
+def test_a_directory_and_its_files_are_private(directory: AttemptDirectory) -> None:
+    before = os.umask(0)
+    try:
+        directory.write_stdin(b"secret")
+        os.close(directory.take_lock())
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in directory.path.iterdir()}
+    assert directory.path.stat().st_mode & 0o777 == 0o700
+    assert modes == {"in": 0o600, "lock": 0o600}
+
+
+def test_a_directory_that_is_there_is_taken_again(directory: AttemptDirectory) -> None:
+    directory.write_stdin(b"x")
+    assert (AttemptDirectory.create(directory.path).path / "in").read_bytes() == b"x"
+
+
+def test_a_link_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(UnsafeDirectoryError):
+        AttemptDirectory.create(tmp_path / "link")
+
+
+def test_a_directory_that_others_may_enter_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir(mode=0o700)
+    (tmp_path / "open").chmod(0o750)
+    with pytest.raises(UnsafeDirectoryError):
+        AttemptDirectory.create(tmp_path / "open")
+
+
+def test_a_file_replaced_by_a_link_is_not_followed(directory: AttemptDirectory, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("7\n")
+    for name in ("rc", "out", "err", "pid", "in.part"):
+        (directory.path / name).symlink_to(tmp_path / "other")
+    assert directory.exit_code() is None
+    assert directory.shim_pid() is None
+    assert directory.error_tail() == ""
+    assert directory.read_output(0, 10) == b""
+    with pytest.raises(OSError, match="symbolic link"):
+        directory.write_stdin(b"x")
+    assert (tmp_path / "other").read_text() == "7\n"
+
+
+def test_a_named_pipe_in_a_files_place_does_not_hang_the_reader(directory: AttemptDirectory) -> None:
+    for name in ("rc", "out", "err"):
+        os.mkfifo(directory.path / name)
+    assert directory.exit_code() is None
+    assert directory.error_tail() == ""
+    assert directory.read_output(0, 10) == b""
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [(b"0\n", 0), (b"143\n", 143), (b"", None), (b"14", None), (b"x\n", None), (b"\n", None), (b"-1\n", None)],
+)
+def test_an_exit_code_counts_once_its_line_is_whole(
+    directory: AttemptDirectory, written: bytes, code: int | None
+) -> None:
+    assert directory.exit_code() is None
+    (directory.path / "rc").write_bytes(written)
+    assert directory.exit_code() == code
+
+
+def test_the_end_of_a_long_stderr_is_read(directory: AttemptDirectory) -> None:
+    (directory.path / "err").write_bytes(b"x" * 100_000 + b"\xff the end\n")
+    assert directory.error_tail(10) == "\ufffd the end"
+
+
+def test_output_is_read_from_a_byte_on(directory: AttemptDirectory) -> None:
+    assert (directory.read_output(0, 5), directory.output_size()) == (b"", 0)
+    (directory.path / "out").write_bytes(b"0123456789")
+    assert (directory.read_output(3, 4), directory.output_size()) == (b"3456", 10)
+    assert directory.read_output(20, 4) == b""
+
+
+def test_the_lock_is_held_until_its_descriptor_is_closed(directory: AttemptDirectory) -> None:
+    assert not directory.lock_held()
+    descriptor = directory.take_lock()
+    assert directory.lock_held()
+    with pytest.raises(AttemptRunningError):
+        directory.take_lock()
+    os.close(descriptor)
+    assert not directory.lock_held()
+
+
+def test_a_removed_stdin_file_may_be_removed_again(directory: AttemptDirectory) -> None:
+    directory.write_stdin(b"x")
+    directory.remove_stdin()
+    directory.remove_stdin()
+    assert not (directory.path / "in").exists()

@@ -1,0 +1,188 @@
+import os
+import signal
+import stat
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from jobs.claude import process as process_module
+from jobs.claude.command import MARKER
+from jobs.claude.directory import AttemptDirectory, AttemptRunningError
+from jobs.claude.outcome import classify
+from jobs.claude.process import LaunchError, Process, attach, launch
+from jobs.claude.proctable import ProcessIdentity, process_table
+from jobs.claude.reaper import Reaper
+from jobs.model import Outcome, Reason
+from tests.unit.claude.support import QUICK_STUB, TORTURE_STUB, command, frames, start
+
+pytestmark = pytest.mark.anyio
+
+
+async def ended(process: Process) -> Outcome:
+    with anyio.fail_after(20):
+        code = await process.wait()
+    directory = process.directory
+    return classify(frames((directory.path / "out").read_bytes()), exit_code=code, stderr=directory.error_tail())
+
+
+async def appearance(path: Path) -> None:
+    with anyio.fail_after(10):
+        while not path.exists():  # noqa: ASYNC110 - another process makes it
+            await anyio.sleep(0.01)
+
+
+def living(process: Process) -> bool:
+    return process.identity is not None and process.identity.pid in process_table().entries()
+
+
+@pytest.mark.parametrize("stub", [QUICK_STUB, TORTURE_STUB])
+async def test_a_launched_process_runs_to_its_answer(tmp_path: Path, stub: Path) -> None:
+    process = await start(tmp_path, 'a task with "quotes", \\ and $HOME stub:say=42 stub:cost=0.5', stub=stub)
+    outcome = await ended(process)
+    assert (outcome.reason, outcome.result, outcome.usage.cost_usd) == (Reason.COMPLETED, "42", 0.5)
+    assert outcome.exit_code == 0
+
+
+async def test_what_a_process_writes_is_private(tmp_path: Path) -> None:
+    await ended(await start(tmp_path, "x"))
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "attempt").iterdir()}
+    assert modes == dict.fromkeys(("in", "out", "err", "lock", "pid", "rc"), 0o600)
+
+
+async def test_an_ended_child_is_collected(tmp_path: Path) -> None:
+    process = await start(tmp_path, "x")
+    await ended(process)
+    assert process.identity is not None
+    assert not Path(f"/proc/{process.identity.pid}").exists() or sys.platform != "linux"
+
+
+async def test_the_lock_is_held_while_the_process_lives_and_not_longer(tmp_path: Path) -> None:
+    process = await start(tmp_path, f"stub:wait={tmp_path}/go")
+    assert process.directory.lock_held()
+    (tmp_path / "go").touch()
+    assert (await ended(process)).reason is Reason.COMPLETED
+    assert not process.directory.lock_held()
+
+
+async def test_an_attempt_that_runs_is_not_launched_again(tmp_path: Path) -> None:
+    process = await start(tmp_path, f"stub:wait={tmp_path}/go stub:ledger={tmp_path}/ledger")
+    with pytest.raises(AttemptRunningError):
+        await start(tmp_path, "x")
+    (tmp_path / "go").touch()
+    await ended(process)
+    assert (tmp_path / "ledger").read_text().count("begin") == 1
+
+
+async def test_a_process_works_in_its_directory_with_its_own_environment_and_session(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text('#!/bin/sh\npwd; echo "$CLAUDE_JOBS_JOB"; ps -o sid= -p $$; env | wc -l\n')
+    script.chmod(0o700)
+    (tmp_path / "work here").mkdir()
+    directory = AttemptDirectory.create(tmp_path / "attempt")
+    asked = command("x", stub=script, marker="m:1")
+    process = await launch(directory, asked, str(tmp_path / "work here"))
+    assert process.identity is not None
+    await ended(process)
+    where, mark, session, variables = (tmp_path / "attempt" / "out").read_text().splitlines()
+    assert (where, mark, int(session)) == (str(tmp_path / "work here"), "m:1", process.identity.pid)
+    assert MARKER in asked.env
+    assert int(variables) <= len(asked.env) + 3  # a shell adds PWD, OLDPWD and SHLVL
+
+
+@pytest.mark.parametrize(("mode", "code"), [(None, 127), (0o600, 126)])
+async def test_a_claude_that_cannot_be_executed_is_a_failed_start(tmp_path: Path, mode: int | None, code: int) -> None:
+    program = tmp_path / "claude"
+    if mode is not None:
+        program.write_text("#!/bin/sh\n")
+        program.chmod(mode)
+    outcome = await ended(await start(tmp_path, "x", stub=program))
+    assert (outcome.reason, outcome.exit_code) == (Reason.STARTUP, code)
+    assert str(program) in outcome.detail
+
+
+async def test_a_working_directory_that_is_gone_is_a_failed_start(tmp_path: Path) -> None:
+    directory = AttemptDirectory.create(tmp_path / "attempt")
+    outcome = await ended(await launch(directory, command("x"), str(tmp_path / "gone")))
+    assert outcome.reason is Reason.STARTUP
+    assert "gone" in outcome.detail
+
+
+async def test_a_refusal_of_the_operating_system_is_an_error_and_frees_the_lock(tmp_path: Path) -> None:
+    directory = AttemptDirectory.create(tmp_path / "attempt")
+    with pytest.raises(LaunchError, match="too long"):
+        await launch(directory, replace(command("x"), argv=("claude", "x" * 10_000_000)), "/")
+    assert not directory.lock_held()
+
+
+async def test_a_signal_to_the_whole_group_leaves_an_exit_code(tmp_path: Path) -> None:
+    process = await start(tmp_path, f"stub:do=silent stub:ready={tmp_path}/ready", stub=TORTURE_STUB)
+    await appearance(tmp_path / "ready")
+    assert process.identity is not None
+    os.killpg(process.identity.pid, signal.SIGTERM)
+    outcome = await ended(process)
+    assert (outcome.reason, outcome.exit_code) == (Reason.SIGNAL, 143)
+
+
+async def test_a_killed_shim_leaves_a_claude_that_is_waited_for(tmp_path: Path) -> None:
+    process = await start(tmp_path, f"stub:wait={tmp_path}/go")
+    await appearance(tmp_path / "attempt" / "out")
+    assert process.identity is not None
+    os.kill(process.identity.pid, signal.SIGKILL)
+    with anyio.move_on_after(0.3) as scope:
+        await process.wait()
+    assert scope.cancelled_caught
+    (tmp_path / "go").touch()
+    outcome = await ended(process)
+    assert (outcome.reason, outcome.exit_code) == (Reason.COMPLETED, None)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+async def test_a_running_process_is_taken_over(tmp_path: Path, recorded: bool) -> None:
+    process = await start(tmp_path, f"stub:wait={tmp_path}/go", marker="m:2")
+    await appearance(tmp_path / "attempt" / "out")
+    taken = attach(process.directory, marker="m:2", identity=process.identity if recorded else None)
+    assert taken.identity == process.identity
+    (tmp_path / "go").touch()
+    assert (await ended(taken)).reason is Reason.COMPLETED
+    process.reap()
+
+
+async def test_a_process_that_is_over_is_taken_over_with_its_exit_code(tmp_path: Path) -> None:
+    process = await start(tmp_path, "stub:exit=3", marker="m:3")
+    await ended(process)
+    assert (await ended(attach(process.directory, marker="m:3", identity=process.identity))).exit_code == 3
+
+
+async def test_a_reused_process_id_is_not_taken_for_the_shim(tmp_path: Path) -> None:
+    directory = AttemptDirectory.create(tmp_path / "attempt")
+    (directory.path / "pid").write_text(f"{os.getpid()}\n")
+    assert attach(directory, marker="m:4").identity is None
+    mine = process_table().identify(os.getpid())
+    assert mine is not None
+    other = ProcessIdentity(pid=mine.pid, start=mine.start - 1)
+    with anyio.fail_after(5):
+        assert await attach(directory, marker="m:4", identity=other).wait() is None
+
+
+async def test_without_pidfd_a_process_is_waited_for_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module.sys, "platform", "elsewhere")
+    assert (await ended(await start(tmp_path, "stub:sleep=0.2"))).reason is Reason.COMPLETED
+
+
+async def test_output_of_any_kind_leads_to_the_answer(tmp_path: Path) -> None:
+    outcome = await ended(await start(tmp_path, "stub:do=garbage", stub=TORTURE_STUB))
+    assert (outcome.reason, outcome.result) == (Reason.TRUNCATED, "done") or outcome.reason is Reason.COMPLETED
+
+
+async def test_a_process_that_ends_by_itself_is_left_alone(tmp_path: Path) -> None:
+    process = await start(tmp_path, "x", marker="m:5")
+    await ended(process)
+    with anyio.fail_after(10):
+        assert await Reaper().end(process, "m:5") == 0
+    assert not living(process)

@@ -1,0 +1,276 @@
+"""The pump as clients start it: a process between two pipes."""
+
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from server.locate import Door, Places, ensure_engine, pump_command
+from server.pump import JobTokenError as NoToken
+from server.pump import Options, UsageError, carry, introduce, parse, read_token
+from tests.unit.frontdoor.conftest import MakeDoor, noted
+
+ROOT = Path(__file__).resolve().parents[3]
+HEAVY = {"mcp", "mcp_types", "langgraph", "langchain_core", "typer", "pydantic", "asyncio", "anyio", "platformdirs"}
+
+
+@pytest.fixture
+def engine(make_door: MakeDoor) -> Door:
+    """A stand-in engine that runs."""
+    door = make_door()
+    ensure_engine(door).close()
+    return door
+
+
+def pump(places: Places, *more: str) -> list[str]:
+    program, arguments = pump_command(places.home)
+    return [program, *arguments, *more]
+
+
+def run_pump(
+    places: Places, *more: str, sent: bytes = b"", cwd: Path | None = None, **environ: str
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        pump(places, *more), input=sent, capture_output=True, timeout=60, check=False, cwd=cwd, env=environ
+    )
+
+
+def test_five_megabytes_come_back_unchanged_and_the_way_down_outlives_the_way_up(engine: Door):
+    sent = random.Random(5).randbytes(5_000_000)
+
+    done = run_pump(engine.places, sent=sent)
+
+    assert done.stdout == sent + b"end\n"
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_the_hello_says_who_is_calling_and_carries_only_what_jobs_need(engine: Door, tmp_path: Path):
+    run_pump(
+        engine.places,
+        cwd=tmp_path,
+        CLAUDE_CODE_SESSION_ID="s-1",
+        CLAUDE_CODE_ENTRYPOINT="cli",
+        CLAUDECODE="1",
+        ANTHROPIC_API_KEY="sk-fake-not-real",
+        GITHUB_TOKEN="ghp",
+    )
+    hello = noted(engine.places, "hellos")[0]
+
+    assert hello["cwd"] == str(tmp_path)
+    assert (hello["role"], hello["token"], hello["session"], hello["client"]) == ("mcp", None, "s-1", "cli")
+    # The C locale's coercion adds LC_CTYPE by itself.
+    assert hello["env"].keys() - {"LC_CTYPE"} == {"ANTHROPIC_API_KEY"}
+
+
+def test_a_jobs_pump_presents_the_token_from_the_jobs_stdin_file(engine: Door, tmp_path: Path):
+    (tmp_path / "in").write_text(json.dumps({"type": "control_request", "claude_jobs_token": "cj1_abc"}) + "\n{}\n")
+
+    done = run_pump(engine.places, "--job", str(tmp_path))
+
+    assert done.returncode == 0
+    assert noted(engine.places, "hellos")[0]["token"] == "cj1_abc"
+
+
+def test_a_jobs_pump_without_a_token_never_passes_for_a_person(engine: Door, tmp_path: Path):
+    done = run_pump(engine.places, "--job", str(tmp_path))
+
+    assert done.returncode == 1
+    assert b"no token" in done.stderr
+    assert noted(engine.places, "hellos") == []
+
+
+@pytest.mark.parametrize(
+    "first_line",
+    [b"", b"\n", b"{}\n", b"[]\n", b'{"claude_jobs_token": ""}\n', b'{"claude_jobs_token": 1}\n', b"[" * 99999],
+)
+def test_a_stdin_file_without_a_token_is_an_error(tmp_path: Path, first_line: bytes):
+    (tmp_path / "in").write_bytes(first_line)
+
+    with pytest.raises(NoToken, match="no token"):
+        read_token(tmp_path / "in")
+
+
+def test_a_stdin_file_that_is_a_link_is_not_read(tmp_path: Path):
+    (tmp_path / "real").write_text('{"claude_jobs_token": "t"}\n')
+    (tmp_path / "in").symlink_to(tmp_path / "real")
+
+    with pytest.raises(NoToken):
+        read_token(tmp_path / "in")
+
+
+def test_it_works_in_a_directory_that_has_packages_of_the_same_names(engine: Door, tmp_path: Path):
+    for name in ("server", "orchestration", "jobs", "json", "socket"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('imported {name} from the working directory')")
+    (tmp_path / "server").mkdir()
+    (tmp_path / "server" / "__init__.py").write_text("raise SystemExit('imported the wrong server')")
+
+    done = run_pump(engine.places, sent=b"hi\n", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+
+    assert (done.stdout, done.stderr) == (b"hi\nend\n", b"")
+
+
+def test_a_refusal_is_one_line_on_stderr_and_nothing_on_the_wire(make_door: MakeDoor, places: Places):
+    ensure_engine(make_door("--refuse", "The job is over. Do not start it again.")).close()
+
+    done = run_pump(places, sent=b"hi\n")
+
+    assert done.returncode == 1
+    assert done.stderr == b"claude-jobs: The job is over. Do not start it again.\n"
+    assert done.stdout == b""
+
+
+def test_bytes_that_come_right_behind_the_welcome_are_not_lost(make_door: MakeDoor, places: Places):
+    ensure_engine(make_door("--eager", "first")).close()
+
+    assert run_pump(places, sent=b"hi\n").stdout == b"first\nhi\nend\n"
+
+
+def test_a_state_directory_that_others_can_write_to_is_one_line_on_stderr(places: Places):
+    places.home.chmod(0o777)
+
+    done = run_pump(places)
+
+    assert done.returncode == 1
+    assert b"chmod 700" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_at_once_and_without_a_traceback(engine: Door, number: signal.Signals):
+    with subprocess.Popen(
+        pump(engine.places), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={}
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(b"hi\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"hi\n"
+        process.send_signal(number)
+
+        assert process.wait(20) == -number
+        assert process.stderr.read() == b""
+
+
+def test_an_engine_that_dies_ends_the_pump_with_status_0(engine: Door):
+    with subprocess.Popen(pump(engine.places), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"hi\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"hi\n"
+        os.kill(noted(engine.places, "starts")[0]["pid"], signal.SIGKILL)
+
+        assert process.wait(20) == 0
+
+
+def feed(connection: socket.socket, payload: bytes) -> None:
+    connection.sendall(payload)
+    connection.shutdown(socket.SHUT_WR)
+
+
+def test_a_sink_that_takes_little_at_a_time_gets_every_byte():
+    ours, theirs = socket.socketpair()
+    source, sent = os.pipe()
+    received, sink = os.pipe()
+    # As a client leaves it that shares its non-blocking end: writes are partial, then refused.
+    os.set_blocking(sink, False)
+    os.set_blocking(source, False)
+    payload = random.Random(7).randbytes(1_000_000)
+    thread = threading.Thread(target=carry, args=(ours, source, sink))
+    thread.start()
+    feeder = threading.Thread(target=feed, args=(theirs, payload))
+    feeder.start()
+    got = b""
+    while len(got) < len(payload):
+        got += os.read(received, 1000 if len(got) < 50_000 else 65536)
+    thread.join(20)
+    feeder.join(20)
+    os.close(sent)
+    assert theirs.recv(1) == b""
+    for handle in (received, sink, source):
+        os.close(handle)
+    ours.close()
+    theirs.close()
+
+    assert got == payload
+    assert not thread.is_alive()
+
+
+def imported(stderr: bytes) -> set[str]:
+    """Top-level names in the output of `-X importtime`."""
+    found = {name.split(".")[0] for name in re.findall(r"import time:.*\|\s+(\S+)$", stderr.decode(), re.MULTILINE)}
+    # The standard library's copy module asks whether it runs on Jython.
+    return found - {"org"}
+
+
+def test_the_script_imports_nothing_but_the_standard_library(engine: Door):
+    program, *arguments = pump(engine.places)
+
+    done = subprocess.run(
+        [program, "-X", "importtime", *arguments], input=b"hi\n", capture_output=True, timeout=60, check=False, env={}
+    )
+
+    assert done.stdout == b"hi\nend\n"
+    names = imported(done.stderr)
+    assert "server" in names
+    assert names - {"server"} <= sys.stdlib_module_names | {"encodings"}
+    assert names.isdisjoint({*HEAVY, "subprocess", "dataclasses", "inspect"})
+
+
+def test_the_command_takes_the_light_path(engine: Door):
+    command = [sys.executable, "-X", "importtime", "-m", "server", "mcp", "--home", str(engine.places.home)]
+
+    done = subprocess.run(command, input=b"hi\n", capture_output=True, timeout=60, check=False, cwd=ROOT, env={})
+
+    assert done.stdout == b"hi\nend\n"
+    names = imported(done.stderr)
+    assert "server" in names
+    assert names.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ([], Options()),
+        (["--home", "/s"], Options(home=Path("/s"))),
+        (["--home=/s", "--job=/j"], Options(home=Path("/s"), job_dir=Path("/j"))),
+        (["--help"], Options(help=True)),
+        (["-h"], Options(help=True)),
+    ],
+)
+def test_a_command_line_is_read(arguments: list[str], options: Options):
+    assert parse(arguments) == options
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--home"], ["--home="], ["--job"], ["serve"], ["--homer", "/s"], ["--home", ""]]
+)
+def test_a_command_line_that_cannot_be_used_is_an_error(arguments: list[str]):
+    with pytest.raises(UsageError, match="--help"):
+        parse(arguments)
+
+
+def test_a_wrong_command_line_ends_with_status_2_and_one_line(places: Places):
+    done = run_pump(places, "--nonsense")
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_working_directory_that_is_gone_is_an_error_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    with pytest.raises(FileNotFoundError):
+        introduce({}, None)
