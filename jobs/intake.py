@@ -1,11 +1,14 @@
 """Turns what a caller asked for into job specs, or says what is wrong with it and what to do."""
 
+import math
 import os
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from jobs.claude.command import LaunchContext, build
 from jobs.errors import BadInputError
 from jobs.model import Job, JobSpec
 from jobs.settings import PermissionMode, Settings
@@ -21,7 +24,7 @@ class TaskRequest:
 
     Args:
         task: The text.
-        cwd: Directory to work in; relative paths start at the client's directory.
+        cwd: Directory to work in; relative paths start at the client's directory, or at the spawning job's.
         model: Model name.
         permission_mode: The CLI's permission mode.
         output_format: "json", "text" or "stream-json".
@@ -60,23 +63,33 @@ class Intake:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def spec(self, request: TaskRequest, *, parent: Job | None, cwd: str, field: str = "task") -> JobSpec:
+    def spec(
+        self,
+        request: TaskRequest,
+        *,
+        parent: Job | None,
+        cwd: str,
+        home: str | None = None,
+        depth: int = 0,
+        field: str = "task",
+    ) -> JobSpec:
         """Return the complete spec of a request.
 
         Args:
             request: What was asked.
             parent: The spawning job, whose directory and permission mode are the defaults, or None.
             cwd: The tree's directory, for a request without parent and without a directory of its own.
+            home: The client's home directory, for a directory that begins with "~", or None where it has none.
+            depth: Depth at which the job will stand, for the default of its time-out.
             field: How the caller spelled the task's argument, for errors.
 
         Raises:
             BadInputError: Naming the argument and what to do.
         """
         base = parent.spec.cwd if parent else cwd
-        depth = parent.depth + 1 if parent else 0
-        return JobSpec(
+        spec = JobSpec(
             task=self._task(request.task, field),
-            cwd=_directory(request.cwd, base),
+            cwd=_directory(request.cwd, base, home),
             model=request.model,
             permission_mode=self._permission_mode(request.permission_mode, parent),
             output_format=_one_of("outputFormat", request.output_format, _OUTPUT_FORMATS),
@@ -89,6 +102,9 @@ class Intake:
             append_system_prompt=request.append_system_prompt,
             json_schema=request.json_schema,
         )
+        # What the launch would refuse is refused now, where the caller still hears of it.
+        build(spec, LaunchContext(cli="claude", session_id=str(uuid.uuid4()), marker=""))
+        return spec
 
     def _task(self, task: str, field: str) -> str:
         if not task.strip():
@@ -118,17 +134,32 @@ class Intake:
     def _timeout(self, asked: float | None, depth: int) -> float:
         if asked is None:
             return self._settings.timeout_at(depth)
-        seconds = _positive("timeoutSeconds", asked) or asked
-        return min(seconds, _LONGEST_TIMEOUT)
+        return min(_finite("timeoutSeconds", asked), _LONGEST_TIMEOUT)
 
 
-def _directory(asked: str | None, base: str) -> str:
-    path = Path(os.path.normpath(Path(base) / Path(asked or ".").expanduser()))
-    if not path.exists():
+def _directory(asked: str | None, base: str, home: str | None) -> str:
+    path = Path(os.path.normpath(Path(base) / _at_home(asked or ".", home)))
+    try:
+        exists, is_directory = path.exists(), path.is_dir()
+    except OSError as error:
+        # A name that is too long, or a directory above that nobody may search.
+        problem = f"{str(path)[:200]} cannot be looked at ({error.strerror})"
+        raise BadInputError("cwd", problem, "Name a directory that you can enter, or leave cwd out.") from error
+    if not exists:
         raise BadInputError("cwd", f"{path} does not exist", "Name a directory that exists, or leave cwd out.")
-    if not path.is_dir():
+    if not is_directory:
         raise BadInputError("cwd", f"{path} is not a directory", "Name the directory that holds it.")
     return str(path)
+
+
+def _at_home(asked: str, home: str | None) -> str:
+    # The client's home, not that of whoever started the engine.
+    head, separator, rest = asked.partition("/")
+    if not head.startswith("~"):
+        return asked
+    if head != "~" or not home:
+        raise BadInputError("cwd", f"{head[:40]} stands for no directory here", "Give an absolute path.")
+    return f"{home}{separator}{rest}"
 
 
 def _one_of(field: str, value: str, allowed: Sequence[str]) -> str:
@@ -138,6 +169,10 @@ def _one_of(field: str, value: str, allowed: Sequence[str]) -> str:
 
 
 def _positive(field: str, value: float | None) -> float | None:
-    if value is not None and not value > 0:
-        raise BadInputError(field, f"{value} is not above 0", "Give a positive number, or leave it out.")
+    return None if value is None else _finite(field, value)
+
+
+def _finite(field: str, value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise BadInputError(field, f"{value} is no number above 0", "Give a positive number, or leave it out.")
     return value

@@ -4,7 +4,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jobs.errors import BadInputError, NotFoundError
+import anyio
+
+from jobs.errors import BadInputError, JobsError, NotFoundError, RecursionLimitError, StoreError
 from jobs.intake import Intake, TaskRequest
 from jobs.model import TERMINAL, Job
 from jobs.origin import Origin, OriginFiles
@@ -109,10 +111,12 @@ class EnhancedJobManager:
         parent = await self._parent(parent_job_id)
         origin = origin or Origin(cwd="/")
         submission = self._submission(tasks, parent, origin=origin, single=single, idempotency_key=idempotency_key)
-        admission = await self._admit(submission, origin)
-        if admission.fresh:
-            self._announce(admission.jobs)
-            self._start_soon(self.run_batch, admission.jobs)
+        # A request that is cancelled while its rows are written must not leave rows that nobody runs.
+        with anyio.CancelScope(shield=True):
+            admission = await self._admit(submission, origin)
+            if admission.fresh:
+                self._announce(admission.jobs)
+                self._start_soon(self.run_batch, admission.jobs)
         return admission
 
     async def run_batch(self, jobs: Sequence[Job]) -> None:
@@ -142,7 +146,8 @@ class EnhancedJobManager:
     async def cancel(self, job_id: str) -> Sequence[Job]:
         """Cancel a job and everything below it; return the jobs that were still live.
 
-        From the store's transaction on nothing new can be spawned below it.
+        From the store's transaction on nothing new can be spawned below it. The processes are ended side by side and
+        for the engine, not for the request: one that ignores its end delays neither the others nor the caller.
 
         Raises:
             NotFoundError: Unknown job.
@@ -156,7 +161,7 @@ class EnhancedJobManager:
         self._announce(cancelled)
         for each in cancelled:
             if each.cancel_requested and each.status not in TERMINAL:
-                await self._runner.cancel(each.id)
+                self._start_soon(self._runner.cancel, each.id)
         return cancelled
 
     async def _parent(self, parent_job_id: str | None) -> Job | None:
@@ -176,16 +181,18 @@ class EnhancedJobManager:
         single: bool,
         idempotency_key: str | None,
     ) -> Submission:
+        if isinstance(tasks, str):
+            raise BadInputError("tasks", "it is a text and not a list", "Give a list with one task.")
         if not tasks:
             raise BadInputError("tasks", "the list is empty", "Give at least one task.")
         requests = [TaskRequest(task=task) if isinstance(task, str) else task for task in tasks]
-        fields = ["task"] if single else [f"tasks[{index}]" for index in range(len(requests))]
+        if single and len(requests) > 1:
+            raise BadInputError(
+                "tasks", f"{len(requests)} tasks cannot be one root", "Give one task, or start a batch."
+            )
         return Submission(
             batch_id=new_batch_id(),
-            jobs=[
-                NewJob(id=new_job_id(), spec=self._intake.spec(request, parent=parent, cwd=origin.cwd, field=field))
-                for request, field in zip(requests, fields, strict=True)
-            ],
+            jobs=self._new_jobs(requests, parent, origin=origin, single=single),
             parent_id=parent.id if parent else None,
             single=single,
             caller=parent.id if parent else origin.client or "",
@@ -194,19 +201,33 @@ class EnhancedJobManager:
             at=self._clock.now(),
         )
 
+    def _new_jobs(
+        self, requests: Sequence[TaskRequest], parent: Job | None, *, origin: Origin, single: bool
+    ) -> list[NewJob]:
+        home = origin.env.get("HOME")
+        depth = parent.depth + 1 if parent else int(not single)
+        fields = ["task"] if single else [f"tasks[{index}]" for index in range(len(requests))]
+        return [
+            NewJob(
+                id=new_job_id(),
+                spec=self._intake.spec(request, parent=parent, cwd=origin.cwd, home=home, depth=depth, field=field),
+            )
+            for request, field in zip(requests, fields, strict=True)
+        ]
+
     async def _admit(self, submission: Submission, origin: Origin) -> Admission:
         if submission.parent_id is not None:
             return await self._recursion.admit(submission)
         root_id = submission.jobs[0].id if submission.single else submission.batch_id
         # Before the rows: a job on disk whose environment is lost could never be launched.
         await self._origins.save(root_id, origin)
-        admitted = False
         try:
             admission = await self._recursion.admit(submission)
-            admitted = admission.fresh
-        finally:
-            if not admitted:
-                self._origins.discard(root_id)
+        except (JobsError, RecursionLimitError):
+            self._origins.discard(root_id)
+            raise
+        if not admission.fresh:
+            self._origins.discard(root_id)
         return admission
 
     async def _run_job(self, node: Mapping[str, Any]) -> str:
@@ -226,9 +247,12 @@ class EnhancedJobManager:
             return await self._runner.result(job.id)
 
     async def _close_tree(self, root_id: str) -> None:
-        rollup = await self._store.rollup_under(root_id)
-        if not rollup.live:
-            self._origins.forget(root_id)
+        try:
+            if not (await self._store.rollup_under(root_id)).live:
+                self._origins.forget(root_id)
+        except (StoreError, OSError):
+            # This runs in the engine's own task group, where an error would end every other tree.
+            logger.exception("the environment of tree %s could not be cleared away", root_id)
 
     def _announce(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

@@ -101,14 +101,19 @@ class JobSpec:
         output_format: "json" or "text": how a caller reads the result.
         verbose: Keep the bulk of the CLI's result object in replies.
         effort: The CLI's effort level, or None.
-        max_budget_usd: Most US dollars for this job, or None.
+        max_budget_usd: Most US dollars for this job and everything below it, or None.
+        max_jobs: Most jobs below this job, or None.
+        deadline: Seconds since the epoch after which nothing of this job's subtree may run, or None.
         timeout_seconds: Seconds that one attempt may run.
         allowed_tools: Tools that need no permission, in the CLI's spelling.
         disallowed_tools: Tools that are off, in the CLI's spelling.
+        directories: Absolute directories besides `cwd` that the job may work in.
+        mcp_servers: Names of MCP servers from the settings that it gets besides ours.
         append_system_prompt: Text for the end of the system prompt, or None.
         json_schema: JSON Schema, as text, that the answer must meet, or None.
         key: The caller's name for this job among its siblings, or None.
         depends_on: Ids of siblings that must complete first.
+        divisible: The job may answer with subtasks; they are run below it, and it is resumed with their results.
         resume_session: Session to continue with the task, or None for a new one.
         fork_session: Continue a copy of that session instead of the session itself.
     """
@@ -121,13 +126,18 @@ class JobSpec:
     verbose: bool = False
     effort: str | None = None
     max_budget_usd: float | None = None
+    max_jobs: int | None = None
+    deadline: float | None = None
     timeout_seconds: float = 1800.0
     allowed_tools: tuple[str, ...] = ()
     disallowed_tools: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
+    mcp_servers: tuple[str, ...] = ()
     append_system_prompt: str | None = None
     json_schema: str | None = None
     key: str | None = None
     depends_on: tuple[str, ...] = ()
+    divisible: bool = False
     resume_session: str | None = None
     fork_session: bool = False
 
@@ -223,11 +233,15 @@ class Tree:
         id: Id of the batch or the job at its root.
         created_at: Seconds since the epoch.
         client: Who submitted it, for a person to read: the client's session id or name, or None.
+        max_budget_usd: Most US dollars for the whole tree, or None.
+        deadline: Seconds since the epoch after which nothing of it may run, or None.
     """
 
     id: str
     created_at: float
     client: str | None
+    max_budget_usd: float | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +261,8 @@ class Attempt:
         exit_code: As the shim wrote it, or None.
         result: The whole answer as text, or None.
         frame: The CLI's result frame, or None.
+        usage: What this attempt consumed, once it is settled.
+        setting_sources: Whose settings the CLI was told to load, as its option spells them.
         started_at: Seconds since the epoch.
         ended_at: Seconds since the epoch, or None.
     """
@@ -263,6 +279,8 @@ class Attempt:
     exit_code: int | None = None
     result: str | None = None
     frame: Mapping[str, Any] | None = None
+    usage: Usage = field(default_factory=Usage)
+    setting_sources: str = "user"
     started_at: float = 0.0
     ended_at: float | None = None
 

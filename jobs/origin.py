@@ -55,9 +55,9 @@ class OriginFiles:
         """
         try:
             found = json.loads((self._trees / root_id / _FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            return Origin(cwd=found["cwd"], env=dict(found["env"]), client=found["client"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise StoreError("read the client's environment", str(error)) from error
-        return Origin(cwd=found["cwd"], env=found["env"], client=found["client"])
 
     def forget(self, root_id: str) -> None:
         """Remove a tree's origin once the tree is over."""

@@ -34,6 +34,8 @@ class Submission:
         caller: Whose idempotency keys these are: the spawning job's id, or the client's name.
         idempotency_key: A submission of the same caller with the same key is admitted once; None for no key.
         client: Who asked, for a person to read, or None.
+        max_budget_usd: For a new tree: most US dollars for the whole of it, or None.
+        deadline: For a new tree: seconds since the epoch after which nothing of it may run, or None.
         at: Seconds since the epoch.
     """
 
@@ -44,6 +46,8 @@ class Submission:
     caller: str = ""
     idempotency_key: str | None = None
     client: str | None = None
+    max_budget_usd: float | None = None
+    deadline: float | None = None
     at: float = 0.0
 
 
@@ -62,7 +66,41 @@ class Admission:
     fresh: bool
 
 
-SpawnCheck = Callable[[SpawnFacts], None]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionFacts:
+    """What stands in the store at the moment of a spawn, read inside the transaction that admits it.
+
+    Args:
+        spawn: Counts, for the limits of a tree.
+        submission: What is asked.
+        tree: The tree, or None for a new one.
+        above: The parent and its ancestors, the root first; empty for a new tree.
+        kin: Every job of the tree, in order of admission, where the tree or one of `above` has a budget; else empty.
+    """
+
+    spawn: SpawnFacts
+    submission: Submission
+    tree: Tree | None = None
+    above: Sequence[Job] = ()
+    kin: Sequence[Job] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedTree:
+    """A tree that is over.
+
+    Args:
+        id: Its root.
+        ended_at: Seconds since the epoch at which its last job ended.
+        jobs: How many jobs it has.
+    """
+
+    id: str
+    ended_at: float
+    jobs: int
+
+
+SpawnCheck = Callable[[AdmissionFacts], None]
 """Raises where the facts, read inside the admitting transaction, forbid the spawn.
 
 It may run on the store's own thread while the transaction is open: a pure function of the facts, which neither blocks
@@ -92,7 +130,9 @@ class Store(Protocol):
         """
         ...
 
-    async def claim(self, job_id: str, *, session_id: str, token_hash: str | None, at: float) -> Attempt | None:
+    async def claim(
+        self, job_id: str, *, session_id: str, token_hash: str | None, at: float, setting_sources: str = "user"
+    ) -> Attempt | None:
         """Move a queued job to running with a new attempt; None where it is queued no more, or does not exist.
 
         Clears what the last attempt left on the job: reason, error and excerpt.
@@ -184,6 +224,22 @@ class Store(Protocol):
 
     async def rollup_batch(self, batch_id: str) -> Rollup:
         """Sum up a batch's jobs and everything below them."""
+        ...
+
+    async def rollup_all(self) -> Rollup:
+        """Sum up every job of every tree."""
+        ...
+
+    async def session_holder(self, session_id: str) -> Job | None:
+        """Return the live job whose attempt has this session, or None."""
+        ...
+
+    async def ended_trees(self, *, before: float) -> Sequence[EndedTree]:
+        """Return the trees whose last job ended before this time, the longest ended first."""
+        ...
+
+    async def delete_tree(self, root_id: str) -> bool:
+        """Forget a tree and everything in it; False where it has live jobs or is not there."""
         ...
 
     async def attempt(self, job_id: str, number: int) -> Attempt | None:

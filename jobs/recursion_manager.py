@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from jobs.model import Job
-from jobs.ports import Admission, Store, Submission
+from jobs.ports import Admission, AdmissionFacts, Store, Submission
 from jobs.scheduler import Scheduler
 from orchestration.limits import TreeLimits
 
@@ -54,7 +54,7 @@ class RecursionManager:
             NotFoundError: Unknown parent.
             TreeClosedError: The parent is over or being cancelled.
         """
-        return await self._store.admit(submission, self.limits.check)
+        return await self._store.admit(submission, self._check)
 
     @asynccontextmanager
     async def slot(self, job: Job) -> AsyncIterator[bool]:
@@ -67,6 +67,9 @@ class RecursionManager:
         """Give a job's machine slot to others while it waits for its own descendants."""
         async with self._scheduler.parked(job_id):
             yield
+
+    def _check(self, facts: AdmissionFacts) -> None:
+        self.limits.check(facts.spawn)
 
     def withdraw(self, job_id: str) -> None:
         """Take a job out of the line."""

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import anyio
 from jobs.briefing import first_words, next_words
 from jobs.claude.binary import find_claude
 from jobs.claude.command import Command, LaunchContext, McpServer, build
-from jobs.claude.directory import AttemptDirectory
+from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.events import event_of
 from jobs.claude.follower import Follower
 from jobs.claude.framer import Line
@@ -21,7 +22,7 @@ from jobs.claude.process import Process, attach, launch
 from jobs.claude.proctable import ProcessIdentity
 from jobs.claude.reaper import Reaper
 from jobs.claude.survivors import Target
-from jobs.errors import JobsError
+from jobs.errors import JobsError, StoreError
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
 from jobs.origin import OriginFiles
 from jobs.ports import Clock, Store
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 TICK = 0.5
 """Seconds between two looks at what a running job has written and at its deadline."""
+
+PIECES = 16
+"""Most pieces of output that one look takes: a process that never stops writing must not keep us from its deadline."""
 
 RESUMES = 1
 """How often a job whose attempt was lost is resumed before it fails."""
@@ -111,6 +115,7 @@ class LocalRunner:
             await self._start(job)
         elif job.status is JobStatus.RUNNING:
             await self._attach(job)
+        await self._end_if_cancelled(job_id)
 
     async def result(self, job_id: str) -> Job:
         """Follow the job's process to its end, settle the attempt, and return the job as it is then.
@@ -125,8 +130,7 @@ class LocalRunner:
                 raise KeyError(job_id)
             return job
         try:
-            exit_code = await self._follow(live)
-            return await self._settle(live, await self._conclude(live, exit_code))
+            return await self._settle(live, await self._watch(live))
         finally:
             self._live.pop(job_id, None)
 
@@ -159,6 +163,8 @@ class LocalRunner:
             await self._launch(running, attempt, token, resumed)
         except (JobsError, OSError) as error:
             # What keeps a process from being started belongs to the job, not to the engine.
+            with suppress(OSError):
+                AttemptDirectory(self._path(job, attempt.number)).remove_stdin()
             outcome = Outcome(reason=Reason.STARTUP, status=JobStatus.FAILED, detail=str(error))
             await self._write(running, attempt, outcome)
 
@@ -167,10 +173,21 @@ class LocalRunner:
         command = self._command(job, attempt, token, directory, resumed)
         process = await launch(directory, command, job.spec.cwd)
         self._follow_from_start(job, attempt, directory, process)
-        if process.identity is not None:
+        if process.identity is None:
+            return
+        try:
             await self._store.record_launch(
                 job.id, attempt.number, pid=process.identity.pid, pid_start=process.identity.start
             )
+        except StoreError:
+            # The process runs, and the shim noted its own id: nothing is lost.
+            logger.warning("the process of job %s could not be recorded", job.id, exc_info=True)
+
+    async def _end_if_cancelled(self, job_id: str) -> None:
+        # A cancel that came between the claim and the launch, or before the engine's last end, found no process.
+        job = await self._store.job(job_id) if job_id in self._live else None
+        if job is not None and job.cancel_requested:
+            await self.cancel(job_id)
 
     def _command(
         self, job: Job, attempt: Attempt, token: str, directory: AttemptDirectory, resumed: Attempt | None
@@ -221,25 +238,40 @@ class LocalRunner:
             deadline=self._clock.monotonic() + max(0.0, job.spec.timeout_seconds - ran),
         )
 
+    async def _watch(self, live: _Live) -> Outcome:
+        try:
+            return await self._conclude(live, await self._follow(live))
+        except UnsafeDirectoryError as error:
+            # A job that opens its own directory to others must not come to run unwatched.
+            await self._end(live)
+            return Outcome(reason=Reason.UNKNOWN_ERROR, status=JobStatus.FAILED, detail=str(error))
+
     async def _follow(self, live: _Live) -> int | None:
         while True:
             with anyio.move_on_after(TICK):
                 return await live.process.wait()
-            await self._read(live)
+            await self._look(live)
             if live.ended_for is None and self._clock.monotonic() >= live.deadline:
                 live.ended_for = Reason.DEADLINE
                 return await self._end(live)
 
     async def _end(self, live: _Live) -> int | None:
-        marker = self._marker(live.job, live.attempt.number)
-        return await self._reaper.end(live.process, marker, grace=self._settings.grace_seconds)
+        target = self._target(live)
+        try:
+            return await self._reaper.end(live.process, target.marker, grace=self._settings.grace_seconds)
+        except UnsafeDirectoryError:
+            await self._reaper.sweep(target)
+            return None
 
-    async def _read(self, live: _Live) -> None:
-        while (lines := await live.follower.read()) is not None:
+    async def _look(self, live: _Live) -> None:
+        for _ in range(PIECES):
+            if (lines := await live.follower.read()) is None:
+                return
             await self._take(live, lines)
 
     async def _conclude(self, live: _Live, exit_code: int | None) -> Outcome:
-        await self._read(live)
+        while (lines := await live.follower.read()) is not None:
+            await self._take(live, lines)
         await self._take(live, await live.follower.finish())
         return live.reader.conclude(
             exit_code=exit_code,
@@ -259,18 +291,24 @@ class LocalRunner:
             await self._store.record_events(job_id, number, events, live.follower.offset)
 
     async def _settle(self, live: _Live, outcome: Outcome) -> Job:
-        settled = await self._write(live.job, live.attempt, self._with_next_step(live, outcome))
+        settled = await self._write(live.job, live.attempt, await self._with_next_step(live, outcome))
         live.directory.remove_stdin()
         live.process.reap()
-        target = Target(marker=self._marker(live.job, live.attempt.number), shim=live.process.identity)
-        self._start_soon(self._reaper.sweep, target)
+        self._start_soon(self._reaper.sweep, self._target(live))
         return settled
 
-    def _with_next_step(self, live: _Live, outcome: Outcome) -> Outcome:
+    async def _with_next_step(self, live: _Live, outcome: Outcome) -> Outcome:
+        if outcome.reason is Reason.NO_SESSION and await self._resumed(live):
+            logger.warning("job %s was lost before it had a session and begins anew", live.job.id)
+            return replace(outcome, status=JobStatus.QUEUED)
         if outcome.reason is Reason.LOST and live.attempt.number <= RESUMES:
             logger.warning("job %s was lost in attempt %d and is resumed", live.job.id, live.attempt.number)
             return replace(outcome, status=JobStatus.QUEUED)
         return outcome
+
+    async def _resumed(self, live: _Live) -> bool:
+        previous = await self._store.attempt(live.job.id, live.attempt.number - 1)
+        return previous is not None and previous.session_id == live.attempt.session_id
 
     async def _write(self, job: Job, attempt: Attempt, outcome: Outcome) -> Job:
         settled = await self._store.settle(job.id, attempt.number, outcome, at=self._clock.now())
@@ -279,6 +317,9 @@ class LocalRunner:
 
     def _path(self, job: Job, attempt: int) -> Path:
         return self._trees / job.root_id / job.id / str(attempt)
+
+    def _target(self, live: _Live) -> Target:
+        return Target(marker=self._marker(live.job, live.attempt.number), shim=live.process.identity)
 
     def _marker(self, job: Job, attempt: int) -> str:
         return f"{self._home_key}:{job.id}:{attempt}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from jobs.model import Job
+from jobs.model import Job, JobStatus
 from orchestration.limits import TreeLimits
 
 
@@ -41,21 +41,24 @@ class Scheduler:
         self._limits = limits
         self._max_running = max_running
         self._lines: OrderedDict[str, dict[int, deque[_Ticket]]] = OrderedDict()
-        self._returning: list[_Ticket] = []
+        self._returning: dict[_Ticket, anyio.Event] = {}
         self._tickets: dict[str, _Ticket] = {}
         self._at_depth: Counter[tuple[str, int]] = Counter()
-        self._busy: set[str] = set()
-        self._parked: Counter[str] = Counter()
+        self._busy: set[_Ticket] = set()
+        self._parked: Counter[_Ticket] = Counter()
 
     @asynccontextmanager
     async def slot(self, job: Job) -> AsyncIterator[bool]:
         """Wait in line, then hold a slot while the block lasts.
 
+        A job whose status is running has a process that an earlier engine launched: it is seated at once, even beyond
+        the limits, since it would run unwatched in the line.
+
         Yields:
             False where the job was withdrawn from the line: it holds nothing and must not run.
         """
         ticket = _Ticket(job.id, job.root_id, job.depth)
-        self._join(ticket)
+        self._join(ticket, lives=job.status is JobStatus.RUNNING)
         try:
             await ticket.answered.wait()
             yield ticket.granted
@@ -98,17 +101,21 @@ class Scheduler:
         """Return how many jobs of one tree hold a place at this depth, parked ones included."""
         return self._at_depth[root_id, depth]
 
-    def _join(self, ticket: _Ticket) -> None:
+    def _join(self, ticket: _Ticket, *, lives: bool) -> None:
         self._tickets[ticket.job_id] = ticket
+        if lives:
+            self._seat(ticket)
+            return
         self._lines.setdefault(ticket.root_id, {}).setdefault(ticket.depth, deque()).append(ticket)
         self._call_next()
 
     def _leave(self, ticket: _Ticket) -> None:
-        self._tickets.pop(ticket.job_id, None)
+        if self._tickets.get(ticket.job_id) is ticket:
+            del self._tickets[ticket.job_id]
         if ticket.granted:
-            self._busy.discard(ticket.job_id)
+            self._busy.discard(ticket)
             self._give_place_back(ticket)
-            self._dismiss_returning(ticket.job_id)
+            self._dismiss_returning(ticket)
         else:
             self._strike(ticket)
         self._call_next()
@@ -119,10 +126,10 @@ class Scheduler:
         if not self._at_depth[place]:
             del self._at_depth[place]
 
-    def _dismiss_returning(self, job_id: str) -> None:
-        for back in [back for back in self._returning if back.job_id == job_id]:
-            self._returning.remove(back)
-            back.answered.set()
+    def _dismiss_returning(self, holder: _Ticket) -> None:
+        answered = self._returning.pop(holder, None)
+        if answered is not None:
+            answered.set()
 
     def _strike(self, ticket: _Ticket) -> None:
         line = self._lines.get(ticket.root_id, {}).get(ticket.depth, ())
@@ -138,27 +145,28 @@ class Scheduler:
             del self._lines[root_id]
 
     def _park(self, holder: _Ticket) -> None:
-        self._parked[holder.job_id] += 1
-        self._busy.discard(holder.job_id)
+        self._parked[holder] += 1
+        self._busy.discard(holder)
+        # A call of this job that is coming back would take the slot that this new wait gives away, and hold it idle.
+        self._dismiss_returning(holder)
         self._call_next()
 
     async def _unpark(self, holder: _Ticket) -> None:
-        self._parked[holder.job_id] -= 1
-        if self._parked[holder.job_id]:
+        self._parked[holder] -= 1
+        if self._parked[holder]:
             return
-        del self._parked[holder.job_id]
+        del self._parked[holder]
         if self._tickets.get(holder.job_id) is not holder:
             return  # the job ended while it waited: there is nothing to hold a slot for
-        back = _Ticket(holder.job_id, holder.root_id, holder.depth)
-        self._returning.append(back)
+        answered = self._returning[holder] = anyio.Event()
         self._call_next()
         try:
-            await back.answered.wait()
+            await answered.wait()
         finally:
-            if back in self._returning:
+            if self._returning.get(holder) is answered:
                 # The waiting call was cancelled, but the job's process lives: it counts as running at once.
-                self._returning.remove(back)
-                self._busy.add(back.job_id)
+                del self._returning[holder]
+                self._busy.add(holder)
 
     def _call_next(self) -> None:
         while len(self._busy) < self._max_running and (self._call_back_one() or self._call_one()):
@@ -168,21 +176,23 @@ class Scheduler:
         # They go first: each is a process that lives already.
         if not self._returning:
             return False
-        back = max(self._returning, key=lambda ticket: ticket.depth)
-        self._returning.remove(back)
-        self._busy.add(back.job_id)
-        back.grant()
+        back = max(self._returning, key=lambda holder: holder.depth)
+        self._busy.add(back)
+        self._dismiss_returning(back)
         return True
 
     def _call_one(self) -> bool:
         for root_id in tuple(self._lines):
             ticket = self._first_runnable(root_id)
             if ticket is not None:
-                self._at_depth[root_id, ticket.depth] += 1
-                self._busy.add(ticket.job_id)
-                ticket.grant()
+                self._seat(ticket)
                 return True
         return False
+
+    def _seat(self, ticket: _Ticket) -> None:
+        self._at_depth[ticket.root_id, ticket.depth] += 1
+        self._busy.add(ticket)
+        ticket.grant()
 
     def _first_runnable(self, root_id: str) -> _Ticket | None:
         lines = self._lines[root_id]

@@ -1,14 +1,22 @@
 """The engine's settings: one frozen object from the environment, a TOML file and the older server's variables."""
 
 import os
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
+from jobs.errors import BadInputError
 from orchestration.limits import TreeLimits
 
 PermissionMode = Literal["default", "plan", "acceptEdits", "dontAsk", "auto", "bypassPermissions"]
@@ -33,6 +41,10 @@ class Settings(BaseSettings):
     """Everything that a person can set; `CLAUDE_JOBS_` and the upper-case name, or the name in `config.toml`.
 
     Where a name is given twice, the environment wins over the file, the file over the older server's variables.
+
+    Raises:
+        ValidationError: A value that a setting cannot take, by its name.
+        BadInputError: A source that cannot be read at all.
     """
 
     model_config = SettingsConfigDict(env_prefix="CLAUDE_JOBS_", frozen=True, extra="ignore")
@@ -41,7 +53,7 @@ class Settings(BaseSettings):
     """State directory: database, job directories, log, and the socket unless its path would be too long."""
     cli: Path | None = None
     """The `claude` binary; None looks at PATH, then at the one that `claude-agent-sdk` bundles."""
-    max_depth: PositiveInt = 5
+    max_depth: NonNegativeInt = 5
     """Deepest level of a tree; its root stands at 0."""
     max_concurrent: dict[int, PositiveInt] = Field(default_factory=lambda: {0: 1, 1: 10, 2: 50})
     """Depth to the number of jobs that run there at once, per tree; a deeper level takes the deepest given."""
@@ -109,20 +121,46 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources: arguments, environment, `config.toml` of the state directory, older variables."""
         home = init_settings().get("home") or os.environ.get("CLAUDE_JOBS_HOME")
-        toml = TomlConfigSettingsSource(settings_cls, Path(home) / "config.toml") if home else file_secret_settings
-        return (init_settings, env_settings, toml, _OlderVariables(settings_cls))
+        ranked = [init_settings, _Ranked(settings_cls, env_settings)]
+        if home:
+            ranked.append(_Ranked(settings_cls, _file(settings_cls, Path(home) / "config.toml")))
+        return (*ranked, _Ranked(settings_cls, lambda: older_settings(os.environ)))
 
 
-class _OlderVariables(PydanticBaseSettingsSource):
-    """The environment variables of the older server, below everything else."""
+class _Ranked(PydanticBaseSettingsSource):
+    """A source below others: what they give it leaves alone, where pydantic-settings would merge two dictionaries.
+
+    Args:
+        settings_cls: The settings.
+        read: Returns what the source gives.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], read: Callable[[], dict[str, Any]]) -> None:
+        super().__init__(settings_cls)
+        self._read = read
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         """Return nothing: `__call__` reads all of them at once."""
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Return the settings that older variables give."""
-        return older_settings(os.environ)
+        """Return the settings that no higher source gives."""
+        try:
+            given = self._read()
+        except SettingsError as error:
+            raise BadInputError(
+                "CLAUDE_JOBS_ environment variables",
+                f"{error}",
+                'Several values are a JSON object, as in CLAUDE_JOBS_MAX_CONCURRENT=\'{"0": 1, "1": 10}\'.',
+            ) from error
+        return {name: value for name, value in given.items() if name not in self.current_state}
+
+
+def _file(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSettingsSource:
+    try:
+        return TomlConfigSettingsSource(settings_cls, path)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInputError(str(path), f"it cannot be read as TOML: {error}", "Repair or remove the file.") from error
 
 
 def older_settings(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -137,9 +175,11 @@ def older_settings(environ: Mapping[str, str]) -> dict[str, Any]:
         "CLAUDE_DEFAULT_PERMISSION_MODE": "permission_mode",
         "CLAUDE_LOG_LEVEL": "log_level",
     }
-    found: dict[str, Any] = {name: environ[old] for old, name in plain.items() if old in environ}
+    found: dict[str, Any] = {name: environ[old] for old, name in plain.items() if environ.get(old)}
+    if "log_level" in found:
+        found["log_level"] = found["log_level"].upper()
     if depth := environ.get("CLAUDE_MAX_RECURSION_DEPTH"):
-        found["max_depth"] = int(depth) - 1 if depth.isdigit() else depth
+        found["max_depth"] = int(depth) - 1 if depth.isdecimal() else depth
     if slots := environ.get("CLAUDE_MAX_CONCURRENT_AT_DEPTH"):
         found["max_concurrent"] = {0: slots}
     return found

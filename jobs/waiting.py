@@ -1,5 +1,6 @@
 """Waits for jobs to end, and reports each one that ended once."""
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,8 @@ from jobs.visibility import Scope
 
 PROGRESS_SECONDS = 10.0
 """Between two progress reports; Claude Code gives up on a silent call after minutes, and a person much earlier."""
+
+_CURSOR = re.compile(r"[0-9a-f]+", re.ASCII)
 
 OnProgress = Callable[[int, int], Awaitable[None]]
 """Called with the number of jobs that are over and the number of all."""
@@ -50,12 +53,12 @@ class _Seen:
     """Which jobs of a scope have been reported: one bit a job in the scope's order, so nothing need be remembered."""
 
     def __init__(self, cursor: str | None) -> None:
-        try:
-            self.bits = int(cursor, 16) if cursor else 0
-        except ValueError:
+        # `int` alone would take "-1" too, which says that every job has been reported.
+        if cursor and not _CURSOR.fullmatch(cursor):
             raise BadInputError(
-                "cursor", f"{cursor!r} is not a cursor", "Pass the cursor of the last reply, or leave it out."
-            ) from None
+                "cursor", f"{cursor[:40]!r} is not a cursor", "Pass the cursor of the last reply, or leave it out."
+            )
+        self.bits = int(cursor, 16) if cursor else 0
 
     def has(self, position: int) -> bool:
         return bool(self.bits >> position & 1)
@@ -104,7 +107,10 @@ class Waiting:
             watch = _Watch(await read(), seen, mode)
             with anyio.move_on_after(seconds):
                 await _until_met(watch, subscription, on_progress)
-        return watch.report()
+        if scope.path is None:
+            return watch.report()
+        # The news of a growing subtree may come in another order than its rows, by which the cursor counts.
+        return _Watch(await read(), seen, mode).report()
 
 
 class _Watch:
@@ -116,8 +122,13 @@ class _Watch:
         self._mode = mode
 
     def note(self, news: Iterable[Job]) -> None:
+        known = len(self._jobs)
         for job in news:
-            self._jobs[job.id] = job
+            if not _outdated(job, self._jobs.get(job.id)):
+                self._jobs[job.id] = job
+        if len(self._jobs) > known:
+            # Only a subtree grows, and the cursor counts its jobs in the order of their admission.
+            self._jobs = {job.id: job for job in sorted(self._jobs.values(), key=lambda job: job.seq)}
 
     def over(self) -> int:
         return sum(job.status in TERMINAL for job in self._jobs.values())
@@ -151,6 +162,16 @@ class _Watch:
             for position, job in enumerate(self._jobs.values())
             if job.status in TERMINAL and not self._seen.has(position)
         ]
+
+
+def _outdated(news: Job, known: Job | None) -> bool:
+    # A cancel announces what it found running, and the job may be over by then; the wait would never end.
+    return (
+        known is not None
+        and known.status in TERMINAL
+        and news.status is JobStatus.RUNNING
+        and news.attempt <= known.attempt
+    )
 
 
 async def _until_met(watch: _Watch, subscription: Subscription, on_progress: OnProgress | None) -> None:

@@ -1,15 +1,22 @@
-from orchestration.executors import ParallelExecutor as ParallelExecutor
-from orchestration.executors import RecursiveClaudeExecutor as RecursiveClaudeExecutor
-from orchestration.failures import Failure as Failure
-from orchestration.failures import TaskFailedError as TaskFailedError
-from orchestration.guard import MemoryGuard as MemoryGuard
-from orchestration.guard import UnknownParentError as UnknownParentError
-from orchestration.limits import RecursionLimitError as RecursionLimitError
-from orchestration.limits import SpawnGuard as SpawnGuard
-from orchestration.limits import TreeLimits as TreeLimits
-from orchestration.native import native as native
-from orchestration.native import native_stream as native_stream
-from orchestration.patterns import ParallelOrchestrationPattern as ParallelOrchestrationPattern
-from orchestration.patterns import RecursiveOrchestrationPattern as RecursiveOrchestrationPattern
-from orchestration.patterns import Subtasks as Subtasks
-from orchestration.progress import Progress as Progress
+from orchestration.executors import ParallelExecutor, RecursiveClaudeExecutor
+from orchestration.failures import Failure, TaskFailedError
+from orchestration.guard import MemoryGuard, UnknownParentError
+from orchestration.limits import RecursionLimitError, SpawnGuard, TreeLimits
+from orchestration.patterns import ParallelOrchestrationPattern, RecursiveOrchestrationPattern, Subtasks
+from orchestration.progress import Progress
+
+__all__ = [
+    "Failure",
+    "MemoryGuard",
+    "ParallelExecutor",
+    "ParallelOrchestrationPattern",
+    "Progress",
+    "RecursionLimitError",
+    "RecursiveClaudeExecutor",
+    "RecursiveOrchestrationPattern",
+    "SpawnGuard",
+    "Subtasks",
+    "TaskFailedError",
+    "TreeLimits",
+    "UnknownParentError",
+]

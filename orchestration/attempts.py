@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from langgraph.errors import GraphBubbleUp
+from langgraph.errors import GraphBubbleUp, NodeCancelledError
 
 from orchestration.failures import Failure
 
@@ -18,10 +18,13 @@ async def attempt(work: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
     """Call `work` and return its value, or a `Failure` where it raised.
 
     Cancellation propagates, and so does what LangGraph raises to steer a graph, such as an interrupt.
+
+    Raises:
+        NodeCancelledError: A node of a nested run was cancelled; LangGraph turns that into an exception.
     """
     try:
         return await work(*arguments)
-    except GraphBubbleUp:
+    except (GraphBubbleUp, NodeCancelledError):
         raise
     except Exception as error:
         logger.info("A task failed: %r", error, exc_info=error)

@@ -6,12 +6,20 @@ from dataclasses import dataclass
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
-from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, TextContent
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INTERNAL_ERROR,
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+)
 from pydantic import ValidationError
 
 from jobs.errors import JobFailedError, JobsError, NotFinishedError, RecursionLimitError
 from server import __version__
-from server.arguments import Arguments
+from server.arguments import Arguments, TaskArguments
 from server.callers import Caller, calling_job
 from server.catalogue import BY_NAME, Definition, listing
 from server.tools import Call, Services
@@ -60,7 +68,11 @@ def build_server() -> Server[Connection]:
 
 async def _list_tools(ctx: Context, _: PaginatedRequestParams | None) -> ListToolsResult:
     connection = ctx.lifespan_context
-    job = await calling_job(connection.services.store, connection.caller)
+    try:
+        job = await calling_job(connection.services.store, connection.caller)
+    except JobsError as error:
+        # A list has no place for an error of its own; of any other exception a newer client would not see the words.
+        raise MCPError(INTERNAL_ERROR, str(error)) from error
     leaf = job is not None and job.depth >= connection.services.settings.max_depth
     return ListToolsResult(tools=list(listing(leaf=leaf)))
 
@@ -112,9 +124,16 @@ def _progress(ctx: Context) -> Callable[[int, int], Awaitable[None]]:
 
 
 def _argument_errors(definition: Definition, error: ValidationError) -> str:
-    accepted = ", ".join(field.alias or name for name, field in definition.arguments.model_fields.items())
-    problems = "; ".join(_problem(detail["loc"], detail["msg"]) for detail in error.errors(include_url=False))
-    return f"{definition.name}: {problems}. It accepts: {accepted or 'no arguments'}. Correct the call and repeat it."
+    details = error.errors(include_url=False)
+    problems = "; ".join(_problem(detail["loc"], detail["msg"]) for detail in details)
+    accepts = f"It accepts: {_names(definition.arguments) or 'no arguments'}."
+    if any(len(detail["loc"]) > 1 and detail["loc"][0] == "tasks" for detail in details):
+        accepts += f" A task is a text, or an object with: {_names(TaskArguments)}."
+    return f"{definition.name}: {problems}. {accepts} Correct the call and repeat it."
+
+
+def _names(arguments: type[Arguments]) -> str:
+    return ", ".join(field.alias or name for name, field in arguments.model_fields.items())
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:
@@ -123,8 +142,13 @@ def _problem(location: tuple[int | str, ...], message: str) -> str:
 
 
 def _success(text: str) -> CallToolResult:
-    return CallToolResult(content=[TextContent(type="text", text=text)])
+    return CallToolResult(content=[_block(text)])
 
 
 def _failure(text: str) -> CallToolResult:
-    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+    return CallToolResult(content=[_block(text)], is_error=True)
+
+
+def _block(text: str) -> TextContent:
+    # Half a character, from a page cut within a pair for example, cannot be sent: it would break the connection.
+    return TextContent(type="text", text=text.encode("utf-8", "replace").decode())

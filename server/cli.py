@@ -184,7 +184,12 @@ def demo(
     """Play a recursive tree of real Claude processes against a scripted model; needs no account and costs nothing."""
     from server.demo.play import play
 
-    raise typer.Exit(0 if play(out, keep=keep) else 1)
+    try:
+        good = play(out, keep=keep)
+    except (FrontDoorError, ToolError) as error:
+        err.print(safe(str(error)), style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from error
+    raise typer.Exit(0 if good else 1)
 
 
 @engine_app.callback(invoke_without_command=True)
@@ -198,20 +203,38 @@ def engine(
         return
     # Imported here: the MCP SDK and LangGraph take over two seconds, and no other command needs them.
     import anyio
-    from pydantic import ValidationError
 
+    from jobs.errors import JobsError
     from jobs.settings import Settings
-    from server.engine import EngineRunningError, serve
+    from server.engine import serve
 
     try:
         settings = Settings(home=state_dir(os.environ))
         prepare(settings.home)
-        _log_to_stderr(settings.log_level)
-        anyio.run(serve, settings)
-    except (EngineRunningError, FrontDoorError, ValidationError) as error:
-        # Two clients may start an engine at one instant: the one that comes second has nothing to do.
-        err.print(str(error), style=None if detached else "red", markup=False)
+    # ValueError: pydantic's own, bad JSON in a variable, and a settings file that is no TOML.
+    except (FrontDoorError, JobsError, ValueError) as error:
+        err.print(safe(f"The settings cannot be used: {error}"), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
+    _log_to_stderr(settings.log_level)
+    reasons: list[BaseException] = []
+    try:
+        anyio.run(serve, settings)
+    # A group: the store is opened inside the engine's own. What is raised here would become one too.
+    except* (FrontDoorError, JobsError) as errors:
+        reasons += _leaves(errors)
+    if reasons:
+        # Two clients may start an engine at one instant: the one that comes second has nothing to do.
+        style = None if detached else "red"
+        err.print(safe("\n".join(map(str, reasons))), style=style, markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 @engine_app.command()
@@ -246,8 +269,15 @@ def _wait(engine: Client, scope: dict[str, Any], mode: str = "all") -> list[dict
         reply = engine.call_json("claude_wait", {**scope, "mode": mode, "cursor": cursor})
         lines += reply["done"]
         cursor = reply["cursor"]
-        if not reply["pending"] or (mode != "all" and reply["done"]):
+        if not reply["pending"] or _enough(mode, reply["done"]):
             return lines
+
+
+def _enough(mode: str, done: list[dict[str, Any]]) -> bool:
+    # A wait that ends at its own longest time reports failures too, and those are no success.
+    if mode == "first_success":
+        return any(line["status"] == "completed" for line in done)
+    return mode == "any" and bool(done)
 
 
 def _scope(identities: list[str]) -> dict[str, Any]:

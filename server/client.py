@@ -37,15 +37,15 @@ class Client:
 
     Args:
         stream: The connection, past its welcome.
+        reader: Reads from it.
     """
 
     stream: socket.socket
+    reader: BinaryIO
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    _reader: BinaryIO = field(init=False)
 
     def __post_init__(self) -> None:
         """Shake hands."""
-        self._reader = self.stream.makefile("rb")
         info = {"name": "claude-jobs", "version": __version__}
         self._request("initialize", {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": info})
         self._send({"method": "notifications/initialized"})
@@ -102,7 +102,7 @@ class Client:
 
     def _receive(self) -> dict[str, Any]:
         try:
-            line = self._reader.readline()
+            line = self.reader.readline()
         except OSError as error:
             raise EngineLostError from error
         if not line.endswith(b"\n"):
@@ -139,5 +139,6 @@ def open_client(door: Door, environ: Mapping[str, str], cwd: Path | None = None)
         client=f"claude-jobs command line, pid {os.getpid()}",
     )
     stream, _ = enter(door, hello)
-    with stream:
-        yield Client(stream)
+    # The reader too: the descriptor stays open for as long as a file made of the socket does.
+    with stream, stream.makefile("rb") as reader:
+        yield Client(stream, reader)

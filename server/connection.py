@@ -1,5 +1,6 @@
 """One accepted socket: who is it, what does it want, and MCP over newline-delimited JSON for as long as it stays."""
 
+import json
 import logging
 import os
 import socket
@@ -99,15 +100,32 @@ async def _refuse(stream: SocketStream, reason: str) -> None:
 
 
 async def _control(stream: SocketStream, lines: BufferedByteReceiveStream, reception: Reception) -> None:
-    try:
-        request = decode_line(await lines.receive_until(b"\n", MAX_LINE), "request")
-    except ProtocolError as error:
-        answer: dict[str, Any] = {"ok": False, "error": str(error)}
-    else:
-        answer = await reception.control(request)
+    # Bounded: a client that stands there and asks nothing would keep an idle engine from leaving.
+    with anyio.move_on_after(HELLO_SECONDS) as asking:
+        line = await _request_line(lines)
+    if asking.cancelled_caught:
+        logger.warning("a client asked nothing for %s s", HELLO_SECONDS)
+        return
+    answer = await _answer(line, reception)
     await stream.send(encode_line(answer, "answer"))
     if answer.get("leaving"):
         reception.leave()
+
+
+async def _request_line(lines: BufferedByteReceiveStream) -> bytes | None:
+    try:
+        return await lines.receive_until(b"\n", MAX_LINE)
+    except anyio.DelimiterNotFound:
+        return None
+
+
+async def _answer(line: bytes | None, reception: Reception) -> dict[str, Any]:
+    if line is None:
+        return {"ok": False, "error": f"The request line is too long: it may have {MAX_LINE} bytes."}
+    try:
+        return await reception.control(decode_line(line, "request"))
+    except (ProtocolError, JobsError) as error:
+        return {"ok": False, "error": str(error)}
 
 
 async def _serve_mcp(stream: SocketStream, lines: BufferedByteReceiveStream, server: Server[Any], state: Any) -> None:
@@ -153,9 +171,31 @@ async def _lines(stream: BufferedByteReceiveStream) -> Any:
 
 def _message(line: bytes) -> SessionMessage | Exception:
     try:
-        return SessionMessage(mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+        return _parse(line)
+    except ValidationError as error:
+        whole = _without_halves(line)
+        if whole is None:
+            return error
+    try:
+        return _parse(whole)
     except ValidationError as error:
         return error
+
+
+def _parse(line: bytes) -> SessionMessage:
+    return SessionMessage(mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+
+
+def _without_halves(line: bytes) -> bytes | None:
+    r"""Return the line with a question mark for each half of a surrogate pair, or None where it is no JSON.
+
+    JavaScript writes half a character as "\ud800" where it cuts a text in two; pydantic refuses the whole message, and
+    its sender would wait for an answer for ever.
+    """
+    try:
+        return json.dumps(json.loads(line), ensure_ascii=False).encode("utf-8", "replace")
+    except (ValueError, RecursionError):
+        return None
 
 
 def _peer_uid(connection: socket.socket) -> int | None:

@@ -159,8 +159,9 @@ def late(door: Door) -> EngineStartError:
 
 
 def _pauses() -> Iterator[None]:
-    """Wait at each step, from 5 to about 100 ms; apart from each other where many wait while two cores start an engine."""
+    """Wait at each step, 5 ms at first and up to 100 ms."""
     seconds = 0.005
+    # Spread out: fifty that wake together would take the processor from the engine they wait for.
     while True:
         time.sleep(seconds * (0.5 + os.urandom(1)[0] / 512))
         seconds = min(0.1, seconds * 1.5)

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,10 +16,11 @@ import anyio
 from anyio.abc import SocketStream, TaskGroup
 
 from jobs.claude.command import McpServer
-from jobs.errors import JobsError
+from jobs.errors import BadInputError, JobsError
 from jobs.intake import Intake
 from jobs.manager import EnhancedJobManager
 from jobs.origin import Origin, OriginFiles
+from jobs.ports import Store
 from jobs.recursion_manager import RecursionManager
 from jobs.runner import LocalRunner
 from jobs.scheduler import Scheduler
@@ -42,6 +44,13 @@ IDLE_CHECKS = 20
 
 LOCK_SECONDS = 2.0
 """How long a new engine waits for the lock of one that is leaving."""
+
+
+_PAGE = 1000
+"""How many jobs are read at once where all of them are counted."""
+
+_GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead)
+"""How a stream says that the client left, at whatever moment it did."""
 
 
 class EngineRunningError(JobsError):
@@ -124,11 +133,12 @@ class Engine:
 
         Raises:
             UnknownTokenError: It brought the token of a job that is over.
+            BadInputError: Its directory or its environment cannot be kept as text.
         """
-        token_hash = hash_token(hello.token) if hello.token else None
+        token_hash = _token_hash(hello)
         if token_hash is not None and await self.services.store.caller(token_hash) is None:
             raise UnknownTokenError
-        origin = Origin(cwd=hello.cwd, env=hello.env, client=hello.session or hello.client)
+        origin = _origin(hello)
         return Connection(services=self.services, caller=Caller(origin=origin, token_hash=token_hash))
 
     async def control(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,16 +167,61 @@ class Engine:
                 self.stop()
 
     async def _status(self) -> dict[str, Any]:
-        rollup = await self.services.store.rollup_all()
+        counts, cost = await _figures(self.services.store)
         return {
             "ok": True,
             "pid": os.getpid(),
             "version": __version__,
             "socket": str(self.places.socket),
             "connections": self._presence.connections,
-            "jobs": {str(status): count for status, count in rollup.counts.items()},
-            "costUsd": round(rollup.usage.cost_usd, 6),
+            "jobs": counts,
+            "costUsd": round(cost, 6),
         }
+
+
+async def _figures(store: Store) -> tuple[dict[str, int], float]:
+    """Return the number of jobs by status, and what all of them cost in US dollars."""
+    counts: Counter[str] = Counter()
+    cost, before = 0.0, None
+    # In pages: the store sums up a tree or a batch, and has nothing that sums up all of them.
+    while page := await store.newest_jobs(limit=_PAGE, before_seq=before):
+        counts.update(str(job.status) for job in page)
+        cost += sum(job.usage.cost_usd for job in page)
+        before = page[-1].seq
+    return dict(sorted(counts.items())), cost
+
+
+def _token_hash(hello: Hello) -> str | None:
+    if not hello.token:
+        return None
+    if not hello.token.isascii():
+        raise UnknownTokenError
+    return hash_token(hello.token)
+
+
+def _origin(hello: Hello) -> Origin:
+    """Return where a client's trees come from, only with text that the database and a process can take.
+
+    Raises:
+        BadInputError: Its directory has a name that is not UTF-8.
+    """
+    try:
+        hello.cwd.encode()
+    except UnicodeEncodeError:
+        raise BadInputError(
+            "cwd", "the working directory's name is not UTF-8", "Start the client in a directory with another name."
+        ) from None
+    client = (hello.session or hello.client or "").encode("utf-8", "replace").decode()
+    env = {name: value for name, value in hello.env.items() if _fits_a_process(name + value)}
+    return Origin(cwd=hello.cwd, env=env, client=client or None)
+
+
+def _fits_a_process(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @asynccontextmanager
@@ -268,10 +323,13 @@ async def _receive(reception: Reception, presence: Presence, stream: SocketStrea
     try:
         async with stream:
             await receive(stream, reception)
-    except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead):
+    # Groups: reading and writing are tasks of their own. What escapes here would end the engine and every connection.
+    except* _GONE:
         logger.debug("a client went away")
-    except StrangerError:
+    except* StrangerError:
         logger.warning("closed a connection", exc_info=True)
+    except* (JobsError, OSError, ValueError):
+        logger.exception("a connection failed")
     finally:
         presence.go()
 

@@ -3,7 +3,8 @@
 A client connects to the engine's socket and sends one JSON line. The engine answers with one JSON line. After that,
 role "mcp" carries newline-delimited JSON-RPC both ways; role "control" carries one JSON request line, one JSON answer
 line and the end. Standard library only: the pump imports this module. The values here and on the rest of the pump's way
-are named tuples: frozen dataclasses made every start of the pump a third longer (94 against 62 ms, measured).
+are named tuples and not frozen dataclasses: importing `dataclasses` took 17 ms, and each class 1.4 ms, of a start that
+now takes 55 (measured).
 """
 
 import json

@@ -1,7 +1,7 @@
 """One short handler a tool: arguments in, text out; every decision is made below this layer."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,6 +29,9 @@ from server.arguments import (
 )
 
 UNBOUNDED = float("inf")
+
+_LIST_PAGE = 200
+"""How many jobs are read at once for a list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,13 +142,25 @@ async def claude_result(call: Call, arguments: ResultArguments) -> str:
 async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
     """List the caller's jobs, newest first."""
     before = (await call.sight.job(arguments.before)).seq if arguments.before else None
-    if arguments.under is None:
-        jobs = await call.sight.newest(limit=arguments.limit, before_seq=before)
-    else:
-        below = (await call.sight.subtree_scope(arguments.under)).jobs
-        jobs = [job for job in reversed(below) if before is None or job.seq < before][: arguments.limit]
-    wanted = [job for job in jobs if arguments.status in (None, job.status)]
-    return replies.job_list(wanted, more=len(jobs) == arguments.limit)
+    found: list[Job] = []
+    # One more than is shown tells whether there are more. Filtered before it is cut: a page of nothing but other
+    # statuses must not look like the end.
+    async for page in _pages(call, arguments.under, before):
+        found += [job for job in page if arguments.status in (None, job.status)]
+        if len(found) > arguments.limit:
+            break
+    return replies.job_list(found[: arguments.limit], more=len(found) > arguments.limit)
+
+
+async def _pages(call: Call, under: str | None, before: int | None) -> AsyncIterator[Sequence[Job]]:
+    """Yield the caller's jobs older than `before`, newest first; for a subtree all at once."""
+    if under is not None:
+        below = (await call.sight.subtree_scope(under)).jobs
+        yield [job for job in reversed(below) if before is None or job.seq < before]
+        return
+    while page := await call.sight.newest(limit=_LIST_PAGE, before_seq=before):
+        yield page
+        before = page[-1].seq
 
 
 async def claude_kill_job(call: Call, arguments: JobArguments) -> str:

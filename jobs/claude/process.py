@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from contextlib import suppress
 from typing import Final
 
@@ -40,7 +39,7 @@ class LaunchError(JobsError):
 
     def __init__(self, cause: str) -> None:
         self.cause = cause
-        super().__init__(f"No process could be started: {cause}. Wait until fewer jobs run, then retry the job.")
+        super().__init__(f"No process could be started: {cause}. Free disk space or processes, then retry the job.")
 
 
 class Process:
@@ -77,7 +76,7 @@ class Process:
                 os.waitpid(self.identity.pid, os.WNOHANG)
 
     async def _wait_for_shim(self) -> None:
-        if sys.platform == "linux" and self.identity is not None:
+        if self.identity is not None:
             with pidfd(self.identity) as descriptor:
                 if descriptor is not None:
                     await anyio.wait_readable(descriptor)
@@ -100,7 +99,7 @@ async def launch(directory: AttemptDirectory, command: Command, cwd: str) -> Pro
 
     Raises:
         AttemptRunningError: The attempt has a process already.
-        LaunchError: The operating system refused.
+        LaunchError: The operating system refused: no memory, no space, too many processes, too long an argument.
     """
     return await anyio.to_thread.run_sync(_launch, directory, command, cwd)
 
@@ -126,29 +125,29 @@ def _noted(directory: AttemptDirectory, marker: str) -> ProcessIdentity | None:
 
 
 def _launch(directory: AttemptDirectory, command: Command, cwd: str) -> Process:
-    lock = directory.take_lock()
     try:
-        directory.write_stdin(command.stdin)
-        pid = _start(directory, command, cwd, lock)
-    finally:
-        os.close(lock)
+        lock = directory.take_lock()
+        try:
+            directory.write_stdin(command.stdin)
+            pid = _start(directory, command, cwd, lock)
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise LaunchError(error.strerror or str(error)) from error
     return Process(directory, process_table().identify(pid), child=True)
 
 
 def _start(directory: AttemptDirectory, command: Command, cwd: str, lock: int) -> int:
-    try:
-        shim = subprocess.Popen(
-            ["/bin/sh", "-c", _SHIM, "claude-jobs", str(directory.path), cwd, *command.argv],
-            cwd="/",
-            env=dict(command.env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            pass_fds=(lock,),
-        )
-    except OSError as error:
-        raise LaunchError(error.strerror or str(error)) from error
+    shim = subprocess.Popen(
+        ["/bin/sh", "-c", _SHIM, "claude-jobs", str(directory.path), cwd, *command.argv],
+        cwd="/",
+        env=dict(command.env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        pass_fds=(lock,),
+    )
     # From here on the process is known by its identity and collected by `reap`; the handle would warn at its deletion
     # that the process still runs, which is what it is meant to do.
     shim.returncode = 0

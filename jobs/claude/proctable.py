@@ -108,7 +108,7 @@ class LinuxTable:
     def newest(self) -> Iterator[int]:
         """Return the ids that were given out last, latest first."""
         last = int(_read("/proc/loadavg").rsplit(maxsplit=1)[-1] or 0)
-        return iter(range(last + 2, max(1, last - 6), -1))
+        return iter(range(last + 2, max(1, last - 10), -1))
 
     @staticmethod
     def _entry(pid: int) -> Entry | None:
@@ -176,7 +176,10 @@ def process_table() -> ProcessTable:
 
 @contextmanager
 def pidfd(target: ProcessIdentity) -> Iterator[int | None]:
-    """Hold a descriptor of exactly this process, or None where it is gone; Linux only."""
+    """Hold a descriptor of exactly this process; None where it is gone, and wherever the platform has none."""
+    if sys.platform != "linux":
+        yield None
+        return
     try:
         descriptor = os.pidfd_open(target.pid)
     except OSError:

@@ -2,14 +2,15 @@
 
 import signal
 import time
+from dataclasses import replace
 from functools import partial
 
 import anyio
 import anyio.to_thread
 
 from jobs.claude.process import Process
-from jobs.claude.proctable import ProcessTable, process_table
-from jobs.claude.survivors import PATIENCE, Target, clear, group_of
+from jobs.claude.proctable import ProcessIdentity, ProcessTable, process_table
+from jobs.claude.survivors import PATIENCE, Target, clear, find, group_of
 
 GRACE = 5.0
 """Seconds between the request to end and the kill. Claude Code needs 1.6 s to end its own tools (measured)."""
@@ -63,17 +64,20 @@ class Reaper:
         """
         target = Target(marker=marker, shim=process.identity)
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._ask, target)
+            known = await anyio.to_thread.run_sync(self._ask, target)
             with anyio.move_on_after(grace):
                 await process.wait()
-            await anyio.to_thread.run_sync(clear, self._table, (target,))
+            await anyio.to_thread.run_sync(clear, self._table, (replace(target, known=known),))
             with anyio.move_on_after(PATIENCE):
                 return await process.wait()
         return None
 
-    def _ask(self, target: Target) -> None:
+    def _ask(self, target: Target) -> frozenset[ProcessIdentity]:
+        """Ask `claude` to end, and return what was the attempt's before it did: afterwards its orphans look foreign."""
+        known = frozenset(find(self._table, (target,)))
         for member in group_of(self._table, target):
             self._table.send(member, signal.SIGTERM)
+        return known
 
     async def _sweep_all_waiting(self) -> None:
         batch = dict(self._waiting)

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.claude.proctable import Entry, ProcessIdentity, ProcessTable
@@ -12,8 +12,9 @@ from jobs.claude.proctable import Entry, ProcessIdentity, ProcessTable
 PATIENCE = 10.0
 """Most seconds that one clearing may take."""
 
-_CHASE_AFTER = 8
-_CHASE_SECONDS = 1.0
+_CHASE_EVERY = 8
+_CHASE_SECONDS = 3.0
+_CHASE_CALM = 0.3
 _PAUSE = 0.002
 
 
@@ -24,22 +25,27 @@ class Target:
     Args:
         marker: Value of the environment variable that they all inherited.
         shim: The process that leads their session, or None where it is not known.
+        known: Processes that were found to be the attempt's earlier; one whose parents have ended since, in a session
+            of its own and without its environment, is found by this alone.
     """
 
     marker: str
     shim: ProcessIdentity | None = None
+    known: frozenset[ProcessIdentity] = frozenset()
 
 
 def find(table: ProcessTable, targets: Iterable[Target]) -> list[ProcessIdentity]:
     """Return every living process of these targets, in one pass over the table.
 
-    A process belongs to a target if it bears its mark, stands in its session or in a session of one that bears the
-    mark, or descends from such a process. This process itself never does.
+    A process belongs to a target if it is known to, bears its mark, stands in its session or in a session of one that
+    does, or descends from such a process. This process itself never does.
     """
     wanted = tuple(targets)
     entries = dict(table.entries())
     own = entries.pop(os.getpid(), None)
     hits = _marked(table, entries, {target.marker for target in wanted})
+    known = {identity for target in wanted for identity in target.known}
+    hits |= {pid for pid, entry in entries.items() if entry.identity in known}
     sessions = {entries[pid].session for pid in hits} | _led(entries, wanted)
     if own is not None:
         sessions.discard(own.session)
@@ -70,16 +76,15 @@ def clear(table: ProcessTable, targets: Sequence[Target], *, quiet: int = 2, pat
     until = time.monotonic() + patience
     killed: set[ProcessIdentity] = set()
     calm = passes = 0
-    while time.monotonic() < until:
+    while time.monotonic() < until and calm < (2 if killed else quiet):
+        if passes:
+            time.sleep(_PAUSE)
         found = find(table, targets)
-        passes += 1
-        calm = 0 if found else calm + 1
-        if calm >= (2 if killed else quiet):
-            break
         killed.update(one for one in found if table.send(one, signal.SIGKILL))
-        if found and passes % _CHASE_AFTER == 0:
-            killed.update(_chase(table, targets))
-        time.sleep(_PAUSE)
+        passes += 1
+        chased = _chase(table, targets) if not found or passes % _CHASE_EVERY == 0 else set()
+        killed |= chased
+        calm = 0 if found or chased else calm + 1
     return len(killed)
 
 
@@ -114,13 +119,26 @@ def _with_descendants(entries: Mapping[int, Entry], hits: set[int]) -> set[int]:
 
 
 def _chase(table: ProcessTable, targets: Sequence[Target]) -> set[ProcessIdentity]:
-    """Kill a chain that moves to a new process faster than a pass: look only at the ids given out last."""
+    """Kill a chain that moves to a new process faster than a pass: look only at the ids given out last.
+
+    Without such a chain this is one short look; with one it goes on until the chain is not seen for a while.
+    """
     markers = {target.marker for target in targets}
     killed: set[ProcessIdentity] = set()
     until = time.monotonic() + _CHASE_SECONDS
-    while time.monotonic() < until:
-        for pid in table.newest():
-            identity = table.identify(pid)
-            if identity and pid != os.getpid() and table.mark(pid) in markers and table.send(identity, signal.SIGKILL):
-                killed.add(identity)
+    quiet_since: float | None = None
+    while (now := time.monotonic()) < until:
+        hits = {one for one in _newest(table, markers) if table.send(one, signal.SIGKILL)}
+        killed |= hits
+        quiet_since = now if hits else quiet_since
+        if quiet_since is None or now - quiet_since > _CHASE_CALM:
+            break
     return killed
+
+
+def _newest(table: ProcessTable, markers: set[str]) -> Iterator[ProcessIdentity]:
+    own = os.getpid()
+    for pid in table.newest():
+        # The mark is read between two looks at the identity: the one here, and the one that `send` takes.
+        if pid != own and (identity := table.identify(pid)) is not None and table.mark(pid) in markers:
+            yield identity

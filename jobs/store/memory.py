@@ -19,8 +19,8 @@ from jobs.model import (
     Tree,
     Usage,
 )
-from jobs.ports import Admission, SpawnCheck, Store, Submission
-from jobs.store.placement import Place, batch_at, closed_by_cancel, jobs_at, place_of
+from jobs.ports import Admission, AdmissionFacts, EndedTree, SpawnCheck, Store, Submission
+from jobs.store.placement import Place, batch_at, budgeted, closed_by_cancel, jobs_at, place_of
 from jobs.store.rows import excerpt_of, writable
 from jobs.store.writes import refusal
 from orchestration.limits import SpawnFacts
@@ -48,16 +48,24 @@ class MemoryStore(Store):
         check(self._facts(submission, place))
         self._refuse_known_ids(submission)
         batch = batch_at(place, submission)
-        jobs = jobs_at(place, submission, last_seq=len(self._jobs))
+        jobs = jobs_at(place, submission, last_seq=max((job.seq for job in self._jobs.values()), default=0))
         self._batches[batch.id] = batch
         self._jobs.update((job.id, job) for job in jobs)
         if submission.idempotency_key is not None:
             self._keys[key] = batch.id
         if submission.parent_id is None:
-            self._trees[place.root_id] = Tree(id=place.root_id, created_at=submission.at, client=submission.client)
+            self._trees[place.root_id] = Tree(
+                id=place.root_id,
+                created_at=submission.at,
+                client=submission.client,
+                max_budget_usd=submission.max_budget_usd,
+                deadline=submission.deadline,
+            )
         return Admission(batch=batch, jobs=jobs, fresh=True)
 
-    async def claim(self, job_id: str, *, session_id: str, token_hash: str | None, at: float) -> Attempt | None:
+    async def claim(
+        self, job_id: str, *, session_id: str, token_hash: str | None, at: float, setting_sources: str = "user"
+    ) -> Attempt | None:
         """Move a queued job to running with a new attempt."""
         job = self._jobs.get(job_id)
         if job is None or job.status is not JobStatus.QUEUED or job.cancel_requested:
@@ -67,7 +75,14 @@ class MemoryStore(Store):
                 raise StoreError("claim a job", "this token belongs to another attempt")
             self._tokens[token_hash] = job_id
         number = job.attempt + 1
-        attempt = Attempt(job_id=job_id, number=number, session_id=session_id, token_hash=token_hash, started_at=at)
+        attempt = Attempt(
+            job_id=job_id,
+            number=number,
+            session_id=session_id,
+            token_hash=token_hash,
+            setting_sources=setting_sources,
+            started_at=at,
+        )
         self._attempts[job_id, number] = attempt
         self._jobs[job_id] = replace(
             job, status=JobStatus.RUNNING, reason=None, error=None, excerpt=None,
@@ -185,6 +200,33 @@ class MemoryStore(Store):
         """Sum up a batch and everything below it."""
         return _rollup([job for top in await self.jobs_in_batch(batch_id) for job in self._under(top.path)])
 
+    async def rollup_all(self) -> Rollup:
+        """Sum up every job."""
+        return _rollup(list(self._jobs.values()))
+
+    async def session_holder(self, session_id: str) -> Job | None:
+        """Return the live job that has this session, or None."""
+        holders = self._where(lambda job: job.session_id == session_id and job.status in LIVE)
+        return holders[0] if holders else None
+
+    async def ended_trees(self, *, before: float) -> Sequence[EndedTree]:
+        """Return the trees that ended before this time."""
+        ended = [tree for root_id in self._trees if (tree := self._ended_tree(root_id)) and tree.ended_at < before]
+        return sorted(ended, key=lambda tree: tree.ended_at)
+
+    async def delete_tree(self, root_id: str) -> bool:
+        """Forget a tree that is over."""
+        if self._ended_tree(root_id) is None:
+            return False
+        gone = {job.id for job in self._where(lambda job: job.root_id == root_id)}
+        self._jobs = {id_: job for id_, job in self._jobs.items() if id_ not in gone}
+        self._attempts = {key: attempt for key, attempt in self._attempts.items() if key[0] not in gone}
+        self._events = {id_: events for id_, events in self._events.items() if id_ not in gone}
+        self._batches = {id_: batch for id_, batch in self._batches.items() if batch.root_id != root_id}
+        self._keys = {key: id_ for key, id_ in self._keys.items() if id_ in self._batches}
+        del self._trees[root_id]
+        return True
+
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """Return one attempt, or None."""
         return self._attempts.get((job_id, number))
@@ -216,15 +258,28 @@ class MemoryStore(Store):
         # A batch may head the path: it is a root, not a job.
         return [self._jobs[id_] for id_ in job.path.split("/") if id_ in self._jobs]
 
-    def _facts(self, submission: Submission, place: Place) -> SpawnFacts:
+    def _facts(self, submission: Submission, place: Place) -> AdmissionFacts:
         parent_id = submission.parent_id
-        return SpawnFacts(
+        kin = self._where(lambda job: job.root_id == place.root_id)
+        spawn = SpawnFacts(
             depth=place.depth,
             asked=len(submission.jobs),
             children=0 if parent_id is None else len(self._where(lambda job: job.parent_id == parent_id)),
-            nodes=len(self._where(lambda job: job.root_id == place.root_id)),
+            nodes=len(kin),
             tree_id=place.root_id,
         )
+        if parent_id is None:
+            return AdmissionFacts(spawn=spawn, submission=submission)
+        tree, above = self._trees[place.root_id], self._line_of(self._jobs[parent_id])
+        return AdmissionFacts(
+            spawn=spawn, submission=submission, tree=tree, above=above, kin=kin if budgeted(tree, above) else ()
+        )
+
+    def _ended_tree(self, root_id: str) -> EndedTree | None:
+        jobs = self._where(lambda job: job.root_id == root_id)
+        if not jobs or any(job.ended_at is None for job in jobs):
+            return None
+        return EndedTree(id=root_id, ended_at=max(job.ended_at or 0.0 for job in jobs), jobs=len(jobs))
 
     def _refuse_known_ids(self, submission: Submission) -> None:
         ids = [new.id for new in submission.jobs]
@@ -243,6 +298,7 @@ class MemoryStore(Store):
             exit_code=outcome.exit_code,
             result=None if outcome.result is None else writable(outcome.result),
             frame=outcome.frame,
+            usage=outcome.usage,
             ended_at=at,
         )
 

@@ -12,7 +12,7 @@ PRAGMA wal_autocheckpoint = 0;
 
 -- name: insert_tree
 -- One row for each root, whether that is a batch or a job.
-INSERT INTO tree (id, created_at, client) VALUES (?, ?, ?);
+INSERT INTO tree (id, created_at, client, max_budget_usd, deadline) VALUES (?, ?, ?, ?, ?);
 
 -- name: insert_batch
 -- Its unique (caller, idempotency_key) is the last line against a submission that is written twice.
@@ -52,7 +52,7 @@ RETURNING attempt;
 
 -- name: insert_attempt
 -- Written with the claim in one transaction, so a running job always has its attempt.
-INSERT INTO attempt (job_id, number, session_id, token_hash, started_at) VALUES (?, ?, ?, ?, ?);
+INSERT INTO attempt (job_id, number, session_id, token_hash, setting_sources, started_at) VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: record_launch
 -- Keyed by the attempt, so a late call never marks a newer one.
@@ -89,7 +89,8 @@ RETURNING *;
 -- name: settle_attempt
 -- Forgets the token's hash: a process that survives its settlement is nobody.
 UPDATE attempt
-SET status = ?, reason = ?, exit_code = ?, result = ?, frame = ?, ended_at = ?, token_hash = NULL
+SET status = ?, reason = ?, exit_code = ?, result = ?, frame = ?,
+    cost_usd = ?, input_tokens = ?, output_tokens = ?, turns = ?, ended_at = ?, token_hash = NULL
 WHERE job_id = ? AND number = ?;
 
 -- name: fail_queued
@@ -148,7 +149,7 @@ SELECT id, root_id, parent_id, idempotency_key, created_at FROM batch WHERE id =
 
 -- name: tree
 -- By the id of its root.
-SELECT id, created_at, client FROM tree WHERE id = ?;
+SELECT * FROM tree WHERE id = ?;
 
 -- name: rollup_under
 -- Grouped by status, so that counts and sums come in one pass.
@@ -164,6 +165,50 @@ FROM job AS top
 JOIN job ON job.path = top.path OR (job.path > top.path || '/' AND job.path < top.path || '0')
 WHERE top.batch_id = ?
 GROUP BY job.status;
+
+-- name: rollup_all
+-- For the engine's own report.
+SELECT status, count(*), sum(cost_usd), sum(input_tokens), sum(output_tokens), sum(turns), max(depth)
+FROM job GROUP BY status;
+
+-- name: session_holder
+-- Two processes must not continue one session at once, and the CLI does not refuse the second (measured).
+SELECT * FROM job WHERE session_id = ? AND status IN ('queued', 'running') LIMIT 1;
+
+-- name: ended_trees
+-- Only whole trees are pruned: a live job may still ask for what its finished siblings said.
+SELECT root_id, max(ended_at), count(*) FROM job
+GROUP BY root_id
+HAVING sum(status IN ('queued', 'running')) = 0 AND max(ended_at) < ?
+ORDER BY max(ended_at);
+
+-- name: is_over
+-- Asked in the transaction that deletes: a retry may have revived the tree since it was chosen.
+SELECT count(*) > 0 AND coalesce(sum(status IN ('queued', 'running')), 0) = 0 FROM job WHERE root_id = ?;
+
+-- name: delete_references
+-- Jobs and batches name each other, so the links are cut before either is deleted.
+UPDATE batch SET parent_id = NULL WHERE root_id = ?;
+
+-- name: delete_events
+-- Children before parents: the foreign keys hold at every statement.
+DELETE FROM event WHERE job_id IN (SELECT id FROM job WHERE root_id = ?);
+
+-- name: delete_attempts
+-- As above.
+DELETE FROM attempt WHERE job_id IN (SELECT id FROM job WHERE root_id = ?);
+
+-- name: delete_jobs
+-- One statement for all of them: the keys between jobs are checked at its end.
+DELETE FROM job WHERE root_id = ?;
+
+-- name: delete_batches
+-- After the jobs, which refer to them.
+DELETE FROM batch WHERE root_id = ?;
+
+-- name: delete_tree
+-- Last.
+DELETE FROM tree WHERE id = ?;
 
 -- name: attempt
 -- By job and number.

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from jobs.model import Attempt, Batch, Job, JobEvent, JobSpec, JobStatus, Reason, Rollup, Tree, Usage
+from jobs.ports import EndedTree
 
 Row = tuple[Any, ...]
 """One row, its columns in the order of `schema.sql`."""
@@ -72,7 +73,7 @@ def attempt_of(row: Row) -> Attempt:
     """Return the attempt of a row."""
     (
         job_id, number, session_id, token_hash, pid, pid_start, offset, status, reason, exit_code, result, frame,
-        started_at, ended_at,
+        cost_usd, input_tokens, output_tokens, turns, setting_sources, started_at, ended_at,
     ) = row  # fmt: skip
     return Attempt(
         job_id=job_id,
@@ -87,6 +88,8 @@ def attempt_of(row: Row) -> Attempt:
         exit_code=exit_code,
         result=result,
         frame=None if frame is None else json.loads(frame),
+        usage=Usage(cost_usd=cost_usd, input_tokens=input_tokens, output_tokens=output_tokens, turns=turns),
+        setting_sources=setting_sources,
         started_at=started_at,
         ended_at=ended_at,
     )
@@ -100,8 +103,14 @@ def batch_of(row: Row) -> Batch:
 
 def tree_of(row: Row) -> Tree:
     """Return the tree of a row."""
-    id_, created_at, client = row
-    return Tree(id=id_, created_at=created_at, client=client)
+    id_, created_at, client, max_budget_usd, deadline = row
+    return Tree(id=id_, created_at=created_at, client=client, max_budget_usd=max_budget_usd, deadline=deadline)
+
+
+def ended_tree_of(row: Row) -> EndedTree:
+    """Return the ended tree of a row (root, end, number of jobs)."""
+    root_id, ended_at, jobs = row
+    return EndedTree(id=root_id, ended_at=ended_at, jobs=jobs)
 
 
 def event_of(row: Row) -> JobEvent:

@@ -4,7 +4,9 @@ BEGIN IMMEDIATE;
 CREATE TABLE tree (
     id TEXT PRIMARY KEY,
     created_at REAL NOT NULL,
-    client TEXT
+    client TEXT,
+    max_budget_usd REAL CHECK (max_budget_usd > 0),
+    deadline REAL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE batch (
@@ -62,6 +64,7 @@ CREATE TABLE job (
 CREATE INDEX job_by_parent ON job (parent_id);
 CREATE INDEX job_by_batch ON job (batch_id, position);
 CREATE INDEX job_by_root ON job (root_id, status);
+CREATE INDEX job_by_session ON job (session_id) WHERE status IN ('queued', 'running');
 CREATE INDEX job_unfinished ON job (seq) WHERE status IN ('queued', 'running');
 
 CREATE TABLE attempt (
@@ -83,6 +86,11 @@ CREATE TABLE attempt (
     exit_code INTEGER,
     result TEXT,
     frame TEXT,
+    cost_usd REAL NOT NULL DEFAULT 0,
+    input_tokens INTEGER NOT NULL DEFAULT 0,
+    output_tokens INTEGER NOT NULL DEFAULT 0,
+    turns INTEGER NOT NULL DEFAULT 0,
+    setting_sources TEXT NOT NULL,
     started_at REAL NOT NULL,
     ended_at REAL,
     PRIMARY KEY (job_id, number),

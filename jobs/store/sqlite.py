@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -12,12 +12,12 @@ from anyio import to_thread
 
 from jobs.errors import StoreError
 from jobs.model import Attempt, Batch, Job, JobEvent, Outcome, Rollup, Tree
-from jobs.ports import Admission, SpawnCheck, Store, Submission
+from jobs.ports import Admission, EndedTree, SpawnCheck, Store, Submission
 from jobs.store import writes
 from jobs.store.group_commit import Transactions, open_reader, open_writer
 from jobs.store.migrations import prepare
 from jobs.store.queries import SQL
-from jobs.store.rows import Row, attempt_of, batch_of, event_of, job_of, rollup_of, tree_of
+from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, event_of, job_of, rollup_of, tree_of
 
 T = TypeVar("T")
 
@@ -62,9 +62,18 @@ class SqliteStore(Store):
         """Write a batch and its jobs."""
         return await self._write("admit jobs", partial(writes.admit, submission=submission, check=check))
 
-    async def claim(self, job_id: str, *, session_id: str, token_hash: str | None, at: float) -> Attempt | None:
+    async def claim(
+        self, job_id: str, *, session_id: str, token_hash: str | None, at: float, setting_sources: str = "user"
+    ) -> Attempt | None:
         """Move a queued job to running with a new attempt."""
-        work = partial(writes.claim, job_id=job_id, session_id=session_id, token_hash=token_hash, at=at)
+        work = partial(
+            writes.claim,
+            job_id=job_id,
+            session_id=session_id,
+            token_hash=token_hash,
+            at=at,
+            setting_sources=setting_sources,
+        )
         return await self._write("claim a job", work)
 
     async def record_launch(self, job_id: str, attempt: int, *, pid: int, pid_start: float) -> None:
@@ -135,6 +144,22 @@ class SqliteStore(Store):
         """Sum up a batch and everything below it."""
         return rollup_of(await self._read("rollup_batch", (batch_id,)))
 
+    async def rollup_all(self) -> Rollup:
+        """Sum up every job."""
+        return rollup_of(await self._read("rollup_all", ()))
+
+    async def session_holder(self, session_id: str) -> Job | None:
+        """Return the live job that has this session, or None."""
+        return _first(job_of, await self._read("session_holder", (session_id,)))
+
+    async def ended_trees(self, *, before: float) -> Sequence[EndedTree]:
+        """Return the trees that ended before this time."""
+        return [ended_tree_of(row) for row in await self._read("ended_trees", (before,))]
+
+    async def delete_tree(self, root_id: str) -> bool:
+        """Forget a tree that is over."""
+        return await self._write("delete a tree", partial(writes.delete_tree, root_id=root_id))
+
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """Return one attempt, or None."""
         return _first(attempt_of, await self._read("attempt", (job_id, number)))
@@ -162,11 +187,13 @@ class SqliteStore(Store):
     async def _read(self, name: str, values: Sequence[object] | Mapping[str, object]) -> Sequence[Row]:
         operation = f"read ({name})"
         self._require_open(operation)
-        with _store_errors(operation, sqlite3.Error):
+        # Half of a surrogate pair, as a hostile caller may send for an id, cannot be in any row.
+        with _store_errors(operation, sqlite3.Error), suppress(UnicodeEncodeError):
             rows: Sequence[Row] = await self._reader.run(
                 lambda connection: connection.execute(SQL[name], values).fetchall()
             )
-        return rows
+            return rows
+        return []
 
 
 def _first(make: Callable[[Row], T], rows: Sequence[Row]) -> T | None:

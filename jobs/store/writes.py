@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from jobs.errors import IllegalTransitionError, NotFoundError
 from jobs.model import NEXT, TERMINAL, Attempt, Job, JobEvent, JobStatus, Outcome
-from jobs.ports import Admission, SpawnCheck, Submission
-from jobs.store.placement import Place, batch_at, closed_by_cancel, jobs_at, place_of
+from jobs.ports import Admission, AdmissionFacts, SpawnCheck, Submission
+from jobs.store.placement import Place, batch_at, budgeted, closed_by_cancel, jobs_at, place_of
 from jobs.store.queries import SQL
-from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, spec_text, writable
+from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, spec_text, tree_of, writable
 from orchestration.limits import SpawnFacts
 
 
@@ -21,19 +21,35 @@ def admit(connection: sqlite3.Connection, submission: Submission, check: SpawnCh
     place = _place(connection, submission)
     check(_facts(connection, submission, place))
     if submission.parent_id is None:
-        connection.execute(SQL["insert_tree"], (place.root_id, submission.at, submission.client))
+        connection.execute(
+            SQL["insert_tree"],
+            (place.root_id, submission.at, submission.client, submission.max_budget_usd, submission.deadline),
+        )
     return _insert(connection, submission, place)
 
 
 def claim(
-    connection: sqlite3.Connection, job_id: str, *, session_id: str, token_hash: str | None, at: float
+    connection: sqlite3.Connection,
+    job_id: str,
+    *,
+    session_id: str,
+    token_hash: str | None,
+    at: float,
+    setting_sources: str,
 ) -> Attempt | None:
     """Move a queued job to running and write its attempt."""
     row = connection.execute(SQL["claim"], {"job_id": job_id, "session_id": session_id, "at": at}).fetchone()
     if row is None:
         return None
-    attempt = Attempt(job_id=job_id, number=row[0], session_id=session_id, token_hash=token_hash, started_at=at)
-    connection.execute(SQL["insert_attempt"], (job_id, attempt.number, session_id, token_hash, at))
+    attempt = Attempt(
+        job_id=job_id,
+        number=row[0],
+        session_id=session_id,
+        token_hash=token_hash,
+        setting_sources=setting_sources,
+        started_at=at,
+    )
+    connection.execute(SQL["insert_attempt"], (job_id, attempt.number, session_id, token_hash, setting_sources, at))
     return attempt
 
 
@@ -63,8 +79,8 @@ def record_events(
 def settle(connection: sqlite3.Connection, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
     """Write the end of an attempt and move its job on."""
     row = None
+    usage = outcome.usage
     if outcome.status in NEXT[JobStatus.RUNNING]:
-        usage = outcome.usage
         values = _ending(job_id, outcome, at) | {
             "attempt": attempt,
             "cost_usd": usage.cost_usd,
@@ -80,7 +96,20 @@ def settle(connection: sqlite3.Connection, job_id: str, attempt: int, outcome: O
     result = None if outcome.result is None else writable(outcome.result)
     connection.execute(
         SQL["settle_attempt"],
-        (job.status.value, reason.value, outcome.exit_code, result, frame_text(outcome.frame), at, job_id, attempt),
+        (
+            job.status.value,
+            reason.value,
+            outcome.exit_code,
+            result,
+            frame_text(outcome.frame),
+            usage.cost_usd,
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.turns,
+            at,
+            job_id,
+            attempt,
+        ),
     )
     return job
 
@@ -136,11 +165,18 @@ def _place(connection: sqlite3.Connection, submission: Submission) -> Place:
     return place
 
 
-def _facts(connection: sqlite3.Connection, submission: Submission, place: Place) -> SpawnFacts:
+def _facts(connection: sqlite3.Connection, submission: Submission, place: Place) -> AdmissionFacts:
     children, nodes = connection.execute(SQL["spawn_counts"], (submission.parent_id, place.root_id)).fetchone()
-    return SpawnFacts(
+    spawn = SpawnFacts(
         depth=place.depth, asked=len(submission.jobs), children=children, nodes=nodes, tree_id=place.root_id
     )
+    if submission.parent_id is None:
+        return AdmissionFacts(spawn=spawn, submission=submission)
+    tree = tree_of(connection.execute(SQL["tree"], (place.root_id,)).fetchone())
+    line = connection.execute(SQL["jobs"], (json.dumps(place.above.split("/")),)).fetchall()
+    above = [job_of(row) for row in line]
+    kin = connection.execute(SQL["jobs_under"], {"path": place.root_id}).fetchall() if budgeted(tree, above) else ()
+    return AdmissionFacts(spawn=spawn, submission=submission, tree=tree, above=above, kin=[job_of(row) for row in kin])
 
 
 def _insert(connection: sqlite3.Connection, submission: Submission, place: Place) -> Admission:
@@ -161,6 +197,16 @@ def _insert(connection: sqlite3.Connection, submission: Submission, place: Place
         ],
     )  # fmt: skip
     return Admission(batch=batch, jobs=jobs, fresh=True)
+
+
+def delete_tree(connection: sqlite3.Connection, root_id: str) -> bool:
+    """Delete a tree that is over."""
+    if not connection.execute(SQL["is_over"], (root_id,)).fetchone()[0]:
+        return False
+    deletes = ("references", "events", "attempts", "jobs", "batches", "tree")
+    for name in deletes:
+        connection.execute(SQL[f"delete_{name}"], (root_id,))
+    return True
 
 
 def _ending(job_id: str, outcome: Outcome, at: float) -> dict[str, object]:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, nullcontext
 from functools import partial
 from inspect import isawaitable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from anyio import CapacityLimiter
 
@@ -16,7 +16,6 @@ from orchestration.progress import Progress
 
 Task = TypeVar("Task")
 Value = TypeVar("Value")
-Aggregate = TypeVar("Aggregate")
 
 
 class ParallelExecutor:
@@ -33,9 +32,9 @@ class ParallelExecutor:
     async def execute_parallel_tasks(
         self,
         tasks: Sequence[Task],
-        executor_func: Callable[[Task], Awaitable[Value]],
-        aggregator_func: Callable[[list[Value | Failure]], Awaitable[Aggregate] | Aggregate],
-    ) -> Aggregate:
+        executor_func: Callable[[Task], Awaitable[Any]],
+        aggregator_func: Callable[[list[Any]], Any],
+    ) -> Any:
         """Run every task and return what the aggregator makes of all of their results.
 
         Args:
@@ -47,7 +46,7 @@ class ParallelExecutor:
         state = {"tasks": [partial(executor_func, task) for task in tasks]}
         ended = await native(self.graph.ainvoke(state))
         aggregate = aggregator_func(outcomes(ended))
-        return cast("Aggregate", await aggregate if isawaitable(aggregate) else aggregate)
+        return await aggregate if isawaitable(aggregate) else aggregate
 
     async def stream_parallel_tasks(
         self, tasks: Sequence[Task], executor_func: Callable[[Task], Awaitable[Value]]

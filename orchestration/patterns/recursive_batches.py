@@ -102,7 +102,8 @@ async def enter(graph: Graph, state: dict[str, Any], config: dict[str, Any]) -> 
     if "thread_id" in config["configurable"]:
         saved = await graph.aget_state(config)  # type: ignore[arg-type]  # RunnableConfig is langchain's, and a dict
         if saved.values:
-            return Entry(graph=graph, config=config, state=None, tree=saved.values, over=not saved.next)
+            # Not `next`: it leaves out the nodes whose writes are stored, also where those were never applied.
+            return Entry(graph=graph, config=config, state=None, tree=saved.values, over=not saved.tasks)
     return Entry(graph=graph, config=config, state=state, tree=state)
 
 

@@ -194,6 +194,7 @@ def _batch_name(node: State, turn: int) -> str:
 
 def _children(node: State, results: Mapping[str, Record]) -> dict[str, Record]:
     own = [record for record in results.values() if record["parent_id"] == node["id"]]
+    # LangGraph applies writes in the order of the Sends, which it does not promise anywhere.
     return {record["id"]: record for record in sorted(own, key=itemgetter("index"))}
 
 

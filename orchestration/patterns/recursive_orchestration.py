@@ -90,7 +90,7 @@ class RecursiveOrchestrationPattern:
         """
         batches = Batches()
         nodes = RecursiveNodes(work=work, resume=resume, guard=guard, identify=identify, batches=batches)
-        builder = StateGraph(DictState)  # type: ignore[type-var]  # LangGraph takes any type with a reducer
+        builder: Any = StateGraph(DictState)  # LangGraph runs a plain dictionary as state, but does not type one
         builder.add_node(PARENT, nodes.parent)
         builder.add_node(CHILD, nodes.child)
         builder.add_node(GROUP, nodes.group)
@@ -101,6 +101,6 @@ class RecursiveOrchestrationPattern:
         builder.add_edge(CHILD, COMBINE)
         builder.add_edge(GROUP, COMBINE)
         builder.add_edge(COMBINE, END)
-        graph = builder.compile(checkpointer=checkpointer)
+        graph: CompiledStateGraph[Any, Any, Any, Any] = builder.compile(checkpointer=checkpointer)
         batches.bind(graph)
         return graph

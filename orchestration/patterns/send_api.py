@@ -26,7 +26,7 @@ def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-DictState = Annotated[dict[str, Any], merge]
+DictState: Any = Annotated[dict[str, Any], merge]
 """The state of every graph here. A bare `dict` cannot take the writes of parallel Sends."""
 
 

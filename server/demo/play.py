@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from rich.console import Console
 
 from jobs.claude.binary import find_claude
 from jobs.errors import ClaudeNotFoundError
-from server.client import Client, door_of, open_client
+from server.client import Client, ToolError, door_of, open_client
 from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
 from server.demo.tale import root_tasks, story
 from server.drawing import safe
-from server.hello import Hello
-from server.locate import control
-from server.watching import watch
+from server.hello import FrontDoorError, Hello
+from server.locate import Door, control, lock
+from server.watching import jobs_of, watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +113,29 @@ def _client(stage: Stage) -> Iterator[Client]:
     door = door_of(stage.environ, stage.state)
     try:
         with open_client(door, stage.environ, stage.project) as client:
-            yield client
+            try:
+                yield client
+            except BaseException:
+                # Ctrl-C too: jobs outlive their engine, and these have no directory left to write to.
+                _cancel_all(door, stage)
+                raise
     finally:
         control(door, {"do": "stop"}, Hello(cwd="/", client="demo"))
+        _wait_for_end(door)
+
+
+def _cancel_all(door: Door, stage: Stage) -> None:
+    # A connection of its own: the other may be what broke, or stand in the middle of an answer.
+    with suppress(FrontDoorError, ToolError), open_client(door, stage.environ, stage.project) as fresh:
+        for job in jobs_of(fresh, None):
+            fresh.call("claude_kill_job", {"jobId": job["jobId"]})
+
+
+def _wait_for_end(door: Door) -> None:
+    """Wait until the engine is gone: until then it writes into the directory that is about to be removed."""
+    held = lock(door.places.engine_lock, door.patience)
+    if held is not None:
+        os.close(held)
 
 
 def _completed(jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

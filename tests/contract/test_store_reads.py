@@ -21,15 +21,22 @@ async def _forest(store: Store) -> None:
         await store.settle(job_id, 1, ending(status, usage=usage), at=3.0)
 
 
-async def test_nothing_is_found_where_nothing_is(store: Store) -> None:
-    assert await store.job("x") is None
-    assert await store.batch("x") is None
-    assert await store.tree("x") is None
-    assert await store.attempt("x", 1) is None
-    assert await store.caller("x") is None
-    assert await store.jobs(["x"]) == []
-    assert await store.jobs_in_batch("x") == []
-    assert await store.jobs_under("x") == []
+@pytest.mark.parametrize("name", ["x", "", "a\ud800", "%", "'"])
+async def test_nothing_is_found_where_nothing_is(store: Store, name: str) -> None:
+    await _forest(store)
+
+    assert await store.job(name) is None
+    assert await store.batch(name) is None
+    assert await store.tree(name) is None
+    assert await store.attempt(name, 1) is None
+    assert await store.caller(name) is None
+    assert await store.jobs([name]) == []
+    assert await store.jobs_in_batch(name) == []
+    assert await store.jobs_under(name) == []
+    assert await store.events(name) == []
+
+
+async def test_an_empty_store_has_no_jobs(store: Store) -> None:
     assert await store.newest_jobs(limit=5) == []
     assert await store.unfinished() == []
 

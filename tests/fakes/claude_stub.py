@@ -168,12 +168,13 @@ def chain(stub: Stub) -> int:
 def wide(stub: Stub) -> int:
     """Start many children, a third of them in sessions of their own, and wait."""
     for index in range(int(stub.given.get("arg", "100"))):
-        if os.fork() == 0:
+        child = os.fork()
+        if child == 0:
             if index % 3 == 0:
                 os.setsid()
-            stub.note(os.getpid())
             time.sleep(FOR_EVER)
             os._exit(0)
+        stub.note(child)
     stub.ready()
     time.sleep(FOR_EVER)
     return 0
@@ -254,7 +255,7 @@ def sleep_elsewhere(stub: Stub, environment: "os._Environ[str] | dict[str, str]"
 
 
 def wait_for(path: str | None) -> None:
-    while path and not Path(path).exists():
+    while path and not (Path(path).exists() and Path(path).stat().st_size):
         time.sleep(0.005)
 
 

@@ -5,7 +5,7 @@
 #   stub:sleep=S    wait S seconds before the answer      stub:exit=N     exit with N and no result
 #   stub:cost=USD   the answer's cost                     stub:say=WORD   the answer's text
 #   stub:ledger=F   append "session begin" and "session end" to the file F
-#   stub:wait=F     wait until the file F exists
+#   stub:wait=F     wait until the file F exists, two minutes at most
 IFS= read -r initialize
 IFS= read -r message
 
@@ -38,7 +38,9 @@ directive wait ""; awaited=$value
 echo '{"type":"system","subtype":"init","session_id":"'"$session"'","model":"stub","tools":[],"mcp_servers":[],"claude_code_version":"2.1.330"}'
 [ -n "$ledger" ] && echo "$session begin" >>"$ledger"
 [ "$pause" != 0 ] && sleep "$pause"
-while [ -n "$awaited" ] && ! [ -e "$awaited" ]; do sleep 0.02; done
+# Bounded, so that a test that dies leaves nothing for good.
+turns=0
+while [ -n "$awaited" ] && ! [ -e "$awaited" ] && [ "$turns" -lt 2400 ]; do turns=$((turns + 1)); sleep 0.05; done
 [ -n "$code" ] && exit "$code"
 echo '{"type":"assistant","message":{"role":"assistant","model":"stub","content":[{"type":"text","text":"'"$answer"'"}]},"session_id":"'"$session"'"}'
 [ -n "$ledger" ] && echo "$session end" >>"$ledger"

@@ -2,17 +2,17 @@
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from jobs.errors import JobsError, RecursionLimitError, StoreError
-from jobs.model import JobEvent, JobSpec, JobStatus, Outcome, Reason, Usage
+from jobs.model import Job, JobEvent, JobSpec, JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Store, Submission
 from jobs.store.memory import MemoryStore
 from jobs.store.sqlite import SqliteStore
@@ -20,15 +20,16 @@ from orchestration.limits import TreeLimits
 
 LIMITS = TreeLimits(max_depth=3, max_children=4, max_nodes=7)
 EVERYTHING = 10_000
+NOBODY = 12
 
-# Few names, so that operations meet; "-" and "0" sort on either side of the path's "/".
-job_ids = st.sampled_from([f"{stem}{tail}" for stem in ("j1", "j2", "j3", "j4") for tail in ("", "-", "0")])
-batch_ids = st.sampled_from([f"b{number}" for number in range(8)])
-paths = st.lists(job_ids | batch_ids, min_size=1, max_size=3).map("/".join)
+# Siblings whose names differ in their ends only: "-" and "0" sort on either side of the path's "/".
+tails = st.lists(st.sampled_from(["", "-", "0"]), min_size=1, max_size=3)
+picks = st.integers(0, NOBODY)
+shifts = st.sampled_from([0, 0, 0, 0, -1, 1])
 times = st.integers(0, 100).map(float)
 texts = st.text(max_size=5) | st.sampled_from(["", "\ud800", "x" * 501])
 tokens = st.none() | st.sampled_from(["t1", "t2", "t3"])
-offsets = st.integers(0, 30)
+offsets = st.integers(0, 9)
 numbers = st.integers(0, 3)
 # Quarters add up without rounding, so the order of a sum does not show.
 usages = st.builds(
@@ -41,7 +42,7 @@ usages = st.builds(
 outcomes = st.builds(
     Outcome,
     reason=st.sampled_from(Reason),
-    status=st.sampled_from(JobStatus),
+    status=st.sampled_from([*JobStatus, JobStatus.QUEUED, JobStatus.QUEUED]),
     detail=texts,
     result=st.none() | texts,
     frame=st.none() | st.fixed_dictionaries({"type": texts}),
@@ -64,6 +65,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self._number = 0
+        self._newest: Sequence[Job] = []
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
         directory = self._stack.enter_context(tempfile.TemporaryDirectory())
@@ -82,20 +85,44 @@ class StoreMachine(RuleBasedStateMachine):
         assert first == second
         return first
 
+    def _pick(self, which: int) -> tuple[str, str, int]:
+        """Return id, path and attempt of one of the newest jobs, or of nobody."""
+        if which == NOBODY:
+            return "nobody", "nobody", 1
+        job = self._newest[which % len(self._newest)]
+        return job.id, job.path, job.attempt
+
+    @initialize()
+    def begin(self) -> None:
+        """Plant a tree in which something runs, so that even a short sequence meets every state."""
+        self.admit(["", "-", "0"], None, single=False, known=False, key="k", at=1.0)
+        self.the_same_jobs_stand_in_both()
+        self.claim(2, "t1", 2.0)
+        self.admit(["", "0"], 2, single=False, known=False, key=None, at=3.0)
+        self.the_same_jobs_stand_in_both()
+
+    @rule(which=picks, outcome=outcomes, token_hash=tokens, at=times)
+    def run(self, which: int, outcome: Outcome, token_hash: str | None, at: float) -> None:
+        """Take a job through a whole attempt."""
+        self.claim(which, token_hash, at)
+        self.the_same_jobs_stand_in_both()
+        self.ingest(which, 0, [0, 5], "line", 7)
+        self.settle(which, 0, outcome, at)
+
     @rule(
-        batch_id=batch_ids,
-        ids=st.lists(job_ids, min_size=1, max_size=3),
-        parent_id=st.none() | job_ids,
+        tails=tails,
+        below=st.none() | picks,
         single=st.booleans(),
-        key=st.none() | st.sampled_from(["", "k"]),
+        known=st.sampled_from([False] * 9 + [True]),
+        key=st.sampled_from([None, None, None, "", "k"]),
         at=times,
     )
-    def admit(
-        self, batch_id: str, ids: list[str], parent_id: str | None, single: bool, key: str | None, at: float
-    ) -> None:
-        jobs = [NewJob(id=id_, spec=JobSpec(task=f"at {at}", cwd="/srv")) for id_ in ids]
+    def admit(self, tails: list[str], below: int | None, single: bool, known: bool, key: str | None, at: float) -> None:
+        self._number += not known
+        jobs = [NewJob(id=f"j{self._number}{tail}", spec=JobSpec(task=f"at {at}", cwd="/srv")) for tail in tails]
+        parent_id = None if below is None else self._pick(below)[0]
         submission = Submission(
-            batch_id=batch_id,
+            batch_id=f"b{self._number}",
             jobs=jobs[:1] if single else jobs,
             parent_id=parent_id,
             single=single,
@@ -105,75 +132,74 @@ class StoreMachine(RuleBasedStateMachine):
         )
         self._both(lambda store: store.admit(submission, LIMITS.check))
 
-    @rule(job_id=job_ids, token_hash=tokens, at=times)
-    def claim(self, job_id: str, token_hash: str | None, at: float) -> None:
+    @rule(which=picks, token_hash=tokens, at=times)
+    def claim(self, which: int, token_hash: str | None, at: float) -> None:
+        job_id, _, _ = self._pick(which)
         self._both(lambda store: store.claim(job_id, session_id=f"s{at}", token_hash=token_hash, at=at))
 
-    @rule(token_hash=tokens, at=times)
-    def claim_whatever_waits(self, token_hash: str | None, at: float) -> None:
-        for job in self._both(lambda store: store.unfinished())[:2]:
-            self.claim(job.id, token_hash, at)
+    @rule(which=picks, shift=shifts, pid=offsets)
+    def launch(self, which: int, shift: int, pid: int) -> None:
+        job_id, _, attempt = self._pick(which)
+        self._both(lambda store: store.record_launch(job_id, attempt + shift, pid=pid, pid_start=0.5))
 
-    @rule(job_id=job_ids, attempt=numbers, pid=offsets)
-    def launch(self, job_id: str, attempt: int, pid: int) -> None:
-        self._both(lambda store: store.record_launch(job_id, attempt, pid=pid, pid_start=0.5))
-
-    @rule(job_id=job_ids, attempt=numbers, at=st.lists(offsets, max_size=4), text=texts, offset=offsets)
-    def ingest(self, job_id: str, attempt: int, at: list[int], text: str, offset: int) -> None:
+    @rule(which=picks, shift=shifts, at=st.lists(offsets, max_size=4), text=texts, offset=offsets)
+    def ingest(self, which: int, shift: int, at: list[int], text: str, offset: int) -> None:
+        job_id, _, current = self._pick(which)
+        number = current + shift
         events = [
-            JobEvent(job_id=job_id, attempt=attempt, offset=start, at=1.0, kind="assistant", text=text) for start in at
+            JobEvent(job_id=job_id, attempt=number, offset=start, at=1.0, kind="assistant", text=text) for start in at
         ]
-        self._both(lambda store: store.record_events(job_id, attempt, events, offset))
+        self._both(lambda store: store.record_events(job_id, number, events, offset))
 
-    @rule(job_id=job_ids, attempt=numbers, outcome=outcomes, at=times)
-    def settle(self, job_id: str, attempt: int, outcome: Outcome, at: float) -> None:
-        self._both(lambda store: store.settle(job_id, attempt, outcome, at=at))
+    @rule(which=picks, shift=shifts, outcome=outcomes, at=times)
+    def settle(self, which: int, shift: int, outcome: Outcome, at: float) -> None:
+        job_id, _, attempt = self._pick(which)
+        self._both(lambda store: store.settle(job_id, attempt + shift, outcome, at=at))
 
-    @rule(outcome=outcomes, at=times)
-    def settle_whatever_runs(self, outcome: Outcome, at: float) -> None:
-        for job in self._both(lambda store: store.unfinished())[:2]:
-            self.settle(job.id, job.attempt, outcome, at)
-
-    @rule(job_id=job_ids, outcome=outcomes, at=times)
-    def fail_queued(self, job_id: str, outcome: Outcome, at: float) -> None:
+    @rule(which=picks, outcome=outcomes, at=times)
+    def fail_queued(self, which: int, outcome: Outcome, at: float) -> None:
+        job_id, _, _ = self._pick(which)
         self._both(lambda store: store.fail_queued(job_id, outcome, at=at))
 
-    @rule(path=paths, at=times)
-    def cancel_anywhere(self, path: str, at: float) -> None:
+    @rule(which=picks, levels=numbers, at=times)
+    def cancel(self, which: int, levels: int, at: float) -> None:
+        path = "/".join(self._pick(which)[1].split("/")[: levels + 1])
         self._both(lambda store: store.cancel_under(path, at=at))
 
-    @rule(which=numbers, at=times)
-    def cancel_a_subtree(self, which: int, at: float) -> None:
-        for job in self._both(lambda store: store.newest_jobs(limit=4))[which : which + 1]:
-            self._both(lambda store: store.cancel_under(job.path, at=at))
-
-    @rule(job_id=job_ids, at=times)
-    def requeue(self, job_id: str, at: float) -> None:
+    @rule(which=picks, at=times)
+    def requeue(self, which: int, at: float) -> None:
+        job_id, _, _ = self._pick(which)
         self._both(lambda store: store.requeue(job_id, at=at))
 
-    @rule(path=paths, limit=numbers, before=offsets, after=st.tuples(numbers, offsets))
-    def page(self, path: str, limit: int, before: int, after: tuple[int, int]) -> None:
+    @rule(which=picks, limit=numbers, before=offsets, after=st.tuples(numbers, offsets))
+    def page(self, which: int, limit: int, before: int, after: tuple[int, int]) -> None:
+        job_id, path, _ = self._pick(which)
         self._both(lambda store: store.jobs_under(path))
-        self._both(lambda store: store.rollup_under(path))
         self._both(lambda store: store.newest_jobs(limit=limit, before_seq=before))
-        self._both(lambda store: store.events(path, after=after, limit=limit))
+        self._both(lambda store: store.events(job_id, after=after, limit=limit))
 
     @invariant()
     def the_same_jobs_stand_in_both(self) -> None:
-        self._both(lambda store: store.newest_jobs(limit=EVERYTHING))
+        self._newest = self._both(lambda store: store.newest_jobs(limit=EVERYTHING))
 
     def _compare_every_read(self) -> None:
         jobs = self._both(lambda store: store.newest_jobs(limit=EVERYTHING))
         self._both(lambda store: store.unfinished())
         self._both(lambda store: store.jobs([job.id for job in jobs]))
         for token in ("t1", "t2", "t3"):
-            self._both(lambda store, token=token: store.caller(token))
+            self._compare_caller(token)
         for job in jobs:
             self._compare_reads_of(job.id, job.path)
             for number in range(job.attempt + 1):
-                self._both(lambda store, id_=job.id, number=number: store.attempt(id_, number))
+                self._compare_attempt(job.id, number)
         for id_ in {job.batch_id for job in jobs} | {job.root_id for job in jobs}:
             self._compare_reads_of(id_, id_)
+
+    def _compare_caller(self, token_hash: str) -> None:
+        self._both(lambda store: store.caller(token_hash))
+
+    def _compare_attempt(self, job_id: str, number: int) -> None:
+        self._both(lambda store: store.attempt(job_id, number))
 
     def _compare_reads_of(self, id_: str, path: str) -> None:
         self._both(lambda store: store.job(id_))
@@ -187,4 +213,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStores = StoreMachine.TestCase
-TestStores.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestStores.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)

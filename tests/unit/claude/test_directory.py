@@ -1,3 +1,4 @@
+import fcntl
 import os
 from pathlib import Path
 
@@ -95,6 +96,13 @@ def test_the_lock_is_held_until_its_descriptor_is_closed(directory: AttemptDirec
         directory.take_lock()
     os.close(descriptor)
     assert not directory.lock_held()
+
+
+def test_two_observers_do_not_take_each_other_for_the_process(directory: AttemptDirectory) -> None:
+    os.close(directory.take_lock())
+    with (directory.path / "lock").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not directory.lock_held()
 
 
 def test_a_removed_stdin_file_may_be_removed_again(directory: AttemptDirectory) -> None:

@@ -48,12 +48,14 @@ async def test_a_follower_goes_on_where_an_earlier_one_stood(directory: AttemptD
 
 
 async def test_one_read_takes_a_bounded_piece(directory: AttemptDirectory) -> None:
-    append(directory, b'{"n":1}\n' * (PIECE // 4))
+    line = b'{"n":"%s"}\n' % (b"x" * 1015)
+    append(directory, line * (PIECE // 512))
     follower = Follower(directory)
     first = await follower.read()
     assert first is not None
-    assert len(first) == PIECE // 8
-    assert len(first) + len(await follower.finish()) == PIECE // 4
+    assert len(line) == 1024
+    assert len(first) == PIECE // 1024
+    assert len(first) + len(await follower.finish()) == PIECE // 512
 
 
 async def test_the_unterminated_tail_of_an_ended_process_comes_with_the_finish(directory: AttemptDirectory) -> None:

@@ -181,7 +181,7 @@ def test_an_answer_that_came_before_we_ended_a_late_process_stands(reason: Reaso
 
 @pytest.mark.parametrize("reason", LATE)
 def test_an_answer_stands_though_a_background_task_kept_the_process(reason: Reason) -> None:
-    waiting = [{"type": "system", "subtype": "background_tasks_changed", "tasks": [{}]}, DONE]
+    waiting: list[Mapping[str, Any]] = [{"type": "system", "subtype": "background_tasks_changed", "tasks": [{}]}, DONE]
     assert classify(waiting, exit_code=143, ended_for=reason).reason is Reason.COMPLETED
     assert classify(waiting, exit_code=143).reason is Reason.TRUNCATED
 

@@ -1,7 +1,9 @@
+import errno
 import os
 import signal
 import stat
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +11,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from jobs.claude import process as process_module
 from jobs.claude.command import MARKER
 from jobs.claude.directory import AttemptDirectory, AttemptRunningError
-from jobs.claude.outcome import classify
+from jobs.claude.events import event_of
+from jobs.claude.follower import Follower
+from jobs.claude.outcome import OutcomeReader, classify
 from jobs.claude.process import LaunchError, Process, attach, launch
 from jobs.claude.proctable import ProcessIdentity, process_table
 from jobs.claude.reaper import Reaper
@@ -26,7 +29,7 @@ async def ended(process: Process) -> Outcome:
     with anyio.fail_after(20):
         code = await process.wait()
     directory = process.directory
-    return classify(frames((directory.path / "out").read_bytes()), exit_code=code, stderr=directory.error_tail())
+    return classify(frames(directory.read_output(0, 2**24)), exit_code=code, stderr=directory.error_tail())
 
 
 async def appearance(path: Path) -> None:
@@ -171,13 +174,60 @@ async def test_a_reused_process_id_is_not_taken_for_the_shim(tmp_path: Path) -> 
 async def test_without_pidfd_a_process_is_waited_for_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process_module.sys, "platform", "elsewhere")
+    monkeypatch.setattr("jobs.claude.process.pidfd", lambda identity: nullcontext(None))
     assert (await ended(await start(tmp_path, "stub:sleep=0.2"))).reason is Reason.COMPLETED
 
 
-async def test_output_of_any_kind_leads_to_the_answer(tmp_path: Path) -> None:
-    outcome = await ended(await start(tmp_path, "stub:do=garbage", stub=TORTURE_STUB))
-    assert (outcome.reason, outcome.result) == (Reason.TRUNCATED, "done") or outcome.reason is Reason.COMPLETED
+@pytest.mark.parametrize(
+    ("directives", "reason", "result"),
+    [
+        ("do=garbage", Reason.COMPLETED, "done"),
+        ("do=bigline stub:arg=20000000", Reason.COMPLETED, "done"),
+        ("do=tworesults stub:say=second", Reason.COMPLETED, "second"),
+        ("do=apiretry", Reason.COMPLETED, "done"),
+        ("do=exit stub:arg=9", Reason.STARTUP, None),
+        ("do=overloaded", Reason.OVERLOADED, None),
+        ("do=usagelimit stub:arg=77", Reason.USAGE_LIMIT, None),
+    ],
+)
+async def test_what_a_process_reports_becomes_its_outcome(
+    tmp_path: Path, directives: str, reason: Reason, result: str | None
+) -> None:
+    process = await start(tmp_path, f"stub:{directives}", stub=TORTURE_STUB)
+    with anyio.fail_after(20):
+        code = await process.wait()
+    reader, follower = OutcomeReader(), Follower(process.directory)
+    for line in await follower.finish():
+        event_of(line, job_id="j", attempt=1, at=0)
+        if line.frame is not None:
+            reader.feed(line.frame)
+    outcome = reader.conclude(exit_code=code, stderr=process.directory.error_tail())
+    assert (outcome.reason, outcome.result) == (reason, result)
+    assert outcome.resets_at == (77 if reason is Reason.USAGE_LIMIT else None)
+
+
+async def test_a_process_that_lingers_after_its_answer_has_still_answered(tmp_path: Path) -> None:
+    task = f"stub:do=linger stub:ready={tmp_path}/ready"
+    process = await start(tmp_path, task, stub=TORTURE_STUB, marker="m:6")
+    await appearance(tmp_path / "ready")
+    with anyio.fail_after(20):
+        code = await Reaper().end(process, "m:6")
+    written = frames(process.directory.read_output(0, 2**20))
+    assert code == 128 + signal.SIGTERM
+    assert classify(written, exit_code=code, ended_for=Reason.STALLED).reason is Reason.COMPLETED
+
+
+async def test_a_full_disk_is_a_refused_launch_and_frees_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: AttemptDirectory, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(AttemptDirectory, "write_stdin", full)
+    directory = AttemptDirectory.create(tmp_path / "attempt")
+    with pytest.raises(LaunchError, match="No space left"):
+        await launch(directory, command("x"), "/")
+    assert not directory.lock_held()
 
 
 async def test_a_process_that_ends_by_itself_is_left_alone(tmp_path: Path) -> None:

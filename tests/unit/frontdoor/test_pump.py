@@ -185,6 +185,7 @@ def test_a_sink_that_takes_little_at_a_time_gets_every_byte():
     os.set_blocking(sink, False)
     os.set_blocking(source, False)
     payload = random.Random(7).randbytes(1_000_000)
+    theirs.settimeout(20)
     thread = threading.Thread(target=carry, args=(ours, source, sink))
     thread.start()
     feeder = threading.Thread(target=feed, args=(theirs, payload))
@@ -194,6 +195,9 @@ def test_a_sink_that_takes_little_at_a_time_gets_every_byte():
         got += os.read(received, 1000 if len(got) < 50_000 else 65536)
     thread.join(20)
     feeder.join(20)
+    # The source had nothing to give when it was first read.
+    os.write(sent, b"late")
+    assert theirs.recv(4) == b"late"
     os.close(sent)
     assert theirs.recv(1) == b""
     for handle in (received, sink, source):

@@ -68,7 +68,7 @@ async def test_a_failing_task_reaches_the_aggregator_as_a_failure_beside_its_sib
 
 
 async def test_the_aggregator_may_be_async_and_what_it_raises_is_raised():
-    async def total(results: list) -> float:
+    async def total(results: list[float]) -> float:
         return sum(results)
 
     assert await ParallelExecutor().execute_parallel_tasks([1, 2], invert, total) == 1.5
@@ -154,20 +154,43 @@ async def test_work_that_calls_the_executor_below_its_own_node_is_held_to_the_de
     assert await executor.execute_with_recursion("dig") == 303
 
 
-async def test_a_parent_gives_its_slot_back_while_it_waits_for_its_children():
-    """With one slot at every depth and the parent's own kept, its second child could never follow the first."""
+@pytest.mark.parametrize("calls", [False, True])
+async def test_a_parent_gives_its_slot_back_while_it_waits_for_its_children(calls: bool):
+    """One slot at depth 1: the grandchild waits for its uncle, who runs only if the parent has let the slot go."""
+    uncle_ran = anyio.Event()
+
+    async def work(node: dict) -> Any:
+        match node["task"]:
+            case "root":
+                return Subtasks(tasks=["parent", "uncle"])
+            case "parent" if calls:
+                return await executor.execute_with_recursion("grandchild", parent_id=node["id"])
+            case "parent":
+                return Subtasks(tasks=["grandchild"])
+            case "grandchild":
+                await uncle_ran.wait()
+            case "uncle":
+                uncle_ran.set()
+        return 1
+
+    executor = RecursiveClaudeExecutor(max_concurrent={0: 1}, work=work, resume=add_up)
+    assert await executor.execute_with_recursion("root") == 2
+
+
+async def test_a_parent_that_called_for_children_has_its_slot_again_afterwards():
     gauge = Gauge()
 
     async def work(node: dict) -> Any:
-        if node["depth"] < 3:
+        if node["depth"] == 1:
             sends = ParallelOrchestrationPattern.create_parallel_sends("child", [1, 2])
-            return sum(await executor.execute_parallel(sends, parent_id=node["id"]))
-        async with gauge.inside(node["depth"]):
-            return 1
+            await executor.execute_parallel(sends, parent_id=node["id"])
+            async with gauge.inside():
+                return 1
+        return Subtasks(tasks=range(4)) if node["depth"] == 0 else 1
 
-    executor = RecursiveClaudeExecutor(max_concurrent={0: 1}, work=work)
-    assert await executor.execute_with_recursion("root") == 8
-    assert gauge.peak == {3: 1}
+    executor = RecursiveClaudeExecutor(max_concurrent={0: 1}, work=work, resume=add_up)
+    assert await executor.execute_with_recursion("root") == 4
+    assert gauge.peak[None] == 1
 
 
 async def test_each_depth_has_its_own_bound_over_the_whole_tree():

@@ -1,10 +1,12 @@
 """`RecursiveOrchestrationPattern`: spawning, resuming, refusing, failing, streaming."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 import anyio
 import pytest
+from langgraph.errors import NodeCancelledError
 
 from orchestration.guard import MemoryGuard
 from orchestration.limits import TreeLimits
@@ -204,8 +206,9 @@ async def test_cousins_do_not_wait_for_each_other():
 
 @pytest.mark.parametrize("subgraphs", [False, True])
 async def test_the_stream_tells_every_branch_of_every_level(subgraphs: bool):
-    events = []
+    events: list[Any] = []
     with anyio.fail_after(5):
+        event: Any
         async for event in create(work=spawn_by_table).astream(
             {"tasks": ["r"], "root_id": "t"}, stream_mode="custom", subgraphs=subgraphs
         ):
@@ -221,7 +224,7 @@ async def test_the_stream_tells_every_branch_of_every_level(subgraphs: bool):
 async def test_the_stream_tells_failures_and_refusals():
     guard = MemoryGuard(TreeLimits(max_depth=0))
     graph = create(work=spawn_by_table, guard=guard)
-    told = {}
+    told: dict[str, Any] = {}
     with anyio.fail_after(5):
         async for event in graph.astream({"tasks": ["explode", "a"]}, stream_mode="custom"):
             told[event["id"]] = event
@@ -231,3 +234,13 @@ async def test_the_stream_tells_failures_and_refusals():
 
 async def test_the_graph_has_the_nodes_parent_and_child():
     assert {"parent", "child"} <= set(create(work=spawn_by_table).get_graph().nodes)
+
+
+async def test_work_that_ends_cancelled_is_no_result_at_any_level():
+    async def work(node: dict) -> Any:
+        if node["task"] == "root":
+            return Subtasks(tasks=["cancelled"])
+        raise asyncio.CancelledError
+
+    with pytest.raises(NodeCancelledError):
+        await run(create(work=work), tasks=["root"])

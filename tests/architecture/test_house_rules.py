@@ -1,0 +1,237 @@
+"""The rules of this project's graphs, read from the source of `orchestration/` and `jobs/`.
+
+Fan-out is by LangGraph's Send and by nothing else; graph state is a plain dictionary; a function is a node or it
+routes.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCANNED = ("orchestration", "jobs")
+
+ALLOWED: Mapping[str, Mapping[str, str]] = {
+    "orchestration/native.py": {
+        "ensure_future": "The one door into LangGraph: a single task, so that it gets one native cancel.",
+        "wait": "Waits for that one task.",
+    },
+    "orchestration/patterns/langgraph_patterns.py": {
+        "StateGraph": "Callers may bring a state type of their own; for `dict` it is the plain dictionary.",
+    },
+}
+"""File to call to the reason why it may stand there. Extend it, with a reason, rather than working around a rule."""
+
+FAN_OUT = frozenset(
+    {"gather", "TaskGroup", "create_task", "ensure_future", "as_completed", "create_task_group", "start_soon"}
+)
+ASYNCIO_ONLY = frozenset({"wait"})
+"""Names that are harmless on anything but asyncio itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breach:
+    """One place where a rule is broken."""
+
+    path: str
+    line: int
+    what: str
+    remedy: str
+
+
+def breaches(source: str, path: str) -> list[Breach]:
+    """Return every place in a file that breaks a rule and is not allowed."""
+    tree = ast.parse(source)
+    found = [*fan_out(tree, path), *graph_state(tree, path), *double_roles(tree, path), *graph_concurrency(tree, path)]
+    return [breach for breach in found if breach.what not in ALLOWED.get(path, {})]
+
+
+def fan_out(tree: ast.Module, path: str) -> Iterator[Breach]:
+    remedy = "Return Sends from a routing function."
+    modules = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "asyncio"
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr=name) if name in FAN_OUT:
+                yield Breach(path=path, line=node.lineno, what=name, remedy=remedy)
+            case ast.Attribute(value=ast.Name(id=module), attr=name) if name in ASYNCIO_ONLY and module in modules:
+                yield Breach(path=path, line=node.lineno, what=name, remedy=remedy)
+            case ast.ImportFrom(module="asyncio" | "anyio", names=names):
+                for alias in names:
+                    if alias.name in FAN_OUT | ASYNCIO_ONLY:
+                        yield Breach(path=path, line=node.lineno, what=alias.name, remedy=remedy)
+
+
+def graph_state(tree: ast.Module, path: str) -> Iterator[Breach]:
+    for node in calls(tree, "StateGraph"):
+        state = node.args[0] if node.args else None
+        if not (isinstance(state, ast.Name) and state.id == "DictState"):
+            yield Breach(path=path, line=node.lineno, what="StateGraph", remedy="Build it over DictState.")
+
+
+def double_roles(tree: ast.Module, path: str) -> Iterator[Breach]:
+    nodes = {ast.dump(call.args[-1]) for call in calls(tree, "add_node") if call.args}
+    for call in calls(tree, "add_conditional_edges"):
+        if len(call.args) > 1 and ast.dump(call.args[1]) in nodes:
+            remedy = "Write a routing function of its own, which returns Sends and writes nothing."
+            yield Breach(path=path, line=call.lineno, what="add_conditional_edges", remedy=remedy)
+
+
+def graph_concurrency(tree: ast.Module, path: str) -> Iterator[Breach]:
+    remedy = "Hold a slot inside the node: LangGraph's own bound multiplies with nesting."
+    for node in ast.walk(tree):
+        match node:
+            case ast.Dict(keys=keys) if any(isinstance(k, ast.Constant) and k.value == "max_concurrency" for k in keys):
+                yield Breach(path=path, line=node.lineno, what="max_concurrency", remedy=remedy)
+            case ast.keyword(arg="max_concurrency"):
+                yield Breach(path=path, line=node.value.lineno, what="max_concurrency", remedy=remedy)
+
+
+def calls(tree: ast.Module, name: str) -> Iterator[ast.Call]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called)) if called == name:
+                yield node
+
+
+def scanned_files() -> list[Path]:
+    return [path for package in SCANNED for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def test_no_file_breaks_a_house_rule():
+    found = [b for path in scanned_files() for b in breaches(path.read_text(), path.relative_to(ROOT).as_posix())]
+    assert found == []
+
+
+def test_the_scan_sees_both_packages():
+    assert {path.relative_to(ROOT).parts[0] for path in scanned_files()} == set(SCANNED)
+
+
+@pytest.mark.parametrize("path", ALLOWED)
+def test_every_exception_is_in_use_and_has_a_reason(path: str):
+    tree = ast.parse((ROOT / path).read_text())
+    used = {breach.what for breach in [*fan_out(tree, path), *graph_state(tree, path)]}
+    assert set(ALLOWED[path]) <= used
+    assert all(len(reason) > 20 for reason in ALLOWED[path].values())
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("import asyncio\nasyncio.gather(a(), b())", "gather"),
+        ("import asyncio as aio\naio.wait([a])", "wait"),
+        ("from asyncio import gather", "gather"),
+        ("from asyncio import wait as pause", "wait"),
+        ("import asyncio\nasync def f():\n    async with asyncio.TaskGroup() as group: ...", "TaskGroup"),
+        ("loop.create_task(a())", "create_task"),
+        ("import asyncio\nasyncio.ensure_future(a())", "ensure_future"),
+        ("import asyncio\nasyncio.as_completed([a()])", "as_completed"),
+        ("import anyio\nasync def f():\n    async with anyio.create_task_group() as group: ...", "create_task_group"),
+        ("group.start_soon(a)", "start_soon"),
+        ("StateGraph(State)", "StateGraph"),
+        ("graph.StateGraph(state_schema=State)", "StateGraph"),
+        ("g.add_node('a', work)\ng.add_conditional_edges('a', work, ['b'])", "add_conditional_edges"),
+        ("g.add_node('a', self.a)\ng.add_conditional_edges('a', self.a)", "add_conditional_edges"),
+        ("graph.ainvoke(state, {'max_concurrency': 4})", "max_concurrency"),
+        ("graph.with_config(max_concurrency=4)", "max_concurrency"),
+    ],
+)
+def test_a_source_that_breaks_a_rule_on_purpose_is_reported(source: str, what: str):
+    assert what in [breach.what for breach in breaches(source, "orchestration/invented.py")]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "await event.wait()",
+        "StateGraph(DictState)",
+        "g.add_node('a', work)\ng.add_conditional_edges('a', route, ['b'])",
+        "def max_concurrency(): ...",
+    ],
+)
+def test_a_source_that_keeps_the_rules_is_not_reported(source: str):
+    assert breaches(source, "orchestration/invented.py") == []
+
+
+def test_an_exception_holds_for_its_own_file_only():
+    source = "import asyncio\nasyncio.ensure_future(a())"
+    assert breaches(source, "orchestration/native.py") == []
+    assert len(breaches(source, "orchestration/executors/native.py")) == 1
+
+
+def test_the_library_imports_langgraph_anyio_and_the_standard_library_only():
+    imported = set()
+    for path in (ROOT / "orchestration").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Import(names=names):
+                    imported |= {alias.name.partition(".")[0] for alias in names}
+                case ast.ImportFrom(module=str(module)):
+                    imported.add(module.partition(".")[0])
+    assert imported - sys.stdlib_module_names == {"anyio", "langgraph", "orchestration"}
+
+
+WITHOUT = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"{{name}} is not installed here")
+
+sys.meta_path.insert(0, Absent())
+{statement}
+"""
+OF_THE_ENGINE = (
+    "jobs",
+    "server",
+    "mcp",
+    "pydantic_settings",
+    "aiosqlite",
+    "platformdirs",
+    "psutil",
+    "rich",
+    "typer",
+    "hypothesis",
+)
+
+
+def run_without(absent: tuple[str, ...], statement: str) -> subprocess.CompletedProcess[str]:
+    program = WITHOUT.format(absent=absent, statement=statement)
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from orchestration.executors import ParallelExecutor, RecursiveClaudeExecutor",
+        "from orchestration.patterns import ParallelOrchestrationPattern, RecursiveOrchestrationPattern",
+        "from orchestration import *",
+    ],
+)
+def test_the_library_needs_nothing_of_the_engine(statement: str):
+    done = run_without(OF_THE_ENGINE, statement)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_limits_need_not_even_langgraph():
+    done = run_without((*OF_THE_ENGINE, "langgraph", "langchain_core", "anyio"), "import orchestration.limits")
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_absent_package_is_really_absent_in_these_tests():
+    done = run_without(("langgraph",), "from orchestration.executors import ParallelExecutor")
+    assert "langgraph is not installed here" in done.stderr

@@ -1,0 +1,162 @@
+"""What LangGraph costs beside raw tasks: fan-out by number of Sends, and trees against their critical path."""
+
+import asyncio
+import gc
+import random
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio
+
+from orchestration.native import native
+from orchestration.patterns import RecursiveOrchestrationPattern, Subtasks
+
+FAN_OUTS = (10, 100, 1_000, 10_000)
+SEEDS = (1, 2, 3)
+NODES = 500
+DEPTH = 5
+STRETCH = 5.0
+"""Nodes last 0.05 to 1.5 s: long enough that the tree waits rather than computes, as one of Claude jobs does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One node of a random tree: how long it works, and for how long again once its children are through."""
+
+    seconds: float
+    post: float
+    children: "tuple[Node, ...]" = ()
+
+    @property
+    def critical(self) -> float:
+        """Seconds from its start to its end if nothing but its own work and its children's holds it up."""
+        if not self.children:
+            return self.seconds
+        return self.seconds + max(child.critical for child in self.children) + self.post
+
+
+def test_fan_out_beside_raw_tasks():
+    print(f"\n{'nodes':>7} {'raw µs':>8} {'Send µs':>8} {'of 100':>7} {'memory MiB':>11}")
+    at_hundred = None
+    for count in FAN_OUTS:
+        raw = best_cpu(partial(raw_fan_out, count)) / count
+        sent = best_cpu(partial(graph_fan_out, count)) / count
+        at_hundred = sent if count == 100 else at_hundred
+        ratio = f"{sent / at_hundred:.2f}" if at_hundred else "-"
+        print(f"{count:>7} {raw * 1e6:>8.0f} {sent * 1e6:>8.0f} {ratio:>7} {peak_memory(count):>11.1f}")
+
+
+def test_random_trees_beside_their_critical_path():
+    print(f"\n{'tree':>9} {'seed':>4} {'critical s':>10} {'raw':>6} {'graph':>6}")
+    for shape, duration, post in SHAPES:
+        for seed in SEEDS:
+            root = random_tree(random.Random(seed), duration, post)
+            raw = wall(partial(raw_tree, root)) / root.critical
+            graph = wall(partial(graph_tree, root)) / root.critical
+            print(f"{shape:>9} {seed:>4} {root.critical:>10.2f} {raw:>5.3f}x {graph:>5.3f}x")
+
+
+async def nothing(node: Any) -> None:
+    """Do the work of a no-op node."""
+
+
+async def raw_fan_out(count: int) -> None:
+    async with anyio.create_task_group() as tasks:
+        for index in range(count):
+            tasks.start_soon(nothing, index)
+
+
+async def graph_fan_out(count: int) -> None:
+    graph = RecursiveOrchestrationPattern.create_recursive_graph(work=nothing)
+    await native(graph.ainvoke({"tasks": range(count)}))
+
+
+async def raw_tree(node: Node) -> None:
+    await anyio.sleep(node.seconds)
+    if node.children:
+        async with anyio.create_task_group() as tasks:
+            for child in node.children:
+                tasks.start_soon(raw_tree, child)
+        await anyio.sleep(node.post)
+
+
+async def graph_tree(root: Node) -> None:
+    async def work(node: dict[str, Any]) -> Any:
+        await anyio.sleep(node["task"].seconds)
+        return Subtasks(tasks=node["task"].children) if node["task"].children else None
+
+    async def resume(node: dict[str, Any], subtasks: Subtasks, results: Mapping[str, Any]) -> None:
+        await anyio.sleep(node["task"].post)
+
+    graph = RecursiveOrchestrationPattern.create_recursive_graph(work=work, resume=resume)
+    await native(graph.ainvoke({"tasks": [root]}))
+
+
+Draw = Callable[[random.Random], float]
+
+
+def uniform(dice: random.Random) -> float:
+    return dice.uniform(0.01, 0.3)
+
+
+def long_tailed(dice: random.Random) -> float:
+    return min(0.02 * dice.paretovariate(1.2), 1.0)
+
+
+def never(dice: random.Random) -> float:
+    return 0.0
+
+
+SHAPES: tuple[tuple[str, Draw, Draw], ...] = (
+    ("uniform", uniform, never),
+    ("post", uniform, uniform),
+    ("long tail", long_tailed, never),
+)
+
+
+def random_tree(dice: random.Random, duration: Draw, post: Draw) -> Node:
+    """Grow an irregular tree: each new node hangs under a random one that is not at the deepest level."""
+    children: dict[int, list[int]] = {0: []}
+    depth = {0: 0}
+    for number in range(1, NODES):
+        parent = dice.choice([node for node in children if depth[node] < DEPTH])
+        children[parent].append(number)
+        children[number], depth[number] = [], depth[parent] + 1
+
+    def node(number: int) -> Node:
+        below = tuple(node(child) for child in children[number])
+        return Node(seconds=duration(dice) * STRETCH, post=post(dice) * STRETCH, children=below)
+
+    return node(0)
+
+
+def best_cpu(run: Callable[[], Awaitable[None]], rounds: int = 3) -> float:
+    """Return the least CPU time of some runs, in seconds."""
+    return min(measured(run, time.process_time) for _ in range(rounds))
+
+
+def wall(run: Callable[[], Awaitable[None]]) -> float:
+    return measured(run, time.perf_counter)
+
+
+def measured(run: Callable[[], Awaitable[None]], clock: Callable[[], float]) -> float:
+    async def inside() -> float:
+        gc.collect()
+        start = clock()
+        await run()
+        return clock() - start
+
+    return asyncio.run(inside())
+
+
+def peak_memory(count: int) -> float:
+    """Return the MiB that Python holds at the peak of a fan-out."""
+    tracemalloc.start()
+    asyncio.run(graph_fan_out(count))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 1024**2

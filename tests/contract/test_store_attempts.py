@@ -1,0 +1,278 @@
+"""What every store does when a job is claimed, runs and is settled."""
+
+import pytest
+
+from jobs.errors import IllegalTransitionError, NotFoundError, StoreError
+from jobs.model import LIVE, NEXT, JobStatus, Outcome, Reason, Usage
+from jobs.ports import Store
+from tests.contract.support import (
+    admit,
+    admit_root,
+    bring_to,
+    ending,
+    event,
+    known,
+    start,
+)
+
+pytestmark = pytest.mark.anyio
+
+RUNNING_ENDS = sorted(NEXT[JobStatus.RUNNING])
+
+
+async def test_a_claim_starts_an_attempt(store: Store) -> None:
+    await admit_root(store, "j1")
+    attempt = await store.claim("j1", session_id="s", token_hash="t", at=2.0)
+
+    assert attempt is not None
+    assert (attempt.number, attempt.session_id, attempt.token_hash, attempt.started_at) == (1, "s", "t", 2.0)
+    assert await store.attempt("j1", 1) == attempt
+    job = await known(store, "j1")
+    assert (job.status, job.attempt, job.session_id, job.started_at) == (JobStatus.RUNNING, 1, "s", 2.0)
+
+
+@pytest.mark.parametrize("status", sorted(set(JobStatus) - {JobStatus.QUEUED}))
+async def test_a_job_that_is_not_queued_cannot_be_claimed(store: Store, status: JobStatus) -> None:
+    before = await bring_to(store, "j1", status)
+
+    assert await store.claim("j1", session_id="other", token_hash=None, at=9.0) is None
+    assert await store.job("j1") == before
+    assert await store.attempt("j1", 2) is None
+
+
+async def test_an_unknown_job_cannot_be_claimed(store: Store) -> None:
+    assert await store.claim("nobody", session_id="s", token_hash=None, at=2.0) is None
+
+
+async def test_a_token_belongs_to_one_attempt(store: Store) -> None:
+    await admit(store, "b1", "j1", "j2")
+    await start(store, "j1", token_hash="t")
+
+    with pytest.raises(StoreError):
+        await start(store, "j2", token_hash="t")
+
+    assert (await known(store, "j2")).status is JobStatus.QUEUED
+    assert await store.caller("t") == await known(store, "j1")
+
+
+async def test_two_attempts_may_be_without_a_token(store: Store) -> None:
+    await admit(store, "b1", "j1", "j2")
+
+    assert [(await start(store, job_id)).token_hash for job_id in ("j1", "j2")] == [None, None]
+
+
+async def test_a_claim_clears_what_the_last_attempt_left(store: Store) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    await store.settle("j1", 1, ending(JobStatus.QUEUED, detail="limit", result="half"), at=3.0)
+    attempt = await start(store, "j1", at=4.0)
+
+    job = await known(store, "j1")
+    assert attempt.number == job.attempt == 2
+    assert (job.reason, job.error, job.excerpt, job.started_at) == (None, None, None, 4.0)
+
+
+async def test_a_token_names_its_job_while_the_attempt_runs(store: Store) -> None:
+    await admit_root(store, "j1")
+    await start(store, "j1", token_hash="t1")
+    assert await store.caller("t1") == await known(store, "j1")
+
+    await store.settle("j1", 1, ending(JobStatus.QUEUED), at=3.0)
+    assert await store.caller("t1") is None
+
+    await start(store, "j1", token_hash="t2")
+    assert await store.caller("t1") is None
+    assert await store.caller("t2") == await known(store, "j1")
+    assert await store.caller("t3") is None
+
+
+async def test_a_launch_is_kept_with_its_attempt(store: Store) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    await store.record_launch("j1", 1, pid=4711, pid_start=12.5)
+    attempt = await store.attempt("j1", 1)
+
+    assert attempt is not None
+    assert (attempt.pid, attempt.pid_start) == (4711, 12.5)
+
+
+async def test_a_launch_of_an_unknown_attempt_is_ignored(store: Store) -> None:
+    await store.record_launch("nobody", 1, pid=4711, pid_start=12.5)
+
+    assert await store.attempt("nobody", 1) is None
+
+
+async def test_events_come_back_in_order_and_paged(store: Store) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    first = [event("j1", 20), event("j1", 0, text="naïve"), event("j1", 10)]
+    await store.record_events("j1", 1, first, 30)
+    await store.settle("j1", 1, ending(JobStatus.QUEUED), at=3.0)
+    await start(store, "j1")
+    await store.record_events("j1", 2, [event("j1", 0, attempt=2)], 5)
+
+    everything = await store.events("j1")
+    assert [(item.attempt, item.offset) for item in everything] == [(1, 0), (1, 10), (1, 20), (2, 0)]
+    assert everything[0] == first[1]
+    assert await store.events("j1", limit=2) == list(everything[:2])
+    assert await store.events("j1", after=(1, 10)) == list(everything[2:])
+    assert await store.events("j1", after=(2, 0)) == []
+    assert await store.events("nobody") == []
+
+
+async def test_events_before_the_stored_offset_are_left_out(store: Store) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    await store.record_events("j1", 1, [event("j1", 0)], 10)
+    await store.record_events("j1", 1, [event("j1", 0, text="again"), event("j1", 5), event("j1", 10)], 20)
+
+    assert [(item.offset, item.text) for item in await store.events("j1")] == [(0, ""), (10, "")]
+
+
+async def test_an_event_at_the_stored_offset_is_kept_once(store: Store) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    await store.record_events("j1", 1, [event("j1", 10, text="first")], 10)
+    await store.record_events("j1", 1, [event("j1", 10, text="second")], 10)
+
+    assert [item.text for item in await store.events("j1")] == ["first"]
+
+
+async def test_an_offset_never_moves_back(store: Store) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    for offset in (20, 10):
+        await store.record_events("j1", 1, [], offset)
+
+    attempt = await store.attempt("j1", 1)
+    assert attempt is not None
+    assert attempt.offset == 20
+
+
+async def test_a_late_reader_of_an_old_attempt_writes_nothing(store: Store) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    await store.settle("j1", 1, ending(JobStatus.QUEUED), at=3.0)
+    await start(store, "j1")
+    await store.record_events("j1", 1, [event("j1", 0)], 10)
+    await store.record_events("nobody", 1, [event("nobody", 0)], 10)
+
+    old = await store.attempt("j1", 1)
+    assert old is not None
+    assert (old.offset, await store.events("j1"), await store.events("nobody")) == (0, [], [])
+
+
+async def test_the_last_lines_of_a_settled_attempt_are_still_kept(store: Store) -> None:
+    await bring_to(store, "j1", JobStatus.COMPLETED)
+    await store.record_events("j1", 1, [event("j1", 0)], 10)
+
+    assert len(await store.events("j1")) == 1
+
+
+@pytest.mark.parametrize("status", RUNNING_ENDS)
+async def test_a_running_job_settles_into_every_status_that_has_an_arrow(store: Store, status: JobStatus) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    job = await store.settle("j1", 1, ending(status, detail="why"), at=3.0)
+
+    assert (job.status, job.reason, job.error, job.session_id) == (
+        status,
+        ending(status).reason,
+        "why",
+        "session of j1",
+    )
+    assert (job.started_at, job.ended_at) == ((None, None) if status in LIVE else (2.0, 3.0))
+    assert await store.job("j1") == job
+
+
+async def test_a_running_job_does_not_settle_into_running(store: Store) -> None:
+    before = await bring_to(store, "j1", JobStatus.RUNNING)
+
+    with pytest.raises(IllegalTransitionError):
+        await store.settle("j1", 1, ending(JobStatus.RUNNING), at=3.0)
+
+    assert await store.job("j1") == before
+
+
+@pytest.mark.parametrize("requested", sorted(JobStatus))
+@pytest.mark.parametrize("current", sorted(set(JobStatus) - {JobStatus.RUNNING}))
+async def test_a_job_that_does_not_run_cannot_be_settled(
+    store: Store, current: JobStatus, requested: JobStatus
+) -> None:
+    before = await bring_to(store, "j1", current)
+
+    with pytest.raises(IllegalTransitionError) as refused:
+        await store.settle("j1", before.attempt, ending(requested), at=4.0)
+
+    assert (refused.value.current, refused.value.requested) == (current, requested)
+    assert await store.job("j1") == before
+
+
+async def test_an_attempt_that_was_followed_by_another_cannot_settle_the_job(store: Store) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    await store.settle("j1", 1, ending(JobStatus.QUEUED), at=3.0)
+    await start(store, "j1")
+    before = await known(store, "j1")
+
+    with pytest.raises(IllegalTransitionError, match="attempt 2"):
+        await store.settle("j1", 1, ending(JobStatus.COMPLETED), at=4.0)
+
+    assert await store.job("j1") == before
+
+
+async def test_an_unknown_job_cannot_be_settled(store: Store) -> None:
+    with pytest.raises(NotFoundError):
+        await store.settle("nobody", 1, ending(JobStatus.COMPLETED), at=3.0)
+
+
+async def test_a_settled_attempt_keeps_everything_but_its_token(store: Store) -> None:
+    await admit_root(store, "j1")
+    await start(store, "j1", token_hash="t")
+    frame = {"type": "result", "usage": {"input_tokens": 3}, "odd": "\ud800", "list": [1, None, 0.5]}
+    outcome = Outcome(
+        reason=Reason.SCHEMA_UNMET, status=JobStatus.FAILED, detail="d", result="r" * 600, frame=frame, exit_code=1
+    )
+    job = await store.settle("j1", 1, outcome, at=3.0)
+    attempt = await store.attempt("j1", 1)
+
+    assert attempt is not None
+    assert (attempt.status, attempt.reason, attempt.exit_code) == (JobStatus.FAILED, Reason.SCHEMA_UNMET, 1)
+    assert (attempt.result, attempt.frame, attempt.ended_at) == ("r" * 600, frame, 3.0)
+    assert (attempt.token_hash, attempt.session_id) == (None, "session of j1")
+    assert job.excerpt == "r" * 500
+
+
+async def test_a_job_adds_up_what_its_attempts_consumed(store: Store) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    usage = Usage(cost_usd=0.25, input_tokens=10, output_tokens=3, turns=2)
+    await store.settle("j1", 1, ending(JobStatus.QUEUED, usage=usage), at=3.0)
+    await start(store, "j1")
+    job = await store.settle("j1", 2, ending(JobStatus.COMPLETED, usage=usage), at=4.0)
+
+    assert job.usage == Usage(cost_usd=0.5, input_tokens=20, output_tokens=6, turns=4)
+
+
+async def test_text_that_no_file_can_hold_is_kept_with_question_marks(store: Store) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    await store.record_events("j1", 1, [event("j1", 0, text="a\ud800b")], 10)
+    job = await store.settle("j1", 1, ending(JobStatus.FAILED, detail="\udfff", result="c\ud800"), at=3.0)
+    attempt = await store.attempt("j1", 1)
+
+    assert attempt is not None
+    assert (attempt.result, job.excerpt, job.error) == ("c?", "c?", "?")
+    assert [item.text for item in await store.events("j1")] == ["a?b"]
+
+
+async def test_a_job_whose_cancel_was_ordered_does_not_go_back_in_line(store: Store) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    await store.cancel_under("j1", at=3.0)
+    job = await store.settle("j1", 1, ending(JobStatus.QUEUED, detail="limit"), at=4.0)
+    attempt = await store.attempt("j1", 1)
+
+    assert (job.status, job.reason, job.started_at, job.ended_at) == (
+        JobStatus.CANCELLED,
+        Reason.CANCELLED,
+        2.0,
+        4.0,
+    )
+    assert attempt is not None
+    assert (attempt.status, attempt.reason) == (JobStatus.CANCELLED, Reason.CANCELLED)
+
+
+async def test_a_job_that_answers_although_its_cancel_was_ordered_is_completed(store: Store) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    await store.cancel_under("j1", at=3.0)
+
+    assert (await store.settle("j1", 1, ending(JobStatus.COMPLETED), at=4.0)).status is JobStatus.COMPLETED

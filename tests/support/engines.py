@@ -1,0 +1,223 @@
+"""A detached engine over a state directory of its own, and clients that reach it through the real pump."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from server.hello import FrontDoorError, Hello
+from server.locate import Door, Places, control, lock, prepare
+from tests.support.waiting import until_now
+
+ROOT = Path(__file__).parents[2]
+MAIN = ROOT / "server" / "__main__.py"
+FAKES = ROOT / "tests" / "fakes"
+SHELL_STUB = FAKES / "claude_stub.sh"
+PYTHON_STUB = FAKES / "claude_stub.py"
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+SECONDS = 60.0
+"""Bound of one command; an engine needs about three to start on a busy core."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """A state directory with a working directory beside it, and the environment of the client who lives there.
+
+    Args:
+        base: Holds both, with a short path.
+        environ: The client's environment.
+    """
+
+    base: Path
+    environ: Mapping[str, str]
+    pids: set[int] = field(default_factory=set)
+
+    @property
+    def places(self) -> Places:
+        return Places(self.base / "state")
+
+    @property
+    def work(self) -> Path:
+        return self.base / "work"
+
+    @property
+    def door(self) -> Door:
+        return Door(places=prepare(self.places.home), environ=self.environ)
+
+    def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run `claude-jobs` to its end."""
+        # Files, not pipes: an engine that this command starts must not hold the test.
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            done = subprocess.run(
+                [sys.executable, str(MAIN), *arguments],
+                env={**self.environ, **environ},
+                cwd=self.work,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                timeout=SECONDS,
+                check=False,
+            )
+            out.seek(0)
+            err.seek(0)
+            return subprocess.CompletedProcess(done.args, done.returncode, out.read(), err.read())
+
+    def control(self, do: str) -> dict[str, Any] | None:
+        """Ask the engine something; None where none runs."""
+        answer = control(self.door, {"do": do}, Hello(cwd="/", client="test"))
+        if answer and "pid" in answer:
+            self.pids.add(answer["pid"])
+        return answer
+
+    def engine_is_gone(self) -> bool:
+        """Whether nobody holds the engine's lock."""
+        held = lock(self.places.engine_lock)
+        if held is not None:
+            os.close(held)
+        return held is not None
+
+    def wait_for_the_engine_to_go(self) -> None:
+        until_now(self.engine_is_gone, 20.0, "the engine's end")
+
+    @contextmanager
+    def pump(self, *, cwd: Path | None = None, **environ: str) -> Iterator["Pump"]:
+        """Start `claude-jobs mcp` and shake hands with the engine behind it."""
+        process = subprocess.Popen(
+            [sys.executable, str(MAIN), "mcp"],
+            env={**self.environ, **environ},
+            cwd=cwd or self.work,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        with process:
+            try:
+                pump = Pump(process)
+                pump.shake_hands()
+                yield pump
+            finally:
+                process.kill()
+
+    def close(self) -> None:
+        """Cancel what runs and end the engine."""
+        with contextlib.suppress(FrontDoorError, OSError):
+            if self.control("status"):
+                with self.pump() as pump:
+                    for job in pump.json("claude_list_jobs", limit=1000):
+                        if job.get("status") in {"queued", "running"}:
+                            pump.json("claude_kill_job", jobId=job["jobId"])
+                self.control("stop")
+        try:
+            self.wait_for_the_engine_to_go()
+        except TimeoutError:
+            for pid in self.pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise
+        finally:
+            shutil.rmtree(self.base, ignore_errors=True)
+
+
+class Refused(AssertionError):
+    """A tool answered with an error where the test wanted a reply."""
+
+
+class Pump:
+    """An MCP client over the stdio of a pump.
+
+    Args:
+        process: A pump whose stdin and stdout are pipes.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self._ids = 0
+
+    def shake_hands(self) -> None:
+        info = {"name": "test", "version": "1"}
+        self.ask("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=info)
+        self.write({"method": "notifications/initialized"})
+
+    def ask(self, method: str, **params: Any) -> Any:
+        """Send a request and return its result."""
+        number = self.send(method, **params)
+        assert self.process.stdout is not None
+        while line := self.process.stdout.readline():
+            message = json.loads(line)
+            if message.get("id") == number:
+                return message.get("result", message)
+        raise EOFError("the pump has ended")
+
+    def send(self, method: str, **params: Any) -> int:
+        """Send a request without waiting for its answer."""
+        self._ids += 1
+        self.write({"id": self._ids, "method": method, "params": params})
+        return self._ids
+
+    def write(self, message: Mapping[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def text(self, tool: str, **arguments: Any) -> str:
+        """Call a tool that succeeds and return its text."""
+        result = self.ask("tools/call", name=tool, arguments=arguments)
+        if result.get("isError") or "error" in result:
+            raise Refused(str(result))
+        return str(result["content"][0]["text"])
+
+    def json(self, tool: str, **arguments: Any) -> Any:
+        """Call a tool that succeeds and return the JSON in its text."""
+        return json.loads(self.text(tool, **arguments))
+
+    def refusal(self, tool: str, **arguments: Any) -> str:
+        """Call a tool that refuses and return its words."""
+        result = self.ask("tools/call", name=tool, arguments=arguments)
+        assert result.get("isError") is True, result
+        words = str(result["content"][0]["text"])
+        assert "Traceback" not in words
+        return words
+
+    def settled(self, job_id: str) -> Any:
+        """Wait for a job's end and return its status."""
+        self.text("claude_wait", jobIds=[job_id])
+        return self.json("claude_status", jobId=job_id)
+
+
+def client_environment_of(home: Path, state: Path, **more: str) -> dict[str, str]:
+    """Return an environment built from nothing, for a client whose engine runs the stub."""
+    return {
+        "HOME": str(home),
+        "PATH": SYSTEM_PATH,
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+        "COLUMNS": "200",
+        "CLAUDE_JOBS_HOME": str(state),
+        "CLAUDE_JOBS_CLI": str(SHELL_STUB),
+        "CLAUDE_JOBS_GRACE_SECONDS": "0.5",
+        **more,
+    }
+
+
+@contextmanager
+def house(**environ: str) -> Iterator[House]:
+    """Make a house; at its end the engine is stopped and everything is removed."""
+    # A path of its own under the temporary directory: that of a test would decide by its length where the socket is.
+    base = Path(tempfile.mkdtemp(prefix="cj-")).resolve()
+    home = base / "home"
+    for directory in (home, base / "work"):
+        directory.mkdir()
+    built = House(base=base, environ=client_environment_of(home, base / "state", **environ))
+    try:
+        yield built
+    finally:
+        built.close()

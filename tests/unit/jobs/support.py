@@ -1,0 +1,237 @@
+"""What the tests of `jobs` share: jobs in memory, a clock, a runner without processes, and an engine's parts."""
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from jobs.claude.command import McpServer
+from jobs.intake import Intake
+from jobs.manager import EnhancedJobManager
+from jobs.model import TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
+from jobs.origin import Origin, OriginFiles
+from jobs.ports import Runner
+from jobs.recursion_manager import RecursionManager
+from jobs.runner import LocalRunner
+from jobs.scheduler import Scheduler
+from jobs.settings import Settings
+from jobs.signals import JobSignals
+from jobs.store.memory import MemoryStore
+
+TESTS = Path(__file__).parents[2]
+QUICK_STUB = TESTS / "fakes" / "claude_stub.sh"
+TORTURE_STUB = TESTS / "fakes" / "claude_stub.py"
+CLIENT_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "ANTHROPIC_API_KEY": "sk-fake-not-real"}
+LONG = 20.0
+"""Seconds after which a wait of these tests has failed, on the busiest machine."""
+
+
+def job(job_id: str, *, root: str = "t", depth: int = 1, path: str | None = None, **fields: Any) -> Job:
+    """A job outside of every store."""
+    defaults: dict[str, Any] = {"seq": 1, "parent_id": None, "batch_id": root, "spec": JobSpec(task="x", cwd="/")}
+    return Job(id=job_id, root_id=root, depth=depth, path=path or f"{root}/{job_id}", **(defaults | fields))
+
+
+class Clock:
+    """The system's clock, moved on by as much as a test says."""
+
+    def __init__(self) -> None:
+        self.moved = 0.0
+
+    def now(self) -> float:
+        return time.time() + self.moved
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.moved
+
+
+class FakeRunner:
+    """Runs jobs without processes: a task that begins with "hold" runs until it is released, any other ends at once.
+
+    Args:
+        store: Where trees are kept.
+        signals: Where changes are announced.
+    """
+
+    def __init__(self, store: MemoryStore, signals: JobSignals) -> None:
+        self.started: list[str] = []
+        self.adopted: list[str] = []
+        self.cancelled: list[str] = []
+        self._store = store
+        self._signals = signals
+        self._released: dict[str, anyio.Event] = {}
+
+    async def start_or_attach(self, job_id: str) -> None:
+        found = await known(self._store, job_id)
+        if found.status is JobStatus.RUNNING:
+            self.adopted.append(job_id)
+        elif await self._store.claim(job_id, session_id="s", token_hash=None, at=1.0):
+            self.started.append(job_id)
+            self._signals.publish(await known(self._store, job_id))
+
+    async def result(self, job_id: str) -> Job:
+        found = await known(self._store, job_id)
+        if found.status is not JobStatus.RUNNING:
+            return found
+        if found.spec.task.startswith("hold"):
+            await self._release_of(job_id).wait()
+        settled = await self._store.settle(job_id, found.attempt, self._outcome(found), at=2.0)
+        self._signals.publish(settled)
+        return settled
+
+    async def cancel(self, job_id: str) -> None:
+        self.cancelled.append(job_id)
+        if "stubborn" not in (await known(self._store, job_id)).spec.task:
+            self.release(job_id)
+
+    def release(self, job_id: str) -> None:
+        self._release_of(job_id).set()
+
+    def _release_of(self, job_id: str) -> anyio.Event:
+        return self._released.setdefault(job_id, anyio.Event())
+
+    def _outcome(self, found: Job) -> Outcome:
+        if found.id in self.cancelled:
+            return Outcome(reason=Reason.CANCELLED, status=JobStatus.CANCELLED)
+        if found.spec.task.startswith("fail"):
+            return Outcome(reason=Reason.MAX_TURNS, status=JobStatus.FAILED, detail="told to")
+        if found.spec.task.startswith("raise"):
+            raise RuntimeError("the runner itself is broken")
+        return Outcome(reason=Reason.COMPLETED, status=JobStatus.COMPLETED, result=found.spec.task)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """An engine without its doors.
+
+    Args:
+        work: The directory that jobs work in.
+    """
+
+    settings: Settings
+    store: MemoryStore
+    signals: JobSignals
+    scheduler: Scheduler
+    origins: OriginFiles
+    runner: Any
+    manager: EnhancedJobManager
+    trees: Path
+    work: Path
+    clock: Clock
+    group: anyio.abc.TaskGroup
+    client_env: Mapping[str, str] = field(default_factory=lambda: CLIENT_ENV)
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(cwd=str(self.work), env=self.client_env, client="a client")
+
+    async def run(self, *tasks: str, parent: str | None = None) -> list[str]:
+        """Start a batch."""
+        return await self.manager.execute_batch_async(tasks, parent, origin=self.origin)
+
+    async def job(self, job_id: str) -> Job:
+        return await known(self.store, job_id)
+
+    async def over(self, *job_ids: str) -> list[Job]:
+        """Wait until these jobs are over, and return them."""
+        return [await self.reaches(job_id, *TERMINAL) for job_id in job_ids]
+
+    async def reaches(self, job_id: str, *statuses: JobStatus) -> Job:
+        """Wait until a job takes one of these statuses."""
+        found = await self.job(job_id)
+        with self.signals.subscribe([found.root_id], lambda changed: changed.id == job_id) as changes:
+            with anyio.fail_after(LONG):
+                while (found := await self.job(job_id)).status not in statuses:
+                    await changes.news()
+        return found
+
+    def local_runner(self) -> LocalRunner:
+        """One more runner over the same store and directory, as a second engine has it."""
+        return _local_runner(self.settings, self.store, self.signals, self.origins, self.clock, self.trees, self.group)
+
+
+async def known(store: MemoryStore, job_id: str) -> Job:
+    found = await store.job(job_id)
+    assert found is not None
+    return found
+
+
+@asynccontextmanager
+async def parts(
+    tmp_path: Path, *, processes: bool = False, store: MemoryStore | None = None, **settings: Any
+) -> AsyncIterator[Parts]:
+    """Build the parts; whatever still runs in the engine's task group is cancelled at the end.
+
+    Args:
+        processes: Start the stub instead of pretending.
+        store: A store with a past, or None for an empty one.
+        settings: Settings that differ.
+    """
+    work, home = tmp_path / "work", tmp_path / "home"
+    work.mkdir(exist_ok=True)
+    home.mkdir(exist_ok=True)
+    chosen = Settings(**{"home": home, "cli": QUICK_STUB, "grace_seconds": 0.2, "max_running": 50, **settings})
+    store, signals, clock = store or MemoryStore(), JobSignals(), Clock()
+    origins = OriginFiles(home / "trees")
+    scheduler = Scheduler(chosen.tree_limits, chosen.max_running)
+    async with anyio.create_task_group() as group:
+        runner: Runner = (
+            _local_runner(chosen, store, signals, origins, clock, home / "trees", group)
+            if processes
+            else FakeRunner(store, signals)
+        )
+        manager = EnhancedJobManager(
+            store=store,
+            runner=runner,
+            recursion=RecursionManager(chosen.tree_limits, store, scheduler),
+            intake=Intake(chosen),
+            origins=origins,
+            signals=signals,
+            clock=clock,
+            start_soon=group.start_soon,
+        )
+        yield Parts(
+            settings=chosen,
+            store=store,
+            signals=signals,
+            scheduler=scheduler,
+            origins=origins,
+            runner=runner,
+            manager=manager,
+            trees=home / "trees",
+            work=work,
+            clock=clock,
+            group=group,
+        )
+        group.cancel_scope.cancel()
+
+
+def _local_runner(
+    settings: Settings,
+    store: MemoryStore,
+    signals: JobSignals,
+    origins: OriginFiles,
+    clock: Clock,
+    trees: Path,
+    group: anyio.abc.TaskGroup,
+) -> LocalRunner:
+    return LocalRunner(
+        settings=settings,
+        store=store,
+        origins=origins,
+        signals=signals,
+        clock=clock,
+        trees=trees,
+        mcp_server=McpServer(command="claude-jobs", args=("mcp",)),
+        start_soon=group.start_soon,
+    )
+
+
+async def settle() -> None:
+    """Let every task go on until it waits for something: nothing here needs more turns, and none waits for time."""
+    for _ in range(30):
+        await anyio.lowlevel.checkpoint()

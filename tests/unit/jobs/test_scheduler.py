@@ -1,0 +1,327 @@
+"""The line: who runs next, how many run, and what a wait gives back."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from jobs.model import Job, JobStatus
+from jobs.scheduler import Scheduler
+from orchestration.limits import TreeLimits
+from tests.unit.jobs.support import job, settle
+
+pytestmark = pytest.mark.anyio
+
+ONE_EACH = TreeLimits(max_concurrent={0: 1})
+MANY = TreeLimits(max_concurrent={0: 100})
+
+
+class Line:
+    """Jobs that stand in line, run until they are told to end, and wait until they are told what they waited for."""
+
+    def __init__(self, scheduler: Scheduler, group: anyio.abc.TaskGroup) -> None:
+        self.scheduler = scheduler
+        self.served: list[str] = []
+        self.sent_away: list[str] = []
+        self.back: list[str] = []
+        self._group = group
+        self._ends: dict[str, anyio.Event] = {}
+        self._answers: dict[str, anyio.Event] = {}
+        self._scopes: dict[str, anyio.CancelScope] = {}
+
+    async def come(self, *jobs: Job) -> None:
+        for one in jobs:
+            self._ends[one.id] = anyio.Event()
+            self._group.start_soon(self._stand, one)
+            await settle()
+
+    async def end(self, *job_ids: str) -> None:
+        for job_id in job_ids:
+            self._ends[job_id].set()
+            await settle()
+
+    async def wait(self, job_id: str, name: str) -> None:
+        self._answers[name] = anyio.Event()
+        self._group.start_soon(self._wait, job_id, name)
+        await settle()
+
+    async def answer(self, name: str) -> None:
+        self._answers[name].set()
+        await settle()
+
+    async def cancel(self, name: str) -> None:
+        self._scopes[name].cancel()
+        await settle()
+
+    async def _stand(self, one: Job) -> None:
+        with anyio.CancelScope() as self._scopes[one.id]:
+            async with self.scheduler.slot(one) as granted:
+                (self.served if granted else self.sent_away).append(one.id)
+                if granted:
+                    await self._ends[one.id].wait()
+
+    async def _wait(self, job_id: str, name: str) -> None:
+        with anyio.CancelScope() as self._scopes[name]:
+            async with self.scheduler.parked(job_id):
+                await self._answers[name].wait()
+            self.back.append(name)
+
+
+@asynccontextmanager
+async def line(limits: TreeLimits = MANY, max_running: int = 100) -> AsyncIterator[Line]:
+    scheduler = Scheduler(limits, max_running)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            yield Line(scheduler, group)
+            group.cancel_scope.cancel()
+    assert_empty(scheduler)
+
+
+def assert_empty(scheduler: Scheduler) -> None:
+    assert (scheduler.running(), scheduler.waiting()) == (0, 0)
+    kept = (scheduler._lines, scheduler._tickets, scheduler._returning, scheduler._at_depth, scheduler._parked)
+    assert [len(each) for each in kept] == [0] * len(kept)
+
+
+async def test_jobs_of_one_depth_are_served_in_the_order_they_came():
+    async with line(max_running=1) as queue:
+        await queue.come(*[job(f"j{number}") for number in range(4)])
+        await queue.end("j0", "j1", "j2")
+        assert queue.served == ["j0", "j1", "j2", "j3"]
+
+
+async def test_trees_take_turns_however_many_jobs_one_of_them_has():
+    async with line(max_running=1) as queue:
+        await queue.come(*[job(f"a{number}", root="a") for number in range(4)])
+        await queue.come(job("b0", root="b"), job("b1", root="b"), job("c0", root="c"))
+        await queue.end("a0", "a1", "b0", "c0", "a2")
+        assert queue.served == ["a0", "a1", "b0", "c0", "a2", "b1"]
+
+
+async def test_a_deeper_job_of_a_tree_goes_before_one_that_came_earlier():
+    async with line(max_running=1) as queue:
+        await queue.come(job("first"), job("shallow", depth=1), job("deep", depth=3), job("middle", depth=2))
+        await queue.end("first", "deep", "middle")
+        assert queue.served == ["first", "deep", "middle", "shallow"]
+
+
+async def test_a_depth_has_its_slots_in_each_tree_and_the_others_theirs():
+    async with line(TreeLimits(max_concurrent={0: 1, 1: 2, 2: 1})) as queue:
+        await queue.come(*[job(f"a{number}", root="a") for number in range(3)])
+        await queue.come(*[job(f"deep{number}", root="a", depth=2) for number in range(2)])
+        await queue.come(job("b0", root="b"))
+        assert queue.served == ["a0", "a1", "deep0", "b0"]
+        assert queue.scheduler.running_at("a", 1) == 2
+        await queue.end("deep0")
+        assert queue.served[-1] == "deep1"
+
+
+async def test_a_tree_whose_depth_is_full_does_not_hold_up_the_others():
+    async with line(ONE_EACH, max_running=2) as queue:
+        await queue.come(job("a0", root="a"), job("a1", root="a"), job("b0", root="b"))
+        assert queue.served == ["a0", "b0"]
+        assert queue.scheduler.waiting() == 1
+
+
+async def test_the_machine_runs_no_more_than_its_cap():
+    async with line(max_running=3) as queue:
+        await queue.come(*[job(f"j{number}", root=f"t{number}") for number in range(5)])
+        assert (queue.scheduler.running(), queue.scheduler.waiting()) == (3, 2)
+        await queue.end("j1")
+        assert (queue.scheduler.running(), queue.scheduler.waiting()) == (3, 1)
+
+
+async def test_a_job_that_lives_already_is_seated_beyond_the_cap_and_counts():
+    async with line(ONE_EACH, max_running=1) as queue:
+        await queue.come(job("new"), job("waiting"))
+        await queue.come(job("adopted", status=JobStatus.RUNNING))
+        assert queue.served == ["new", "adopted"]
+        assert queue.scheduler.running() == 2
+        await queue.end("new")
+        assert queue.scheduler.waiting() == 1
+        await queue.end("adopted")
+        assert queue.served == ["new", "adopted", "waiting"]
+
+
+async def test_a_parked_job_gives_its_slot_to_its_child_and_goes_on_after_it():
+    async with line(max_running=1) as queue:
+        await queue.come(job("parent"), job("child", depth=2))
+        assert queue.served == ["parent"]
+        await queue.wait("parent", "w")
+        assert queue.served == ["parent", "child"]
+        assert queue.scheduler.running_at("t", 1) == 1
+        await queue.answer("w")
+        assert queue.back == []
+        await queue.end("child")
+        assert queue.back == ["w"]
+        assert queue.scheduler.running() == 1
+
+
+async def test_who_comes_back_goes_before_who_is_new_and_the_deeper_of_two_first():
+    async with line(max_running=2) as queue:
+        await queue.come(job("shallow"), job("deep", depth=2))
+        await queue.wait("shallow", "s")
+        await queue.wait("deep", "d")
+        await queue.come(*[job(f"new{number}", root="other") for number in range(3)])
+        await queue.answer("s")
+        await queue.answer("d")
+        assert queue.back == []
+        await queue.end("new0")
+        assert queue.back == ["d"]
+        await queue.end("new1")
+        assert queue.back == ["d", "s"]
+        assert queue.scheduler.waiting() == 1
+
+
+async def test_of_two_waits_at_once_only_the_last_takes_the_slot_back():
+    async with line(max_running=1) as queue:
+        await queue.come(job("parent"), job("child", depth=2))
+        await queue.wait("parent", "w1")
+        await queue.wait("parent", "w2")
+        await queue.answer("w1")
+        assert (queue.back, queue.served) == (["w1"], ["parent", "child"])
+        await queue.answer("w2")
+        assert queue.back == ["w1"]
+        await queue.end("child")
+        assert queue.back == ["w1", "w2"]
+
+
+async def test_a_new_wait_of_a_job_that_is_coming_back_leaves_the_slot_to_its_child():
+    async with line(max_running=1) as queue:
+        await queue.come(job("parent"), job("child1", depth=2), job("child2", depth=2))
+        await queue.wait("parent", "w1")
+        await queue.answer("w1")
+        await queue.wait("parent", "w2")
+        await queue.end("child1")
+        # Were the first wait to take the slot now, child2 would wait for a parent that waits for child2.
+        assert queue.served == ["parent", "child1", "child2"]
+        assert queue.back == ["w1"]
+
+
+async def test_a_wait_of_a_job_that_holds_no_slot_passes_through():
+    async with line(max_running=1) as queue:
+        await queue.come(job("runs"), job("stands"))
+        for name in ("nobody", "stands"):
+            await queue.wait(name, name)
+            await queue.answer(name)
+        assert queue.back == ["nobody", "stands"]
+        assert (queue.scheduler.running(), queue.scheduler.waiting()) == (1, 1)
+
+
+async def test_a_job_that_ends_while_it_is_parked_takes_no_slot_back():
+    async with line(max_running=1) as queue:
+        await queue.come(job("parent"))
+        await queue.wait("parent", "w")
+        await queue.end("parent")
+        await queue.answer("w")
+        assert queue.back == ["w"]
+        assert queue.scheduler.running() == 0
+
+
+async def test_a_job_that_ends_while_it_comes_back_lets_the_wait_go():
+    async with line(max_running=1) as queue:
+        await queue.come(job("parent"), job("child", depth=2))
+        await queue.wait("parent", "w")
+        await queue.answer("w")
+        await queue.end("parent")
+        assert queue.back == ["w"]
+        assert queue.scheduler.running() == 1
+
+
+async def test_an_old_attempts_wait_does_not_touch_the_slot_of_the_next_attempt():
+    async with line(max_running=1) as queue:
+        await queue.come(job("parent"))
+        await queue.wait("parent", "old")
+        await queue.end("parent")
+        await queue.come(job("parent"))
+        await queue.wait("parent", "new")
+        await queue.answer("new")
+        assert queue.scheduler.running() == 1
+        await queue.answer("old")
+        assert queue.back == ["new", "old"]
+        assert queue.scheduler.running() == 1
+
+
+async def test_a_cancelled_wait_counts_its_job_as_running_at_once():
+    async with line(max_running=1) as queue:
+        await queue.come(job("parent"), job("child", depth=2), job("next", depth=2))
+        await queue.wait("parent", "w")
+        await queue.cancel("w")
+        assert queue.scheduler.running() == 2
+        await queue.end("child")
+        assert (queue.scheduler.running(), queue.scheduler.waiting()) == (1, 1)
+
+
+async def test_a_wait_that_is_cancelled_while_it_comes_back_counts_its_job_as_running_at_once():
+    async with line(max_running=1) as queue:
+        await queue.come(job("parent"), job("child", depth=2))
+        await queue.wait("parent", "w")
+        await queue.answer("w")
+        await queue.cancel("w")
+        assert queue.back == []
+        assert queue.scheduler.running() == 2
+
+
+async def test_a_withdrawn_job_is_sent_away_and_the_next_one_is_served():
+    async with line(max_running=1) as queue:
+        await queue.come(job("runs"), job("out"), job("next"))
+        queue.scheduler.withdraw("out")
+        await settle()
+        assert (queue.sent_away, queue.scheduler.waiting()) == (["out"], 1)
+        await queue.end("runs")
+        assert queue.served == ["runs", "next"]
+
+
+async def test_withdrawing_a_job_that_runs_or_that_nobody_knows_changes_nothing():
+    async with line(max_running=1) as queue:
+        await queue.come(job("runs"))
+        queue.scheduler.withdraw("runs")
+        queue.scheduler.withdraw("nobody")
+        await settle()
+        assert (queue.sent_away, queue.scheduler.running()) == ([], 1)
+
+
+async def test_a_withdrawal_after_the_grant_and_before_the_wake_up_comes_too_late():
+    async with line(max_running=1) as queue:
+        await queue.come(job("runs"), job("next"))
+        queue._ends["runs"].set()
+        while queue.scheduler.waiting():
+            await anyio.lowlevel.checkpoint()
+        queue.scheduler.withdraw("next")
+        await settle()
+        assert queue.served == ["runs", "next"]
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_job_cancelled_at_any_step_of_its_coming_leaves_nothing(steps: int):
+    scheduler = Scheduler(ONE_EACH, 1)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            queue = Line(scheduler, group)
+            await queue.come(job("runs"), job("cancelled"), job("after"))
+            queue._ends["runs"].set()
+            for _ in range(steps):
+                await anyio.lowlevel.checkpoint()
+            await queue.cancel("cancelled")
+            assert queue.served[-1] == "after"
+            await queue.end("after")
+    assert_empty(scheduler)
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_a_wait_cancelled_at_any_step_leaves_its_job_with_one_slot(steps: int):
+    scheduler = Scheduler(MANY, 1)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            queue = Line(scheduler, group)
+            await queue.come(job("parent"), job("child", depth=2))
+            await queue.wait("parent", "w")
+            queue._answers["w"].set()
+            queue._ends["child"].set()
+            for _ in range(steps):
+                await anyio.lowlevel.checkpoint()
+            await queue.cancel("w")
+            assert (scheduler.running(), scheduler.waiting()) == (1, 0)
+            await queue.end("parent")
+    assert_empty(scheduler)

@@ -1,0 +1,294 @@
+"""Waits: when they end, what they report, and that they report it once."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+import anyio
+import pytest
+
+from jobs import waiting as waiting_module
+from jobs.errors import BadInputError
+from jobs.model import Job, JobStatus
+from jobs.signals import JobSignals
+from jobs.store.memory import MemoryStore
+from jobs.visibility import Scope, Visibility
+from jobs.waiting import Waiting, WaitMode, WaitReport
+from tests.contract.support import admit, admit_root, ending, start
+from tests.unit.jobs.support import known, settle
+
+pytestmark = pytest.mark.anyio
+
+Read = Callable[[], Awaitable[Scope]]
+
+
+class Tree:
+    """A store, and jobs in it that end and are announced as a test says."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.signals = JobSignals()
+        self.waiting = Waiting(self.signals)
+        self.sight = Visibility(self.store, None)
+
+    def named(self, *ids: str) -> Read:
+        async def read() -> Scope:
+            return Scope(jobs=await self.sight.jobs(ids))
+
+        return read
+
+    def under(self, root: str) -> Read:
+        return lambda: self.sight.subtree_scope(root)
+
+    async def end(self, job_id: str, status: JobStatus = JobStatus.COMPLETED, *, tell: bool = True) -> None:
+        if (await known(self.store, job_id)).status is JobStatus.QUEUED:
+            await start(self.store, job_id)
+        settled = await self.store.settle(job_id, 1, ending(status), at=3.0)
+        if tell:
+            self.signals.publish(settled)
+
+    async def wait(self, read: Read, mode: WaitMode = WaitMode.ALL, cursor: str | None = None) -> WaitReport:
+        """Wait until the mode is met; a wait that is never met fails the test."""
+        with anyio.fail_after(5):
+            return await self.waiting.wait(read, mode=mode, seconds=60, cursor=cursor)
+
+    async def look(self, read: Read, mode: WaitMode = WaitMode.ALL, cursor: str | None = None) -> WaitReport:
+        return await self.waiting.wait(read, mode=mode, seconds=0, cursor=cursor)
+
+
+@pytest.fixture
+async def tree() -> AsyncIterator[Tree]:
+    built = Tree()
+    await admit(built.store, "b1", "ja", "jb", "jc")
+    yield built
+    assert not built.signals._by_root, "a wait left a subscription behind"
+
+
+def ids(report: WaitReport) -> list[str]:
+    return [job.id for job in report.done]
+
+
+async def reports_of(tree: Tree, read: Read, mode: WaitMode, *steps: Callable[[], Awaitable[None]]) -> list[WaitReport]:
+    """Begin a wait, take steps until it is over, and return its report; the last step must be the one that ends it."""
+    reports: list[WaitReport] = []
+
+    async def wait() -> None:
+        reports.append(await tree.wait(read, mode))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            for step in steps:
+                await settle()
+                assert not reports, "the wait was over too early"
+                await step()
+    return reports
+
+
+async def test_a_wait_for_all_ends_with_the_last_job_and_reports_in_the_order_asked(tree: Tree):
+    steps = [lambda name=name: tree.end(name) for name in ("ja", "jc", "jb")]
+    (report,) = await reports_of(tree, tree.named("jc", "jb", "ja"), WaitMode.ALL, *steps)
+    assert (ids(report), report.pending, report.total) == (["jc", "jb", "ja"], 0, 3)
+
+
+async def test_a_wait_for_any_ends_with_the_first_job_whatever_became_of_it(tree: Tree):
+    steps = [lambda: tree.end("jb", JobStatus.FAILED)]
+    (report,) = await reports_of(tree, tree.named("ja", "jb", "jc"), WaitMode.ANY, *steps)
+    assert (ids(report), report.pending) == (["jb"], 2)
+
+
+async def test_a_wait_for_the_first_success_passes_over_failures_and_reports_them_too(tree: Tree):
+    steps = [lambda: tree.end("ja", JobStatus.FAILED), lambda: tree.end("jb")]
+    (report,) = await reports_of(tree, tree.named("ja", "jb", "jc"), WaitMode.FIRST_SUCCESS, *steps)
+    assert (ids(report), report.pending) == (["ja", "jb"], 1)
+
+
+async def test_a_wait_for_the_first_success_ends_when_there_can_be_none(tree: Tree):
+    steps = [lambda name=name: tree.end(name, JobStatus.FAILED) for name in ("ja", "jb", "jc")]
+    (report,) = await reports_of(tree, tree.named("ja", "jb", "jc"), WaitMode.FIRST_SUCCESS, *steps)
+    assert (len(report.done), report.pending) == (3, 0)
+
+
+@pytest.mark.parametrize("mode", WaitMode)
+async def test_a_wait_for_jobs_that_are_over_and_reported_ends_at_once_with_nothing(tree: Tree, mode: WaitMode):
+    for name in ("ja", "jb", "jc"):
+        await tree.end(name)
+    read = tree.named("ja", "jb", "jc")
+    first = await tree.wait(read, mode)
+    again = await tree.wait(read, mode, first.cursor)
+    assert (len(first.done), ids(again), again.cursor) == (3, [], first.cursor)
+
+
+@pytest.mark.parametrize("mode", WaitMode)
+async def test_a_wait_for_nothing_is_over_at_once(tree: Tree, mode: WaitMode):
+    report = await tree.wait(tree.named(), mode)
+    assert (report.done, report.pending, report.total) == ((), 0, 0)
+
+
+async def test_a_wait_of_no_time_reports_what_there_is(tree: Tree):
+    await tree.end("jb")
+    report = await tree.look(tree.named("ja", "jb"))
+    assert (ids(report), report.pending, report.total) == (["jb"], 1, 2)
+
+
+async def test_a_wait_whose_time_is_over_says_who_ended_meanwhile(tree: Tree):
+    read = tree.named("ja", "jb")
+
+    async def slow() -> Scope:
+        scope = await read()
+        await tree.end("ja", tell=False) if (await known(tree.store, "ja")).status is JobStatus.QUEUED else None
+        return scope
+
+    report = await tree.look(slow)
+    assert ids(report) == ["ja"]
+
+
+async def test_a_cursor_keeps_a_job_from_being_reported_twice(tree: Tree):
+    read = tree.named("ja", "jb", "jc")
+    await tree.end("jc")
+    first = await tree.wait(read, WaitMode.ANY)
+    await tree.end("ja")
+    second = await tree.wait(read, WaitMode.ANY, first.cursor)
+    await tree.end("jb")
+    third = await tree.wait(read, WaitMode.ALL, second.cursor)
+    assert [ids(first), ids(second), ids(third)] == [["jc"], ["ja"], ["jb"]]
+
+
+@pytest.mark.parametrize("cursor", ["zebra", "-1", "0x1", " 1", "1_0", "\u0661", "1.5", "-", "1\n"])
+async def test_what_is_no_cursor_is_refused_and_the_error_says_what_to_pass(tree: Tree, cursor: str):
+    with pytest.raises(
+        BadInputError, match=r"(?s)cursor: .* Pass the cursor of the last reply, or leave it out"
+    ) as info:
+        await tree.look(tree.named("ja"), cursor=cursor)
+    assert info.value.field == "cursor"
+
+
+async def test_an_empty_cursor_and_none_hear_of_everything(tree: Tree):
+    await tree.end("ja")
+    assert [ids(await tree.look(tree.named("ja"), cursor=cursor)) for cursor in ("", None, "0")] == [["ja"]] * 3
+
+
+async def test_progress_is_told_at_once_and_at_every_change(tree: Tree):
+    told: list[tuple[int, int]] = []
+
+    async def tell(over: int, total: int) -> None:
+        told.append((over, total))
+
+    async def wait() -> None:
+        await tree.waiting.wait(tree.named("ja", "jb"), mode=WaitMode.ALL, seconds=60, on_progress=tell)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await settle()
+            assert told == [(0, 2)]
+            await tree.end("ja")
+            await settle()
+            await tree.end("jb")
+    assert told == [(0, 2), (1, 2)]
+
+
+async def test_progress_is_told_while_nothing_changes(tree: Tree, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(waiting_module, "PROGRESS_SECONDS", 0.01)
+    often = anyio.Event()
+    told: list[int] = []
+
+    async def tell(over: int, total: int) -> None:
+        told.append(over)
+        if len(told) == 3:
+            often.set()
+
+    async with anyio.create_task_group() as group:
+        with anyio.fail_after(5):
+            group.start_soon(
+                lambda: tree.waiting.wait(tree.named("ja"), mode=WaitMode.ALL, seconds=60, on_progress=tell)
+            )
+            await often.wait()
+        group.cancel_scope.cancel()
+
+
+async def test_a_failing_progress_report_ends_the_wait_and_leaves_nothing(tree: Tree):
+    async def tell(over: int, total: int) -> None:
+        raise anyio.BrokenResourceError
+
+    with pytest.raises(anyio.BrokenResourceError):
+        await tree.waiting.wait(tree.named("ja"), mode=WaitMode.ALL, seconds=60, on_progress=tell)
+
+
+async def test_a_cancelled_wait_leaves_nothing(tree: Tree):
+    async with anyio.create_task_group() as group:
+        group.start_soon(tree.wait, tree.named("ja"))
+        await settle()
+        assert tree.signals._by_root
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("read_number", [1, 2])
+async def test_a_change_beside_any_read_is_not_missed(tree: Tree, read_number: int):
+    reads = 0
+    read = tree.named("ja")
+
+    async def racing() -> Scope:
+        nonlocal reads
+        reads += 1
+        scope = await read()
+        if reads == read_number:
+            await tree.end("ja")
+        return scope
+
+    assert ids(await tree.wait(racing)) == ["ja"]
+
+
+async def test_a_subtree_that_grows_is_waited_for_as_a_whole(tree: Tree):
+    root = await admit_root(tree.store, "jroot")
+
+    async def grow() -> None:
+        for job in await admit(tree.store, "b2", "jchild", parent_id=root.id):
+            tree.signals.publish(job)
+
+    steps = [grow, lambda: tree.end("jroot"), lambda: tree.end("jchild")]
+    (report,) = await reports_of(tree, tree.under("jroot"), WaitMode.ALL, *steps)
+    assert (ids(report), report.total) == (["jroot", "jchild"], 2)
+
+
+async def test_news_that_come_in_another_order_than_the_rows_keep_the_cursor_right(tree: Tree):
+    root = await admit_root(tree.store, "jroot")
+    read = tree.under("jroot")
+    admitted: list[Job] = []
+
+    async def grow() -> None:
+        admitted.extend(await admit(tree.store, "b2", "jfirst", parent_id=root.id))
+        admitted.extend(await admit(tree.store, "b3", "jsecond", parent_id=root.id))
+        tree.signals.publish(admitted[1])
+
+    (first,) = await reports_of(tree, read, WaitMode.ANY, grow, lambda: tree.end("jsecond"))
+    tree.signals.publish(admitted[0])
+    await tree.end("jfirst")
+    second = await tree.wait(read, WaitMode.ANY, first.cursor)
+    assert [ids(first), ids(second)] == [["jsecond"], ["jfirst"]]
+
+
+async def test_late_news_of_a_job_that_is_over_do_not_bring_it_back(tree: Tree):
+    await start(tree.store, "ja")
+    late = replace(await known(tree.store, "ja"), cancel_requested=True)
+
+    async def end_then_announce_the_cancel() -> None:
+        await tree.end("ja")
+        tree.signals.publish(late)
+
+    steps = [end_then_announce_the_cancel, lambda: tree.end("jb")]
+    (report,) = await reports_of(tree, tree.named("ja", "jb"), WaitMode.ALL, *steps)
+    assert ids(report) == ["ja", "jb"]
+
+
+async def test_a_job_that_goes_back_in_line_is_waited_for_again(tree: Tree):
+    async def lose() -> None:
+        await start(tree.store, "ja")
+        tree.signals.publish(await tree.store.settle("ja", 1, ending(JobStatus.QUEUED), at=3.0))
+
+    async def end_second_attempt() -> None:
+        await start(tree.store, "ja")
+        tree.signals.publish(await known(tree.store, "ja"))
+        tree.signals.publish(await tree.store.settle("ja", 2, ending(JobStatus.COMPLETED), at=4.0))
+
+    (report,) = await reports_of(tree, tree.named("ja"), WaitMode.ALL, lose, end_second_attempt)
+    assert [job.attempt for job in report.done] == [2]

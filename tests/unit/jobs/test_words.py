@@ -1,0 +1,60 @@
+"""The small words: what a job is told about itself, its token, and its ids."""
+
+import pytest
+
+from jobs.briefing import first_words, next_words
+from jobs.model import Reason
+from jobs.tokens import PREFIX, hash_token, new_token
+from jobs.tree import contains, is_batch_id, new_batch_id, new_job_id
+from orchestration.limits import TreeLimits
+from tests.unit.jobs.support import job
+
+LIMITS = TreeLimits(max_depth=3, max_children=7)
+
+
+def test_a_job_is_told_who_it_is_and_what_is_left_to_it():
+    words = first_words(job("jme", depth=1), LIMITS)
+    assert all(part in words for part in ("jme", "depth 1", "2 more levels", "at most 7 children"))
+
+
+def test_a_job_above_the_deepest_level_is_told_of_one_level():
+    assert "1 more level," in first_words(job("jme", depth=2), LIMITS)
+
+
+@pytest.mark.parametrize("depth", [3, 4])
+def test_a_job_at_the_deepest_level_is_told_to_work_itself(depth: int):
+    words = first_words(job("jme", depth=depth), LIMITS)
+    assert "do all of the work yourself" in words
+    assert "spawn" not in words
+
+
+@pytest.mark.parametrize("reason", [Reason.LOST, Reason.SIGNAL, None])
+def test_a_job_that_was_cut_off_is_told_to_check_before_it_repeats(reason: Reason | None):
+    assert "Check before you repeat it" in next_words(reason)
+
+
+@pytest.mark.parametrize("reason", [Reason.USAGE_LIMIT, Reason.RATE_LIMIT, Reason.OVERLOADED])
+def test_a_job_that_was_paused_is_told_to_go_on(reason: Reason):
+    assert "paused" in next_words(reason)
+
+
+def test_tokens_differ_and_their_hash_does_not_hold_them():
+    one, other = new_token(), new_token()
+    assert one != other
+    assert one.startswith(PREFIX)
+    assert len(hash_token(one)) == 64
+    assert hash_token(one) == hash_token(one) != hash_token(other)
+    assert one not in hash_token(one)
+
+
+def test_ids_tell_a_batch_from_a_job():
+    assert [is_batch_id(new_batch_id()), is_batch_id(new_job_id())] == [True, False]
+    assert len(new_job_id()) == len(new_batch_id()) == 17
+
+
+@pytest.mark.parametrize(
+    ("path", "other", "below"),
+    [("a/b", "a/b", True), ("a/b", "a/b/c", True), ("a/b", "a/bc", False), ("a/b", "a", False)],
+)
+def test_a_path_contains_itself_and_what_is_below_it(path: str, other: str, below: bool):
+    assert contains(path, other) is below

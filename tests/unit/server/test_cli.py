@@ -1,0 +1,243 @@
+"""The command line, command by command, before a real engine that runs the stub."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from server import __version__
+from server.cli import app
+from tests.support.engines import House, house
+
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def quarters() -> Iterator[House]:
+    with house() as made:
+        yield made
+
+
+@pytest.fixture
+def invoke(quarters: House, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Run a command in this process, in the environment of the house."""
+    for name in [name for name in os.environ if name.startswith(("ANTHROPIC_", "CLAUDE"))]:
+        monkeypatch.delenv(name)
+    for name, value in quarters.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(quarters.work)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def spawned(invoke: Invoke, *tasks: str) -> dict:
+    result = invoke("batch", "--detach", *tasks)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_run_prints_the_answer_and_nothing_else_on_stdout(invoke: Invoke):
+    result = invoke("run", "stub:say=hello")
+    assert (result.exit_code, result.stdout) == (0, "hello\n")
+    assert result.stderr.startswith("job j")
+
+
+def test_run_prints_json_where_it_is_asked_for(invoke: Invoke):
+    answer = json.loads(invoke("run", "--json", "stub:say=hello stub:cost=0.5").stdout)
+    assert (answer["result"], answer["total_cost_usd"]) == ("hello", 0.5)
+
+
+def test_a_run_that_fails_says_so_in_a_line_and_ends_with_status_1(invoke: Invoke):
+    result = invoke("run", "stub:exit=3")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "Job failed" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "  "), "the task is empty"),
+        (("run", "x", "--cwd", "no/such/place"), "does not exist"),
+        (("run", "x", "--permission-mode", "root"), "permissionMode"),
+        (("status", "j404"), "Job j404 not found"),
+        (("result", "j404"), "Job j404 not found"),
+        (("wait", "b404"), "Batch b404 not found"),
+        (("wait", "j404"), "Job j404 not found"),
+        (("wait", "j404", "--mode", "most"), "mode"),
+        (("tree", "j404"), "Job j404 not found"),
+        (("tree", "--follow", "b404"), "Batch b404 not found"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_words(invoke: Invoke, arguments: tuple[str, ...], words: str):
+    result = invoke(*arguments)
+    assert result.exit_code == 1
+    assert words in result.stderr.replace("\n", " ")
+    assert result.stdout == ""
+
+
+def test_batch_draws_its_jobs_until_they_are_over(invoke: Invoke):
+    result = invoke("batch", "first stub:say=one", "second stub:say=two")
+    assert result.exit_code == 0
+    assert all(word in result.stdout for word in ("batch b", "first", "second", "one", "two"))
+
+
+def test_a_detached_batch_prints_its_ids_and_leaves(invoke: Invoke):
+    batch = spawned(invoke, "stub:say=one", "stub:say=two")
+    assert (batch["count"], len(batch["jobIds"]), batch["parentJobId"]) == (2, 2, None)
+    invoke("wait", batch["batchId"])
+
+
+def test_wait_prints_a_line_a_job(invoke: Invoke):
+    batch = spawned(invoke, "stub:say=one", "stub:exit=1")
+    lines = invoke("wait", batch["batchId"]).stdout.splitlines()
+    assert lines[0] == f"{batch['jobIds'][0]}  completed  one"
+    assert lines[1].startswith(f"{batch['jobIds'][1]}  failed  ")
+    assert invoke("wait", *batch["jobIds"]).stdout.splitlines() == lines
+
+
+def test_waiting_for_the_first_success_goes_on_past_a_failure(invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
+    replies = iter(
+        [
+            {"done": [{"jobId": "j1", "status": "failed", "excerpt": "no"}], "pending": 2, "cursor": "1"},
+            {"done": [{"jobId": "j2", "status": "completed", "excerpt": "yes"}], "pending": 1, "cursor": "3"},
+        ]
+    )
+    monkeypatch.setattr("server.client.Client.call_json", lambda *_: next(replies))
+    assert invoke("wait", "j1", "j2", "j3", "--mode", "first_success").stdout == "j1  failed  no\nj2  completed  yes\n"
+
+
+def test_status_prints_a_job_or_a_batch(invoke: Invoke):
+    batch = spawned(invoke, "stub:cost=0.25", "stub:cost=0.5")
+    invoke("wait", batch["batchId"])
+    whole = json.loads(invoke("status", batch["batchId"]).stdout)
+    assert (whole["counts"], whole["costUsd"]) == ({"completed": 2}, 0.75)
+    one = json.loads(invoke("status", batch["jobIds"][0]).stdout)
+    assert (one["status"], one["recursionDepth"], one["costUsd"]) == ("completed", 1, 0.25)
+
+
+def test_tree_draws_a_batch_and_the_newest_jobs(invoke: Invoke):
+    batch = spawned(invoke, "plant stub:say=grown")
+    invoke("wait", batch["batchId"])
+    for arguments in (("tree", batch["batchId"]), ("tree",), ("tree", "-f", batch["batchId"])):
+        drawn = invoke(*arguments).stdout
+        assert batch["jobIds"][0] in drawn
+        assert "plant" in drawn
+
+
+def test_result_prints_a_page(invoke: Invoke):
+    job_id = spawned(invoke, "stub:say=abcdefghij")["jobIds"][0]
+    invoke("wait", job_id)
+    page = invoke("result", job_id, "--offset", "0", "--limit", "5").stdout
+    assert page.startswith("{\n  \"\n\n[characters 0 to 5 of ")
+    assert "call claude_result with offset 5" in page
+
+
+def test_list_prints_the_newest_first(invoke: Invoke):
+    older, newer = (spawned(invoke, name)["jobIds"][0] for name in ("older", "newer"))
+    listed = json.loads(invoke("list", "--limit", "2").stdout)
+    assert [line["jobId"] for line in listed if "jobId" in line] == [newer, older]
+    assert listed[-1] == {"more": f"Call claude_list_jobs with before '{older}'."}
+
+
+def test_kill_ends_a_job_and_says_when_there_is_none(invoke: Invoke):
+    job_id = spawned(invoke, "stub:wait=/nonexistent")["jobIds"][0]
+    assert invoke("kill", job_id).stdout == f"Job {job_id} killed\n"
+    assert invoke("wait", job_id).stdout.startswith(f"{job_id}  cancelled  ")
+    assert invoke("kill", job_id).stdout == f"Job {job_id} not found or already completed\n"
+
+
+@pytest.mark.parametrize("command", ["wait", "result", "tree", "list", "status"])
+def test_no_command_lets_a_terminal_escape_through(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, command: str):
+    evil = "\x1b]52;c;aGk=\x07\x1b[2J\x9b31mred\x1b[0m\u202e\r\x08[bold]"
+    job = {"jobId": "j1", "parentJobId": None, "status": "completed", "task": evil, "excerpt": evil}
+    line = job | {"recursionDepth": 0, "startTime": "now", "batchId": "b1"}
+    answers = {"claude_wait": {"done": [job], "pending": 0, "cursor": "1"}, "claude_list_jobs": [line]}
+    monkeypatch.setattr("server.client.Client.call", lambda _self, tool, _args: f"{evil} {json.dumps(answers.get(tool))}")
+    monkeypatch.setattr("server.client.Client.call_json", lambda _self, tool, _args: answers[tool])
+    shown = invoke(command, *([] if command == "list" else ["j1"])).stdout
+    assert "red" in shown
+    assert "[bold]" in shown
+    assert not {"\x1b", "\x07", "\x08", "\x9b", "\r", "\u202e"} & set(shown)
+
+
+def test_engine_status_says_which_engine_serves(invoke: Invoke, quarters: House):
+    invoke("run", "stub:say=x")
+    status = json.loads(invoke("engine", "status", "--json").stdout)
+    assert (status["running"], status["version"]) == (True, __version__)
+    assert status["socket"] == str(quarters.places.socket)
+    assert status["jobs"]["completed"] >= 1
+    assert str(status["pid"]) in invoke("engine", "status").stdout
+
+
+def test_without_an_engine_status_and_stop_say_so(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    invoke("list")
+    monkeypatch.setenv("CLAUDE_JOBS_HOME", str(tmp_path / "empty"))
+    status = invoke("engine", "status")
+    assert (status.exit_code, "No engine runs" in status.stdout) == (3, True)
+    assert json.loads(invoke("engine", "status", "--json").stdout) == {"running": False}
+    assert invoke("engine", "stop").stdout == "No engine runs.\n"
+
+
+def test_doctor_finds_what_there_is(invoke: Invoke, quarters: House, monkeypatch: pytest.MonkeyPatch):
+    claude = quarters.base / "claude"
+    claude.write_text("#!/bin/sh\necho 2.1.330\n")
+    claude.chmod(0o755)
+    monkeypatch.setenv("CLAUDE_JOBS_CLI", str(claude))
+    result = invoke("doctor")
+    assert result.exit_code == 0, result.stdout
+    assert f"claude: {claude}, 2.1.330" in result.stdout
+    assert "ANTHROPIC_API_KEY" in result.stdout
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-fake-not-real")
+    assert "sk-fake" not in invoke("doctor").stdout
+
+
+def test_doctor_says_what_is_missing_and_how_to_get_it(invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CLAUDE_JOBS_CLI", "/no/such/claude")
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert "missing  claude: not found" in result.stdout
+    assert "pip install 'claude-jobs[cli]'" in result.stdout
+
+
+@pytest.mark.parametrize("body", ["exit 1", "kill -9 $$", "exec /nonexistent"])
+def test_doctor_reports_a_claude_that_does_not_start(
+    invoke: Invoke, quarters: House, monkeypatch: pytest.MonkeyPatch, body: str
+):
+    claude = quarters.base / "broken"
+    claude.write_text(f"#!/bin/sh\n{body}\n")
+    claude.chmod(0o755)
+    monkeypatch.setenv("CLAUDE_JOBS_CLI", str(claude))
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert "does not say its version" in result.stdout
+
+
+def test_doctor_reports_a_state_directory_that_others_can_write_to(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    monkeypatch.setenv("CLAUDE_JOBS_HOME", str(tmp_path / "open"))
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert "missing  State directory" in result.stdout
+    assert "chmod 700" in result.stdout
+
+
+def test_version_and_help(invoke: Invoke):
+    assert invoke("--version").stdout == f"{__version__}\n"
+    shown = invoke("--help").stdout
+    commands = "run batch status tree wait result list kill mcp doctor demo engine"
+    assert all(command in shown for command in commands.split())
+
+
+def test_the_installed_command_runs_from_a_directory_with_packages_of_its_own(quarters: House):
+    for name in ("server", "jobs"):
+        (quarters.work / f"{name}.py").write_text("raise SystemExit('the wrong package')\n")
+    done = quarters.run("run", "stub:say=right")
+    assert (done.returncode, done.stdout) == (0, "right\n"), done.stderr

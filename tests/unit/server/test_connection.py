@@ -1,0 +1,262 @@
+"""The engine over its unix socket: whatever one client does, the engine goes on serving the others."""
+
+import json
+import os
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio.abc import SocketStream
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from jobs.settings import Settings
+from server import connection
+from server.engine import EngineRunningError, serve
+from server.hello import MAX_LINE, Hello, Role
+from server.locate import Places, prepare
+from tests.unit.server.world import PATH, STUB
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE = 20
+
+
+class Wire:
+    """A client of the socket that sends whatever it likes."""
+
+    def __init__(self, stream: SocketStream) -> None:
+        self.stream = stream
+        self._lines = BufferedByteReceiveStream(stream)
+        self._ids = 0
+
+    async def send(self, line: bytes) -> None:
+        await self.stream.send(line + b"\n")
+
+    async def receive(self) -> dict[str, Any]:
+        with anyio.fail_after(PATIENCE):
+            message: dict[str, Any] = json.loads(await self._lines.receive_until(b"\n", 1 << 26))
+        return message
+
+    async def greet(self, **hello: Any) -> dict[str, Any]:
+        await self.stream.send(Hello(**{"cwd": "/", "env": {"PATH": PATH}, **hello}).encode())
+        return await self.receive()
+
+    async def ask(self, method: str, **params: Any) -> dict[str, Any]:
+        self._ids += 1
+        request = {"jsonrpc": "2.0", "id": self._ids, "method": method, "params": params}
+        await self.send(json.dumps(request).encode())
+        while (answer := await self.receive()).get("id") != self._ids:
+            pass
+        return answer
+
+    async def shake_hands(self) -> None:
+        info = {"name": "test", "version": "1"}
+        await self.ask("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=info)
+        await self.send(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
+
+    async def ended(self) -> bool:
+        with anyio.fail_after(PATIENCE):
+            try:
+                await self._lines.receive_until(b"\n", 1 << 26)
+            except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError):
+                return True
+        return False
+
+
+@asynccontextmanager
+async def running_engine(home: Path, **settings: Any) -> AsyncIterator[Places]:
+    """Serve a state directory in this process; an engine that breaks fails the test."""
+    places = prepare(home / "state")
+    chosen = Settings(**{"home": places.home, "cli": STUB, "grace_seconds": 0.2, **settings})
+    ready = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(serve, chosen, ready.set)
+        with anyio.fail_after(PATIENCE):
+            await ready.wait()
+        yield places
+        # By the front door: cancelled from outside, anyio's sockets report to the loop that their futures are gone.
+        async with wire(places) as client:
+            await client.greet(role=Role.CONTROL)
+            await client.send(b'{"do":"stop"}')
+            assert (await client.receive())["leaving"] is True
+
+
+@asynccontextmanager
+async def wire(places: Places) -> AsyncIterator[Wire]:
+    async with await anyio.connect_unix(places.socket) as stream:
+        yield Wire(stream)
+
+
+@asynccontextmanager
+async def caller(places: Places) -> AsyncIterator[Wire]:
+    async with wire(places) as client:
+        assert (await client.greet())["ok"] is True
+        await client.shake_hands()
+        yield client
+
+
+async def assert_serves(places: Places) -> None:
+    async with caller(places) as client:
+        tools = (await client.ask("tools/list"))["result"]["tools"]
+        assert "claude_run" in {tool["name"] for tool in tools}
+
+
+async def test_the_socket_and_the_state_directory_are_closed_to_others(home: Path):
+    async with running_engine(home) as places:
+        assert stat.S_IMODE(places.socket.stat().st_mode) == 0o600
+        assert stat.S_IMODE(places.home.stat().st_mode) == 0o700
+
+
+async def test_a_second_engine_is_refused_with_what_to_do(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("server.engine.LOCK_SECONDS", 0.0)
+    async with running_engine(home) as places:
+        with pytest.raises(EngineRunningError, match="claude-jobs engine stop"):
+            await serve(Settings(home=places.home))
+        await assert_serves(places)
+
+
+async def test_a_client_that_dies_before_it_reads_its_replies_disturbs_nobody(home: Path):
+    async with running_engine(home) as places:
+        async with caller(places) as client:
+            for number in range(200):
+                request = {"jsonrpc": "2.0", "id": 1000 + number, "method": "tools/list", "params": {}}
+                with anyio.move_on_after(0.5):
+                    await client.send(json.dumps(request).encode())
+            # Until here the engine is blocked on a full socket; the close then breaks its write.
+        await assert_serves(places)
+
+
+async def test_an_over_long_line_closes_its_own_connection_only(home: Path):
+    async with running_engine(home) as places, caller(places) as bystander:
+        async with caller(places) as client:
+            with anyio.fail_after(PATIENCE):
+                with suppress(anyio.BrokenResourceError):
+                    await client.stream.send(b"x" * (connection.MAX_MESSAGE + 65536))
+                assert await client.ended()
+        assert "result" in await bystander.ask("tools/list")
+
+
+async def test_a_line_just_below_the_limit_is_read(home: Path):
+    async with running_engine(home) as places, caller(places) as client:
+        task = "x" * (connection.MAX_MESSAGE - 4096)
+        answer = await client.ask("tools/call", name="claude_run_async", arguments={"task": task})
+        assert answer["result"]["isError"] is True
+        assert "task: the task has" in answer["result"]["content"][0]["text"]
+
+
+@pytest.mark.parametrize("line", [b"no json", b"[1,2]", b'{"jsonrpc":"1.0"}', b"\xff\xfe", b"[" * 200_000, b"7", b" "])
+async def test_a_line_that_is_no_message_leaves_the_connection_usable(home: Path, line: bytes):
+    async with running_engine(home) as places, caller(places) as client:
+        await client.send(line)
+        assert "result" in await client.ask("tools/list")
+
+
+async def test_half_a_character_in_a_task_becomes_a_question_mark(home: Path):
+    async with running_engine(home) as places, caller(places) as client:
+        answer = await client.ask("tools/call", name="claude_run_async", arguments={"task": "half \ud800"})
+        job_id = json.loads(answer["result"]["content"][0]["text"])["jobId"]
+        await client.ask("tools/call", name="claude_wait", arguments={"jobIds": [job_id]})
+        status = await client.ask("tools/call", name="claude_status", arguments={"jobId": job_id})
+        assert json.loads(status["result"]["content"][0]["text"])["task"] == "half ?"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"no json", "it is not JSON"),
+        (b"{}", '"claude_jobs" is None'),
+        (b'{"claude_jobs":1,"version":"1","role":"mcp","cwd":"here","env":{}}', "not an absolute path"),
+        (b'{"claude_jobs":1,"version":"1","role":"spy","cwd":"/","env":{}}', "known are"),
+        (b'{"claude_jobs":1,"version":"1","role":"mcp","cwd":"/","env":{},"token":"cj1_x"}', "the job is over"),
+        (b'{"claude_jobs":1,"version":"1","role":"mcp","cwd":"/","env":{},"token":"\\ud800"}', "token"),
+        (b"x" * (MAX_LINE + 10), "more than 1048576 bytes"),
+    ],
+    ids=["text", "empty", "relative", "role", "token", "surrogate", "long"],
+)
+async def test_a_hello_that_cannot_be_used_is_refused_in_words(home: Path, line: bytes, words: str):
+    async with running_engine(home) as places:
+        async with wire(places) as client:
+            await client.send(line)
+            answer = await client.receive()
+            assert answer["ok"] is False
+            assert words in answer["error"]
+        await assert_serves(places)
+
+
+@pytest.mark.parametrize("line", [b"", b'{"claude_jobs"'], ids=["nothing", "half"])
+async def test_a_client_that_leaves_during_its_hello_disturbs_nobody(home: Path, line: bytes):
+    async with running_engine(home) as places:
+        async with wire(places) as client:
+            await client.stream.send(line or b" ")
+        await assert_serves(places)
+
+
+async def test_a_client_that_says_nothing_is_let_go(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(connection, "HELLO_SECONDS", 0.05)
+    async with running_engine(home) as places, wire(places) as client:
+        assert await client.ended()
+
+
+async def test_a_control_client_that_asks_nothing_is_let_go(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(connection, "HELLO_SECONDS", 0.05)
+    async with running_engine(home) as places, wire(places) as client:
+        await client.greet(role=Role.CONTROL)
+        assert await client.ended()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"no json", "not JSON"),
+        (b'{"do":"dance"}', "there are stop and status"),
+        (b'{"do":["stop"]}', "there are stop and status"),
+        (b'{"do":"\\ud800"}', "there are stop and status"),
+        (b"x" * (MAX_LINE + 10), "more than 1048576 bytes"),
+    ],
+    ids=["text", "unknown", "list", "surrogate", "long"],
+)
+async def test_a_control_request_that_cannot_be_used_is_answered_in_words(home: Path, line: bytes, words: str):
+    async with running_engine(home) as places:
+        async with wire(places) as client:
+            await client.greet(role=Role.CONTROL)
+            await client.send(line)
+            answer = await client.receive()
+            assert answer["ok"] is False
+            assert words in answer["error"]
+        await assert_serves(places)
+
+
+async def test_the_status_says_who_serves_where_and_how_many_jobs_there_are(home: Path):
+    async with running_engine(home) as places:
+        async with caller(places) as client:
+            await client.ask("tools/call", name="claude_run", arguments={"task": "stub:cost=0.25"})
+        async with wire(places) as control:
+            await control.greet(role=Role.CONTROL)
+            await control.send(b'{"do":"status"}')
+            status = await control.receive()
+        assert (status["pid"], status["socket"]) == (os.getpid(), str(places.socket))
+        assert (status["jobs"], status["costUsd"]) == ({"completed": 1}, 0.25)
+
+
+async def test_an_engine_with_a_live_job_does_not_leave_when_asked_only_if_idle(home: Path):
+    async with running_engine(home) as places, caller(places) as client:
+        started = await client.ask("tools/call", name="claude_run_async", arguments={"task": "stub:wait=/nowhere"})
+        async with wire(places) as control:
+            await control.greet(role=Role.CONTROL)
+            await control.send(b'{"do":"stop","if_idle":true}')
+            assert await control.receive() == {"ok": False, "error": "The engine has work."}
+        job_id = json.loads(started["result"]["content"][0]["text"])["jobId"]
+        await client.ask("tools/call", name="claude_kill_job", arguments={"jobId": job_id})
+
+
+async def test_another_user_is_turned_away_before_anything_is_said(home: Path, monkeypatch: pytest.MonkeyPatch):
+    async with running_engine(home) as places:
+        with monkeypatch.context() as patch:
+            patch.setattr(connection, "_peer_uid", lambda _socket: os.geteuid() + 1)
+            async with wire(places) as client:
+                assert await client.ended()
+        await assert_serves(places)

@@ -1,0 +1,121 @@
+"""How a file gets its schema, and who may read it."""
+
+import os
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import SchemaTooNewError, StoreError
+from jobs.store.migrations import STEPS, prepare
+from jobs.store.sqlite import SqliteStore
+from tests.contract.support import admit, ids
+
+ONE = "BEGIN; CREATE TABLE one (n INTEGER) STRICT; PRAGMA user_version = 1; COMMIT;"
+TWO = "BEGIN; ALTER TABLE one ADD COLUMN m INTEGER; PRAGMA user_version = 2; COMMIT;"
+BROKEN = "BEGIN; ALTER TABLE one ADD COLUMN m INTEGER; PRAGMA user_version = 2; SELECT nonsense; COMMIT;"
+
+
+def _look(path: Path, statement: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_an_empty_file_gets_the_newest_schema_in_a_write_ahead_log(tmp_path: Path) -> None:
+    prepare(tmp_path / "jobs.db")
+
+    assert _look(tmp_path / "jobs.db", "PRAGMA user_version") == [(len(STEPS),)]
+    assert _look(tmp_path / "jobs.db", "PRAGMA journal_mode") == [("wal",)]
+
+
+def test_a_script_that_has_run_does_not_run_again(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    prepare(path, [ONE])
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("INSERT INTO one VALUES (7)")
+    prepare(path, [ONE, TWO])
+    prepare(path, [ONE, TWO])
+
+    assert _look(path, "SELECT n, m FROM one") == [(7, None)]
+    assert _look(path, "PRAGMA user_version") == [(2,)]
+
+
+def test_a_script_that_fails_leaves_the_version_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    prepare(path, [ONE])
+    with pytest.raises(sqlite3.OperationalError):
+        prepare(path, [ONE, BROKEN])
+
+    assert _look(path, "PRAGMA user_version") == [(1,)]
+    assert _look(path, "SELECT name FROM pragma_table_info('one')") == [("n",)]
+
+
+def test_a_new_file_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        prepare(tmp_path / "jobs.db")
+    finally:
+        os.umask(before)
+
+    assert _mode(tmp_path / "jobs.db") == 0o600
+
+
+@pytest.mark.anyio
+async def test_every_file_of_an_open_store_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    path.touch(mode=0o644)
+    async with SqliteStore.open(path) as store:
+        await admit(store, "b1", "j1")
+        modes = {file.name: _mode(file) for file in tmp_path.iterdir()}
+
+    assert modes == {"jobs.db": 0o600, "jobs.db-wal": 0o600, "jobs.db-shm": 0o600}
+
+
+@pytest.mark.anyio
+async def test_a_file_of_the_first_version_opens_with_its_jobs(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    async with SqliteStore.open(path) as store:
+        await admit(store, "b1", "j1", "j2")
+    assert _look(path, "PRAGMA user_version") == [(1,)]
+
+    async with SqliteStore.open(path) as store:
+        assert ids(await store.jobs_under("b1")) == ["j1", "j2"]
+
+
+@pytest.mark.anyio
+async def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    prepare(path)
+    newer = len(STEPS) + 1
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {newer}")
+
+    with pytest.raises(SchemaTooNewError) as refused:
+        async with SqliteStore.open(path):
+            pass
+
+    assert (refused.value.found, refused.value.known) == (newer, len(STEPS))
+    assert _look(path, "PRAGMA user_version") == [(newer,)]
+
+
+@pytest.mark.anyio
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    path.write_bytes(b"no database" * 100)
+
+    with pytest.raises(StoreError, match="not a database"):
+        async with SqliteStore.open(path):
+            pass
+
+
+@pytest.mark.anyio
+async def test_a_directory_that_is_missing_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="open its file"):
+        async with SqliteStore.open(tmp_path / "missing" / "jobs.db"):
+            pass
