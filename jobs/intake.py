@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from jobs.claude.command import LaunchContext, build
+from jobs.decomposition import SCHEMA
 from jobs.errors import BadInputError
 from jobs.model import Job, JobSpec
 from jobs.settings import PermissionMode, Settings
@@ -36,6 +37,7 @@ class TaskRequest:
         disallowed_tools: Tools that are off.
         append_system_prompt: Text for the end of the system prompt.
         json_schema: JSON Schema as text.
+        divisible: The job may answer with subtasks.
     """
 
     task: str
@@ -51,6 +53,7 @@ class TaskRequest:
     disallowed_tools: Sequence[str] = ()
     append_system_prompt: str | None = None
     json_schema: str | None = None
+    divisible: bool = False
 
 
 class Intake:
@@ -100,7 +103,8 @@ class Intake:
             allowed_tools=tuple(request.allowed_tools),
             disallowed_tools=tuple(request.disallowed_tools),
             append_system_prompt=request.append_system_prompt,
-            json_schema=request.json_schema,
+            json_schema=_schema(request),
+            divisible=request.divisible,
         )
         # What the launch would refuse is refused now, where the caller still hears of it.
         build(spec, LaunchContext(cli="claude", session_id=str(uuid.uuid4()), marker=""))
@@ -176,3 +180,13 @@ def _finite(field: str, value: float) -> float:
     if not (math.isfinite(value) and value > 0):
         raise BadInputError(field, f"{value} is no number above 0", "Give a positive number, or leave it out.")
     return value
+
+
+def _schema(request: TaskRequest) -> str | None:
+    if not request.divisible:
+        return request.json_schema
+    if request.json_schema is not None:
+        raise BadInputError(
+            "jsonSchema", "a job with strategy decompose has one already", "Leave jsonSchema or the strategy out."
+        )
+    return SCHEMA

@@ -2,20 +2,24 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import anyio
 
+from jobs import decomposition
 from jobs.errors import BadInputError, JobsError, NotFoundError, RecursionLimitError, StoreError
 from jobs.intake import Intake, TaskRequest
-from jobs.model import TERMINAL, Job
+from jobs.model import TERMINAL, Attempt, Job
 from jobs.origin import Origin, OriginFiles
 from jobs.ports import Admission, Clock, NewJob, Runner, Store, Submission
+from jobs.prompts import divides
 from jobs.recursion_manager import RecursionManager
+from jobs.siblings import Siblings
 from jobs.signals import JobSignals
-from jobs.tree import new_batch_id, new_job_id
+from jobs.tree import new_batch_id, new_job_id, subtasks_batch_id
 from orchestration.native import native
-from orchestration.patterns import RecursiveOrchestrationPattern
+from orchestration.patterns import RecursiveOrchestrationPattern, Subtasks
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +64,10 @@ class EnhancedJobManager:
         self._signals = signals
         self._clock = clock
         self._start_soon = start_soon
-        self._graph = RecursiveOrchestrationPattern.create_recursive_graph(work=self._run_job)
+        self._siblings = Siblings(store, signals, clock)
+        self._graph = RecursiveOrchestrationPattern.create_recursive_graph(
+            work=self._run_job, resume=self._go_on, identify=_own_id
+        )
 
     async def execute_batch_async(
         self,
@@ -230,15 +237,51 @@ class EnhancedJobManager:
             self._origins.discard(root_id)
         return admission
 
-    async def _run_job(self, node: Mapping[str, Any]) -> str:
+    async def _run_job(self, node: Mapping[str, Any]) -> str | Subtasks:
         """Run one job to its end: the work of a `child` node; a failed job is a status here, never an exception."""
         job_id: str = node["task"]
         job = await self._store.job(job_id)
         if job is None:
             raise NotFoundError("Job", job_id)
+        job = await self._siblings.wait_for(job)
         while job.status not in TERMINAL:
+            if (children := await self._subtasks(job)) is not None:
+                return Subtasks(tasks=[child.id for child in children])
             job = await self._run_attempt(job)
         return job.status
+
+    async def _go_on(self, node: Mapping[str, Any], subtasks: Subtasks, results: object) -> str | Subtasks:
+        """Go on with a job whose subtasks are over."""
+        return await self._run_job(node)
+
+    async def _subtasks(self, job: Job) -> Sequence[Job] | None:
+        """Return the live subtasks that the job waits for, admitted if they were not, or None where it may go on."""
+        attempt = await self._store.attempt(job.id, job.attempt) if job.spec.divisible and job.attempt else None
+        if attempt is None or not divides(job, attempt):
+            return None
+        children = await self._store.jobs_in_batch(subtasks_batch_id(job.id, attempt.number))
+        if not children:
+            children = await self._admit_subtasks(job, attempt)
+        return children if any(child.status not in TERMINAL for child in children) else None
+
+    async def _admit_subtasks(self, job: Job, attempt: Attempt) -> Sequence[Job]:
+        wanted = decomposition.read(attempt.frame, attempt.result)
+        tasks = wanted.tasks if isinstance(wanted, decomposition.Subtasks) else ()
+        submission = self._submission(
+            [TaskRequest(task=task, divisible=True) for task in tasks],
+            job,
+            origin=Origin(cwd=job.spec.cwd),
+            single=False,
+            idempotency_key=None,
+        )
+        batch_id = subtasks_batch_id(job.id, attempt.number)
+        try:
+            admission = await self._recursion.admit(replace(submission, batch_id=batch_id))
+        except (JobsError, RecursionLimitError) as error:
+            logger.info("the subtasks of job %s were refused: %s", job.id, error)
+            return ()
+        self._announce(admission.jobs)
+        return admission.jobs
 
     async def _run_attempt(self, job: Job) -> Job:
         async with self._recursion.slot(job) as granted:
@@ -257,3 +300,7 @@ class EnhancedJobManager:
     def _announce(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self._signals.publish(job)
+
+
+def _own_id(task: str, parent_id: str | None, index: int) -> str:
+    return task

@@ -271,6 +271,22 @@ class Runner(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """What stands between a free slot and a launch."""
+
+    def admits(self, running: int) -> bool:
+        """Tell whether one more job may be launched while so many run."""
+        ...
+
+    def launching(self, job_id: str) -> None:
+        """Note that a job is about to be launched."""
+        ...
+
+    def started(self, job_id: str) -> None:
+        """Note that a job's process has spoken or that the job is over; a second note changes nothing."""
+        ...
+
+
 class Clock(Protocol):
     """Time, injected so that tests own it."""
 

@@ -1,22 +1,17 @@
 """Runs jobs on this machine: claims one, launches its `claude`, follows it to its end, and settles it."""
 
-import hashlib
 import logging
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import anyio
 
-from jobs.briefing import first_words, next_words
-from jobs.claude.binary import find_claude
-from jobs.claude.command import Command, LaunchContext, McpServer, build
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.events import event_of
 from jobs.claude.follower import Follower
 from jobs.claude.framer import Line
+from jobs.claude.limit_signs import Busy, UsedUp, sign_of
 from jobs.claude.outcome import OutcomeReader
 from jobs.claude.process import Process, attach, launch
 from jobs.claude.proctable import ProcessIdentity
@@ -24,22 +19,26 @@ from jobs.claude.reaper import Reaper
 from jobs.claude.survivors import Target
 from jobs.errors import JobsError, StoreError
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
-from jobs.origin import OriginFiles
 from jobs.ports import Clock, Store
+from jobs.preparation import Preparation, Session
+from jobs.scheduler import Scheduler
+from jobs.sequel import Sequel
 from jobs.settings import Settings
 from jobs.signals import JobSignals
+from jobs.throttle import Throttle
 from jobs.tokens import hash_token, new_token
+from jobs.watchdog import Patience, Watchdog
 
 logger = logging.getLogger(__name__)
 
 TICK = 0.5
 """Seconds between two looks at what a running job has written and at its deadline."""
 
+FIRST_TICK = 0.005
+"""Seconds until the first look at a process that has said nothing yet; each further one waits twice as long."""
+
 PIECES = 16
 """Most pieces of output that one look takes: a process that never stops writing must not keep us from its deadline."""
-
-RESUMES = 1
-"""How often a job whose attempt was lost is resumed before it fails."""
 
 
 @dataclass
@@ -49,9 +48,10 @@ class _Live:
     Args:
         job: The job as it was claimed.
         attempt: The attempt.
+        directory: Its files.
         process: What runs it.
         follower: Reads what it writes.
-        deadline: On the monotonic clock.
+        watchdog: Says when it must be ended.
     """
 
     job: Job
@@ -59,7 +59,7 @@ class _Live:
     directory: AttemptDirectory
     process: Process
     follower: Follower
-    deadline: float
+    watchdog: Watchdog
     reader: OutcomeReader = field(default_factory=OutcomeReader)
     ended_for: Reason | None = None
 
@@ -70,11 +70,11 @@ class LocalRunner:
     Args:
         settings: The engine's settings.
         store: Where trees are kept.
-        origins: Where each tree's client environment is kept.
+        preparation: What an attempt's process needs.
+        scheduler: Tells which jobs wait for their descendants.
+        throttle: Hears of the API's limits.
         signals: Where changes of jobs are announced.
         clock: Time.
-        trees: Directory of the job directories, one directory a tree.
-        mcp_server: How a job's `claude` starts our MCP server; the job's directory is added.
         start_soon: Starts a coroutine function in the engine's task group.
     """
 
@@ -83,24 +83,23 @@ class LocalRunner:
         *,
         settings: Settings,
         store: Store,
-        origins: OriginFiles,
+        preparation: Preparation,
+        scheduler: Scheduler,
+        throttle: Throttle,
         signals: JobSignals,
         clock: Clock,
-        trees: Path,
-        mcp_server: McpServer,
         start_soon: Callable[..., object],
     ) -> None:
         self._settings = settings
-        self._limits = settings.tree_limits
         self._store = store
-        self._origins = origins
+        self._preparation = preparation
+        self._scheduler = scheduler
+        self._throttle = throttle
         self._signals = signals
         self._clock = clock
-        self._trees = trees
-        self._mcp_server = mcp_server
         self._start_soon = start_soon
+        self._sequel = Sequel(store, settings.max_depth)
         self._reaper = Reaper()
-        self._home_key = hashlib.sha256(str(trees).encode()).hexdigest()[:8]
         self._live: dict[str, _Live] = {}
 
     async def start_or_attach(self, job_id: str) -> None:
@@ -143,34 +142,30 @@ class LocalRunner:
 
     def transcript(self, job: Job) -> str:
         """Return the path of the file that holds everything the job's last attempt wrote."""
-        return str(self._path(job, job.attempt) / "out")
+        return str(self._preparation.path(job, job.attempt) / "out")
 
     async def _start(self, job: Job) -> None:
-        previous = await self._store.attempt(job.id, job.attempt) if job.attempt else None
-        resumed = previous if previous is not None and previous.reason is not Reason.NO_SESSION else None
+        session = await self._preparation.session(job)
         token = new_token()
         attempt = await self._store.claim(
-            job.id,
-            session_id=resumed.session_id if resumed else str(uuid.uuid4()),
-            token_hash=hash_token(token),
-            at=self._clock.now(),
+            job.id, session_id=session.id, token_hash=hash_token(token), at=self._clock.now()
         )
         if attempt is None:
             return
         running = replace(job, status=JobStatus.RUNNING, attempt=attempt.number, started_at=attempt.started_at)
         self._signals.publish(running)
         try:
-            await self._launch(running, attempt, token, resumed)
+            await self._launch(running, attempt, token, session)
         except (JobsError, OSError) as error:
             # What keeps a process from being started belongs to the job, not to the engine.
             with suppress(OSError):
-                AttemptDirectory(self._path(job, attempt.number)).remove_stdin()
+                AttemptDirectory(self._preparation.path(job, attempt.number)).remove_stdin()
             outcome = Outcome(reason=Reason.STARTUP, status=JobStatus.FAILED, detail=str(error))
             await self._write(running, attempt, outcome)
 
-    async def _launch(self, job: Job, attempt: Attempt, token: str, resumed: Attempt | None) -> None:
-        directory = AttemptDirectory.create(self._path(job, attempt.number))
-        command = self._command(job, attempt, token, directory, resumed)
+    async def _launch(self, job: Job, attempt: Attempt, token: str, session: Session) -> None:
+        command = await self._preparation.command(job, attempt, token, session)
+        directory = AttemptDirectory.create(self._preparation.path(job, attempt.number))
         process = await launch(directory, command, job.spec.cwd)
         self._follow_from_start(job, attempt, directory, process)
         if process.identity is None:
@@ -183,59 +178,42 @@ class LocalRunner:
             # The process runs, and the shim noted its own id: nothing is lost.
             logger.warning("the process of job %s could not be recorded", job.id, exc_info=True)
 
+    async def _attach(self, job: Job) -> None:
+        attempt = await self._store.attempt(job.id, job.attempt)
+        if attempt is None:
+            return
+        directory = AttemptDirectory(self._preparation.path(job, attempt.number))
+        known = (
+            ProcessIdentity(pid=attempt.pid, start=attempt.pid_start)
+            if attempt.pid is not None and attempt.pid_start is not None
+            else None
+        )
+        process = attach(directory, marker=self._preparation.marker(job, attempt.number), identity=known)
+        self._follow_from_start(job, attempt, directory, process)
+
     async def _end_if_cancelled(self, job_id: str) -> None:
         # A cancel that came between the claim and the launch, or before the engine's last end, found no process.
         job = await self._store.job(job_id) if job_id in self._live else None
         if job is not None and job.cancel_requested:
             await self.cancel(job_id)
 
-    def _command(
-        self, job: Job, attempt: Attempt, token: str, directory: AttemptDirectory, resumed: Attempt | None
-    ) -> Command:
-        env = self._origins.load(job.root_id).env
-        explicit = self._settings.cli
-        server = self._mcp_server
-        spec = job.spec
-        if resumed is not None:
-            spec = replace(spec, task=next_words(resumed.reason))
-        return build(
-            spec,
-            LaunchContext(
-                cli=str(find_claude(str(explicit) if explicit else None, env.get("PATH"))),
-                session_id=attempt.session_id,
-                continues=attempt.session_id if resumed else spec.resume_session,
-                server=replace(server, args=(*server.args, "--job", str(directory.path))),
-                token=token,
-                briefing="" if resumed else first_words(job, self._limits),
-                client_env=env,
-                marker=self._marker(job, attempt.number),
-            ),
-        )
-
-    async def _attach(self, job: Job) -> None:
-        attempt = await self._store.attempt(job.id, job.attempt)
-        if attempt is None:
-            return
-        directory = AttemptDirectory(self._path(job, attempt.number))
-        known = (
-            ProcessIdentity(pid=attempt.pid, start=attempt.pid_start)
-            if attempt.pid is not None and attempt.pid_start is not None
-            else None
-        )
-        process = attach(directory, marker=self._marker(job, attempt.number), identity=known)
-        self._follow_from_start(job, attempt, directory, process)
-
     def _follow_from_start(self, job: Job, attempt: Attempt, directory: AttemptDirectory, process: Process) -> None:
         # From byte 0 also where events up to another one are stored: the outcome is made of all frames, and the store
         # leaves out the events that it has.
+        now = self._clock.monotonic()
         ran = max(0.0, self._clock.now() - attempt.started_at)
+        patience = Patience(
+            silence=self._settings.silence_seconds,
+            after_answer=self._settings.linger_seconds,
+            output=self._settings.max_output_bytes,
+        )
         self._live[job.id] = _Live(
             job=job,
             attempt=attempt,
             directory=directory,
             process=process,
             follower=Follower(directory),
-            deadline=self._clock.monotonic() + max(0.0, job.spec.timeout_seconds - ran),
+            watchdog=Watchdog(patience=patience, deadline=now + max(0.0, job.spec.timeout_seconds - ran), heard_at=now),
         )
 
     async def _watch(self, live: _Live) -> Outcome:
@@ -247,13 +225,24 @@ class LocalRunner:
             return Outcome(reason=Reason.UNKNOWN_ERROR, status=JobStatus.FAILED, detail=str(error))
 
     async def _follow(self, live: _Live) -> int | None:
+        pause = FIRST_TICK
         while True:
-            with anyio.move_on_after(TICK):
+            with anyio.move_on_after(pause):
                 return await live.process.wait()
-            await self._look(live)
-            if live.ended_for is None and self._clock.monotonic() >= live.deadline:
-                live.ended_for = Reason.DEADLINE
+            written = live.directory.output_size()
+            pause = TICK if written else min(TICK, 2 * pause)
+            if written:
+                self._throttle.started(live.job.id)
+                await self._look(live)
+            if live.ended_for is None and (reason := self._verdict(live, written)):
+                live.ended_for = reason
                 return await self._end(live)
+
+    def _verdict(self, live: _Live, written: int) -> Reason | None:
+        now = self._clock.monotonic()
+        if self._scheduler.is_parked(live.job.id):
+            live.watchdog.waited(now)
+        return live.watchdog.verdict(now, written)
 
     async def _end(self, live: _Live) -> int | None:
         target = self._target(live)
@@ -286,40 +275,43 @@ class LocalRunner:
         for line in lines:
             if line.frame is not None:
                 live.reader.feed(line.frame)
+                self._heed(sign_of(line.frame))
+        if lines:
+            live.watchdog.heard(self._clock.monotonic(), answered=live.reader.answered)
         events = [event for line in lines if (event := event_of(line, job_id=job_id, attempt=number, at=now))]
         if events:
             await self._store.record_events(job_id, number, events, live.follower.offset)
 
+    def _heed(self, sign: Busy | UsedUp | None) -> None:
+        match sign:
+            case Busy():
+                self._throttle.limited()
+            case UsedUp(resets_at, because):
+                self._throttle.used_up(resets_at, because)
+            case None:
+                pass
+
     async def _settle(self, live: _Live, outcome: Outcome) -> Job:
-        settled = await self._write(live.job, live.attempt, await self._with_next_step(live, outcome))
+        outcome = await self._sequel.of(live.job, live.attempt, outcome, ever_ran=_ever_ran(live.directory))
+        settled = await self._write(live.job, live.attempt, outcome)
+        if outcome.status is JobStatus.COMPLETED:
+            self._throttle.succeeded()
         live.directory.remove_stdin()
         live.process.reap()
         self._start_soon(self._reaper.sweep, self._target(live))
         return settled
-
-    async def _with_next_step(self, live: _Live, outcome: Outcome) -> Outcome:
-        if outcome.reason is Reason.NO_SESSION and await self._resumed(live):
-            logger.warning("job %s was lost before it had a session and begins anew", live.job.id)
-            return replace(outcome, status=JobStatus.QUEUED)
-        if outcome.reason is Reason.LOST and live.attempt.number <= RESUMES:
-            logger.warning("job %s was lost in attempt %d and is resumed", live.job.id, live.attempt.number)
-            return replace(outcome, status=JobStatus.QUEUED)
-        return outcome
-
-    async def _resumed(self, live: _Live) -> bool:
-        previous = await self._store.attempt(live.job.id, live.attempt.number - 1)
-        return previous is not None and previous.session_id == live.attempt.session_id
 
     async def _write(self, job: Job, attempt: Attempt, outcome: Outcome) -> Job:
         settled = await self._store.settle(job.id, attempt.number, outcome, at=self._clock.now())
         self._signals.publish(settled)
         return settled
 
-    def _path(self, job: Job, attempt: int) -> Path:
-        return self._trees / job.root_id / job.id / str(attempt)
-
     def _target(self, live: _Live) -> Target:
-        return Target(marker=self._marker(live.job, live.attempt.number), shim=live.process.identity)
+        return Target(marker=self._preparation.marker(live.job, live.attempt.number), shim=live.process.identity)
 
-    def _marker(self, job: Job, attempt: int) -> str:
-        return f"{self._home_key}:{job.id}:{attempt}"
+
+def _ever_ran(directory: AttemptDirectory) -> bool:
+    try:
+        return directory.shim_pid() is not None
+    except UnsafeDirectoryError:
+        return True  # only a process of the attempt could have opened it to others

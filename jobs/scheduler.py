@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from jobs.model import Job, JobStatus
+from jobs.ports import Gate
 from orchestration.limits import TreeLimits
 
 
@@ -26,6 +27,19 @@ class _Ticket:
         self.answered.set()
 
 
+class _OpenGate:
+    """Lets everybody pass."""
+
+    def admits(self, running: int) -> bool:
+        return True
+
+    def launching(self, job_id: str) -> None:
+        pass
+
+    def started(self, job_id: str) -> None:
+        pass
+
+
 class Scheduler:
     """Gives out permission to run: so many jobs a depth of each tree, so many on the machine.
 
@@ -35,11 +49,13 @@ class Scheduler:
     Args:
         limits: How many jobs of one tree may run at each depth.
         max_running: How many jobs may run on the machine.
+        gate: Tells whether one more may be launched now. It may change its mind: then `poke`. None lets everybody pass.
     """
 
-    def __init__(self, limits: TreeLimits, max_running: int) -> None:
+    def __init__(self, limits: TreeLimits, max_running: int, gate: Gate | None = None) -> None:
         self._limits = limits
         self._max_running = max_running
+        self._gate = gate or _OpenGate()
         self._lines: OrderedDict[str, dict[int, deque[_Ticket]]] = OrderedDict()
         self._returning: dict[_Ticket, anyio.Event] = {}
         self._tickets: dict[str, _Ticket] = {}
@@ -89,6 +105,15 @@ class Scheduler:
             self._strike(ticket)
             ticket.answered.set()
 
+    def poke(self) -> None:
+        """Look again whether somebody may run: the gate may have opened."""
+        self._call_next()
+
+    def is_parked(self, job_id: str) -> bool:
+        """Tell whether a job waits for its own descendants."""
+        ticket = self._tickets.get(job_id)
+        return ticket is not None and self._parked[ticket] > 0
+
     def running(self) -> int:
         """Return how many jobs hold a machine slot."""
         return len(self._busy)
@@ -113,6 +138,7 @@ class Scheduler:
         if self._tickets.get(ticket.job_id) is ticket:
             del self._tickets[ticket.job_id]
         if ticket.granted:
+            self._gate.started(ticket.job_id)
             self._busy.discard(ticket)
             self._give_place_back(ticket)
             self._dismiss_returning(ticket)
@@ -182,9 +208,12 @@ class Scheduler:
         return True
 
     def _call_one(self) -> bool:
+        if not self._lines or not self._gate.admits(len(self._busy)):
+            return False
         for root_id in tuple(self._lines):
             ticket = self._first_runnable(root_id)
             if ticket is not None:
+                self._gate.launching(ticket.job_id)
                 self._seat(ticket)
                 return True
         return False

@@ -69,6 +69,16 @@ class Settings(BaseSettings):
     """The older server's formula instead: 300 s times this to the power of the depth, at most 1,800 s."""
     grace_seconds: PositiveFloat = 5.0
     """Seconds between asking a process to end and ending it; Claude needed 1.6 s to end a running tool (measured)."""
+    silence_seconds: PositiveFloat = 1200.0
+    """Seconds without output after which a job is ended as stalled; waiting for descendants does not count."""
+    linger_seconds: PositiveFloat = 60.0
+    """Seconds that a process may live on after its answer; Claude stays while a background command runs (measured)."""
+    max_output_bytes: PositiveInt = 1024**3
+    """Most bytes that an attempt may write to its transcript."""
+    max_starting: PositiveInt = Field(default_factory=lambda: 8 * (os.cpu_count() or 1))
+    """Most jobs whose process was launched and has said nothing yet: a start takes 0.66 s of CPU (measured)."""
+    memory_floor_bytes: int = Field(default=512 * 1024**2, ge=0)
+    """Bytes of free memory below which no further job is launched."""
     idle_seconds: PositiveFloat = 1800.0
     """Seconds without a connection and without a live job after which the engine leaves."""
     permission_mode: PermissionMode = "acceptEdits"

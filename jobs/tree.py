@@ -1,5 +1,6 @@
 """Ids and paths: who stands where in a tree."""
 
+import hashlib
 import secrets
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -31,3 +32,9 @@ def contains(path: str, other: str) -> bool:
 
 def _random() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARACTERS))
+
+
+def subtasks_batch_id(job_id: str, attempt: int) -> str:
+    """Return the id of the batch for which an attempt of a job asked: always the same, so it is admitted once."""
+    digest = hashlib.sha256(f"{job_id}:{attempt}".encode()).digest()
+    return BATCH_PREFIX + "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:_RANDOM_CHARACTERS])

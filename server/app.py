@@ -17,7 +17,7 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
-from jobs.errors import JobFailedError, JobsError, NotFinishedError, RecursionLimitError
+from jobs.errors import JobFailedError, JobsError, NotFinishedError, NotFoundError, RecursionLimitError
 from server import __version__
 from server.arguments import Arguments, TaskArguments
 from server.callers import Caller, calling_job
@@ -89,6 +89,8 @@ async def _call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolRes
         return _failure(f"Job error: {error}")
     except JobFailedError as error:
         return _failure(f"{_PREFIXES.get(definition.name, '')}{error}")
+    except NotFoundError as error:
+        return _failure(f"{error}. Call claude_list_jobs for the jobs that you can see.")
     except (JobsError, RecursionLimitError) as error:
         return _failure(str(error))
 

@@ -1,11 +1,14 @@
 """Who is calling: a person or a program at the root, or the job that holds the token."""
 
+import os
 from dataclasses import dataclass
 
-from jobs.errors import JobsError
+from jobs.errors import BadInputError, JobsError
 from jobs.model import Job
 from jobs.origin import Origin
 from jobs.ports import Store
+from jobs.tokens import hash_token
+from server.hello import Hello
 
 
 class UnknownTokenError(JobsError):
@@ -28,6 +31,16 @@ class Caller:
     token_hash: str | None = None
 
 
+def caller_of(hello: Hello) -> Caller:
+    """Return who sent a hello.
+
+    Raises:
+        UnknownTokenError: Its token cannot be one of ours.
+        BadInputError: Its directory cannot be kept as text.
+    """
+    return Caller(origin=_origin(hello), token_hash=_token_hash(hello))
+
+
 async def calling_job(store: Store, caller: Caller) -> Job | None:
     """Return the job that calls, or None for a caller outside every tree.
 
@@ -40,3 +53,36 @@ async def calling_job(store: Store, caller: Caller) -> Job | None:
     if job is None:
         raise UnknownTokenError
     return job
+
+
+def _token_hash(hello: Hello) -> str | None:
+    if not hello.token:
+        return None
+    if not hello.token.isascii():
+        raise UnknownTokenError
+    return hash_token(hello.token)
+
+
+def _origin(hello: Hello) -> Origin:
+    """Return where a client's trees come from, only with text that the database and a process can take.
+
+    Raises:
+        BadInputError: Its directory has a name that is not UTF-8.
+    """
+    try:
+        hello.cwd.encode()
+    except UnicodeEncodeError:
+        raise BadInputError(
+            "cwd", "the working directory's name is not UTF-8", "Start the client in a directory with another name."
+        ) from None
+    client = (hello.session or hello.client or "").encode("utf-8", "replace").decode()
+    env = {name: value for name, value in hello.env.items() if _fits_a_process(name + value)}
+    return Origin(cwd=hello.cwd, env=env, client=client or None)
+
+
+def _fits_a_process(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -47,7 +47,7 @@ def client() -> Iterator[Client]:
         with open_client(door_of(os.environ), os.environ) as connected:
             yield connected
     except (FrontDoorError, ToolError) as error:
-        err.print(safe(str(error)), style="red", markup=False, highlight=False)
+        err.print(safe(str(error)), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
 
 
@@ -187,7 +187,7 @@ def demo(
     try:
         good = play(out, keep=keep)
     except (FrontDoorError, ToolError) as error:
-        err.print(safe(str(error)), style="red", markup=False, highlight=False)
+        err.print(safe(str(error)), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
     raise typer.Exit(0 if good else 1)
 
@@ -291,7 +291,7 @@ def _control(request: dict[str, Any]) -> dict[str, Any] | None:
         door = door_of(os.environ)
         return control(door, request, Hello(cwd=str(Path.cwd()), client="claude-jobs engine"))
     except FrontDoorError as error:
-        err.print(str(error), style="red", markup=False)
+        err.print(safe(str(error)), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
 
 

@@ -13,25 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import psutil
 from anyio.abc import SocketStream, TaskGroup
 
 from jobs.claude.command import McpServer
-from jobs.errors import BadInputError, JobsError
+from jobs.errors import JobsError
 from jobs.intake import Intake
 from jobs.manager import EnhancedJobManager
-from jobs.origin import Origin, OriginFiles
+from jobs.origin import OriginFiles
 from jobs.ports import Store
+from jobs.preparation import Preparation
 from jobs.recursion_manager import RecursionManager
 from jobs.runner import LocalRunner
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.signals import JobSignals
 from jobs.store.sqlite import SqliteStore
-from jobs.tokens import hash_token
+from jobs.throttle import Throttle
 from jobs.waiting import Waiting
 from server import __version__
 from server.app import Connection, build_server
-from server.callers import Caller, UnknownTokenError
+from server.callers import caller_of, calling_job
 from server.connection import Reception, StrangerError, receive
 from server.hello import Hello
 from server.locate import Places, lock, prepare, pump_command
@@ -41,6 +43,9 @@ logger = logging.getLogger(__name__)
 
 IDLE_CHECKS = 20
 """How often within the idle time the engine looks whether it is needed."""
+
+POKE_SECONDS = 0.05
+"""How often the scheduler looks whether the gate in front of it has opened."""
 
 LOCK_SECONDS = 2.0
 """How long a new engine waits for the lock of one that is leaving."""
@@ -135,11 +140,9 @@ class Engine:
             UnknownTokenError: It brought the token of a job that is over.
             BadInputError: Its directory or its environment cannot be kept as text.
         """
-        token_hash = _token_hash(hello)
-        if token_hash is not None and await self.services.store.caller(token_hash) is None:
-            raise UnknownTokenError
-        origin = _origin(hello)
-        return Connection(services=self.services, caller=Caller(origin=origin, token_hash=token_hash))
+        caller = caller_of(hello)
+        await calling_job(self.services.store, caller)
+        return Connection(services=self.services, caller=caller)
 
     async def control(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a control request: stop or status; `leaving` in the answer asks for `stop` once it is sent."""
@@ -191,39 +194,6 @@ async def _figures(store: Store) -> tuple[dict[str, int], float]:
     return dict(sorted(counts.items())), cost
 
 
-def _token_hash(hello: Hello) -> str | None:
-    if not hello.token:
-        return None
-    if not hello.token.isascii():
-        raise UnknownTokenError
-    return hash_token(hello.token)
-
-
-def _origin(hello: Hello) -> Origin:
-    """Return where a client's trees come from, only with text that the database and a process can take.
-
-    Raises:
-        BadInputError: Its directory has a name that is not UTF-8.
-    """
-    try:
-        hello.cwd.encode()
-    except UnicodeEncodeError:
-        raise BadInputError(
-            "cwd", "the working directory's name is not UTF-8", "Start the client in a directory with another name."
-        ) from None
-    client = (hello.session or hello.client or "").encode("utf-8", "replace").decode()
-    env = {name: value for name, value in hello.env.items() if _fits_a_process(name + value)}
-    return Origin(cwd=hello.cwd, env=env, client=client or None)
-
-
-def _fits_a_process(text: str) -> bool:
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 @asynccontextmanager
 async def assemble(settings: Settings, places: Places, group: TaskGroup) -> AsyncIterator[Services]:
     """Build the services over one state directory and close them in the opposite order.
@@ -239,18 +209,33 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
         signals = JobSignals()
         origins = OriginFiles(places.trees)
         limits = settings.tree_limits
-        recursion = RecursionManager(limits, store, Scheduler(limits, settings.max_running))
+        throttle = Throttle(
+            max_running=settings.max_running,
+            max_starting=settings.max_starting,
+            free_memory=lambda: psutil.virtual_memory().available,
+            memory_floor=settings.memory_floor_bytes,
+            clock=clock,
+        )
+        scheduler = Scheduler(limits, settings.max_running, throttle)
+        recursion = RecursionManager(limits, store, scheduler)
         command, args = pump_command(places.home)
         runner = LocalRunner(
             settings=settings,
             store=store,
-            origins=origins,
+            preparation=Preparation(
+                settings=settings,
+                store=store,
+                origins=origins,
+                trees=places.trees,
+                mcp_server=McpServer(command=command, args=args),
+            ),
+            scheduler=scheduler,
+            throttle=throttle,
             signals=signals,
             clock=clock,
-            trees=places.trees,
-            mcp_server=McpServer(command=command, args=args),
             start_soon=group.start_soon,
         )
+        group.start_soon(_poke, scheduler)
         manager = EnhancedJobManager(
             store=store,
             runner=runner,
@@ -269,6 +254,13 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
             waiting=Waiting(signals),
             transcript=runner.transcript,
         )
+
+
+async def _poke(scheduler: Scheduler) -> None:
+    # The gate opens by itself: a pause ends, a process has started, memory is free again.
+    while True:
+        await anyio.sleep(POKE_SECONDS)
+        scheduler.poke()
 
 
 async def serve(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:

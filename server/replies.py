@@ -117,6 +117,8 @@ def page(text: str, *, offset: int, limit: int, where: str) -> str:
         limit: Most characters of the page.
         where: Path of the file that holds the whole transcript.
     """
+    # A page past the end is an empty one at the end: its reader must not be sent after characters that are not there.
+    offset = min(offset, len(text))
     shown = text[offset : offset + limit]
     end = offset + len(shown)
     if not offset and end == len(text):

@@ -56,7 +56,7 @@ def play(console: Console, *, keep: bool = False) -> bool:
     try:
         cli = find_claude(os.environ.get("CLAUDE_JOBS_CLI"), os.environ.get("PATH"))
     except ClaudeNotFoundError as error:
-        console.print(safe(str(error)), style="red", markup=False)
+        console.print(safe(str(error)), style="red", markup=False, highlight=False, soft_wrap=True)
         return False
     console.print(
         f"claude: {cli}\nThe model is a script on loopback: no account, no cost.\n", markup=False, soft_wrap=True

@@ -24,20 +24,22 @@ TREES: dict[str, dict[str, list[str]]] = {
     "deep": {"root": ["a", "b", "c"], "a": ["a1", "a2"], "a2": ["a21", "a22"], "c": ["c1", "killer"], "c1": ["c11"]},
     # More siblings than one superstep takes, so that the killer sits in a group of its own with four others.
     "wide": {"root": [*(f"w{number}" for number in range(204)), "killer"]},
-    # No killer: the process dies when every result of the deepest batch is stored and the batch not yet closed.
-    "last write": {"root": ["a"], "a": ["a1", "a2"]},
+    # No killer: the process dies when the guard's answer for the deepest batch is stored, and nothing after it is.
+    "admitted": {"root": ["a"], "a": ["a1", "a2"]},
 }
 
 
-UNFINISHED = {"deep": ["c", "root"], "wide": ["root"], "last write": ["a", "root"]}
+WAITING = {"deep": ["c", "root"], "wide": ["root"], "admitted": ["a", "root"]}
 """The nodes that waited for children when the process was killed, from below."""
 
 
 class SignallingSaver(AsyncSqliteSaver):
     """Tells when the results of given tasks are on disk."""
 
+    dies_at: Any
+
     def await_values(self, values: set[Any]) -> anyio.Event:
-        self.missing, self.stored, self.kills = values, anyio.Event(), False
+        self.missing, self.stored, self.dies_at = values, anyio.Event(), None
         return self.stored
 
     async def aput_writes(
@@ -47,9 +49,9 @@ class SignallingSaver(AsyncSqliteSaver):
         for _, value in writes:
             if isinstance(value, dict):
                 self.missing -= {record["value"] for record in value.get("results", {}).values()}
-        if not self.missing:
-            if self.kills:
+            if self.dies_at is not None and value == self.dies_at:
                 os.kill(os.getpid(), signal.SIGKILL)
+        if not self.missing:
             self.stored.set()
 
 
@@ -77,8 +79,8 @@ async def life(name: str, database: str, log: str, *, dies: bool) -> Any:
     async with SignallingSaver.from_conn_string(database) as saver:
         assert isinstance(saver, SignallingSaver)
         everything = {*tree, *(child for children in tree.values() for child in children)}
-        stored = saver.await_values(everything - {"killer", *UNFINISHED[name]})
-        saver.kills = dies and "killer" not in everything
+        stored = saver.await_values(everything - {"killer", *WAITING[name]})
+        saver.dies_at = {"depth": 2} if dies and name == "admitted" else None
         executor = RecursiveClaudeExecutor(work=work, resume=resume, max_children=300, checkpointer=saver)
         return await executor.execute_with_recursion("root", thread_id="t")
 
@@ -96,8 +98,8 @@ async def test_a_killed_tree_runs_only_what_had_not_finished(name: str, tmp_path
     with anyio.fail_after(30):
         assert await life(name, database, log, dies=False) == "root"
 
-    killer = [call for call in first if call == "work killer"]
-    assert Path(log).read_text().splitlines() == [*killer, *(f"resume {parent}" for parent in UNFINISHED[name])]
+    rest = ["work a1", "work a2"] if name == "admitted" else ["work killer"]
+    assert Path(log).read_text().splitlines() == [*rest, *(f"resume {parent}" for parent in WAITING[name])]
 
 
 async def test_a_finished_thread_returns_its_value_and_runs_nothing():

@@ -272,5 +272,5 @@ class SchedulerMachine(RuleBasedStateMachine):
             await answered.wait()
 
 
-SchedulerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+SchedulerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 test_random_trees_keep_the_rules_of_the_line = SchedulerMachine.TestCase

@@ -89,12 +89,12 @@ class House:
         until_now(self.engine_is_gone, 20.0, "the engine's end")
 
     @contextmanager
-    def pump(self, *, cwd: Path | None = None, **environ: str) -> Iterator["Pump"]:
+    def pump(self, environ: Mapping[str, str] | None = None) -> Iterator["Pump"]:
         """Start `claude-jobs mcp` and shake hands with the engine behind it."""
         process = subprocess.Popen(
             [sys.executable, str(MAIN), "mcp"],
-            env={**self.environ, **environ},
-            cwd=cwd or self.work,
+            env={**self.environ, **(environ or {})},
+            cwd=self.work,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -127,7 +127,7 @@ class House:
             shutil.rmtree(self.base, ignore_errors=True)
 
 
-class Refused(AssertionError):
+class RefusedError(AssertionError):
     """A tool answered with an error where the test wanted a reply."""
 
 
@@ -172,7 +172,7 @@ class Pump:
         """Call a tool that succeeds and return its text."""
         result = self.ask("tools/call", name=tool, arguments=arguments)
         if result.get("isError") or "error" in result:
-            raise Refused(str(result))
+            raise RefusedError(str(result))
         return str(result["content"][0]["text"])
 
     def json(self, tool: str, **arguments: Any) -> Any:

@@ -14,13 +14,15 @@ from jobs.intake import Intake
 from jobs.manager import EnhancedJobManager
 from jobs.model import TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
 from jobs.origin import Origin, OriginFiles
-from jobs.ports import Runner
+from jobs.ports import AdmissionFacts, Runner
+from jobs.preparation import Preparation
 from jobs.recursion_manager import RecursionManager
 from jobs.runner import LocalRunner
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.signals import JobSignals
 from jobs.store.memory import MemoryStore
+from jobs.throttle import Throttle
 
 TESTS = Path(__file__).parents[2]
 QUICK_STUB = TESTS / "fakes" / "claude_stub.sh"
@@ -117,6 +119,7 @@ class Parts:
     signals: JobSignals
     scheduler: Scheduler
     origins: OriginFiles
+    throttle: Throttle
     runner: Any
     manager: EnhancedJobManager
     trees: Path
@@ -151,7 +154,16 @@ class Parts:
 
     def local_runner(self) -> LocalRunner:
         """One more runner over the same store and directory, as a second engine has it."""
-        return _local_runner(self.settings, self.store, self.signals, self.origins, self.clock, self.trees, self.group)
+        return LocalRunner(
+            settings=self.settings,
+            store=self.store,
+            preparation=_preparation(self.settings, self.store, self.origins),
+            scheduler=self.scheduler,
+            throttle=self.throttle,
+            signals=self.signals,
+            clock=self.clock,
+            start_soon=self.group.start_soon,
+        )
 
 
 async def known(store: MemoryStore, job_id: str) -> Job:
@@ -174,13 +186,30 @@ async def parts(
     work, home = tmp_path / "work", tmp_path / "home"
     work.mkdir(exist_ok=True)
     home.mkdir(exist_ok=True)
-    chosen = Settings(**{"home": home, "cli": QUICK_STUB, "grace_seconds": 0.2, "max_running": 50, **settings})
+    defaults = {"cli": QUICK_STUB, "grace_seconds": 0.2, "max_running": 50, "max_starting": 50, "memory_floor_bytes": 0}
+    chosen = Settings(**{"home": home, **defaults, **settings})
     store, signals, clock = store or MemoryStore(), JobSignals(), Clock()
     origins = OriginFiles(home / "trees")
-    scheduler = Scheduler(chosen.tree_limits, chosen.max_running)
+    throttle = Throttle(
+        max_running=chosen.max_running,
+        max_starting=chosen.max_starting,
+        free_memory=lambda: 2**40,
+        memory_floor=chosen.memory_floor_bytes,
+        clock=clock,
+    )
+    scheduler = Scheduler(chosen.tree_limits, chosen.max_running, throttle)
     async with anyio.create_task_group() as group:
         runner: Runner = (
-            _local_runner(chosen, store, signals, origins, clock, home / "trees", group)
+            LocalRunner(
+                settings=chosen,
+                store=store,
+                preparation=_preparation(chosen, store, origins),
+                scheduler=scheduler,
+                throttle=throttle,
+                signals=signals,
+                clock=clock,
+                start_soon=group.start_soon,
+            )
             if processes
             else FakeRunner(store, signals)
         )
@@ -199,6 +228,7 @@ async def parts(
             store=store,
             signals=signals,
             scheduler=scheduler,
+            throttle=throttle,
             origins=origins,
             runner=runner,
             manager=manager,
@@ -210,25 +240,18 @@ async def parts(
         group.cancel_scope.cancel()
 
 
-def _local_runner(
-    settings: Settings,
-    store: MemoryStore,
-    signals: JobSignals,
-    origins: OriginFiles,
-    clock: Clock,
-    trees: Path,
-    group: anyio.abc.TaskGroup,
-) -> LocalRunner:
-    return LocalRunner(
+def _preparation(settings: Settings, store: MemoryStore, origins: OriginFiles) -> Preparation:
+    return Preparation(
         settings=settings,
         store=store,
         origins=origins,
-        signals=signals,
-        clock=clock,
-        trees=trees,
+        trees=settings.home / "trees",
         mcp_server=McpServer(command="claude-jobs", args=("mcp",)),
-        start_soon=group.start_soon,
     )
+
+
+def admit_anything(facts: AdmissionFacts) -> None:
+    """Refuse nothing."""
 
 
 async def settle() -> None:

@@ -45,7 +45,7 @@ def test_a_task_with_a_nul_is_refused(tmp_path: Path):
 def test_a_task_is_refused_one_character_beyond_the_limit_and_told_of_files(tmp_path: Path):
     short = intake(tmp_path, max_task_chars=5)
     assert short.spec(TaskRequest(task="12345"), parent=None, cwd="/").task == "12345"
-    with pytest.raises(BadInputError, match="6 characters, the limit is 5. Put the material into a file"):
+    with pytest.raises(BadInputError, match=r"6 characters, the limit is 5\. Put the material into a file"):
         short.spec(TaskRequest(task="123456"), parent=None, cwd="/")
 
 

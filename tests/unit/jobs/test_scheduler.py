@@ -17,6 +17,23 @@ ONE_EACH = TreeLimits(max_concurrent={0: 1})
 MANY = TreeLimits(max_concurrent={0: 100})
 
 
+class Door:
+    """A gate that a test opens and shuts."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self.calls: list[str] = []
+
+    def admits(self, running: int) -> bool:
+        return self.open
+
+    def launching(self, job_id: str) -> None:
+        self.calls.append(f"launching {job_id}")
+
+    def started(self, job_id: str) -> None:
+        self.calls.append(f"started {job_id}")
+
+
 class Line:
     """Jobs that stand in line, run until they are told to end, and wait until they are told what they waited for."""
 
@@ -69,8 +86,8 @@ class Line:
 
 
 @asynccontextmanager
-async def line(limits: TreeLimits = MANY, max_running: int = 100) -> AsyncIterator[Line]:
-    scheduler = Scheduler(limits, max_running)
+async def line(limits: TreeLimits = MANY, max_running: int = 100, gate: Door | None = None) -> AsyncIterator[Line]:
+    scheduler = Scheduler(limits, max_running, gate)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             yield Line(scheduler, group)
@@ -325,3 +342,39 @@ async def test_a_wait_cancelled_at_any_step_leaves_its_job_with_one_slot(steps: 
             assert (scheduler.running(), scheduler.waiting()) == (1, 0)
             await queue.end("parent")
     assert_empty(scheduler)
+
+
+async def test_a_shut_gate_holds_the_line_until_somebody_looks_again():
+    door = Door()
+    async with line(gate=door) as queue:
+        await queue.come(job("a"), job("b"))
+        assert (queue.served, queue.scheduler.waiting()) == ([], 2)
+        door.open = True
+        queue.scheduler.poke()
+        await settle()
+        assert queue.served == ["a", "b"]
+        await queue.end("a")
+        assert door.calls == ["launching a", "launching b", "started a"]
+
+
+async def test_a_shut_gate_holds_up_nobody_whose_process_lives():
+    door = Door()
+    async with line(max_running=1, gate=door) as queue:
+        await queue.come(job("adopted", status=JobStatus.RUNNING))
+        await queue.wait("adopted", "w")
+        await queue.answer("w")
+        assert (queue.served, queue.back) == (["adopted"], ["w"])
+
+
+async def test_a_job_is_parked_for_as_long_as_one_of_its_waits_lasts():
+    async with line() as queue:
+        await queue.come(job("parent"))
+        states = [queue.scheduler.is_parked("parent")]
+        for step in (lambda: queue.wait("parent", "w1"), lambda: queue.wait("parent", "w2")):
+            await step()
+            states.append(queue.scheduler.is_parked("parent"))
+        for name in ("w1", "w2"):
+            await queue.answer(name)
+            states.append(queue.scheduler.is_parked("parent"))
+        assert states == [False, True, True, True, False]
+        assert not queue.scheduler.is_parked("nobody")

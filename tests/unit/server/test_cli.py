@@ -4,10 +4,10 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from server import __version__
 from server.cli import app
@@ -33,7 +33,7 @@ def invoke(quarters: House, monkeypatch: pytest.MonkeyPatch) -> Invoke:
     return lambda *arguments: CliRunner().invoke(app, list(arguments))
 
 
-def spawned(invoke: Invoke, *tasks: str) -> dict:
+def spawned(invoke: Invoke, *tasks: str) -> Any:
     result = invoke("batch", "--detach", *tasks)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
@@ -133,7 +133,7 @@ def test_result_prints_a_page(invoke: Invoke):
     job_id = spawned(invoke, "stub:say=abcdefghij")["jobIds"][0]
     invoke("wait", job_id)
     page = invoke("result", job_id, "--offset", "0", "--limit", "5").stdout
-    assert page.startswith("{\n  \"\n\n[characters 0 to 5 of ")
+    assert page.startswith('{\n  "\n\n[characters 0 to 5 of ')
     assert "call claude_result with offset 5" in page
 
 
@@ -157,7 +157,9 @@ def test_no_command_lets_a_terminal_escape_through(invoke: Invoke, monkeypatch: 
     job = {"jobId": "j1", "parentJobId": None, "status": "completed", "task": evil, "excerpt": evil}
     line = job | {"recursionDepth": 0, "startTime": "now", "batchId": "b1"}
     answers = {"claude_wait": {"done": [job], "pending": 0, "cursor": "1"}, "claude_list_jobs": [line]}
-    monkeypatch.setattr("server.client.Client.call", lambda _self, tool, _args: f"{evil} {json.dumps(answers.get(tool))}")
+    monkeypatch.setattr(
+        "server.client.Client.call", lambda _self, tool, _args: f"{evil} {json.dumps(answers.get(tool))}"
+    )
     monkeypatch.setattr("server.client.Client.call_json", lambda _self, tool, _args: answers[tool])
     shown = invoke(command, *([] if command == "list" else ["j1"])).stdout
     assert "red" in shown

@@ -1,0 +1,102 @@
+"""Everything that one attempt's process needs before it is launched: session, command, directory, mark."""
+
+import hashlib
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jobs.claude.binary import find_claude
+from jobs.claude.command import Command, LaunchContext, McpServer, build
+from jobs.claude.directory import AttemptDirectory
+from jobs.model import Attempt, Job
+from jobs.origin import OriginFiles
+from jobs.ports import Store
+from jobs.prompts import Prompts
+from jobs.sequel import FRESH
+from jobs.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """The Claude session of a coming attempt.
+
+    Args:
+        id: Its UUID.
+        continues: The session that it goes on from, or None for a new one; its own id where it is resumed.
+        resumed: The job's own earlier attempt that it continues, or None.
+    """
+
+    id: str
+    continues: str | None = None
+    resumed: Attempt | None = None
+
+
+class Preparation:
+    """Prepares attempts.
+
+    Args:
+        settings: The engine's settings.
+        store: Where attempts are.
+        origins: Where each tree's client environment is.
+        trees: Directory of the job directories, one directory a tree.
+        mcp_server: How a job's `claude` starts our MCP server; the job's directory is added.
+    """
+
+    def __init__(
+        self, *, settings: Settings, store: Store, origins: OriginFiles, trees: Path, mcp_server: McpServer
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._origins = origins
+        self._trees = trees
+        self._mcp_server = mcp_server
+        self._prompts = Prompts(store, settings.tree_limits)
+        # Two state directories on one machine must not take each other's processes for their own.
+        self._home_key = hashlib.sha256(str(trees).encode()).hexdigest()[:8]
+
+    async def session(self, job: Job) -> Session:
+        """Choose the session of the job's next attempt, to be written down before its process exists."""
+        previous = await self._store.attempt(job.id, job.attempt) if job.attempt else None
+        if previous is not None and previous.reason not in FRESH and self._ever_ran(job, previous):
+            return Session(id=previous.session_id, continues=previous.session_id, resumed=previous)
+        asked = job.spec.resume_session
+        if asked is not None and not job.spec.fork_session:
+            return Session(id=asked, continues=asked)
+        return Session(id=str(uuid.uuid4()), continues=asked)
+
+    async def command(self, job: Job, attempt: Attempt, token: str, session: Session) -> Command:
+        """Return what is started for an attempt.
+
+        Raises:
+            BadInputError: A value of the job's that the CLI could misread.
+            ClaudeNotFoundError: There is no binary.
+            StoreError: The tree's environment cannot be read.
+        """
+        env = self._origins.load(job.root_id).env
+        explicit = self._settings.cli
+        prompt = await self._prompts.compose(job, session.resumed)
+        server = replace(self._mcp_server, args=(*self._mcp_server.args, "--job", str(self.path(job, attempt.number))))
+        return build(
+            replace(job.spec, task=prompt.text),
+            LaunchContext(
+                cli=str(find_claude(str(explicit) if explicit else None, env.get("PATH"))),
+                session_id=session.id,
+                continues=session.continues,
+                server=server,
+                token=token,
+                briefing=prompt.briefing,
+                client_env=env,
+                marker=self.marker(job, attempt.number),
+            ),
+        )
+
+    def path(self, job: Job, attempt: int) -> Path:
+        """Return the directory of an attempt."""
+        return self._trees / job.root_id / job.id / str(attempt)
+
+    def marker(self, job: Job, attempt: int) -> str:
+        """Return the mark that the processes of an attempt bear."""
+        return f"{self._home_key}:{job.id}:{attempt}"
+
+    def _ever_ran(self, job: Job, attempt: Attempt) -> bool:
+        return AttemptDirectory(self.path(job, attempt.number)).shim_pid() is not None

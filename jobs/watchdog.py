@@ -1,0 +1,66 @@
+"""Says when a running attempt must be ended: its time, its silence, its output, or its refusal to leave."""
+
+from dataclasses import dataclass
+
+from jobs.model import Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How much is borne.
+
+    Args:
+        silence: Seconds without a new line, unless the job waits for its descendants.
+        after_answer: Seconds between its answer and its end.
+        output: Bytes of output.
+    """
+
+    silence: float
+    after_answer: float
+    output: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Watchdog:
+    """Watches one attempt.
+
+    Args:
+        patience: How much is borne.
+        deadline: On the monotonic clock.
+        heard_at: When it last said something, on the monotonic clock.
+    """
+
+    patience: Patience
+    deadline: float
+    heard_at: float
+    answered: bool = False
+
+    def heard(self, now: float, *, answered: bool) -> None:
+        """Note new output.
+
+        Args:
+            now: On the monotonic clock.
+            answered: The answer is complete and nothing says that work goes on.
+        """
+        self.heard_at = now
+        self.answered = answered
+
+    def waited(self, now: float) -> None:
+        """Note that the job waits for its descendants, and so may be silent."""
+        self.heard_at = now
+
+    def verdict(self, now: float, written: int) -> Reason | None:
+        """Return why the attempt must be ended, or None.
+
+        Args:
+            now: On the monotonic clock.
+            written: Bytes of its output.
+        """
+        silent_for = now - self.heard_at
+        if now >= self.deadline:
+            return Reason.DEADLINE
+        if written > self.patience.output:
+            return Reason.OUTPUT_LIMIT
+        if silent_for >= (self.patience.after_answer if self.answered else self.patience.silence):
+            return Reason.STALLED
+        return None

@@ -1,0 +1,127 @@
+"""The shape of the repository: what stands at the top, how long files may be, and what only named places may do."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("server", "jobs", "orchestration")
+TOP = {"pyproject.toml", "mcp.json", "README.md", "tests", *PACKAGES}
+MOST_LINES = 400
+
+BROAD: Mapping[str, str] = {
+    "orchestration/attempts.py": "The boundary of an attempt: whatever a child raises becomes a failure as data.",
+    "server/locate.py": "Closes a connection and raises again.",
+    "server/demo/play.py": "Cancels the demo's jobs and raises again.",
+}
+"""File to the reason why it may catch everything. Extend it, with a reason, rather than working around the rule."""
+
+CONCRETE = {"SqliteStore", "MemoryStore", "LocalRunner"}
+COMPOSITION_ROOT = "server/engine.py"
+
+HEAVY = ("mcp", "langgraph", "langchain_core", "pydantic", "anyio", "asyncio", "typer", "rich", "sqlite3", "psutil")
+"""What the pump's process must do without; each takes from 20 ms to over a second to import."""
+
+
+def sources() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def trees() -> Iterator[tuple[str, ast.Module]]:
+    for path in sources():
+        yield relative(path), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def tracked() -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [name for name in listed.stdout.split("\0") if name]
+
+
+def is_broad(handler: ast.ExceptHandler) -> bool:
+    caught = handler.type
+    names = caught.elts if isinstance(caught, ast.Tuple) else [caught]
+    return any(name is None or (isinstance(name, ast.Name) and name.id in WIDEST) for name in names)
+
+
+WIDEST = {"Exception", "BaseException"}
+
+
+def test_only_the_allowed_names_stand_at_the_top():
+    top = {name.partition("/")[0] for name in tracked()}
+    assert {name for name in top if not name.startswith(".")} <= TOP
+    assert top >= {"pyproject.toml", *PACKAGES, "tests"}
+
+
+def test_no_file_of_the_packages_is_over_the_limit():
+    lengths = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sources()}
+    assert lengths
+    assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def test_everything_is_caught_only_where_it_is_allowed():
+    found = {
+        name
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler) and is_broad(node)
+    }
+    assert found == set(BROAD)
+
+
+@pytest.mark.parametrize("caught", ["except:", "except Exception:", "except (OSError, BaseException) as error:"])
+def test_the_rule_sees_every_way_to_catch_everything(caught: str):
+    tree = ast.parse(f"try:\n    pass\n{caught}\n    pass\n")
+    assert [is_broad(node) for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)] == [True]
+
+
+def test_nothing_is_printed():
+    found = [
+        f"{name}:{node.lineno}"
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert found == []
+
+
+def test_concrete_stores_and_runners_are_imported_by_the_composition_root_alone():
+    found = {
+        (name, alias.name)
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name in CONCRETE
+    }
+    assert found == {(COMPOSITION_ROOT, "SqliteStore"), (COMPOSITION_ROOT, "LocalRunner")}
+
+
+@pytest.mark.parametrize("path", ["server/pump.py", "server/__main__.py"])
+def test_the_way_of_the_pump_imports_nothing_heavy(path: str):
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = ['claude-jobs', 'mcp', '--help'] if {path.endswith('__main__.py')} else ['pump.py', '--help']\n"
+        "try:\n"
+        f"    runpy.run_path({str(ROOT / path)!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0, end\n"
+        f"heavy = sorted(set({HEAVY!r}) & sys.modules.keys())\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: claude-jobs mcp")

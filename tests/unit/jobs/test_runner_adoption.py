@@ -1,0 +1,143 @@
+"""A second runner over the same store and directory takes over what the first one left."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from jobs import runner as runner_module
+from jobs.errors import IllegalTransitionError
+from jobs.model import Job, JobSpec, JobStatus, Reason
+from jobs.ports import NewJob, Submission
+from jobs.runner import LocalRunner
+from tests.unit.jobs.support import LONG, Parts, admit_anything, parts
+from tests.unit.jobs.test_runner import appears, attempt_directory, kill_everything
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Parts]:
+    monkeypatch.setattr(runner_module, "TICK", 0.02)
+    async with parts(tmp_path, processes=True) as built:
+        yield built
+
+
+async def left_running(engine: Parts, task: str, **fields: object) -> Job:
+    """A job whose process runs and whom nobody follows, as after the end of an engine."""
+    spec = JobSpec(**{"task": task, "cwd": str(engine.work), **fields})  # type: ignore[arg-type]  # a test's own fields
+    submission = Submission(batch_id="b1", jobs=[NewJob(id="j1", spec=spec)], single=True)
+    await engine.store.admit(submission, admit_anything)
+    await engine.origins.save("j1", engine.origin)
+    await engine.runner.start_or_attach("j1")
+    job = await engine.job("j1")
+    await appears(attempt_directory(engine, job) / "out")
+    return job
+
+
+async def result(runner: LocalRunner) -> Job:
+    with anyio.fail_after(LONG):
+        return await runner.result("j1")
+
+
+async def test_a_running_job_is_adopted_and_settled_once(engine: Parts):
+    await left_running(engine, f"stub:wait={engine.work}/go stub:ledger={engine.work}/ledger stub:say=kept")
+    second = engine.local_runner()
+    await second.start_or_attach("j1")
+    (engine.work / "go").touch()
+    job = await result(second)
+    assert (job.status, job.attempt, job.excerpt) == (JobStatus.COMPLETED, 1, "kept")
+    assert (engine.work / "ledger").read_text().count("begin") == 1
+    assert [event.kind for event in await engine.store.events("j1")] == ["system.init", "assistant", "result.success"]
+    with pytest.raises(IllegalTransitionError):
+        await result(engine.runner)
+    assert await engine.job("j1") == job
+
+
+async def test_a_job_that_ended_while_no_engine_ran_is_settled_from_its_files(engine: Parts):
+    job = await left_running(engine, "stub:say=early stub:cost=0.5")
+    await appears(attempt_directory(engine, job) / "rc")
+    second = engine.local_runner()
+    await second.start_or_attach("j1")
+    ended = await result(second)
+    assert (ended.status, ended.excerpt, ended.usage.cost_usd) == (JobStatus.COMPLETED, "early", 0.5)
+    assert not (attempt_directory(engine, job) / "in").exists()
+
+
+async def test_starting_twice_attaches_and_launches_nothing(engine: Parts):
+    await left_running(engine, f"stub:wait={engine.work}/go stub:ledger={engine.work}/ledger")
+    await engine.runner.start_or_attach("j1")
+    (engine.work / "go").touch()
+    assert (await result(engine.runner)).attempt == 1
+    await engine.runner.start_or_attach("j1")
+    assert (await result(engine.runner)).status is JobStatus.COMPLETED
+    assert (engine.work / "ledger").read_text().count("begin") == 1
+
+
+async def test_events_that_an_earlier_engine_stored_are_not_stored_again(engine: Parts):
+    await left_running(engine, f"stub:wait={engine.work}/go")
+    with anyio.move_on_after(0.2):
+        await engine.runner.result("j1")
+    assert [event.kind for event in await engine.store.events("j1")] == ["system.init"]
+    second = engine.local_runner()
+    await second.start_or_attach("j1")
+    (engine.work / "go").touch()
+    await result(second)
+    assert [event.kind for event in await engine.store.events("j1")] == ["system.init", "assistant", "result.success"]
+
+
+async def test_a_job_that_vanished_goes_back_in_line_with_its_session(engine: Parts):
+    job = await left_running(engine, f"stub:wait={engine.work}/never")
+    kill_everything(attempt_directory(engine, job))
+    second = engine.local_runner()
+    await second.start_or_attach("j1")
+    lost = await result(second)
+    assert (lost.status, lost.reason, lost.session_id) == (JobStatus.QUEUED, Reason.LOST, job.session_id)
+    await second.start_or_attach("j1")
+    assert (await result(second)).status is JobStatus.COMPLETED
+
+
+async def test_a_job_that_was_claimed_and_never_launched_goes_back_in_line(engine: Parts):
+    spec = JobSpec(task="x", cwd=str(engine.work))
+    await engine.store.admit(Submission(batch_id="b1", jobs=[NewJob(id="j1", spec=spec)], single=True), admit_anything)
+    await engine.store.claim("j1", session_id="00000000-0000-4000-8000-000000000001", token_hash="h", at=1.0)
+    second = engine.local_runner()
+    await second.start_or_attach("j1")
+    lost = await result(second)
+    assert lost.reason in {Reason.LOST, Reason.DEADLINE}
+    assert await engine.store.caller("h") is None
+
+
+async def test_a_cancel_that_was_ordered_before_the_engine_ended_is_carried_out_by_the_next(engine: Parts):
+    await left_running(engine, f"stub:wait={engine.work}/never")
+    await engine.store.cancel_under("j1", at=1.0)
+    second = engine.local_runner()
+    await second.start_or_attach("j1")
+    job = await result(second)
+    assert (job.status, job.reason) == (JobStatus.CANCELLED, Reason.CANCELLED)
+
+
+async def test_the_time_that_an_adopted_job_has_left_is_reckoned_from_its_start(engine: Parts):
+    await left_running(engine, f"stub:wait={engine.work}/never", timeout_seconds=1000.0)
+    engine.clock.moved = 1001.0
+    second = engine.local_runner()
+    await second.start_or_attach("j1")
+    job = await result(second)
+    assert (job.status, job.reason) == (JobStatus.TIMEOUT, Reason.DEADLINE)
+
+
+async def test_the_result_of_an_unknown_job_is_a_key_error_and_its_start_nothing(engine: Parts):
+    await engine.runner.start_or_attach("j-none")
+    await engine.runner.cancel("j-none")
+    with pytest.raises(KeyError):
+        await engine.runner.result("j-none")
+
+
+async def test_the_transcript_is_the_last_attempts_output(engine: Parts):
+    job = await left_running(engine, "x")
+    path = Path(engine.runner.transcript(job))
+    assert path == attempt_directory(engine, job) / "out"
+    await appears(path.with_name("rc"))
+    assert b'"type"' in path.read_bytes()
+    await result(engine.runner)

@@ -1,0 +1,70 @@
+"""What reaches a terminal: trees, and no control over it."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from jobs.model import JobStatus
+from server.drawing import STYLES, draw, one_line, safe
+
+
+def line(job_id: str, parent: str | None = None, **more: object) -> dict:
+    depth = 2 if parent else 1
+    job = {"jobId": job_id, "parentJobId": parent, "status": "completed", "task": f"task of {job_id}"}
+    return job | {"recursionDepth": depth, "startTime": "2026-01-01T00:00:00", "costUsd": 0} | more
+
+
+def drawn(*jobs: dict) -> list[str]:
+    console = Console(file=io.StringIO(), width=120, force_terminal=False)
+    console.print(draw("the title", jobs))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain\n\ttext", "plain\n\ttext"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07after", "after"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1bPq#0\x1b\\after", "q#0after"),
+        ("a\x9b2Jb", "a2Jb"),
+        ("over\rwrite\x08\x7f\x00", "overwrite"),
+        ("\u202eevil\u2066", "evil"),
+        ("half \ud800", "half "),
+        ("\x1b", ""),
+        ("\x1b\x1b[31m[0m", "[0m"),
+        ("Zürich 東京 é", "Zürich 東京 é"),
+    ],
+)
+def test_nothing_that_a_terminal_obeys_is_left(text: str, shown: str):
+    assert safe(text) == shown
+
+
+def test_a_long_text_is_cut_to_one_line():
+    assert one_line("a\n  b\tc", 10) == "a b c"
+    assert one_line("x" * 50, 10) == "x" * 9 + "…"
+
+
+def test_children_stand_below_their_parents_whatever_the_order_of_the_lines():
+    lines = drawn(line("j3", "j1"), line("j2"), line("j1"))
+    assert [name for text in lines for name in ("j1", "j2", "j3") if f" {name} " in text] == ["j1", "j3", "j2"]
+    assert lines[0] == "the title"
+
+
+def test_a_job_whose_parent_is_not_shown_stands_at_the_top():
+    assert any(" j9 " in text for text in drawn(line("j9", "j-elsewhere")))
+
+
+def test_cost_reason_and_answer_are_shown_and_markup_is_text():
+    text = "\n".join(drawn(line("j1", costUsd=0.25, reason="max_turns", excerpt="[red]all\x1b[2J good[/red]")))
+    assert "$0.2500" in text
+    assert "max_turns" in text
+    assert "[red]all good[/red]" in text
+
+
+def test_every_status_has_a_mark_of_its_own():
+    assert set(STYLES) == {status.value for status in JobStatus}
+    assert len({mark for mark, _ in STYLES.values()}) == len(STYLES)
