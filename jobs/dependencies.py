@@ -40,7 +40,7 @@ def resolve(tasks: Sequence[Wanted], ids: Sequence[str]) -> list[tuple[str, ...]
     positions = [_positions(index, task, names, len(tasks)) for index, task in enumerate(tasks)]
     _refuse_circles(positions)
     for index, task in enumerate(tasks):
-        _check_placeholders(index, task, {names.get(name, name) for name in _mentioned(task.task)}, positions[index])
+        _check_placeholders(index, task, names, positions[index])
     return [tuple(ids[position] for position in waits) for waits in positions]
 
 
@@ -95,11 +95,11 @@ def _refuse_circles(positions: Sequence[Sequence[int]]) -> None:
         ) from error
 
 
-def _check_placeholders(index: int, task: Wanted, mentioned: set[int | str], waits: Sequence[int]) -> None:
-    for one in mentioned:
-        if one not in waits:
+def _check_placeholders(index: int, task: Wanted, names: Mapping[str, int], waits: Sequence[int]) -> None:
+    for name in _mentioned(task.task):
+        if names.get(name) not in waits:
             raise BadInputError(
                 f"tasks[{index}].task",
-                f"{{{{results.{one}}}}} stands for a task that it does not wait for",
+                f"{{{{results.{name[:64]}}}}} stands for a task that it does not wait for",
                 "Name that task in dependsOn as well.",
             )

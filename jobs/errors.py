@@ -9,6 +9,7 @@ JobsError
 ├── IllegalTransitionError   a status was to move where the state machine has no arrow
 ├── ClaudeNotFoundError      no `claude` binary on this machine
 ├── StoreError               the database cannot be read or written now
+│   └── DiskFullError        nothing new is begun until there is space
 └── SchemaTooNewError        the database was written by a newer version
 
 `orchestration.limits.RecursionLimitError` is the eleventh: the rules of a tree are older than its jobs.
@@ -19,6 +20,7 @@ from orchestration.limits import RecursionLimitError
 __all__ = [
     "BadInputError",
     "ClaudeNotFoundError",
+    "DiskFullError",
     "IllegalTransitionError",
     "JobFailedError",
     "JobsError",
@@ -146,15 +148,28 @@ class StoreError(JobsError):
     Args:
         operation: What was being done.
         cause: What the database said.
+        passing: The storage refuses for now, as a full disk does: the same call may succeed later.
     """
 
-    def __init__(self, operation: str, cause: str) -> None:
+    def __init__(self, operation: str, cause: str, *, passing: bool = False) -> None:
         self.operation = operation
         self.cause = cause
+        self.passing = passing
         super().__init__(
             f"The job store could not {operation}: {cause}. Nothing was changed; free disk space or check the state "
             "directory with `claude-jobs doctor`, then call again."
         )
+
+
+class DiskFullError(StoreError):
+    """The disk is full, so nothing new is begun; what runs goes on, and its end is kept.
+
+    Args:
+        operation: What was being done.
+    """
+
+    def __init__(self, operation: str) -> None:
+        super().__init__(operation, "the disk with the state directory is full", passing=True)
 
 
 class SchemaTooNewError(JobsError):

@@ -1,20 +1,19 @@
 """Turns what a caller asked for into job specs, or says what is wrong with it and what to do."""
 
 import math
-import os
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import get_args
 
 from jobs.claude.command import LaunchContext, build
 from jobs.decomposition import SCHEMA
 from jobs.errors import BadInputError
+from jobs.granting import Asked, Grants
 from jobs.model import Job, JobSpec
-from jobs.settings import PermissionMode, Settings
+from jobs.settings import Settings
 
-_PERMISSION_MODES: tuple[str, ...] = get_args(PermissionMode)
+_KEY = re.compile(r"[\w.-]{1,64}")
 _OUTPUT_FORMATS = ("json", "text", "stream-json")
 _LONGEST_TIMEOUT = 24 * 3600.0
 
@@ -33,11 +32,17 @@ class TaskRequest:
         effort: The CLI's effort level.
         max_budget_usd: Most US dollars.
         timeout_seconds: Seconds that one attempt may run.
-        allowed_tools: Tools that need no permission.
-        disallowed_tools: Tools that are off.
+        allowed_tools: Tools that need no permission; None takes the spawning job's.
+        disallowed_tools: Tools that are off, besides the spawning job's.
+        directories: Directories besides `cwd`; None takes the spawning job's.
+        mcp_servers: Names of MCP servers from the settings; None takes the spawning job's.
         append_system_prompt: Text for the end of the system prompt.
         json_schema: JSON Schema as text.
         divisible: The job may answer with subtasks.
+        key: The caller's name for the task among its siblings.
+        depends_on: Siblings that must complete first: their keys, or their positions counted from 0.
+        resume_session: Session to continue with the task.
+        fork_session: Continue a copy of that session.
     """
 
     task: str
@@ -49,11 +54,45 @@ class TaskRequest:
     effort: str | None = None
     max_budget_usd: float | None = None
     timeout_seconds: float | None = None
-    allowed_tools: Sequence[str] = ()
+    allowed_tools: Sequence[str] | None = None
     disallowed_tools: Sequence[str] = ()
+    directories: Sequence[str] | None = None
+    mcp_servers: Sequence[str] | None = None
     append_system_prompt: str | None = None
     json_schema: str | None = None
     divisible: bool = False
+    key: str | None = None
+    depends_on: Sequence[str | int] = ()
+    resume_session: str | None = None
+    fork_session: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeBounds:
+    """What a new tree may cost and take as a whole; None for no bound.
+
+    Args:
+        usd: US dollars.
+        seconds: Seconds from its admission on.
+    """
+
+    usd: float | None = None
+    seconds: float | None = None
+
+    def check(self, *, new_tree: bool) -> None:
+        """Make sure that the bounds can be used.
+
+        Raises:
+            BadInputError: They are no positive numbers, or there is no new tree to bind.
+        """
+        for field, value in (("treeBudgetUsd", self.usd), ("treeTimeoutSeconds", self.seconds)):
+            if value is None:
+                continue
+            _finite(field, value)
+            if not new_tree:
+                raise BadInputError(
+                    field, "it bounds a new tree, and this batch has a parent", "Give each task a bound of its own."
+                )
 
 
 class Intake:
@@ -65,6 +104,7 @@ class Intake:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._grants = Grants(settings)
 
     def spec(
         self,
@@ -80,7 +120,7 @@ class Intake:
 
         Args:
             request: What was asked.
-            parent: The spawning job, whose directory and permission mode are the defaults, or None.
+            parent: The spawning job, whose rights are the defaults and the most that can be asked for, or None.
             cwd: The tree's directory, for a request without parent and without a directory of its own.
             home: The client's home directory, for a directory that begins with "~", or None where it has none.
             depth: Depth at which the job will stand, for the default of its time-out.
@@ -88,23 +128,29 @@ class Intake:
 
         Raises:
             BadInputError: Naming the argument and what to do.
+            RightsError: More is asked for than the spawning job has.
         """
-        base = parent.spec.cwd if parent else cwd
+        rights = self._grants.grant(_asked(request), parent=parent.spec if parent else None, cwd=cwd, home=home)
         spec = JobSpec(
             task=self._task(request.task, field),
-            cwd=_directory(request.cwd, base, home),
+            cwd=rights.directories[0],
             model=request.model,
-            permission_mode=self._permission_mode(request.permission_mode, parent),
+            permission_mode=rights.mode,
             output_format=_one_of("outputFormat", request.output_format, _OUTPUT_FORMATS),
             verbose=request.verbose,
             effort=request.effort,
             max_budget_usd=_positive("maxBudgetUsd", request.max_budget_usd),
             timeout_seconds=self._timeout(request.timeout_seconds, depth),
-            allowed_tools=tuple(request.allowed_tools),
-            disallowed_tools=tuple(request.disallowed_tools),
+            allowed_tools=rights.allowed,
+            disallowed_tools=rights.disallowed,
+            directories=rights.directories[1:],
+            mcp_servers=rights.servers,
             append_system_prompt=request.append_system_prompt,
             json_schema=_schema(request),
+            key=_key(request.key),
             divisible=request.divisible,
+            resume_session=request.resume_session,
+            fork_session=request.fork_session,
         )
         # What the launch would refuse is refused now, where the caller still hears of it.
         build(spec, LaunchContext(cli="claude", session_id=str(uuid.uuid4()), marker=""))
@@ -124,46 +170,21 @@ class Intake:
             )
         return task
 
-    def _permission_mode(self, asked: str | None, parent: Job | None) -> str:
-        mode = asked or (parent.spec.permission_mode if parent else self._settings.permission_mode)
-        _one_of("permissionMode", mode, _PERMISSION_MODES)
-        if mode == "bypassPermissions" and not self._settings.allow_bypass_permissions:
-            raise BadInputError(
-                "permissionMode",
-                "bypassPermissions is switched off",
-                "Use acceptEdits with allowedTools, or have a person set CLAUDE_ALLOW_BYPASS_PERMISSIONS=1.",
-            )
-        return mode
-
     def _timeout(self, asked: float | None, depth: int) -> float:
         if asked is None:
             return self._settings.timeout_at(depth)
         return min(_finite("timeoutSeconds", asked), _LONGEST_TIMEOUT)
 
 
-def _directory(asked: str | None, base: str, home: str | None) -> str:
-    path = Path(os.path.normpath(Path(base) / _at_home(asked or ".", home)))
-    try:
-        exists, is_directory = path.exists(), path.is_dir()
-    except OSError as error:
-        # A name that is too long, or a directory above that nobody may search.
-        problem = f"{str(path)[:200]} cannot be looked at ({error.strerror})"
-        raise BadInputError("cwd", problem, "Name a directory that you can enter, or leave cwd out.") from error
-    if not exists:
-        raise BadInputError("cwd", f"{path} does not exist", "Name a directory that exists, or leave cwd out.")
-    if not is_directory:
-        raise BadInputError("cwd", f"{path} is not a directory", "Name the directory that holds it.")
-    return str(path)
-
-
-def _at_home(asked: str, home: str | None) -> str:
-    # The client's home, not that of whoever started the engine.
-    head, separator, rest = asked.partition("/")
-    if not head.startswith("~"):
-        return asked
-    if head != "~" or not home:
-        raise BadInputError("cwd", f"{head[:40]} stands for no directory here", "Give an absolute path.")
-    return f"{home}{separator}{rest}"
+def _asked(request: TaskRequest) -> Asked:
+    return Asked(
+        cwd=request.cwd,
+        mode=request.permission_mode,
+        allowed=request.allowed_tools,
+        disallowed=request.disallowed_tools,
+        directories=request.directories,
+        servers=request.mcp_servers,
+    )
 
 
 def _one_of(field: str, value: str, allowed: Sequence[str]) -> str:
@@ -180,6 +201,15 @@ def _finite(field: str, value: float) -> float:
     if not (math.isfinite(value) and value > 0):
         raise BadInputError(field, f"{value} is no number above 0", "Give a positive number, or leave it out.")
     return value
+
+
+def _key(key: str | None) -> str | None:
+    # What a placeholder can name: `{{results.KEY}}`.
+    if key is not None and not _KEY.fullmatch(key):
+        raise BadInputError(
+            "key", f"{key[:40]!r} is no name", "Use up to 64 letters, digits, dots, hyphens or underscores."
+        )
+    return key
 
 
 def _schema(request: TaskRequest) -> str | None:

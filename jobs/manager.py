@@ -3,20 +3,24 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import anyio
 
 from jobs import decomposition
+from jobs.dependencies import Wanted, resolve
 from jobs.errors import BadInputError, JobsError, NotFoundError, RecursionLimitError, StoreError
-from jobs.intake import Intake, TaskRequest
+from jobs.intake import Intake, TaskRequest, TreeBounds
 from jobs.model import TERMINAL, Attempt, Job
 from jobs.origin import Origin, OriginFiles
+from jobs.persistence import insist
 from jobs.ports import Admission, Clock, NewJob, Runner, Store, Submission
 from jobs.prompts import divides
 from jobs.recursion_manager import RecursionManager
 from jobs.siblings import Siblings
 from jobs.signals import JobSignals
+from jobs.singly import Singly
 from jobs.tree import new_batch_id, new_job_id, subtasks_batch_id
 from orchestration.native import native
 from orchestration.patterns import RecursiveOrchestrationPattern, Subtasks
@@ -65,6 +69,7 @@ class EnhancedJobManager:
         self._clock = clock
         self._start_soon = start_soon
         self._siblings = Siblings(store, signals, clock)
+        self._singly = Singly()
         self._graph = RecursiveOrchestrationPattern.create_recursive_graph(
             work=self._run_job, resume=self._go_on, identify=_own_id
         )
@@ -99,6 +104,7 @@ class EnhancedJobManager:
         origin: Origin | None = None,
         single: bool = False,
         idempotency_key: str | None = None,
+        bounds: TreeBounds | None = None,
     ) -> Admission:
         """Admit tasks as one batch and start it; as `execute_batch_async`, and returns everything that was written.
 
@@ -108,6 +114,7 @@ class EnhancedJobManager:
             origin: For a new tree: the client that asked.
             single: The one task without parent is to be the root itself.
             idempotency_key: A second submission of the same caller with this key returns the first one's jobs.
+            bounds: For a new tree: what the whole of it may cost and take.
 
         Raises:
             BadInputError: A task cannot be used; nothing was started.
@@ -118,6 +125,7 @@ class EnhancedJobManager:
         parent = await self._parent(parent_job_id)
         origin = origin or Origin(cwd="/")
         submission = self._submission(tasks, parent, origin=origin, single=single, idempotency_key=idempotency_key)
+        submission = self._bounded(submission, bounds or TreeBounds())
         # A request that is cancelled while its rows are written must not leave rows that nobody runs.
         with anyio.CancelScope(shield=True):
             admission = await self._admit(submission, origin)
@@ -208,18 +216,29 @@ class EnhancedJobManager:
             at=self._clock.now(),
         )
 
+    def _bounded(self, submission: Submission, bounds: TreeBounds) -> Submission:
+        bounds.check(new_tree=submission.parent_id is None)
+        deadline = None if bounds.seconds is None else submission.at + bounds.seconds
+        return replace(submission, max_budget_usd=bounds.usd, deadline=deadline)
+
     def _new_jobs(
         self, requests: Sequence[TaskRequest], parent: Job | None, *, origin: Origin, single: bool
     ) -> list[NewJob]:
         home = origin.env.get("HOME")
         depth = parent.depth + 1 if parent else int(not single)
         fields = ["task"] if single else [f"tasks[{index}]" for index in range(len(requests))]
-        return [
-            NewJob(
-                id=new_job_id(),
-                spec=self._intake.spec(request, parent=parent, cwd=origin.cwd, home=home, depth=depth, field=field),
-            )
+        if depth >= self._recursion.limits.max_depth:
+            # Asked for subtasks, a job at the deepest level could only be refused them.
+            requests = [replace(request, divisible=False) for request in requests]
+        specs = [
+            self._intake.spec(request, parent=parent, cwd=origin.cwd, home=home, depth=depth, field=field)
             for request, field in zip(requests, fields, strict=True)
+        ]
+        ids = [new_job_id() for _ in requests]
+        waits = _dependencies(requests, ids, single=single)
+        return [
+            NewJob(id=job_id, spec=replace(spec, depends_on=others))
+            for job_id, spec, others in zip(ids, specs, waits, strict=True)
         ]
 
     async def _admit(self, submission: Submission, origin: Origin) -> Admission:
@@ -240,6 +259,12 @@ class EnhancedJobManager:
     async def _run_job(self, node: Mapping[str, Any]) -> str | Subtasks:
         """Run one job to its end: the work of a `child` node; a failed job is a status here, never an exception."""
         job_id: str = node["task"]
+        # The batch of subtasks is run below its parent's node, and a start or a retry may run it once more.
+        async with self._singly.turn(job_id):
+            # Rows and files say where a job is, so its node can begin anew: on a full disk it waits for space here.
+            return await insist(partial(self._advance, job_id), f"running job {job_id}")
+
+    async def _advance(self, job_id: str) -> str | Subtasks:
         job = await self._store.job(job_id)
         if job is None:
             raise NotFoundError("Job", job_id)
@@ -267,17 +292,16 @@ class EnhancedJobManager:
     async def _admit_subtasks(self, job: Job, attempt: Attempt) -> Sequence[Job]:
         wanted = decomposition.read(attempt.frame, attempt.result)
         tasks = wanted.tasks if isinstance(wanted, decomposition.Subtasks) else ()
-        submission = self._submission(
-            [TaskRequest(task=task, divisible=True) for task in tasks],
-            job,
-            origin=Origin(cwd=job.spec.cwd),
-            single=False,
-            idempotency_key=None,
-        )
+        requests = [_subtask(task, job) for task in tasks]
         batch_id = subtasks_batch_id(job.id, attempt.number)
         try:
+            submission = self._submission(
+                requests, job, origin=Origin(cwd=job.spec.cwd), single=False, idempotency_key=None
+            )
             admission = await self._recursion.admit(replace(submission, batch_id=batch_id))
         except (JobsError, RecursionLimitError) as error:
+            if isinstance(error, StoreError) and error.passing:
+                raise
             logger.info("the subtasks of job %s were refused: %s", job.id, error)
             return ()
         self._announce(admission.jobs)
@@ -300,6 +324,25 @@ class EnhancedJobManager:
     def _announce(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self._signals.publish(job)
+
+
+def _subtask(task: str, job: Job) -> TaskRequest:
+    spec = job.spec
+    return TaskRequest(
+        task=task,
+        model=spec.model,
+        effort=spec.effort,
+        allowed_tools=spec.allowed_tools,
+        disallowed_tools=spec.disallowed_tools,
+        divisible=True,
+    )
+
+
+def _dependencies(requests: Sequence[TaskRequest], ids: Sequence[str], *, single: bool) -> list[tuple[str, ...]]:
+    if single:
+        # A job without siblings: what looks like a placeholder is text of the task's own.
+        return [() for _ in requests]
+    return resolve([Wanted(key=one.key, depends_on=one.depends_on, task=one.task) for one in requests], ids)
 
 
 def _own_id(task: str, parent_id: str | None, index: int) -> str:

@@ -10,18 +10,19 @@ from types import MappingProxyType
 from jobs.errors import JobsError
 
 RANK: Mapping[str, int] = MappingProxyType(
-    {"plan": 0, "manual": 1, "dontAsk": 1, "default": 2, "acceptEdits": 3, "auto": 4, "bypassPermissions": 5}
+    {"plan": 0, "dontAsk": 1, "manual": 2, "default": 2, "acceptEdits": 3, "auto": 4, "bypassPermissions": 5}
 )
-"""The CLI's permission modes from the narrowest to the widest. Without a person to ask, `manual`, `dontAsk` and
-`default` deny the same calls; `acceptEdits` adds edits below the working directory, `auto` what a classifier passes,
-and `bypassPermissions` everything."""
+"""The CLI's permission modes from the narrowest to the widest. `dontAsk` denies what `default` asks for; `acceptEdits`
+adds edits inside the directories, `auto` what a classifier passes, and `bypassPermissions` everything."""
 
-EDITING = frozenset({"Edit", "Write", "NotebookEdit"})
-"""What `acceptEdits` permits without an entry in the list of allowed tools."""
+FREE = frozenset({"TodoWrite", "ToolSearch"})
+"""What every mode permits everywhere. Reading and editing are not among them: a mode permits these inside the job's
+directories, while a rule "Read" or "Write" permits them on the whole machine (measured on 2.1.330)."""
 
-READING = frozenset({"Read", "Glob", "Grep", "TodoWrite", "ToolSearch"})
-"""What every mode permits."""
+OURS = "mcp__claude-jobs"
+"""The rule for our own tools, which every job has."""
 
+_DOUBTFUL = re.compile(r"[;&|<>`$()\n*?\[\]{}!\\]|\.\.")
 _RULE = re.compile(r"(?P<tool>[^()]+)(?:\((?P<what>.*)\))?", re.DOTALL)
 
 
@@ -39,7 +40,7 @@ class RightsError(JobsError):
         self.asked = asked
         self.have = have
         super().__init__(
-            f"{field}: {asked} is more than this job has ({have}). Ask for that or less, or leave {field} out."
+            f"{field}: {asked} is more than the spawning job has ({have}). Ask for that or less, or leave {field} out."
         )
 
 
@@ -100,7 +101,7 @@ def within(parent: Rights, child: Rights) -> bool:
     """Tell whether a child may do nothing that its parent may not."""
     return (
         RANK[child.mode] <= RANK[parent.mode]
-        and all(_permits(parent, rule) for rule in child.allowed)
+        and all(permits(parent, rule) for rule in child.allowed)
         and set(parent.disallowed) <= set(child.disallowed)
         and all(_contained(path, parent.directories) for path in child.directories)
         and set(child.servers) <= set(parent.servers)
@@ -119,8 +120,8 @@ def _allowed(parent: Rights, asked: Sequence[str] | None) -> tuple[str, ...]:
     if asked is None:
         return parent.allowed
     for rule in asked:
-        if not _permits(parent, rule):
-            raise RightsError("allowedTools", rule, ", ".join(parent.allowed) or f"none beside mode {parent.mode}")
+        if not permits(parent, rule):
+            raise RightsError("allowedTools", rule, ", ".join(parent.allowed) or f"no rule, mode {parent.mode}")
     return tuple(dict.fromkeys(asked))
 
 
@@ -142,12 +143,12 @@ def _servers(parent: Rights, asked: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(asked))
 
 
-def _permits(parent: Rights, rule: str) -> bool:
-    if parent.mode == "bypassPermissions":
+def permits(parent: Rights, rule: str) -> bool:
+    """Tell whether everything that a rule of the CLI permits is permitted to this job already, wherever it may be."""
+    if parent.mode == "bypassPermissions" or rule in FREE:
         return True
-    tool = rule.partition("(")[0]
-    by_mode = tool in READING or (tool in EDITING and RANK[parent.mode] >= RANK["acceptEdits"] and rule == tool)
-    return by_mode or any(covers(own, rule) for own in parent.allowed)
+    own = (*parent.allowed, OURS, *(f"mcp__{name}" for name in parent.servers))
+    return any(covers(one, rule) for one in own)
 
 
 def covers(wide: str, narrow: str) -> bool:
@@ -162,7 +163,8 @@ def covers(wide: str, narrow: str) -> bool:
         return False
     if outer["what"] is None:
         return inner["tool"] == outer["tool"] or _of_server(outer["tool"], inner["tool"])
-    return outer["tool"] == inner["tool"] and _narrower(outer["what"], inner["what"])
+    # The patterns of other tools are paths, whose meaning hangs on where they begin: "Edit(*)" is not "Edit(//etc/*)".
+    return outer["tool"] == inner["tool"] == "Bash" and _narrower(outer["what"], inner["what"])
 
 
 def _of_server(server: str, tool: str) -> bool:
@@ -171,12 +173,18 @@ def _of_server(server: str, tool: str) -> bool:
 
 
 def _narrower(wide: str, narrow: str | None) -> bool:
-    # Only "prefix*" and "prefix:*" are understood; shell text that chains commands is never called narrower.
-    if narrow is None or not wide.endswith("*") or re.search(r"[;&|<>`$()\n]", narrow):
+    # Only one asterisk at the end is understood. Text that chains commands, leads upwards or holds a pattern of its own
+    # is never called narrower.
+    if narrow is None or not wide.endswith("*") or "*" in wide[:-1]:
         return False
-    prefix = wide[:-1].removesuffix(":")
-    inner = narrow[:-1].removesuffix(":") if narrow.endswith("*") else narrow
-    return "*" not in prefix and inner.startswith(prefix)
+    inner = narrow.removesuffix("*").removesuffix(":")
+    if _DOUBTFUL.search(inner):
+        return False
+    if wide.endswith(":*"):
+        # "git:*" permits "git" and "git status", but not "gitx" (measured).
+        prefix = wide[:-2]
+        return inner.startswith(f"{prefix} ") or (inner == prefix and not narrow.endswith(f"{prefix}*"))
+    return inner.startswith(wide[:-1])
 
 
 def _contained(path: str, directories: Iterable[str]) -> bool:

@@ -8,12 +8,15 @@ from pathlib import Path
 from jobs.claude.binary import find_claude
 from jobs.claude.command import Command, LaunchContext, McpServer, build
 from jobs.claude.directory import AttemptDirectory
+from jobs.errors import BadInputError, StoreError
+from jobs.granting import check_unmoved
 from jobs.model import Attempt, Job
 from jobs.origin import OriginFiles
 from jobs.ports import Store
 from jobs.prompts import Prompts
 from jobs.sequel import FRESH
 from jobs.settings import Settings
+from jobs.trust import setting_sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +67,27 @@ class Preparation:
             return Session(id=asked, continues=asked)
         return Session(id=str(uuid.uuid4()), continues=asked)
 
+    def setting_sources(self, job: Job) -> str:
+        """Return whose settings the job's next attempt loads, to be written down with it."""
+        try:
+            env = self._origins.load(job.root_id).env
+        except StoreError:
+            # The launch says what is missing.
+            env = {}
+        return setting_sources(job.spec.cwd, env, self._settings.trusted_directories)
+
     async def command(self, job: Job, attempt: Attempt, token: str, session: Session) -> Command:
         """Return what is started for an attempt.
 
         Raises:
-            BadInputError: A value of the job's that the CLI could misread.
+            BadInputError: A value of the job's that the CLI could misread, or an MCP server that the settings lost.
+            RightsError: A directory of the job's leads elsewhere than when it was spawned.
             ClaudeNotFoundError: There is no binary.
             StoreError: The tree's environment cannot be read.
         """
         env = self._origins.load(job.root_id).env
         explicit = self._settings.cli
+        check_unmoved(job.spec, child=job.parent_id is not None)
         prompt = await self._prompts.compose(job, session.resumed)
         server = replace(self._mcp_server, args=(*self._mcp_server.args, "--job", str(self.path(job, attempt.number))))
         return build(
@@ -83,6 +97,10 @@ class Preparation:
                 session_id=session.id,
                 continues=session.continues,
                 server=server,
+                more_servers=self._more_servers(job),
+                setting_sources=attempt.setting_sources,
+                enabled_tools=self._settings.enabled_tools,
+                asks_permission=self._settings.permission_requests != "deny",
                 token=token,
                 briefing=prompt.briefing,
                 client_env=env,
@@ -97,6 +115,12 @@ class Preparation:
     def marker(self, job: Job, attempt: int) -> str:
         """Return the mark that the processes of an attempt bear."""
         return f"{self._home_key}:{job.id}:{attempt}"
+
+    def _more_servers(self, job: Job) -> dict[str, McpServer]:
+        known = self._settings.mcp_servers
+        if lost := [name for name in job.spec.mcp_servers if name not in known]:
+            raise BadInputError("mcpServers", f"{lost[0]} is in the settings no more", "Add it again and retry the job.")
+        return {name: McpServer(**known[name].model_dump()) for name in job.spec.mcp_servers}
 
     def _ever_ran(self, job: Job, attempt: Attempt) -> bool:
         return AttemptDirectory(self.path(job, attempt.number)).shim_pid() is not None

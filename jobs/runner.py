@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import anyio
 
@@ -18,7 +19,8 @@ from jobs.claude.proctable import ProcessIdentity
 from jobs.claude.reaper import Reaper
 from jobs.claude.survivors import Target
 from jobs.errors import JobsError, StoreError
-from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
+from jobs.model import Attempt, Job, JobEvent, JobStatus, Outcome, Reason
+from jobs.persistence import insist
 from jobs.ports import Clock, Store
 from jobs.preparation import Preparation, Session
 from jobs.scheduler import Scheduler
@@ -52,6 +54,9 @@ class _Live:
         process: What runs it.
         follower: Reads what it writes.
         watchdog: Says when it must be ended.
+        reader: Makes the outcome of its frames.
+        unwritten: Events that have been read and are not stored yet.
+        ended_for: Why it is being ended, or None.
     """
 
     job: Job
@@ -61,6 +66,7 @@ class _Live:
     follower: Follower
     watchdog: Watchdog
     reader: OutcomeReader = field(default_factory=OutcomeReader)
+    unwritten: list[JobEvent] = field(default_factory=list)
     ended_for: Reason | None = None
 
 
@@ -254,14 +260,17 @@ class LocalRunner:
 
     async def _look(self, live: _Live) -> None:
         for _ in range(PIECES):
-            if (lines := await live.follower.read()) is None:
+            # While the storage fails nothing more is read: the file keeps it, and the deadline goes on being watched.
+            if not await self._record(live) or (lines := await live.follower.read()) is None:
                 return
             await self._take(live, lines)
 
     async def _conclude(self, live: _Live, exit_code: int | None) -> Outcome:
         while (lines := await live.follower.read()) is not None:
             await self._take(live, lines)
+            await self._record_all(live)
         await self._take(live, await live.follower.finish())
+        await self._record_all(live)
         return live.reader.conclude(
             exit_code=exit_code,
             stderr=live.directory.error_tail(),
@@ -278,9 +287,25 @@ class LocalRunner:
                 self._heed(sign_of(line.frame))
         if lines:
             live.watchdog.heard(self._clock.monotonic(), answered=live.reader.answered)
-        events = [event for line in lines if (event := event_of(line, job_id=job_id, attempt=number, at=now))]
-        if events:
-            await self._store.record_events(job_id, number, events, live.follower.offset)
+        live.unwritten += [event for line in lines if (event := event_of(line, job_id=job_id, attempt=number, at=now))]
+
+    async def _record(self, live: _Live) -> bool:
+        try:
+            await self._record_events(live)
+        except StoreError as error:
+            if not error.passing:
+                raise
+            logger.warning("what job %s reports cannot be stored now: %s", live.job.id, error.cause)
+            live.watchdog.heard(self._clock.monotonic(), answered=live.reader.answered)
+        return not live.unwritten
+
+    async def _record_all(self, live: _Live) -> None:
+        await insist(partial(self._record_events, live), f"storing what job {live.job.id} reported")
+
+    async def _record_events(self, live: _Live) -> None:
+        if live.unwritten:
+            await self._store.record_events(live.job.id, live.attempt.number, live.unwritten, live.follower.offset)
+            live.unwritten.clear()
 
     def _heed(self, sign: Busy | UsedUp | None) -> None:
         match sign:
@@ -302,7 +327,10 @@ class LocalRunner:
         return settled
 
     async def _write(self, job: Job, attempt: Attempt, outcome: Outcome) -> Job:
-        settled = await self._store.settle(job.id, attempt.number, outcome, at=self._clock.now())
+        # What ended the attempt is known here alone, so this is where a full disk is waited for. An engine that ends
+        # meanwhile loses nothing else: the attempt's files stay, and the next one settles it from them.
+        settle = partial(self._store.settle, job.id, attempt.number, outcome, at=self._clock.now())
+        settled = await insist(settle, f"settling job {job.id}")
         self._signals.publish(settled)
         return settled
 

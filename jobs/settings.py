@@ -1,13 +1,14 @@
 """The engine's settings: one frozen object from the environment, a TOML file and the older server's variables."""
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,6 +23,8 @@ from orchestration.limits import TreeLimits
 PermissionMode = Literal["default", "plan", "acceptEdits", "dontAsk", "auto", "bypassPermissions"]
 """The CLI's permission modes, as `claude --help` of 2.1.330 lists them."""
 
+_SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
+
 JOB_MEMORY = 250 * 1024 * 1024
 """Bytes of memory to reckon for one job: a headless `claude` was measured at 195 to 213 MB resident, and its shim, pump
 and tools come on top."""
@@ -35,6 +38,16 @@ def default_max_running() -> int:
     by_memory = psutil.virtual_memory().total // 2 // JOB_MEMORY
     by_cpu = (os.cpu_count() or 1) * JOBS_PER_CPU
     return max(2, min(int(by_memory), by_cpu))
+
+
+class McpServerSettings(BaseModel):
+    """An MCP server on stdio that jobs may be given; in `config.toml` a table `[mcp_servers.NAME]`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: str = Field(min_length=1)
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = Field(default_factory=dict, repr=False)
 
 
 class Settings(BaseSettings):
@@ -85,6 +98,16 @@ class Settings(BaseSettings):
     """Permission mode of a job that names none."""
     allow_bypass_permissions: bool = False
     """Whether a person allows `bypassPermissions` at all."""
+    mcp_servers: dict[str, McpServerSettings] = Field(default_factory=dict)
+    """MCP servers that a job may be given by name besides ours."""
+    trusted_directories: tuple[Path, ...] = ()
+    """Directories whose own settings and CLAUDE.md jobs load, with all below them, besides those trusted in Claude Code."""
+    enabled_tools: frozenset[str] = frozenset()
+    """Tools of the CLI that are off for jobs by default and are to be on: Task or Monitor, for example."""
+    permission_requests: Literal["deny", "parent", "person"] = "deny"
+    """Who answers where a job wants to do what it has no permission for."""
+    permission_seconds: PositiveFloat = 300.0
+    """Seconds after which a request for permission that nobody has answered is denied."""
     max_task_chars: PositiveInt = 1_000_000
     """Longest task text, in characters."""
     excerpt_chars: PositiveInt = 500
@@ -101,6 +124,15 @@ class Settings(BaseSettings):
     def _some_level(cls, value: dict[int, int]) -> dict[int, int]:
         if not value or min(value) < 0:
             raise ValueError('give at least one level, such as {"0": 1, "1": 10}; levels count from 0')
+        return value
+
+    @field_validator("mcp_servers")
+    @classmethod
+    def _server_names(cls, value: dict[str, McpServerSettings]) -> dict[str, McpServerSettings]:
+        # The name stands in rules, "mcp__NAME__tool": two underscores in it would make one server pass for another.
+        for name in value:
+            if not _SERVER_NAME.fullmatch(name) or "__" in name or name == "claude-jobs":
+                raise ValueError(f"{name[:40]!r} cannot be used; use letters, digits, hyphens and single underscores")
         return value
 
     @property

@@ -23,11 +23,9 @@ from server.arguments import Arguments, TaskArguments
 from server.callers import Caller, calling_job
 from server.catalogue import BY_NAME, Definition, listing
 from server.tools import Call, Services
+from server.unanswered import CALL_ID, TOOL_USE_ID
 
 logger = logging.getLogger(__name__)
-
-TOOL_USE_ID = "claudecode/toolUseId"
-"""Key in a call's `_meta` under which Claude Code 2.1 sends the id of the model's tool use."""
 
 INSTRUCTIONS = """\
 Runs trees of Claude Code jobs. Each job is a separate headless Claude with its own context; jobs may spawn jobs.
@@ -114,8 +112,12 @@ async def _answer(ctx: Context, definition: Definition, params: CallToolRequestP
 
 
 def _tool_use_id(ctx: Context) -> str | None:
-    value = (ctx.meta or {}).get(TOOL_USE_ID)
-    return f"{TOOL_USE_ID}:{value}" if isinstance(value, str) and value else None
+    # The pump gives a call an id of its own where the client sends none: after a crash it asks again.
+    for key in (TOOL_USE_ID, CALL_ID):
+        value = (ctx.meta or {}).get(key)
+        if isinstance(value, str) and value:
+            return f"{key}:{value}"
+    return None
 
 
 def _progress(ctx: Context) -> Callable[[int, int], Awaitable[None]]:

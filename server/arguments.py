@@ -1,12 +1,16 @@
 """What each tool accepts: camelCase as the older server had it, snake_case as well, and nothing that is unknown."""
 
+import hashlib
 import json
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from jobs.intake import TaskRequest
+from jobs.errors import BadInputError
+from jobs.follow_up import Message
+from jobs.intake import TaskRequest, TreeBounds
 from jobs.model import JobStatus
 
 
@@ -18,63 +22,96 @@ class Arguments(BaseModel):
     )
 
 
-class TaskOptions(Arguments):
-    """What a job may be told beside its task."""
+class SharedOptions(Arguments):
+    """What one job may be told beside its task, and a batch for all of its tasks."""
 
     cwd: str | None = None
     model: str | None = None
     permission_mode: str | None = None
     output_format: str = "json"
     verbose: bool = False
+
+
+class TaskOptions(SharedOptions):
+    """What a job may be told beside its task."""
+
     effort: str | None = None
     max_budget_usd: float | None = None
     timeout_seconds: float | None = None
-    allowed_tools: list[str] = []
+    allowed_tools: list[str] | None = None
     disallowed_tools: list[str] = []
+    directories: list[str] | None = None
+    mcp_servers: list[str] | None = None
     append_system_prompt: str | None = None
     json_schema: dict[str, Any] | str | None = None
+    idempotency_key: str | None = None
 
 
 class TaskArguments(TaskOptions):
-    """One task with its options."""
+    """One task of a batch with its options."""
 
     task: str
+    key: str | None = None
+    depends_on: list[str | int] = []
 
-    def request(self) -> TaskRequest:
-        """Return these arguments as the request that `jobs` knows."""
-        return TaskRequest(**_fields_of(self))
+    def fields(self) -> dict[str, Any]:
+        """Return what was given, as `TaskRequest` names it."""
+        return _fields_of(self, without=("idempotency_key",), only_set=True)
 
 
 def _task_of_text(value: Any) -> Any:
     return {"task": value} if isinstance(value, str) else value
 
 
-BatchTask = Annotated[TaskArguments, BeforeValidator(_task_of_text)]
+BatchTask = Annotated[TaskArguments, BeforeValidator(_task_of_text, json_schema_input_type=str | TaskArguments)]
 """A task of a batch: its text, or an object with options."""
 
 
-class RunArguments(TaskArguments):
+class RunArguments(TaskOptions):
     """Arguments of `claude_run` and `claude_run_async`."""
 
+    task: str
+    strategy: Literal["direct", "decompose"] = "direct"
     parent_job_id: str | None = None
-    idempotency_key: str | None = None
 
     def request(self) -> TaskRequest:
         """Return the task itself, without what belongs to its submission."""
-        return TaskRequest(**_fields_of(self, without=("parent_job_id", "idempotency_key")))
+        fields = _fields_of(self, without=("parent_job_id", "idempotency_key", "strategy"))
+        return TaskRequest(**fields, divisible=self.strategy == "decompose")
 
 
-class BatchArguments(TaskOptions):
+class BatchArguments(SharedOptions):
     """Arguments of `claude_run_batch` and `claude_run_batch_async`; options hold for every task that names none."""
 
     tasks: list[BatchTask]
     parent_job_id: str | None = None
     idempotency_key: str | None = None
+    tree_budget_usd: float | None = None
+    tree_timeout_seconds: float | None = None
 
     def requests(self) -> list[TaskRequest]:
         """Return the tasks, each with the batch's options where it has none of its own."""
-        shared = _fields_of(self, without=("tasks", "parent_job_id", "idempotency_key"), only_set=True)
-        return [TaskRequest(**{**shared, **_fields_of(task, only_set=True)}) for task in self.tasks]
+        shared = _fields_of(self, only=SharedOptions.model_fields, only_set=True)
+        return [TaskRequest(**{**shared, **task.fields()}) for task in self.tasks]
+
+    def bounds(self) -> TreeBounds:
+        """Return what the new tree may cost and take."""
+        return TreeBounds(usd=self.tree_budget_usd, seconds=self.tree_timeout_seconds)
+
+    def key(self) -> str | None:
+        """Return the key of the submission: its own, or what the keys of its tasks come to.
+
+        Raises:
+            BadInputError: Some tasks have a key and others have none: they are admitted together or not at all.
+        """
+        keys = [task.idempotency_key for task in self.tasks]
+        if self.idempotency_key is not None or not any(keys):
+            return self.idempotency_key
+        if not all(keys):
+            raise BadInputError(
+                "idempotencyKey", "some tasks have one and others have none", "Give all of them one, or the batch."
+            )
+        return hashlib.sha256(json.dumps(keys).encode()).hexdigest()
 
 
 class JobArguments(Arguments):
@@ -103,6 +140,31 @@ class WaitArguments(Arguments):
     cursor: str | None = None
 
 
+class SendArguments(Arguments):
+    """Arguments of `claude_send`."""
+
+    job_id: str
+    task: str
+    fork: bool = False
+    output_format: str = "json"
+    max_budget_usd: float | None = None
+    timeout_seconds: float | None = None
+    json_schema: dict[str, Any] | str | None = None
+    idempotency_key: str | None = None
+
+    def message(self, tool_use_id: str | None) -> Message:
+        """Return the follow-up; `tool_use_id` is its key where the caller gives none."""
+        fields = _fields_of(self, without=("job_id", "idempotency_key"))
+        return Message(**fields, idempotency_key=self.idempotency_key or tool_use_id)
+
+
+class RetryArguments(Arguments):
+    """Arguments of `claude_retry`."""
+
+    job_id: str
+    subtree: bool = False
+
+
 class ListArguments(Arguments):
     """Arguments of `claude_list_jobs`."""
 
@@ -116,9 +178,17 @@ class NoArguments(Arguments):
     """For a tool that takes none."""
 
 
-def _fields_of(arguments: Arguments, *, without: tuple[str, ...] = (), only_set: bool = False) -> dict[str, Any]:
+def _fields_of(
+    arguments: Arguments,
+    *,
+    without: Collection[str] = (),
+    only: Collection[str] | None = None,
+    only_set: bool = False,
+) -> dict[str, Any]:
     names = arguments.model_fields_set if only_set else type(arguments).model_fields
-    fields = {name: getattr(arguments, name) for name in names if name not in without}
+    fields = {
+        name: getattr(arguments, name) for name in names if name not in without and (only is None or name in only)
+    }
     if (schema := fields.get("json_schema")) is not None and not isinstance(schema, str):
         fields["json_schema"] = json.dumps(schema, separators=(",", ":"))
     return fields

@@ -15,12 +15,11 @@ from server.arguments import (
     ListArguments,
     NoArguments,
     ResultArguments,
+    RetryArguments,
     RunArguments,
+    SendArguments,
     WaitArguments,
 )
-
-MAX_RESULT_CHARS = 200_000
-"""What `claude_result` asks Claude Code to pass on inline: it spills at 50,000 otherwise, 390,000 passed (measured)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +35,8 @@ class Definition:
         ends: It can end work.
         spawns: It makes jobs, so a leaf does not see it.
         everyday: It stands in the model's prompt from the start instead of behind a search.
+        like: The tool at which its arguments are described, or None; `about` names it, and the schema of this one
+            holds only what is required.
     """
 
     name: str
@@ -46,36 +47,43 @@ class Definition:
     ends: bool = False
     spawns: bool = False
     everyday: bool = False
+    like: str | None = None
 
 
 DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         name="claude_run",
-        about="Run one task as a separate Claude job and return its result. Blocks; for several use a batch.",
+        about=(
+            "Run one task as a separate Claude job and return its result. Blocks; for several use a batch. "
+            "strategy decompose lets the job divide its task among jobs of its own."
+        ),
         arguments=RunArguments,
         handle=tools.claude_run,
-        spawns=True,
-    ),
-    Definition(
-        name="claude_run_async",
-        about="Start one Claude job and return its jobId at once; then claude_wait.",
-        arguments=RunArguments,
-        handle=tools.claude_run_async,
         spawns=True,
         everyday=True,
     ),
     Definition(
+        name="claude_run_async",
+        about="As claude_run, with the same arguments, but returns the jobId at once; then claude_wait.",
+        arguments=RunArguments,
+        handle=tools.claude_run_async,
+        spawns=True,
+        like="claude_run",
+    ),
+    Definition(
         name="claude_run_batch",
-        about="Run several tasks as parallel Claude jobs and return one line each when all are over. Blocks.",
+        about="As claude_run_batch_async, with the same arguments, but blocks until all are over; one line each.",
         arguments=BatchArguments,
         handle=tools.claude_run_batch,
         spawns=True,
+        like="claude_run_batch_async",
     ),
     Definition(
         name="claude_run_batch_async",
         about=(
             "Start several tasks as parallel Claude jobs and return batchId and jobIds at once; then claude_wait. "
-            "A task is a text or an object with options; options beside tasks hold for all."
+            "A task is a text or an object; options beside tasks hold for all. dependsOn: keys or indexes of tasks to "
+            "wait for, whose answers replace {{results.KEY}} in the task. treeBudgetUsd bounds all of it."
         ),
         arguments=BatchArguments,
         handle=tools.claude_run_batch_async,
@@ -124,6 +132,26 @@ DEFINITIONS: tuple[Definition, ...] = (
         ends=True,
     ),
     Definition(
+        name="claude_send",
+        about="Tell a finished job's session more, as a new job with its directory and rights; then claude_wait.",
+        arguments=SendArguments,
+        handle=tools.claude_send,
+        spawns=True,
+    ),
+    Definition(
+        name="claude_retry",
+        about="Run a failed, timed-out or cancelled job again, or with subtree all such below a job or batch.",
+        arguments=RetryArguments,
+        handle=tools.claude_retry,
+    ),
+    Definition(
+        name="claude_dashboard",
+        about="How many jobs run, completed and failed, how long they take, and what the engine holds.",
+        arguments=NoArguments,
+        handle=tools.claude_dashboard,
+        reads=True,
+    ),
+    Definition(
         name="claude_recursion_stats",
         about="Limits of depth, width and concurrency, and how much is in use.",
         arguments=NoArguments,
@@ -146,11 +174,11 @@ def _tool(definition: Definition) -> Tool:
     if definition.everyday:
         meta["anthropic/alwaysLoad"] = True
     if definition.name == "claude_result":
-        meta["anthropic/maxResultSizeChars"] = MAX_RESULT_CHARS
+        meta["anthropic/maxResultSizeChars"] = tools.MAX_RESULT_CHARS
     return Tool(
         name=definition.name,
         description=definition.about,
-        input_schema=lean_schema(definition.arguments),
+        input_schema=lean_schema(definition.arguments, brief=definition.like is not None),
         annotations=ToolAnnotations(
             read_only_hint=definition.reads or None, destructive_hint=definition.ends or None, open_world_hint=None
         ),
@@ -158,14 +186,23 @@ def _tool(definition: Definition) -> Tool:
     )
 
 
-def lean_schema(arguments: type[Arguments]) -> dict[str, Any]:
+def lean_schema(arguments: type[Arguments], *, brief: bool = False) -> dict[str, Any]:
     """Return the JSON Schema of a tool's arguments without what only makes it longer.
 
     Titles repeat the names, defaults are said in the README, and "or null" is what leaving an optional argument out
     means; references are written out, since clients differ in how they follow them.
+
+    Args:
+        arguments: What the tool accepts.
+        brief: Only what is required, and any more is valid by the schema; the tool itself refuses what it does not know.
     """
     schema = arguments.model_json_schema(by_alias=True)
-    lean = _lean(schema, schema.get("$defs", {}))
+    definitions = schema.get("$defs", {})
+    if brief:
+        definitions = dict.fromkeys(definitions, {"type": "object"})
+        schema["properties"] = {name: schema["properties"][name] for name in schema["required"]}
+        del schema["additionalProperties"]
+    lean = _lean(schema, definitions)
     assert isinstance(lean, dict)
     lean.pop("$defs", None)
     lean.pop("description", None)

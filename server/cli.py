@@ -202,11 +202,8 @@ def engine(
     if ctx.invoked_subcommand is not None:
         return
     # Imported here: the MCP SDK and LangGraph take over two seconds, and no other command needs them.
-    import anyio
-
     from jobs.errors import JobsError
     from jobs.settings import Settings
-    from server.engine import serve
 
     try:
         settings = Settings(home=state_dir(os.environ))
@@ -215,6 +212,10 @@ def engine(
     except (FrontDoorError, JobsError, ValueError) as error:
         err.print(safe(f"The settings cannot be used: {error}"), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
+    import anyio
+
+    from server.engine import serve
+
     _log_to_stderr(settings.log_level)
     reasons: list[BaseException] = []
     try:

@@ -18,9 +18,11 @@ from anyio.abc import SocketStream, TaskGroup
 
 from jobs.claude.command import McpServer
 from jobs.errors import JobsError
+from jobs.follow_up import FollowUp
 from jobs.intake import Intake
 from jobs.manager import EnhancedJobManager
 from jobs.origin import OriginFiles
+from jobs.persistence import insist
 from jobs.ports import Store
 from jobs.preparation import Preparation
 from jobs.recursion_manager import RecursionManager
@@ -165,7 +167,9 @@ class Engine:
         pause = self.settings.idle_seconds / IDLE_CHECKS
         while True:
             await anyio.sleep(pause)
-            if self._presence.idle_for() >= self.settings.idle_seconds and not await self.services.store.unfinished():
+            if self._presence.idle_for() < self.settings.idle_seconds:
+                continue
+            if not await insist(self.services.store.unfinished, "asking for live jobs"):
                 logger.info("leaving: nobody has needed the engine for %s s", self.settings.idle_seconds)
                 self.stop()
 
@@ -246,14 +250,29 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
             clock=clock,
             start_soon=group.start_soon,
         )
+        follow_up = FollowUp(
+            store=store,
+            manager=manager,
+            origins=origins,
+            signals=signals,
+            clock=clock,
+            start_soon=group.start_soon,
+        )
         yield Services(
             settings=settings,
             store=store,
             manager=manager,
+            follow_up=follow_up,
             recursion=recursion,
             waiting=Waiting(signals),
             transcript=runner.transcript,
+            now=clock.now,
+            resident=_resident,
         )
+
+
+def _resident() -> int:
+    return int(psutil.Process().memory_info().rss)
 
 
 async def _poke(scheduler: Scheduler) -> None:

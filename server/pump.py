@@ -1,4 +1,6 @@
-"""The front door that every MCP client starts: it carries bytes between stdio and the engine and decides nothing.
+"""The front door that every MCP client starts: it carries lines between stdio and the engine and decides nothing.
+
+Where the engine goes away it reaches the next one and asks again what was not answered, so the client notices nothing.
 
 It runs as `claude-jobs mcp`, and from any directory as a script: `python -I -S PATH/pump.py --home DIR [--job DIR]`.
 Standard library only, because a tree of fifty children starts it fifty times.
@@ -6,12 +8,12 @@ Standard library only, because a tree of fifty children starts it fifty times.
 
 import json
 import os
-import select
 import signal
 import socket
 import sys
-import threading
+import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,9 +23,11 @@ if not __package__:
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from server.hello import MAX_LINE, FrontDoorError, Hello, client_environment
-from server.locate import Door, enter, prepare, state_dir
+from server.locate import Door, EngineGoneError, EngineStartError, enter, prepare, state_dir
+from server.relay import Ends, Relay
 
-_CHUNK = 65536
+_STARTS = 5
+"""How often an engine is started anew that ends while it starts."""
 
 USAGE = """Usage: claude-jobs mcp [--home DIR] [--job DIR]
 
@@ -114,7 +118,7 @@ def parse(arguments: Sequence[str]) -> Options:
 
 
 def run(home: Path, job_dir: Path | None) -> int:
-    """Carry MCP between stdin, stdout and the engine until the engine closes; return the exit status.
+    """Carry MCP between stdin, stdout and the engine until the client goes; return the exit status.
 
     Args:
         home: The state directory.
@@ -123,13 +127,40 @@ def run(home: Path, job_dir: Path | None) -> int:
     _end_at_once_when_told()
     try:
         door = Door(places=prepare(home), environ=os.environ, note=_say)
-        connection, _ = enter(door, introduce(os.environ, job_dir))
+        hello = introduce(os.environ, job_dir)
+        connection, _ = enter(door, hello)
     except (FrontDoorError, OSError) as error:
         _say(str(error))
         return 1
-    with connection:
-        carry(connection, source=0, sink=1)
+
+    try:
+        Relay(Ends(source=0, sink=1), partial(reach_another, door, hello)).run(connection)
+    except FrontDoorError as error:
+        _say(str(error))
+        return 1
+    except OSError:
+        # The client is gone; there is nobody left to tell.
+        return 0
     return 0
+
+
+def reach_another(door: Door, hello: Hello) -> socket.socket:
+    """Return a connection to the engine that follows one that is gone.
+
+    Raises:
+        RefusedError: The engine wants nothing of this client: its job is over.
+        FrontDoorError: No engine could be reached within the door's patience.
+        OSError: The system refused.
+    """
+    deadline = time.monotonic() + door.patience
+    for _ in range(_STARTS - 1):
+        try:
+            return enter(door, hello)[0]
+        except (EngineGoneError, EngineStartError):
+            # Whatever ended the last one may end this one too, as it starts.
+            if time.monotonic() > deadline:
+                raise
+    return enter(door, hello)[0]
 
 
 def introduce(environ: Mapping[str, str], job_dir: Path | None) -> Hello:
@@ -164,52 +195,6 @@ def read_token(path: Path) -> str:
     if not isinstance(token, str) or not token:
         raise JobTokenError(path, "the key claude_jobs_token is missing")
     return token
-
-
-def carry(connection: socket.socket, source: int, sink: int) -> None:
-    """Copy bytes both ways until the engine closes; the end of `source` closes the way up only.
-
-    Args:
-        connection: A blocking connection to the engine, past the handshake.
-        source: Descriptor that the client writes to.
-        sink: Descriptor that the client reads from.
-    """
-    # One thread a direction: with one for both, two full buffers would wait for each other.
-    threading.Thread(target=_carry_up, args=(source, connection), name="up", daemon=True).start()
-    try:
-        while chunk := connection.recv(_CHUNK):
-            _write_all(sink, chunk)
-    # Either end may vanish without a word; there is nobody left to tell.
-    except OSError:
-        return
-
-
-def _carry_up(source: int, connection: socket.socket) -> None:
-    try:
-        while chunk := _read(source):
-            connection.sendall(chunk)
-        connection.shutdown(socket.SHUT_WR)
-    # The engine is gone: the other direction sees it too and ends the process.
-    except OSError:
-        return
-
-
-def _read(source: int) -> bytes:
-    while True:
-        try:
-            return os.read(source, _CHUNK)
-        # A parent may have left its end of our stdio non-blocking, and ours with it.
-        except BlockingIOError:
-            select.select([source], [], [])
-
-
-def _write_all(sink: int, chunk: bytes) -> None:
-    view = memoryview(chunk)
-    while view:
-        try:
-            view = view[os.write(sink, view) :]
-        except BlockingIOError:
-            select.select([], [sink], [])
 
 
 def _end_at_once_when_told() -> None:

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from jobs.model import Attempt, Job, JobStatus, Rollup
+from jobs.figures import Figures
+from jobs.follow_up import Retried
+from jobs.model import Attempt, Batch, Job, JobStatus, Rollup
 from jobs.ports import Admission
 from jobs.recursion_manager import RecursionStatistics
 from jobs.waiting import WaitReport
@@ -62,14 +64,14 @@ def spawned(admission: Admission) -> str:
     )
 
 
-def batch_done(admission: Admission, report: WaitReport, milliseconds: int) -> str:
+def batch_done(batch: Batch, report: WaitReport, milliseconds: int) -> str:
     """Answer `claude_run_batch`: the older keys, and one line a job."""
     successful = sum(job.status is JobStatus.COMPLETED for job in report.done)
     return pretty(
         {
-            "batch_id": admission.batch.id,
-            "job_ids": [job.id for job in admission.jobs],
-            "parent_job_id": admission.batch.parent_id,
+            "batch_id": batch.id,
+            "job_ids": [job.id for job in report.done],
+            "parent_job_id": batch.parent_id,
             "execution_time_ms": milliseconds,
             "results_summary": {
                 "total": report.total,
@@ -148,23 +150,64 @@ def killed(job_id: str, cancelled: Sequence[Job]) -> str:
     return pretty({"success": True, "message": message})
 
 
-def recursion_statistics(statistics: RecursionStatistics) -> str:
-    """Answer `claude_recursion_stats`."""
+def sent(job: Job, original: Job) -> str:
+    """Answer `claude_send`."""
+    return pretty({"jobId": job.id, "status": "started", "message": f"Goes on with the session of {original.id}"})
+
+
+def retried(what: Retried) -> str:
+    """Answer `claude_retry`: who is in line again, and who was not over."""
+    again = [job.id for job in what.again]
+    reply: dict[str, Any] = {"jobIds": again, "count": len(again), "status": "requeued"}
+    if what.live:
+        reply["live"] = [job.id for job in what.live]
+    return pretty(reply)
+
+
+def dashboard(sums: Rollup, figures: Figures, *, deepest: int, resident: int, statistics: RecursionStatistics) -> str:
+    """Answer `claude_dashboard` with the older server's keys.
+
+    Args:
+        sums: Every job that the caller may see.
+        figures: Over their times.
+        deepest: Depth of the deepest live job.
+        resident: Bytes of memory that the engine holds.
+        statistics: As for `claude_recursion_stats`.
+    """
+    completed = sums.counts.get(JobStatus.COMPLETED, 0)
     return pretty(
         {
-            "max_depth": statistics.limits.max_depth,
-            "depth_counts": {str(depth): count for depth, count in sorted(statistics.live_by_depth.items())},
-            "root_job_counts": statistics.live_by_root,
-            "active_contexts": statistics.running + statistics.waiting,
-            "running": statistics.running,
-            "waiting": statistics.waiting,
-            "limits": {
-                "max_concurrent": {str(k): v for k, v in statistics.limits.max_concurrent.items()},
-                "max_children": statistics.limits.max_children,
-                "max_jobs": statistics.limits.max_nodes,
-            },
+            "activeJobs": sums.live,
+            "completedJobs": completed,
+            "failedJobs": sums.total - sums.live - completed,
+            "averageDuration": round(figures.average_seconds, 3),
+            "parallelEfficiency": round(figures.parallelism, 3),
+            "nestedDepth": deepest,
+            "systemLoad": round(resident / 2**20, 1),
+            "recursionStats": _recursion(statistics),
         }
     )
+
+
+def recursion_statistics(statistics: RecursionStatistics) -> str:
+    """Answer `claude_recursion_stats`."""
+    return pretty(_recursion(statistics))
+
+
+def _recursion(statistics: RecursionStatistics) -> dict[str, Any]:
+    return {
+        "max_depth": statistics.limits.max_depth,
+        "depth_counts": {str(depth): count for depth, count in sorted(statistics.live_by_depth.items())},
+        "root_job_counts": statistics.live_by_root,
+        "active_contexts": statistics.running + statistics.waiting,
+        "running": statistics.running,
+        "waiting": statistics.waiting,
+        "limits": {
+            "max_concurrent": {str(k): v for k, v in statistics.limits.max_concurrent.items()},
+            "max_children": statistics.limits.max_children,
+            "max_jobs": statistics.limits.max_nodes,
+        },
+    }
 
 
 def _status(job: Job) -> dict[str, Any]:

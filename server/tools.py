@@ -7,7 +7,9 @@ from functools import partial
 from typing import Any
 
 from jobs.errors import BadInputError, JobFailedError, NotFinishedError, NotFoundError
-from jobs.intake import TaskRequest
+from jobs.figures import figures_of
+from jobs.follow_up import FollowUp
+from jobs.intake import TaskRequest, TreeBounds
 from jobs.manager import EnhancedJobManager
 from jobs.model import LIVE, Attempt, Job, JobStatus
 from jobs.origin import Origin
@@ -24,14 +26,22 @@ from server.arguments import (
     ListArguments,
     NoArguments,
     ResultArguments,
+    RetryArguments,
     RunArguments,
+    SendArguments,
     WaitArguments,
 )
 
 UNBOUNDED = float("inf")
 
+MAX_RESULT_CHARS = 200_000
+"""What `claude_result` asks Claude Code to pass on inline: it spills at 50,000 otherwise, 390,000 passed (measured)."""
+
 _LIST_PAGE = 200
 """How many jobs are read at once for a list."""
+
+_FIGURES_OVER = 5000
+"""How many of the newest jobs the averages of the dashboard are reckoned from; the counts are those of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +52,23 @@ class Services:
         settings: The engine's settings.
         store: Where trees are kept.
         manager: Admits, runs and cancels.
+        follow_up: Continues sessions and tries jobs again.
         recursion: Slots, parking and statistics.
         waiting: Waits.
         transcript: Path of the output file of a job's attempt.
+        now: Returns seconds since the epoch.
+        resident: Returns the bytes of memory that the engine holds.
     """
 
     settings: Settings
     store: Store
     manager: EnhancedJobManager
+    follow_up: FollowUp
     recursion: RecursionManager
     waiting: Waiting
     transcript: Callable[[Job], str]
+    now: Callable[[], float]
+    resident: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,30 +97,27 @@ class Call:
 
 async def claude_run(call: Call, arguments: RunArguments) -> str:
     """Run one job to its end and return its result."""
-    admission = await _submit(call, [arguments.request()], arguments, single=True)
+    admission = await submit_run(call, arguments)
     await _wait_for(call, admission)
-    job = await call.sight.job(admission.jobs[0].id)
-    attempt = await _finished(call, job)
-    return _first_page(call, job, replies.result_text(job, attempt))
+    return await run_reply(call, admission.jobs[0].id)
 
 
 async def claude_run_async(call: Call, arguments: RunArguments) -> str:
     """Start one job and return its id."""
-    admission = await _submit(call, [arguments.request()], arguments, single=True)
-    return replies.started(admission.jobs[0])
+    return replies.started((await submit_run(call, arguments)).jobs[0])
 
 
 async def claude_run_batch(call: Call, arguments: BatchArguments) -> str:
     """Run several jobs to their end and return a line each."""
     began = time.monotonic()
-    admission = await _submit(call, arguments.requests(), arguments)
+    admission = await submit_batch(call, arguments)
     report = await _wait_for(call, admission)
-    return replies.batch_done(admission, report, round((time.monotonic() - began) * 1000))
+    return replies.batch_done(admission.batch, report, round((time.monotonic() - began) * 1000))
 
 
 async def claude_run_batch_async(call: Call, arguments: BatchArguments) -> str:
     """Start several jobs and return their ids."""
-    return replies.spawned(await _submit(call, arguments.requests(), arguments))
+    return replies.spawned(await submit_batch(call, arguments))
 
 
 async def claude_status(call: Call, arguments: JobArguments) -> str:
@@ -119,7 +132,7 @@ async def claude_status(call: Call, arguments: JobArguments) -> str:
 
 async def claude_wait(call: Call, arguments: WaitArguments) -> str:
     """Wait for jobs, a batch or a subtree and tell who ended."""
-    read = _scope_reader(call, arguments)
+    read = scope_reader(call, arguments)
     longest = call.services.settings.wait_seconds
     asked = longest if arguments.timeout_seconds is None else min(arguments.timeout_seconds, longest)
     report = await _wait(call, read, mode=WaitMode(arguments.mode), seconds=asked, cursor=arguments.cursor)
@@ -135,7 +148,7 @@ async def claude_result(call: Call, arguments: ResultArguments) -> str:
         return await _several_results(call, ids, arguments)
     job = await call.sight.job(ids[0])
     text = replies.result_text(job, await _finished(call, job))
-    limit = arguments.limit or call.services.settings.result_chars
+    limit = min(arguments.limit or call.services.settings.result_chars, MAX_RESULT_CHARS)
     return replies.page(text, offset=arguments.offset, limit=limit, where=call.services.transcript(job))
 
 
@@ -172,20 +185,85 @@ async def claude_kill_job(call: Call, arguments: JobArguments) -> str:
     return replies.killed(job.id, await call.services.manager.cancel(job.id))
 
 
+async def claude_send(call: Call, arguments: SendArguments) -> str:
+    """Go on with the session of a job that is over, as a new job."""
+    job = await call.sight.job(arguments.job_id)
+    parent_id = call.job.id if call.job else None
+    message = arguments.message(call.tool_use_id)
+    admission = await call.services.follow_up.send(job, message, parent_id=parent_id, origin=call.origin)
+    return replies.sent(admission.jobs[0], job)
+
+
+async def claude_retry(call: Call, arguments: RetryArguments) -> str:
+    """Try a job again, or everything below it that failed."""
+    whole = arguments.subtree or is_batch_id(arguments.job_id)
+    jobs = (
+        (await call.sight.subtree_scope(arguments.job_id)).jobs if whole else [await call.sight.job(arguments.job_id)]
+    )
+    mine = [job for job in jobs if call.job is None or job.id != call.job.id]
+    return replies.retried(await call.services.follow_up.retry(mine, origin=call.origin))
+
+
+async def claude_dashboard(call: Call, _: NoArguments) -> str:
+    """Tell the older server's figures, as they are."""
+    store = call.services.store
+    sums = await store.rollup_all() if call.job is None else await store.rollup_under(call.job.path)
+    jobs = await call.sight.newest(limit=_FIGURES_OVER)
+    return replies.dashboard(
+        sums,
+        figures_of(jobs, now=call.services.now()),
+        deepest=max((job.depth for job in jobs if job.status in LIVE), default=0),
+        resident=call.services.resident(),
+        statistics=await call.services.recursion.statistics(),
+    )
+
+
 async def claude_recursion_stats(call: Call, _: NoArguments) -> str:
     """Tell the limits and how much of them is in use."""
     return replies.recursion_statistics(await call.services.recursion.statistics())
 
 
+async def submit_run(call: Call, arguments: RunArguments) -> Admission:
+    """Admit and start one job."""
+    return await _submit(
+        call, [arguments.request()], arguments.parent_job_id, key=arguments.idempotency_key, single=True
+    )
+
+
+async def submit_batch(call: Call, arguments: BatchArguments) -> Admission:
+    """Admit and start a batch."""
+    return await _submit(
+        call, arguments.requests(), arguments.parent_job_id, key=arguments.key(), bounds=arguments.bounds()
+    )
+
+
+async def run_reply(call: Call, job_id: str) -> str:
+    """Answer for a job that is over, with its result.
+
+    Raises:
+        JobFailedError: It has none.
+        NotFinishedError: It is not over.
+    """
+    job = await call.sight.job(job_id)
+    return _first_page(call, job, replies.result_text(job, await _finished(call, job)))
+
+
 async def _submit(
-    call: Call, requests: Sequence[TaskRequest], arguments: RunArguments | BatchArguments, *, single: bool = False
+    call: Call,
+    requests: Sequence[TaskRequest],
+    parent_job_id: str | None,
+    *,
+    key: str | None,
+    single: bool = False,
+    bounds: TreeBounds | None = None,
 ) -> Admission:
     return await call.services.manager.submit(
         requests,
-        _parent_id(call, arguments.parent_job_id),
+        _parent_id(call, parent_job_id),
         origin=call.origin,
         single=single,
-        idempotency_key=arguments.idempotency_key or call.tool_use_id,
+        idempotency_key=key or call.tool_use_id,
+        bounds=bounds,
     )
 
 
@@ -218,7 +296,12 @@ async def _wait(
         return await wait(read, mode=mode, seconds=seconds, cursor=cursor, on_progress=call.on_progress)
 
 
-def _scope_reader(call: Call, arguments: WaitArguments) -> Callable[[], Awaitable[Scope]]:
+def scope_reader(call: Call, arguments: WaitArguments) -> Callable[[], Awaitable[Scope]]:
+    """Return what reads the jobs that a wait is about.
+
+    Raises:
+        BadInputError: Not exactly one way to name them was used.
+    """
     given = [bool(arguments.job_ids), arguments.batch_id is not None, arguments.subtree_of is not None]
     if sum(given) != 1:
         raise BadInputError("jobIds", "give exactly one of jobIds, batchId and subtreeOf", "Then call again.")

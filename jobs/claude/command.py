@@ -4,7 +4,7 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -34,7 +34,16 @@ OFF: Final = (
     "EnterWorktree",
     "ExitWorktree",
 )
-"""Tools that spawn, schedule or message past the tree's limits."""
+"""Tools that spawn, schedule or message past the tree's limits; without them a first request is half as long."""
+
+USER_ONLY: Final = "user"
+"""A repository's own settings could run hooks or send the API key elsewhere: only the person's are read."""
+
+WITH_PROJECT: Final = "user,project,local"
+"""For a directory that the person trusts: its settings and its CLAUDE.md too."""
+
+PERMISSION_TOOL: Final = "claude_permit"
+"""Our tool that the CLI itself calls where a permission is missing. The CLI hides it from its model (measured)."""
 
 _BASE: Final = (
     "-p",
@@ -42,9 +51,8 @@ _BASE: Final = (
     "--await-initialize",
     "--output-format=stream-json",
     "--verbose",
+    # In a trusted directory too: its .mcp.json would bring servers that no spawning job was asked about.
     "--strict-mcp-config",
-    # A repository's own settings could run hooks or send the API key elsewhere: only the user's are read.
-    "--setting-sources=user",
 )
 _MODEL = re.compile(r"[A-Za-z0-9][\w.:@/\[\]-]{0,199}", re.ASCII)
 _TOOL = re.compile(r"[A-Za-z_][\w-]{0,127}(\*|\([^()\x00-\x1f]{0,500}\))?", re.ASCII)
@@ -54,11 +62,11 @@ _STRIPPED = ("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SESSION_ID", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class McpServer:
-    """How the job's `claude` starts our MCP server.
+    """How the job's `claude` starts an MCP server.
 
     Args:
         command: Program.
-        args: Its arguments; the job's directory among them, never its token.
+        args: Its arguments; for ours the job's directory among them, never its token.
         env: Variables for it besides the job's own.
     """
 
@@ -77,6 +85,10 @@ class LaunchContext:
         continues: Session to continue, or None for a new one. The attempt's own id resumes that session; another id
             makes the attempt's session a copy of it.
         server: Our MCP server, or None for a job that gets none.
+        more_servers: The MCP servers from the settings that the job gets, by name.
+        setting_sources: Whose settings are loaded: `USER_ONLY` or `WITH_PROJECT`.
+        enabled_tools: Names in `OFF` that are to be on.
+        asks_permission: Where a permission is missing our server is asked; else the call is denied.
         token: The job's token; it goes into the stdin file and nowhere else.
         briefing: Text before the task in the first user message; may be empty.
         client_env: The client's environment, cut down to what may be passed on.
@@ -87,6 +99,10 @@ class LaunchContext:
     session_id: str
     continues: str | None = None
     server: McpServer | None = None
+    more_servers: Mapping[str, McpServer] = field(default_factory=dict)
+    setting_sources: str = USER_ONLY
+    enabled_tools: Collection[str] = ()
+    asks_permission: bool = False
     token: str | None = None
     briefing: str = ""
     client_env: Mapping[str, str] = field(default_factory=dict)
@@ -120,6 +136,7 @@ def build(spec: JobSpec, launch: LaunchContext) -> Command:
     argv = (
         launch.cli,
         *_BASE,
+        f"--setting-sources={launch.setting_sources}",
         *_session(launch),
         *_rights(spec, launch),
         *_model(spec),
@@ -184,11 +201,14 @@ def _rights(spec: JobSpec, launch: LaunchContext) -> tuple[str, ...]:
         raise BadInputError(
             "permissionMode", f"{spec.permission_mode[:40]!r} is none", f"Use {_any(PERMISSION_MODES)}."
         )
-    ours = (f"mcp__{SERVER_NAME}",) if launch.server else ()
-    allowed = (*ours, *check_tools(spec.allowed_tools, "allowedTools"))
-    denied = (*OFF, *check_tools(spec.disallowed_tools, "disallowedTools"))
+    servers = (*((SERVER_NAME,) if launch.server else ()), *launch.more_servers)
+    allowed = (*(f"mcp__{name}" for name in servers), *check_tools(spec.allowed_tools, "allowedTools"))
+    off = (tool for tool in OFF if tool not in launch.enabled_tools)
+    denied = (*off, *check_tools(spec.disallowed_tools, "disallowedTools"))
     return (
         f"--permission-mode={spec.permission_mode}",
+        *(f"--add-dir={_argument(path, 'directories')}" for path in spec.directories),
+        *((f"--permission-prompt-tool=mcp__{SERVER_NAME}__{PERMISSION_TOOL}",) if launch.asks_permission else ()),
         *((f"--allowedTools={','.join(allowed)}",) if allowed else ()),
         f"--disallowedTools={','.join(dict.fromkeys(denied))}",
     )
@@ -247,7 +267,8 @@ def _argument(text: str, argument: str) -> str:
 
 
 def _stdin(spec: JobSpec, launch: LaunchContext) -> bytes:
-    servers = {SERVER_NAME: _server(launch.server)} if launch.server else {}
+    servers = {name: _server(server) for name, server in launch.more_servers.items()}
+    servers |= {SERVER_NAME: _server(launch.server)} if launch.server else {}
     initialize: dict[str, Any] = {
         "type": "control_request",
         "request_id": "initialize",

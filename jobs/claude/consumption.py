@@ -1,10 +1,70 @@
-"""What an attempt consumed, out of its result frames: dollars, tokens and turns of this process alone."""
+"""What an attempt consumed: dollars, tokens and turns of this process alone, while it runs and when it is over."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
-from jobs.claude.shapes import mapping, number
+from jobs.claude.shapes import mapping, number, text
 from jobs.model import Usage
+from jobs.prices import Tokens, cost_of
+
+
+class Meter:
+    """Adds up an attempt's frames: what its results report, and the calls of the model since the last of them.
+
+    Without `--include-partial-messages` the frames of a call carry the output tokens of its beginning, which is 1; with
+    it the `message_delta` tells them all (measured on 2.1.330). The input tokens are known from the call's beginning.
+    """
+
+    def __init__(self) -> None:
+        self._reported = Usage()
+        self._result: Mapping[str, Any] | None = None
+        self._calls: dict[str, tuple[str, Tokens]] = {}
+        self._under_way: dict[str, str] = {}
+
+    @property
+    def usage(self) -> Usage:
+        """What this attempt has consumed so far."""
+        calls = self._calls.values()
+        return Usage(
+            cost_usd=self._reported.cost_usd + sum(cost_of(model, tokens) for model, tokens in calls),
+            input_tokens=self._reported.input_tokens + sum(tokens.input for _, tokens in calls),
+            output_tokens=self._reported.output_tokens + sum(tokens.written for _, tokens in calls),
+            turns=self._reported.turns + len(calls),
+        )
+
+    def feed(self, frame: Mapping[str, Any]) -> None:
+        """Take the next frame, whatever its shape."""
+        match frame.get("type"):
+            case "result":
+                self._reported = added(self._reported, frame, self._result)
+                self._result = frame
+                # It covers every call before it, those of other models that the stream does not show included.
+                self._calls.clear()
+            case "assistant":
+                self._begin(mapping(frame.get("message")))
+            case "stream_event":
+                self._take_event(mapping(frame.get("event")), text(frame.get("parent_tool_use_id")))
+            case _:
+                pass
+
+    def _take_event(self, event: Mapping[str, Any], thread: str) -> None:
+        match event.get("type"):
+            case "message_start":
+                message = mapping(event.get("message"))
+                self._under_way[thread] = text(message.get("id"))
+                self._begin(message)
+            case "message_delta" if (call := self._under_way.get(thread)) in self._calls:
+                model, tokens = self._calls[call or ""]
+                self._calls[call or ""] = model, _later(tokens, mapping(event.get("usage")))
+            case _:
+                pass
+
+    def _begin(self, message: Mapping[str, Any]) -> None:
+        # One frame for each block of a message: they share its id and repeat its usage.
+        call = text(message.get("id"))
+        if call and call not in self._calls and isinstance(message.get("usage"), dict):
+            self._calls[call] = text(message.get("model")), _tokens(mapping(message["usage"]))
 
 
 def added(sofar: Usage, frame: Mapping[str, Any], previous: Mapping[str, Any] | None) -> Usage:
@@ -25,18 +85,16 @@ def added(sofar: Usage, frame: Mapping[str, Any], previous: Mapping[str, Any] | 
 
 
 def _since_last_result(frame: Mapping[str, Any]) -> tuple[float, int, int] | None:
-    # The totals of a resumed session hold what its earlier processes consumed (measured on 2.1.330); these do not.
-    models = [mapping(value) for value in mapping(frame.get("model_usage_since_last_result")).values()]
-    if not models:
+    # The totals of a resumed session hold what its earlier processes consumed (measured on 2.1.330); these do not. They
+    # are empty where the first call failed: to take the total then would bill the whole session again.
+    since = frame.get("model_usage_since_last_result")
+    if not isinstance(since, dict):
         return None
+    models = [mapping(value) for value in since.values()]
     return (
         sum(_amount(model, "costUSD") for model in models),
-        sum(
-            int(_amount(model, name))
-            for model in models
-            for name in ("inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens")
-        ),
-        sum(int(_amount(model, "outputTokens")) for model in models),
+        int(_total(models, ("inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens"))),
+        int(_total(models, ("outputTokens",))),
     )
 
 
@@ -45,7 +103,29 @@ def _difference(frame: Mapping[str, Any], previous: Mapping[str, Any] | None) ->
     usage = mapping(frame.get("usage"))
     cost = _amount(frame, "total_cost_usd") - _amount(previous or {}, "total_cost_usd")
     names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-    return cost, sum(int(_amount(usage, name)) for name in names), int(_amount(usage, "output_tokens"))
+    return cost, int(_total((usage,), names)), int(_amount(usage, "output_tokens"))
+
+
+def _tokens(usage: Mapping[str, Any]) -> Tokens:
+    creation = mapping(usage.get("cache_creation"))
+    kept = int(_amount(usage, "cache_creation_input_tokens"))
+    kept_long = min(kept, int(_amount(creation, "ephemeral_1h_input_tokens")))
+    return Tokens(
+        read=int(_amount(usage, "input_tokens")),
+        cached=int(_amount(usage, "cache_read_input_tokens")),
+        kept_short=kept - kept_long,
+        kept_long=kept_long,
+        written=int(_amount(usage, "output_tokens")),
+    )
+
+
+def _later(tokens: Tokens, usage: Mapping[str, Any]) -> Tokens:
+    # Running totals of the call: a later report can only be larger.
+    return replace(tokens, written=max(tokens.written, int(_amount(usage, "output_tokens"))))
+
+
+def _total(values: Collection[Mapping[str, Any]], names: Collection[str]) -> float:
+    return sum(_amount(value, name) for value in values for name in names)
 
 
 def _amount(values: Mapping[str, Any], name: str) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from jobs.claude import consumption
+from jobs.claude.consumption import Meter
 from jobs.claude.shapes import mapping, number, text, texts
 from jobs.model import JobStatus, Outcome, Reason, Usage
 
@@ -63,12 +63,13 @@ _BY_LATE_ERROR: Final = {
     "server_error": Reason.CONNECTION,
     "invalid_request": Reason.INVALID_REQUEST,
 }
-_LATE: Final = frozenset({Reason.DEADLINE, Reason.STALLED, Reason.OUTPUT_LIMIT})
+_LATE: Final = frozenset({Reason.DEADLINE, Reason.STALLED, Reason.OUTPUT_LIMIT, Reason.BUDGET_EXHAUSTED})
 _ENDED_FOR: Final = {
     Reason.CANCELLED: "It was cancelled.",
     Reason.DEADLINE: "It was ended because its time was over.",
     Reason.STALLED: "It was ended because it had been silent for too long.",
     Reason.OUTPUT_LIMIT: "It was ended because it wrote more than a job may.",
+    Reason.BUDGET_EXHAUSTED: "It was ended because a budget of its tree was used up.",
     Reason.UNMANAGED_CLAUDE: "It was ended because it started a claude of its own, outside the limits of its tree.",
 }
 _SIGNALS: Final = frozenset({129, 130, 131, 134, 137, 139, 143})
@@ -85,10 +86,11 @@ class OutcomeReader:
         self._background = 0
         self._error: str | None = None
         self._limit: Mapping[str, Any] = {}
-        self._usage = Usage()
+        self._meter = Meter()
 
     def feed(self, frame: Mapping[str, Any]) -> None:
         """Take the next frame, whatever its shape."""
+        self._meter.feed(frame)
         match frame.get("type"):
             case "result":
                 self._take_result(frame)
@@ -110,7 +112,7 @@ class OutcomeReader:
         """Say how the attempt ended, once its process is over.
 
         A whole answer that came before our own end of the process stands where the process was only late to leave
-        (`DEADLINE`, `STALLED`, `OUTPUT_LIMIT`): the work is done and paid for, even if the process waited for a
+        (`DEADLINE`, `STALLED`, `OUTPUT_LIMIT`, `BUDGET_EXHAUSTED`): the work is done and paid for, even if the process waited for a
         background task that it had left running. It does not stand against `CANCELLED`,
         which somebody was promised, nor against `UNMANAGED_CLAUDE`; the text is kept there all the same.
 
@@ -132,7 +134,7 @@ class OutcomeReader:
             detail=detail[:_DETAIL_LIMIT],
             result=self._answer(),
             frame=self._result,
-            usage=self._usage,
+            usage=self._meter.usage,
             exit_code=exit_code,
             resets_at=number(self._limit.get("resetsAt")) if reason is Reason.USAGE_LIMIT else None,
         )
@@ -144,11 +146,10 @@ class OutcomeReader:
 
     @property
     def usage(self) -> Usage:
-        """What the results so far report as consumed by this attempt."""
-        return self._usage
+        """What this attempt has consumed so far, calls that no result covers yet included."""
+        return self._meter.usage
 
     def _take_result(self, frame: Mapping[str, Any]) -> None:
-        self._usage = consumption.added(self._usage, frame, self._result)
         self._result = frame
         self._reopened = False
 

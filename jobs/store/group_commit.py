@@ -150,8 +150,10 @@ class _Call(Generic[T]):
 
     def fail(self, error: sqlite3.Error) -> None:
         """Note that the transaction of the group is lost; an error of its own stays."""
-        # An exception of its own for each caller: they raise it, each with another traceback.
-        self._error = self._error or type(error)(*error.args)
+        if self._error is None:
+            # An exception of its own for each caller: they raise it, each with another traceback.
+            self._error = type(error)(*error.args)
+            vars(self._error).update(vars(error))
 
     def outcome(self) -> T:
         """Return what the callable returned, or raise what it raised."""
@@ -187,7 +189,8 @@ class _GroupConnection(sqlite3.Connection):
         error = call.run(self)
         if not self.in_transaction:
             # On a full disk SQLite undoes the whole transaction, not only the statement that failed.
-            raise sqlite3.OperationalError(str(error or "the transaction was ended from within"))
+            own = error if isinstance(error, sqlite3.Error) else None
+            raise own or sqlite3.OperationalError(str(error or "the transaction was ended from within"))
         if error is not None:
             self.execute("ROLLBACK TO one")
         self.execute("RELEASE one")

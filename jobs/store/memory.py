@@ -212,7 +212,7 @@ class MemoryStore(Store):
     async def ended_trees(self, *, before: float) -> Sequence[EndedTree]:
         """Return the trees that ended before this time."""
         ended = [tree for root_id in self._trees if (tree := self._ended_tree(root_id)) and tree.ended_at < before]
-        return sorted(ended, key=lambda tree: tree.ended_at)
+        return sorted(ended, key=lambda tree: (tree.ended_at, tree.id))
 
     async def delete_tree(self, root_id: str) -> bool:
         """Forget a tree that is over."""

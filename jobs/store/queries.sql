@@ -173,14 +173,14 @@ FROM job GROUP BY status;
 
 -- name: session_holder
 -- Two processes must not continue one session at once, and the CLI does not refuse the second (measured).
-SELECT * FROM job WHERE session_id = ? AND status IN ('queued', 'running') LIMIT 1;
+SELECT * FROM job WHERE session_id = ? AND status IN ('queued', 'running') ORDER BY seq LIMIT 1;
 
 -- name: ended_trees
 -- Only whole trees are pruned: a live job may still ask for what its finished siblings said.
 SELECT root_id, max(ended_at), count(*) FROM job
 GROUP BY root_id
 HAVING sum(status IN ('queued', 'running')) = 0 AND max(ended_at) < ?
-ORDER BY max(ended_at);
+ORDER BY max(ended_at), root_id;
 
 -- name: is_over
 -- Asked in the transaction that deletes: a retry may have revived the tree since it was chosen.

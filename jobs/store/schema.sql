@@ -61,6 +61,9 @@ CREATE TABLE job (
     CHECK (status <> 'running' OR attempt > 0)
 ) STRICT;
 
+-- The two of the batch are for the foreign keys: without them each deleted job would scan every batch.
+CREATE INDEX batch_by_root ON batch (root_id);
+CREATE INDEX batch_by_parent ON batch (parent_id);
 CREATE INDEX job_by_parent ON job (parent_id);
 CREATE INDEX job_by_batch ON job (batch_id, position);
 CREATE INDEX job_by_root ON job (root_id, status);

@@ -10,18 +10,24 @@ from typing import TypeVar
 
 from anyio import to_thread
 
-from jobs.errors import StoreError
+from jobs.errors import DiskFullError, StoreError
 from jobs.model import Attempt, Batch, Job, JobEvent, Outcome, Rollup, Tree
 from jobs.ports import Admission, EndedTree, SpawnCheck, Store, Submission
 from jobs.store import writes
 from jobs.store.group_commit import Transactions, open_reader, open_writer
 from jobs.store.migrations import prepare
 from jobs.store.queries import SQL
+from jobs.store.reserve import Reserve
 from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, event_of, job_of, rollup_of, tree_of
 
 T = TypeVar("T")
 
 _LAST_SEQ = 2**63 - 1
+
+_PASSING = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_CANTOPEN}
+)
+"""What SQLite says where the same call may succeed a moment later."""
 
 
 class SqliteStore(Store):
@@ -33,39 +39,49 @@ class SqliteStore(Store):
     Args:
         writer: Runs the transactions.
         reader: Runs the queries; it sees every write that has returned.
+        reserve: Space for the ends of jobs on a full disk. While it is gone nothing is admitted or claimed.
     """
 
-    def __init__(self, *, writer: Transactions, reader: Transactions) -> None:
+    def __init__(self, *, writer: Transactions, reader: Transactions, reserve: Reserve) -> None:
         self._writer = writer
         self._reader = reader
+        self._reserve = reserve
         self._closed = False
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path) -> AsyncIterator["SqliteStore"]:
+    async def open(cls, path: Path, reserve: Reserve | None = None) -> AsyncIterator["SqliteStore"]:
         """Open the store at `path`, made or migrated where it must be, until the context ends.
+
+        Args:
+            path: The database; its directory exists.
+            reserve: Space put aside, or None for the usual amount in a file beside the database.
 
         Raises:
             StoreError: The file cannot be made, read or written, or is no database.
             SchemaTooNewError: A newer version of this package wrote it.
         """
+        space = reserve or Reserve(path.with_name(f"{path.name}.reserve"))
         async with AsyncExitStack() as stack:
             with _store_errors("open its file", sqlite3.Error, OSError):
-                await to_thread.run_sync(prepare, path)
+                await to_thread.run_sync(_prepare, path, space)
                 writer = await stack.enter_async_context(open_writer(path))
                 reader = await stack.enter_async_context(open_reader(path))
-            store = cls(writer=writer, reader=reader)
+            store = cls(writer=writer, reader=reader, reserve=space)
             stack.callback(store._close)
             yield store
 
     async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
         """Write a batch and its jobs."""
+        self._require_space("admit jobs")
         return await self._write("admit jobs", partial(writes.admit, submission=submission, check=check))
 
     async def claim(
         self, job_id: str, *, session_id: str, token_hash: str | None, at: float, setting_sources: str = "user"
     ) -> Attempt | None:
         """Move a queued job to running with a new attempt."""
+        # A process that is launched on a full disk would only fail.
+        self._require_space("claim a job")
         work = partial(
             writes.claim,
             job_id=job_id,
@@ -89,15 +105,16 @@ class SqliteStore(Store):
     async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
         """Write how the attempt ended."""
         work = partial(writes.settle, job_id=job_id, attempt=attempt, outcome=outcome, at=at)
-        return await self._write("settle a job", work)
+        return await self._write_in_need("settle a job", work)
 
     async def fail_queued(self, job_id: str, outcome: Outcome, *, at: float) -> Job | None:
         """Settle a job that waits."""
-        return await self._write("settle a job", partial(writes.fail_queued, job_id=job_id, outcome=outcome, at=at))
+        work = partial(writes.fail_queued, job_id=job_id, outcome=outcome, at=at)
+        return await self._write_in_need("settle a job", work)
 
     async def cancel_under(self, path: str, *, at: float) -> Sequence[Job]:
         """Cancel a subtree in one statement."""
-        return await self._write("cancel jobs", partial(writes.cancel_under, path=path, at=at))
+        return await self._write_in_need("cancel jobs", partial(writes.cancel_under, path=path, at=at))
 
     async def requeue(self, job_id: str, *, at: float) -> Job | None:
         """Move a job back in line; the time is not kept."""
@@ -158,7 +175,8 @@ class SqliteStore(Store):
 
     async def delete_tree(self, root_id: str) -> bool:
         """Forget a tree that is over."""
-        return await self._write("delete a tree", partial(writes.delete_tree, root_id=root_id))
+        # In need too: forgetting what is old is how space comes back.
+        return await self._write_in_need("delete a tree", partial(writes.delete_tree, root_id=root_id))
 
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """Return one attempt, or None."""
@@ -178,6 +196,19 @@ class SqliteStore(Store):
     def _require_open(self, operation: str) -> None:
         if self._closed:
             raise StoreError(operation, "it has been closed")
+
+    def _require_space(self, operation: str) -> None:
+        if not self._reserve.ready():
+            raise DiskFullError(operation)
+
+    async def _write_in_need(self, operation: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Write even on a full disk, where the reserve is there to be spent."""
+        try:
+            return await self._write(operation, work)
+        except StoreError as error:
+            if not error.passing or not self._reserve.release():
+                raise
+        return await self._write(operation, work)
 
     async def _write(self, operation: str, work: Callable[[sqlite3.Connection], T]) -> T:
         self._require_open(operation)
@@ -205,4 +236,20 @@ def _store_errors(operation: str, *kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        raise StoreError(operation, str(error)) from error
+        raise StoreError(operation, str(error), passing=_passes(error)) from error
+
+
+def _passes(error: Exception) -> bool:
+    # The lowest byte is the kind, the rest says more about it.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING
+
+
+def _prepare(path: Path, reserve: Reserve) -> None:
+    try:
+        prepare(path)
+    except sqlite3.OperationalError:
+        if not reserve.release():
+            raise
+        prepare(path)
+    # Where there is no space for it the store opens all the same: running jobs need it.
+    reserve.ready()

@@ -12,6 +12,16 @@ from jobs.store.queries import SQL
 from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, spec_text, tree_of, writable
 from orchestration.limits import SpawnFacts
 
+_DELETIONS = (
+    SQL["delete_references"],
+    SQL["delete_events"],
+    SQL["delete_attempts"],
+    SQL["delete_jobs"],
+    SQL["delete_batches"],
+    SQL["delete_tree"],
+)
+"""What forgets a tree, in the order that the foreign keys allow."""
+
 
 def admit(connection: sqlite3.Connection, submission: Submission, check: SpawnCheck) -> Admission:
     """Write a batch and its jobs, or return those that its idempotency key stands for."""
@@ -203,9 +213,8 @@ def delete_tree(connection: sqlite3.Connection, root_id: str) -> bool:
     """Delete a tree that is over."""
     if not connection.execute(SQL["is_over"], (root_id,)).fetchone()[0]:
         return False
-    deletes = ("references", "events", "attempts", "jobs", "batches", "tree")
-    for name in deletes:
-        connection.execute(SQL[f"delete_{name}"], (root_id,))
+    for statement in _DELETIONS:
+        connection.execute(statement, (root_id,))
     return True
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from jobs.model import Attempt, Job, JobEvent, JobSpec, JobStatus, Outcome, Reason, Usage
-from jobs.ports import Admission, NewJob, Store, Submission
-from orchestration.limits import SpawnFacts
+from jobs.ports import Admission, AdmissionFacts, NewJob, SpawnCheck, Store, Submission
+from orchestration.limits import TreeLimits
 
 REASONS = {
     JobStatus.COMPLETED: Reason.COMPLETED,
@@ -16,8 +16,13 @@ REASONS = {
 }
 
 
-def anything_goes(facts: SpawnFacts) -> None:
+def anything_goes(facts: AdmissionFacts) -> None:
     """Refuse nothing."""
+
+
+def within(limits: TreeLimits) -> SpawnCheck:
+    """Refuse what exceeds the totals of a tree."""
+    return lambda facts: limits.check(facts.spawn)
 
 
 def submission(

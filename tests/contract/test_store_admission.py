@@ -1,12 +1,13 @@
 """What every store does when jobs are submitted."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from jobs.errors import NotFoundError, StoreError, TreeClosedError
 from jobs.model import TERMINAL, JobSpec, JobStatus
-from jobs.ports import NewJob, Store
+from jobs.ports import AdmissionFacts, NewJob, Store
 from orchestration.limits import LimitKind, RecursionLimitError, SpawnFacts, TreeLimits
 from tests.contract.support import (
     admit,
@@ -17,6 +18,7 @@ from tests.contract.support import (
     known,
     start,
     submission,
+    within,
 )
 
 pytestmark = pytest.mark.anyio
@@ -85,20 +87,61 @@ async def test_a_spec_comes_back_as_it_was_given(store: Store) -> None:
 
 
 async def test_the_check_is_told_what_stands_in_the_tree(store: Store) -> None:
-    seen: list[SpawnFacts] = []
+    seen: list[AdmissionFacts] = []
     await store.admit(submission("b1", "j1", "j2"), seen.append)
     await store.admit(submission("b2", "j3", "j4", parent_id="j1"), seen.append)
     await store.admit(submission("b3", "j5", parent_id="j1"), seen.append)
     await store.admit(submission("b4", "j6", parent_id="j3"), seen.append)
     await store.admit(submission("b5", "j7", single=True), seen.append)
 
-    assert seen == [
+    assert [facts.spawn for facts in seen] == [
         SpawnFacts(depth=1, asked=2, children=0, nodes=0, tree_id="b1"),
         SpawnFacts(depth=2, asked=2, children=0, nodes=2, tree_id="b1"),
         SpawnFacts(depth=2, asked=1, children=2, nodes=4, tree_id="b1"),
         SpawnFacts(depth=3, asked=1, children=0, nodes=5, tree_id="b1"),
         SpawnFacts(depth=0, asked=1, children=0, nodes=0, tree_id="j7"),
     ]
+
+
+async def test_the_check_is_told_who_stands_above_with_the_root_first(store: Store) -> None:
+    seen: list[AdmissionFacts] = []
+    await admit(store, "b1", "j1")
+    await admit(store, "b2", "j2", parent_id="j1")
+    await admit(store, "b3", "j0", parent_id="j2")
+    asked = submission("b4", "j4", parent_id="j0")
+    await store.admit(asked, seen.append)
+    await store.admit(submission("b5", "j5", single=True), seen.append)
+
+    assert ids(seen[0].above) == ["j1", "j2", "j0"]
+    assert (seen[0].submission, seen[0].tree) == (asked, await store.tree("b1"))
+    assert (seen[1].above, seen[1].tree) == ((), None)
+
+
+@pytest.mark.parametrize("bound", [{"max_budget_usd": 1.0}, {"max_jobs": 9}])
+async def test_the_check_sees_the_kin_where_an_ancestor_has_a_budget(store: Store, bound: dict[str, Any]) -> None:
+    seen: list[AdmissionFacts] = []
+    spec = JobSpec(task="t", cwd="/srv", **bound)
+    await store.admit(
+        replace(submission("b1"), jobs=[NewJob(id="j1", spec=spec), *submission("b", "j2").jobs]), anything_goes
+    )
+    await admit(store, "b0", "j9")
+    await admit(store, "b2", "j3", parent_id="j1")
+    await store.admit(submission("b3", "j4", parent_id="j3"), seen.append)
+    await store.admit(submission("b4", "j5", parent_id="j2"), seen.append)
+
+    assert [ids(facts.kin) for facts in seen] == [["j1", "j2", "j3"], []]
+
+
+async def test_the_check_sees_the_kin_where_the_tree_has_a_budget(store: Store) -> None:
+    seen: list[AdmissionFacts] = []
+    await store.admit(replace(submission("b1", "j1", "j2"), max_budget_usd=2.5, deadline=99.0), anything_goes)
+    await store.admit(submission("b2", "j3", parent_id="j2"), seen.append)
+    tree = await store.tree("b1")
+
+    assert ids(seen[0].kin) == ["j1", "j2"]
+    assert tree is not None
+    assert (tree.max_budget_usd, tree.deadline) == (2.5, 99.0)
+    assert seen[0].tree == tree
 
 
 @pytest.mark.parametrize(
@@ -113,7 +156,7 @@ async def test_a_refused_spawn_writes_nothing(store: Store, limits: TreeLimits, 
     await admit(store, "b1", "j1")
 
     with pytest.raises(RecursionLimitError) as refused:
-        await store.admit(submission("b2", "j2", "j3", parent_id="j1", caller="c", key="k"), limits.check)
+        await store.admit(submission("b2", "j2", "j3", parent_id="j1", caller="c", key="k"), within(limits))
 
     assert refused.value.kind is kind
     assert await store.batch("b2") is None
@@ -123,7 +166,7 @@ async def test_a_refused_spawn_writes_nothing(store: Store, limits: TreeLimits, 
 
 async def test_a_refused_root_leaves_no_tree(store: Store) -> None:
     with pytest.raises(RecursionLimitError):
-        await store.admit(submission("b1", "j1", "j2"), TreeLimits(max_nodes=1).check)
+        await store.admit(submission("b1", "j1", "j2"), within(TreeLimits(max_nodes=1)))
 
     assert await store.tree("b1") is None
 

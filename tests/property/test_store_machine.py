@@ -130,7 +130,7 @@ class StoreMachine(RuleBasedStateMachine):
             idempotency_key=key,
             at=at,
         )
-        self._both(lambda store: store.admit(submission, LIMITS.check))
+        self._both(lambda store: store.admit(submission, lambda facts: LIMITS.check(facts.spawn)))
 
     @rule(which=picks, token_hash=tokens, at=times)
     def claim(self, which: int, token_hash: str | None, at: float) -> None:

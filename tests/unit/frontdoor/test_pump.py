@@ -5,17 +5,16 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from server.locate import Door, Places, ensure_engine, pump_command
+from server.locate import Door, Places, ensure_engine, lock, pump_command
 from server.pump import JobTokenError as NoToken
-from server.pump import Options, UsageError, carry, introduce, parse, read_token
+from server.pump import Options, UsageError, introduce, parse, read_token
+from tests.support.waiting import until_now
 from tests.unit.frontdoor.conftest import MakeDoor, noted
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -160,7 +159,8 @@ def test_a_signal_ends_it_at_once_and_without_a_traceback(engine: Door, number: 
         assert process.stderr.read() == b""
 
 
-def test_an_engine_that_dies_ends_the_pump_with_status_0(engine: Door):
+def test_the_pump_outlives_its_engine_and_asks_the_next_one_only_when_the_client_wants_something(engine: Door):
+    request = b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n'
     with subprocess.Popen(pump(engine.places), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}) as process:
         assert process.stdin
         assert process.stdout
@@ -168,45 +168,24 @@ def test_an_engine_that_dies_ends_the_pump_with_status_0(engine: Door):
         process.stdin.flush()
         assert process.stdout.readline() == b"hi\n"
         os.kill(noted(engine.places, "starts")[0]["pid"], signal.SIGKILL)
+        until_now(lambda: engine_is_gone(engine))
+        assert process.poll() is None
+        ensure_engine(engine).close()
+        assert len(noted(engine.places, "hellos")) == 1
+        process.stdin.write(request)
+        process.stdin.flush()
+        assert process.stdout.readline() == request
+        assert len(noted(engine.places, "hellos")) == 2
+        process.stdin.close()
 
         assert process.wait(20) == 0
 
 
-def feed(connection: socket.socket, payload: bytes) -> None:
-    connection.sendall(payload)
-    connection.shutdown(socket.SHUT_WR)
-
-
-def test_a_sink_that_takes_little_at_a_time_gets_every_byte():
-    ours, theirs = socket.socketpair()
-    source, sent = os.pipe()
-    received, sink = os.pipe()
-    # As a client leaves it that shares its non-blocking end: writes are partial, then refused.
-    os.set_blocking(sink, False)
-    os.set_blocking(source, False)
-    payload = random.Random(7).randbytes(1_000_000)
-    theirs.settimeout(20)
-    thread = threading.Thread(target=carry, args=(ours, source, sink))
-    thread.start()
-    feeder = threading.Thread(target=feed, args=(theirs, payload))
-    feeder.start()
-    got = b""
-    while len(got) < len(payload):
-        got += os.read(received, 1000 if len(got) < 50_000 else 65536)
-    thread.join(20)
-    feeder.join(20)
-    # The source had nothing to give when it was first read.
-    os.write(sent, b"late")
-    assert theirs.recv(4) == b"late"
-    os.close(sent)
-    assert theirs.recv(1) == b""
-    for handle in (received, sink, source):
-        os.close(handle)
-    ours.close()
-    theirs.close()
-
-    assert got == payload
-    assert not thread.is_alive()
+def engine_is_gone(door: Door) -> bool:
+    held = lock(door.places.engine_lock)
+    if held is not None:
+        os.close(held)
+    return held is not None
 
 
 def imported(stderr: bytes) -> set[str]:

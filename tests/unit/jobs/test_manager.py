@@ -195,6 +195,17 @@ async def test_cancelling_ends_a_subtree_queued_and_running_and_leaves_the_rest(
         assert (engine.scheduler.running(), engine.scheduler.waiting()) == (1, 0)
 
 
+async def test_a_cancelled_job_leaves_the_line_at_once_and_not_when_its_turn_comes(tmp_path: Path):
+    async with parts(tmp_path, max_concurrent={0: 1}) as engine:
+        first, queued = await engine.run("hold", "hold")
+        await engine.reaches(first, JobStatus.RUNNING)
+        await settle()
+        assert engine.scheduler.waiting() == 1
+        await engine.manager.cancel(queued)
+        await settle()
+        assert (engine.scheduler.running(), engine.scheduler.waiting()) == (1, 0)
+
+
 async def test_cancelling_closes_the_subtree_to_spawns_at_once(tmp_path: Path):
     async with parts(tmp_path) as engine:
         (top,) = await engine.run("hold stubborn")

@@ -370,8 +370,8 @@ async def test_a_job_is_parked_for_as_long_as_one_of_its_waits_lasts():
     async with line() as queue:
         await queue.come(job("parent"))
         states = [queue.scheduler.is_parked("parent")]
-        for step in (lambda: queue.wait("parent", "w1"), lambda: queue.wait("parent", "w2")):
-            await step()
+        for name in ("w1", "w2"):
+            await queue.wait("parent", name)
             states.append(queue.scheduler.is_parked("parent"))
         for name in ("w1", "w2"):
             await queue.answer(name)

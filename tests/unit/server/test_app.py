@@ -8,9 +8,10 @@ import pytest
 from mcp import Client, MCPError
 
 from jobs.errors import StoreError
-from server.app import INSTRUCTIONS, TOOL_USE_ID
+from server.app import INSTRUCTIONS
 from server.arguments import Arguments
 from server.catalogue import DEFINITIONS, listing
+from server.unanswered import TOOL_USE_ID
 from tests.unit.server.world import ERAS, call, call_json, refusal, text_of, world
 
 pytestmark = pytest.mark.anyio

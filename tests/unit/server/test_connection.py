@@ -34,7 +34,9 @@ class Wire:
         self._ids = 0
 
     async def send(self, line: bytes) -> None:
-        await self.stream.send(line + b"\n")
+        # The engine may have read enough of it already, and closed its end.
+        with suppress(anyio.BrokenResourceError):
+            await self.stream.send(line + b"\n")
 
     async def receive(self) -> dict[str, Any]:
         with anyio.fail_after(PATIENCE):
@@ -174,8 +176,9 @@ async def test_half_a_character_in_a_task_becomes_a_question_mark(home: Path):
         (b'{"claude_jobs":1,"version":"1","role":"mcp","cwd":"/","env":{},"token":"cj1_x"}', "the job is over"),
         (b'{"claude_jobs":1,"version":"1","role":"mcp","cwd":"/","env":{},"token":"\\ud800"}', "token"),
         (b"x" * (MAX_LINE + 10), "more than 1048576 bytes"),
+        (b"x" * (2 * MAX_LINE), "too long"),
     ],
-    ids=["text", "empty", "relative", "role", "token", "surrogate", "long"],
+    ids=["text", "empty", "relative", "role", "token", "surrogate", "long", "endless"],
 )
 async def test_a_hello_that_cannot_be_used_is_refused_in_words(home: Path, line: bytes, words: str):
     async with running_engine(home) as places:
@@ -216,8 +219,9 @@ async def test_a_control_client_that_asks_nothing_is_let_go(home: Path, monkeypa
         (b'{"do":["stop"]}', "there are stop and status"),
         (b'{"do":"\\ud800"}', "there are stop and status"),
         (b"x" * (MAX_LINE + 10), "more than 1048576 bytes"),
+        (b"x" * (2 * MAX_LINE), "too long"),
     ],
-    ids=["text", "unknown", "list", "surrogate", "long"],
+    ids=["text", "unknown", "list", "surrogate", "long", "endless"],
 )
 async def test_a_control_request_that_cannot_be_used_is_answered_in_words(home: Path, line: bytes, words: str):
     async with running_engine(home) as places:
@@ -251,6 +255,9 @@ async def test_an_engine_with_a_live_job_does_not_leave_when_asked_only_if_idle(
             assert await control.receive() == {"ok": False, "error": "The engine has work."}
         job_id = json.loads(started["result"]["content"][0]["text"])["jobId"]
         await client.ask("tools/call", name="claude_kill_job", arguments={"jobId": job_id})
+        # An engine leaves its jobs running, so this one must be over before the engine is asked to go.
+        done = await client.ask("tools/call", name="claude_wait", arguments={"jobIds": [job_id]})
+        assert '"cancelled"' in done["result"]["content"][0]["text"]
 
 
 async def test_another_user_is_turned_away_before_anything_is_said(home: Path, monkeypatch: pytest.MonkeyPatch):
@@ -258,5 +265,7 @@ async def test_another_user_is_turned_away_before_anything_is_said(home: Path, m
         with monkeypatch.context() as patch:
             patch.setattr(connection, "_peer_uid", lambda _socket: os.geteuid() + 1)
             async with wire(places) as client:
+                with suppress(anyio.BrokenResourceError):
+                    await client.stream.send(Hello(cwd="/").encode())
                 assert await client.ended()
         await assert_serves(places)

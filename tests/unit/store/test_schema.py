@@ -60,12 +60,12 @@ def test_every_table_is_strict(connection: sqlite3.Connection) -> None:
 def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connection) -> None:
     connection.executescript(
         """
-        INSERT INTO tree VALUES ('r', 0, NULL);
+        INSERT INTO tree VALUES ('r', 0, NULL, NULL, NULL);
         INSERT INTO batch VALUES ('b', 'r', NULL, '', NULL, 0);
         INSERT INTO job VALUES (7, 'id', 'r', 'parent', 'b', 5, 2, 'path', '{"task": "t", "cwd": "c"}', 'timeout',
             'deadline', 3, 'session', 'excerpt', 'error', 0.5, 11, 12, 13, 1, 1.5, 2.5, 3.5);
         INSERT INTO attempt VALUES ('id', 3, 'session', NULL, 4711, 0.5, 99, 'timeout', 'deadline', 4, 'result', '{}',
-            2.5, 3.5);
+            0.25, 21, 22, 23, 'user,project', 2.5, 3.5);
         """
     )
     job = job_of(connection.execute("SELECT * FROM job").fetchone())
@@ -76,6 +76,7 @@ def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connectio
     assert (job.session_id, job.excerpt, job.error, job.cancel_requested) == ("session", "excerpt", "error", True)
     assert (job.created_at, job.started_at, job.ended_at, job.usage.turns) == (1.5, 2.5, 3.5, 13)
     assert (attempt.pid, attempt.pid_start, attempt.offset, attempt.exit_code) == (4711, 0.5, 99, 4)
+    assert (attempt.usage.cost_usd, attempt.usage.turns, attempt.setting_sources) == (0.25, 23, "user,project")
     assert (attempt.result, attempt.frame, attempt.started_at, attempt.ended_at) == ("result", {}, 2.5, 3.5)
 
 
@@ -96,7 +97,7 @@ def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connectio
 def test_a_row_that_contradicts_the_model_is_refused(connection: sqlite3.Connection, change: str) -> None:
     connection.executescript(
         """
-        INSERT INTO tree VALUES ('r', 0, NULL);
+        INSERT INTO tree VALUES ('r', 0, NULL, NULL, NULL);
         INSERT INTO batch VALUES ('b', 'r', NULL, '', NULL, 0);
         INSERT INTO job (id, root_id, batch_id, position, depth, path, spec, status, created_at)
         VALUES ('j', 'r', 'b', 0, 0, 'j', '{}', 'queued', 0);

@@ -11,6 +11,7 @@ import pytest
 
 import jobs
 from jobs.errors import StoreError
+from jobs.ports import AdmissionFacts
 from jobs.store.sqlite import SqliteStore
 from tests.contract.support import admit, anything_goes, submission
 
@@ -129,8 +130,8 @@ async def test_of_many_claims_of_one_job_one_succeeds(tmp_path: Path) -> None:
 
 
 async def test_a_limit_holds_for_spawns_that_come_at_once(tmp_path: Path) -> None:
-    def check(facts: object) -> None:
-        if getattr(facts, "nodes", 0) >= 10:
+    def check(facts: AdmissionFacts) -> None:
+        if facts.spawn.nodes >= 10:
             raise KeyError("full")
 
     async with SqliteStore.open(tmp_path / "jobs.db") as store:

@@ -1,0 +1,220 @@
+"""What may follow a job that is over: a further message to its session, or another try."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import anyio
+
+from jobs.errors import BadInputError, NotFinishedError, StoreError
+from jobs.intake import TaskRequest
+from jobs.manager import EnhancedJobManager
+from jobs.model import LIVE, Job, JobStatus
+from jobs.origin import Origin, OriginFiles
+from jobs.ports import Admission, Clock, Store
+from jobs.signals import JobSignals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A follow-up to a job's session.
+
+    Args:
+        task: What the session is told.
+        fork: Go on in a copy, so that the session itself stays as it is.
+        output_format: "json" or "text".
+        timeout_seconds: Seconds that the new job may run, or None for the default.
+        max_budget_usd: Most US dollars for the new job, or None.
+        json_schema: JSON Schema, as text, that the answer must meet, or None.
+        idempotency_key: A second message of the same caller with this key is the first one, or None.
+    """
+
+    task: str
+    fork: bool = False
+    output_format: str = "json"
+    timeout_seconds: float | None = None
+    max_budget_usd: float | None = None
+    json_schema: str | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """What a retry came to.
+
+    Args:
+        again: Jobs that this call put back in line, in order of admission.
+        live: Jobs that were in line or running already.
+    """
+
+    again: tuple[Job, ...]
+    live: tuple[Job, ...]
+
+
+class FollowUp:
+    """Continues sessions and tries jobs again.
+
+    Args:
+        store: Where trees are kept.
+        manager: Admits and runs.
+        origins: Where each tree's client environment is kept.
+        signals: Where changes of jobs are announced.
+        clock: Time.
+        start_soon: Starts a coroutine function in the engine's task group.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        manager: EnhancedJobManager,
+        origins: OriginFiles,
+        signals: JobSignals,
+        clock: Clock,
+        start_soon: Callable[..., object],
+    ) -> None:
+        self._store = store
+        self._manager = manager
+        self._origins = origins
+        self._signals = signals
+        self._clock = clock
+        self._start_soon = start_soon
+        # Two messages to one session must not both find it free.
+        self._sending = anyio.Lock()
+
+    async def send(self, job: Job, message: Message, *, parent_id: str | None, origin: Origin) -> Admission:
+        """Start a new job that goes on with the session of one that is over, in its directory and with its rights.
+
+        Args:
+            job: Whose session.
+            message: What it is told.
+            parent_id: The calling job, below which the new one will stand, or None for a new tree.
+            origin: For a new tree: the client that asks.
+
+        Raises:
+            NotFinishedError: The job is not over.
+            BadInputError: It never had a session, or another live job goes on with it.
+            RecursionLimitError: A total of the tree would be exceeded.
+        """
+        async with self._sending:
+            session = await self._free_session(job, message)
+            return await self._manager.submit(
+                [_request(job, message, session)],
+                parent_id,
+                origin=replace(origin, cwd=job.spec.cwd),
+                single=True,
+                idempotency_key=message.idempotency_key,
+            )
+
+    async def retry(self, jobs: Sequence[Job], *, origin: Origin) -> Retried:
+        """Put those of the jobs that failed, timed out or were cancelled back in line, and run them.
+
+        Args:
+            jobs: One job, or all of a subtree or batch.
+            origin: The client that asks: a tree that was over gets its environment.
+
+        Raises:
+            BadInputError: Each of them has completed, or other jobs go on with their sessions.
+        """
+        live = tuple(job for job in jobs if job.status in LIVE)
+        ended = [job for job in jobs if job.status not in LIVE and job.status is not JobStatus.COMPLETED]
+        if not ended and not live:
+            raise BadInputError(
+                "jobId", "nothing there has failed", "Read it with claude_result, or go on with claude_send."
+            )
+        # A request that is cancelled half-way must not leave jobs in line that nobody runs.
+        with anyio.CancelScope(shield=True):
+            async with self._sending:
+                again = [job for one in await self._free(ended) if (job := await self._requeue(one))]
+            await self._keep_origins(again, origin)
+            self._run(again)
+        return Retried(again=tuple(again), live=live)
+
+    async def _requeue(self, job: Job) -> Job | None:
+        return await self._store.requeue(job.id, at=self._clock.now())
+
+    async def _free(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Return those of the jobs with whose session no other live job goes on."""
+        held = {session: job.id for job in await self._store.unfinished() for session in _sessions(job)}
+        free = [job for job in jobs if job.session_id not in held]
+        if jobs and not free:
+            holder = held[jobs[0].session_id or ""]
+            raise BadInputError(
+                "jobId",
+                f"job {holder} goes on with its session now",
+                f"Call claude_wait with jobIds ['{holder}'] first, then call again.",
+            )
+        return free
+
+    async def _free_session(self, job: Job, message: Message) -> str:
+        if job.status in LIVE:
+            raise NotFinishedError(job.id, job.status)
+        session = job.session_id
+        if session is None:
+            raise BadInputError(
+                "jobId", f"job {job.id} never had a session", "Start a job of its own with claude_run_async."
+            )
+        holder = None if message.fork else await self._holder(session)
+        if holder is not None and not await self._sent_before(message, holder):
+            raise BadInputError(
+                "jobId",
+                f"job {holder.id} goes on with this session now",
+                f"Call claude_wait with jobIds ['{holder.id}'] first, or give fork: true.",
+            )
+        return session
+
+    async def _holder(self, session: str) -> Job | None:
+        for job in await self._store.unfinished():
+            if session in _sessions(job):
+                return job
+        return None
+
+    async def _sent_before(self, message: Message, holder: Job) -> bool:
+        batch = await self._store.batch(holder.batch_id)
+        return (
+            batch is not None
+            and batch.idempotency_key is not None
+            and batch.idempotency_key == message.idempotency_key
+            and holder.spec.task == message.task
+        )
+
+    async def _keep_origins(self, jobs: Sequence[Job], origin: Origin) -> None:
+        for root_id in dict.fromkeys(job.root_id for job in jobs):
+            try:
+                self._origins.load(root_id)
+            except StoreError:
+                await self._origins.save(root_id, origin)
+
+    def _run(self, jobs: Sequence[Job]) -> None:
+        by_batch: dict[str, list[Job]] = {}
+        for job in jobs:
+            self._signals.publish(job)
+            by_batch.setdefault(job.batch_id, []).append(job)
+        for batch in by_batch.values():
+            self._start_soon(self._manager.run_batch, batch)
+
+
+def _sessions(job: Job) -> set[str]:
+    """Return the sessions that a live job writes to, before its first attempt too."""
+    asked = None if job.spec.fork_session else job.spec.resume_session
+    return {session for session in (job.session_id, asked) if session is not None}
+
+
+def _request(job: Job, message: Message, session: str) -> TaskRequest:
+    spec = job.spec
+    return TaskRequest(
+        task=message.task,
+        cwd=spec.cwd,
+        model=spec.model,
+        permission_mode=spec.permission_mode,
+        output_format=message.output_format,
+        verbose=spec.verbose,
+        effort=spec.effort,
+        max_budget_usd=message.max_budget_usd,
+        timeout_seconds=message.timeout_seconds,
+        allowed_tools=spec.allowed_tools,
+        disallowed_tools=spec.disallowed_tools,
+        append_system_prompt=spec.append_system_prompt,
+        json_schema=message.json_schema,
+        resume_session=session,
+        fork_session=message.fork,
+    )

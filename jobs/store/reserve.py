@@ -1,0 +1,77 @@
+"""Disk space put aside, so that the ends of jobs can be written when nothing else can."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+RESERVE_BYTES = 8 * 1024 * 1024
+"""Room for some hundred ends of jobs: one took 12 to 20 kB of the write-ahead log (measured)."""
+
+MARGIN_BYTES = 8 * 1024 * 1024
+"""Free space below which nothing new is begun: a job that starts now needs files of its own."""
+
+
+class Reserve:
+    """A file of a fixed size that is deleted in need and made anew when there is space again.
+
+    Its methods block for a moment; the file system is a local one, as SQLite's write-ahead log demands.
+
+    Args:
+        path: The file.
+        size: Bytes of the file.
+        margin: Bytes that must be free besides it.
+    """
+
+    def __init__(self, path: Path, *, size: int = RESERVE_BYTES, margin: int = MARGIN_BYTES) -> None:
+        self._path = path
+        self._size = size
+        self._margin = margin
+        self._whole = False
+
+    def ready(self) -> bool:
+        """Tell whether something new may be begun: the file is there, or can be made now, and the margin is free."""
+        needed = self._margin if self._whole else self._margin + self._size - self._kept()
+        return self._free() >= needed and (self._whole or self._fill())
+
+    def release(self) -> bool:
+        """Give the space back to the disk, and tell whether there was any."""
+        self._whole = False
+        kept = self._kept()
+        with suppress(OSError):
+            self._path.unlink()
+        return kept > 0
+
+    def _fill(self) -> bool:
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return False
+        try:
+            self._allocate(descriptor)
+            self._whole = True
+        except OSError:
+            self.release()
+        finally:
+            os.close(descriptor)
+        return self._whole
+
+    def _allocate(self, descriptor: int) -> None:
+        allocate = getattr(os, "posix_fallocate", None)
+        if allocate is not None:
+            allocate(descriptor, 0, self._size)
+        elif os.fstat(descriptor).st_size < self._size:
+            # macOS: a hole would hold no space, so the bytes are written.
+            os.pwrite(descriptor, bytes(self._size), 0)
+
+    def _kept(self) -> int:
+        try:
+            return min(self._path.lstat().st_size, self._size)
+        except OSError:
+            return 0
+
+    def _free(self) -> int:
+        try:
+            status = os.statvfs(self._path.parent)
+        except OSError:
+            return 0
+        return status.f_bavail * status.f_frsize

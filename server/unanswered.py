@@ -1,0 +1,206 @@
+"""What a client is still owed: the requests that an engine has not answered, ready to be put to the next one.
+
+Standard library only: the pump imports this module.
+"""
+
+import json
+import os
+from typing import Any
+
+CALL_ID = "claude-jobs/callId"
+"""Key in a call's `_meta` that makes a repeated submission the same submission, where the client sends no id."""
+
+TOOL_USE_ID = "claudecode/toolUseId"
+"""Key under which Claude Code 2.1 sends the id of the model's tool use: as good as ours; its lines go on as sent."""
+
+MOST_HELD = 64 * 1024 * 1024
+"""Most bytes of requests that are kept for another engine; beyond, a request is answered with an error instead."""
+
+GONE = -32000
+"""JSON-RPC code of an answer that no engine gave; -32000 to -32099 are free for servers."""
+
+_STANDING = frozenset({"subscriptions/listen"})
+"""Requests that stay open for as long as the connection does: no reason to start an engine."""
+
+
+class _Owed:
+    """One request.
+
+    Args:
+        method: Its method.
+        line: The line that asked, or None where it was too much to keep.
+        params: Its parameters.
+    """
+
+    __slots__ = ("line", "method", "name", "progress", "token")
+
+    def __init__(self, method: str, line: bytes | None, params: dict[str, Any]) -> None:
+        self.method = method
+        self.line = line
+        self.name = str(params.get("name") or method)
+        self.token = _meta(params).get("progressToken")
+        self.progress = float("-inf")
+
+
+class Unanswered:
+    """Follows a JSON-RPC conversation closely enough to repeat its open part before another engine."""
+
+    def __init__(self) -> None:
+        self._owed: dict[Any, _Owed] = {}
+        self._held = 0
+        self._handshake: dict[str, bytes] = {}
+        self._shaken: Any = None
+        self._greeted = False
+        self._asked: dict[Any, None] = {}
+        self._stale: set[Any] = set()
+
+    @property
+    def urgent(self) -> bool:
+        """Whether the client waits for something that only another engine can give."""
+        return any(owed.method not in _STANDING for owed in self._owed.values())
+
+    def sent(self, line: bytes) -> bytes:
+        """Note a line of the client's; return it as it is to be passed on, which may be nothing."""
+        message = _read(line)
+        if message is None:
+            return line
+        key = message.get("id")
+        method = message.get("method")
+        if method is None:
+            # An answer to what a dead engine asked: the next one may have given the same id to another question.
+            self._asked.pop(key, None)
+            stale = key in self._stale
+            self._stale.discard(key)
+            return b"" if stale else line
+        if key is None:
+            self._note(method, line, _object(message.get("params")))
+            return line
+        line = _with_call_id(message, line)
+        self._owe(key, method, line, _object(message.get("params")))
+        return line
+
+    def received(self, line: bytes) -> bool:
+        """Note a line of the engine's and tell whether the client is to see it."""
+        message = _read(line)
+        if message is None:
+            return True
+        key, method = message.get("id"), message.get("method")
+        if method == "notifications/progress":
+            return self._advances(_object(message.get("params")))
+        if method is not None:
+            self._asked.update({} if key is None else {key: None})
+            self._stale.discard(key)
+            return True
+        owed = self._drop(key)
+        if owed is not None and owed.method == "initialize":
+            self._shaken, self._greeted = key, True
+        return True
+
+    def lost(self) -> list[bytes]:
+        """Note that the engine is gone; return what withdraws its own questions from the client."""
+        withdrawn = [
+            _line({"method": "notifications/cancelled", "params": {"requestId": key, "reason": "The engine is gone."}})
+            for key in self._asked
+        ]
+        self._stale.update(self._asked)
+        self._asked.clear()
+        return withdrawn
+
+    def greeting(self) -> bytes:
+        """Return the line that must be answered before anything else is asked, or nothing."""
+        return self._handshake["initialize"] if self._greeted else b""
+
+    def greeted(self, line: bytes) -> bool:
+        """Tell whether this is the answer to `greeting`, which the client has had from the first engine."""
+        message = _read(line)
+        return message is not None and "method" not in message and message.get("id") == self._shaken
+
+    def again(self) -> bytes:
+        """Return every line that the next engine must hear once it has been greeted, in the client's order."""
+        initialized = self._handshake.get("notifications/initialized", b"") if self._greeted else b""
+        return initialized + b"".join(owed.line for owed in self._owed.values() if owed.line is not None)
+
+    def give_up(self, reason: str, *, all_of_them: bool = True) -> list[bytes]:
+        """Return an error for each request that waits, and owe nothing for it any more.
+
+        Args:
+            reason: Why there is no engine, as a sentence.
+            all_of_them: Whether also those that another engine could still be asked.
+        """
+        doomed = [
+            key
+            for key, owed in self._owed.items()
+            if owed.method not in _STANDING and (all_of_them or owed.line is None)
+        ]
+        return [_line({"id": key, "error": _error(self._drop(key), reason)}) for key in doomed]
+
+    def _note(self, method: str, line: bytes, params: dict[str, Any]) -> None:
+        if method == "notifications/initialized":
+            self._handshake[method] = line
+        elif method == "notifications/cancelled":
+            self._drop(params.get("requestId"))
+
+    def _owe(self, key: Any, method: str, line: bytes, params: dict[str, Any]) -> None:
+        if method == "initialize":
+            self._handshake["initialize"] = line
+        self._drop(key)
+        kept = line if self._held + len(line) <= MOST_HELD else None
+        self._held += len(kept or b"")
+        self._owed[key] = _Owed(method, kept, params)
+
+    def _drop(self, key: Any) -> _Owed | None:
+        owed = self._owed.pop(key, None) if isinstance(key, str | int) else None
+        self._held -= len(owed.line or b"") if owed else 0
+        return owed
+
+    def _advances(self, params: dict[str, Any]) -> bool:
+        # Progress has to grow, and the next engine counts from the beginning.
+        token, value = params.get("progressToken"), params.get("progress")
+        owed = next((one for one in self._owed.values() if one.token is not None and one.token == token), None)
+        if owed is None or not isinstance(value, int | float):
+            return True
+        grown, owed.progress = value > owed.progress, max(owed.progress, value)
+        return grown
+
+
+def _error(owed: _Owed | None, reason: str) -> dict[str, Any]:
+    name = owed.name if owed else "this request"
+    return {
+        "code": GONE,
+        "message": f"The engine went away before it answered {name}, and no other took its place: {reason} Jobs that "
+        f"were started go on. Repeat {name} with the same arguments.",
+    }
+
+
+def _with_call_id(message: dict[str, Any], line: bytes) -> bytes:
+    """Return a tool call with an id that a repetition shares: a submission is then admitted once."""
+    params = message.get("params")
+    if message["method"] != "tools/call" or not isinstance(params, dict) or _meta(params).keys() & {TOOL_USE_ID}:
+        return line
+    params["_meta"] = {**_meta(params), CALL_ID: os.urandom(16).hex()}
+    return _line(message)
+
+
+def _meta(params: dict[str, Any]) -> dict[str, Any]:
+    return _object(params.get("_meta"))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", **message}, separators=(",", ":")).encode() + b"\n"
+
+
+def _read(line: bytes) -> dict[str, Any] | None:
+    if not line.lstrip().startswith(b"{"):
+        return None
+    try:
+        message = json.loads(line)
+    # What is no message is the engine's to refuse.
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or not isinstance(message.get("id"), str | int | None):
+        return None
+    return message if isinstance(message.get("method"), str | None) else None

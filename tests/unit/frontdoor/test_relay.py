@@ -1,0 +1,245 @@
+"""The relay between a client on two pipes and engines on socket pairs, one after the other."""
+
+import json
+import os
+import random
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from server import relay as module
+from server.hello import FrontDoorError
+from server.relay import Ends, LineTooLongError, Relay
+from server.unanswered import GONE
+from tests.unit.frontdoor.test_unanswered import INITIALIZE, INITIALIZED, call, line
+
+SECONDS = 20.0
+
+
+class Stage:
+    """A relay on a thread; the test plays the client and every engine."""
+
+    def __init__(self) -> None:
+        source, self.client = os.pipe()
+        received, sink = os.pipe()
+        self.ends = Ends(source=source, sink=sink)
+        self.heard = os.fdopen(received, "rb", buffering=0)
+        self.dials: list[Callable[[], socket.socket]] = []
+        self.dialled = threading.Event()
+        self.failure: BaseException | None = None
+        self.connection, self.engine = self.pair()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def pair(self) -> tuple[socket.socket, socket.socket]:
+        ours, theirs = socket.socketpair()
+        theirs.settimeout(SECONDS)
+        return ours, theirs
+
+    def next_engine(self) -> socket.socket:
+        """Let the next dial succeed and return that engine's end."""
+        ours, theirs = self.pair()
+        self.dials.append(lambda: ours)
+        return theirs
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def say(self, data: bytes) -> None:
+        os.write(self.client, data)
+
+    def hang_up(self) -> None:
+        with suppress(OSError):
+            os.close(self.client)
+
+    def hears(self) -> Any:
+        return json.loads(self.heard.readline())
+
+    def _dial(self) -> socket.socket:
+        self.dialled.set()
+        return self.dials.pop(0)()
+
+    def _run(self) -> None:
+        try:
+            Relay(self.ends, self._dial).run(self.connection)
+        except (FrontDoorError, OSError) as error:
+            self.failure = error
+        finally:
+            os.close(self.ends.sink)
+
+    def ended(self) -> bool:
+        self.thread.join(SECONDS)
+        return not self.thread.is_alive()
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    made = Stage()
+    yield made
+    made.hang_up()
+    made.engine.close()
+    made.heard.close()
+    assert made.ended()
+
+
+def read(engine: socket.socket, count: int) -> bytes:
+    with engine.makefile("rb") as reader:
+        return b"".join(reader.readline() for _ in range(count))
+
+
+def test_a_call_in_flight_is_asked_again_and_answered_once(stage: Stage):
+    stage.start()
+    stage.say(call(1))
+    assert read(stage.engine, 1) == call(1)
+    second = stage.next_engine()
+    # Half an answer of the dead engine must not reach the client.
+    stage.engine.sendall(b'{"jsonrpc":"2.0","id":1,"resu')
+    stage.engine.close()
+    assert read(second, 1) == call(1)
+    second.sendall(line(id=1, result={"from": "second"}))
+    assert stage.hears()["result"] == {"from": "second"}
+    second.close()
+
+
+def test_the_handshake_comes_first_and_its_second_answer_is_swallowed(stage: Stage):
+    stage.start()
+    stage.say(INITIALIZE)
+    assert read(stage.engine, 1) == INITIALIZE
+    stage.engine.sendall(line(id=0, result={"era": 1}))
+    assert stage.hears()["result"] == {"era": 1}
+    stage.say(INITIALIZED + call(1) + call(2))
+    assert read(stage.engine, 3) == INITIALIZED + call(1) + call(2)
+    second = stage.next_engine()
+    stage.engine.close()
+    assert read(second, 1) == INITIALIZE
+    # Said before the second greeting was answered: it keeps its place behind the others.
+    stage.say(call(3))
+    second.sendall(line(id=0, result={"era": 2}))
+    assert read(second, 4) == INITIALIZED + call(1) + call(2) + call(3)
+    second.sendall(line(id=2, result={}))
+    assert stage.hears()["id"] == 2
+    second.close()
+
+
+def test_nobody_dials_for_a_client_that_waits_for_nothing(stage: Stage):
+    stage.start()
+    listen = line(id=9, method="subscriptions/listen", params={})
+    stage.say(listen)
+    assert read(stage.engine, 1) == listen
+    stage.engine.close()
+    second = stage.next_engine()
+    assert not stage.dialled.is_set()
+    stage.say(call(1))
+    assert read(second, 2) == listen + call(1)
+    second.close()
+
+
+def test_a_client_that_leaves_while_an_engine_is_dialled_ends_the_relay_at_once(stage: Stage):
+    late = threading.Event()
+    refused = ConnectionRefusedError("late")
+
+    def dial() -> socket.socket:
+        late.wait(SECONDS)
+        raise refused
+
+    stage.dials.append(dial)
+    stage.start()
+    stage.say(call(1))
+    assert read(stage.engine, 1) == call(1)
+    stage.engine.close()
+    assert stage.dialled.wait(SECONDS)
+    stage.hang_up()
+    assert stage.ended()
+    late.set()
+
+
+def test_a_request_cancelled_while_an_engine_is_dialled_is_not_asked_again(stage: Stage):
+    ours, theirs = stage.pair()
+    late = threading.Event()
+
+    def dial() -> socket.socket:
+        late.wait(SECONDS)
+        return ours
+
+    stage.dials.append(dial)
+    stage.start()
+    stage.say(call(1) + call(2))
+    assert read(stage.engine, 2) == call(1) + call(2)
+    stage.engine.close()
+    assert stage.dialled.wait(SECONDS)
+    stage.say(line(method="notifications/cancelled", params={"requestId": 1}) + call(3))
+    # The pipe is empty once the relay has read it.
+    while module.select.select([stage.ends.source], [], [], 0)[0]:
+        pass
+    late.set()
+    assert read(theirs, 2) == call(2) + call(3)
+    theirs.close()
+
+
+def test_without_another_engine_each_call_gets_an_error_and_the_next_call_dials_again(stage: Stage):
+    stage.start()
+
+    def refuse() -> socket.socket:
+        raise FrontDoorError("This job's token is not valid.")
+
+    stage.dials.append(refuse)
+    stage.say(call(1, "claude_run"))
+    assert read(stage.engine, 1)
+    stage.engine.close()
+    answer = stage.hears()
+    assert (answer["id"], answer["error"]["code"]) == (1, GONE)
+    assert "token is not valid" in answer["error"]["message"]
+    assert "Repeat claude_run" in answer["error"]["message"]
+    second = stage.next_engine()
+    stage.say(call(2))
+    assert read(second, 1) == call(2)
+    second.close()
+
+
+def test_a_request_that_ends_every_engine_is_given_up(stage: Stage):
+    stage.start()
+    engines = [stage.engine, *(stage.next_engine() for _ in range(module.STILLBORN))]
+    stage.say(call(1))
+    for engine in engines:
+        assert read(engine, 1) == call(1)
+        engine.close()
+    assert "engines in a row" in stage.hears()["error"]["message"]
+
+
+def test_a_client_that_takes_little_at_a_time_gets_every_byte(stage: Stage):
+    # As a client leaves it that shares its non-blocking end: writes are partial, then refused.
+    os.set_blocking(stage.ends.sink, False)
+    os.set_blocking(stage.ends.source, False)
+    stage.start()
+    payload = random.Random(7).randbytes(1_000_000) + b"\n"
+    feeder = threading.Thread(target=stage.engine.sendall, args=(payload,))
+    feeder.start()
+    got = b""
+    while len(got) < len(payload):
+        got += os.read(stage.heard.fileno(), 1000 if len(got) < 50_000 else 65536)
+    feeder.join(SECONDS)
+    assert got == payload
+    stage.say(b"late\n")
+    assert read(stage.engine, 1) == b"late\n"
+    stage.hang_up()
+    assert stage.engine.recv(1) == b""
+
+
+def test_a_line_without_an_end_ends_the_relay_and_not_the_memory(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_MESSAGE", 100_000)
+    stage.start()
+    feeder = threading.Thread(target=lambda: suppress_write(stage, b"x" * 300_000), daemon=True)
+    feeder.start()
+    assert stage.ended()
+    assert isinstance(stage.failure, LineTooLongError)
+    os.close(stage.ends.source)
+    feeder.join(SECONDS)
+
+
+def suppress_write(stage: Stage, data: bytes) -> None:
+    with suppress(OSError):
+        while data:
+            data = data[os.write(stage.client, data) :]

@@ -1,0 +1,136 @@
+"""What the pump remembers of a conversation, and what it tells the next engine and the client."""
+
+import json
+from typing import Any
+
+import pytest
+
+from server import unanswered as module
+from server.unanswered import CALL_ID, GONE, TOOL_USE_ID, Unanswered
+
+
+def line(**message: Any) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n"
+
+
+def call(key: int | str, name: str = "claude_wait", **meta: Any) -> bytes:
+    params = {"name": name, "arguments": {}, "_meta": {TOOL_USE_ID: f"toolu_{key}", **meta}}
+    return line(id=key, method="tools/call", params=params)
+
+
+INITIALIZE = line(id=0, method="initialize", params={"protocolVersion": "2025-11-25"})
+INITIALIZED = line(method="notifications/initialized")
+
+
+def shaken() -> Unanswered:
+    """A conversation of the era with a handshake, past it."""
+    talk = Unanswered()
+    talk.sent(INITIALIZE)
+    talk.received(line(id=0, result={}))
+    talk.sent(INITIALIZED)
+    return talk
+
+
+def test_open_requests_are_asked_again_in_the_clients_order():
+    talk = Unanswered()
+    calls = [call(key) for key in (3, "b", 1)]
+    for each in calls:
+        talk.sent(each)
+    assert talk.received(line(id="b", result={}))
+    talk.lost()
+    assert (talk.greeting(), talk.again()) == (b"", calls[0] + calls[2])
+
+
+def test_the_handshake_is_repeated_and_its_second_answer_is_known():
+    talk = shaken()
+    talk.sent(call(1))
+    talk.lost()
+    assert talk.greeting() == INITIALIZE
+    assert talk.greeted(line(id=0, result={}))
+    assert not talk.greeted(line(id=0, method="ping"))
+    assert talk.again() == INITIALIZED + call(1)
+
+
+def test_a_handshake_that_was_never_answered_is_an_open_request_like_others():
+    talk = Unanswered()
+    talk.sent(INITIALIZE)
+    talk.lost()
+    assert (talk.greeting(), talk.again()) == (b"", INITIALIZE)
+
+
+def test_a_cancelled_request_is_not_asked_again():
+    talk = Unanswered()
+    talk.sent(call(1))
+    talk.sent(line(method="notifications/cancelled", params={"requestId": 1}))
+    assert (talk.again(), talk.urgent) == (b"", False)
+
+
+def test_a_standing_subscription_is_asked_again_but_starts_no_engine_and_gets_no_error():
+    talk = Unanswered()
+    listen = line(id=9, method="subscriptions/listen", params={})
+    talk.sent(listen)
+    assert not talk.urgent
+    assert talk.give_up("none") == []
+    assert talk.again() == listen
+
+
+def test_giving_up_names_the_call_to_repeat_and_owes_nothing_any_more():
+    talk = Unanswered()
+    talk.sent(call(4, "claude_run_batch_async"))
+    [answer] = [json.loads(each) for each in talk.give_up("It is full.")]
+    assert (answer["id"], answer["error"]["code"]) == (4, GONE)
+    assert "Repeat claude_run_batch_async" in answer["error"]["message"]
+    assert "It is full." in answer["error"]["message"]
+    assert (talk.again(), talk.urgent) == (b"", False)
+
+
+def test_progress_never_goes_back_before_the_client():
+    talk = Unanswered()
+    talk.sent(call(1, progressToken="p"))
+    at = [line(method="notifications/progress", params={"progressToken": "p", "progress": n}) for n in (1, 3, 2, 3, 4)]
+    assert [talk.received(each) for each in at] == [True, True, False, False, True]
+    assert talk.received(line(method="notifications/progress", params={"progressToken": "other", "progress": 0}))
+
+
+def test_a_call_without_an_id_of_the_clients_gets_one_that_its_repetition_shares():
+    talk = Unanswered()
+    asked = line(id=1, method="tools/call", params={"name": "claude_run_async", "arguments": {"task": "\ud800"}})
+    passed = talk.sent(asked)
+    message = json.loads(passed)
+    given = message["params"].pop("_meta")[CALL_ID]
+    assert message == json.loads(asked)
+    assert talk.again() == passed
+    other = json.loads(Unanswered().sent(asked))["params"]["_meta"][CALL_ID]
+    assert len({given, other}) == 2
+
+
+def test_an_answer_to_a_question_of_the_dead_engine_does_not_reach_the_next_one():
+    talk = Unanswered()
+    talk.received(line(id=7, method="elicitation/create", params={}))
+    [withdrawn] = [json.loads(each) for each in talk.lost()]
+    assert (withdrawn["method"], withdrawn["params"]["requestId"]) == ("notifications/cancelled", 7)
+    assert talk.sent(line(id=7, result={})) == b""
+    talk.received(line(id=7, method="elicitation/create", params={}))
+    assert talk.sent(line(id=7, result={}))
+
+
+@pytest.mark.parametrize(
+    "odd", [b"\n", b"[]\n", b"no json\n", b'{"id":[1],"method":"x"}\n', b'{"method":["x"],"id":1}\n', b"[" * 99999]
+)
+def test_what_is_no_message_is_passed_on_and_not_kept(odd: bytes):
+    talk = Unanswered()
+    assert talk.sent(odd) == odd
+    assert talk.received(odd)
+    assert talk.again() == b""
+
+
+def test_what_is_kept_is_bounded_and_the_rest_is_answered_with_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MOST_HELD", 2 * len(call(1)))
+    talk = Unanswered()
+    for key in (1, 2, 3):
+        talk.sent(call(key))
+    assert talk.again() == call(1) + call(2)
+    assert [json.loads(each)["id"] for each in talk.give_up("too much", all_of_them=False)] == [3]
+    talk.received(line(id=1, result={}))
+    talk.sent(call(4))
+    assert talk.again() == call(2) + call(4)
