@@ -1,7 +1,7 @@
 """What is left of the budgets of a tree: dollars and jobs, reserved when a job is spawned, settled by what was used."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -122,8 +122,8 @@ class Books:
     """
 
     def __init__(self, kin: Sequence[Job], live: LiveCosts) -> None:
-        self._spent: Counter[str] = Counter()
-        self._charged: Counter[str] = Counter()
+        self._spent: defaultdict[str, float] = defaultdict(float)
+        self._charged: defaultdict[str, float] = defaultdict(float)
         self._below: Counter[str] = Counter()
         self._alive: set[str] = set()
         for job in sorted(kin, key=lambda each: each.depth, reverse=True):

@@ -7,12 +7,13 @@ JobsError
 ├── JobFailedError           a result was asked for, and the job has none
 ├── TreeClosedError          the tree was cancelled, so nothing more may be spawned in it
 ├── IllegalTransitionError   a status was to move where the state machine has no arrow
+├── EngineLeavingError       the engine was told to leave, and begins nothing any more
 ├── ClaudeNotFoundError      no `claude` binary on this machine
 ├── StoreError               the database cannot be read or written now
 │   └── DiskFullError        nothing new is begun until there is space
 └── SchemaTooNewError        the database was written by a newer version
 
-`orchestration.limits.RecursionLimitError` is the eleventh: the rules of a tree are older than its jobs.
+`orchestration.limits.RecursionLimitError` is the twelfth: the rules of a tree are older than its jobs.
 """
 
 from orchestration.limits import RecursionLimitError
@@ -21,6 +22,7 @@ __all__ = [
     "BadInputError",
     "ClaudeNotFoundError",
     "DiskFullError",
+    "EngineLeavingError",
     "IllegalTransitionError",
     "JobFailedError",
     "JobsError",
@@ -35,6 +37,13 @@ __all__ = [
 
 class JobsError(Exception):
     """Whatever this package raises on purpose."""
+
+
+class EngineLeavingError(JobsError):
+    """The engine was told to leave, and begins nothing any more."""
+
+    def __init__(self) -> None:
+        super().__init__("The engine is leaving and starts no more jobs. Repeat the call: the next engine answers it.")
 
 
 class BadInputError(JobsError):

@@ -213,6 +213,8 @@ def _request(job: Job, message: Message, session: str) -> TaskRequest:
         timeout_seconds=message.timeout_seconds,
         allowed_tools=spec.allowed_tools,
         disallowed_tools=spec.disallowed_tools,
+        directories=spec.directories,
+        mcp_servers=spec.mcp_servers,
         append_system_prompt=spec.append_system_prompt,
         json_schema=message.json_schema,
         resume_session=session,

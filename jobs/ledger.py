@@ -51,7 +51,7 @@ class Ledger:
         return holders_of(tree, await self._store.jobs(job.path.split("/")))
 
     async def left(self, job: Job) -> float | None:
-        """Return the US dollars that a job may still spend, 0 where nothing is left, or None where nothing bounds it."""
+        """Return the US dollars that a job may still spend, 0 at least, or None where nothing bounds it."""
         holders = await self.holders(job)
         first = next((holder for holder in holders if holder.usd is not None), None)
         if first is None:
@@ -71,6 +71,6 @@ class Ledger:
 
     async def _spent(self, path: str) -> float:
         settled = (await self._store.rollup_under(path)).usage.cost_usd
-        # Read after the store: an attempt that is settled in between is missed until the next look, never counted twice.
+        # Read after the store: an attempt settled in between is missed until the next look, never counted twice.
         live = (cost for key, cost in self._live.items() if contains(path, self._paths[key]))
         return settled + sum(live)

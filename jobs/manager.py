@@ -10,7 +10,7 @@ import anyio
 
 from jobs import decomposition
 from jobs.dependencies import Wanted, resolve
-from jobs.errors import BadInputError, JobsError, NotFoundError, RecursionLimitError, StoreError
+from jobs.errors import BadInputError, EngineLeavingError, JobsError, NotFoundError, RecursionLimitError, StoreError
 from jobs.intake import Intake, TaskRequest, TreeBounds
 from jobs.model import TERMINAL, Attempt, Job
 from jobs.origin import Origin, OriginFiles
@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 
 StartSoon = Callable[..., object]
 """Starts a coroutine function with arguments in the engine's own task group, so that it outlives every request."""
+
+
+_LOOK_AGAIN = 0.05
+"""Seconds between two looks whether every job is over."""
 
 
 class EnhancedJobManager:
@@ -70,6 +74,7 @@ class EnhancedJobManager:
         self._start_soon = start_soon
         self._siblings = Siblings(store, signals, clock)
         self._singly = Singly()
+        self._leaving = False
         self._graph = RecursiveOrchestrationPattern.create_recursive_graph(
             work=self._run_job, resume=self._go_on, identify=_own_id
         )
@@ -121,7 +126,10 @@ class EnhancedJobManager:
             NotFoundError: Unknown parent.
             TreeClosedError: The parent is over.
             RecursionLimitError: A total of the tree would be exceeded; nothing was started.
+            EngineLeavingError: The engine was told to leave.
         """
+        if self._leaving:
+            raise EngineLeavingError
         parent = await self._parent(parent_job_id)
         origin = origin or Origin(cwd="/")
         submission = self._submission(tasks, parent, origin=origin, single=single, idempotency_key=idempotency_key)
@@ -157,6 +165,18 @@ class EnhancedJobManager:
         for jobs in by_batch.values():
             self._start_soon(self.run_batch, jobs)
         return sum(map(len, by_batch.values()))
+
+    def stop_admitting(self) -> None:
+        """Refuse every submission from now on: the engine leaves."""
+        self._leaving = True
+
+    async def cancel_all(self) -> None:
+        """Cancel every live job and return once all of them are over."""
+        while live := await self._store.unfinished():
+            for job in live:
+                if not job.cancel_requested:
+                    await self.cancel(job.id)
+            await anyio.sleep(_LOOK_AGAIN)
 
     async def cancel(self, job_id: str) -> Sequence[Job]:
         """Cancel a job and everything below it; return the jobs that were still live.
@@ -308,9 +328,12 @@ class EnhancedJobManager:
         return admission.jobs
 
     async def _run_attempt(self, job: Job) -> Job:
-        async with self._recursion.slot(job) as granted:
+        deadline = await self._recursion.deadline(job)
+        async with self._recursion.slot(job, deadline=deadline, now=self._clock.now()) as granted:
             if granted:
                 await self._runner.start_or_attach(job.id)
+            elif (late := await self._recursion.expire(job, deadline, at=self._clock.now())) is not None:
+                self._signals.publish(late)
             return await self._runner.result(job.id)
 
     async def _close_tree(self, root_id: str) -> None:
@@ -327,15 +350,7 @@ class EnhancedJobManager:
 
 
 def _subtask(task: str, job: Job) -> TaskRequest:
-    spec = job.spec
-    return TaskRequest(
-        task=task,
-        model=spec.model,
-        effort=spec.effort,
-        allowed_tools=spec.allowed_tools,
-        disallowed_tools=spec.disallowed_tools,
-        divisible=True,
-    )
+    return TaskRequest(task=task, model=job.spec.model, effort=job.spec.effort, divisible=True)
 
 
 def _dependencies(requests: Sequence[TaskRequest], ids: Sequence[str], *, single: bool) -> list[tuple[str, ...]]:

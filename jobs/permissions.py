@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from types import MappingProxyType
+from typing import Any
 
 from jobs.errors import JobsError
 
@@ -18,6 +19,9 @@ adds edits inside the directories, `auto` what a classifier passes, and `bypassP
 FREE = frozenset({"TodoWrite", "ToolSearch"})
 """What every mode permits everywhere. Reading and editing are not among them: a mode permits these inside the job's
 directories, while a rule "Read" or "Write" permits them on the whole machine (measured on 2.1.330)."""
+
+EDITING = frozenset({"Edit", "Write"})
+"""What `acceptEdits` and wider modes permit inside the job's directories."""
 
 OURS = "mcp__claude-jobs"
 """The rule for our own tools, which every job has."""
@@ -191,3 +195,25 @@ def _contained(path: str, directories: Iterable[str]) -> bool:
     # Component by component: "/tmpx" is not below "/tmp". Resolved: a link must not lead out.
     real = PurePath(os.path.realpath(path))
     return any(real.is_relative_to(os.path.realpath(directory)) for directory in directories)
+
+
+def permits_call(rights: Rights, tool: str, arguments: Mapping[str, Any]) -> bool:
+    """Tell whether a job may make a tool call without asking anybody; where in doubt it may not.
+
+    Args:
+        rights: What the job may do.
+        tool: The tool.
+        arguments: Its arguments.
+    """
+    if any(covers(off, tool) or off.partition("(")[0] == tool for off in rights.disallowed):
+        return False
+    command = arguments.get("command")
+    rule = f"Bash({command})" if tool == "Bash" and isinstance(command, str) else tool
+    return permits(rights, rule) or _in_place(rights, tool, arguments)
+
+
+def _in_place(rights: Rights, tool: str, arguments: Mapping[str, Any]) -> bool:
+    path = arguments.get("file_path")
+    if not isinstance(path, str) or not _contained(path, rights.directories):
+        return False
+    return tool == "Read" or (tool in EDITING and RANK[rights.mode] >= RANK["acceptEdits"])

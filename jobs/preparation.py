@@ -8,6 +8,7 @@ from pathlib import Path
 from jobs.claude.binary import find_claude
 from jobs.claude.command import Command, LaunchContext, McpServer, build
 from jobs.claude.directory import AttemptDirectory
+from jobs.claude.finding import ever_ran
 from jobs.errors import BadInputError, StoreError
 from jobs.granting import check_unmoved
 from jobs.model import Attempt, Job
@@ -116,11 +117,29 @@ class Preparation:
         """Return the mark that the processes of an attempt bear."""
         return f"{self._home_key}:{job.id}:{attempt}"
 
+    def owner(self, mark: str) -> tuple[str, int] | None:
+        """Return job and attempt of a mark of this state directory's, or None for a mark of another."""
+        home, _, rest = mark.partition(":")
+        job_id, _, attempt = rest.rpartition(":")
+        return (job_id, int(attempt)) if home == self._home_key and job_id and attempt.isdecimal() else None
+
+    def config_directory(self, job: Job) -> Path | None:
+        """Return where the job's `claude` keeps its configuration, or None where the tree's environment is gone."""
+        try:
+            env = self._origins.load(job.root_id).env
+        except StoreError:
+            return None
+        if named := env.get("CLAUDE_CONFIG_DIR"):
+            return Path(named)
+        return Path(env["HOME"]) / ".claude" if "HOME" in env else None
+
     def _more_servers(self, job: Job) -> dict[str, McpServer]:
         known = self._settings.mcp_servers
         if lost := [name for name in job.spec.mcp_servers if name not in known]:
-            raise BadInputError("mcpServers", f"{lost[0]} is in the settings no more", "Add it again and retry the job.")
+            raise BadInputError(
+                "mcpServers", f"{lost[0]} is in the settings no more", "Add it again and retry the job."
+            )
         return {name: McpServer(**known[name].model_dump()) for name in job.spec.mcp_servers}
 
     def _ever_ran(self, job: Job, attempt: Attempt) -> bool:
-        return AttemptDirectory(self.path(job, attempt.number)).shim_pid() is not None
+        return ever_ran(AttemptDirectory(self.path(job, attempt.number)))

@@ -71,7 +71,7 @@ PRICES: Mapping[str, Price] = MappingProxyType(
     }
 )
 """Beginnings of model names and their prices: read off the costs that Claude Code 2.1.330 reports for calls of known
-size, answered by a scripted model (measured). A result that the process lives to report is billed as it says instead."""
+size, answered by a scripted model (measured). Where the process lives to report a result, that is billed instead."""
 
 DEAREST = max(PRICES.values(), key=lambda price: price.output)
 

@@ -1,13 +1,20 @@
 """The one authority on what may be spawned and what may run."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from jobs.model import Job
+from jobs import budget
+from jobs.ledger import Ledger
+from jobs.model import Job, JobStatus, Outcome, Reason
 from jobs.ports import Admission, AdmissionFacts, Store, Submission
 from jobs.scheduler import Scheduler
+from jobs.throttle import Pause, Throttle
 from orchestration.limits import TreeLimits
+
+TIMER_SLACK = 0.05
+"""Seconds by which the loop's timers may run ahead of the wall clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +27,8 @@ class RecursionStatistics:
         live_by_root: Tree to the number of its jobs that are queued or running.
         running: Jobs that hold a slot of the machine.
         waiting: Jobs that stand in line for one.
+        window: How many may run at once by the API's limits, or None where nobody asks.
+        pause: Why nothing is launched, and until when; None where things go on.
     """
 
     limits: TreeLimits
@@ -27,40 +36,95 @@ class RecursionStatistics:
     live_by_root: dict[str, int]
     running: int
     waiting: int
+    window: int | None = None
+    pause: Pause | None = None
 
 
 class RecursionManager:
-    """Admits spawns by the totals of a tree and lets jobs run by its slots.
+    """Admits spawns by the totals and the budgets of a tree and lets jobs run by its slots.
 
-    Totals are counted in the store, inside the transaction that writes the new jobs, so that no two spawns can pass one
+    They are counted in the store, inside the transaction that writes the new jobs, so that no two spawns can pass one
     limit together and none is forgotten when the engine restarts.
 
     Args:
         limits: The rules.
         store: Where trees are kept.
         scheduler: The line in front of the slots.
+        ledger: What running attempts have cost; None takes one that knows of none.
+        throttle: Knows whether launches are paused; None where they never are.
     """
 
-    def __init__(self, limits: TreeLimits, store: Store, scheduler: Scheduler) -> None:
+    def __init__(
+        self,
+        limits: TreeLimits,
+        store: Store,
+        scheduler: Scheduler,
+        *,
+        ledger: Ledger | None = None,
+        throttle: Throttle | None = None,
+    ) -> None:
         self.limits = limits
         self._store = store
         self._scheduler = scheduler
+        self._ledger = ledger or Ledger(store)
+        self._throttle = throttle
+
+    @property
+    def pause(self) -> Pause | None:
+        """Why nothing is launched on this machine, and until when; None where things go on."""
+        return self._throttle.pause if self._throttle else None
 
     async def admit(self, submission: Submission) -> Admission:
         """Write the jobs of a submission, or refuse all of them.
 
         Raises:
             RecursionLimitError: A total of the tree would be exceeded; nothing was written.
+            BudgetError: A budget above has no room; nothing was written.
             NotFoundError: Unknown parent.
             TreeClosedError: The parent is over or being cancelled.
         """
         return await self._store.admit(submission, self._check)
 
     @asynccontextmanager
-    async def slot(self, job: Job) -> AsyncIterator[bool]:
-        """Hold a slot of the job's depth and of the machine; False where it was withdrawn from the line."""
-        async with self._scheduler.slot(job) as granted:
-            yield granted
+    async def slot(self, job: Job, *, deadline: float | None = None, now: float = 0.0) -> AsyncIterator[bool]:
+        """Hold a slot of the job's depth and of the machine; False where it was withdrawn from the line.
+
+        Args:
+            job: The job.
+            deadline: Seconds since the epoch until which it may stand in line, or None for ever.
+            now: Seconds since the epoch.
+        """
+        if deadline is None or job.status is JobStatus.RUNNING:
+            async with self._scheduler.slot(job) as granted:
+                yield granted
+        elif now >= deadline:
+            yield False
+        else:
+            timer = asyncio.get_running_loop().call_later(deadline - now, self.withdraw, job.id)
+            try:
+                async with self._scheduler.slot(job) as granted:
+                    yield granted
+            finally:
+                timer.cancel()
+
+    async def expire(self, job: Job, deadline: float | None, *, at: float) -> Job | None:
+        """Fail a job that still waits and whose deadline has passed; None where it is otherwise.
+
+        Args:
+            job: The job.
+            deadline: Seconds since the epoch, or None.
+            at: Seconds since the epoch.
+        """
+        # A timer and the wall clock may differ by the time of one tick.
+        if deadline is None or at < deadline - TIMER_SLACK:
+            return None
+        said = "The time of its tree, or of a job above it, was over before its turn came."
+        outcome = Outcome(reason=Reason.DEADLINE, status=JobStatus.FAILED, detail=said)
+        return await self._store.fail_queued(job.id, outcome, at=at)
+
+    async def deadline(self, job: Job) -> float | None:
+        """Return the seconds since the epoch after which a job must not run, or None."""
+        return await self._ledger.deadline(job)
 
     @asynccontextmanager
     async def parked(self, job_id: str) -> AsyncIterator[None]:
@@ -69,7 +133,9 @@ class RecursionManager:
             yield
 
     def _check(self, facts: AdmissionFacts) -> None:
+        # On the store's thread: the ledger gives it a copy.
         self.limits.check(facts.spawn)
+        budget.check(facts, self._ledger.live())
 
     def withdraw(self, job_id: str) -> None:
         """Take a job out of the line."""
@@ -88,4 +154,6 @@ class RecursionManager:
             live_by_root=by_root,
             running=self._scheduler.running(),
             waiting=self._scheduler.waiting(),
+            window=self._throttle.window if self._throttle else None,
+            pause=self.pause,
         )

@@ -12,6 +12,12 @@ logger = logging.getLogger(__name__)
 LIMITS = frozenset({Reason.USAGE_LIMIT, Reason.RATE_LIMIT, Reason.OVERLOADED})
 """The API's limits: the job did nothing wrong, so it waits and goes on."""
 
+TRANSIENT = frozenset({Reason.SERVER_ERROR, Reason.CONNECTION})
+"""Errors that pass: the CLI has tried again a few times by itself, and its session goes on where it stopped."""
+
+MOST_TRANSIENT = 5
+"""How often in a row a job may meet them before it fails; the throttle's pauses between double."""
+
 MOST_LIMITED = 20
 """How often in a row a job may meet the API's limits before it fails: the pauses between are the throttle's."""
 
@@ -63,6 +69,8 @@ class Sequel:
                 return await self._continued_its_own(attempt)
             case reason if reason in LIMITS:
                 return await self._row_of(attempt, LIMITS) < MOST_LIMITED
+            case reason if reason in TRANSIENT:
+                return await self._row_of(attempt, TRANSIENT) < MOST_TRANSIENT
             case _:
                 return False
 

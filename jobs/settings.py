@@ -94,6 +94,12 @@ class Settings(BaseSettings):
     """Bytes of free memory below which no further job is launched."""
     idle_seconds: PositiveFloat = 1800.0
     """Seconds without a connection and without a live job after which the engine leaves."""
+    end_jobs_on_stop: bool = False
+    """Whether an engine that is told to leave cancels every job; otherwise they go on and the next one adopts them."""
+    keep_days: PositiveFloat = 30.0
+    """Days for which a tree that is over is kept, its transcripts included."""
+    keep_bytes: PositiveInt = 10 * 1024**3
+    """Most bytes of all job directories together; of the trees that are over the longest ended go first."""
     permission_mode: PermissionMode = "acceptEdits"
     """Permission mode of a job that names none."""
     allow_bypass_permissions: bool = False
@@ -101,7 +107,7 @@ class Settings(BaseSettings):
     mcp_servers: dict[str, McpServerSettings] = Field(default_factory=dict)
     """MCP servers that a job may be given by name besides ours."""
     trusted_directories: tuple[Path, ...] = ()
-    """Directories whose own settings and CLAUDE.md jobs load, with all below them, besides those trusted in Claude Code."""
+    """Directories whose own settings and CLAUDE.md jobs load, with all below them, besides what Claude Code trusts."""
     enabled_tools: frozenset[str] = frozenset()
     """Tools of the CLI that are off for jobs by default and are to be on: Task or Monitor, for example."""
     permission_requests: Literal["deny", "parent", "person"] = "deny"

@@ -39,6 +39,7 @@ class JobSignals:
 
     def __init__(self) -> None:
         self._by_root: dict[str, set[Subscription]] = defaultdict(set)
+        self._observers: dict[object, Callable[[Job], None]] = {}
 
     @contextmanager
     def subscribe(self, root_ids: Collection[str], wants: Callable[[Job], bool]) -> Iterator[Subscription]:
@@ -59,6 +60,22 @@ class JobSignals:
         """Tell the tree's waiters how the job stands now."""
         for subscription in tuple(self._by_root.get(job.root_id, ())):
             subscription._offer(job)
+        for observer in tuple(self._observers.values()):
+            observer(job)
+
+    def observe(self, observer: Callable[[Job], None]) -> Callable[[], None]:
+        """Call something on each change of any job, until what this returns is called.
+
+        Args:
+            observer: Called where the change is announced: it neither waits nor raises.
+        """
+        key = object()
+        self._observers[key] = observer
+
+        def stop() -> None:
+            self._observers.pop(key, None)
+
+        return stop
 
     def _unsubscribe(self, root_id: str, subscription: Subscription) -> None:
         waiting = self._by_root[root_id]

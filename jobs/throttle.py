@@ -15,6 +15,12 @@ JITTER_SECONDS = 5.0
 DEFAULT_PAUSE_SECONDS = 60.0
 """Pause where a usage limit does not say when it ends."""
 
+FIRST_BACK_OFF_SECONDS = 1.0
+"""Pause after the first attempt that the API's trouble ended; each further one without a success between is doubled."""
+
+LONGEST_BACK_OFF_SECONDS = 60.0
+"""Longest of these pauses."""
+
 LOOK_SECONDS = 0.25
 """How old a reading of free memory may be."""
 
@@ -25,7 +31,7 @@ class Pause:
 
     Args:
         until: Seconds since the epoch, for people.
-        because: What the API said.
+        because: What the API said, for a person.
     """
 
     until: float
@@ -63,6 +69,7 @@ class Throttle:
         self._window = float(max_running)
         self._starting: set[str] = set()
         self._quiet_until = 0.0
+        self._back_off = FIRST_BACK_OFF_SECONDS
         self._pause: tuple[float, Pause] | None = None
         self._memory_seen: tuple[float, bool] = (-LOOK_SECONDS, True)
 
@@ -104,6 +111,7 @@ class Throttle:
 
     def succeeded(self) -> None:
         """A job ended without meeting a limit: widen the window by one for each window of such jobs."""
+        self._back_off = FIRST_BACK_OFF_SECONDS
         self._window = min(float(self._max_running), self._window + 1 / self._window)
 
     def used_up(self, resets_at: float | None, because: str) -> None:
@@ -114,10 +122,24 @@ class Throttle:
             because: What the API said.
         """
         left = DEFAULT_PAUSE_SECONDS if resets_at is None else max(0.0, resets_at - self._clock.now())
-        wait = left + JITTER_SECONDS * self._jitter()
-        end = self._clock.monotonic() + wait
+        self._launch_nothing_for(left + JITTER_SECONDS * self._jitter(), because)
+
+    def back_off(self, because: str) -> None:
+        """An attempt was ended by trouble of the API that passes: launch nothing for a moment, longer each time.
+
+        Attempts that end while nothing is launched anyway met the same trouble: they lengthen nothing.
+
+        Args:
+            because: What the API said.
+        """
+        if self.pause is None:
+            self._launch_nothing_for(self._back_off * (1 + self._jitter()) / 2, because)
+            self._back_off = min(2 * self._back_off, LONGEST_BACK_OFF_SECONDS)
+
+    def _launch_nothing_for(self, seconds: float, because: str) -> None:
+        end = self._clock.monotonic() + seconds
         if self._pause is None or end > self._pause[0]:
-            self._pause = (end, Pause(until=self._clock.now() + wait, because=because))
+            self._pause = (end, Pause(until=self._clock.now() + seconds, because=because))
 
     def _memory_suffices(self) -> bool:
         seen_at, suffices = self._memory_seen

@@ -16,10 +16,12 @@ class Scope:
     Args:
         jobs: The jobs, in order of admission; for named jobs in the order asked.
         path: For a subtree or a tree, which may still grow: the path it lies under. Otherwise None.
+        without: Id of a job of that subtree that is not asked about, or None.
     """
 
     jobs: Sequence[Job]
     path: str | None = None
+    without: str | None = None
 
     @property
     def root_ids(self) -> frozenset[str]:
@@ -29,9 +31,9 @@ class Scope:
 
     def membership(self) -> Callable[[Job], bool]:
         """Return a test that tells whether a changed job belongs to this set."""
-        path = self.path
+        path, without = self.path, self.without
         if path is not None:
-            return lambda job: contains(path, job.path)
+            return lambda job: contains(path, job.path) and job.id != without
         ids = frozenset(job.id for job in self.jobs)
         return lambda job: job.id in ids
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,8 +18,15 @@ PROGRESS_SECONDS = 10.0
 
 _CURSOR = re.compile(r"[0-9a-f]+", re.ASCII)
 
+LEAST_PROGRESS_SECONDS = 1.0
+"""Least time between two reports: a batch of hundreds must not flood its caller with them."""
+
 OnProgress = Callable[[int, int], Awaitable[None]]
 """Called with the number of jobs that are over and the number of all."""
+
+
+Aside = Callable[[], AbstractAsyncContextManager[None]]
+"""Makes the context in which a waiter waits."""
 
 
 class WaitMode(StrEnum):
@@ -88,6 +96,7 @@ class Waiting:
         seconds: float,
         cursor: str | None = None,
         on_progress: OnProgress | None = None,
+        aside: Aside = nullcontext,
     ) -> WaitReport:
         """Wait until the mode is met or the seconds are over, and report who ended since the cursor.
 
@@ -97,6 +106,8 @@ class Waiting:
             seconds: Longest wait; at its end the report says what there is.
             cursor: From the last report on the same scope, or None to hear of every job that is over.
             on_progress: Told at once and at least every `PROGRESS_SECONDS`.
+            aside: Entered only where there is something to wait for: a waiting job gives its slot away, and a wait that
+                is met already must not cost it the slot.
 
         Raises:
             BadInputError: The cursor is not one of ours.
@@ -105,8 +116,10 @@ class Waiting:
         scope = await read()
         with self._signals.subscribe(scope.root_ids, scope.membership()) as subscription:
             watch = _Watch(await read(), seen, mode)
-            with anyio.move_on_after(seconds):
-                await _until_met(watch, subscription, on_progress)
+            if seconds > 0 and not watch.met():
+                async with aside():
+                    with anyio.move_on_after(seconds):
+                        await _until_met(watch, subscription, on_progress)
         if scope.path is None:
             return watch.report()
         # The news of a growing subtree may come in another order than its rows, by which the cursor counts.
@@ -118,6 +131,7 @@ class _Watch:
 
     def __init__(self, scope: Scope, seen: _Seen, mode: WaitMode) -> None:
         self._jobs = {job.id: job for job in scope.jobs}
+        self._open = {job.id for job in scope.jobs if job.status not in TERMINAL}
         self._seen = seen
         self._mode = mode
 
@@ -126,26 +140,27 @@ class _Watch:
         for job in news:
             if not _outdated(job, self._jobs.get(job.id)):
                 self._jobs[job.id] = job
+                (self._open.discard if job.status in TERMINAL else self._open.add)(job.id)
         if len(self._jobs) > known:
             # Only a subtree grows, and the cursor counts its jobs in the order of their admission.
             self._jobs = {job.id: job for job in sorted(self._jobs.values(), key=lambda job: job.seq)}
 
     def over(self) -> int:
-        return sum(job.status in TERMINAL for job in self._jobs.values())
+        return len(self._jobs) - len(self._open)
 
     def total(self) -> int:
         return len(self._jobs)
 
     def met(self) -> bool:
-        fresh = self._fresh()
+        if not self._open:
+            return True
         match self._mode:
             case WaitMode.ALL:
-                met = False
+                return False
             case WaitMode.ANY:
-                met = bool(fresh)
+                return bool(self._fresh())
             case WaitMode.FIRST_SUCCESS:
-                met = any(job.status is JobStatus.COMPLETED for _, job in fresh)
-        return met or self.over() == self.total()
+                return any(job.status is JobStatus.COMPLETED for _, job in self._fresh())
 
     def report(self) -> WaitReport:
         fresh = self._fresh()
@@ -175,8 +190,14 @@ def _outdated(news: Job, known: Job | None) -> bool:
 
 
 async def _until_met(watch: _Watch, subscription: Subscription, on_progress: OnProgress | None) -> None:
+    due, told = 0.0, -1
     while not watch.met():
-        if on_progress is not None:
-            await on_progress(watch.over(), watch.total())
-        with anyio.move_on_after(PROGRESS_SECONDS):
+        now = anyio.current_time()
+        if on_progress is not None and now >= due:
+            told = watch.over()
+            await on_progress(told, watch.total())
+            due = now + LEAST_PROGRESS_SECONDS
+        untold = on_progress is not None and watch.over() != told
+        pause = max(0.0, due - now) if untold else PROGRESS_SECONDS
+        with anyio.move_on_after(pause):
             watch.note(await subscription.news())

@@ -1,10 +1,7 @@
-"""The MCP server: lists and calls the tools for whoever is at the other end of a connection."""
+"""The MCP server: which request is answered by whom, for whoever is at the other end of a connection."""
 
-import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from typing import Any
 
-from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -13,55 +10,59 @@ from mcp_types import (
     CallToolResult,
     ListToolsResult,
     PaginatedRequestParams,
-    TextContent,
 )
-from pydantic import ValidationError
 
-from jobs.errors import JobFailedError, JobsError, NotFinishedError, NotFoundError, RecursionLimitError
-from server import __version__
-from server.arguments import Arguments, TaskArguments
-from server.callers import Caller, calling_job
+from jobs.errors import JobsError
+from server import __version__, guidance, resources, tasks
+from server.callers import calling_job
 from server.catalogue import BY_NAME, Definition, listing
-from server.tools import Call, Services
-from server.unanswered import CALL_ID, TOOL_USE_ID
+from server.context import Connection, Context, call_of
+from server.outcomes import failure, outcome
+from server.unanswered import TOOL_USE_ID
+from server.updates import Updates
 
-logger = logging.getLogger(__name__)
+__all__ = ["INSTRUCTIONS", "TOOL_USE_ID", "Connection", "build_server"]
 
 INSTRUCTIONS = """\
 Runs trees of Claude Code jobs. Each job is a separate headless Claude with its own context; jobs may spawn jobs.
 Start work with claude_run_batch_async (or claude_run_async), then call claude_wait with the batchId until pending is 0.
 claude_wait shows an excerpt of each answer; claude_result reads the whole of it, page by page.
 Give each task everything that it needs to know: a job does not see your conversation.
+Tasks of one batch may wait for each other: dependsOn names them, and {{results.KEY}} in a task stands for an answer.
+claude_send goes on with the session of a job that is over; claude_retry runs again what failed.
 Do small tasks yourself: a job costs a process and a model turn. Limits of depth and number are enforced; an error says
 what to do instead."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
-    """What a handler finds in its context: the services, and who is calling.
+def build_server(updates: Updates) -> Server[Connection]:
+    """Return the MCP server; who is calling comes with each connection's lifespan state.
 
     Args:
-        services: What handlers call.
-        caller: The other end of the connection.
+        updates: Tells clients what has changed.
     """
-
-    services: Services
-    caller: Caller
-
-
-Context = ServerRequestContext[Connection]
-
-
-def build_server() -> Server[Connection]:
-    """Return the MCP server; who is calling comes with each connection's lifespan state."""
-    return Server(
+    server: Server[Connection] = Server(
         "claude-jobs",
         version=__version__,
         title="Claude jobs",
         instructions=INSTRUCTIONS,
         on_list_tools=_list_tools,
-        on_call_tool=_call_tool,
+        on_list_resources=resources.list_resources,
+        on_list_resource_templates=resources.list_templates,
+        on_read_resource=resources.read_resource,
+        on_subscribe_resource=updates.subscribe,
+        on_unsubscribe_resource=updates.unsubscribe,
+        on_subscriptions_listen=updates.listen,
+        on_list_prompts=guidance.list_prompts,
+        on_get_prompt=guidance.get_prompt,
+        on_completion=resources.complete,
     )
+    # Registered by name: the constructor's type has no place for the answer of an extension.
+    server.add_request_handler("tools/call", CallToolRequestParams, _call_tool)
+    server.add_request_handler("tasks/get", tasks.TaskParams, tasks.get)
+    server.add_request_handler("tasks/update", tasks.TaskUpdateParams, tasks.update)
+    server.add_request_handler("tasks/cancel", tasks.TaskParams, tasks.cancel)
+    server.extensions[tasks.EXTENSION] = {}
+    return server
 
 
 async def _list_tools(ctx: Context, _: PaginatedRequestParams | None) -> ListToolsResult:
@@ -75,84 +76,20 @@ async def _list_tools(ctx: Context, _: PaginatedRequestParams | None) -> ListToo
     return ListToolsResult(tools=list(listing(leaf=leaf)))
 
 
-async def _call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+async def _call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult | dict[str, Any]:
     definition = BY_NAME.get(params.name)
     if definition is None:
-        return _failure(f"Unknown tool {params.name!r}. There are: {', '.join(BY_NAME)}.")
-    try:
-        return _success(await _answer(ctx, definition, params))
-    except ValidationError as error:
-        return _failure(_argument_errors(definition, error))
-    except NotFinishedError as error:
-        return _failure(f"Job error: {error}")
-    except JobFailedError as error:
-        return _failure(f"{_PREFIXES.get(definition.name, '')}{error}")
-    except NotFoundError as error:
-        return _failure(f"{error}. Call claude_list_jobs for the jobs that you can see.")
-    except (JobsError, RecursionLimitError) as error:
-        return _failure(str(error))
+        return failure(f"Unknown tool {params.name[:80]!r}. There are: {', '.join(BY_NAME)}.")
+    begun: dict[str, Any] = {}
+    result = await outcome(definition, _answer(ctx, definition, params, begun))
+    return begun or result
 
 
-_PREFIXES = {"claude_run": "Execution error: ", "claude_result": "Job error: "}
-"""The older server began its errors so, and callers match on them."""
-
-
-async def _answer(ctx: Context, definition: Definition, params: CallToolRequestParams) -> str:
-    arguments: Arguments = definition.arguments.model_validate(params.arguments or {})
-    connection = ctx.lifespan_context
-    job = await calling_job(connection.services.store, connection.caller)
-    call = Call(
-        services=connection.services,
-        job=job,
-        origin=connection.caller.origin,
-        tool_use_id=_tool_use_id(ctx),
-        on_progress=_progress(ctx),
-    )
+async def _answer(ctx: Context, definition: Definition, params: CallToolRequestParams, begun: dict[str, Any]) -> str:
+    """Return the tool's answer, or fill `begun` with the task that stands for it."""
+    arguments = definition.arguments.model_validate(params.arguments or {})
+    call = await call_of(ctx)
+    if tasks.offered(ctx, definition.name):
+        begun |= await tasks.begin(call, definition.name, arguments)
+        return ""
     return await definition.handle(call, arguments)
-
-
-def _tool_use_id(ctx: Context) -> str | None:
-    # The pump gives a call an id of its own where the client sends none: after a crash it asks again.
-    for key in (TOOL_USE_ID, CALL_ID):
-        value = (ctx.meta or {}).get(key)
-        if isinstance(value, str) and value:
-            return f"{key}:{value}"
-    return None
-
-
-def _progress(ctx: Context) -> Callable[[int, int], Awaitable[None]]:
-    async def report(over: int, total: int) -> None:
-        await ctx.session.report_progress(over, total, f"{over} of {total} jobs are over")
-
-    return report
-
-
-def _argument_errors(definition: Definition, error: ValidationError) -> str:
-    details = error.errors(include_url=False)
-    problems = "; ".join(_problem(detail["loc"], detail["msg"]) for detail in details)
-    accepts = f"It accepts: {_names(definition.arguments) or 'no arguments'}."
-    if any(len(detail["loc"]) > 1 and detail["loc"][0] == "tasks" for detail in details):
-        accepts += f" A task is a text, or an object with: {_names(TaskArguments)}."
-    return f"{definition.name}: {problems}. {accepts} Correct the call and repeat it."
-
-
-def _names(arguments: type[Arguments]) -> str:
-    return ", ".join(field.alias or name for name, field in arguments.model_fields.items())
-
-
-def _problem(location: tuple[int | str, ...], message: str) -> str:
-    where = ".".join(map(str, location)) or "arguments"
-    return f"{where}: {message}"
-
-
-def _success(text: str) -> CallToolResult:
-    return CallToolResult(content=[_block(text)])
-
-
-def _failure(text: str) -> CallToolResult:
-    return CallToolResult(content=[_block(text)], is_error=True)
-
-
-def _block(text: str) -> TextContent:
-    # Half a character, from a page cut within a pair for example, cannot be sent: it would break the connection.
-    return TextContent(type="text", text=text.encode("utf-8", "replace").decode())

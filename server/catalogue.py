@@ -194,12 +194,12 @@ def lean_schema(arguments: type[Arguments], *, brief: bool = False) -> dict[str,
 
     Args:
         arguments: What the tool accepts.
-        brief: Only what is required, and any more is valid by the schema; the tool itself refuses what it does not know.
+        brief: Only what is required, and more is valid by the schema; the tool itself refuses what it does not know.
     """
     schema = arguments.model_json_schema(by_alias=True)
     definitions = schema.get("$defs", {})
     if brief:
-        definitions = dict.fromkeys(definitions, {"type": "object"})
+        definitions = {name: {"type": "object"} for name in definitions}
         schema["properties"] = {name: schema["properties"][name] for name in schema["required"]}
         del schema["additionalProperties"]
     lean = _lean(schema, definitions)

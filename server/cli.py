@@ -1,9 +1,7 @@
 """The `claude-jobs` command: the human twin of the tools, and what a person needs to run the engine."""
 
 import json
-import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,6 +158,29 @@ def kill(job_id: JobId) -> None:
 
 
 @app.command()
+def prune(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Forget trees that are over and too old, or too much: their rows and their directories."""
+    # Only the engine opens the database; this starts one where none runs.
+    with client():
+        answer = _control({"do": "prune", "dry_run": dry_run}) or {"ok": False, "error": "The engine left. Try again."}
+    if not answer["ok"]:
+        err.print(safe(str(answer["error"])), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
+    if as_json:
+        say(json.dumps(answer, indent=2))
+        return
+    for tree_id in answer["trees"]:
+        say(tree_id)
+    verb = "Would forget" if dry_run else "Forgot"
+    trees, kept = len(answer["trees"]), answer["keptBytes"] / 2**20
+    say(f"{verb} {trees} trees, {answer['jobs']} jobs, {answer['bytes'] / 2**20:.1f} MiB; {kept:.1f} MiB stay.")
+
+
+@app.command()
 def mcp() -> None:
     """Serve MCP on standard input and output; this is what Claude Code starts."""
     # The command is answered in `server.__main__`, before this module is imported; it stands here for `--help`.
@@ -215,8 +236,9 @@ def engine(
     import anyio
 
     from server.engine import serve
+    from server.logs import log_to_stderr
 
-    _log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level)
     reasons: list[BaseException] = []
     try:
         anyio.run(serve, settings)
@@ -259,6 +281,8 @@ def engine_status(*, as_json: AsJson = False) -> None:
     else:
         jobs = ", ".join(f"{count} {status}" for status, count in answer["jobs"].items()) or "none"
         say(f"Engine {answer['version']}, pid {answer['pid']}, socket {answer['socket']}\nJobs: {jobs}")
+        if answer["rescue"]:
+            say(answer["rescue"]["says"])
     if answer is None:
         raise typer.Exit(3)
 
@@ -298,7 +322,3 @@ def _control(request: dict[str, Any]) -> dict[str, Any] | None:
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
-
-
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

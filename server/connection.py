@@ -35,6 +35,10 @@ class StrangerError(Exception):
     """The other end runs under another user id."""
 
 
+async def _anyone(hello: Hello, pid: int | None) -> None:
+    """Refuse nobody."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reception:
     """What the engine does with those who connect.
@@ -46,6 +50,7 @@ class Reception:
         idle: Tells whether nothing would be lost if the engine left.
         server: The MCP server.
         pid: The engine's process id.
+        vet: Raises with a sentence for a client that may not come in; told its process id where the platform tells.
     """
 
     admit: Callable[[Hello], Awaitable[Any]]
@@ -54,6 +59,7 @@ class Reception:
     idle: Callable[[], Awaitable[bool]]
     server: Server[Any]
     pid: int
+    vet: Callable[[Hello, int | None], Awaitable[None]] = _anyone
 
 
 async def receive(stream: SocketStream, reception: Reception) -> None:
@@ -68,6 +74,7 @@ async def receive(stream: SocketStream, reception: Reception) -> None:
     with anyio.move_on_after(HELLO_SECONDS) as greeting:
         try:
             hello = Hello.decode(await lines.receive_until(b"\n", MAX_LINE))
+            await reception.vet(hello, peer_pid(stream))
             state = await reception.admit(hello) if hello.role is Role.MCP else None
         except anyio.DelimiterNotFound:
             return await _refuse(stream, "The hello line is too long.")
@@ -92,6 +99,19 @@ def check_peer(stream: SocketStream) -> None:
     peer = _peer_uid(stream.extra_attributes[SocketAttribute.raw_socket]())
     if peer is not None and peer != os.geteuid():
         raise StrangerError(f"user {peer} connected")
+
+
+def peer_pid(stream: SocketStream) -> int | None:
+    """Return the process that connected, or None where the platform does not tell."""
+    connection: socket.socket = stream.extra_attributes[SocketAttribute.raw_socket]()
+    if hasattr(socket, "SO_PEERCRED"):
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid: int = struct.unpack("3i", credentials)[0]
+        return pid or None
+    if sys.platform == "darwin":
+        # LOCAL_PEERPID is 2 at level SOL_LOCAL, which is 0.
+        return int(struct.unpack("i", connection.getsockopt(0, 2, 4))[0]) or None
+    return None
 
 
 async def _refuse(stream: SocketStream, reason: str) -> None:

@@ -135,4 +135,16 @@ def _engine(environ: Mapping[str, str]) -> Finding:
     return Finding(name="Engine", good=True, detail=f"version {answer['version']}, pid {answer['pid']}")
 
 
+def _database(environ: Mapping[str, str]) -> Finding:
+    database = Places(state_dir(environ)).database
+    rescue = last_rescue(database)
+    return Finding(
+        name="Job database",
+        good=rescue is None,
+        detail=str(database) if rescue is None else str(rescue),
+        remedy=f"Once you have seen to it, remove {report_path(database)}.",
+        needed=False,
+    )
+
+
 _LOOKS: tuple[Callable[[Mapping[str, str]], Finding], ...] = (_python, _sqlite, _state, _claude, _login, _engine)

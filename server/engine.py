@@ -4,42 +4,47 @@ import logging
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import psutil
 from anyio.abc import SocketStream, TaskGroup
 
 from jobs.claude.command import McpServer
-from jobs.errors import JobsError
+from jobs.errors import JobsError, StoreError
 from jobs.follow_up import FollowUp
 from jobs.intake import Intake
+from jobs.ledger import Ledger
 from jobs.manager import EnhancedJobManager
 from jobs.origin import OriginFiles
 from jobs.persistence import insist
-from jobs.ports import Store
 from jobs.preparation import Preparation
+from jobs.recovery import Recovery
 from jobs.recursion_manager import RecursionManager
+from jobs.rescue import last_rescue, open_rescued
+from jobs.retention import Retention
 from jobs.runner import LocalRunner
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.signals import JobSignals
-from jobs.store.sqlite import SqliteStore
+from jobs.snapshots import Snapshots
 from jobs.throttle import Throttle
 from jobs.waiting import Waiting
-from server import __version__
+from server import __version__, replies
 from server.app import Connection, build_server
 from server.callers import caller_of, calling_job
 from server.connection import Reception, StrangerError, receive
 from server.hello import Hello
+from server.inside import refuse_inside_job
 from server.locate import Places, lock, prepare, pump_command
 from server.tools import Services
+from server.updates import Updates
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +54,15 @@ IDLE_CHECKS = 20
 POKE_SECONDS = 0.05
 """How often the scheduler looks whether the gate in front of it has opened."""
 
+LEAVE_SECONDS = 9.0
+"""How long an engine that was told to leave may take; what it leaves undone then, a crash would leave undone too."""
+
+END_SECONDS = 7.0
+"""How much of that the end of its jobs may take, where the settings ask for it."""
+
 LOCK_SECONDS = 2.0
 """How long a new engine waits for the lock of one that is leaving."""
 
-
-_PAGE = 1000
-"""How many jobs are read at once where all of them are counted."""
 
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead)
 """How a stream says that the client left, at whatever moment it did."""
@@ -121,6 +129,13 @@ class Engine:
         self.services = services
         self._presence = presence
         self._stop = anyio.Event()
+        self._retention = Retention(
+            store=services.store,
+            trees=places.trees,
+            keep_days=settings.keep_days,
+            keep_bytes=settings.keep_bytes,
+            clock=presence.clock,
+        )
 
     def stop(self) -> None:
         """Leave soon; running jobs go on without an engine."""
@@ -146,6 +161,15 @@ class Engine:
         await calling_job(self.services.store, caller)
         return Connection(services=self.services, caller=caller)
 
+    async def vet(self, hello: Hello, pid: int | None) -> None:
+        """Refuse a client without a token that runs inside a job: it must not get a person's rights.
+
+        Raises:
+            InsideJobError: It does.
+        """
+        if not hello.token:
+            await anyio.to_thread.run_sync(refuse_inside_job, pid)
+
     async def control(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a control request: stop or status; `leaving` in the answer asks for `stop` once it is sent."""
         match request.get("do"):
@@ -155,8 +179,10 @@ class Engine:
                 if request.get("if_idle") and not await self.idle():
                     return {"ok": False, "error": "The engine has work."}
                 return {"ok": True, "pid": os.getpid(), "leaving": True}
+            case "prune":
+                return await self._prune(dry_run=bool(request.get("dry_run")))
             case other:
-                return {"ok": False, "error": f"Unknown request {str(other)[:40]!r}; there are stop and status."}
+                return {"ok": False, "error": f"Unknown request {str(other)[:40]!r}; there are stop, status and prune."}
 
     async def idle(self) -> bool:
         """Tell whether nothing would be lost if the engine left: nobody else is connected and no job is live."""
@@ -173,29 +199,38 @@ class Engine:
                 logger.info("leaving: nobody has needed the engine for %s s", self.settings.idle_seconds)
                 self.stop()
 
+    async def keep_house(self) -> None:
+        """Forget old trees, once an hour."""
+        await self._retention.keep()
+
+    async def _prune(self, *, dry_run: bool) -> dict[str, Any]:
+        try:
+            pruned = await self._retention.prune(dry_run=dry_run)
+        except (StoreError, OSError) as error:
+            return {"ok": False, "error": f"Trees that are over could not be pruned: {error}"}
+        return {
+            "ok": True,
+            "dryRun": dry_run,
+            "trees": list(pruned.trees),
+            "jobs": pruned.jobs,
+            "bytes": pruned.bytes,
+            "keptBytes": pruned.kept_bytes,
+        }
+
     async def _status(self) -> dict[str, Any]:
-        counts, cost = await _figures(self.services.store)
+        everything = await self.services.store.rollup_all()
+        rescue = await anyio.to_thread.run_sync(last_rescue, self.places.database)
         return {
             "ok": True,
             "pid": os.getpid(),
             "version": __version__,
             "socket": str(self.places.socket),
             "connections": self._presence.connections,
-            "jobs": counts,
-            "costUsd": round(cost, 6),
+            "jobs": {str(status): count for status, count in sorted(everything.counts.items())},
+            "costUsd": round(everything.usage.cost_usd, 6),
+            "rescue": None if rescue is None else {**asdict(rescue), "says": str(rescue)},
+            **replies.paused(self.services.recursion.pause),
         }
-
-
-async def _figures(store: Store) -> tuple[dict[str, int], float]:
-    """Return the number of jobs by status, and what all of them cost in US dollars."""
-    counts: Counter[str] = Counter()
-    cost, before = 0.0, None
-    # In pages: the store sums up a tree or a batch, and has nothing that sums up all of them.
-    while page := await store.newest_jobs(limit=_PAGE, before_seq=before):
-        counts.update(str(job.status) for job in page)
-        cost += sum(job.usage.cost_usd for job in page)
-        before = page[-1].seq
-    return dict(sorted(counts.items())), cost
 
 
 @asynccontextmanager
@@ -209,7 +244,8 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
     """
     async with AsyncExitStack() as stack:
         clock = SystemClock()
-        store = await stack.enter_async_context(SqliteStore.open(places.database))
+        store = await stack.enter_async_context(open_rescued(places.database, places.trees))
+        group.start_soon(Snapshots(store, places.database, clock).keep)
         signals = JobSignals()
         origins = OriginFiles(places.trees)
         limits = settings.tree_limits
@@ -221,25 +257,30 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
             clock=clock,
         )
         scheduler = Scheduler(limits, settings.max_running, throttle)
-        recursion = RecursionManager(limits, store, scheduler)
+        ledger = Ledger(store)
+        recursion = RecursionManager(limits, store, scheduler, ledger=ledger, throttle=throttle)
         command, args = pump_command(places.home)
+        preparation = Preparation(
+            settings=settings,
+            store=store,
+            origins=origins,
+            trees=places.trees,
+            mcp_server=McpServer(command=command, args=args),
+        )
         runner = LocalRunner(
             settings=settings,
             store=store,
-            preparation=Preparation(
-                settings=settings,
-                store=store,
-                origins=origins,
-                trees=places.trees,
-                mcp_server=McpServer(command=command, args=args),
-            ),
+            preparation=preparation,
             scheduler=scheduler,
             throttle=throttle,
             signals=signals,
             clock=clock,
             start_soon=group.start_soon,
+            ledger=ledger,
         )
         group.start_soon(_poke, scheduler)
+        group.start_soon(_recover, Recovery(store, preparation))
+        group.start_soon(runner.patrol)
         manager = EnhancedJobManager(
             store=store,
             runner=runner,
@@ -265,6 +306,8 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
             follow_up=follow_up,
             recursion=recursion,
             waiting=Waiting(signals),
+            signals=signals,
+            start_soon=group.start_soon,
             transcript=runner.transcript,
             now=clock.now,
             resident=_resident,
@@ -275,6 +318,13 @@ def _resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+async def _recover(recovery: Recovery) -> None:
+    found = await insist(recovery.survey, "looking at what an earlier engine left")
+    if found:
+        logger.info("found %s", ", ".join(f"{count} {place}" for place, count in sorted(found.items())))
+    await insist(recovery.sweep, "sweeping what an earlier engine left")
+
+
 async def _poke(scheduler: Scheduler) -> None:
     # The gate opens by itself: a pause ends, a process has started, memory is free again.
     while True:
@@ -282,12 +332,17 @@ async def _poke(scheduler: Scheduler) -> None:
         scheduler.poke()
 
 
-async def serve(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
+async def serve(
+    settings: Settings,
+    on_ready: Callable[[], None] = lambda: None,
+    on_leaving: Callable[[], None] = lambda: None,
+) -> None:
     """Run the engine of a state directory until it is asked to leave or has been idle long enough.
 
     Args:
         settings: The engine's settings; `home` is the state directory.
         on_ready: Called once clients can connect.
+        on_leaving: Called once the engine begins to leave; it should be gone `LEAVE_SECONDS` later.
 
     Raises:
         EngineRunningError: Another engine serves the directory.
@@ -297,12 +352,14 @@ async def serve(settings: Settings, on_ready: Callable[[], None] = lambda: None)
     if held is None:
         raise EngineRunningError(places.home)
     try:
-        await _serve(settings, places, on_ready)
+        await _serve(settings, places, on_ready, on_leaving)
     finally:
         os.close(held)
 
 
-async def _serve(settings: Settings, places: Places, on_ready: Callable[[], None]) -> None:
+async def _serve(
+    settings: Settings, places: Places, on_ready: Callable[[], None], on_leaving: Callable[[], None]
+) -> None:
     async with anyio.create_task_group() as group, assemble(settings, places, group) as services:
         presence = Presence(SystemClock())
         engine = Engine(settings, places, services, presence)
@@ -311,21 +368,32 @@ async def _serve(settings: Settings, places: Places, on_ready: Callable[[], None
             control=engine.control,
             leave=engine.stop,
             idle=engine.idle,
-            server=build_server(),
+            server=build_server(Updates(services.signals, services.start_soon)),
             pid=os.getpid(),
+            vet=engine.vet,
         )
         places.socket.unlink(missing_ok=True)
         async with await anyio.create_unix_listener(places.socket, mode=0o600) as listener:
             group.start_soon(_watch_signals, engine)
             group.start_soon(engine.leave_when_idle)
+            group.start_soon(engine.keep_house)
             resumed = await services.manager.resume()
             logger.info("engine %s serves %s, pid %d, %d jobs resumed", __version__, places.home, os.getpid(), resumed)
             group.start_soon(listener.serve, partial(_receive, reception, presence))
             on_ready()
             await engine.stopped()
             places.socket.unlink(missing_ok=True)
+            on_leaving()
+            await _take_leave(settings, services)
             group.cancel_scope.cancel()
     logger.info("engine left")
+
+
+async def _take_leave(settings: Settings, services: Services) -> None:
+    services.manager.stop_admitting()
+    if settings.end_jobs_on_stop:
+        with anyio.move_on_after(END_SECONDS):
+            await services.manager.cancel_all()
 
 
 async def _receive(reception: Reception, presence: Presence, stream: SocketStream) -> None:

@@ -10,6 +10,7 @@ from jobs.follow_up import Retried
 from jobs.model import Attempt, Batch, Job, JobStatus, Rollup
 from jobs.ports import Admission
 from jobs.recursion_manager import RecursionStatistics
+from jobs.throttle import Pause
 from jobs.waiting import WaitReport
 
 KEPT_FRAME_KEYS = (
@@ -84,14 +85,23 @@ def batch_done(batch: Batch, report: WaitReport, milliseconds: int) -> str:
     )
 
 
-def job_status(job: Job, below: Rollup | None) -> str:
-    """Answer `claude_status` for a job; with what is below it where there is anything."""
-    return pretty(_status(job) | ({"descendants": _rollup(below)} if below is not None else {}))
+def job_status(job: Job, below: Rollup | None, pause: Pause | None = None) -> str:
+    """Answer `claude_status` for a job; with what is below it, if anything, and a pause that it waits for."""
+    waits = job.status is JobStatus.QUEUED or (below is not None and JobStatus.QUEUED in below.counts)
+    status = _status(job) | (paused(pause) if waits else {})
+    return pretty(status | ({"descendants": _rollup(below)} if below is not None else {}))
 
 
-def batch_status(batch_id: str, parent_id: str | None, rollup: Rollup) -> str:
-    """Answer `claude_status` for a batch or the tree that it began."""
-    return pretty({"batchId": batch_id, "parentJobId": parent_id, **_rollup(rollup)})
+def batch_status(batch_id: str, parent_id: str | None, rollup: Rollup, pause: Pause | None = None) -> str:
+    """Answer `claude_status` for a batch or the tree that it began, with a pause that it waits for."""
+    waits = JobStatus.QUEUED in rollup.counts
+    status = {"batchId": batch_id, "parentJobId": parent_id, **_rollup(rollup)}
+    return pretty(status | (paused(pause) if waits else {}))
+
+
+def paused(pause: Pause | None) -> dict[str, str]:
+    """Say until when nothing is launched on this machine and why; nothing where things go on."""
+    return {} if pause is None else {"paused": f"paused until {_iso(pause.until)} because {pause.because}"}
 
 
 def waited(report: WaitReport) -> str:
@@ -207,6 +217,8 @@ def _recursion(statistics: RecursionStatistics) -> dict[str, Any]:
             "max_children": statistics.limits.max_children,
             "max_jobs": statistics.limits.max_nodes,
         },
+        **({} if statistics.window is None else {"window": statistics.window}),
+        **paused(statistics.pause),
     }
 
 

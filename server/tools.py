@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from jobs.origin import Origin
 from jobs.ports import Admission, Store
 from jobs.recursion_manager import RecursionManager
 from jobs.settings import Settings
+from jobs.signals import JobSignals
 from jobs.tree import is_batch_id
 from jobs.visibility import Scope, Visibility
 from jobs.waiting import OnProgress, Waiting, WaitMode, WaitReport
@@ -55,6 +57,8 @@ class Services:
         follow_up: Continues sessions and tries jobs again.
         recursion: Slots, parking and statistics.
         waiting: Waits.
+        signals: Where changes of jobs are announced.
+        start_soon: Starts a coroutine function in the engine's task group.
         transcript: Path of the output file of a job's attempt.
         now: Returns seconds since the epoch.
         resident: Returns the bytes of memory that the engine holds.
@@ -66,6 +70,8 @@ class Services:
     follow_up: FollowUp
     recursion: RecursionManager
     waiting: Waiting
+    signals: JobSignals
+    start_soon: Callable[..., object]
     transcript: Callable[[Job], str]
     now: Callable[[], float]
     resident: Callable[[], int]
@@ -122,12 +128,13 @@ async def claude_run_batch_async(call: Call, arguments: BatchArguments) -> str:
 
 async def claude_status(call: Call, arguments: JobArguments) -> str:
     """Tell where a job, a batch or a tree is."""
+    pause = call.services.recursion.pause
     if is_batch_id(arguments.job_id):
         batch = await call.sight.batch(arguments.job_id)
-        return replies.batch_status(batch.id, batch.parent_id, await call.sight.rollup(batch.id))
+        return replies.batch_status(batch.id, batch.parent_id, await call.sight.rollup(batch.id), pause)
     job = await call.sight.job(arguments.job_id)
     below = await call.sight.rollup(job.id)
-    return replies.job_status(job, below if below.total > 1 else None)
+    return replies.job_status(job, below if below.total > 1 else None, pause)
 
 
 async def claude_wait(call: Call, arguments: WaitArguments) -> str:
@@ -289,11 +296,10 @@ async def _wait(
     seconds: float,
     cursor: str | None = None,
 ) -> WaitReport:
-    wait = call.services.waiting.wait
-    if call.job is None:
-        return await wait(read, mode=mode, seconds=seconds, cursor=cursor, on_progress=call.on_progress)
-    async with call.services.recursion.parked(call.job.id):
-        return await wait(read, mode=mode, seconds=seconds, cursor=cursor, on_progress=call.on_progress)
+    aside = nullcontext if call.job is None else partial(call.services.recursion.parked, call.job.id)
+    return await call.services.waiting.wait(
+        read, mode=mode, seconds=seconds, cursor=cursor, on_progress=call.on_progress, aside=aside
+    )
 
 
 def scope_reader(call: Call, arguments: WaitArguments) -> Callable[[], Awaitable[Scope]]:
@@ -321,7 +327,8 @@ async def _below(call: Call, root: str) -> Scope:
     if call.job is None:
         return scope
     # A job that waits for its own subtree must not wait for itself.
-    return Scope(jobs=[job for job in scope.jobs if job.id != call.job.id], path=scope.path)
+    others = [job for job in scope.jobs if job.id != call.job.id]
+    return Scope(jobs=others, path=scope.path, without=call.job.id)
 
 
 async def _finished(call: Call, job: Job) -> Attempt:

@@ -45,12 +45,18 @@ WITH_PROJECT: Final = "user,project,local"
 PERMISSION_TOOL: Final = "claude_permit"
 """Our tool that the CLI itself calls where a permission is missing. The CLI hides it from its model (measured)."""
 
+RETRIES: Final = "3"
+"""How often the CLI tries a failed request again by itself, where the client does not say. Its own ten tries would hold
+the job's slot for minutes and hide the limit from the machine's throttle: a job gives its slot back and comes again."""
+
 _BASE: Final = (
     "-p",
     "--input-format=stream-json",
     "--await-initialize",
     "--output-format=stream-json",
     "--verbose",
+    # What a call consumed stands in these frames alone where the process does not live to report it.
+    "--include-partial-messages",
     # In a trusted directory too: its .mcp.json would bring servers that no spawning job was asked about.
     "--strict-mcp-config",
 )
@@ -294,12 +300,16 @@ def _environment(launch: LaunchContext) -> dict[str, str]:
     if legacy:
         # The older server's name for the subscription's token.
         env.setdefault("CLAUDE_CODE_OAUTH_TOKEN", legacy)
-    return env | {
-        MARKER: launch.marker,
-        "DISABLE_AUTOUPDATER": "1",
-        # A parent may wait for its children for hours: our own tools bound their time.
-        "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": "0",
-    }
+    return (
+        {"CLAUDE_CODE_MAX_RETRIES": RETRIES}
+        | env
+        | {
+            MARKER: launch.marker,
+            "DISABLE_AUTOUPDATER": "1",
+            # A parent may wait for its children for hours: our own tools bound their time.
+            "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": "0",
+        }
+    )
 
 
 def _uuid(text: str, argument: str) -> str:

@@ -16,6 +16,7 @@ STDERR: Final = "err"
 LOCK: Final = "lock"
 PID: Final = "pid"
 EXIT_CODE: Final = "rc"
+CLAUDE: Final = "claude"
 
 
 class UnsafeDirectoryError(JobsError):
@@ -73,14 +74,27 @@ class AttemptDirectory:
 
     def write_stdin(self, data: bytes) -> None:
         """Write what the process will read, complete and on disk before it is named."""
-        part = f"{STDIN}.part"
+        self.write_note(STDIN, data)
+
+    def write_note(self, name: str, data: bytes) -> None:
+        """Write a file of the engine's own, complete before it is named."""
+        part = f"{name}.part"
         here = self._open_self()
         try:
             with os.fdopen(self._open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
                 file.write(data)
-            os.rename(part, STDIN, src_dir_fd=here, dst_dir_fd=here)
+            os.rename(part, name, src_dir_fd=here, dst_dir_fd=here)
         finally:
             os.close(here)
+
+    def read_note(self, name: str, limit: int) -> bytes | None:
+        """Return a file of the engine's own, or None where there is none or it is longer than `limit` bytes."""
+        try:
+            with os.fdopen(self._open(name, os.O_RDONLY), "rb") as file:
+                data = file.read(limit + 1)
+        except OSError:
+            return None
+        return data if len(data) <= limit else None
 
     def remove_stdin(self) -> None:
         """Remove the stdin file, which holds the job's token; it may be gone already."""
@@ -89,14 +103,15 @@ class AttemptDirectory:
 
     def exit_code(self) -> int | None:
         """Return the exit code that the shim wrote, or None while there is none."""
-        # The shim writes the number and its newline at once; without the newline the disk was full.
-        text = self._head(EXIT_CODE, 16)
-        return int(text) if text.endswith(b"\n") and text.strip().isdigit() else None
+        return self._number(EXIT_CODE)
 
     def shim_pid(self) -> int | None:
         """Return the process id that the shim wrote, or None where no shim ever ran here."""
-        text = self._head(PID, 16)
-        return int(text) if text.endswith(b"\n") and text.strip().isdigit() else None
+        return self._number(PID)
+
+    def claude_pid(self) -> int | None:
+        """Return the process id of `claude`, which may be over, or None where it was never started."""
+        return self._number(CLAUDE)
 
     def error_tail(self, limit: int = 4096) -> str:
         """Return at most the last `limit` bytes of what the process wrote to stderr."""
@@ -156,6 +171,11 @@ class AttemptDirectory:
         finally:
             os.close(descriptor)
         return False
+
+    def _number(self, name: str) -> int | None:
+        # A number and its newline are written at once; without the newline the disk was full.
+        text = self._head(name, 16)
+        return int(text) if text.endswith(b"\n") and text.strip().isdigit() else None
 
     def _head(self, name: str, limit: int) -> bytes:
         try:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from jobs.claude.framer import Line
 from jobs.claude.shapes import mapping, mappings, number, plain, text, texts
 from jobs.model import JobEvent
+from jobs.redaction import redact
 
 TEXT_LIMIT: Final = 500
 _KIND_LIMIT = 80
@@ -34,7 +35,9 @@ def event_of(line: Line, *, job_id: str, attempt: int, at: float) -> JobEvent | 
         return None
     else:
         kind, said = _kind(line.frame), _said(line.frame)
-    return JobEvent(job_id=job_id, attempt=attempt, offset=line.offset, at=at, kind=kind, text=plain(said, TEXT_LIMIT))
+    return JobEvent(
+        job_id=job_id, attempt=attempt, offset=line.offset, at=at, kind=kind, text=redact(plain(said, TEXT_LIMIT))
+    )
 
 
 def _kind(frame: Mapping[str, Any]) -> str:

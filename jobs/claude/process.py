@@ -22,9 +22,10 @@ shift 2
 exec 2>>"$d/err"
 echo $$ >"$d/pid"
 trap : HUP INT TERM
-cd "$w" && "$@" <"$d/in" >>"$d/out"
+cd "$w" && /bin/sh -c 'echo $$ >"$0/claude"; exec "$@"' "$d" "$@" <"$d/in" >>"$d/out"
 echo $? >"$d/rc"
 """
+# The inner shell becomes `claude`, whose id names the socket and the keys that it leaves when it is killed.
 # The trap: a signal to the whole group must not end the shim before it has written how `claude` ended; a shell gives a
 # trapped signal its default back in the program that it starts. One write with its newline is as whole as a rename,
 # and starts no `mv`, which may be missing from the PATH and costs as much as the shim itself.

@@ -36,6 +36,11 @@ class Transactions:
         self._connection = connection
         self._line = line
 
+    @property
+    def changes(self) -> int:
+        """Rows that this connection has changed since it was opened."""
+        return self._connection.total_changes
+
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in the next transaction and return its result once that is committed.
 

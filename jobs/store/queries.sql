@@ -10,6 +10,57 @@ PRAGMA synchronous = FULL;
 PRAGMA query_only = ON;
 PRAGMA wal_autocheckpoint = 0;
 
+-- name: quick_check
+-- Reads every page, and leaves out what only a full check would find: that an index holds what its table holds.
+PRAGMA quick_check(1);
+
+-- name: snapshot
+-- One read transaction, so the copy is of one moment, and writers are not kept waiting.
+VACUUM INTO ?;
+
+-- name: standing
+-- As little as tells whether a directory is ahead of its row.
+SELECT id, attempt, status = 'running' FROM job;
+
+-- name: restore_tree
+-- What stands already is as true as what the directories say.
+INSERT INTO tree (id, created_at, client, max_budget_usd, deadline) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING;
+
+-- name: restore_batch
+-- Its key went with the database.
+INSERT INTO batch (id, root_id, parent_id, caller, created_at) VALUES (?, ?, ?, '', ?) ON CONFLICT DO NOTHING;
+
+-- name: restore_job
+-- Keeps its place in the order of admission unless another job has it.
+INSERT INTO job (seq, id, root_id, parent_id, batch_id, position, depth, path, spec, status, created_at)
+VALUES (
+    CASE WHEN EXISTS (SELECT 1 FROM job WHERE seq = :seq) THEN (SELECT max(seq) + 1 FROM job) ELSE :seq END,
+    :id, :root_id, :parent_id, :batch_id, :seq, :depth, :path, :spec, 'queued', :created_at
+)
+ON CONFLICT (id) DO NOTHING;
+
+-- name: restore_state
+-- A job's directory is ahead of its row where an attempt, or the end of the one that runs, is not in the row.
+UPDATE job
+SET status = :status, reason = :reason, attempt = :attempt, session_id = :session_id, excerpt = :excerpt,
+    error = :error, cost_usd = :cost_usd, input_tokens = :input_tokens, output_tokens = :output_tokens,
+    turns = :turns, cancel_requested = :cancel_requested, started_at = :started_at, ended_at = :ended_at
+WHERE id = :id
+    AND (attempt < :attempt OR (attempt = :attempt AND status = 'running' AND :status <> 'running'));
+
+-- name: restore_attempt
+-- Of an attempt that stands already, only a missing end is added.
+INSERT INTO attempt (
+    job_id, number, session_id, token_hash, setting_sources, status, reason, exit_code, result, frame,
+    cost_usd, input_tokens, output_tokens, turns, started_at, ended_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (job_id, number) DO UPDATE SET
+    token_hash = NULL, status = excluded.status, reason = excluded.reason, exit_code = excluded.exit_code,
+    result = excluded.result, frame = excluded.frame, cost_usd = excluded.cost_usd,
+    input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens, turns = excluded.turns,
+    ended_at = excluded.ended_at
+WHERE attempt.status IS NULL AND excluded.status IS NOT NULL;
+
 -- name: insert_tree
 -- One row for each root, whether that is a batch or a job.
 INSERT INTO tree (id, created_at, client, max_budget_usd, deadline) VALUES (?, ?, ?, ?, ?);

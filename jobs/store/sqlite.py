@@ -13,11 +13,12 @@ from anyio import to_thread
 from jobs.errors import DiskFullError, StoreError
 from jobs.model import Attempt, Batch, Job, JobEvent, Outcome, Rollup, Tree
 from jobs.ports import Admission, EndedTree, SpawnCheck, Store, Submission
-from jobs.store import writes
+from jobs.store import restoration, writes
 from jobs.store.group_commit import Transactions, open_reader, open_writer
 from jobs.store.migrations import prepare
 from jobs.store.queries import SQL
 from jobs.store.reserve import Reserve
+from jobs.store.restoration import Found, Standing
 from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, event_of, job_of, rollup_of, tree_of
 
 T = TypeVar("T")
@@ -189,6 +190,19 @@ class SqliteStore(Store):
     async def caller(self, token_hash: str) -> Job | None:
         """Return the running job that holds this token, or None."""
         return _first(job_of, await self._read("caller", (token_hash,)))
+
+    @property
+    def changes(self) -> int:
+        """A number that grows whenever something is written."""
+        return self._writer.changes
+
+    async def standing(self) -> Mapping[str, Standing]:
+        """Return how far every job is, by its id."""
+        return await self._write("look how far jobs are", restoration.standing)
+
+    async def restore(self, found: Found) -> bool:
+        """Write what the rows lack of a job; return whether they lacked something."""
+        return await self._write("bring back a job", partial(restoration.restore, found=found))
 
     def _close(self) -> None:
         self._closed = True

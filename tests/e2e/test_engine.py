@@ -149,15 +149,19 @@ def test_each_job_runs_in_the_environment_of_the_client_that_asked(own: House):
 
 def test_an_engine_that_is_stopped_leaves_and_the_next_client_starts_another(own: House):
     with own.pump() as pump:
-        first = own.control("status")
-        done = own.run("engine", "stop")
-        assert first is not None
-        assert f"pid {first['pid']}" in done.stdout
-        own.wait_for_the_engine_to_go()
-        assert pump.process.wait(20) == 0
+        pump.text("claude_run", task="x")
+    first = own.control("status")
+    done = own.run("engine", "stop")
+    assert first is not None
+    assert f"pid {first['pid']}" in done.stdout
+    own.wait_for_the_engine_to_go()
     assert own.run("engine", "status").returncode == 3
     assert not own.places.socket.exists()
     assert b"Traceback" not in own.places.log.read_bytes()
+    with own.pump():
+        second = own.control("status")
+    assert second is not None
+    assert second["pid"] != first["pid"]
 
 
 def test_an_engine_that_nobody_needs_leaves_by_itself():

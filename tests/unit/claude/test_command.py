@@ -41,6 +41,7 @@ def test_a_plain_job_gets_the_safe_launch() -> None:
         "--await-initialize",
         "--output-format=stream-json",
         "--verbose",
+        "--include-partial-messages",
         "--strict-mcp-config",
         "--setting-sources=user",
         f"--session-id={SESSION}",
@@ -181,6 +182,7 @@ def test_the_environment_is_the_clients_without_what_belongs_to_its_session() ->
         MARKER: "m",
         "DISABLE_AUTOUPDATER": "1",
         "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": "0",
+        "CLAUDE_CODE_MAX_RETRIES": "3",
     }
 
 

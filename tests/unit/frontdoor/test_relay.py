@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -60,6 +61,8 @@ class Stage:
 
     def _dial(self) -> socket.socket:
         self.dialled.set()
+        if not self.dials:
+            raise ConnectionRefusedError("no more engines")
         return self.dials.pop(0)()
 
     def _run(self) -> None:
@@ -172,7 +175,7 @@ def test_a_request_cancelled_while_an_engine_is_dialled_is_not_asked_again(stage
     assert stage.dialled.wait(SECONDS)
     stage.say(line(method="notifications/cancelled", params={"requestId": 1}) + call(3))
     # The pipe is empty once the relay has read it.
-    while module.select.select([stage.ends.source], [], [], 0)[0]:
+    while select.select([stage.ends.source], [], [], 0)[0]:
         pass
     late.set()
     assert read(theirs, 2) == call(2) + call(3)

@@ -11,6 +11,7 @@ import anyio
 
 from jobs.claude.command import McpServer
 from jobs.intake import Intake
+from jobs.ledger import Ledger
 from jobs.manager import EnhancedJobManager
 from jobs.model import TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
 from jobs.origin import Origin, OriginFiles
@@ -120,6 +121,8 @@ class Parts:
     scheduler: Scheduler
     origins: OriginFiles
     throttle: Throttle
+    recursion: RecursionManager
+    ledger: Ledger
     runner: Any
     manager: EnhancedJobManager
     trees: Path
@@ -198,6 +201,8 @@ async def parts(
         clock=clock,
     )
     scheduler = Scheduler(chosen.tree_limits, chosen.max_running, throttle)
+    ledger = Ledger(store)
+    recursion = RecursionManager(chosen.tree_limits, store, scheduler, ledger=ledger, throttle=throttle)
     async with anyio.create_task_group() as group:
         runner: Runner = (
             LocalRunner(
@@ -209,6 +214,7 @@ async def parts(
                 signals=signals,
                 clock=clock,
                 start_soon=group.start_soon,
+                ledger=ledger,
             )
             if processes
             else FakeRunner(store, signals)
@@ -216,7 +222,7 @@ async def parts(
         manager = EnhancedJobManager(
             store=store,
             runner=runner,
-            recursion=RecursionManager(chosen.tree_limits, store, scheduler),
+            recursion=recursion,
             intake=Intake(chosen),
             origins=origins,
             signals=signals,
@@ -229,6 +235,8 @@ async def parts(
             signals=signals,
             scheduler=scheduler,
             throttle=throttle,
+            recursion=recursion,
+            ledger=ledger,
             origins=origins,
             runner=runner,
             manager=manager,

@@ -16,8 +16,15 @@ from tests.unit.server.world import ERAS, call, call_json, refusal, text_of, wor
 
 pytestmark = pytest.mark.anyio
 
-SPAWNING = {"claude_run", "claude_run_async", "claude_run_batch", "claude_run_batch_async"}
-READING = {"claude_wait", "claude_result", "claude_status", "claude_list_jobs", "claude_recursion_stats"}
+SPAWNING = {"claude_run", "claude_run_async", "claude_run_batch", "claude_run_batch_async", "claude_send"}
+READING = {
+    "claude_wait",
+    "claude_result",
+    "claude_status",
+    "claude_list_jobs",
+    "claude_dashboard",
+    "claude_recursion_stats",
+}
 NOWHERE = "stub:wait=/nonexistent"
 
 
@@ -168,11 +175,18 @@ def test_only_tools_that_read_say_so_and_only_the_killing_one_is_destructive():
     assert {name for name, hint in hints.items() if hint and hint.destructive_hint} == {"claude_kill_job"}
 
 
-def test_every_schema_names_exactly_what_the_tool_accepts():
+def test_every_schema_tells_the_truth_about_what_the_tool_accepts():
     for tool, definition in zip(listing(leaf=False), DEFINITIONS, strict=True):
         fields = definition.arguments.model_fields.items()
-        assert set(tool.input_schema.get("properties", {})) == {field.alias or name for name, field in fields}
-        assert tool.input_schema["additionalProperties"] is False
+        accepted = {field.alias or name for name, field in fields}
+        named = set(tool.input_schema.get("properties", {}))
+        # A closed schema names everything; a brief one names what is required and leaves the rest open.
+        if tool.input_schema.get("additionalProperties") is False:
+            assert named == accepted
+        assert named <= accepted
+        assert set(tool.input_schema.get("required", ())) == {
+            field.alias or name for name, field in fields if field.is_required()
+        }
         assert "$ref" not in json.dumps(tool.input_schema)
 
 
@@ -186,7 +200,7 @@ async def test_a_leaf_sees_no_tool_that_spawns_and_its_parent_sees_them_all(home
         leaf = await here.waiting_job(client, parentJobId=root.id)
         async with here.client(token=here.token(root)) as parent, here.client(token=here.token(leaf)) as child:
             assert set(await names(parent)) >= SPAWNING
-            assert set(await names(child)) == READING | {"claude_kill_job"}
+            assert set(await names(child)) == READING | {"claude_kill_job", "claude_retry"}
             words = await refusal(child, "claude_run_async", task="deeper")
             assert "Recursion depth limit exceeded: 2/1" in words
             assert "Do this work in the present job" in words

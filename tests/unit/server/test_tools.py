@@ -49,13 +49,12 @@ async def test_options_of_a_batch_hold_for_each_task_that_names_none(home: Path)
         batch = await spawn(
             client,
             "plain",
-            {"task": "own", "model": "opus", "outputFormat": "json"},
+            {"task": "own", "model": "opus", "outputFormat": "json", "jsonSchema": {"type": "object"}},
             model="haiku",
             outputFormat="text",
-            jsonSchema={"type": "object"},
         )
         plain, own = await specs_of(here, batch)
-        assert (plain.model, plain.output_format, plain.json_schema) == ("haiku", "text", '{"type":"object"}')
+        assert (plain.model, plain.output_format, plain.json_schema) == ("haiku", "text", None)
         assert (own.model, own.output_format, own.json_schema) == ("opus", "json", '{"type":"object"}')
 
 

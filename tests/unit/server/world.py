@@ -23,6 +23,7 @@ from server.callers import Caller
 from server.engine import assemble
 from server.locate import Places, prepare
 from server.tools import Services
+from server.updates import Updates
 from tests.support.waiting import until
 
 STUB = Path(__file__).parents[2] / "fakes" / "claude_stub.sh"
@@ -129,7 +130,7 @@ def text_of(result: CallToolResult) -> str:
 @asynccontextmanager
 async def _transport(state: Connection) -> AsyncIterator[TransportStreams]:
     async with create_client_server_memory_streams() as (client_streams, server_streams):
-        server = build_server()
+        server = build_server(Updates(state.services.signals, state.services.start_soon))
 
         async def serve() -> None:
             options = server.create_initialization_options()

@@ -1,0 +1,158 @@
+"""Requests of running jobs for a permission that they lack: asked by the CLI, answered by a parent job or a person."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import anyio
+
+from jobs.errors import NotFoundError
+from jobs.granting import rights_of
+from jobs.model import Job
+from jobs.permissions import permits_call
+from jobs.tree import contains
+
+logger = logging.getLogger(__name__)
+
+Answerer = Literal["deny", "parent", "person"]
+
+MOST_OPEN = 16
+"""Requests of one job that may be open at once; the CLI asks for one call after the other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What became of a request.
+
+    Args:
+        allowed: The call may be made.
+        why: For the model of the job that asked: why not.
+    """
+
+    allowed: bool
+    why: str = ""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Request:
+    """A tool call that waits for somebody's answer.
+
+    Args:
+        id: "p" and a number.
+        job: The job that wants to make the call.
+        tool: The tool.
+        arguments: Its arguments.
+        asked_at: Seconds on the monotonic clock.
+        told: Ids of the jobs that have heard of it.
+        answered: Set once there is a decision.
+        decision: The decision, from then on.
+    """
+
+    id: str
+    job: Job
+    tool: str
+    arguments: Mapping[str, Any]
+    asked_at: float
+    told: set[str] = field(default_factory=set)
+    answered: anyio.Event = field(default_factory=anyio.Event)
+    decision: Decision = Decision(allowed=False, why="Nobody answered in time, so it is not permitted. Do without it.")
+
+
+class Approvals:
+    """The open requests. They are kept in memory: with the engine the CLI's own question ends, and that is a no.
+
+    Args:
+        answerer: Who answers.
+        seconds: Seconds after which a request is denied.
+        monotonic: Returns seconds that never jump.
+    """
+
+    def __init__(self, answerer: Answerer, seconds: float, monotonic: Callable[[], float]) -> None:
+        self._answerer = answerer
+        self._seconds = seconds
+        self._monotonic = monotonic
+        self._open: dict[str, Request] = {}
+        self._listeners: dict[anyio.CancelScope, Job] = {}
+        self._count = 0
+
+    @property
+    def answerer(self) -> Answerer:
+        """Who answers."""
+        return self._answerer
+
+    async def ask(self, job: Job, tool: str, arguments: Mapping[str, Any]) -> Decision:
+        """Wait until somebody decides, at most the set time, and return the decision."""
+        if self._answerer == "deny":
+            return Decision(allowed=False, why="It is not permitted, and nobody can be asked. Do without it.")
+        if sum(request.job.id == job.id for request in self._open.values()) >= MOST_OPEN:
+            return Decision(allowed=False, why="Too many of this job's requests are open. Do without it.")
+        request = self._add(job, tool, arguments)
+        logger.info("job %s waits for permission %s to use %s", job.id, request.id, tool)
+        try:
+            with anyio.move_on_after(self._seconds):
+                await request.answered.wait()
+        finally:
+            self._open.pop(request.id, None)
+        return request.decision
+
+    def open_to(self, caller: Job | None) -> Sequence[Request]:
+        """Return the requests that a caller may answer, the oldest first.
+
+        Args:
+            caller: A job, or None for a person: a person may answer all of them.
+        """
+        return [request for request in self._open.values() if self._may_answer(caller, request)]
+
+    def waiting(self) -> frozenset[str]:
+        """Return the ids of the jobs that wait for permission."""
+        return frozenset(request.job.id for request in self._open.values())
+
+    def answer(self, request_id: str, caller: Job | None, *, allow: bool) -> Request:
+        """Decide a request.
+
+        Raises:
+            NotFoundError: It is not open, or not the caller's to answer.
+        """
+        request = self._open.get(request_id)
+        if request is None or not self._may_answer(caller, request):
+            raise NotFoundError("Request", request_id)
+        who = "the person" if caller is None else f"job {caller.id}"
+        request.decision = Decision(allowed=allow, why="" if allow else f"Not permitted by {who}. Do without it.")
+        request.answered.set()
+        del self._open[request_id]
+        logger.info("%s %s %s", who, "allows" if allow else "denies", request_id)
+        return request
+
+    @contextmanager
+    def interrupting(self, caller: Job | None) -> Iterator[anyio.CancelScope]:
+        """Cancel what runs inside as soon as there is a request that this job may answer and has not heard of."""
+        with anyio.CancelScope() as scope:
+            if caller is not None and any(caller.id not in one.told for one in self.open_to(caller)):
+                scope.cancel()
+            elif caller is not None:
+                self._listeners[scope] = caller
+            try:
+                yield scope
+            finally:
+                self._listeners.pop(scope, None)
+
+    def _add(self, job: Job, tool: str, arguments: Mapping[str, Any]) -> Request:
+        self._count += 1
+        request = Request(
+            id=f"p{self._count}", job=job, tool=tool, arguments=arguments, asked_at=self._monotonic()
+        )
+        self._open[request.id] = request
+        for scope, listener in self._listeners.items():
+            if self._may_answer(listener, request):
+                scope.cancel()
+        return request
+
+    def _may_answer(self, caller: Job | None, request: Request) -> bool:
+        """Tell whether a caller may answer: a person always, a job for those below it and where it may do it itself."""
+        if caller is None:
+            return True
+        below = contains(caller.path, request.job.path) and caller.id != request.job.id
+        own = rights_of(caller.spec)
+        return self._answerer == "parent" and below and permits_call(own, request.tool, request.arguments)

@@ -1,0 +1,83 @@
+"""What an engine finds at its start: for each attempt that was running, what became of it, and what it left behind.
+
+The decision for every unfinished job, carried out by the batch's graph as it is run again:
+
+- queued: it starts, or waits for its turn, its siblings or its subtasks;
+- running, and its process lives: it is adopted, followed from where its events end, and settled when it is over;
+- running, and its process has ended: it is settled from its files;
+- running, and its process is gone without a word: lost; its session is resumed once, and the model is told so;
+- running, and no process ever was: it runs, as another attempt.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+import anyio.to_thread
+
+from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
+from jobs.claude.finding import examine
+from jobs.claude.proctable import ProcessTable, process_table
+from jobs.claude.survivors import Target, clear
+from jobs.model import Job, JobStatus
+from jobs.ports import Store
+from jobs.preparation import Preparation
+
+logger = logging.getLogger(__name__)
+
+
+class Recovery:
+    """Looks at what an earlier engine left.
+
+    Args:
+        store: Where jobs are.
+        preparation: Where attempts are, and how their processes are marked.
+        table: The process table, or None for this platform's.
+    """
+
+    def __init__(self, store: Store, preparation: Preparation, table: ProcessTable | None = None) -> None:
+        self._store = store
+        self._preparation = preparation
+        self._table = table or process_table()
+
+    async def survey(self) -> Counter[str]:
+        """Return how many unfinished jobs there are by what is to be done with them."""
+        jobs = await self._store.unfinished()
+        return await anyio.to_thread.run_sync(self._survey, jobs)
+
+    async def sweep(self) -> int:
+        """End what attempts that are over left behind, and return how many processes that were.
+
+        An engine that dies between the end of a job and its sweep leaves it to the next one.
+        """
+        marks = await anyio.to_thread.run_sync(self._marks)
+        # Read after the listing: whoever was launched since is not on it.
+        over = [mark for mark, job_id, attempt in marks if not await self._lives(job_id, attempt)]
+        if not over:
+            return 0
+        killed = await anyio.to_thread.run_sync(clear, self._table, tuple(Target(marker=mark) for mark in over))
+        logger.info("ended %d processes of attempts that are over", killed)
+        return killed
+
+    def _survey(self, jobs: Sequence[Job]) -> Counter[str]:
+        return Counter(self._place(job) for job in jobs)
+
+    def _place(self, job: Job) -> str:
+        if job.status is JobStatus.QUEUED:
+            return "queued"
+        try:
+            return examine(AttemptDirectory(self._preparation.path(job, job.attempt)))
+        except UnsafeDirectoryError:
+            return "unsafe"
+
+    def _marks(self) -> list[tuple[str, str, int]]:
+        found = {self._table.mark(pid) for pid, entry in self._table.entries().items() if entry.session}
+        return [
+            (mark, *owner)
+            for mark in found
+            if mark is not None and (owner := self._preparation.owner(mark)) is not None
+        ]
+
+    async def _lives(self, job_id: str, attempt: int) -> bool:
+        job = await self._store.job(job_id)
+        return job is not None and job.status is JobStatus.RUNNING and job.attempt == attempt

@@ -1,0 +1,126 @@
+"""The transaction that brings back a job from what its directory says, on the writing connection."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jobs.model import Attempt, Job, JobEvent, Tree
+from jobs.store.queries import SQL
+from jobs.store.rows import frame_text, spec_text, writable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A job as its directory tells of it.
+
+    Args:
+        job: The job with the state to which its last attempt brought it.
+        attempts: Its attempts, the first one first.
+        events: What its ended attempts reported.
+        tree: The tree, where the job stands at its top.
+    """
+
+    job: Job
+    attempts: Sequence[Attempt]
+    events: Sequence[JobEvent] = ()
+    tree: Tree | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How far a job's row is.
+
+    Args:
+        attempt: Number of its last attempt.
+        running: That attempt is under way.
+    """
+
+    attempt: int
+    running: bool
+
+
+def standing(connection: sqlite3.Connection) -> Mapping[str, Standing]:
+    """Return how far every job is, by its id."""
+    rows = connection.execute(SQL["standing"]).fetchall()
+    return {id_: Standing(attempt=attempt, running=bool(running)) for id_, attempt, running in rows}
+
+
+def restore(connection: sqlite3.Connection, found: Found) -> bool:
+    """Write what the rows lack of a job; return whether they lacked something.
+
+    Raises:
+        sqlite3.IntegrityError: The tree or the parent of the job is not there.
+    """
+    job = found.job
+    if found.tree is not None:
+        tree = found.tree
+        values = (tree.id, tree.created_at, tree.client, tree.max_budget_usd, tree.deadline)
+        connection.execute(SQL["restore_tree"], values)
+    connection.execute(SQL["restore_batch"], (job.batch_id, job.root_id, job.parent_id, job.created_at))
+    connection.execute(
+        SQL["restore_job"],
+        {
+            "seq": job.seq,
+            "id": job.id,
+            "root_id": job.root_id,
+            "parent_id": job.parent_id,
+            "batch_id": job.batch_id,
+            "depth": job.depth,
+            "path": job.path,
+            "spec": spec_text(job.spec),
+            "created_at": job.created_at,
+        },
+    )
+    changed = connection.execute(SQL["restore_state"], _state(job)).rowcount > 0
+    if changed:
+        for attempt in found.attempts:
+            connection.execute(SQL["restore_attempt"], _attempt(attempt))
+        connection.executemany(
+            SQL["insert_event"],
+            [
+                (one.job_id, one.attempt, one.offset, one.at, writable(one.kind), writable(one.text))
+                for one in found.events
+            ],
+        )
+    return changed
+
+
+def _state(job: Job) -> dict[str, object]:
+    return {
+        "id": job.id,
+        "status": job.status.value,
+        "reason": None if job.reason is None else job.reason.value,
+        "attempt": job.attempt,
+        "session_id": job.session_id,
+        "excerpt": job.excerpt,
+        "error": job.error,
+        "cost_usd": job.usage.cost_usd,
+        "input_tokens": job.usage.input_tokens,
+        "output_tokens": job.usage.output_tokens,
+        "turns": job.usage.turns,
+        "cancel_requested": int(job.cancel_requested),
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+    }
+
+
+def _attempt(attempt: Attempt) -> tuple[object, ...]:
+    usage = attempt.usage
+    return (
+        attempt.job_id,
+        attempt.number,
+        attempt.session_id,
+        attempt.token_hash,
+        attempt.setting_sources,
+        None if attempt.status is None else attempt.status.value,
+        None if attempt.reason is None else attempt.reason.value,
+        attempt.exit_code,
+        None if attempt.result is None else writable(attempt.result),
+        frame_text(attempt.frame),
+        usage.cost_usd,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.turns,
+        attempt.started_at,
+        attempt.ended_at,
+    )

@@ -1,0 +1,58 @@
+"""What a handler finds in its context: the engine's services, who is calling, and the call that follows from both."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from mcp.server.context import ServerRequestContext
+
+from server.callers import Caller, calling_job
+from server.tools import Call, Services
+from server.unanswered import CALL_ID, TOOL_USE_ID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
+class Connection:
+    """One client's connection.
+
+    Args:
+        services: What handlers call.
+        caller: The other end of the connection.
+    """
+
+    services: Services
+    caller: Caller
+
+
+Context = ServerRequestContext[Connection]
+
+
+async def call_of(ctx: Context) -> Call:
+    """Return the call that a request makes.
+
+    Raises:
+        UnknownTokenError: The job that calls is over.
+    """
+    connection = ctx.lifespan_context
+    return Call(
+        services=connection.services,
+        job=await calling_job(connection.services.store, connection.caller),
+        origin=connection.caller.origin,
+        tool_use_id=_tool_use_id(ctx),
+        on_progress=_progress(ctx),
+    )
+
+
+def _tool_use_id(ctx: Context) -> str | None:
+    # The pump gives a call an id of its own where the client sends none: after a crash it asks again.
+    for key in (TOOL_USE_ID, CALL_ID):
+        value = (ctx.meta or {}).get(key)
+        if isinstance(value, str) and value:
+            return f"{key}:{value}"
+    return None
+
+
+def _progress(ctx: Context) -> Callable[[int, int], Awaitable[None]]:
+    async def report(over: int, total: int) -> None:
+        await ctx.session.report_progress(over, total, f"{over} of {total} jobs are over")
+
+    return report

@@ -1,0 +1,70 @@
+"""Turns what a tool's handler returns or raises into the one block of text that its caller reads."""
+
+from collections.abc import Awaitable
+
+from mcp_types import CallToolResult, TextContent
+from pydantic import ValidationError
+
+from jobs.errors import JobFailedError, JobsError, NotFinishedError, NotFoundError, RecursionLimitError
+from server.arguments import Arguments, TaskArguments
+from server.catalogue import Definition
+
+_PREFIXES = {"claude_run": "Execution error: ", "claude_result": "Job error: "}
+"""The older server began its errors so, and callers match on them."""
+
+_MOST_PROBLEMS = 8
+"""How many problems of one call's arguments are named."""
+
+_SHOWN_OF_A_NAME = 80
+
+
+async def outcome(definition: Definition, answer: Awaitable[str]) -> CallToolResult:
+    """Await a tool's answer; an error of ours becomes words that say what to do next."""
+    try:
+        return success(await answer)
+    except ValidationError as error:
+        return failure(_argument_errors(definition, error))
+    except NotFinishedError as error:
+        return failure(f"Job error: {error}")
+    except JobFailedError as error:
+        return failure(f"{_PREFIXES.get(definition.name, '')}{error}")
+    except NotFoundError as error:
+        return failure(f"{error}. Call claude_list_jobs for the jobs that you can see.")
+    except (JobsError, RecursionLimitError) as error:
+        return failure(str(error))
+
+
+def success(text: str) -> CallToolResult:
+    """Return a reply."""
+    return CallToolResult(content=[_block(text)])
+
+
+def failure(text: str) -> CallToolResult:
+    """Return a refusal."""
+    return CallToolResult(content=[_block(text)], is_error=True)
+
+
+def _argument_errors(definition: Definition, error: ValidationError) -> str:
+    details = error.errors(include_url=False, include_input=False)
+    problems = "; ".join(_problem(detail["loc"], detail["msg"]) for detail in details[:_MOST_PROBLEMS])
+    if len(details) > _MOST_PROBLEMS:
+        problems += f"; and {len(details) - _MOST_PROBLEMS} more"
+    accepts = f"It accepts: {_names(definition.arguments) or 'no arguments'}."
+    if any(len(detail["loc"]) > 1 and detail["loc"][0] == "tasks" for detail in details):
+        accepts += f" A task is a text, or an object with: {_names(TaskArguments)}."
+    return f"{definition.name}: {problems}. {accepts} Correct the call and repeat it."
+
+
+def _names(arguments: type[Arguments]) -> str:
+    return ", ".join(field.alias or name for name, field in arguments.model_fields.items())
+
+
+def _problem(location: tuple[int | str, ...], message: str) -> str:
+    # A caller's own names may be of any length.
+    where = ".".join(str(part)[:_SHOWN_OF_A_NAME] for part in location) or "arguments"
+    return f"{where}: {message}"
+
+
+def _block(text: str) -> TextContent:
+    # Half a character, from a page cut within a pair for example, cannot be sent: it would break the connection.
+    return TextContent(type="text", text=text.encode("utf-8", "replace").decode())

@@ -1,0 +1,278 @@
+"""The extension `io.modelcontextprotocol/tasks` (SEP-2663): long calls as tasks whose memory is the store alone.
+
+The id of a task is that of its job or batch; for a wait, which leaves no row, it holds the wait's arguments.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, NoReturn
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+    CallToolResult,
+    ClientCapabilities,
+    MissingRequiredClientCapabilityErrorData,
+    RequestParams,
+)
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
+
+from jobs.errors import JobsError
+from jobs.model import LIVE, Job, JobStatus
+from jobs.tree import BATCH_PREFIX, JOB_PREFIX
+from jobs.waiting import WaitMode, WaitReport
+from server import replies
+from server.arguments import Arguments, BatchArguments, RunArguments, WaitArguments
+from server.catalogue import BY_NAME
+from server.context import Context, call_of
+from server.outcomes import outcome, success
+from server.tools import Call, run_reply, scope_reader, submit_batch, submit_run
+
+EXTENSION: Final = "io.modelcontextprotocol/tasks"
+
+POLL_MS: Final = 1000
+"""How often a client is asked to look; one look is one read of the store."""
+
+_WAIT_PREFIX: Final = "w"
+
+
+class TaskParams(RequestParams):
+    """Parameters of `tasks/get` and `tasks/cancel`."""
+
+    task_id: str
+
+
+class TaskUpdateParams(TaskParams):
+    """Parameters of `tasks/update`."""
+
+    input_responses: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Where a task is.
+
+    Args:
+        status: "working", "completed" or "cancelled".
+        created: Seconds since the epoch.
+        updated: Seconds since the epoch of the last change.
+        message: For a person, or None.
+        result: What the tool answers, once it is completed.
+    """
+
+    status: str
+    created: float
+    updated: float
+    message: str | None = None
+    result: CallToolResult | None = None
+
+
+def offered(ctx: Context, tool: str) -> bool:
+    """Tell whether a call of this tool may be answered with a task: the request has to say that it can take one."""
+    # A job's own client polls without telling us that the job waits: it would hold its slot against its children.
+    outside = ctx.lifespan_context.caller.token_hash is None
+    return tool in _BEGIN and outside and ctx.protocol_version in MODERN_PROTOCOL_VERSIONS and _declared(ctx)
+
+
+async def begin(call: Call, tool: str, arguments: Arguments) -> dict[str, Any]:
+    """Start what the tool does, and return the task that stands for it.
+
+    Raises:
+        JobsError: As the tool itself; nothing was started.
+    """
+    task_id = await _BEGIN[tool](call, arguments)
+    snapshot = await _snapshot(call, task_id)
+    return {"resultType": "task", **_wire(task_id, snapshot)}
+
+
+async def get(ctx: Context, params: TaskParams) -> dict[str, Any]:
+    """Answer `tasks/get`: the task, and its result once there is one."""
+    snapshot = await _found(ctx, params.task_id)
+    detailed = _wire(params.task_id, snapshot)
+    if snapshot.result is not None:
+        detailed["result"] = snapshot.result.model_dump(by_alias=True, mode="json", exclude_none=True)
+    return detailed
+
+
+async def update(ctx: Context, params: TaskUpdateParams) -> dict[str, Any]:
+    """Answer `tasks/update`: no task of ours ever asks for anything."""
+    await _found(ctx, params.task_id)
+    return {}
+
+
+async def cancel(ctx: Context, params: TaskParams) -> dict[str, Any]:
+    """Answer `tasks/cancel`: a job or a batch is cancelled; a wait ends by nobody asking for it any more."""
+    await _found(ctx, params.task_id)
+    call = await call_of(ctx)
+    for job_id in await _jobs_of(call, params.task_id):
+        await call.services.manager.cancel(job_id)
+    return {}
+
+
+async def _found(ctx: Context, task_id: str) -> Snapshot:
+    _require(ctx, task_id)
+    try:
+        return await _snapshot(await call_of(ctx), task_id)
+    except (JobsError, ValidationError) as error:
+        # One answer for what is not there and for what is not the caller's.
+        raise MCPError(INVALID_PARAMS, "Task not found") from error
+
+
+def _require(ctx: Context, task_id: str) -> None:
+    if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        raise MCPError(METHOD_NOT_FOUND, f"{ctx.method} belongs to protocol version 2026-07-28")
+    if not _declared(ctx):
+        needed = MissingRequiredClientCapabilityErrorData(
+            required_capabilities=ClientCapabilities(extensions={EXTENSION: {}})
+        )
+        raise MCPError(
+            MISSING_REQUIRED_CLIENT_CAPABILITY,
+            f"The client did not declare the extension {EXTENSION}",
+            needed.model_dump(by_alias=True, mode="json", exclude_none=True),
+        )
+    headers = getattr(ctx.request, "headers", None)
+    if headers is not None and headers.get("mcp-name") != task_id:
+        raise MCPError(HEADER_MISMATCH, "The header Mcp-Name must equal params.taskId")
+
+
+def _declared(ctx: Context) -> bool:
+    capabilities = ctx.session.client_capabilities
+    return capabilities is not None and EXTENSION in (capabilities.extensions or {})
+
+
+async def _begin_run(call: Call, arguments: RunArguments) -> str:
+    return (await submit_run(call, arguments)).jobs[0].id
+
+
+async def _begin_batch(call: Call, arguments: BatchArguments) -> str:
+    return (await submit_batch(call, arguments)).batch.id
+
+
+async def _begin_wait(call: Call, arguments: WaitArguments) -> str:
+    now = call.services.now()
+    until = None if arguments.timeout_seconds is None else now + arguments.timeout_seconds
+    asked = arguments.model_dump(by_alias=True, exclude_defaults=True, exclude={"timeout_seconds"})
+    text = json.dumps([round(now, 3), until, asked], separators=(",", ":"))
+    return _WAIT_PREFIX + base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+_BEGIN: Mapping[str, Callable[[Call, Any], Awaitable[str]]] = {
+    "claude_run": _begin_run,
+    "claude_run_batch": _begin_batch,
+    "claude_wait": _begin_wait,
+}
+
+
+async def _snapshot(call: Call, task_id: str) -> Snapshot:
+    match task_id[:1]:
+        case kind if kind == JOB_PREFIX:
+            return await _of_run(call, task_id)
+        case kind if kind == BATCH_PREFIX:
+            return await _of_batch(call, task_id)
+        case _:
+            return await _of_wait(call, task_id)
+
+
+async def _of_run(call: Call, job_id: str) -> Snapshot:
+    job = await call.sight.job(job_id)
+    created, updated = job.created_at, _touched(job)
+    if job.status in LIVE:
+        return Snapshot(status="working", created=created, updated=updated, message=f"job {job.id} is {job.status}")
+    if job.status is JobStatus.CANCELLED:
+        return Snapshot(status="cancelled", created=created, updated=updated, message=job.error)
+    result = await outcome(BY_NAME["claude_run"], run_reply(call, job.id))
+    return Snapshot(status="completed", created=created, updated=updated, result=result)
+
+
+async def _of_batch(call: Call, batch_id: str) -> Snapshot:
+    batch = await call.sight.batch(batch_id)
+    jobs = (await call.sight.batch_scope(batch_id)).jobs
+    updated = max(map(_touched, jobs))
+    live = sum(job.status in LIVE for job in jobs)
+    if live:
+        message = f"{len(jobs) - live} of {len(jobs)} jobs are over"
+        return Snapshot(status="working", created=batch.created_at, updated=updated, message=message)
+    if all(job.status is JobStatus.CANCELLED for job in jobs):
+        return Snapshot(status="cancelled", created=batch.created_at, updated=updated)
+    report = WaitReport(done=tuple(jobs), pending=0, total=len(jobs), cursor="")
+    text = replies.batch_done(batch, report, round((updated - batch.created_at) * 1000))
+    return Snapshot(status="completed", created=batch.created_at, updated=updated, result=success(text))
+
+
+async def _of_wait(call: Call, task_id: str) -> Snapshot:
+    created, until, arguments = _decode(task_id)
+    mode = WaitMode(arguments.mode)
+    read = scope_reader(call, arguments)
+    report = await call.services.waiting.wait(read, mode=mode, seconds=0, cursor=arguments.cursor)
+    jobs = (await read()).jobs
+    updated = max([created, *map(_touched, jobs)])
+    if _met(report, mode) or (until is not None and call.services.now() >= until):
+        return Snapshot(status="completed", created=created, updated=updated, result=success(replies.waited(report)))
+    message = f"{report.total - report.pending} of {report.total} jobs are over"
+    return Snapshot(status="working", created=created, updated=updated, message=message)
+
+
+def _met(report: WaitReport, mode: WaitMode) -> bool:
+    match mode:
+        case WaitMode.ALL:
+            met = False
+        case WaitMode.ANY:
+            met = bool(report.done)
+        case WaitMode.FIRST_SUCCESS:
+            met = any(job.status is JobStatus.COMPLETED for job in report.done)
+    return met or not report.pending
+
+
+async def _jobs_of(call: Call, task_id: str) -> Sequence[str]:
+    if task_id.startswith(JOB_PREFIX):
+        return (task_id,)
+    if task_id.startswith(BATCH_PREFIX):
+        return [job.id for job in (await call.sight.batch_scope(task_id)).jobs]
+    return ()
+
+
+def _decode(task_id: str) -> tuple[float, float | None, WaitArguments]:
+    if not task_id.startswith(_WAIT_PREFIX):
+        _unknown()
+    encoded = task_id[len(_WAIT_PREFIX) :]
+    try:
+        text = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+        created, until, asked = json.loads(text)
+        return float(created), None if until is None else float(until), WaitArguments.model_validate(asked)
+    except (binascii.Error, ValueError, TypeError, RecursionError):
+        _unknown()
+
+
+def _unknown() -> NoReturn:
+    raise MCPError(INVALID_PARAMS, "Task not found")
+
+
+def _touched(job: Job) -> float:
+    return job.ended_at or job.started_at or job.created_at
+
+
+def _wire(task_id: str, snapshot: Snapshot) -> dict[str, Any]:
+    wire: dict[str, Any] = {
+        "taskId": task_id,
+        "status": snapshot.status,
+        "createdAt": _iso(snapshot.created),
+        "lastUpdatedAt": _iso(snapshot.updated),
+        # It is there for as long as its jobs are.
+        "ttlMs": None,
+        "pollIntervalMs": POLL_MS,
+    }
+    if snapshot.message:
+        wire["statusMessage"] = snapshot.message
+    return wire
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,207 @@
+"""Long calls as tasks (SEP-2663): ids that are jobs and batches, and a memory that is the store alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp_types import HEADER_MISMATCH, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_REQUIRED_CLIENT_CAPABILITY
+
+from server.tasks import EXTENSION
+from tests.unit.server.world import call_json, world
+from tests.unit.tools.modern import Modern, modern
+
+pytestmark = pytest.mark.anyio
+
+HOLD = "stub:wait=/nonexistent"
+WIDE = {"max_concurrent": {0: 8, 1: 8}}
+
+
+def text_of(task: dict[str, Any]) -> str:
+    return str(task["result"]["content"][0]["text"])
+
+
+async def test_the_extension_is_advertised(home: Path):
+    async with world(home) as here, modern(here) as client:
+        found = await client.ask("server/discover")
+        assert EXTENSION in found["capabilities"]["extensions"]
+
+
+async def test_a_run_becomes_a_task_whose_id_is_the_job(home: Path):
+    async with world(home) as here, modern(here) as client:
+        begun = await client.task("claude_run", task="stub:say=well", outputFormat="text")
+        assert begun["status"] == "working"
+        assert begun["ttlMs"] is None
+        job = await here.services.store.job(begun["taskId"])
+        assert job is not None
+        done = await client.over(begun["taskId"])
+        assert (done["status"], text_of(done), done["result"].get("isError", False)) == ("completed", "well", False)
+
+
+async def test_a_batch_becomes_a_task_whose_id_is_the_batch(home: Path):
+    async with world(home, **WIDE) as here, modern(here) as client:
+        begun = await client.task("claude_run_batch", tasks=["stub:say=a", "stub:exit=1"])
+        done = await client.over(begun["taskId"])
+        reply = json.loads(text_of(done))
+        assert reply["batch_id"] == begun["taskId"]
+        assert reply["results_summary"] == {"total": 2, "successful": 1, "failed": 1, "pending": 0}
+
+
+async def test_a_wait_becomes_a_task_that_carries_its_own_arguments(home: Path):
+    async with world(home, **WIDE) as here, modern(here) as client, here.client() as person:
+        batch = await call_json(person, "claude_run_batch_async", tasks=["stub:say=a", HOLD])
+        begun = await client.task("claude_wait", batchId=batch["batchId"])
+        working = await client.ask("tasks/get", taskId=begun["taskId"])
+        assert working["status"] == "working"
+        await call_json(person, "claude_kill_job", jobId=batch["jobIds"][1])
+        done = await client.over(begun["taskId"])
+        lines = json.loads(text_of(done))
+        assert [line["status"] for line in lines["done"]] == ["completed", "cancelled"]
+        assert lines["pending"] == 0
+
+
+async def test_a_waiting_task_ends_at_its_own_time(home: Path):
+    async with world(home) as here, modern(here) as client, here.client() as person:
+        job = await here.waiting_job(person)
+        begun = await client.task("claude_wait", jobIds=[job.id], timeoutSeconds=0)
+        done = await client.over(begun["taskId"])
+        assert json.loads(text_of(done))["pending"] == 1
+
+
+async def test_any_of_several_is_enough_where_the_wait_says_so(home: Path):
+    async with world(home, **WIDE) as here, modern(here) as client, here.client() as person:
+        batch = await call_json(person, "claude_run_batch_async", tasks=["stub:say=a", HOLD])
+        begun = await client.task("claude_wait", batchId=batch["batchId"], mode="any")
+        assert json.loads(text_of(await client.over(begun["taskId"])))["pending"] == 1
+
+
+async def test_a_task_outlives_the_engine_and_every_connection(home: Path):
+    async with world(home, **WIDE) as here, modern(here) as client:
+        run = await client.task("claude_run", task="stub:say=kept", outputFormat="text")
+        batch = await client.task("claude_run_batch", tasks=["stub:say=b"])
+        wait = await client.task("claude_wait", batchId=batch["taskId"])
+        await client.over(wait["taskId"])
+        await client.over(run["taskId"])
+    (home / "work").rmdir()
+    async with world(home, **WIDE) as again, modern(again) as client:
+        assert text_of(await client.over(run["taskId"])) == "kept"
+        assert json.loads(text_of(await client.over(batch["taskId"])))["batch_id"] == batch["taskId"]
+        assert json.loads(text_of(await client.over(wait["taskId"])))["pending"] == 0
+
+
+async def test_a_job_that_failed_is_a_completed_task_with_the_tools_own_error(home: Path):
+    async with world(home) as here, modern(here) as client:
+        begun = await client.task("claude_run", task="stub:exit=1")
+        done = await client.over(begun["taskId"])
+        assert (done["status"], done["result"]["isError"]) == ("completed", True)
+        assert text_of(done).startswith("Execution error: Job failed: ")
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"), [("claude_run", {"task": HOLD}), ("claude_run_batch", {"tasks": [HOLD, HOLD]})]
+)
+async def test_cancelling_a_task_cancels_what_it_stands_for(home: Path, tool: str, arguments: dict[str, Any]):
+    async with world(home, **WIDE) as here, modern(here) as client:
+        begun = await client.task(tool, **arguments)
+        assert (await client.ask("tasks/cancel", taskId=begun["taskId"]))["resultType"] == "complete"
+        assert (await client.over(begun["taskId"]))["status"] == "cancelled"
+        assert await here.services.store.unfinished() == []
+
+
+async def test_cancelling_a_wait_leaves_the_jobs_alone(home: Path):
+    async with world(home) as here, modern(here) as client, here.client() as person:
+        job = await here.waiting_job(person)
+        begun = await client.task("claude_wait", jobIds=[job.id])
+        assert "error" not in await client.ask("tasks/cancel", taskId=begun["taskId"])
+        assert [one.id for one in await here.services.store.unfinished()] == [job.id]
+
+
+async def test_an_update_that_nobody_asked_for_is_acknowledged(home: Path):
+    async with world(home) as here, modern(here) as client:
+        begun = await client.task("claude_run", task=HOLD)
+        assert "error" not in await client.ask("tasks/update", taskId=begun["taskId"], inputResponses={})
+
+
+async def test_a_call_that_is_refused_is_refused_at_once_and_is_no_task(home: Path):
+    async with world(home) as here, modern(here) as client:
+        for tool, arguments in [
+            ("claude_run", {"task": ""}),
+            ("claude_run_batch", {"tasks": []}),
+            ("claude_wait", {"jobIds": ["j404"]}),
+            ("claude_wait", {"jobIds": ["j404"], "batchId": "b1"}),
+        ]:
+            refused = await client.call(tool, **arguments)
+            assert refused["isError"] is True, refused
+            assert refused["resultType"] == "complete"
+
+
+async def test_a_client_that_declares_nothing_gets_plain_answers_and_no_tasks(home: Path):
+    async with world(home) as here, modern(here, tasks=False) as client:
+        answer = await client.call("claude_run", task="stub:say=plain", outputFormat="text")
+        assert answer["content"][0]["text"] == "plain"
+        [job] = await here.services.store.newest_jobs(limit=2)
+        for method in ("tasks/get", "tasks/update", "tasks/cancel"):
+            error = (await client.ask(method, taskId=job.id))["error"]
+            assert error["code"] == MISSING_REQUIRED_CLIENT_CAPABILITY
+            assert EXTENSION in error["data"]["requiredCapabilities"]["extensions"]
+
+
+async def test_tools_that_answer_at_once_are_never_tasks(home: Path):
+    async with world(home) as here, modern(here) as client:
+        assert (await client.call("claude_run_async", task="x"))["resultType"] == "complete"
+        assert (await client.call("claude_list_jobs"))["resultType"] == "complete"
+
+
+async def unknown(client: Modern, task_id: str) -> dict[str, Any]:
+    errors = [(await client.ask(f"tasks/{verb}", taskId=task_id))["error"] for verb in ("get", "update", "cancel")]
+    assert errors[0] == errors[1] == errors[2]
+    return dict(errors[0])
+
+
+@pytest.mark.parametrize("task_id", ["", "j404", "b404", "w", "w!!", "wAAAA", "x1", "wW10", "wWzEsMSx7fV0", "j\x00", "é"])
+async def test_what_is_no_task_is_not_found(home: Path, task_id: str):
+    async with world(home) as here, modern(here) as client:
+        assert await unknown(client, task_id) == {"code": INVALID_PARAMS, "message": "Task not found"}
+
+
+async def test_a_job_gets_no_tasks_and_sees_none_of_others(home: Path):
+    async with world(home, max_concurrent={0: 4}) as here, here.client() as person:
+        one, other = await here.waiting_job(person), await here.waiting_job(person)
+        async with modern(here, token=here.token(one)) as client:
+            assert await unknown(client, other.id) == await unknown(client, "j404")
+            answer = await client.call("claude_run", task="stub:say=inline", outputFormat="text")
+            assert answer["content"][0]["text"] == "inline"
+
+
+async def test_a_header_that_names_another_task_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch):
+    from mcp.server.runner import ServerRunner
+
+    original = ServerRunner._make_context
+
+    def with_headers(self: Any, *arguments: Any) -> Any:
+        context = original(self, *arguments)
+        context.request = type("Request", (), {"headers": {"mcp-name": "j1"}})()
+        return context
+
+    async with world(home) as here, modern(here) as client:
+        begun = await client.task("claude_run", task="x")
+        monkeypatch.setattr(ServerRunner, "_make_context", with_headers)
+        assert (await client.ask("tasks/get", taskId=begun["taskId"]))["error"]["code"] == HEADER_MISMATCH
+
+
+async def test_an_older_client_finds_no_such_method(home: Path):
+    async with world(home) as here, here.client() as client:
+        from mcp import MCPError
+        from mcp_types import EmptyResult, Request
+
+        with pytest.raises(MCPError) as caught:
+            await client.session.send_request(Request(method="tasks/get", params={"taskId": "j1"}), EmptyResult)
+        assert caught.value.error.code == METHOD_NOT_FOUND
+
+
+async def test_the_same_call_twice_is_the_same_task(home: Path):
+    async with world(home) as here, modern(here) as client:
+        meta = {"claudecode/toolUseId": "toolu_1"}
+        asked = {"name": "claude_run", "arguments": {"task": "x"}, "_meta": meta}
+        first, second = await client.ask("tools/call", **asked), await client.ask("tools/call", **asked)
+        assert first["taskId"] == second["taskId"]
