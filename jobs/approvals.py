@@ -105,6 +105,17 @@ class Approvals:
         """
         return [request for request in self._open.values() if self._may_answer(caller, request)]
 
+    def told(self, caller: Job | None) -> Sequence[Request]:
+        """Return the requests that a caller is to be shown unasked, and note that a job has heard of them.
+
+        Where only a person decides nobody is: what a model is shown it would try to answer.
+        """
+        requests = self.open_to(caller) if self._answerer == "parent" else ()
+        if caller is not None:
+            for request in requests:
+                request.told.add(caller.id)
+        return requests
+
     def waiting(self) -> frozenset[str]:
         """Return the ids of the jobs that wait for permission."""
         return frozenset(request.job.id for request in self._open.values())
@@ -140,9 +151,7 @@ class Approvals:
 
     def _add(self, job: Job, tool: str, arguments: Mapping[str, Any]) -> Request:
         self._count += 1
-        request = Request(
-            id=f"p{self._count}", job=job, tool=tool, arguments=arguments, asked_at=self._monotonic()
-        )
+        request = Request(id=f"p{self._count}", job=job, tool=tool, arguments=arguments, asked_at=self._monotonic())
         self._open[request.id] = request
         for scope, listener in self._listeners.items():
             if self._may_answer(listener, request):

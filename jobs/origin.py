@@ -1,5 +1,6 @@
 """Where a tree came from: the client's directory and environment, kept beside its jobs and never in the database."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from jobs.errors import StoreError
+from jobs.errors import DiskFullError, StoreError
 
 _FILE = "origin.json"
 
@@ -78,4 +79,7 @@ class OriginFiles:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
+            self.discard(root_id)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFullError("keep the client's environment") from error
             raise StoreError("keep the client's environment", str(error)) from error

@@ -10,6 +10,7 @@ from jobs.ledger import Ledger
 from jobs.model import Job, JobStatus, Outcome, Reason
 from jobs.ports import Admission, AdmissionFacts, Store, Submission
 from jobs.scheduler import Scheduler
+from jobs.singly import Singly
 from jobs.throttle import Pause, Throttle
 from orchestration.limits import TreeLimits
 
@@ -68,6 +69,20 @@ class RecursionManager:
         self._scheduler = scheduler
         self._ledger = ledger or Ledger(store)
         self._throttle = throttle
+        self._turns = Singly()
+
+    @asynccontextmanager
+    async def turn(self, job_id: str | None) -> AsyncIterator[None]:
+        """Let one spawn of a job at a time through; a caller outside every tree, None, passes.
+
+        A job that sends a thousand spawns at once then has one of them in work, and whoever asks for a status comes
+        between two of them, not after all.
+        """
+        if job_id is None:
+            yield
+            return
+        async with self._turns.turn(job_id):
+            yield
 
     @property
     def pause(self) -> Pause | None:

@@ -6,7 +6,7 @@ from typing import Final
 HIDDEN: Final = "[redacted]"
 
 _SECRETS: Final = re.compile(
-    r"(?P<kept>\b(?:Bearer|Basic)\s+|\b(?:x-api-key|authorization)\b[\"']?\s*[:=]\s*[\"']?(?:Bearer\s+|Basic\s+)?"
+    r"(?P<kept>\b(?:Bearer|Basic)\s+|\b(?:x-api-key|authorization)\b[\"']?\s*[:=]\s*[\"']?(?:Bearer\s+|Basic\s+)?+"
     r"|\bANTHROPIC_(?:API_KEY|AUTH_TOKEN)\b[\"']?\s*[:=]\s*[\"']?|\bCLAUDE_CODE_OAUTH_TOKEN\b[\"']?\s*[:=]\s*[\"']?)"
     r"(?!\[redacted\])[\w.~+/=-]{6,}"
     r"|\bsk-[A-Za-z0-9][\w-]{7,}"

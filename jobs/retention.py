@@ -141,16 +141,7 @@ class Retention:
             (self._trees / root_id).rename(self._waste / root_id)
 
     def _move_back(self, root_id: str) -> None:
-        if not (self._waste / root_id).exists():
-            return
-        # A retry may have made the directory anew meanwhile; what it made is newer.
-        for child in _children(self._waste / root_id) if (self._trees / root_id).exists() else ():
-            if not (self._trees / root_id / child.name).exists():
-                child.rename(self._trees / root_id / child.name)
-        if (self._trees / root_id).exists():
-            shutil.rmtree(self._waste / root_id)
-        else:
-            (self._waste / root_id).rename(self._trees / root_id)
+        _merge(self._waste / root_id, self._trees / root_id)
 
     def _sizes(self) -> dict[str, int]:
         return {directory.name: _size(directory) for directory in _children(self._trees)}
@@ -161,6 +152,18 @@ def _children(path: Path) -> list[Path]:
         return sorted(path.iterdir())
     except FileNotFoundError:
         return []
+
+
+def _merge(source: Path, target: Path) -> None:
+    """Move a directory to its place; where a retry has begun to make that anew, what it made is newer and stays."""
+    if not target.exists():
+        if source.exists():
+            source.rename(target)
+        return
+    if source.is_dir():
+        for child in _children(source):
+            _merge(child, target / child.name)
+        shutil.rmtree(source)
 
 
 def _remove(path: Path) -> None:

@@ -13,7 +13,7 @@ from mcp_types import (
 )
 
 from jobs.errors import JobsError
-from server import __version__, guidance, resources, tasks
+from server import __version__, guidance, permits, resources, tasks
 from server.callers import calling_job
 from server.catalogue import BY_NAME, Definition, listing
 from server.context import Connection, Context, call_of
@@ -73,11 +73,12 @@ async def _list_tools(ctx: Context, _: PaginatedRequestParams | None) -> ListToo
         # A list has no place for an error of its own; of any other exception a newer client would not see the words.
         raise MCPError(INTERNAL_ERROR, str(error)) from error
     leaf = job is not None and job.depth >= connection.services.settings.max_depth
-    return ListToolsResult(tools=list(listing(leaf=leaf)))
+    more = permits.more_tools(connection.services.settings, job)
+    return ListToolsResult(tools=[*listing(leaf=leaf), *more])
 
 
 async def _call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult | dict[str, Any]:
-    definition = BY_NAME.get(params.name)
+    definition = BY_NAME.get(params.name) or permits.definition_of(params.name)
     if definition is None:
         return failure(f"Unknown tool {params.name[:80]!r}. There are: {', '.join(BY_NAME)}.")
     begun: dict[str, Any] = {}

@@ -166,10 +166,11 @@ BY_NAME: Mapping[str, Definition] = {definition.name: definition for definition 
 @cache
 def listing(*, leaf: bool) -> Sequence[Tool]:
     """Return the tools in a fixed order; a leaf sees none that spawns."""
-    return tuple(_tool(definition) for definition in DEFINITIONS if not (leaf and definition.spawns))
+    return tuple(as_tool(definition) for definition in DEFINITIONS if not (leaf and definition.spawns))
 
 
-def _tool(definition: Definition) -> Tool:
+def as_tool(definition: Definition) -> Tool:
+    """Return a tool as the protocol describes it."""
     meta: dict[str, Any] = {}
     if definition.everyday:
         meta["anthropic/alwaysLoad"] = True

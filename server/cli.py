@@ -2,8 +2,10 @@
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -181,6 +183,62 @@ def prune(
 
 
 @app.command()
+def approve(
+    request_id: Annotated[str | None, typer.Argument(help="Request; without it, those that are open.")] = None,
+    *,
+    deny: Annotated[bool, typer.Option("--deny", help="Say no.")] = False,
+) -> None:
+    """Answer a job that waits for a permission, or list what jobs wait for."""
+    with client() as engine:
+        say(engine.call("claude_approve", {"requestId": request_id, "allow": not deny}))
+
+
+@app.command()
+def send(
+    job_id: JobId,
+    task: Annotated[str, typer.Argument(help="What the job's session is told.")],
+    *,
+    fork: Annotated[bool, typer.Option(help="Go on in a copy of the session.")] = False,
+) -> None:
+    """Tell the session of a job that is over more, wait, and print the answer."""
+    with client() as engine:
+        asked = {"jobId": job_id, "task": task, "fork": fork, "outputFormat": "text"}
+        new_id = engine.call_json("claude_send", asked)["jobId"]
+        err.print(f"job {new_id}", style="dim")
+        _wait(engine, {"jobIds": [new_id]})
+        say(engine.call("claude_result", {"jobId": new_id}))
+
+
+@app.command()
+def retry(
+    identity: AnyId,
+    *,
+    subtree: Annotated[bool, typer.Option(help="Everything below the job that failed, too.")] = False,
+) -> None:
+    """Run a job again that failed, timed out or was cancelled; of a batch, each such job."""
+    with client() as engine:
+        answer = engine.call_json("claude_retry", {"jobId": identity, "subtree": subtree})
+        for job_id in answer["jobIds"]:
+            say(f"{job_id}  queued again")
+        for job_id in answer.get("live", ()):
+            say(f"{job_id}  not over yet")
+
+
+@app.command()
+def dashboard(*, as_json: AsJson = False) -> None:
+    """Print how many jobs there are, how long they take, and what the engine holds."""
+    with client() as engine:
+        text = engine.call("claude_dashboard", {})
+        if as_json:
+            say(text)
+            return
+        figures = json.loads(text)
+        say(f"{figures['activeJobs']} live, {figures['completedJobs']} completed, {figures['failedJobs']} failed")
+        say(f"{figures['averageDuration']} s a job, {figures['parallelEfficiency']} at once while any worked")
+        say(f"deepest live level {figures['nestedDepth']}, engine {figures['systemLoad']} MB")
+
+
+@app.command()
 def mcp() -> None:
     """Serve MCP on standard input and output; this is what Claude Code starts."""
     # The command is answered in `server.__main__`, before this module is imported; it stands here for `--help`.
@@ -190,11 +248,17 @@ def mcp() -> None:
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    *,
+    selftest: Annotated[bool, typer.Option(help="Also kill engines of its own for two minutes and count.")] = False,
+) -> None:
     """Say what is found, what is missing, and what to do about it."""
-    from server.doctor import examine
+    from server.doctor import examine, kill_engines
 
-    raise typer.Exit(0 if examine(os.environ, out) else 1)
+    good = examine(os.environ, out)
+    if selftest:
+        good = kill_engines(out) and good
+    raise typer.Exit(0 if good else 1)
 
 
 @app.command()
@@ -223,6 +287,7 @@ def engine(
     if ctx.invoked_subcommand is not None:
         return
     # Imported here: the MCP SDK and LangGraph take over two seconds, and no other command needs them.
+    from jobs.claude.orphans import become_subreaper
     from jobs.errors import JobsError
     from jobs.settings import Settings
 
@@ -235,13 +300,14 @@ def engine(
         raise typer.Exit(1) from error
     import anyio
 
-    from server.engine import serve
+    from server.engine import LEAVE_SECONDS, serve
     from server.logs import log_to_stderr
 
     log_to_stderr(settings.log_level)
     reasons: list[BaseException] = []
     try:
-        anyio.run(serve, settings)
+        become_subreaper()
+        anyio.run(partial(serve, settings, on_leaving=partial(_leave_within, LEAVE_SECONDS)))
     # A group: the store is opened inside the engine's own. What is raised here would become one too.
     except* (FrontDoorError, JobsError) as errors:
         reasons += _leaves(errors)
@@ -250,6 +316,13 @@ def engine(
         style = None if detached else "red"
         err.print(safe("\n".join(map(str, reasons))), style=style, markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
+
+
+def _leave_within(seconds: float) -> None:
+    """End this process after so many seconds, whatever still keeps it: the end of a job may be slow."""
+    last = threading.Timer(seconds, os._exit, (0,))
+    last.daemon = True
+    last.start()
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:

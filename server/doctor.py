@@ -1,6 +1,7 @@
 """Says what is found on this machine, what is missing, and what to do about it."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,15 +15,20 @@ from rich.text import Text
 
 from jobs.claude.binary import find_claude
 from jobs.errors import ClaudeNotFoundError, JobsError
+from jobs.rescue import last_rescue, report_path
 from server import __version__
 from server.client import door_of
 from server.hello import FrontDoorError, Hello
-from server.locate import control, prepare, state_dir
+from server.locate import Places, control, prepare, state_dir
+from server.selftest.campaign import Campaign, Plan
 
 _OLDEST_SQLITE = (3, 38, 0)
 """STRICT tables came with 3.37 and RETURNING with 3.35; one more for good measure is what is tested."""
 
 _VERSION_SECONDS = 20
+
+SELFTEST_SECONDS = 110.0
+"""With the start of the first engine and the settling of the last jobs that is two minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +59,34 @@ def examine(environ: Mapping[str, str], console: Console) -> bool:
         if not finding.good and finding.remedy:
             console.print(f"         {finding.remedy}", markup=False, soft_wrap=True)
     return all(finding.good for finding in findings if finding.needed)
+
+
+def kill_engines(console: Console, seconds: float = SELFTEST_SECONDS) -> bool:
+    """Kill engines of a state directory made for this, under load, and return whether every promise was kept.
+
+    It needs no account and starts no `claude`: a stub of a few milliseconds takes its place.
+
+    Args:
+        console: Where the figures are printed.
+        seconds: How long to go on killing.
+    """
+    # A path of its own below the shared directory: a socket's path is short.
+    base = Path(tempfile.mkdtemp(prefix="claude-jobs-selftest-")).resolve()
+    console.print(f"Killing engines for {seconds:g} s while three clients submit, wait and cancel.", markup=False)
+    try:
+        campaign = Campaign(base, Plan(kills=1000, seconds=seconds))
+        with console.status("") as status:
+            report = campaign.run(status.update)
+    except (FrontDoorError, OSError, EOFError) as error:
+        console.print(f"The selftest could not go on: {error} Its files are in {base}.", markup=False, soft_wrap=True)
+        return False
+    for line in report.lines():
+        console.print(line, markup=False, soft_wrap=True)
+    if report.good:
+        shutil.rmtree(base, ignore_errors=True)
+    else:
+        console.print(f"A promise was broken. Please report it with the files in {base}.", markup=False, soft_wrap=True)
+    return report.good
 
 
 def _python(_: Mapping[str, str]) -> Finding:
@@ -147,4 +181,12 @@ def _database(environ: Mapping[str, str]) -> Finding:
     )
 
 
-_LOOKS: tuple[Callable[[Mapping[str, str]], Finding], ...] = (_python, _sqlite, _state, _claude, _login, _engine)
+_LOOKS: tuple[Callable[[Mapping[str, str]], Finding], ...] = (
+    _python,
+    _sqlite,
+    _state,
+    _database,
+    _claude,
+    _login,
+    _engine,
+)

@@ -18,7 +18,11 @@ STYLES: Mapping[str, tuple[str, str]] = {
 }
 """Mark and style of each status."""
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, cursor and the like
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # titles, clipboard and the like
+    r"|\x1b[@-_]"
+)
 _TASK_WIDTH = 48
 _ANSWER_WIDTH = 72
 

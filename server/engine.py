@@ -16,6 +16,7 @@ import anyio.to_thread
 import psutil
 from anyio.abc import SocketStream, TaskGroup
 
+from jobs.approvals import Approvals
 from jobs.claude.command import McpServer
 from jobs.errors import JobsError, StoreError
 from jobs.follow_up import FollowUp
@@ -309,6 +310,7 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
             signals=signals,
             start_soon=group.start_soon,
             transcript=runner.transcript,
+            approvals=Approvals(settings.permission_requests, settings.permission_seconds, clock.monotonic),
             now=clock.now,
             resident=_resident,
         )

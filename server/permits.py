@@ -1,31 +1,29 @@
-"""The two tools about missing permissions: one that the CLI of a job calls, one by which a parent or a person answers."""
+"""The two tools about missing permissions: by one the CLI of a job asks, by the other a parent or a person answers."""
 
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from mcp_types import Tool
+from pydantic import ConfigDict, Field
 
-from jobs.approvals import Request
 from jobs.claude.command import PERMISSION_TOOL
 from jobs.errors import BadInputError
 from jobs.model import Job
-from jobs.redaction import redact
 from jobs.settings import Settings
 from server.arguments import Arguments
 from server.catalogue import Definition, as_tool
-from server.replies import compact, pretty
+from server.replies import compact, permission_requests, pretty
 from server.tools import Call
-
-_SHOWN = 2000
-"""Characters of a call's arguments that whoever decides is shown; the end is cut off and said to be."""
 
 
 class PermitArguments(Arguments):
-    """What the CLI sends; its names are those of the CLI and not ours."""
+    """What the CLI sends, in its own names; a newer one may send more."""
+
+    model_config = ConfigDict(extra="ignore")
 
     tool_name: str
-    input: dict[str, Any] = {}
+    input: dict[str, Any] = Field(default_factory=dict)
     tool_use_id: str | None = None
 
 
@@ -50,21 +48,9 @@ async def claude_approve(call: Call, arguments: ApproveArguments) -> str:
     """List the requests that the caller may answer, or answer one."""
     approvals = call.services.approvals
     if arguments.request_id is None:
-        return pretty(lines(approvals.open_to(call.job)))
+        return pretty(permission_requests(approvals.open_to(call.job)))
     request = approvals.answer(arguments.request_id, call.job, allow=arguments.allow)
     return pretty({"requestId": request.id, "jobId": request.job.id, "allowed": arguments.allow})
-
-
-def lines(requests: Sequence[Request]) -> list[dict[str, str]]:
-    """Return what is shown of requests to whoever decides."""
-    return [
-        {"requestId": one.id, "jobId": one.job.id, "tool": one.tool, "input": _shown(one.arguments)} for one in requests
-    ]
-
-
-def _shown(arguments: Any) -> str:
-    text = redact(compact(arguments))
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text) - _SHOWN} characters more)"
 
 
 PERMIT = Definition(

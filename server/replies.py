@@ -1,15 +1,17 @@
 """What models read: compact, bounded, and marked where something is left out."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from jobs.approvals import Request
 from jobs.figures import Figures
 from jobs.follow_up import Retried
 from jobs.model import Attempt, Batch, Job, JobStatus, Rollup
 from jobs.ports import Admission
 from jobs.recursion_manager import RecursionStatistics
+from jobs.redaction import redact
 from jobs.throttle import Pause
 from jobs.waiting import WaitReport
 
@@ -31,6 +33,9 @@ KEPT_FRAME_KEYS = (
 """Keys of the CLI's result object that callers read; the rest is bulk."""
 
 _KEPT_USAGE_KEYS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+
+_SHOWN_OF_A_CALL = 2000
+"""Characters of a tool call's arguments that whoever permits it is shown."""
 
 _EXCERPT_BUDGET = 16_000
 """Characters of excerpts in one reply of `claude_wait`: a hundred jobs must not flood the caller."""
@@ -85,10 +90,21 @@ def batch_done(batch: Batch, report: WaitReport, milliseconds: int) -> str:
     )
 
 
-def job_status(job: Job, below: Rollup | None, pause: Pause | None = None) -> str:
-    """Answer `claude_status` for a job; with what is below it, if anything, and a pause that it waits for."""
+def job_status(
+    job: Job, below: Rollup | None, pause: Pause | None = None, *, sources: str = "", asks: bool = False
+) -> str:
+    """Answer `claude_status` for a job; with what is below it, if anything, and a pause that it waits for.
+
+    Args:
+        job: The job.
+        below: Its subtree in figures, or None where there is nothing below it.
+        pause: Why nothing is launched now, or None.
+        sources: Whose settings its last attempt loaded; empty before the first.
+        asks: It waits for a permission.
+    """
     waits = job.status is JobStatus.QUEUED or (below is not None and JobStatus.QUEUED in below.counts)
-    status = _status(job) | (paused(pause) if waits else {})
+    status = _status(job, asks=asks) | (paused(pause) if waits else {})
+    status |= {"settingSources": sources} if sources else {}
     return pretty(status | ({"descendants": _rollup(below)} if below is not None else {}))
 
 
@@ -104,12 +120,34 @@ def paused(pause: Pause | None) -> dict[str, str]:
     return {} if pause is None else {"paused": f"paused until {_iso(pause.until)} because {pause.because}"}
 
 
-def waited(report: WaitReport) -> str:
-    """Answer `claude_wait`: who is over since the cursor, how many are not, and the next cursor."""
+def waited(report: WaitReport, requests: Sequence[Request] = ()) -> str:
+    """Answer `claude_wait`: who is over since the cursor, how many are not, and the next cursor.
+
+    Args:
+        report: What the wait found.
+        requests: Permissions that jobs wait for and that the caller may give.
+    """
     reply: dict[str, Any] = {"done": _lines(report.done), "pending": report.pending, "cursor": report.cursor}
     if report.pending:
         reply["next"] = "Call claude_wait again with this cursor."
+    if requests:
+        reply["waitingForPermission"] = permission_requests(requests)
+        reply["next"] = "Answer each with claude_approve, then call claude_wait again with this cursor."
     return compact(reply)
+
+
+def permission_requests(requests: Sequence[Request]) -> list[dict[str, str]]:
+    """Return what is shown of requests for a permission to whoever decides."""
+    return [
+        {"requestId": one.id, "jobId": one.job.id, "tool": one.tool, "input": _call_of(one.arguments)}
+        for one in requests
+    ]
+
+
+def _call_of(arguments: Mapping[str, Any]) -> str:
+    text = redact(compact(arguments))
+    left = len(text) - _SHOWN_OF_A_CALL
+    return text if left <= 0 else f"{text[:_SHOWN_OF_A_CALL]}… ({left} characters more)"
 
 
 def result_text(job: Job, attempt: Attempt) -> str:
@@ -140,10 +178,12 @@ def page(text: str, *, offset: int, limit: int, where: str) -> str:
     return f"{shown}\n\n[characters {offset} to {end} of {len(text)}; {more}; transcript: {where}]"
 
 
-def job_list(jobs: Sequence[Job], *, more: bool) -> str:
-    """Answer `claude_list_jobs`: newest first, task and answer cut to a line."""
+def job_list(jobs: Sequence[Job], *, more: bool, asking: Collection[str] = ()) -> str:
+    """Answer `claude_list_jobs`: newest first, task and answer cut to a line; those in `asking` lack a permission."""
     rows = [
-        _status(job) | {"task": _line(job.spec.task, 120), "excerpt": _line(job.excerpt or "", 120)} for job in jobs
+        _status(job, asks=job.id in asking)
+        | {"task": _line(job.spec.task, 120), "excerpt": _line(job.excerpt or "", 120)}
+        for job in jobs
     ]
     if more and jobs:
         rows.append({"more": f"Call claude_list_jobs with before {jobs[-1].id!r}."})
@@ -222,7 +262,7 @@ def _recursion(statistics: RecursionStatistics) -> dict[str, Any]:
     }
 
 
-def _status(job: Job) -> dict[str, Any]:
+def _status(job: Job, *, asks: bool = False) -> dict[str, Any]:
     status: dict[str, Any] = {
         "jobId": job.id,
         "status": job.status,
@@ -239,7 +279,7 @@ def _status(job: Job) -> dict[str, Any]:
         "sessionId": job.session_id,
         "costUsd": round(job.usage.cost_usd, 6),
     }
-    return status
+    return status | ({"waitingFor": "permission"} if asks else {})
 
 
 def _rollup(rollup: Rollup) -> dict[str, Any]:

@@ -27,8 +27,9 @@ from jobs.claude.directory import AttemptDirectory
 from jobs.errors import JobsError
 from jobs.model import Job
 from server import replies
+from server.arguments import JobArguments
 from server.context import Context, call_of
-from server.tools import Call
+from server.tools import Call, claude_status
 
 LISTED: Final = 50
 """How many of the newest jobs are listed; the templates reach the others."""
@@ -138,11 +139,10 @@ async def _read(call: Call, uri: str) -> tuple[str, str]:
     kind, identity, transcript = found.groups()
     if kind == "tree":
         return await _tree(call, identity), _JSON
-    job = await call.sight.job(identity)
     if transcript:
-        return _transcript(call, job), _LINES
-    below = await call.sight.rollup(job.id)
-    return replies.job_status(job, below if below.total > 1 else None), _JSON
+        return _transcript(call, await call.sight.job(identity)), _LINES
+    await call.sight.job(identity)
+    return await claude_status(call, JobArguments(job_id=identity)), _JSON
 
 
 async def _tree(call: Call, identity: str) -> str:

@@ -3,10 +3,11 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from jobs.approvals import Approvals
 from jobs.errors import BadInputError, JobFailedError, NotFinishedError, NotFoundError
 from jobs.figures import figures_of
 from jobs.follow_up import FollowUp
@@ -15,7 +16,7 @@ from jobs.manager import EnhancedJobManager
 from jobs.model import LIVE, Attempt, Job, JobStatus
 from jobs.origin import Origin
 from jobs.ports import Admission, Store
-from jobs.recursion_manager import RecursionManager
+from jobs.recursion_manager import RecursionManager, RecursionStatistics
 from jobs.settings import Settings
 from jobs.signals import JobSignals
 from jobs.tree import is_batch_id
@@ -60,6 +61,7 @@ class Services:
         signals: Where changes of jobs are announced.
         start_soon: Starts a coroutine function in the engine's task group.
         transcript: Path of the output file of a job's attempt.
+        approvals: Requests of jobs for a permission.
         now: Returns seconds since the epoch.
         resident: Returns the bytes of memory that the engine holds.
     """
@@ -73,6 +75,7 @@ class Services:
     signals: JobSignals
     start_soon: Callable[..., object]
     transcript: Callable[[Job], str]
+    approvals: Approvals
     now: Callable[[], float]
     resident: Callable[[], int]
 
@@ -134,7 +137,14 @@ async def claude_status(call: Call, arguments: JobArguments) -> str:
         return replies.batch_status(batch.id, batch.parent_id, await call.sight.rollup(batch.id), pause)
     job = await call.sight.job(arguments.job_id)
     below = await call.sight.rollup(job.id)
-    return replies.job_status(job, below if below.total > 1 else None, pause)
+    attempt = await call.services.store.attempt(job.id, job.attempt) if job.attempt else None
+    return replies.job_status(
+        job,
+        below if below.total > 1 else None,
+        pause,
+        sources=attempt.setting_sources if attempt else "",
+        asks=job.id in call.services.approvals.waiting(),
+    )
 
 
 async def claude_wait(call: Call, arguments: WaitArguments) -> str:
@@ -142,8 +152,13 @@ async def claude_wait(call: Call, arguments: WaitArguments) -> str:
     read = scope_reader(call, arguments)
     longest = call.services.settings.wait_seconds
     asked = longest if arguments.timeout_seconds is None else min(arguments.timeout_seconds, longest)
-    report = await _wait(call, read, mode=WaitMode(arguments.mode), seconds=asked, cursor=arguments.cursor)
-    return replies.waited(report)
+    wait = partial(_wait, call, read, mode=WaitMode(arguments.mode), cursor=arguments.cursor)
+    approvals = call.services.approvals
+    with approvals.interrupting(call.job) as asking:
+        report = await wait(seconds=asked)
+    if asking.cancelled_caught:
+        report = await wait(seconds=0)
+    return replies.waited(report, approvals.told(call.job))
 
 
 async def claude_result(call: Call, arguments: ResultArguments) -> str:
@@ -169,7 +184,8 @@ async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
         found += [job for job in page if arguments.status in (None, job.status)]
         if len(found) > arguments.limit:
             break
-    return replies.job_list(found[: arguments.limit], more=len(found) > arguments.limit)
+    asking = call.services.approvals.waiting()
+    return replies.job_list(found[: arguments.limit], more=len(found) > arguments.limit, asking=asking)
 
 
 async def _pages(call: Call, under: str | None, before: int | None) -> AsyncIterator[Sequence[Job]]:
@@ -221,13 +237,22 @@ async def claude_dashboard(call: Call, _: NoArguments) -> str:
         figures_of(jobs, now=call.services.now()),
         deepest=max((job.depth for job in jobs if job.status in LIVE), default=0),
         resident=call.services.resident(),
-        statistics=await call.services.recursion.statistics(),
+        statistics=await _statistics(call),
     )
 
 
 async def claude_recursion_stats(call: Call, _: NoArguments) -> str:
     """Tell the limits and how much of them is in use."""
-    return replies.recursion_statistics(await call.services.recursion.statistics())
+    return replies.recursion_statistics(await _statistics(call))
+
+
+async def _statistics(call: Call) -> RecursionStatistics:
+    """Return the figures of the machine; of trees a job hears of its own alone."""
+    statistics = await call.services.recursion.statistics()
+    if call.job is None:
+        return statistics
+    own = call.job.root_id
+    return replace(statistics, live_by_root={own: statistics.live_by_root.get(own, 0)})
 
 
 async def submit_run(call: Call, arguments: RunArguments) -> Admission:
@@ -264,14 +289,15 @@ async def _submit(
     single: bool = False,
     bounds: TreeBounds | None = None,
 ) -> Admission:
-    return await call.services.manager.submit(
-        requests,
-        _parent_id(call, parent_job_id),
-        origin=call.origin,
-        single=single,
-        idempotency_key=key or call.tool_use_id,
-        bounds=bounds,
-    )
+    async with call.services.recursion.turn(call.job.id if call.job else None):
+        return await call.services.manager.submit(
+            requests,
+            _parent_id(call, parent_job_id),
+            origin=call.origin,
+            single=single,
+            idempotency_key=key or call.tool_use_id,
+            bounds=bounds,
+        )
 
 
 def _parent_id(call: Call, asserted: str | None) -> str | None:

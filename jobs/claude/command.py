@@ -33,6 +33,8 @@ OFF: Final = (
     "Monitor",
     "EnterWorktree",
     "ExitWorktree",
+    # Nobody sits there to be asked; where permissions are asked for, the CLI would offer it.
+    "AskUserQuestion",
 )
 """Tools that spawn, schedule or message past the tree's limits; without them a first request is half as long."""
 

@@ -1,4 +1,4 @@
-"""What a `claude` that was killed leaves in the file system: the socket and the keys that other sessions would knock at."""
+"""What a `claude` that was killed leaves in the file system: the socket and the keys that others would try."""
 
 import os
 import stat

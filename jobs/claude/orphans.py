@@ -1,8 +1,8 @@
 """Processes that fell to the engine: what a job left without mark, session or living parent is still its child.
 
-Linux lets a process ask to be given the orphans among its descendants. Those of a process that an earlier engine launched
-are not among them: they fell to init when that engine ended. macOS has nothing of the kind; there a process that forks
-twice, changes its session and clears its environment escapes.
+Linux lets a process ask to be given the orphans among its descendants. Those of what an earlier engine launched are not
+among them: they fell to init when that engine ended. macOS has nothing of the kind; there a process that forks twice,
+changes its session and clears its environment escapes.
 """
 
 import ctypes

@@ -10,6 +10,10 @@ PRAGMA synchronous = FULL;
 PRAGMA query_only = ON;
 PRAGMA wal_autocheckpoint = 0;
 
+-- name: open_copier
+-- As above, but a copy counts as a write, so this connection may.
+PRAGMA wal_autocheckpoint = 0;
+
 -- name: quick_check
 -- Reads every page, and leaves out what only a full check would find: that an index holds what its table holds.
 PRAGMA quick_check(1);

@@ -83,7 +83,7 @@ def take_snapshot(database: Path) -> None:
     part.unlink(missing_ok=True)
     part.touch(mode=0o600)
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.executescript(SQL["open_reader"])
+        connection.executescript(SQL["open_copier"])
         # A copy through one read transaction: the backup interface would begin anew whenever a writer commits.
         connection.execute(SQL["snapshot"], (str(part),))
     _sync(part)

@@ -7,12 +7,15 @@ from pathlib import Path
 RESERVE_BYTES = 8 * 1024 * 1024
 """Room for some hundred ends of jobs: one took 12 to 20 kB of the write-ahead log (measured)."""
 
+PIECE_BYTES = 1024 * 1024
+"""How much of it is given up at once."""
+
 MARGIN_BYTES = 8 * 1024 * 1024
 """Free space below which nothing new is begun: a job that starts now needs files of its own."""
 
 
 class Reserve:
-    """A file of a fixed size that is deleted in need and made anew when there is space again.
+    """A file of a fixed size that is given up in need and made anew when there is space again.
 
     Its methods block for a moment; the file system is a local one, as SQLite's write-ahead log demands.
 
@@ -34,11 +37,15 @@ class Reserve:
         return self._free() >= needed and (self._whole or self._fill())
 
     def release(self) -> bool:
-        """Give the space back to the disk, and tell whether there was any."""
+        """Give a piece of the space back to the disk, and tell whether there was any."""
         self._whole = False
         kept = self._kept()
         with suppress(OSError):
-            self._path.unlink()
+            # Piece by piece: whoever else fills the disk takes a piece, and not the whole of it.
+            if kept > PIECE_BYTES:
+                os.truncate(self._path, kept - PIECE_BYTES)
+            else:
+                self._path.unlink()
         return kept > 0
 
     def _fill(self) -> bool:
@@ -50,7 +57,8 @@ class Reserve:
             self._allocate(descriptor)
             self._whole = True
         except OSError:
-            self.release()
+            with suppress(OSError):
+                self._path.unlink()
         finally:
             os.close(descriptor)
         return self._whole

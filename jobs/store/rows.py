@@ -20,8 +20,8 @@ _SPEC = TypeAdapter(JobSpec)
 
 
 def spec_text(spec: JobSpec) -> str:
-    """Return a spec as JSON."""
-    return _SPEC.dump_json(spec, exclude_defaults=True).decode()
+    """Return a spec as JSON; half a surrogate pair, as a program may give, becomes a question mark."""
+    return writable(json.dumps(_SPEC.dump_python(spec, exclude_defaults=True), ensure_ascii=False))
 
 
 def frame_text(frame: Mapping[str, Any] | None) -> str | None:

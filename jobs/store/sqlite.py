@@ -101,7 +101,7 @@ class SqliteStore(Store):
     async def record_events(self, job_id: str, attempt: int, events: Sequence[JobEvent], offset: int) -> None:
         """Append events and move the attempt's offset."""
         work = partial(writes.record_events, job_id=job_id, attempt=attempt, events=events, offset=offset)
-        await self._write("record events", work)
+        await self._write_in_need("record events", work)
 
     async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
         """Write how the attempt ended."""
@@ -217,12 +217,12 @@ class SqliteStore(Store):
 
     async def _write_in_need(self, operation: str, work: Callable[[sqlite3.Connection], T]) -> T:
         """Write even on a full disk, where the reserve is there to be spent."""
-        try:
-            return await self._write(operation, work)
-        except StoreError as error:
-            if not error.passing or not self._reserve.release():
-                raise
-        return await self._write(operation, work)
+        while True:
+            try:
+                return await self._write(operation, work)
+            except StoreError as error:
+                if not error.passing or not self._reserve.release():
+                    raise
 
     async def _write(self, operation: str, work: Callable[[sqlite3.Connection], T]) -> T:
         self._require_open(operation)

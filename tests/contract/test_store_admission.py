@@ -235,7 +235,9 @@ async def test_a_used_key_is_answered_before_anything_is_checked(store: Store) -
     await bring_to(store, "j1", JobStatus.RUNNING)
     await store.admit(submission("b2", "j2", parent_id="j1", caller="j1", key="k"), anything_goes)
     await store.cancel_under("j1", at=3.0)
-    refuse = TreeLimits(max_depth=-1).check
+
+    def refuse(facts: AdmissionFacts) -> None:
+        TreeLimits(max_depth=-1).check(facts.spawn)
 
     again = await store.admit(submission("b3", "j3", parent_id="j1", caller="j1", key="k"), refuse)
     elsewhere = await store.admit(submission("b4", "j4", parent_id="nobody", caller="j1", key="k"), refuse)

@@ -4,12 +4,12 @@
 Directives in the task's text, each `stub:NAME=VALUE`:
     bill=F       append "SESSION DOLLARS" to F for every part of a call, before it is reported
     calls=N      how many calls of the model it makes, 1 by default      pause=S   seconds within each call
-    read=N, written=N   tokens of a call, 1,000 and 500 by default       model=M   the model, claude-sonnet-5-5 by default
+    read=N, written=N   tokens of a call, 1,000 and 500 by default       model=M   the model, else claude-sonnet-5-5
     die=N        end itself with SIGKILL after the N-th call of its first attempt
     limited=N    meet an overloaded API after the N-th call of its first attempt
     used_up=S    in its first attempt, meet a usage limit that ends in S seconds, before any call
     reset=F      the same, with the epoch of the limit's end in the file F; a request before it is refused too
-    requests=F   append the time of every request to F
+    requests=F   append the time of every request to F      argv=F   append the arguments of every attempt to F
 A SIGTERM is obeyed between two parts of a call, so that the bill and the report agree.
 """
 
@@ -120,6 +120,8 @@ def limit_of(stub: Stub) -> float | None:
 
 
 def run(stub: Stub) -> int:
+    if path := stub.given.get("argv"):
+        append(path, " ".join(sys.argv[1:]) + "\n")
     stub.emit("system", subtype="init", model="stub", tools=[], mcp_servers=[], claude_code_version="2.1.330")
     if (resets_at := limit_of(stub)) is not None:
         return refuse(stub, resets_at)

@@ -1,6 +1,8 @@
 """Two stores that are told the same must answer the same, whatever they are told and in whatever order."""
 
 import asyncio
+import os
+import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -68,10 +70,10 @@ class StoreMachine(RuleBasedStateMachine):
         self._number = 0
         self._newest: Sequence[Job] = []
         self._runner = asyncio.Runner()
-        self._stack = AsyncExitStack()
-        directory = self._stack.enter_context(tempfile.TemporaryDirectory())
-        opening = self._stack.enter_async_context(SqliteStore.open(Path(directory, "jobs.db")))
-        self._stores: tuple[Store, Store] = (self._runner.run(opening), MemoryStore())
+        self._directory = tempfile.TemporaryDirectory()
+        self._opened = 0
+        self._memory = MemoryStore()
+        self._open(Path(self._directory.name, "0"))
 
     def teardown(self) -> None:
         try:
@@ -79,6 +81,13 @@ class StoreMachine(RuleBasedStateMachine):
         finally:
             self._runner.run(self._stack.aclose())
             self._runner.close()
+            self._directory.cleanup()
+
+    def _open(self, home: Path) -> None:
+        home.mkdir(exist_ok=True)
+        self._stack = AsyncExitStack()
+        opening = self._stack.enter_async_context(SqliteStore.open(home / "jobs.db"))
+        self._home, self._stores = home, (self._runner.run(opening), self._memory)
 
     def _both(self, ask: Callable[[Store], Awaitable[Any]]) -> Any:
         first, second = (self._runner.run(_answer(ask(store))) for store in self._stores)
@@ -171,6 +180,25 @@ class StoreMachine(RuleBasedStateMachine):
         job_id, _, _ = self._pick(which)
         self._both(lambda store: store.requeue(job_id, at=at))
 
+    @rule()
+    def crash(self) -> None:
+        """Go on with what a killed process would have left on the disk: the file and its log, not closed by anybody."""
+        self._opened += 1
+        home = Path(self._directory.name, str(self._opened))
+        home.mkdir()
+        for name in ("jobs.db", "jobs.db-wal"):
+            shutil.copyfile(self._home / name, home / name)
+        self._runner.run(self._stack.aclose())
+        self._open(home)
+
+    @rule(which=picks)
+    def forget(self, which: int) -> None:
+        root_id = self._pick(which)[1].split("/")[0]
+        self._both(lambda store: store.delete_tree(root_id))
+        self.the_same_jobs_stand_in_both()
+        if not self._newest:
+            self.begin()
+
     @rule(which=picks, limit=numbers, before=offsets, after=st.tuples(numbers, offsets))
     def page(self, which: int, limit: int, before: int, after: tuple[int, int]) -> None:
         job_id, path, _ = self._pick(which)
@@ -185,6 +213,10 @@ class StoreMachine(RuleBasedStateMachine):
     def _compare_every_read(self) -> None:
         jobs = self._both(lambda store: store.newest_jobs(limit=EVERYTHING))
         self._both(lambda store: store.unfinished())
+        self._both(lambda store: store.rollup_all())
+        self._both(lambda store: store.ended_trees(before=50.0))
+        for session in {job.session_id for job in jobs}:
+            self._compare_holder(session or "none")
         self._both(lambda store: store.jobs([job.id for job in jobs]))
         for token in ("t1", "t2", "t3"):
             self._compare_caller(token)
@@ -197,6 +229,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _compare_caller(self, token_hash: str) -> None:
         self._both(lambda store: store.caller(token_hash))
+
+    def _compare_holder(self, session_id: str) -> None:
+        self._both(lambda store: store.session_holder(session_id))
 
     def _compare_attempt(self, job_id: str, number: int) -> None:
         self._both(lambda store: store.attempt(job_id, number))
@@ -213,4 +248,6 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStores = StoreMachine.TestCase
-TestStores.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+TestStores.settings = settings(
+    max_examples=300 if os.environ.get("CLAUDE_JOBS_LONG") == "1" else 30, stateful_step_count=40, deadline=None
+)

@@ -53,7 +53,7 @@ async def test_a_launched_process_runs_to_its_answer(tmp_path: Path, stub: Path)
 async def test_what_a_process_writes_is_private(tmp_path: Path) -> None:
     await ended(await start(tmp_path, "x"))
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "attempt").iterdir()}
-    assert modes == dict.fromkeys(("in", "out", "err", "lock", "pid", "rc"), 0o600)
+    assert modes == dict.fromkeys(("in", "out", "err", "lock", "pid", "rc", "claude"), 0o600)
 
 
 async def test_an_ended_child_is_collected(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ class Modern:
     async def over(self, task_id: str) -> dict[str, Any]:
         """Ask for a task until it works no more."""
         with anyio.fail_after(SECONDS):
-            while (found := await self.ask("tasks/get", taskId=task_id))["status"] == "working":
+            while (found := await self.ask("tasks/get", taskId=task_id))["status"] == "working":  # noqa: ASYNC110 - a task is polled, by the protocol
                 await anyio.sleep(0.02)
         return found
 

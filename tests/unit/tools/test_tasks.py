@@ -5,9 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp_types import HEADER_MISMATCH, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_REQUIRED_CLIENT_CAPABILITY
+from mcp import MCPError
+from mcp.server.runner import ServerRunner
+from mcp_types import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+    EmptyResult,
+    Request,
+)
 
-from server.tasks import EXTENSION
+from server.tasks import EXTENSION, TaskParams
 from tests.unit.server.world import call_json, world
 from tests.unit.tools.modern import Modern, modern
 
@@ -124,12 +133,13 @@ async def test_an_update_that_nobody_asked_for_is_acknowledged(home: Path):
 
 async def test_a_call_that_is_refused_is_refused_at_once_and_is_no_task(home: Path):
     async with world(home) as here, modern(here) as client:
-        for tool, arguments in [
+        calls: list[tuple[str, dict[str, Any]]] = [
             ("claude_run", {"task": ""}),
             ("claude_run_batch", {"tasks": []}),
             ("claude_wait", {"jobIds": ["j404"]}),
             ("claude_wait", {"jobIds": ["j404"], "batchId": "b1"}),
-        ]:
+        ]
+        for tool, arguments in calls:
             refused = await client.call(tool, **arguments)
             assert refused["isError"] is True, refused
             assert refused["resultType"] == "complete"
@@ -158,7 +168,9 @@ async def unknown(client: Modern, task_id: str) -> dict[str, Any]:
     return dict(errors[0])
 
 
-@pytest.mark.parametrize("task_id", ["", "j404", "b404", "w", "w!!", "wAAAA", "x1", "wW10", "wWzEsMSx7fV0", "j\x00", "é"])
+@pytest.mark.parametrize(
+    "task_id", ["", "j404", "b404", "w", "w!!", "wAAAA", "x1", "wW10", "wWzEsMSx7fV0", "j\x00", "é"]
+)
 async def test_what_is_no_task_is_not_found(home: Path, task_id: str):
     async with world(home) as here, modern(here) as client:
         assert await unknown(client, task_id) == {"code": INVALID_PARAMS, "message": "Task not found"}
@@ -174,8 +186,6 @@ async def test_a_job_gets_no_tasks_and_sees_none_of_others(home: Path):
 
 
 async def test_a_header_that_names_another_task_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch):
-    from mcp.server.runner import ServerRunner
-
     original = ServerRunner._make_context
 
     def with_headers(self: Any, *arguments: Any) -> Any:
@@ -191,17 +201,15 @@ async def test_a_header_that_names_another_task_is_refused(home: Path, monkeypat
 
 async def test_an_older_client_finds_no_such_method(home: Path):
     async with world(home) as here, here.client() as client:
-        from mcp import MCPError
-        from mcp_types import EmptyResult, Request
-
+        params = TaskParams(task_id="j1")
         with pytest.raises(MCPError) as caught:
-            await client.session.send_request(Request(method="tasks/get", params={"taskId": "j1"}), EmptyResult)
+            await client.session.send_request(Request(method="tasks/get", params=params), EmptyResult)
         assert caught.value.error.code == METHOD_NOT_FOUND
 
 
 async def test_the_same_call_twice_is_the_same_task(home: Path):
     async with world(home) as here, modern(here) as client:
         meta = {"claudecode/toolUseId": "toolu_1"}
-        asked = {"name": "claude_run", "arguments": {"task": "x"}, "_meta": meta}
+        asked: dict[str, Any] = {"name": "claude_run", "arguments": {"task": "x"}, "_meta": meta}
         first, second = await client.ask("tools/call", **asked), await client.ask("tools/call", **asked)
         assert first["taskId"] == second["taskId"]

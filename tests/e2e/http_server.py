@@ -1,0 +1,48 @@
+"""The production app over loopback HTTP, for test suites that speak nothing else: `python -m tests.e2e.http_server`."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import uvicorn
+from mcp.server.lowlevel import Server
+
+from jobs.origin import Origin
+from jobs.settings import Settings
+from server.app import build_server
+from server.callers import Caller
+from server.context import Connection
+from server.engine import assemble
+from server.locate import prepare
+from server.updates import Updates
+from tests.support.engines import SHELL_STUB, SYSTEM_PATH
+
+
+async def serve(home: Path, port: int) -> None:
+    """Serve until the process is ended.
+
+    Args:
+        home: State directory.
+        port: On 127.0.0.1.
+    """
+    places = prepare(home)
+    settings = Settings(home=places.home, cli=SHELL_STUB)
+    async with anyio.create_task_group() as group, assemble(settings, places, group) as services:
+        server = build_server(Updates(services.signals, services.start_soon))
+        caller = Caller(origin=Origin(cwd="/", env={"PATH": SYSTEM_PATH}, client="http"))
+        connection = Connection(services=services, caller=caller)
+
+        @asynccontextmanager
+        async def lifespan(_: Server[Connection]) -> AsyncIterator[Connection]:
+            yield connection
+
+        server.lifespan = lifespan
+        config = uvicorn.Config(server.streamable_http_app(), host="127.0.0.1", port=port, log_level="warning")
+        await uvicorn.Server(config).serve()
+        group.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    anyio.run(serve, Path(sys.argv[1]), int(sys.argv[2]))

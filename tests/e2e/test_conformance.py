@@ -1,0 +1,121 @@
+"""The official suites: conformance over loopback HTTP on the production app, and the inspector through the pump."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.catalogue import DEFINITIONS
+from tests.e2e.node import Suites, install
+from tests.support.engines import MAIN, ROOT, house
+
+pytestmark = pytest.mark.timeout(400)
+
+NEW = "@modelcontextprotocol/conformance/dist/index.js"
+OLD = "conformance-0.1/dist/index.js"
+INSPECTOR = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
+
+WITHOUT_FIXTURES = (
+    "server-initialize", "ping", "completion-complete", "tools-list", "tools-call-error", "server-sse-multiple-streams",
+    "resources-list", "resources-subscribe", "resources-unsubscribe", "prompts-list", "dns-rebinding-protection",
+)  # fmt: skip
+NEW_WITHOUT_FIXTURES = (
+    *WITHOUT_FIXTURES, "server-session-lifecycle", "sep-2164-resource-not-found", "caching", "http-header-validation",
+    "input-required-result-missing-input-response", "input-required-result-unsupported-methods",
+    "input-required-result-ignore-extra-params", "input-required-result-validate-input",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def suites(request: pytest.FixtureRequest) -> Suites:
+    """Return the suites; without npm the tests are skipped, in continuous integration they fail."""
+    assert request.config.cache is not None
+    found = install(request.config.cache)
+    if found is None:
+        reason = "no npm: install Node to run the conformance suites"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve the production app."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = tmp_path_factory.mktemp("http")
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.http_server", str(home / "state"), str(port)],
+            cwd=ROOT,
+            env={"PATH": os.defpath, "HOME": str(home)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            _wait_for(port)
+            yield f"http://127.0.0.1:{port}/mcp"
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if not probe.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.05)
+    raise TimeoutError(f"nothing listens on port {port}")
+
+
+def results_of(suites: Suites, script: str, url: str, out: Path) -> dict[str, tuple[int, int]]:
+    """Run every scenario and return the number of passed and failed checks by scenario."""
+    # The exit code counts the scenarios that need fixtures, too.
+    done = suites.run(script, "server", "--url", url, "--suite", "all", "-o", str(out), seconds=300)
+    lines = re.findall(r"^[✓✗] (\S+): (\d+) passed, (\d+) failed", done.stdout, re.MULTILINE)
+    assert lines, done.stdout + done.stderr
+    return {name: (int(passed), int(failed)) for name, passed, failed in lines}
+
+
+@pytest.mark.parametrize(
+    ("script", "names"), [(OLD, WITHOUT_FIXTURES), (NEW, NEW_WITHOUT_FIXTURES)], ids=["0.1", "0.2"]
+)
+def test_every_scenario_that_needs_no_fixture_passes_on_the_production_app(
+    suites: Suites, url: str, tmp_path: Path, script: str, names: tuple[str, ...]
+):
+    results = results_of(suites, script, url, tmp_path)
+    assert {name: results.get(name) for name in names if name not in results or results[name][1]} == {}
+    assert sum(results[name][0] for name in names) >= len(names)
+    if script == NEW:
+        # Two checks ask a fixture tool for a log and for an elicitation.
+        assert results["server-stateless"] == (26, 2)
+
+
+def test_the_inspector_finds_nothing_to_criticise_and_can_call_every_tool(suites: Suites):
+    with house() as made:
+        settings = [f"{name}={value}" for name, value in made.environ.items()]
+        server = ["--cli", *[part for one in settings for part in ("-e", one)], sys.executable, str(MAIN), "mcp"]
+        listed = suites.run(INSPECTOR, *server, "--method", "tools/list", "--strict", "--format", "json", seconds=60)
+        assert listed.returncode == 0, listed.stdout + listed.stderr
+        for definition in DEFINITIONS:
+            asked = {"task": "stub:say=x", "tasks": ["stub:say=y"], "jobId": "j404", "jobIds": ["j404"]}
+            fields = {field.alias or name for name, field in definition.arguments.model_fields.items()}
+            arguments = json.dumps({name: value for name, value in asked.items() if name in fields})
+            called = suites.run(
+                INSPECTOR, *server, "--method", "tools/call", "--tool-name", definition.name,
+                "--tool-args-json", arguments, "--format", "json", seconds=60,
+            )  # fmt: skip
+            assert called.returncode in {0, 5}, (definition.name, called.stdout, called.stderr)
+            assert '"content"' in called.stdout + called.stderr, (definition.name, called.stdout, called.stderr)

@@ -1,0 +1,196 @@
+"""Every tool, asked by a job about every kind of id: what is not its own answers exactly as what does not exist."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from server.client import ToolError
+from tests.support.engines import House, Pump, house
+from tests.support.tokens import attempt_directory, pump_of_job, running, thief, token_of
+
+HOLD = "stub:wait=/nonexistent"
+RANDOM_JOB, RANDOM_BATCH = "jzzzzzzzzzzzzzzzz", "bzzzzzzzzzzzzzzzz"
+
+Ask = Callable[[str, Mapping[str, Any]], str]
+"""Call a tool and return its answer or its refusal as text."""
+
+BY_JOB: Mapping[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
+    "status": ("claude_status", lambda one: {"jobId": one}),
+    "wait": ("claude_wait", lambda one: {"jobIds": [one], "timeoutSeconds": 0}),
+    "wait for a subtree": ("claude_wait", lambda one: {"subtreeOf": one, "timeoutSeconds": 0}),
+    "result": ("claude_result", lambda one: {"jobId": one}),
+    "results": ("claude_result", lambda one: {"jobIds": [one, one]}),
+    "list under": ("claude_list_jobs", lambda one: {"under": one}),
+    "list before": ("claude_list_jobs", lambda one: {"before": one}),
+    "send": ("claude_send", lambda one: {"jobId": one, "task": "x"}),
+    "retry": ("claude_retry", lambda one: {"jobId": one}),
+    "retry below": ("claude_retry", lambda one: {"jobId": one, "subtree": True}),
+}
+BY_JOB_THAT_ACTS: Mapping[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
+    "kill": ("claude_kill_job", lambda one: {"jobId": one}),
+    "run": ("claude_run", lambda one: {"task": "x", "parentJobId": one}),
+    "run async": ("claude_run_async", lambda one: {"task": "x", "parentJobId": one}),
+    "run batch": ("claude_run_batch", lambda one: {"tasks": ["x"], "parentJobId": one}),
+    "run batch async": ("claude_run_batch_async", lambda one: {"tasks": ["x"], "parentJobId": one}),
+}
+"""These change something, so they are asked only about what the caller must not reach."""
+
+BY_BATCH: Mapping[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
+    "status": ("claude_status", lambda one: {"jobId": one}),
+    "wait": ("claude_wait", lambda one: {"batchId": one, "timeoutSeconds": 0}),
+    "wait for a tree": ("claude_wait", lambda one: {"subtreeOf": one, "timeoutSeconds": 0}),
+    "list under": ("claude_list_jobs", lambda one: {"under": one}),
+    "retry": ("claude_retry", lambda one: {"jobId": one}),
+}
+WITHOUT_ID = ("claude_list_jobs", "claude_dashboard", "claude_recursion_stats")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forest:
+    """Two trees whose jobs all run, and one job in the middle of the first that asks.
+
+    Args:
+        own: The caller's id and that of what it spawned, and the batch of the latter.
+        foreign_jobs: By what they are to the caller.
+        foreign_batches: By what they are to the caller.
+        token: The caller's.
+        asks: How to ask with the token: as the job itself, and as a thief.
+    """
+
+    own: tuple[str, str, str]
+    foreign_jobs: Mapping[str, str]
+    foreign_batches: Mapping[str, str]
+    token: str
+    asks: Mapping[str, Ask]
+
+
+@pytest.fixture(scope="module")
+def forest() -> Iterator[Forest]:
+    with house() as made, made.pump() as person:
+        parent = running(person, person.json("claude_run_async", task=HOLD)["jobId"])
+        other = person.json("claude_run_batch_async", tasks=[HOLD])
+        with pump_of_job(made, attempt_directory(made, parent)) as above:
+            siblings = above.json("claude_run_batch_async", tasks=[HOLD, HOLD])
+        caller, sibling = (running(person, one) for one in siblings["jobIds"])
+        directory = attempt_directory(made, caller)
+        with pump_of_job(made, directory) as itself, thief(made, token_of(directory)) as stolen:
+            below = itself.json("claude_run_batch_async", tasks=[HOLD])
+            running(person, other["jobIds"][0])
+            yield Forest(
+                own=(caller["jobId"], below["jobIds"][0], below["batchId"]),
+                foreign_jobs={
+                    "parent": parent["jobId"],
+                    "sibling": sibling["jobId"],
+                    "other tree": other["jobIds"][0],
+                },
+                foreign_batches={
+                    "its own siblings": siblings["batchId"],
+                    "other tree": other["batchId"],
+                    "its parent's": parent["batchId"],
+                },
+                token=token_of(directory),
+                asks={"real": asking(itself), "stolen": asking_thief(stolen)},
+            )
+        kill_all(made, person)
+
+
+def asking(pump: Pump) -> Ask:
+    def ask(tool: str, arguments: Mapping[str, Any]) -> str:
+        result = pump.ask("tools/call", name=tool, arguments=dict(arguments))
+        return f"{bool(result.get('isError'))} {result['content'][0]['text']}"
+
+    return ask
+
+
+def asking_thief(client: Any) -> Ask:
+    def ask(tool: str, arguments: Mapping[str, Any]) -> str:
+        try:
+            return f"False {client.call(tool, arguments)}"
+        except ToolError as refusal:
+            return f"True {refusal}"
+
+    return ask
+
+
+def kill_all(made: House, person: Pump) -> None:
+    for line in person.json("claude_list_jobs", limit=100):
+        if line.get("parentJobId") is None:
+            person.json("claude_kill_job", jobId=line["jobId"])
+
+
+def without(answer: str, *ids: str) -> str:
+    for one in ids:
+        answer = answer.replace(one, "ID")
+    return answer
+
+
+@pytest.mark.parametrize("how", ["real", "stolen"])
+@pytest.mark.parametrize("whose", ["parent", "sibling", "other tree"])
+@pytest.mark.parametrize("question", [*BY_JOB, *BY_JOB_THAT_ACTS])
+def test_a_foreign_job_answers_as_one_that_does_not_exist(forest: Forest, how: str, whose: str, question: str):
+    tool, arguments = {**BY_JOB, **BY_JOB_THAT_ACTS}[question]
+    ask, foreign = forest.asks[how], forest.foreign_jobs[whose]
+    assert without(ask(tool, arguments(foreign)), foreign) == without(ask(tool, arguments(RANDOM_JOB)), RANDOM_JOB)
+
+
+@pytest.mark.parametrize("how", ["real", "stolen"])
+@pytest.mark.parametrize("whose", ["its own siblings", "other tree", "its parent's"])
+@pytest.mark.parametrize("question", BY_BATCH)
+def test_a_foreign_batch_answers_as_one_that_does_not_exist(forest: Forest, how: str, whose: str, question: str):
+    tool, arguments = BY_BATCH[question]
+    ask, foreign = forest.asks[how], forest.foreign_batches[whose]
+    assert without(ask(tool, arguments(foreign)), foreign) == without(ask(tool, arguments(RANDOM_BATCH)), RANDOM_BATCH)
+
+
+@pytest.mark.parametrize("how", ["real", "stolen"])
+@pytest.mark.parametrize("question", BY_JOB)
+def test_a_jobs_own_subtree_does_answer(forest: Forest, how: str, question: str):
+    tool, arguments = BY_JOB[question]
+    for own in forest.own[:2]:
+        assert "not found" not in forest.asks[how](tool, arguments(own))
+
+
+@pytest.mark.parametrize("how", ["real", "stolen"])
+@pytest.mark.parametrize("tool", WITHOUT_ID)
+def test_a_tool_without_an_id_names_nothing_foreign(forest: Forest, how: str, tool: str):
+    answer = forest.asks[how](tool, {})
+    foreign = {*forest.foreign_jobs.values(), *forest.foreign_batches.values()}
+    named = set(re.findall(r"\b[jb][0-9a-z]{16}\b", answer))
+    # A job knows who spawned it and with whom: its own row says so, and that opens nothing.
+    above = {forest.foreign_jobs["parent"], forest.foreign_batches["its own siblings"]}
+    assert not named & (foreign - above)
+
+
+@pytest.mark.parametrize("how", ["real", "stolen"])
+def test_a_mixed_list_of_ids_is_refused_for_the_foreign_one(forest: Forest, how: str):
+    ask, foreign = forest.asks[how], forest.foreign_jobs["sibling"]
+    for tool in ("claude_result", "claude_wait"):
+        answer = ask(tool, {"jobIds": [forest.own[1], foreign]})
+        assert answer == ask(tool, {"jobIds": [forest.own[1], RANDOM_JOB]}).replace(RANDOM_JOB, foreign)
+
+
+def test_a_foreign_resource_answers_as_one_that_does_not_exist(forest: Forest):
+    with house() as made, made.pump() as person:
+        caller = running(person, person.json("claude_run_async", task=HOLD)["jobId"])
+        other = running(person, person.json("claude_run_async", task=HOLD)["jobId"])["jobId"]
+        with pump_of_job(made, attempt_directory(made, caller)) as itself:
+            for form in ("job://{}", "job://{}/transcript", "tree://{}"):
+                foreign = itself.ask("resources/read", uri=form.format(other))
+                missing = itself.ask("resources/read", uri=form.format(RANDOM_JOB))
+                assert without(str(foreign["error"]), other) == without(str(missing["error"]), RANDOM_JOB)
+                assert "contents" in itself.ask("resources/read", uri=form.format(caller["jobId"]))
+            assert other not in str(itself.ask("resources/list"))
+        kill_all(made, person)
+
+
+def test_a_token_is_worth_nothing_once_its_job_is_over(forest: Forest):
+    with house() as made, made.pump() as person:
+        caller = running(person, person.json("claude_run_async", task=HOLD)["jobId"])
+        with thief(made, token_of(attempt_directory(made, caller))) as stolen:
+            person.json("claude_kill_job", jobId=caller["jobId"])
+            person.settled(caller["jobId"])
+            with pytest.raises(ToolError, match="the job is over"):
+                stolen.call("claude_list_jobs", {})

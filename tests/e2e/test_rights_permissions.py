@@ -1,0 +1,107 @@
+"""A headless job that lacks a permission asks through the engine: a person or its parent answers; silence is a no."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.demo.api import ScriptedApi
+from server.demo.environment import isolated_environment
+from server.demo.story import Story
+from tests.e2e.support import SYSTEM_PATH
+from tests.support.engines import House, Pump, house
+from tests.support.waiting import until_now
+
+pytestmark = pytest.mark.timeout(180)
+
+OURS = "mcp__claude-jobs__"
+
+
+def call(tool: str, **arguments: Any) -> Mapping[str, Any]:
+    return {"tool_calls": [{"name": tool, "input": arguments}]}
+
+
+TOUCH = call("Bash", command="touch made-it", description="x")
+STORY = Story.model_validate(
+    {
+        "default": "worker",
+        "roles": {
+            "worker": [TOUCH, {"text": "It is over."}],
+            "parent": [
+                call(f"{OURS}claude_run_async", task="[role: worker] Go on.", allowedTools=[]),
+                call(f"{OURS}claude_wait", jobIds=["{{latest.jobId}}"]),
+                call(f"{OURS}claude_approve", requestId="{{latest.waitingForPermission[0].requestId}}"),
+                call(f"{OURS}claude_wait", jobIds=["{{latest.jobId}}"]),
+                {"text": "{{answers}}"},
+            ],
+        },
+    }
+)
+
+
+@contextmanager
+def engine(cli: Path, asks: str, **environ: str) -> Iterator[tuple[House, Pump]]:
+    settings = {"CLAUDE_JOBS_CLI": str(cli), "CLAUDE_JOBS_PERMISSION_REQUESTS": asks, **environ}
+    with ScriptedApi(STORY) as api, house(**settings) as made:
+        client = isolated_environment(made.base / "home", api.url, path=SYSTEM_PATH)
+        with made.pump(environ=client) as pump:
+            yield made, pump
+
+
+def waiting(pump: Pump, job_id: str) -> None:
+    def asks() -> bool:
+        return bool(pump.json("claude_status", jobId=job_id).get("waitingFor") == "permission")
+
+    until_now(asks, 40.0, "the question")
+
+
+def test_a_person_is_asked_sees_what_waits_and_says_yes_or_no(claude_cli: Path):
+    with engine(claude_cli, "person") as (made, pump):
+        first = pump.json("claude_run_async", task="Go on.")["jobId"]
+        waiting(pump, first)
+        [line] = pump.json("claude_list_jobs")
+        assert line["waitingFor"] == "permission"
+        listed = made.run("approve")
+        assert all(part in listed.stdout for part in (first, '"Bash"', "touch made-it", '"p1"'))
+        assert "p9 not found" in made.run("approve", "p9").stderr
+        assert made.run("approve", "p1").returncode == 0
+        status = pump.settled(first)
+        assert (status["reason"], "waitingFor" in status) == ("completed", False)
+        assert (made.work / "made-it").exists()
+        (made.work / "made-it").unlink()
+        second = pump.json("claude_run_async", task="Go on.")["jobId"]
+        waiting(pump, second)
+        assert made.run("approve", "p2", "--deny").returncode == 0
+        pump.settled(second)
+        assert not (made.work / "made-it").exists()
+        assert "p2" not in made.run("approve").stdout
+
+
+def test_a_question_that_nobody_answers_is_a_no(claude_cli: Path):
+    with engine(claude_cli, "person", CLAUDE_JOBS_PERMISSION_SECONDS="0.5") as (made, pump):
+        assert pump.settled(pump.json("claude_run_async", task="Go on.")["jobId"])["status"] == "completed"
+        assert not (made.work / "made-it").exists()
+
+
+def test_by_default_nobody_is_asked_and_the_call_is_denied(claude_cli: Path):
+    with engine(claude_cli, "deny") as (made, pump):
+        status = pump.settled(pump.json("claude_run_async", task="Go on.")["jobId"])
+        assert status["reason"] == "completed_with_denials"
+        assert not (made.work / "made-it").exists()
+        names = {tool["name"] for tool in pump.ask("tools/list")["tools"]}
+        assert names.isdisjoint({"claude_permit", "claude_approve"})
+
+
+@pytest.mark.parametrize(("rules", "allowed"), [(["Bash(touch *)"], True), ([], False)])
+def test_a_parent_hears_of_its_child_while_it_waits_and_permits_what_it_may_do_itself(
+    claude_cli: Path, rules: list[str], *, allowed: bool
+):
+    with engine(claude_cli, "parent", CLAUDE_JOBS_PERMISSION_SECONDS="15" if allowed else "2") as (made, pump):
+        task = "[role: parent] Go on." if allowed else "[role: worker] Go on."
+        job = pump.json("claude_run_async", task=task, allowedTools=rules)["jobId"]
+        if not allowed:
+            waiting(pump, job)
+        assert pump.settled(job)["status"] == "completed"
+        assert (made.work / "made-it").exists() is allowed

@@ -1,0 +1,62 @@
+"""Over many spawns the engine ends where it began: descriptors, threads, zombies and memory."""
+
+import os
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.support.engines import House, Pump, house
+from tests.support.waiting import until_now
+
+LONG = bool(os.environ.get("CLAUDE_JOBS_LONG"))
+SPAWNS = 10_000 if LONG else 500
+BATCH = 100
+GROWTH = 64 * 1024 * 1024
+"""Bytes that caches and the allocator may keep; ten thousand jobs leaked at one kilobyte each would show."""
+
+
+@pytest.fixture
+def busy() -> Iterator[House]:
+    with house(CLAUDE_JOBS_MAX_CONCURRENT='{"0": 1, "1": 30}') as made:
+        yield made
+
+
+@pytest.mark.timeout(3600 if LONG else 170)
+def test_after_many_spawns_the_engine_holds_what_it_held_before(busy: House, capsys: pytest.CaptureFixture[str]):
+    with busy.pump() as pump:
+        spawn(pump, BATCH)
+        status = busy.control("status")
+        assert status is not None
+        engine = psutil.Process(status["pid"])
+        before = figures(engine)
+        for _ in range(SPAWNS // BATCH):
+            spawn(pump, BATCH)
+        until_now(lambda: zombies(engine) == 0, 30, "the collection of every shim")
+        until_now(lambda: engine.num_fds() <= before["descriptors"] + 3, 30, "the end of every descriptor")
+        after = figures(engine)
+    with capsys.disabled():
+        print(f"\n  {SPAWNS} spawns: {before} before, {after} after")
+    assert after["threads"] <= before["threads"] + 5
+    assert after["resident"] - before["resident"] < GROWTH
+    assert b"Traceback" not in busy.places.log.read_bytes()
+
+
+def spawn(pump: Pump, count: int) -> None:
+    batch = pump.json("claude_run_batch_async", tasks=["x"] * count)
+    reply = {"pending": count}
+    while reply["pending"]:
+        reply = pump.json("claude_wait", batchId=batch["batchId"])
+
+
+def figures(engine: psutil.Process) -> dict[str, int]:
+    return {
+        "descriptors": engine.num_fds(),
+        "threads": engine.num_threads(),
+        "zombies": zombies(engine),
+        "resident": engine.memory_info().rss,
+    }
+
+
+def zombies(engine: psutil.Process) -> int:
+    return sum(child.status() == psutil.STATUS_ZOMBIE for child in engine.children())

@@ -1,0 +1,52 @@
+"""The engine is killed at random moments, again and again, while clients submit, wait and cancel."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.selftest.campaign import Campaign, Plan, Report
+from tests.fault.nursery import nursery
+
+LONG = bool(os.environ.get("CLAUDE_JOBS_LONG"))
+KILLS = 1000 if LONG else 100
+SECONDS = 3600 if LONG else 60
+
+
+@pytest.fixture
+def base() -> Iterator[Path]:
+    """A directory with a short path: that of a test would decide by its length where the socket is."""
+    made = Path(tempfile.mkdtemp(prefix="cj-")).resolve()
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def show(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print("", *report.lines(), sep="\n  ")
+
+
+@pytest.mark.timeout(SECONDS + 120)
+def test_no_acknowledged_job_is_lost_or_run_twice_however_the_engine_dies(
+    base: Path, capsys: pytest.CaptureFixture[str]
+):
+    plan = Plan(kills=KILLS, seconds=SECONDS, clients=4, longest_life=0.3, seed=6)
+    campaign = Campaign(base, plan)
+    with nursery(campaign.door.places, campaign.environ) as start:
+        campaign.start_with(start)
+        report = campaign.run()
+    show(report, capsys)
+    assert report.good, report.lines()
+    assert report.kills >= (KILLS if LONG else 10)
+    assert report.verdict.acknowledged > report.kills / 4
+
+
+@pytest.mark.timeout(180)
+def test_the_clients_pumps_start_the_next_engine_by_themselves(base: Path, capsys: pytest.CaptureFixture[str]):
+    report = Campaign(base, Plan(kills=2, seconds=60, clients=2)).run()
+    show(report, capsys)
+    assert report.good, report.lines()
+    assert report.kills >= 1

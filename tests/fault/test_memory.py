@@ -1,0 +1,53 @@
+"""What a hostile output costs the reader in memory, measured in a process of its own.
+
+By its allocations and not by its resident pages: a process inherits the largest resident size of the one it was forked
+from, here that of pytest.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MOST = 64 * 1024 * 1024
+
+PROGRAM = """
+import os, sys, tracemalloc
+sys.path.append(sys.argv[1])
+from jobs.claude.framer import Framer
+framer = Framer()
+tracemalloc.start()
+lines = []
+def feed(piece, times=1):
+    for _ in range(times):
+        for line in framer.feed(piece):
+            lines.append((line.dropped, line.frame is not None, line.complete))
+MIB = 1024 * 1024
+match sys.argv[2]:
+    case "no newline":
+        feed(b"x" * MIB, 100); feed(b"\\n")
+        assert lines == [(100 * MIB + 1, False, True)], lines
+    case "no text":
+        for _ in range(8): feed(os.urandom(MIB)); lines = lines[:1]
+        assert lines
+    case "six megabytes of JSON":
+        body = b'{"type":"user","text":"' + b"y" * (6 * MIB) + b'"}\\n'
+        for at in range(0, len(body), 65536): feed(body[at:at + 65536])
+        assert lines == [(0, True, True)], lines
+    case "half a line":
+        feed(b'{"type":"assistant","text":"' + b"z" * MIB)
+        assert [line.complete for line in framer.close()] == [False]
+print(tracemalloc.get_traced_memory()[1])
+"""
+
+
+@pytest.mark.parametrize("case", ["no newline", "no text", "six megabytes of JSON", "half a line"])
+def test_the_framer_stays_within_its_memory(case: str):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(ROOT), case], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    print(f"{case}: {int(done.stdout) / 1e6:.0f} MB")
+    assert int(done.stdout) <= MOST

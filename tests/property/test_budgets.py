@@ -1,0 +1,129 @@
+"""Random trees that spawn, spend and end: no budget promises more than it has, and none is passed."""
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from jobs.budget import Books, BudgetError, check, holders_of, left_for
+from jobs.model import LIVE, Job, JobSpec, JobStatus, Tree, Usage
+from jobs.ports import AdmissionFacts, NewJob, Submission
+from orchestration.limits import SpawnFacts
+from tests.unit.jobs.support import job
+
+EPSILON = 1e-6
+picks = st.integers(0, 10_000)
+dollars = st.one_of(st.none(), st.floats(0.01, 10.0, allow_nan=False))
+rooms = st.one_of(st.none(), st.integers(1, 12))
+
+
+class BudgetMachine(RuleBasedStateMachine):
+    """A tree whose jobs spend no more than they are told is left to them, one after the other."""
+
+    @initialize(usd=st.floats(0.5, 20.0))
+    def plant(self, usd: float) -> None:
+        self.tree = Tree(id="t", created_at=0.0, client=None, max_budget_usd=usd)
+        self.jobs: dict[str, Job] = {}
+        self.live: dict[tuple[str, int], float] = {}
+        self._add(self._new("t", JobSpec(task="x", cwd="/")))
+
+    @rule(parent=picks, usd=dollars, room=rooms, count=st.integers(1, 3))
+    def spawn(self, parent: int, usd: float | None, room: int | None, count: int) -> None:
+        above = self._pick(parent)
+        if above is None:
+            return
+        spec = JobSpec(task="x", cwd="/", max_budget_usd=usd, max_jobs=room)
+        new = [self._new(above.path, spec, number) for number in range(count)]
+        refusal = self._refusal(self._facts(above, spec, count))
+        if refusal is None:
+            for each in new:
+                self._add(each)
+        else:
+            assert str(refusal)
+            assert 0 <= refusal.left < max(refusal.asked, EPSILON)
+
+    @rule(who=picks, share=st.floats(0.0, 1.0))
+    def spend(self, who: int, share: float) -> None:
+        spender = self._pick(who)
+        if spender is None:
+            return
+        left = left_for(self._holders(spender), self._books())
+        assert left is not None
+        key = (spender.id, 1)
+        self.live[key] = self.live.get(key, 0.0) + left * share
+
+    @rule(who=picks)
+    def settle(self, who: int) -> None:
+        ending = self._pick(who)
+        if ending is None:
+            return
+        spent = self.live.get((ending.id, 1), 0.0)
+        before = self._books().spent("t")
+        self.jobs[ending.path] = replace(ending, status=JobStatus.COMPLETED, usage=Usage(cost_usd=spent))
+        # The ledger strikes it out a moment later: until then it must not count twice.
+        assert abs(self._books().spent("t") - before) < EPSILON
+        self.live.pop((ending.id, 1), None)
+        assert abs(self._books().spent("t") - before) < EPSILON
+
+    @invariant()
+    def no_budget_is_passed_or_promised_twice(self) -> None:
+        books = self._books()
+        for holder in holders_of(self.tree, list(self.jobs.values())):
+            if holder.usd is not None:
+                assert books.spent(holder.path) <= books.charged(holder.path) + EPSILON
+                assert self._promised(holder.path) <= holder.usd + EPSILON
+            if holder.jobs is not None:
+                assert books.jobs(holder.path) <= holder.jobs
+
+    def _promised(self, path: str) -> float:
+        """Reckon anew what has been spent below a path and may still be: every live subtree its whole budget."""
+        own = self.jobs.get(path)
+        spent = 0.0 if own is None else own.usage.cost_usd + self.live.get((own.id, 1), 0.0) * (own.status in LIVE)
+        return spent + sum(self._may_cost(each) for each in self.jobs.values() if each.path.rpartition("/")[0] == path)
+
+    def _may_cost(self, each: Job) -> float:
+        below = [other for other in self.jobs.values() if other.path.startswith(f"{each.path}/")]
+        lives = any(one.status in LIVE for one in (each, *below))
+        return max(self._promised(each.path), (each.spec.max_budget_usd or 0.0) if lives else 0.0)
+
+    def _refusal(self, facts: AdmissionFacts) -> BudgetError | None:
+        try:
+            check(facts, self.live)
+        except BudgetError as refused:
+            return refused
+        return None
+
+    def _books(self) -> Books:
+        return Books(list(self.jobs.values()), self.live)
+
+    def _holders(self, of: Job) -> Any:
+        return holders_of(self.tree, [each for each in self.jobs.values() if f"{of.path}/".startswith(f"{each.path}/")])
+
+    def _facts(self, above: Job, spec: JobSpec, count: int) -> AdmissionFacts:
+        line = [each for each in self.jobs.values() if f"{above.path}/".startswith(f"{each.path}/")]
+        new = [NewJob(id=f"n{number}", spec=spec) for number in range(count)]
+        return AdmissionFacts(
+            spawn=SpawnFacts(depth=above.depth + 1, asked=count, tree_id="t"),
+            submission=Submission(batch_id="b", jobs=new, parent_id=above.id),
+            tree=self.tree,
+            above=line,
+            kin=list(self.jobs.values()),
+        )
+
+    def _new(self, above: str, spec: JobSpec, number: int = 0) -> Job:
+        name = f"j{len(self.jobs) + number}"
+        path = f"{above}/{name}"
+        return job(name, path=path, depth=path.count("/"), status=JobStatus.RUNNING, attempt=1, spec=spec)
+
+    def _add(self, new: Job) -> None:
+        self.jobs[new.path] = new
+
+    def _pick(self, number: int) -> Job | None:
+        running = [each for each in self.jobs.values() if each.status in LIVE]
+        return running[number % len(running)] if running else None
+
+
+BudgetMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestBudgets = BudgetMachine.TestCase

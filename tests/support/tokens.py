@@ -1,0 +1,66 @@
+"""Connections that bring a job's token: through the pump as the job does it, and straight to the socket as a thief."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from server.client import Client
+from server.hello import Hello
+from server.locate import enter
+from tests.support.engines import MAIN, House, Pump
+from tests.support.waiting import until_now
+
+
+def attempt_directory(house: House, status: dict[str, Any]) -> Path:
+    """Return where the files of a job's attempt are."""
+    return Path(house.places.trees, status["rootId"], status["jobId"], str(status["attempt"]))
+
+
+def token_of(directory: Path) -> str:
+    """Return the token that stands in a running attempt's stdin file."""
+    return str(json.loads((directory / "in").read_bytes().splitlines()[0])["claude_jobs_token"])
+
+
+def running(pump: Pump, job_id: str) -> dict[str, Any]:
+    """Wait until a job runs and return its status."""
+    found: dict[str, Any] = {}
+
+    def runs() -> bool:
+        found.update(pump.json("claude_status", jobId=job_id))
+        return bool(found["status"] == "running")
+
+    until_now(runs, 30.0, f"the start of {job_id}")
+    return found
+
+
+@contextmanager
+def pump_of_job(house: House, directory: Path) -> Iterator[Pump]:
+    """Start the pump of a running job, as its `claude` would."""
+    until_now((directory / "in").exists, 20.0, "the job's token")
+    process = subprocess.Popen(
+        [sys.executable, str(MAIN), "mcp", "--job", str(directory)],
+        env=dict(house.environ),
+        cwd=house.work,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    with process:
+        try:
+            pump = Pump(process)
+            pump.shake_hands()
+            yield pump
+        finally:
+            process.kill()
+
+
+@contextmanager
+def thief(house: House, token: str) -> Iterator[Client]:
+    """Connect with somebody else's token, from another directory and under another name."""
+    stream, _ = enter(house.door, Hello(cwd="/", token=token, client="a thief"))
+    with stream, stream.makefile("rb") as reader:
+        yield Client(stream, reader)

@@ -1,0 +1,28 @@
+"""Sockets and keys of a dead `claude` are removed, and nothing else."""
+
+import socket
+from pathlib import Path
+
+from jobs.claude.leavings import sweep
+
+
+def test_the_socket_and_the_keys_of_one_process_are_removed(tmp_path: Path):
+    sockets, sessions = tmp_path / "s", tmp_path / "config" / "sessions"
+    sockets.mkdir()
+    sessions.mkdir(parents=True)
+    for pid in (41, 412):
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(sockets / f"{pid}.sock"))
+        (sessions / f"{pid}.abc.key").touch()
+    assert sweep(41, tmp_path / "config", sockets) == 2
+    assert [path.name for path in sockets.iterdir()] == ["412.sock"]
+    assert [path.name for path in sessions.iterdir()] == ["412.abc.key"]
+    assert sweep(41, None, sockets) == 0
+
+
+def test_a_link_and_a_directory_of_that_name_are_left_alone(tmp_path: Path):
+    (tmp_path / "precious").touch()
+    (tmp_path / "7.sock").symlink_to(tmp_path / "precious")
+    (tmp_path / "8.sock").mkdir()
+    assert sweep(7, None, tmp_path) + sweep(8, None, tmp_path) == 0
+    assert (tmp_path / "precious").exists()

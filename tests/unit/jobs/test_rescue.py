@@ -1,0 +1,261 @@
+"""A store whose file is damaged or gone comes back from its snapshot and from the jobs' directories, and says so."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.claude.directory import AttemptDirectory
+from jobs.errors import StoreError
+from jobs.model import Job, JobEvent, JobSpec, JobStatus, Outcome, Reason
+from jobs.ports import NewJob, Submission
+from jobs.record import Launched, note_end, note_launch
+from jobs.rescue import last_rescue, open_rescued
+from jobs.store.repair import snapshot_of, take_snapshot
+from jobs.store.sqlite import SqliteStore
+from tests.contract.support import admit, anything_goes, ids, known
+
+pytestmark = pytest.mark.anyio
+
+ANSWER = {"type": "result", "subtype": "success", "is_error": False, "result": "forty-two", "num_turns": 1}
+
+
+class Home:
+    """A state directory with the directories that a runner would have left."""
+
+    def __init__(self, path: Path) -> None:
+        self.database = path / "jobs.db"
+        self.trees = path / "trees"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[SqliteStore]:
+        async with open_rescued(self.database, self.trees) as store:
+            yield store
+
+    def directory(self, job: Job, attempt: int) -> AttemptDirectory:
+        return AttemptDirectory.create(self.trees / job.root_id / job.id / str(attempt))
+
+    async def launch(self, store: SqliteStore, job_id: str, *, at: float = 2.0) -> None:
+        """Claim a job and leave what a launch leaves."""
+        attempt = await store.claim(job_id, session_id=f"s of {job_id}", token_hash=f"t of {job_id}", at=at)
+        assert attempt is not None
+        job = await known(store, job_id)
+        tree = await store.tree(job.root_id) if job.parent_id is None else None
+        note_launch(self.directory(job, attempt.number), Launched(job=job, attempt=attempt, tree=tree))
+
+    async def end(self, store: SqliteStore, job_id: str, outcome: Outcome) -> None:
+        """Settle a job and leave what its end leaves."""
+        job = await known(store, job_id)
+        directory = self.directory(job, job.attempt)
+        (directory.path / "out").write_text(json.dumps({"type": "system"}) + "\n" + json.dumps(ANSWER) + "\n")
+        (directory.path / "rc").write_text("0\n")
+        event = JobEvent(job_id=job_id, attempt=job.attempt, offset=0, at=6.0, kind="system", text="")
+        await store.record_events(job_id, job.attempt, [event], 18)
+        note_end(directory, await store.settle(job_id, job.attempt, outcome, at=7.0))
+
+    async def family(self, store: SqliteStore) -> None:
+        """b1 (j1 (j2), j3, j4, j5): running, completed, cancelled, in its second attempt, queued."""
+        spec = JobSpec(task="t", cwd="/srv", max_budget_usd=2.0)
+        jobs = [NewJob(id=id_, spec=spec) for id_ in ("j1", "j3", "j4", "j5")]
+        submission = Submission(batch_id="b1", jobs=jobs, client="me", max_budget_usd=9.0, at=1.0)
+        await store.admit(submission, anything_goes)
+        await self.launch(store, "j1")
+        await admit(store, "b2", "j2", parent_id="j1")
+        for job_id in ("j2", "j3", "j4"):
+            await self.launch(store, job_id)
+        await self.end(store, "j2", done())
+        await self.end(store, "j3", Outcome(reason=Reason.CANCELLED, status=JobStatus.CANCELLED, detail="why"))
+        await self.end(store, "j4", Outcome(reason=Reason.USAGE_LIMIT, status=JobStatus.QUEUED))
+        await self.launch(store, "j4", at=8.0)
+
+
+def done() -> Outcome:
+    return Outcome(reason=Reason.COMPLETED, status=JobStatus.COMPLETED, result="forty-two", frame=ANSWER, exit_code=0)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for offset in range(0, len(data), 97):
+        data[offset] ^= 0xFF
+    path.write_bytes(data)
+
+
+def _flip_behind_the_header(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for page in range(4096, len(data), 4096):
+        data[page] ^= 0xFF
+    path.write_bytes(data)
+
+
+DAMAGES: Sequence[Callable[[Path], Any]] = [
+    _flip,
+    _flip_behind_the_header,
+    lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    lambda path: path.write_bytes(path.read_bytes()[:100]),
+    lambda path: path.write_bytes(b""),
+    lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    lambda path: path.unlink(),
+]
+NAMES = ["flipped", "flipped behind the header", "half", "header only", "empty", "NULs", "missing"]
+
+
+async def _expect_family(store: SqliteStore) -> None:
+    jobs = {job.id: job for job in await store.jobs(["j1", "j2", "j3", "j4"])}
+    assert {id_: job.status for id_, job in jobs.items()} == {
+        "j1": JobStatus.RUNNING,
+        "j2": JobStatus.COMPLETED,
+        "j3": JobStatus.CANCELLED,
+        "j4": JobStatus.RUNNING,
+    }
+    assert (jobs["j2"].parent_id, jobs["j2"].depth, jobs["j2"].path) == ("j1", 2, "b1/j1/j2")
+    assert (jobs["j3"].error, jobs["j3"].reason) == ("why", Reason.CANCELLED)
+    assert (jobs["j4"].attempt, jobs["j1"].spec.max_budget_usd) == (2, 2.0)
+    assert ids(await store.jobs_in_batch("b1"))[:3] == ["j1", "j3", "j4"]
+    tree = await store.tree("b1")
+    assert tree is not None
+    assert (tree.client, tree.max_budget_usd) == ("me", 9.0)
+    caller = await store.caller("t of j1")
+    assert caller == jobs["j1"]
+    attempt = await store.attempt("j2", 1)
+    assert attempt is not None
+    assert (attempt.result, attempt.exit_code, attempt.token_hash) == ("forty-two", 0, None)
+    assert next(event.offset for event in await store.events("j2")) == 0
+    first = await store.attempt("j4", 1)
+    assert first is not None
+    assert (first.status, first.reason) == (JobStatus.QUEUED, Reason.USAGE_LIMIT)
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=NAMES)
+@pytest.mark.parametrize("snapshot", ["never", "early", "late"])
+async def test_a_damaged_database_comes_back_from_snapshot_and_directories(
+    home: Home, damage: Callable[[Path], Any], snapshot: str
+) -> None:
+    async with home.open() as store:
+        await admit(store, "b0", "j0")
+        if snapshot == "early":
+            take_snapshot(home.database)
+        await home.family(store)
+        if snapshot == "late":
+            take_snapshot(home.database)
+    before = home.database.read_bytes()
+    damage(home.database)
+    damaged = home.database.read_bytes() if home.database.exists() else None
+
+    async with home.open() as store:
+        await _expect_family(store)
+        queued = ids(await store.jobs(["j0", "j5"]))
+    rescue = last_rescue(home.database)
+
+    assert queued == {"never": [], "early": ["j0"], "late": ["j0", "j5"]}[snapshot]
+    assert rescue is not None
+    assert rescue.restored == (0 if snapshot == "late" else 4)
+    assert (rescue.snapshot_at is None) == (snapshot == "never")
+    assert (rescue.aside is None) == (damaged is None)
+    if rescue.aside is not None:
+        assert Path(rescue.aside).read_bytes() == damaged != before
+
+
+async def test_a_log_that_vanished_is_made_good_from_the_directories(home: Home) -> None:
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(SqliteStore.open(home.database))
+        (home.database.parent / "jobs.db.open").touch()
+        await home.family(store)
+        # A crash, and a log that the disk did not keep.
+        copy = home.database.with_name("kept")
+        copy.write_bytes(home.database.read_bytes())
+    home.database.unlink()
+    copy.rename(home.database)
+
+    async with home.open() as store:
+        await _expect_family(store)
+    rescue = last_rescue(home.database)
+
+    assert rescue is not None
+    assert (rescue.restored, rescue.aside) == (4, None)
+
+
+async def test_a_crash_alone_is_no_rescue(home: Home) -> None:
+    async with home.open() as store:
+        await home.family(store)
+        before = await store.newest_jobs(limit=9)
+    (home.database.parent / "jobs.db.open").touch()
+
+    async with home.open() as store:
+        assert await store.newest_jobs(limit=9) == before
+    assert last_rescue(home.database) is None
+
+
+async def test_a_retry_that_waits_is_not_undone_by_the_end_that_it_follows(home: Home) -> None:
+    async with home.open() as store:
+        await home.family(store)
+        await store.requeue("j3", at=9.0)
+    (home.database.parent / "jobs.db.open").touch()
+
+    async with home.open() as store:
+        assert (await known(store, "j3")).status is JobStatus.QUEUED
+
+
+async def test_an_end_that_the_database_lost_is_taken_from_the_directory(home: Home) -> None:
+    async with home.open() as store:
+        await home.family(store)
+        take_snapshot(home.database)
+        await home.end(store, "j1", done())
+    home.database.unlink()
+
+    async with home.open() as store:
+        assert (await known(store, "j1")).status is JobStatus.COMPLETED
+        assert await store.caller("t of j1") is None
+
+
+async def test_a_directory_that_cannot_be_placed_is_counted_and_kept(home: Home) -> None:
+    async with home.open() as store:
+        await home.family(store)
+    home.database.unlink()
+    (home.trees / "b1" / "j1" / "1" / "job.json").write_text("{damaged")
+
+    async with home.open() as store:
+        assert ids(await store.newest_jobs(limit=9)) == ["j4", "j3"]
+    rescue = last_rescue(home.database)
+
+    assert rescue is not None
+    assert (rescue.restored, rescue.unreadable) == (2, 2)
+    assert (home.trees / "b1" / "j1" / "1").exists()
+    assert "2" in str(rescue)
+
+
+async def test_a_damaged_snapshot_is_not_used(home: Home) -> None:
+    async with home.open() as store:
+        await home.family(store)
+        take_snapshot(home.database)
+    _flip(home.database)
+    _flip(snapshot_of(home.database))
+
+    async with home.open() as store:
+        await _expect_family(store)
+    rescue = last_rescue(home.database)
+
+    assert rescue is not None
+    assert (rescue.snapshot_at, rescue.restored) == (None, 4)
+
+
+async def test_a_new_directory_is_no_loss(home: Home) -> None:
+    async with home.open() as store:
+        assert await store.newest_jobs(limit=1) == []
+    assert last_rescue(home.database) is None
+
+
+async def test_a_directory_in_the_databases_place_is_an_error_and_no_rescue(home: Home) -> None:
+    home.database.mkdir()
+    (home.database / "x").touch()
+
+    with pytest.raises(StoreError, match="look at its file"):
+        async with home.open():
+            pass

@@ -1,0 +1,129 @@
+"""The list of tools: small enough, honest, and in a leaf without what spawns."""
+
+import json
+from pathlib import Path
+
+import pytest
+from inline_snapshot import snapshot
+from mcp_types import ListToolsResult
+
+from server.catalogue import DEFINITIONS, listing
+from tests.unit.server.world import world
+
+pytestmark = pytest.mark.anyio
+
+NAMES = [
+    "claude_run", "claude_run_async", "claude_run_batch", "claude_run_batch_async", "claude_wait", "claude_result",
+    "claude_status", "claude_list_jobs", "claude_kill_job", "claude_send", "claude_retry", "claude_dashboard",
+    "claude_recursion_stats",
+]  # fmt: skip
+
+
+def test_the_whole_list_fits_into_8192_bytes_and_each_tool_is_as_it_was():
+    tools = listing(leaf=False)
+    whole = ListToolsResult(tools=list(tools)).model_dump_json(by_alias=True, exclude_unset=True)
+    assert len(whole.encode()) <= 8192
+    arguments = {tool.name: list(tool.input_schema.get("properties", {})) for tool in tools}
+    assert arguments == snapshot(
+        {
+            "claude_run": [
+                "cwd",
+                "model",
+                "permissionMode",
+                "outputFormat",
+                "verbose",
+                "effort",
+                "maxBudgetUsd",
+                "timeoutSeconds",
+                "allowedTools",
+                "disallowedTools",
+                "directories",
+                "mcpServers",
+                "appendSystemPrompt",
+                "jsonSchema",
+                "idempotencyKey",
+                "task",
+                "strategy",
+                "parentJobId",
+            ],
+            "claude_run_async": ["task"],
+            "claude_run_batch": ["tasks"],
+            "claude_run_batch_async": [
+                "cwd",
+                "model",
+                "permissionMode",
+                "outputFormat",
+                "verbose",
+                "tasks",
+                "parentJobId",
+                "idempotencyKey",
+                "treeBudgetUsd",
+                "treeTimeoutSeconds",
+            ],
+            "claude_wait": ["jobIds", "batchId", "subtreeOf", "mode", "timeoutSeconds", "cursor"],
+            "claude_result": ["jobId", "jobIds", "offset", "limit"],
+            "claude_status": ["jobId"],
+            "claude_list_jobs": ["under", "status", "limit", "before"],
+            "claude_kill_job": ["jobId"],
+            "claude_send": [
+                "jobId",
+                "task",
+                "fork",
+                "outputFormat",
+                "maxBudgetUsd",
+                "timeoutSeconds",
+                "jsonSchema",
+                "idempotencyKey",
+            ],
+            "claude_retry": ["jobId", "subtree"],
+            "claude_dashboard": [],
+            "claude_recursion_stats": [],
+        }
+    )
+    assert list(arguments) == NAMES
+
+
+def test_the_object_of_a_task_is_described_once():
+    with_options = [tool.name for tool in listing(leaf=False) if "dependsOn" in json.dumps(tool.input_schema)]
+    assert with_options == ["claude_run_batch_async"]
+    schema = {tool.name: tool.input_schema for tool in listing(leaf=False)}["claude_run_batch_async"]
+    text, whole = schema["properties"]["tasks"]["items"]["anyOf"]
+    assert text == {"type": "string"}
+    assert set(whole["properties"]) >= {
+        "task", "cwd", "model", "permissionMode", "outputFormat", "verbose", "effort", "maxBudgetUsd", "timeoutSeconds",
+        "allowedTools", "disallowedTools", "appendSystemPrompt", "jsonSchema", "dependsOn", "idempotencyKey", "key",
+    }  # fmt: skip
+
+
+def test_a_brief_tool_says_where_its_arguments_are_described_and_takes_the_same():
+    by_name = {definition.name: definition for definition in DEFINITIONS}
+    brief = [definition for definition in DEFINITIONS if definition.like]
+    assert [one.name for one in brief] == ["claude_run_async", "claude_run_batch"]
+    for one in brief:
+        assert str(one.like) in one.about.split(",")[0] + " "
+        assert one.arguments is by_name[str(one.like)].arguments
+
+
+def test_the_five_everyday_tools_are_always_loaded():
+    loaded = {tool.name for tool in listing(leaf=False) if (tool.meta or {}).get("anthropic/alwaysLoad")}
+    assert loaded == {"claude_run", "claude_run_batch_async", "claude_wait", "claude_result", "claude_status"}
+
+
+def test_only_the_result_asks_for_more_room():
+    sizes = {tool.name: (tool.meta or {}).get("anthropic/maxResultSizeChars") for tool in listing(leaf=False)}
+    assert {name: size for name, size in sizes.items() if size} == {"claude_result": 200_000}
+
+
+def test_no_tool_promises_a_structured_answer():
+    assert all(tool.output_schema is None for tool in listing(leaf=False))
+
+
+async def test_a_leaf_is_shown_no_tool_that_spawns(home: Path):
+    async with world(home, max_depth=0) as here, here.client() as person:
+        job = await here.waiting_job(person)
+        async with here.client(token=here.token(job)) as leaf:
+            shown = [tool.name for tool in (await leaf.list_tools()).tools]
+        assert shown == [name for name in NAMES if name not in SPAWNING]
+
+
+SPAWNING = {"claude_run", "claude_run_async", "claude_run_batch", "claude_run_batch_async", "claude_send"}
