@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import anyio
 import pytest
 
-from jobs import runner as runner_module
+from jobs import launcher as launcher_module
+from jobs import supervisor as supervisor_module
 from jobs.claude import process as process_module
 from jobs.claude.follower import Follower
 from jobs.claude.framer import Line
@@ -36,7 +37,7 @@ class Build(Protocol):
 
 @pytest.fixture
 async def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Build]:
-    monkeypatch.setattr(runner_module, "TICK", 0.02)
+    monkeypatch.setattr(supervisor_module, "TICK", 0.02)
     async with AsyncExitStack() as stack:
 
         async def built(**settings: Any) -> Parts:
@@ -165,7 +166,7 @@ async def test_a_refused_launch_leaves_no_stdin_and_no_token(build: Build, monke
         directory.write_stdin(command.stdin)
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(runner_module, "launch", refuse)
+    monkeypatch.setattr(launcher_module, "launch", refuse)
     job = await one(engine, "x")
     assert (job.status, job.reason) == (JobStatus.FAILED, Reason.STARTUP)
     assert "Resource temporarily unavailable" in (job.error or "")
@@ -212,7 +213,7 @@ async def test_a_job_that_never_stops_writing_is_ended_at_its_time(build: Build,
             await anyio.lowlevel.checkpoint()
             return [] if self._directory.lock_held() else None
 
-    monkeypatch.setattr(runner_module, "Follower", Endless)
+    monkeypatch.setattr(launcher_module, "Follower", Endless)
     engine = await build(**TORTURE)
     job = await one(engine, "stub:do=silent", timeout_seconds=0.3)
     assert (job.status, job.reason) == (JobStatus.TIMEOUT, Reason.DEADLINE)
@@ -249,7 +250,7 @@ async def test_a_cancel_between_the_claim_and_the_launch_is_not_lost(build: Buil
             await anyio.lowlevel.checkpoint()
         return await launch(directory, command, cwd)
 
-    monkeypatch.setattr(runner_module, "launch", cancelled_meanwhile)
+    monkeypatch.setattr(launcher_module, "launch", cancelled_meanwhile)
     job = await one(engine, f"stub:wait={engine.work}/never")
     assert (job.status, job.reason) == (JobStatus.CANCELLED, Reason.CANCELLED)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from jobs import runner as runner_module
+from jobs import supervisor as supervisor_module
 from jobs.errors import IllegalTransitionError
 from jobs.model import Job, JobSpec, JobStatus, Reason
 from jobs.ports import NewJob, Submission
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Parts]:
-    monkeypatch.setattr(runner_module, "TICK", 0.02)
+    monkeypatch.setattr(supervisor_module, "TICK", 0.02)
     async with parts(tmp_path, processes=True) as built:
         yield built
 

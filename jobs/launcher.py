@@ -1,0 +1,186 @@
+"""Starts an attempt of a job as a process, or takes over the process that an earlier engine started for it."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+import anyio.to_thread
+
+from jobs.budget import Holder, deadline_of
+from jobs.claude.directory import AttemptDirectory
+from jobs.claude.follower import Follower
+from jobs.claude.process import Process, attach, launch
+from jobs.claude.proctable import ProcessIdentity
+from jobs.errors import JobsError, StoreError
+from jobs.ledger import Ledger
+from jobs.live_attempt import LiveAttempt
+from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
+from jobs.ports import Clock, Store
+from jobs.preparation import Preparation, Session
+from jobs.record import Launched, note_launch
+from jobs.settings import Settings
+from jobs.settlement import Settlement
+from jobs.signals import JobSignals
+from jobs.tokens import hash_token, new_token
+from jobs.watchdog import Patience, Watchdog
+
+logger = logging.getLogger(__name__)
+
+
+class Launcher:
+    """Launches and adopts.
+
+    Args:
+        settings: The engine's settings.
+        store: Where trees are kept.
+        preparation: What an attempt's process needs.
+        settlement: Writes the outcome of an attempt whose process could not be started.
+        ledger: Knows what is left of the budgets above a job.
+        signals: Where changes of jobs are announced.
+        clock: Time.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: Store,
+        preparation: Preparation,
+        settlement: Settlement,
+        ledger: Ledger,
+        signals: JobSignals,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._preparation = preparation
+        self._settlement = settlement
+        self._ledger = ledger
+        self._signals = signals
+        self._clock = clock
+
+    async def launch(self, job: Job) -> LiveAttempt | None:
+        """Claim a queued job and start its process; None where it was claimed already or ended without one.
+
+        A launch that fails is written as an outcome of the job like any other.
+        """
+        left = await self._ledger.left(job)
+        if left is not None and left <= 0:
+            await self._fail_unpaid(job)
+            return None
+        session = await self._preparation.session(job)
+        token = new_token()
+        attempt = await self._store.claim(
+            job.id,
+            session_id=session.id,
+            token_hash=hash_token(token),
+            at=self._clock.now(),
+            setting_sources=self._preparation.setting_sources(job),
+        )
+        if attempt is None:
+            return None
+        running = replace(job, status=JobStatus.RUNNING, attempt=attempt.number, started_at=attempt.started_at)
+        self._signals.publish(running)
+        try:
+            await self._note_launch(running, attempt)
+            return await self._start_process(running, attempt, token, session, left)
+        except (JobsError, OSError) as error:
+            # What keeps a process from being started belongs to the job, not to the engine.
+            await self._fail_unstarted(running, attempt, str(error))
+            return None
+
+    async def adopt(self, job: Job) -> LiveAttempt | None:
+        """Take over the process of a running job, or what it left behind; None where the attempt is not known."""
+        attempt = await self._store.attempt(job.id, job.attempt)
+        if attempt is None:
+            return None
+        directory = AttemptDirectory(self._preparation.path(job, attempt.number))
+        known = (
+            ProcessIdentity(pid=attempt.pid, start=attempt.pid_start)
+            if attempt.pid is not None and attempt.pid_start is not None
+            else None
+        )
+        holders = await self._ledger.holders(job)
+        process = attach(directory, marker=self._preparation.marker(job, attempt.number), identity=known)
+        return self._live(job, attempt, directory, process, holders)
+
+    async def record(self, live: LiveAttempt) -> None:
+        """Write down which process runs an attempt."""
+        identity = live.process.identity
+        if identity is None:
+            return
+        try:
+            await self._store.record_launch(
+                live.job.id, live.attempt.number, pid=identity.pid, pid_start=identity.start
+            )
+        except StoreError:
+            # The process runs, and the shim noted its own id: nothing is lost.
+            logger.warning("the process of job %s could not be recorded", live.job.id, exc_info=True)
+
+    async def _note_launch(self, job: Job, attempt: Attempt) -> None:
+        tree = await self._store.tree(job.root_id) if job.parent_id is None else None
+        launched = Launched(job=replace(job, session_id=attempt.session_id), attempt=attempt, tree=tree)
+        path = self._preparation.path(job, attempt.number)
+        await anyio.to_thread.run_sync(lambda: note_launch(AttemptDirectory.create(path), launched))
+
+    async def _start_process(
+        self, job: Job, attempt: Attempt, token: str, session: Session, left: float | None
+    ) -> LiveAttempt:
+        # The CLI bounds its own process: what is left now, not what was left when the job was spawned.
+        bounded = replace(job, spec=replace(job.spec, max_budget_usd=left))
+        holders = await self._ledger.holders(job)
+        command = await self._preparation.command(bounded, attempt, token, session)
+        directory = AttemptDirectory.create(self._preparation.path(job, attempt.number))
+        process = await launch(directory, command, job.spec.cwd)
+        return self._live(job, attempt, directory, process, holders)
+
+    def _live(
+        self,
+        job: Job,
+        attempt: Attempt,
+        directory: AttemptDirectory,
+        process: Process,
+        holders: Sequence[Holder],
+    ) -> LiveAttempt:
+        now = self._clock.monotonic()
+        patience = Patience(
+            silence=self._settings.silence_seconds,
+            after_answer=self._settings.linger_seconds,
+            output=self._settings.max_output_bytes,
+        )
+        return LiveAttempt(
+            job=job,
+            attempt=attempt,
+            marker=self._preparation.marker(job, attempt.number),
+            directory=directory,
+            process=process,
+            # From byte 0 also where events up to another one are stored: the outcome is made of all frames, and the
+            # store leaves out the events that it has.
+            follower=Follower(directory),
+            watchdog=Watchdog(
+                patience=patience, deadline=now + self._seconds_left(job, attempt, holders), heard_at=now
+            ),
+            holders=holders,
+        )
+
+    def _seconds_left(self, job: Job, attempt: Attempt, holders: Sequence[Holder]) -> float:
+        end = attempt.started_at + job.spec.timeout_seconds
+        deadline = deadline_of(holders)
+        return max(0.0, (end if deadline is None else min(end, deadline)) - self._clock.now())
+
+    async def _fail_unpaid(self, job: Job) -> None:
+        outcome = Outcome(
+            reason=Reason.BUDGET_EXHAUSTED,
+            status=JobStatus.FAILED,
+            detail="Nothing was left of a budget above it when its turn came.",
+        )
+        failed = await self._store.fail_queued(job.id, outcome, at=self._clock.now())
+        if failed is not None:
+            self._signals.publish(failed)
+
+    async def _fail_unstarted(self, job: Job, attempt: Attempt, why: str) -> None:
+        with suppress(OSError):
+            AttemptDirectory(self._preparation.path(job, attempt.number)).remove_stdin()
+        outcome = Outcome(reason=Reason.STARTUP, status=JobStatus.FAILED, detail=why)
+        await self._settlement.write(job, attempt, outcome)

@@ -1,0 +1,51 @@
+"""An attempt that runs: its process, its files, and what has been read of it so far."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from jobs.budget import Holder
+from jobs.claude.directory import AttemptDirectory
+from jobs.claude.follower import Follower
+from jobs.claude.outcome import OutcomeReader
+from jobs.claude.process import Process
+from jobs.claude.survivors import Target
+from jobs.model import Attempt, Job, JobEvent, Reason
+from jobs.watchdog import Watchdog
+
+
+@dataclass(kw_only=True)
+class LiveAttempt:
+    """An attempt that runs.
+
+    Args:
+        job: The job as it was claimed.
+        attempt: The attempt.
+        marker: The mark that its processes bear.
+        directory: Its files.
+        process: What runs it.
+        follower: Reads what it writes.
+        watchdog: Says when it must be ended.
+        holders: Whose budgets it spends, the tree's first.
+        reader: Makes the outcome of its frames.
+        unwritten: Events that have been read and are not stored yet.
+        unmanaged: A `claude` that the job started by itself has been seen.
+        ended_for: Why it is being ended, or None.
+    """
+
+    job: Job
+    attempt: Attempt
+    marker: str
+    directory: AttemptDirectory
+    process: Process
+    follower: Follower
+    watchdog: Watchdog
+    holders: Sequence[Holder] = ()
+    reader: OutcomeReader = field(default_factory=OutcomeReader)
+    unwritten: list[JobEvent] = field(default_factory=list)
+    unmanaged: bool = False
+    ended_for: Reason | None = None
+
+    @property
+    def target(self) -> Target:
+        """What its processes are found by."""
+        return Target(marker=self.marker, shim=self.process.identity)

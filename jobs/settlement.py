@@ -1,0 +1,91 @@
+"""Writes how an attempt ended: the job's end or its return to the line, announced and cleared up after."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+
+import anyio.to_thread
+
+from jobs.aftermath import Aftermath
+from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
+from jobs.claude.finding import ever_ran
+from jobs.live_attempt import LiveAttempt
+from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
+from jobs.persistence import insist
+from jobs.ports import Clock, Store
+from jobs.preparation import Preparation
+from jobs.record import note_end
+from jobs.redaction import redact
+from jobs.sequel import LIMITS, TRANSIENT, Sequel
+from jobs.signals import JobSignals
+from jobs.throttle import Throttle
+
+
+class Settlement:
+    """Settles attempts.
+
+    Args:
+        store: Where trees are kept.
+        preparation: Knows where an attempt's files are.
+        sequel: Decides whether another attempt follows.
+        aftermath: Clears up after an attempt.
+        throttle: Hears whether attempts succeed.
+        signals: Where changes of jobs are announced.
+        clock: Time.
+        start_soon: Starts a coroutine function in the engine's task group.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        preparation: Preparation,
+        sequel: Sequel,
+        aftermath: Aftermath,
+        throttle: Throttle,
+        signals: JobSignals,
+        clock: Clock,
+        start_soon: Callable[..., object],
+    ) -> None:
+        self._store = store
+        self._preparation = preparation
+        self._sequel = sequel
+        self._aftermath = aftermath
+        self._throttle = throttle
+        self._signals = signals
+        self._clock = clock
+        self._start_soon = start_soon
+
+    async def settle(self, live: LiveAttempt, outcome: Outcome) -> Job:
+        """Write the outcome of an attempt that ran, start clearing up after it, and return the job as it is then."""
+        follow = partial(self._sequel.of, live.job, live.attempt, outcome, ever_ran=ever_ran(live.directory))
+        outcome = await insist(follow, f"deciding what follows job {live.job.id}")
+        # Before the end is written: with its last job a tree's environment is forgotten.
+        config = self._preparation.config_directory(live.job)
+        settled = await self.write(live.job, live.attempt, outcome)
+        self._tell_throttle(outcome)
+        live.directory.remove_stdin()
+        live.process.reap()
+        self._start_soon(self._aftermath.of, live.target, live.directory, config)
+        return settled
+
+    async def write(self, job: Job, attempt: Attempt, outcome: Outcome) -> Job:
+        """Write an outcome to store and directory, announce it, and return the job as it is then."""
+        outcome = replace(outcome, detail=redact(outcome.detail))
+        # What ended the attempt is known here alone, so this is where a full disk is waited for. An engine that ends
+        # meanwhile loses nothing else: the attempt's files stay, and the next one settles it from them.
+        settle = partial(self._store.settle, job.id, attempt.number, outcome, at=self._clock.now())
+        settled = await insist(settle, f"settling job {job.id}")
+        directory = AttemptDirectory(self._preparation.path(job, attempt.number))
+        with suppress(OSError, UnsafeDirectoryError):
+            # Only a rescue of the database needs it, and a rescue does without.
+            await anyio.to_thread.run_sync(note_end, directory, settled)
+        self._signals.publish(settled)
+        return settled
+
+    def _tell_throttle(self, outcome: Outcome) -> None:
+        if outcome.status is JobStatus.COMPLETED:
+            self._throttle.succeeded()
+        elif outcome.reason in (LIMITS | TRANSIENT) - {Reason.USAGE_LIMIT}:
+            self._throttle.back_off(f"the API answered: {outcome.reason}")

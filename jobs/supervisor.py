@@ -1,0 +1,184 @@
+"""Follows a running attempt to its outcome: reads what it writes, minds its limits, and ends it where it must."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import anyio
+
+from jobs.budget import Holder
+from jobs.claude.directory import UnsafeDirectoryError
+from jobs.claude.events import event_of
+from jobs.claude.framer import Line
+from jobs.claude.limit_signs import Busy, UsedUp, sign_of
+from jobs.claude.reaper import Reaper
+from jobs.errors import StoreError
+from jobs.ledger import Ledger
+from jobs.live_attempt import LiveAttempt
+from jobs.model import JobStatus, Outcome, Reason
+from jobs.persistence import insist
+from jobs.ports import Clock, Store
+from jobs.scheduler import Scheduler
+from jobs.throttle import Throttle
+
+logger = logging.getLogger(__name__)
+
+TICK = 0.5
+"""Seconds between two looks at what a running job has written and at its deadline."""
+
+BUDGET_TICK = 0.1
+"""The same for a job with a budget above it: what it begins between two looks is beyond the budget."""
+
+FIRST_TICK = 0.005
+"""Seconds until the first look at a process that has said nothing yet; each further one waits twice as long."""
+
+PIECES = 16
+"""Most pieces of output that one look takes: a process that never stops writing must not keep us from its deadline."""
+
+
+class Supervisor:
+    """Watches attempts.
+
+    Args:
+        store: Where events are kept.
+        scheduler: Tells which jobs wait for their descendants.
+        throttle: Hears of the API's limits.
+        ledger: Hears what running attempts cost.
+        reaper: What ends processes.
+        clock: Time.
+        grace: Seconds between the request to end and the end by force.
+        on_overdrawn: Called with the holder of a budget that is used up.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        scheduler: Scheduler,
+        throttle: Throttle,
+        ledger: Ledger,
+        reaper: Reaper,
+        clock: Clock,
+        grace: float,
+        on_overdrawn: Callable[[Holder], None],
+    ) -> None:
+        self._store = store
+        self._scheduler = scheduler
+        self._throttle = throttle
+        self._ledger = ledger
+        self._reaper = reaper
+        self._clock = clock
+        self._grace = grace
+        self._on_overdrawn = on_overdrawn
+
+    async def watch(self, live: LiveAttempt) -> Outcome:
+        """Follow an attempt until its process is gone, and return how it ended."""
+        try:
+            return await self._conclude(live, await self._follow(live))
+        except UnsafeDirectoryError as error:
+            # A job that opens its own directory to others must not come to run unwatched.
+            await self.end(live)
+            return Outcome(
+                reason=Reason.UNKNOWN_ERROR, status=JobStatus.FAILED, detail=str(error), usage=live.reader.usage
+            )
+
+    async def end(self, live: LiveAttempt) -> int | None:
+        """End an attempt's process and everything that it started; return its exit status where that is known."""
+        try:
+            return await self._reaper.end(live.process, live.marker, grace=self._grace)
+        except UnsafeDirectoryError:
+            await self._reaper.sweep(live.target)
+            return None
+
+    async def _follow(self, live: LiveAttempt) -> int | None:
+        pause = FIRST_TICK
+        tick = BUDGET_TICK if any(holder.usd is not None for holder in live.holders) else TICK
+        while True:
+            with anyio.move_on_after(pause):
+                return await live.process.wait()
+            written = live.directory.output_size()
+            pause = tick if written else min(tick, 2 * pause)
+            if written:
+                self._throttle.started(live.job.id)
+                await self._look(live)
+                await self._mind_budget(live)
+            if live.ended_for is None and (reason := self._verdict(live, written)):
+                live.ended_for = reason
+                return await self.end(live)
+
+    async def _mind_budget(self, live: LiveAttempt) -> None:
+        if not self._ledger.note(live.job, live.attempt.number, live.reader.usage.cost_usd):
+            return
+        try:
+            overdrawn = await self._ledger.overdrawn(live.holders)
+        except StoreError:
+            logger.warning("the budgets above job %s cannot be read now", live.job.id, exc_info=True)
+            return
+        if overdrawn is not None:
+            self._on_overdrawn(overdrawn)
+
+    def _verdict(self, live: LiveAttempt, written: int) -> Reason | None:
+        if live.unmanaged:
+            return Reason.UNMANAGED_CLAUDE
+        now = self._clock.monotonic()
+        if self._scheduler.is_parked(live.job.id):
+            live.watchdog.waited(now)
+        return live.watchdog.verdict(now, written)
+
+    async def _look(self, live: LiveAttempt) -> None:
+        for _ in range(PIECES):
+            # While the storage fails nothing more is read: the file keeps it, and the deadline goes on being watched.
+            if not await self._record(live) or (lines := await live.follower.read()) is None:
+                return
+            self._take(live, lines)
+
+    async def _conclude(self, live: LiveAttempt, exit_code: int | None) -> Outcome:
+        while (lines := await live.follower.read()) is not None:
+            self._take(live, lines)
+            await self._record_all(live)
+        self._take(live, await live.follower.finish())
+        await self._record_all(live)
+        return live.reader.conclude(
+            exit_code=exit_code,
+            stderr=live.directory.error_tail(),
+            asked_schema=live.job.spec.json_schema is not None,
+            ended_for=live.ended_for,
+        )
+
+    def _take(self, live: LiveAttempt, lines: list[Line]) -> None:
+        now = self._clock.now()
+        job_id, number = live.job.id, live.attempt.number
+        for line in lines:
+            if line.frame is not None:
+                live.reader.feed(line.frame)
+                self._heed(sign_of(line.frame))
+        if lines:
+            live.watchdog.heard(self._clock.monotonic(), answered=live.reader.answered)
+        live.unwritten += [event for line in lines if (event := event_of(line, job_id=job_id, attempt=number, at=now))]
+
+    def _heed(self, sign: Busy | UsedUp | None) -> None:
+        match sign:
+            case Busy():
+                self._throttle.limited()
+            case UsedUp(resets_at, because):
+                self._throttle.used_up(resets_at, because)
+            case None:
+                pass
+
+    async def _record(self, live: LiveAttempt) -> bool:
+        try:
+            await self._record_events(live)
+        except StoreError as error:
+            if not error.passing:
+                raise
+            logger.warning("what job %s reports cannot be stored now: %s", live.job.id, error.cause)
+            live.watchdog.heard(self._clock.monotonic(), answered=live.reader.answered)
+        return not live.unwritten
+
+    async def _record_all(self, live: LiveAttempt) -> None:
+        await insist(partial(self._record_events, live), f"storing what job {live.job.id} reported")
+
+    async def _record_events(self, live: LiveAttempt) -> None:
+        if live.unwritten:
+            await self._store.record_events(live.job.id, live.attempt.number, live.unwritten, live.follower.offset)
+            live.unwritten.clear()
