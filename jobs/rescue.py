@@ -2,31 +2,37 @@
 
 import json
 import logging
-import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import anyio.to_thread
 
-from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
-from jobs.claude.events import event_of
-from jobs.claude.framer import Framer
-from jobs.claude.outcome import OutcomeReader
 from jobs.errors import StoreError
-from jobs.model import Attempt, JobEvent, JobStatus, Outcome, Reason
-from jobs.record import END, JOB, Launched, end_in, launched_in
 from jobs.store.repair import Condition, marked_open, restore_where_damaged
 from jobs.store.restoration import Found, Standing
-from jobs.store.sqlite import SqliteStore
+from jobs.traces import found_in, lacking, traces_under
 
 logger = logging.getLogger(__name__)
 
-_PIECE = 1024 * 1024
+
+class Restorable(Protocol):
+    """A store whose rows can be brought back."""
+
+    async def standing(self) -> Mapping[str, Standing]:
+        """Return how far every job's row is, by its id."""
+        ...
+
+    async def restore(self, found: Found) -> bool:
+        """Write what the rows lack of a job; return whether they lacked something."""
+        ...
+
+
+S = TypeVar("S", bound=Restorable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +81,15 @@ def last_rescue(database: Path) -> Rescue | None:
 
 
 @asynccontextmanager
-async def open_rescued(database: Path, trees: Path) -> AsyncIterator[SqliteStore]:
+async def open_rescued(
+    database: Path, trees: Path, opening: Callable[[Path], AbstractAsyncContextManager[S]]
+) -> AsyncIterator[S]:
     """Open the store of a state directory, repaired where it must be, until the context ends.
 
     Args:
         database: The database.
         trees: Directory of the job directories, one directory a tree.
+        opening: Opens the store of a database that can be opened.
 
     Raises:
         StoreError: The files cannot be read or written now.
@@ -91,20 +100,20 @@ async def open_rescued(database: Path, trees: Path) -> AsyncIterator[SqliteStore
     except (sqlite3.Error, OSError) as error:
         raise StoreError("look at its file", str(error)) from error
     with marked_open(database):
-        async with SqliteStore.open(database) as store:
+        async with opening(database) as store:
             if not condition.clean:
                 await _bring_back(store, database, trees, condition)
             yield store
 
 
 def _repaired(database: Path, trees: Path) -> Condition:
-    return restore_where_damaged(database, has_past=next(_traces_under(trees), None) is not None)
+    return restore_where_damaged(database, has_past=next(traces_under(trees), None) is not None)
 
 
-async def _bring_back(store: SqliteStore, database: Path, trees: Path, condition: Condition) -> None:
+async def _bring_back(store: Restorable, database: Path, trees: Path, condition: Condition) -> None:
     known = await store.standing()
     restored = unreadable = 0
-    for directory in await anyio.to_thread.run_sync(_lacking, trees, known):
+    for directory in await anyio.to_thread.run_sync(lacking, trees, known):
         if await _restored(store, directory):
             restored += 1
         elif directory.name not in known:
@@ -123,8 +132,8 @@ async def _bring_back(store: SqliteStore, database: Path, trees: Path, condition
     await anyio.to_thread.run_sync(_write_report, database, rescue)
 
 
-async def _restored(store: SqliteStore, directory: Path) -> bool:
-    found = await anyio.to_thread.run_sync(_found_in, directory)
+async def _restored(store: Restorable, directory: Path) -> bool:
+    found = await anyio.to_thread.run_sync(found_in, directory)
     try:
         return found is not None and await store.restore(found)
     except StoreError as error:
@@ -139,122 +148,3 @@ def _write_report(database: Path, rescue: Rescue) -> None:
     part = report_path(database).with_suffix(".part")
     part.write_text(json.dumps(asdict(rescue), indent=2), encoding="utf-8")
     part.rename(report_path(database))
-
-
-def _lacking(trees: Path, known: Mapping[str, Standing]) -> Sequence[Path]:
-    """Return the directories of the jobs that are further than their rows, parents before their children."""
-    ahead = [trace for trace in _traces_under(trees) if trace.is_ahead_of(known.get(trace.directory.name))]
-    return [trace.directory for trace in sorted(ahead, key=_Trace.place)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Trace:
-    """The directory of a job that was launched at least once.
-
-    Args:
-        directory: The job's directory.
-        attempt: Its last attempt.
-    """
-
-    directory: Path
-    attempt: int
-
-    def is_ahead_of(self, standing: Standing | None) -> bool:
-        if standing is None or standing.attempt < self.attempt:
-            return True
-        return standing.running and (self.directory / str(self.attempt) / END).exists()
-
-    def place(self) -> tuple[int, int]:
-        launched = _launched(self.directory / str(self.attempt))
-        return (launched.job.depth, launched.job.seq) if launched else (0, 0)
-
-
-def _traces_under(trees: Path) -> Iterator[_Trace]:
-    for tree in _directories(trees):
-        for directory in _directories(tree):
-            numbers = [int(attempt.name) for attempt in _directories(directory) if attempt.name.isdecimal()]
-            launched = [number for number in numbers if (directory / str(number) / JOB).exists()]
-            if launched:
-                yield _Trace(directory, max(launched))
-
-
-def _directories(path: Path) -> Sequence[Path]:
-    try:
-        with os.scandir(path) as entries:
-            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return ()
-
-
-def _launched(path: Path) -> Launched | None:
-    try:
-        return launched_in(AttemptDirectory(path))
-    except UnsafeDirectoryError:
-        return None
-
-
-def _found_in(directory: Path) -> Found | None:
-    numbers = sorted(int(path.name) for path in _directories(directory) if path.name.isdecimal())
-    readable = [
-        (launched, directory / str(number)) for number in numbers if (launched := _launched(directory / str(number)))
-    ]
-    if not readable:
-        return None
-    last, path = readable[-1]
-    ended = [_ended_attempt(launched, where) for launched, where in readable]
-    return Found(
-        job=end_in(AttemptDirectory(path)) or last.job,
-        attempts=[attempt for attempt, _ in _closed(ended)],
-        events=[event for _, events in ended for event in events],
-        tree=last.tree,
-    )
-
-
-def _closed(read: Sequence[tuple[Attempt, Sequence[JobEvent]]]) -> Iterator[tuple[Attempt, Sequence[JobEvent]]]:
-    """Close every attempt but the last: another followed it, whether or not its own end was noted."""
-    for (attempt, events), (following, _) in pairwise(read):
-        if attempt.status is None:
-            attempt = replace(  # noqa: PLW2901 - the same attempt, closed
-                attempt, token_hash=None, status=JobStatus.QUEUED, reason=Reason.LOST, ended_at=following.started_at
-            )
-        yield attempt, events
-    yield read[-1]
-
-
-def _ended_attempt(launched: Launched, path: Path) -> tuple[Attempt, Sequence[JobEvent]]:
-    directory, attempt = AttemptDirectory(path), launched.attempt
-    end = end_in(directory)
-    if end is None:
-        # The runner will read its output from the beginning.
-        return attempt, ()
-    outcome, events = _read_output(directory, launched)
-    at = end.ended_at if end.ended_at is not None else attempt.started_at
-    closed = replace(
-        attempt,
-        token_hash=None,
-        status=end.status,
-        reason=end.reason or outcome.reason,
-        exit_code=outcome.exit_code,
-        result=outcome.result,
-        frame=outcome.frame,
-        usage=outcome.usage,
-        ended_at=at,
-    )
-    return closed, events
-
-
-def _read_output(directory: AttemptDirectory, launched: Launched) -> tuple[Outcome, Sequence[JobEvent]]:
-    reader, framer = OutcomeReader(), Framer(0)
-    events: list[JobEvent] = []
-    job_id, number, at = launched.job.id, launched.attempt.number, launched.attempt.started_at
-    while True:
-        piece = directory.read_output(framer.read, _PIECE)
-        for line in framer.feed(piece) if piece else framer.close():
-            if line.frame is not None:
-                reader.feed(line.frame)
-            if event := event_of(line, job_id=job_id, attempt=number, at=at):
-                events.append(event)
-        if not piece:
-            break
-    schema = launched.job.spec.json_schema is not None
-    return reader.conclude(exit_code=directory.exit_code(), asked_schema=schema), events

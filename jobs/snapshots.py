@@ -3,15 +3,17 @@
 import logging
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 import anyio.to_thread
 
 from jobs.errors import StoreError
+from jobs.model import Job
 from jobs.ports import Clock
 from jobs.store.repair import take_snapshot
-from jobs.store.sqlite import SqliteStore
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,19 @@ _SPACE = 2
 """Times the size of the database that must be free: the copy must not be what fills the disk."""
 
 
+class Changing(Protocol):
+    """An open store that counts its changes."""
+
+    @property
+    def changes(self) -> int:
+        """A number that grows whenever something is written."""
+        ...
+
+    async def unfinished(self) -> Sequence[Job]:
+        """Return every job that is not over."""
+        ...
+
+
 class Snapshots:
     """Takes snapshots of one database.
 
@@ -37,7 +52,7 @@ class Snapshots:
         clock: Time.
     """
 
-    def __init__(self, store: SqliteStore, database: Path, clock: Clock) -> None:
+    def __init__(self, store: Changing, database: Path, clock: Clock) -> None:
         self._store = store
         self._database = database
         self._clock = clock

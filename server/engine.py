@@ -4,12 +4,10 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -18,7 +16,7 @@ from anyio.abc import SocketStream, TaskGroup
 
 from jobs.approvals import Approvals
 from jobs.claude.command import McpServer
-from jobs.errors import JobsError, StoreError
+from jobs.errors import JobsError
 from jobs.follow_up import FollowUp
 from jobs.intake import Intake
 from jobs.ledger import Ledger
@@ -28,22 +26,25 @@ from jobs.persistence import insist
 from jobs.preparation import Preparation
 from jobs.recovery import Recovery
 from jobs.recursion_manager import RecursionManager
-from jobs.rescue import last_rescue, open_rescued
+from jobs.rescue import open_rescued
 from jobs.retention import Retention
 from jobs.runner import LocalRunner
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.signals import JobSignals
 from jobs.snapshots import Snapshots
+from jobs.store.sqlite import SqliteStore
 from jobs.throttle import Throttle
 from jobs.waiting import Waiting
-from server import __version__, replies
+from server import __version__
 from server.app import Connection, build_server
 from server.callers import caller_of, calling_job
 from server.connection import Reception, StrangerError, receive
+from server.control import Control
 from server.hello import Hello
 from server.inside import refuse_inside_job
 from server.locate import Places, lock, prepare, pump_command
+from server.presence import Presence
 from server.tools import Services
 from server.updates import Updates
 
@@ -88,55 +89,20 @@ class SystemClock:
         return time.monotonic()
 
 
-@dataclass
-class Presence:
-    """Who is connected, and since when nobody has been."""
-
-    clock: SystemClock
-    connections: int = 0
-    last_seen: float = field(default=0.0)
-
-    def __post_init__(self) -> None:
-        """Count the start as a visit."""
-        self.last_seen = self.clock.monotonic()
-
-    def come(self) -> None:
-        """Count a connection in."""
-        self.connections += 1
-
-    def go(self) -> None:
-        """Count a connection out."""
-        self.connections -= 1
-        self.last_seen = self.clock.monotonic()
-
-    def idle_for(self) -> float:
-        """Return for how many seconds nobody has been connected."""
-        return 0.0 if self.connections else self.clock.monotonic() - self.last_seen
-
-
 class Engine:
-    """Everything that runs while the engine runs.
+    """What runs while the engine runs, and when it leaves.
 
     Args:
         settings: The engine's settings.
-        places: A prepared state directory.
         services: What the tools call.
         presence: Who is connected.
     """
 
-    def __init__(self, settings: Settings, places: Places, services: Services, presence: Presence) -> None:
-        self.settings = settings
-        self.places = places
-        self.services = services
+    def __init__(self, settings: Settings, services: Services, presence: Presence) -> None:
+        self._settings = settings
+        self._services = services
         self._presence = presence
         self._stop = anyio.Event()
-        self._retention = Retention(
-            store=services.store,
-            trees=places.trees,
-            keep_days=settings.keep_days,
-            keep_bytes=settings.keep_bytes,
-            clock=presence.clock,
-        )
 
     def stop(self) -> None:
         """Leave soon; running jobs go on without an engine."""
@@ -159,8 +125,8 @@ class Engine:
             BadInputError: Its directory or its environment cannot be kept as text.
         """
         caller = caller_of(hello)
-        await calling_job(self.services.store, caller)
-        return Connection(services=self.services, caller=caller)
+        await calling_job(self._services.store, caller)
+        return Connection(services=self._services, caller=caller)
 
     async def vet(self, hello: Hello, pid: int | None) -> None:
         """Refuse a client without a token that runs inside a job: it must not get a person's rights.
@@ -171,67 +137,16 @@ class Engine:
         if not hello.token:
             await anyio.to_thread.run_sync(refuse_inside_job, pid)
 
-    async def control(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a control request: stop or status; `leaving` in the answer asks for `stop` once it is sent."""
-        match request.get("do"):
-            case "status":
-                return await self._status()
-            case "stop":
-                if request.get("if_idle") and not await self.idle():
-                    return {"ok": False, "error": "The engine has work."}
-                return {"ok": True, "pid": os.getpid(), "leaving": True}
-            case "prune":
-                return await self._prune(dry_run=bool(request.get("dry_run")))
-            case other:
-                return {"ok": False, "error": f"Unknown request {str(other)[:40]!r}; there are stop, status and prune."}
-
-    async def idle(self) -> bool:
-        """Tell whether nothing would be lost if the engine left: nobody else is connected and no job is live."""
-        return self._presence.connections <= 1 and not await self.services.store.unfinished()
-
     async def leave_when_idle(self) -> None:
         """Stop the engine once it has been idle for the set time."""
-        pause = self.settings.idle_seconds / IDLE_CHECKS
+        pause = self._settings.idle_seconds / IDLE_CHECKS
         while True:
             await anyio.sleep(pause)
-            if self._presence.idle_for() < self.settings.idle_seconds:
+            if self._presence.idle_for() < self._settings.idle_seconds:
                 continue
-            if not await insist(self.services.store.unfinished, "asking for live jobs"):
-                logger.info("leaving: nobody has needed the engine for %s s", self.settings.idle_seconds)
+            if not await insist(self._services.store.unfinished, "asking for live jobs"):
+                logger.info("leaving: nobody has needed the engine for %s s", self._settings.idle_seconds)
                 self.stop()
-
-    async def keep_house(self) -> None:
-        """Forget old trees, once an hour."""
-        await self._retention.keep()
-
-    async def _prune(self, *, dry_run: bool) -> dict[str, Any]:
-        try:
-            pruned = await self._retention.prune(dry_run=dry_run)
-        except (StoreError, OSError) as error:
-            return {"ok": False, "error": f"Trees that are over could not be pruned: {error}"}
-        return {
-            "ok": True,
-            "dryRun": dry_run,
-            "trees": list(pruned.trees),
-            "jobs": pruned.jobs,
-            "bytes": pruned.bytes,
-            "keptBytes": pruned.kept_bytes,
-        }
-
-    async def _status(self) -> dict[str, Any]:
-        everything = await self.services.store.rollup_all()
-        rescue = await anyio.to_thread.run_sync(last_rescue, self.places.database)
-        return {
-            "ok": True,
-            "pid": os.getpid(),
-            "version": __version__,
-            "socket": str(self.places.socket),
-            "connections": self._presence.connections,
-            "jobs": {str(status): count for status, count in sorted(everything.counts.items())},
-            "costUsd": round(everything.usage.cost_usd, 6),
-            "rescue": None if rescue is None else {**asdict(rescue), "says": str(rescue)},
-            **replies.paused(self.services.recursion.pause),
-        }
 
 
 @asynccontextmanager
@@ -245,7 +160,7 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
     """
     async with AsyncExitStack() as stack:
         clock = SystemClock()
-        store = await stack.enter_async_context(open_rescued(places.database, places.trees))
+        store = await stack.enter_async_context(open_rescued(places.database, places.trees, SqliteStore.open))
         group.start_soon(Snapshots(store, places.database, clock).keep)
         signals = JobSignals()
         origins = OriginFiles(places.trees)
@@ -363,13 +278,28 @@ async def _serve(
     settings: Settings, places: Places, on_ready: Callable[[], None], on_leaving: Callable[[], None]
 ) -> None:
     async with anyio.create_task_group() as group, assemble(settings, places, group) as services:
-        presence = Presence(SystemClock())
-        engine = Engine(settings, places, services, presence)
+        clock = SystemClock()
+        presence = Presence(clock)
+        engine = Engine(settings, services, presence)
+        retention = Retention(
+            store=services.store,
+            trees=places.trees,
+            keep_days=settings.keep_days,
+            keep_bytes=settings.keep_bytes,
+            clock=clock,
+        )
+        control = Control(
+            places=places,
+            store=services.store,
+            recursion=services.recursion,
+            retention=retention,
+            presence=presence,
+        )
         reception = Reception(
             admit=engine.admit,
-            control=engine.control,
+            control=control.answer,
             leave=engine.stop,
-            idle=engine.idle,
+            idle=control.idle,
             server=build_server(Updates(services.signals, services.start_soon)),
             pid=os.getpid(),
             vet=engine.vet,
@@ -378,7 +308,7 @@ async def _serve(
         async with await anyio.create_unix_listener(places.socket, mode=0o600) as listener:
             group.start_soon(_watch_signals, engine)
             group.start_soon(engine.leave_when_idle)
-            group.start_soon(engine.keep_house)
+            group.start_soon(retention.keep)
             resumed = await services.manager.resume()
             logger.info("engine %s serves %s, pid %d, %d jobs resumed", __version__, places.home, os.getpid(), resumed)
             group.start_soon(listener.serve, partial(_receive, reception, presence))

@@ -90,7 +90,7 @@ async def _play(base: Path, make: Callable[[Path], TmpfsDisk | SeamDisk]) -> dic
     state = base / "home"
     state.mkdir()
     disk = make(state)
-    async with open_rescued(state / "jobs.db", state / "trees") as store:
+    async with open_rescued(state / "jobs.db", state / "trees", SqliteStore.open) as store:
         stores: Any = store  # the parts say MemoryStore where any store will do
         async with parts(base, processes=True, store=stores) as engine:
             return await _scenario(base, disk, store, engine)

@@ -22,6 +22,7 @@ from jobs.errors import StoreError
 from jobs.origin import Origin
 from jobs.rescue import open_rescued
 from jobs.store import group_commit
+from jobs.store.sqlite import SqliteStore
 from tests.unit.jobs.support import Parts, parts
 
 BATCHES = 2
@@ -113,7 +114,7 @@ async def _engine(home: Path) -> None:
     """What an engine does: open, go on with what is there, admit what clients ask for again, and run it to its end."""
     state = home / "home"
     state.mkdir(exist_ok=True)
-    async with open_rescued(state / "jobs.db", state / "trees") as store:
+    async with open_rescued(state / "jobs.db", state / "trees", SqliteStore.open) as store:
         _note(home / "opened", "")
         # mypy: the parts say MemoryStore where any store will do.
         stores: Any = store

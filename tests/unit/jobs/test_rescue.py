@@ -32,7 +32,7 @@ class Home:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[SqliteStore]:
-        async with open_rescued(self.database, self.trees) as store:
+        async with open_rescued(self.database, self.trees, SqliteStore.open) as store:
             yield store
 
     def directory(self, job: Job, attempt: int) -> AttemptDirectory:

@@ -1,0 +1,91 @@
+"""Answers what a person asks of the engine itself: its status, to forget old trees, to leave."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import anyio.to_thread
+
+from jobs.errors import StoreError
+from jobs.ports import Store
+from jobs.recursion_manager import RecursionManager
+from jobs.rescue import last_rescue
+from jobs.retention import Retention
+from server import __version__, replies
+from server.locate import Places
+from server.presence import Presence
+
+
+class Control:
+    """Answers control requests.
+
+    Args:
+        places: A prepared state directory.
+        store: Where trees are kept.
+        recursion: Knows whether launches are paused.
+        retention: Forgets old trees.
+        presence: Who is connected.
+    """
+
+    def __init__(
+        self,
+        *,
+        places: Places,
+        store: Store,
+        recursion: RecursionManager,
+        retention: Retention,
+        presence: Presence,
+    ) -> None:
+        self._places = places
+        self._store = store
+        self._recursion = recursion
+        self._retention = retention
+        self._presence = presence
+
+    async def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a request: `status`, `prune` or `stop`; `leaving` in the answer asks for the end once it is sent."""
+        match request.get("do"):
+            case "status":
+                return await self._status()
+            case "stop":
+                if request.get("if_idle") and not await self.idle():
+                    return {"ok": False, "error": "The engine has work."}
+                return {"ok": True, "pid": os.getpid(), "leaving": True}
+            case "prune":
+                return await self._prune(dry_run=bool(request.get("dry_run")))
+            case other:
+                return {"ok": False, "error": f"Unknown request {str(other)[:40]!r}; there are stop, status and prune."}
+
+    async def idle(self) -> bool:
+        """Tell whether nothing would be lost if the engine left: nobody else is connected and no job is live."""
+        return self._presence.connections <= 1 and not await self._store.unfinished()
+
+    async def _prune(self, *, dry_run: bool) -> dict[str, Any]:
+        try:
+            pruned = await self._retention.prune(dry_run=dry_run)
+        except (StoreError, OSError) as error:
+            return {"ok": False, "error": f"Trees that are over could not be pruned: {error}"}
+        return {
+            "ok": True,
+            "dryRun": dry_run,
+            "trees": list(pruned.trees),
+            "jobs": pruned.jobs,
+            "bytes": pruned.bytes,
+            "keptBytes": pruned.kept_bytes,
+        }
+
+    async def _status(self) -> dict[str, Any]:
+        everything = await self._store.rollup_all()
+        rescue = await anyio.to_thread.run_sync(last_rescue, self._places.database)
+        return {
+            "ok": True,
+            "pid": os.getpid(),
+            "version": __version__,
+            "socket": str(self._places.socket),
+            "connections": self._presence.connections,
+            "jobs": {str(status): count for status, count in sorted(everything.counts.items())},
+            "costUsd": round(everything.usage.cost_usd, 6),
+            "rescue": None if rescue is None else {**asdict(rescue), "says": str(rescue)},
+            **replies.paused(self._recursion.pause),
+        }
