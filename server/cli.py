@@ -2,21 +2,16 @@
 
 import json
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from server import __version__
-from server.client import Client, ToolError, door_of, open_client
-from server.drawing import draw, safe
-from server.hello import FrontDoorError, Hello
-from server.locate import control, prepare, state_dir
+from server import __version__, engine_commands
+from server.client import Client
+from server.drawing import description, draw, job_line
+from server.locate import state_dir
+from server.terminal import client, complaints, fail, note, out, say
 from server.watching import jobs_of, watch
 
 app = typer.Typer(
@@ -26,34 +21,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-engine_app = typer.Typer(help="Run the engine in the foreground, or look after the one that runs.")
-app.add_typer(engine_app, name="engine")
-
-out = Console()
-err = Console(stderr=True)
+app.add_typer(engine_commands.app, name="engine")
 
 JobId = Annotated[str, typer.Argument(help="Id of a job.")]
 AnyId = Annotated[str, typer.Argument(help="Id of a job, a batch or a tree.")]
 Cwd = Annotated[Path | None, typer.Option(help="Directory that the job works in.")]
 Model = Annotated[str | None, typer.Option(help="Model name or alias.")]
 Mode = Annotated[str | None, typer.Option("--permission-mode", help="Permission mode of the CLI.")]
+Budget = Annotated[float | None, typer.Option("--max-budget-usd", help="Most US dollars of a job's subtree.")]
+Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds that a job may take.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Print the ids and leave.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-@contextmanager
-def client() -> Iterator[Client]:
-    """Connect to the engine; what goes wrong is said in one line, and the command ends with status 1."""
-    try:
-        with open_client(door_of(os.environ), os.environ) as connected:
-            yield connected
-    except (FrontDoorError, ToolError) as error:
-        err.print(safe(str(error)), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-
-
-def say(text: str) -> None:
-    """Print what a job or a tool said, with nothing in it that a terminal would obey."""
-    out.print(safe(text), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.callback(invoke_without_command=True)
@@ -73,14 +51,20 @@ def run(
     cwd: Cwd = None,
     model: Model = None,
     permission_mode: Mode = None,
+    max_budget_usd: Budget = None,
+    timeout: Timeout = None,
+    detach: Detach = False,
     as_json: AsJson = False,
 ) -> None:
     """Run one job, wait for it, and print its answer."""
-    options = {"cwd": _text(cwd), "model": model, "permissionMode": permission_mode}
+    options = _options(cwd, model, permission_mode, max_budget_usd, timeout)
     with client() as engine:
         text_or_json = "json" if as_json else "text"
         job_id = engine.call_json("claude_run_async", {"task": task, "outputFormat": text_or_json, **options})["jobId"]
-        err.print(f"job {job_id}", style="dim")
+        if detach:
+            say(job_id)
+            return
+        note(f"job {job_id}")
         _wait(engine, {"jobIds": [job_id]})
         say(engine.call("claude_result", {"jobId": job_id}))
 
@@ -92,23 +76,30 @@ def batch(
     cwd: Cwd = None,
     model: Model = None,
     permission_mode: Mode = None,
-    detach: Annotated[bool, typer.Option(help="Print the ids and leave.")] = False,
+    max_budget_usd: Budget = None,
+    timeout: Timeout = None,
+    detach: Detach = False,
 ) -> None:
-    """Run several jobs side by side, and draw them until they are over."""
-    options = {"cwd": _text(cwd), "model": model, "permissionMode": permission_mode}
+    """Run several jobs side by side, and draw them until they are over; status 1 if one did not complete."""
+    options = _options(cwd, model, permission_mode, max_budget_usd, timeout)
     with client() as engine:
-        spawned = engine.call_json("claude_run_batch_async", {"tasks": tasks, **options})
+        spawned = engine.call_json("claude_run_batch_async", {"tasks": tasks, "outputFormat": "text", **options})
         if detach:
             say(json.dumps(spawned, indent=2))
             return
-        watch(engine, spawned["batchId"], f"batch {spawned['batchId']}", out)
+        jobs = watch(engine, spawned["batchId"], f"batch {spawned['batchId']}", out)
+    _exit_unless_completed([job for job in jobs if job["jobId"] in spawned["jobIds"]])
 
 
 @app.command()
-def status(identity: AnyId) -> None:
+def status(identity: AnyId, *, as_json: AsJson = False) -> None:
     """Print where a job, a batch or a tree is."""
     with client() as engine:
-        say(engine.call("claude_status", {"jobId": identity}))
+        text = engine.call("claude_status", {"jobId": identity})
+    if as_json:
+        say(text)
+    else:
+        out.print(description(json.loads(text)), soft_wrap=True)
 
 
 @app.command()
@@ -132,10 +123,13 @@ def wait(
     *,
     mode: Annotated[str, typer.Option(help="all, any or first_success.")] = "all",
 ) -> None:
-    """Wait for jobs or a batch, and print who ended."""
+    """Wait for jobs or a batch, and print who ended; status 1 if what was waited for did not complete."""
     with client() as engine:
-        for line in _wait(engine, _scope(identities), mode):
-            say(f"{line['jobId']}  {line['status']}  {line['excerpt']}")
+        lines = _wait(engine, _scope(identities), mode)
+    for line in lines:
+        say(f"{line['jobId']}  {line['status']}  {line['excerpt']}")
+    if not any(line["status"] == "completed" for line in lines) or mode == "all":
+        _exit_unless_completed(lines)
 
 
 @app.command()
@@ -146,10 +140,16 @@ def result(job_id: JobId, *, offset: int = 0, limit: int | None = None) -> None:
 
 
 @app.command("list")
-def list_jobs(*, limit: int = 30) -> None:
-    """Print the newest jobs."""
+def list_jobs(*, limit: int = 30, as_json: AsJson = False) -> None:
+    """Print the newest jobs, one line each."""
     with client() as engine:
-        say(engine.call("claude_list_jobs", {"limit": limit}))
+        text = engine.call("claude_list_jobs", {"limit": limit})
+    if as_json:
+        say(text)
+        return
+    for line in json.loads(text):
+        if "jobId" in line:
+            out.print(job_line(line), soft_wrap=True)
 
 
 @app.command()
@@ -168,10 +168,12 @@ def prune(
     """Forget trees that are over and too old, or too much: their rows and their directories."""
     # Only the engine opens the database; this starts one where none runs.
     with client():
-        answer = _control({"do": "prune", "dry_run": dry_run}) or {"ok": False, "error": "The engine left. Try again."}
+        answer = engine_commands.ask({"do": "prune", "dry_run": dry_run}) or {
+            "ok": False,
+            "error": "The engine left. Try again.",
+        }
     if not answer["ok"]:
-        err.print(safe(str(answer["error"])), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1)
+        fail(answer["error"])
     if as_json:
         say(json.dumps(answer, indent=2))
         return
@@ -204,7 +206,7 @@ def send(
     with client() as engine:
         asked = {"jobId": job_id, "task": task, "fork": fork, "outputFormat": "text"}
         new_id = engine.call_json("claude_send", asked)["jobId"]
-        err.print(f"job {new_id}", style="dim")
+        note(f"job {new_id}")
         _wait(engine, {"jobIds": [new_id]})
         say(engine.call("claude_result", {"jobId": new_id}))
 
@@ -269,95 +271,9 @@ def demo(
     """Play a recursive tree of real Claude processes against a scripted model; needs no account and costs nothing."""
     from server.demo.play import play
 
-    try:
+    with complaints():
         good = play(out, keep=keep)
-    except (FrontDoorError, ToolError) as error:
-        err.print(safe(str(error)), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
     raise typer.Exit(0 if good else 1)
-
-
-@engine_app.callback(invoke_without_command=True)
-def engine(
-    ctx: typer.Context,
-    *,
-    detached: Annotated[bool, typer.Option("--detached", hidden=True)] = False,
-) -> None:
-    """Run the engine in the foreground."""
-    if ctx.invoked_subcommand is not None:
-        return
-    # Imported here: the MCP SDK and LangGraph take over two seconds, and no other command needs them.
-    from jobs.claude.orphans import become_subreaper
-    from jobs.errors import JobsError
-    from jobs.settings import Settings
-
-    try:
-        settings = Settings(home=state_dir(os.environ))
-        prepare(settings.home)
-    # ValueError: pydantic's own, bad JSON in a variable, and a settings file that is no TOML.
-    except (FrontDoorError, JobsError, ValueError) as error:
-        err.print(safe(f"The settings cannot be used: {error}"), markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-    import anyio
-
-    from server.engine import LEAVE_SECONDS, serve
-    from server.logs import log_to_stderr
-
-    log_to_stderr(settings.log_level)
-    reasons: list[BaseException] = []
-    try:
-        become_subreaper()
-        anyio.run(partial(serve, settings, on_leaving=partial(_leave_within, LEAVE_SECONDS)))
-    # A group: the store is opened inside the engine's own. What is raised here would become one too.
-    except* (FrontDoorError, JobsError) as errors:
-        reasons += _leaves(errors)
-    if reasons:
-        # Two clients may start an engine at one instant: the one that comes second has nothing to do.
-        style = None if detached else "red"
-        err.print(safe("\n".join(map(str, reasons))), style=style, markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1)
-
-
-def _leave_within(seconds: float) -> None:
-    """End this process after so many seconds, whatever still keeps it: the end of a job may be slow."""
-    last = threading.Timer(seconds, os._exit, (0,))
-    last.daemon = True
-    last.start()
-
-
-def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
-
-
-@engine_app.command()
-def stop() -> None:
-    """Ask the running engine to leave; its jobs go on and the next engine takes them over."""
-    answer = _control({"do": "stop"})
-    if answer is None:
-        say("No engine runs.")
-        return
-    say(f"The engine (pid {answer['pid']}) leaves.")
-
-
-@engine_app.command("status")
-def engine_status(*, as_json: AsJson = False) -> None:
-    """Print whether an engine runs, which one, and how many jobs it knows."""
-    answer = _control({"do": "status"})
-    if as_json:
-        say(json.dumps({"running": answer is not None, **(answer or {})}, indent=2))
-    elif answer is None:
-        say("No engine runs; the next command that needs one starts it.")
-    else:
-        jobs = ", ".join(f"{count} {status}" for status, count in answer["jobs"].items()) or "none"
-        say(f"Engine {answer['version']}, pid {answer['pid']}, socket {answer['socket']}\nJobs: {jobs}")
-        if answer["rescue"]:
-            say(answer["rescue"]["says"])
-    if answer is None:
-        raise typer.Exit(3)
 
 
 def _wait(engine: Client, scope: dict[str, Any], mode: str = "all") -> list[dict[str, Any]]:
@@ -384,13 +300,21 @@ def _scope(identities: list[str]) -> dict[str, Any]:
     return {"jobIds": identities}
 
 
-def _control(request: dict[str, Any]) -> dict[str, Any] | None:
-    try:
-        door = door_of(os.environ)
-        return control(door, request, Hello(cwd=str(Path.cwd()), client="claude-jobs engine"))
-    except FrontDoorError as error:
-        err.print(safe(str(error)), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+def _exit_unless_completed(jobs: list[dict[str, Any]]) -> None:
+    if any(job["status"] != "completed" for job in jobs):
+        raise typer.Exit(1)
+
+
+def _options(
+    cwd: Path | None, model: str | None, permission_mode: str | None, budget: float | None, timeout: float | None
+) -> dict[str, Any]:
+    return {
+        "cwd": _text(cwd),
+        "model": model,
+        "permissionMode": permission_mode,
+        "maxBudgetUsd": budget,
+        "timeoutSeconds": timeout,
+    }
 
 
 def _text(path: Path | None) -> str | None:

@@ -25,6 +25,7 @@ _ESCAPES = re.compile(
 )
 _TASK_WIDTH = 48
 _ANSWER_WIDTH = 72
+_PHRASE_WIDTH = 500
 
 
 def safe(text: str) -> str:
@@ -54,6 +55,38 @@ def draw(title: str, jobs: Sequence[Mapping[str, Any]]) -> Tree:
         above = branches.get(job["parentJobId"] or "", tree)
         branches[job["jobId"]] = above.add(_label(job))
     return tree
+
+
+def job_line(job: Mapping[str, Any]) -> Text:
+    """Return one line of `claude_list_jobs` as a person reads it: mark, id, status, cost, begin and task."""
+    mark, style = STYLES.get(job["status"], ("?", ""))
+    began = (job.get("startTime") or "")[:19].replace("T", " ")
+    cost = f"${job['costUsd']:.4f}" if job.get("costUsd") else ""
+    return Text.assemble(
+        (f"{mark} ", style),
+        (safe(job["jobId"]), "bold"),
+        (f"  {job['status']:<9}", style),
+        f"  {cost:>8}  {safe(began):<19}  ",
+        one_line(job["task"], _TASK_WIDTH),
+    )
+
+
+def description(status: Mapping[str, Any]) -> Text:
+    """Return a reply of `claude_status` as a person reads it: a line for each thing that it says."""
+    said = {_words(key): _phrase(value) for key, value in status.items() if value not in (None, "", {}, [])}
+    width = max(map(len, said), default=0)
+    lines = [Text.assemble((f"{name:<{width}}  ", "dim"), phrase) for name, phrase in said.items()]
+    return Text("\n").join(lines)
+
+
+def _words(key: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", safe(key)).lower()
+
+
+def _phrase(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_words(str(key))} {_phrase(inner)}" for key, inner in value.items() if inner is not None)
+    return one_line(str(value), _PHRASE_WIDTH)
 
 
 def _label(job: Mapping[str, Any]) -> Text:

@@ -29,4 +29,7 @@ def watch(client: Client, identity: str | None, title: str, console: Console) ->
             time.sleep(1 / REFRESHES_A_SECOND)
             jobs = jobs_of(client, identity)
             live.update(draw(title, jobs))
+    if not console.is_terminal:
+        # Where nothing is redrawn, the drawing's last line is left open.
+        console.print()
     return jobs

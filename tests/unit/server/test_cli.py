@@ -86,6 +86,27 @@ def test_batch_draws_its_jobs_until_they_are_over(invoke: Invoke):
     assert all(word in result.stdout for word in ("batch b", "first", "second", "one", "two"))
 
 
+def test_a_detached_run_prints_its_id_and_leaves(invoke: Invoke):
+    job_id = invoke("run", "--detach", "stub:say=later").stdout.strip()
+    assert invoke("wait", job_id).stdout == f"{job_id}  completed  later\n"
+
+
+@pytest.mark.parametrize("command", ["batch", "wait"])
+def test_a_job_that_did_not_complete_is_an_exit_status(invoke: Invoke, command: str):
+    tasks = ("stub:say=fine", "stub:exit=3")
+    arguments = tasks if command == "batch" else (spawned(invoke, *tasks)["batchId"],)
+    assert invoke(command, *arguments).exit_code == 1
+    assert invoke("batch", "stub:say=fine").exit_code == 0
+
+
+def test_what_a_job_may_spend_and_take_is_said_with_the_task(invoke: Invoke):
+    refused = invoke("run", "--detach", "--max-budget-usd", "0", "x")
+    assert refused.exit_code == 1
+    assert "maxBudgetUsd" in refused.stderr
+    job_id = invoke("run", "--detach", "--timeout", "0.2", "stub:wait=/nonexistent").stdout.strip()
+    assert invoke("wait", job_id).stdout.startswith(f"{job_id}  timeout  ")
+
+
 def test_a_detached_batch_prints_its_ids_and_leaves(invoke: Invoke):
     batch = spawned(invoke, "stub:say=one", "stub:say=two")
     assert (batch["count"], len(batch["jobIds"]), batch["parentJobId"]) == (2, 2, None)
@@ -114,10 +135,20 @@ def test_waiting_for_the_first_success_goes_on_past_a_failure(invoke: Invoke, mo
 def test_status_prints_a_job_or_a_batch(invoke: Invoke):
     batch = spawned(invoke, "stub:cost=0.25", "stub:cost=0.5")
     invoke("wait", batch["batchId"])
-    whole = json.loads(invoke("status", batch["batchId"]).stdout)
+    whole = json.loads(invoke("status", "--json", batch["batchId"]).stdout)
     assert (whole["counts"], whole["costUsd"]) == ({"completed": 2}, 0.75)
-    one = json.loads(invoke("status", batch["jobIds"][0]).stdout)
+    one = json.loads(invoke("status", "--json", batch["jobIds"][0]).stdout)
     assert (one["status"], one["recursionDepth"], one["costUsd"]) == ("completed", 1, 0.25)
+
+
+def test_status_is_a_line_for_each_thing_it_says(invoke: Invoke):
+    batch = spawned(invoke, "stub:cost=0.25", "stub:cost=0.5")
+    invoke("wait", batch["batchId"])
+    whole = invoke("status", batch["batchId"]).stdout.splitlines()
+    assert ["counts", "completed", "2"] in [line.split() for line in whole]
+    one = invoke("status", batch["jobIds"][0]).stdout.splitlines()
+    assert ["recursion", "depth", "1"] in [line.split() for line in one]
+    assert not [line for line in one if "None" in line or "null" in line]
 
 
 def test_tree_draws_a_batch_and_the_newest_jobs(invoke: Invoke):
@@ -133,13 +164,16 @@ def test_result_prints_a_page(invoke: Invoke):
     job_id = spawned(invoke, "stub:say=abcdefghij")["jobIds"][0]
     invoke("wait", job_id)
     page = invoke("result", job_id, "--offset", "0", "--limit", "5").stdout
-    assert page.startswith('{\n  "\n\n[characters 0 to 5 of ')
+    assert page.startswith("abcde\n\n[characters 0 to 5 of 10")
     assert "call claude_result with offset 5" in page
 
 
 def test_list_prints_the_newest_first(invoke: Invoke):
     older, newer = (spawned(invoke, name)["jobIds"][0] for name in ("older", "newer"))
-    listed = json.loads(invoke("list", "--limit", "2").stdout)
+    lines = invoke("list", "--limit", "2").stdout.splitlines()
+    assert [line.split()[1] for line in lines] == [newer, older]
+    assert [line.split()[-1] for line in lines] == ["newer", "older"]
+    listed = json.loads(invoke("list", "--limit", "2", "--json").stdout)
     assert [line["jobId"] for line in listed if "jobId" in line] == [newer, older]
     assert listed[-1] == {"more": f"Call claude_list_jobs with before '{older}'."}
 
@@ -151,17 +185,16 @@ def test_kill_ends_a_job_and_says_when_there_is_none(invoke: Invoke):
     assert invoke("kill", job_id).stdout == f"Job {job_id} not found or already completed\n"
 
 
-@pytest.mark.parametrize("command", ["wait", "result", "tree", "list", "status"])
+@pytest.mark.parametrize("command", ["wait", "result", "tree", "list", "status", "status --json"])
 def test_no_command_lets_a_terminal_escape_through(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, command: str):
     evil = "\x1b]52;c;aGk=\x07\x1b[2J\x9b31mred\x1b[0m\u202e\r\x08[bold]"
     job = {"jobId": "j1", "parentJobId": None, "status": "completed", "task": evil, "excerpt": evil}
     line = job | {"recursionDepth": 0, "startTime": "now", "batchId": "b1"}
-    answers = {"claude_wait": {"done": [job], "pending": 0, "cursor": "1"}, "claude_list_jobs": [line]}
-    monkeypatch.setattr(
-        "server.client.Client.call", lambda _self, tool, _args: f"{evil} {json.dumps(answers.get(tool))}"
-    )
+    answers: dict[str, Any] = {"claude_wait": {"done": [job], "pending": 0, "cursor": "1"}, "claude_list_jobs": [line]}
+    answers["claude_status"] = line
+    monkeypatch.setattr("server.client.Client.call", lambda _self, tool, _args: json.dumps(answers.get(tool, evil)))
     monkeypatch.setattr("server.client.Client.call_json", lambda _self, tool, _args: answers[tool])
-    shown = invoke(command, *([] if command == "list" else ["j1"])).stdout
+    shown = invoke(*command.split(), *([] if command == "list" else ["j1"])).stdout
     assert "red" in shown
     assert "[bold]" in shown
     assert not {"\x1b", "\x07", "\x08", "\x9b", "\r", "\u202e"} & set(shown)

@@ -1,0 +1,106 @@
+"""The commands about the engine itself: run it in the foreground, ask how it is, ask it to leave."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from server.client import door_of
+from server.hello import FrontDoorError, Hello
+from server.locate import control, prepare, state_dir
+from server.terminal import complaints, fail, say
+
+app = typer.Typer(help="Run the engine in the foreground, or look after the one that runs.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def ask(request: dict[str, Any]) -> dict[str, Any] | None:
+    """Send a control request to the running engine and return its answer, or None where none runs."""
+    with complaints():
+        return control(door_of(os.environ), request, Hello(cwd=str(Path.cwd()), client="claude-jobs engine"))
+
+
+@app.callback(invoke_without_command=True)
+def engine(
+    ctx: typer.Context,
+    *,
+    detached: Annotated[bool, typer.Option("--detached", hidden=True)] = False,
+) -> None:
+    """Run the engine in the foreground."""
+    if ctx.invoked_subcommand is not None:
+        return
+    # Imported here: the MCP SDK and LangGraph take over two seconds, and no other command needs them.
+    from jobs.claude.orphans import become_subreaper
+    from jobs.errors import JobsError
+    from jobs.settings import Settings
+
+    try:
+        settings = Settings(home=state_dir(os.environ))
+        prepare(settings.home)
+    # ValueError: pydantic's own, bad JSON in a variable, and a settings file that is no TOML.
+    except (FrontDoorError, JobsError, ValueError) as error:
+        fail(f"The settings cannot be used: {error}")
+    import anyio
+
+    from server.engine import LEAVE_SECONDS, serve
+    from server.logs import log_to_stderr
+
+    log_to_stderr(settings.log_level)
+    reasons: list[BaseException] = []
+    try:
+        become_subreaper()
+        anyio.run(partial(serve, settings, on_leaving=partial(_leave_within, LEAVE_SECONDS)))
+    # A group: the store is opened inside the engine's own. What is raised here would become one too.
+    except* (FrontDoorError, JobsError) as errors:
+        reasons += _leaves(errors)
+    if reasons:
+        # Two clients may start an engine at one instant: the one that comes second has nothing to do.
+        fail("\n".join(map(str, reasons)), style=None if detached else "red")
+
+
+def _leave_within(seconds: float) -> None:
+    """End this process after so many seconds, whatever still keeps it: the end of a job may be slow."""
+    last = threading.Timer(seconds, os._exit, (0,))
+    last.daemon = True
+    last.start()
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+@app.command()
+def stop() -> None:
+    """Ask the running engine to leave; its jobs go on and the next engine takes them over."""
+    answer = ask({"do": "stop"})
+    if answer is None:
+        say("No engine runs.")
+        return
+    say(f"The engine (pid {answer['pid']}) leaves.")
+
+
+@app.command("status")
+def status(*, as_json: AsJson = False) -> None:
+    """Print whether an engine runs, which one, and how many jobs it knows."""
+    answer = ask({"do": "status"})
+    if as_json:
+        say(json.dumps({"running": answer is not None, **(answer or {})}, indent=2))
+    elif answer is None:
+        say("No engine runs; the next command that needs one starts it.")
+    else:
+        jobs = ", ".join(f"{count} {status}" for status, count in answer["jobs"].items()) or "none"
+        say(f"Engine {answer['version']}, pid {answer['pid']}, socket {answer['socket']}\nJobs: {jobs}")
+        if answer["rescue"]:
+            say(answer["rescue"]["says"])
+    if answer is None:
+        raise typer.Exit(3)

@@ -1,0 +1,48 @@
+"""How a command speaks to a person: its answer on stdout, what went wrong in one line on stderr."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+
+from server.client import Client, ToolError, door_of, open_client
+from server.drawing import safe
+from server.hello import FrontDoorError
+
+out = Console()
+err = Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """Print what a job or a tool said, with nothing in it that a terminal would obey."""
+    out.print(safe(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print beside the answer, on stderr: an id to come back to, for example."""
+    err.print(safe(text), style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def fail(error: object, *, style: str | None = "red") -> NoReturn:
+    """Say what went wrong and end the command with status 1."""
+    err.print(safe(str(error)), style=style, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+@contextmanager
+def complaints() -> Iterator[None]:
+    """Turn what the front door or a tool refuses into one line and status 1."""
+    try:
+        yield
+    except (FrontDoorError, ToolError) as error:
+        fail(error)
+
+
+@contextmanager
+def client() -> Iterator[Client]:
+    """Connect to the engine, and start one where none runs."""
+    with complaints(), open_client(door_of(os.environ), os.environ) as connected:
+        yield connected
