@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +40,8 @@ class OriginFiles:
 
     def __init__(self, trees: Path) -> None:
         self._trees = trees
+        # Every launch asks for it three times, and it does not change while its tree lives.
+        self._known: dict[str, Origin] = {}
 
     async def save(self, root_id: str, origin: Origin) -> None:
         """Write the origin so that it is on disk when this returns.
@@ -47,6 +50,7 @@ class OriginFiles:
             StoreError: The disk refused it.
         """
         await anyio.to_thread.run_sync(self._write, root_id, origin)
+        self._known[root_id] = origin
 
     def load(self, root_id: str) -> Origin:
         """Read a tree's origin.
@@ -54,19 +58,26 @@ class OriginFiles:
         Raises:
             StoreError: It is gone or cannot be read; the tree's jobs cannot be launched without it.
         """
+        if root_id not in self._known:
+            self._known[root_id] = self._read(root_id)
+        return self._known[root_id]
+
+    def forget(self, root_id: str) -> None:
+        """Remove a tree's origin once the tree is over."""
+        self._known.pop(root_id, None)
+        (self._trees / root_id / _FILE).unlink(missing_ok=True)
+
+    def discard(self, root_id: str) -> None:
+        """Remove everything of a tree that was not admitted after all."""
+        self._known.pop(root_id, None)
+        shutil.rmtree(self._trees / root_id, ignore_errors=True)
+
+    def _read(self, root_id: str) -> Origin:
         try:
             found = json.loads((self._trees / root_id / _FILE).read_text(encoding="utf-8"))
             return Origin(cwd=found["cwd"], env=dict(found["env"]), client=found["client"])
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise StoreError("read the client's environment", str(error)) from error
-
-    def forget(self, root_id: str) -> None:
-        """Remove a tree's origin once the tree is over."""
-        (self._trees / root_id / _FILE).unlink(missing_ok=True)
-
-    def discard(self, root_id: str) -> None:
-        """Remove everything of a tree that was not admitted after all."""
-        shutil.rmtree(self._trees / root_id, ignore_errors=True)
 
     def _write(self, root_id: str, origin: Origin) -> None:
         text = json.dumps({"cwd": origin.cwd, "env": dict(origin.env), "client": origin.client})
@@ -79,7 +90,13 @@ class OriginFiles:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            self.discard(root_id)
+            self._withdraw(root_id)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFullError("keep the client's environment") from error
             raise StoreError("keep the client's environment", str(error)) from error
+
+    def _withdraw(self, root_id: str) -> None:
+        # The tree may be one that is tried again: its directory holds the transcripts of its jobs.
+        with suppress(OSError):
+            self.forget(root_id)
+            (self._trees / root_id).rmdir()

@@ -1,11 +1,13 @@
 """A tree's client environment: on disk while the tree lives, for its user alone, and never half read."""
 
+import errno
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from jobs.errors import StoreError
+from jobs.errors import DiskFullError, StoreError
 from jobs.origin import Origin, OriginFiles
 
 ORIGIN = Origin(cwd="/srv", env={"PATH": "/bin", "ODD": "a=b\n\u00e9"}, client="c")
@@ -49,6 +51,26 @@ async def test_an_origin_is_not_written_through_a_link(tmp_path: Path):
     with pytest.raises(StoreError):
         await OriginFiles(tmp_path).save("t", ORIGIN)
     assert not elsewhere.exists()
+
+
+@pytest.mark.anyio
+async def test_on_a_full_disk_nothing_half_written_stays_and_nothing_else_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    transcript = tmp_path / "over" / "j1" / "1" / "out"
+    transcript.parent.mkdir(parents=True)
+    transcript.touch()
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    for root_id in ("new", "over"):
+        with pytest.raises(DiskFullError):
+            await OriginFiles(tmp_path).save(root_id, ORIGIN)
+    assert [path.name for path in tmp_path.iterdir()] == ["over"]
+    assert transcript.exists()
+    assert not (tmp_path / "over" / "origin.json").exists()
 
 
 @pytest.mark.parametrize(
