@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 from jobs.claude.directory import AttemptDirectory
@@ -141,10 +142,10 @@ async def test_a_damaged_database_comes_back_from_snapshot_and_directories(
     async with home.open() as store:
         await admit(store, "b0", "j0")
         if snapshot == "early":
-            take_snapshot(home.database)
+            await anyio.to_thread.run_sync(take_snapshot, home.database)
         await home.family(store)
         if snapshot == "late":
-            take_snapshot(home.database)
+            await anyio.to_thread.run_sync(take_snapshot, home.database)
     before = home.database.read_bytes()
     damage(home.database)
     damaged = home.database.read_bytes() if home.database.exists() else None
@@ -206,7 +207,7 @@ async def test_a_retry_that_waits_is_not_undone_by_the_end_that_it_follows(home:
 async def test_an_end_that_the_database_lost_is_taken_from_the_directory(home: Home) -> None:
     async with home.open() as store:
         await home.family(store)
-        take_snapshot(home.database)
+        await anyio.to_thread.run_sync(take_snapshot, home.database)
         await home.end(store, "j1", done())
     home.database.unlink()
 
@@ -234,7 +235,7 @@ async def test_a_directory_that_cannot_be_placed_is_counted_and_kept(home: Home)
 async def test_a_damaged_snapshot_is_not_used(home: Home) -> None:
     async with home.open() as store:
         await home.family(store)
-        take_snapshot(home.database)
+        await anyio.to_thread.run_sync(take_snapshot, home.database)
     _flip(home.database)
     _flip(snapshot_of(home.database))
 

@@ -72,6 +72,13 @@ async def appears(path: Path) -> None:
             await anyio.sleep(0.01)
 
 
+async def speaks(output: Path) -> None:
+    """Wait until the process itself has written: the file is there before its program is."""
+    with anyio.fail_after(LONG):
+        while not (output.exists() and output.stat().st_size):  # noqa: ASYNC110 - as above
+            await anyio.sleep(0.01)
+
+
 async def vanishes(group: int) -> None:
     with anyio.fail_after(LONG):
         while any(entry.group == group for entry in process_table().entries().values()):  # noqa: ASYNC110 - as above
@@ -259,7 +266,7 @@ async def test_a_process_that_a_signal_killed_is_failed_and_its_siblings_go_on(b
     engine = await build()
     killed, sibling = await engine.run(f"stub:wait={engine.work}/never", "stub:sleep=0.3")
     job = await engine.reaches(killed, JobStatus.RUNNING)
-    await appears(attempt_directory(engine, job) / "out")
+    await speaks(attempt_directory(engine, job) / "out")
     shim = int((attempt_directory(engine, job) / "pid").read_text())
     os.killpg(shim, signal.SIGTERM)
     ended, beside = await engine.over(killed, sibling)

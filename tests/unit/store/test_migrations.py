@@ -6,6 +6,7 @@ import stat
 from contextlib import closing
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 
 from jobs.errors import SchemaTooNewError, StoreError
@@ -88,13 +89,18 @@ async def test_a_file_of_the_first_version_opens_with_its_jobs(tmp_path: Path) -
         assert ids(await store.jobs_under("b1")) == ["j1", "j2"]
 
 
-@pytest.mark.anyio
-async def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.db"
+def _a_file_of_the_next_version(path: Path) -> int:
     prepare(path)
     newer = len(STEPS) + 1
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {newer}")
+    return newer
+
+
+@pytest.mark.anyio
+async def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    newer = await anyio.to_thread.run_sync(_a_file_of_the_next_version, path)
 
     with pytest.raises(SchemaTooNewError) as refused:
         async with SqliteStore.open(path):
