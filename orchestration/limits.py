@@ -85,16 +85,24 @@ class TreeLimits:
 
     Args:
         max_depth: Deepest level at which a node may stand; the root is level 0.
-        max_concurrent: Depth to the number of nodes that may run there at once, per tree. A level that is not
-            named takes the number of the deepest named level above it.
+        max_concurrent: Depth to the number of nodes that may run there at once, per tree; at least 1. A level that is
+            not named takes the number of the deepest named level above it.
         max_children: Most children of one parent.
         max_nodes: Most nodes of one tree.
+
+    Raises:
+        ValueError: A level has no slot.
     """
 
     max_depth: int = 5
     max_concurrent: Mapping[int, int] = field(default_factory=_default_slots)
     max_children: int = 100
     max_nodes: int = 1000
+
+    def __post_init__(self) -> None:
+        for depth, slots in self.max_concurrent.items():
+            if slots < 1:  # nodes of that level would wait for ever
+                raise ValueError(f"max_concurrent gives depth {depth} {slots} slots. Give each level at least 1.")
 
     def check(self, facts: SpawnFacts) -> None:
         """Refuse a spawn that would exceed a total.

@@ -23,9 +23,14 @@ class ParallelExecutor:
 
     Args:
         max_concurrent: Most tasks of this executor that run at once, over all of its calls; None for no bound.
+
+    Raises:
+        ValueError: `max_concurrent` is less than 1.
     """
 
     def __init__(self, max_concurrent: int | None = None) -> None:
+        if max_concurrent is not None and max_concurrent < 1:  # every task would wait for ever
+            raise ValueError(f"max_concurrent is {max_concurrent}. Give at least 1, or None for no bound.")
         self._limiter = None if max_concurrent is None else CapacityLimiter(max_concurrent)
         self.graph = RecursiveOrchestrationPattern.create_recursive_graph(work=self._call)
 

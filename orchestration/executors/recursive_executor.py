@@ -91,7 +91,7 @@ class RecursiveClaudeExecutor:
             UnknownParentError: `parent_id` names no running node.
             TaskFailedError: The task itself raised. A failure further down is a value for `resume`.
         """
-        [value] = await self._values(self._single(task, parent_id), thread_id)
+        [value] = await self._values(self._single(task, parent_id), parent_id, thread_id)
         if isinstance(value, Failure):
             raise value.error()
         return value
@@ -115,7 +115,7 @@ class RecursiveClaudeExecutor:
             UnknownParentError: `parent_id` names no running node.
         """
         tasks = [send.arg for send in sends]
-        return await self._values(self._batch(tasks, parent_id), thread_id)
+        return await self._values(self._batch(tasks, parent_id), parent_id, thread_id)
 
     async def astream(
         self, task: Any, parent_id: str | None = None, *, thread_id: str | None = None
@@ -137,7 +137,8 @@ class RecursiveClaudeExecutor:
         Raises:
             UnknownParentError: `parent_id` names no running node.
         """
-        async with self._tree(self._single(task, parent_id), thread_id, progress.own()) as entry:
+        batch = self._single(task, parent_id)
+        async with self._tree(batch, parent_id, thread_id, progress.own()) as entry:
             if entry.over:
                 return
             events = self.graph.astream(entry.state, entry.config, stream_mode="custom", **entry.options)
@@ -145,8 +146,8 @@ class RecursiveClaudeExecutor:
                 async for event in told:
                     yield event
 
-    async def _values(self, batch: dict[str, Any], thread_id: str | None) -> list[Any]:
-        async with self._tree(batch, thread_id, progress.inherited()) as entry:
+    async def _values(self, batch: dict[str, Any], parent_id: str | None, thread_id: str | None) -> list[Any]:
+        async with self._tree(batch, parent_id, thread_id, progress.inherited()) as entry:
             ended = await native(entry.run())
         if "refusal" in ended:
             raise Failure.from_record(ended["refusal"]).error()
@@ -154,18 +155,19 @@ class RecursiveClaudeExecutor:
 
     @asynccontextmanager
     async def _tree(
-        self, batch: dict[str, Any], thread_id: str | None, configurable: dict[str, Any]
+        self, batch: dict[str, Any], parent_id: str | None, thread_id: str | None, configurable: dict[str, Any]
     ) -> AsyncIterator[Entry]:
         """Find where to enter the graph; the parent's slot is given back meanwhile, and a tree is forgotten after."""
         named = {} if thread_id is None else {"thread_id": thread_id}
-        entry = await enter(self.graph, batch, {"configurable": {**configurable, **named}})
-        parent_id, root_id = batch["parent_id"], batch["root_id"]
+        root_ids = {batch["root_id"]}
         try:
+            entry = await enter(self.graph, batch, {"configurable": {**configurable, **named}})
+            root_ids.add(entry.tree["root_id"])  # another one where an earlier life began the tree
             async with self._slots.parked(parent_id):
                 yield entry
         finally:
-            if parent_id in (None, root_id):
-                self._forget(root_id, entry.tree["root_id"])
+            if parent_id is None:  # a call below a running node, be it the root, leaves the tree to whoever began it
+                self._forget(*root_ids)
 
     def _forget(self, *root_ids: str) -> None:
         for root_id in root_ids:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from anyio import CapacityLimiter
+from anyio import CancelScope, CapacityLimiter
 
 from orchestration.limits import TreeLimits
 
@@ -46,7 +46,10 @@ class DepthSlots:
 
     @asynccontextmanager
     async def parked(self, node_id: str | None) -> AsyncIterator[None]:
-        """Give the slot of a node back while the block waits for its children; does nothing for a node without one."""
+        """Give the slot of a node back while the block waits for its children; does nothing for a node without one.
+
+        However the block ends, the node has a slot again afterwards, and waits for it where it must.
+        """
         seat = self._seats.get(node_id) if node_id is not None else None
         if seat is None:
             yield
@@ -60,10 +63,11 @@ class DepthSlots:
             yield
         finally:
             seat.waits -= 1
-        # Not in the `finally`: a node that is being cancelled or has failed needs no slot to clean up.
-        if seat.waits == 0 and not seat.held:
-            await seat.limiter.acquire_on_behalf_of(node_id)
-            seat.held = True
+            if seat.waits == 0 and not seat.held:
+                # Shielded, since work that gave its children up goes on, and in a cancelled scope it would have no slot.
+                with CancelScope(shield=True):
+                    await seat.limiter.acquire_on_behalf_of(node_id)
+                seat.held = True
 
     def forget(self, root_id: str) -> None:
         """Drop the slots of a tree that is over."""

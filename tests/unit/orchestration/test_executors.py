@@ -193,6 +193,85 @@ async def test_a_parent_that_called_for_children_has_its_slot_again_afterwards()
     assert gauge.peak[None] == 1
 
 
+async def test_a_root_may_call_for_children_again_and_its_tree_keeps_its_memory():
+    refused = []
+
+    async def work(node: dict) -> Any:
+        if node["depth"] == 0:
+            first = await executor.execute_with_recursion("first", parent_id=node["id"])
+            second = await executor.execute_with_recursion("second", parent_id=node["id"])
+            with pytest.raises(RecursionLimitError) as refusal:
+                await executor.execute_with_recursion("third", parent_id=node["id"])
+            refused.append(refusal.value.kind)
+            return [first, second]
+        return node["task"], node["index"]
+
+    executor = RecursiveClaudeExecutor(work=work, max_children=2)
+    assert await executor.execute_with_recursion("root") == [("first", 0), ("second", 1)]
+    assert refused == ["children"]
+
+
+@pytest.mark.parametrize("gives_up", ["by closing the stream", "by cancelling the call"])
+async def test_a_parent_that_gives_its_child_up_has_its_slot_again(gives_up: str):
+    gauge = Gauge()
+
+    async def give_up(node_id: str) -> None:
+        if gives_up == "by closing the stream":
+            async with aclosing(executor.astream("child", parent_id=node_id)) as events:
+                await anext(events)
+        else:
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await executor.execute_with_recursion("child", parent_id=node_id)
+
+    async def work(node: dict) -> Any:
+        match node["depth"]:
+            case 0:
+                return Subtasks(tasks=range(4))
+            case 1:
+                await give_up(node["id"])
+                async with gauge.inside():
+                    return 1
+            case _:
+                await anyio.sleep_forever()
+
+    executor = RecursiveClaudeExecutor(max_concurrent={0: 1}, work=work, resume=add_up)
+    assert await executor.execute_with_recursion("root") == 4
+    assert gauge.peak[None] == 1
+
+
+async def test_a_cancelled_tree_ends_although_every_parent_waits_for_its_slot():
+    waiting = 0
+    all_wait = anyio.Event()
+
+    async def work(node: dict) -> Any:
+        nonlocal waiting
+        match node["depth"]:
+            case 0:
+                return Subtasks(tasks=range(4))
+            case 1:
+                return await executor.execute_with_recursion("child", parent_id=node["id"])
+            case _:
+                waiting += 1
+                if waiting == 4:
+                    all_wait.set()
+                await anyio.sleep_forever()
+
+    executor = RecursiveClaudeExecutor(max_concurrent={0: 1, 2: 4}, work=work, resume=add_up)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(executor.execute_with_recursion, "root")
+        await all_wait.wait()
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("slots", [0, -1])
+async def test_a_level_without_a_slot_is_refused_rather_than_waited_for(slots: int):
+    with pytest.raises(ValueError, match="Give each level at least 1"):
+        RecursiveClaudeExecutor(max_concurrent={0: 1, 1: slots}, work=halve)
+    with pytest.raises(ValueError, match="Give at least 1, or None"):
+        ParallelExecutor(max_concurrent=slots)
+
+
 async def test_each_depth_has_its_own_bound_over_the_whole_tree():
     gauge = Gauge()
 

@@ -146,6 +146,18 @@ async def test_more_siblings_than_one_superstep_takes_look_like_any_others(count
     assert {record["parent_id"] for node_id, record in results.items() if node_id != "t"} == {"t"}
 
 
+async def test_tasks_that_end_at_once_are_not_all_pending_together():
+    """Groups of Sends begin one after the other, so that a wide fan-out does not hold everything at its peak."""
+    pending = []
+
+    async def work(node: dict) -> Any:
+        pending.append(len(asyncio.all_tasks()))
+
+    await run(create(work=work), tasks=range(5 * MAX_SENDS))
+    assert len(pending) == 5 * MAX_SENDS
+    assert max(pending) < 3 * MAX_SENDS, max(pending)
+
+
 async def test_the_guard_is_asked_once_for_all_siblings_however_many_groups_they_make():
     asked = []
 
