@@ -64,7 +64,7 @@ class DepthSlots:
         finally:
             seat.waits -= 1
             if seat.waits == 0 and not seat.held:
-                # Shielded, since work that gave its children up goes on, and in a cancelled scope it would have no slot.
+                # Shielded: work that gave its children up goes on, and in a cancelled scope it would have no slot.
                 with CancelScope(shield=True):
                     await seat.limiter.acquire_on_behalf_of(node_id)
                 seat.held = True

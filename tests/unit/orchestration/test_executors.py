@@ -233,7 +233,7 @@ async def test_a_parent_that_gives_its_child_up_has_its_slot_again(gives_up: str
                 async with gauge.inside():
                     return 1
             case _:
-                await anyio.sleep_forever()
+                return await anyio.sleep_forever()
 
     executor = RecursiveClaudeExecutor(max_concurrent={0: 1}, work=work, resume=add_up)
     assert await executor.execute_with_recursion("root") == 4
@@ -255,7 +255,7 @@ async def test_a_cancelled_tree_ends_although_every_parent_waits_for_its_slot():
                 waiting += 1
                 if waiting == 4:
                     all_wait.set()
-                await anyio.sleep_forever()
+                return await anyio.sleep_forever()
 
     executor = RecursiveClaudeExecutor(max_concurrent={0: 1, 2: 4}, work=work, resume=add_up)
     async with anyio.create_task_group() as tasks:
