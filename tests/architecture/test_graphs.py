@@ -1,0 +1,133 @@
+"""The house rules held by the graphs themselves, compiled and run: what the source cannot show."""
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import pytest
+from langgraph.config import get_config
+from langgraph.types import Send
+
+from jobs.model import JobStatus
+from orchestration.executors import ParallelExecutor, RecursiveClaudeExecutor
+from orchestration.patterns import DictState, ParallelOrchestrationPattern, RecursiveOrchestrationPattern
+from tests.unit.jobs.support import FakeRunner, parts
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
+PUSHED = ("__pregel_push",)
+"""What LangGraph writes down as the trigger of a task that a Send made."""
+
+
+async def work(node: dict) -> Any:
+    return node["task"]
+
+
+async def route(state: dict) -> list[Send]:
+    return [Send("work", state)]
+
+
+BUILDERS: dict[str, Callable[[], Any]] = {
+    "recursive": lambda: RecursiveOrchestrationPattern.create_recursive_graph(work=work).builder,
+    "parallel": lambda: ParallelOrchestrationPattern.build_parallel_graph(
+        dict, {"coordinator": ParallelExecutor().execute_parallel_tasks, "work": work}, route
+    ),
+    "ParallelExecutor": lambda: ParallelExecutor().graph.builder,
+    "RecursiveClaudeExecutor": lambda: RecursiveClaudeExecutor(work=work).graph.builder,
+}
+
+
+def functions(runnables: list[Any]) -> set[Any]:
+    return {function for one in runnables for function in (one.func, one.afunc) if function is not None}
+
+
+def nodes_of(builder: Any) -> set[Any]:
+    return functions([node.runnable for node in builder.nodes.values()])
+
+
+def routers_of(builder: Any) -> set[Any]:
+    return functions([branch.path for branches in builder.branches.values() for branch in branches.values()])
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+async def test_a_graphs_state_is_a_plain_dictionary(name: str):
+    builder = BUILDERS[name]()
+    assert builder.state_schema is DictState
+    assert list(builder.channels) == ["__root__"]  # LangGraph makes a channel per key of any other state
+
+
+def test_the_state_of_every_graph_is_a_dict_with_a_reducer():
+    assert get_origin(DictState) is Annotated
+    state, reducer = get_args(DictState)
+    assert get_origin(state) is dict
+    assert callable(reducer)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+async def test_no_function_is_a_node_and_routes(name: str):
+    builder = BUILDERS[name]()
+    assert nodes_of(builder)
+    assert routers_of(builder)
+    assert nodes_of(builder).isdisjoint(routers_of(builder))
+
+
+async def test_a_function_that_does_both_is_seen():
+    builder = BUILDERS["recursive"]()
+    [routing] = routers_of(builder)
+    builder.add_node("both", routing)
+    assert not nodes_of(builder).isdisjoint(routers_of(builder))
+
+
+def test_graphs_are_built_in_the_patterns_and_nowhere_else():
+    built = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("orchestration", "jobs", "server")
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and "StateGraph" in [alias.name for alias in node.names]
+    }
+    assert built == {
+        "orchestration/patterns/langgraph_patterns.py",
+        "orchestration/patterns/recursive_orchestration.py",
+    }
+
+
+class NotingRunner(FakeRunner):
+    """Writes down as what LangGraph runs each job."""
+
+    def __init__(self, like: FakeRunner) -> None:
+        vars(self).update(vars(like))
+        self.tasks: list[tuple[str, tuple[str, ...]]] = []
+
+    async def start_or_attach(self, job_id: str) -> None:
+        told = get_config()["metadata"]
+        self.tasks.append((told["langgraph_node"], tuple(told["langgraph_triggers"])))
+        await super().start_or_attach(job_id)
+
+
+class NotingGraph:
+    """Writes down the tasks of every run of a graph."""
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+        self.entered: list[list[str]] = []
+
+    def ainvoke(self, state: dict) -> Any:
+        self.entered.append(state["tasks"])
+        return self.graph.ainvoke(state)
+
+
+async def test_the_jobs_of_a_batch_are_sends_of_one_run_of_the_recursive_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with parts(tmp_path) as engine:
+        runner, graph = NotingRunner(engine.runner), NotingGraph(engine.manager._graph)
+        monkeypatch.setattr(engine.manager, "_runner", runner)
+        monkeypatch.setattr(engine.manager, "_graph", graph)
+        ids = await engine.run("a", "b", "c")
+        ended = await engine.over(*ids)
+    assert [job.status for job in ended] == [JobStatus.COMPLETED] * 3
+    assert graph.entered == [ids]
+    assert runner.tasks == [("child", PUSHED)] * 3
