@@ -1,21 +1,19 @@
 """The flat pattern: a coordinator, any number of parallel Sends, a join."""
 
-import ast
 import inspect
-import textwrap
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, get_origin
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
 from orchestration.patterns.send_api import DictState, create_sends
+from orchestration.patterns.targets import named_targets
 
 COORDINATOR: Final = "coordinator"
 JOIN: Final = "join"
 
 Routing = Callable[..., Any]
-_SEND_MAKERS: Final = frozenset({"Send", "create_sends", "create_parallel_sends"})
 
 
 class GraphBuildError(ValueError):
@@ -58,8 +56,8 @@ class ParallelOrchestrationPattern:
 
         Raises:
             GraphBuildError: No coordinator, a routing function that is a node too, or a Send to a node that does not
-                exist. The targets that the source of the routing function names as literals are checked here, any
-                other when the Send is made.
+                exist. The targets that the source of the routing function names, as a text or by a constant from
+                outside of it, are checked here, any other when the Send is made.
         """
         nodes = dict(node_functions)
         targets = [name for name in nodes if name not in (COORDINATOR, JOIN)]
@@ -94,7 +92,7 @@ def _check(nodes: Mapping[str, Callable[..., Any]], targets: Sequence[str], rout
                 f"The routing function is also the node {name!r}",
                 "Write two functions: a node returns a change of state, a routing function returns Sends.",
             )
-    for name in _named_targets(routing):
+    for name in named_targets(routing):
         _check_target(name, targets)
 
 
@@ -105,36 +103,14 @@ def _check_target(name: str, targets: Sequence[str]) -> None:
         )
 
 
-def _named_targets(routing: Routing) -> Iterator[str]:
-    """Find the target names that stand in the source of the routing function; none where there is no source."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(routing)))
-    except (OSError, TypeError, SyntaxError):  # typed at a prompt, built in, or a piece of an expression
-        return
-    for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and _name_of(call.func) in _SEND_MAKERS:
-            named = [keyword.value for keyword in call.keywords if keyword.arg in ("node", "target_node")]
-            for target in [*call.args[:1], *named]:
-                if isinstance(target, ast.Constant) and isinstance(target.value, str):
-                    yield target.value
-
-
-def _name_of(function: ast.expr) -> str:
-    match function:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-        case _:
-            return ""
-
-
 def _checked(routing: Routing, targets: Sequence[str]) -> Routing:
     """Wrap a routing function so that a Send to nowhere is an error with a remedy, and no Send leads to the join."""
 
     def checked(routed: Any) -> Any:
         sends = routed if isinstance(routed, list | tuple) else [routed] if routed else []
         for send in sends:
-            if isinstance(send, Send):
-                _check_target(send.node, targets)
+            if send != JOIN:
+                _check_target(send.node if isinstance(send, Send) else send, targets)
         return list(sends) or JOIN
 
     async def route(state: Any) -> Any:

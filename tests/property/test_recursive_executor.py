@@ -13,7 +13,7 @@ from orchestration.native import native
 from orchestration.patterns import RecursiveOrchestrationPattern
 
 leaves = st.integers(-9, 9) | st.just("fails")
-trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4), max_leaves=25)
+trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=6), max_leaves=25)
 
 
 def oracle(tree: Any) -> int:

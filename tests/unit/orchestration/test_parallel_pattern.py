@@ -98,22 +98,63 @@ def to_nowhere_by_keyword(state: dict) -> list[Send]:
 
 
 create_parallel_sends = create
+NOWHERE = "nowhere"
 
 
-@pytest.mark.parametrize("routing", [to_nowhere, to_nowhere_by_keyword])
+def to_a_constant(state: dict) -> list[Send]:
+    return [Send(NOWHERE, task) for task in state["tasks"]]
+
+
+def to_an_enclosed_constant() -> Any:
+    target = "nowhere"
+
+    async def routing(state: dict) -> list[Send]:
+        return create(target, state["tasks"]) or [Send(target, task) for task in state["tasks"]]
+
+    return routing
+
+
+class Router:
+    def route(self, state: dict) -> list[Send]:
+        return [Send(NOWHERE, state)]
+
+
+@pytest.mark.parametrize(
+    "routing", [to_nowhere, to_nowhere_by_keyword, to_a_constant, to_an_enclosed_constant(), Router().route]
+)
 def test_a_target_that_does_not_exist_is_refused_when_the_graph_is_built(routing: Any):
     with pytest.raises(GraphBuildError, match="'nowhere', which is no node") as refusal:
         build(dict, {"coordinator": coordinator, "double": double}, routing)
     assert "['double']" in refusal.value.remedy
 
 
-async def test_a_target_that_only_the_run_knows_is_refused_when_it_is_sent_to():
-    async def routing(state: dict) -> list[Send]:
-        return [Send(state["target"], state)]
+async def sends_to_a_key(state: dict) -> list[Send]:
+    return [Send(state["target"], state)]
 
+
+async def sends_to_a_variable(state: dict) -> list[Send]:
+    NOWHERE = state["target"]  # noqa: N806 - the constant of this name is another
+    return [Send(NOWHERE, state)]
+
+
+async def names_a_node(state: dict) -> str:
+    return str(state["target"])
+
+
+@pytest.mark.parametrize("routing", [sends_to_a_key, sends_to_a_variable, names_a_node])
+async def test_a_target_that_only_the_run_knows_is_refused_when_it_is_sent_to(routing: Any):
     graph = build(dict, {"coordinator": coordinator, "double": double}, routing).compile()
     with anyio.fail_after(5), pytest.raises(GraphBuildError, match="'elsewhere', which is no node"):
         await graph.ainvoke({"tasks": [], "target": "elsewhere"})
+
+
+def test_a_target_that_has_no_value_yet_is_checked_at_run_time_only():
+    def routing(state: dict) -> list[Send]:
+        return [Send(target, state)]
+
+    build(dict, {"coordinator": coordinator, "double": double}, routing)
+    target = "double"
+    assert routing({}) == [Send(target, {})]
 
 
 def test_a_routing_function_without_source_is_checked_at_run_time_only():
