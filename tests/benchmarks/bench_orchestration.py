@@ -5,7 +5,7 @@ import gc
 import random
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -62,14 +62,16 @@ class Cost:
 
 def test_fan_out_beside_raw_tasks():
     """Print CPU per node. Most of what a wide fan-out costs more is Python's collector, which raw tasks pay as well."""
-    print(f"\n{'nodes':>7} {'raw µs':>8} {'Send µs':>8} {'of 100':>7} {'no gc µs':>9} {'of 100':>7} {'memory MiB':>11}")
+    print(f"\n{'nodes':>7} {'raw µs':>8} {'Send µs':>8} {'of 100':>7} {'no gc µs':>9} {'of 100':>7}", end="")
+    print(f" {'MiB':>6} {'all pending':>11}")
     asyncio.run(graph_fan_out(1))  # the first run imports
     costs = {count: Cost.measured(count) for count in FAN_OUTS}
     hundred = costs[100]
     for count, cost in costs.items():
         print(
             f"{count:>7} {cost.raw * 1e6:>8.0f} {cost.sent * 1e6:>8.0f} {cost.sent / hundred.sent:>7.2f}"
-            f" {cost.uncollected * 1e6:>9.0f} {cost.uncollected / hundred.uncollected:>7.2f} {peak_memory(count):>11.1f}"
+            f" {cost.uncollected * 1e6:>9.0f} {cost.uncollected / hundred.uncollected:>7.2f}"
+            f" {peak_memory(graph_fan_out, count):>6.1f} {peak_memory(pending_fan_out, count):>11.1f}"
         )
 
 
@@ -95,6 +97,22 @@ async def raw_fan_out(count: int) -> None:
 
 async def graph_fan_out(count: int) -> None:
     graph = RecursiveOrchestrationPattern.create_recursive_graph(work=nothing)
+    await native(graph.ainvoke({"tasks": range(count)}))
+
+
+async def pending_fan_out(count: int) -> None:
+    """Let no node end before the last one has begun."""
+    begun = 0
+    all_begun = anyio.Event()
+
+    async def work(node: dict[str, Any]) -> None:
+        nonlocal begun
+        begun += 1
+        if begun == count:
+            all_begun.set()
+        await all_begun.wait()
+
+    graph = RecursiveOrchestrationPattern.create_recursive_graph(work=work)
     await native(graph.ainvoke({"tasks": range(count)}))
 
 
@@ -176,10 +194,10 @@ def measured(run: Callable[[], Awaitable[None]], clock: Callable[[], float]) -> 
     return asyncio.run(inside())
 
 
-def peak_memory(count: int) -> float:
+def peak_memory(fan_out: Callable[[int], Coroutine[Any, Any, None]], count: int) -> float:
     """Return the MiB that Python holds at the peak of a fan-out."""
     tracemalloc.start()
-    asyncio.run(graph_fan_out(count))
+    asyncio.run(fan_out(count))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak / 1024**2

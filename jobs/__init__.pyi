@@ -1,0 +1,4 @@
+from jobs.manager import EnhancedJobManager
+from jobs.recursion_manager import RecursionManager
+
+__all__ = ["EnhancedJobManager", "RecursionManager"]
