@@ -194,7 +194,7 @@ async def test_a_parent_that_called_for_children_has_its_slot_again_afterwards()
 
 
 async def test_a_root_may_call_for_children_again_and_its_tree_keeps_its_memory():
-    refused = []
+    refused: list[str] = []
 
     async def work(node: dict) -> Any:
         if node["depth"] == 0:
