@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from jobs.model import JobStatus
+from tests.support.waiting import until
 from tests.unit.server.world import call, call_json, refusal, world
 
 pytestmark = pytest.mark.anyio
@@ -35,12 +36,18 @@ async def test_a_tree_that_was_over_gets_an_environment_and_loses_it_again(home:
     async with world(home) as here, here.client() as client:
         await refusal(client, "claude_run", task="stub:exit=1")
         [job] = await here.services.store.newest_jobs(limit=2)
-        assert not list(here.places.trees.rglob("origin.json"))
+
+        async def nothing_is_kept() -> bool:
+            return not list(here.places.trees.rglob("origin.json"))
+
+        # A job's end is told before its tree is cleared away.
+        await until(nothing_is_kept)
         await call(client, "claude_retry", {"jobId": job.id})
         await call(client, "claude_wait", {"jobIds": [job.id]})
         again = await here.services.store.job(job.id)
         assert again is not None
         assert (again.attempt, again.reason) == (2, "completed")
+        await until(nothing_is_kept)
 
 
 @pytest.mark.parametrize("of", ["tree", "parent"])
