@@ -1,4 +1,7 @@
-"""The production app over loopback HTTP, for test suites that speak nothing else: `python -m tests.e2e.http_server`."""
+"""The production app over loopback HTTP, for test suites that speak nothing else: `python -m tests.e2e.http_server`.
+
+With `fixtures` as the third argument it also answers for what the conformance suite asks every server for by name.
+"""
 
 import sys
 from collections.abc import AsyncIterator
@@ -17,15 +20,18 @@ from server.context import Connection
 from server.engine import assemble
 from server.locate import prepare
 from server.updates import Updates
+from tests.e2e.suite.events import Events
+from tests.e2e.suite.overlay import add_fixtures
 from tests.support.engines import SHELL_STUB, SYSTEM_PATH
 
 
-async def serve(home: Path, port: int) -> None:
+async def serve(home: Path, port: int, fixtures: bool) -> None:
     """Serve until the process is ended.
 
     Args:
         home: State directory.
         port: On 127.0.0.1.
+        fixtures: Serve the suite's fixtures too.
     """
     places = prepare(home)
     settings = Settings(home=places.home, cli=SHELL_STUB)
@@ -39,10 +45,13 @@ async def serve(home: Path, port: int) -> None:
             yield connection
 
         server.lifespan = lifespan
-        config = uvicorn.Config(server.streamable_http_app(), host="127.0.0.1", port=port, log_level="warning")
+        if fixtures:
+            add_fixtures(server)
+        app = server.streamable_http_app(event_store=Events() if fixtures else None, retry_interval=100)
+        config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning")
         await uvicorn.Server(config).serve()
         group.cancel_scope.cancel()
 
 
 if __name__ == "__main__":
-    anyio.run(serve, Path(sys.argv[1]), int(sys.argv[2]))
+    anyio.run(serve, Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] == ["fixtures"])

@@ -1,4 +1,4 @@
-"""The real `claude` in a terminal of its own: what a person would see and type, in an environment built from nothing."""
+"""The real `claude` in a terminal: what a person would see and type, in an environment built from nothing."""
 
 import fcntl
 import json
@@ -22,7 +22,7 @@ LINES, COLUMNS = 50, 160
 SECONDS = 60.0
 """Bound of each wait; the prompt stands there after about one second on an idle core, measured."""
 
-_PROMPT = "❯"
+_PROMPT = "❯"  # noqa: RUF001 - the very character that it shows
 
 
 class Terminal:
