@@ -9,8 +9,14 @@ from orchestration.limits import TreeLimits
 
 
 def first_words(job: Job, limits: TreeLimits) -> str:
-    """Return what stands before a job's task: who it is and what it may still do."""
-    return f"[claude-jobs] You are job {job.id}, at depth {job.depth} of a tree of jobs. {_may_spawn(job, limits)}"
+    """Return what stands before a job's task: who it is, what it may still spawn and what it may still spend.
+
+    Args:
+        job: The job; its spec's budget is what is left for it and everything below it when it is launched.
+        limits: Of its tree.
+    """
+    may = f"{_may_spawn(job, limits)}{_may_spend(job, limits)}"
+    return f"[claude-jobs] You are job {job.id}, at depth {job.depth} of a tree of jobs. {may}"
 
 
 def next_words(reason: Reason | None) -> str:
@@ -35,3 +41,11 @@ def _may_spawn(job: Job, limits: TreeLimits) -> str:
         f"You may spawn jobs ({levels} more level{'s' if levels > 1 else ''}, at most {limits.max_children} children) "
         "with the claude-jobs tools, but do small tasks yourself."
     )
+
+
+def _may_spend(job: Job, limits: TreeLimits) -> str:
+    left = job.spec.max_budget_usd
+    if left is None:
+        return ""
+    who = "You" if job.depth >= limits.max_depth else "You and the jobs below you together"
+    return f" {who} may spend {left:.4f} USD."

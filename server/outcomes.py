@@ -29,7 +29,7 @@ async def outcome(definition: Definition, answer: Awaitable[str]) -> CallToolRes
     except JobFailedError as error:
         return failure(f"{_PREFIXES.get(definition.name, '')}{error}")
     except NotFoundError as error:
-        return failure(f"{error}. Call claude_list_jobs for the jobs that you can see.")
+        return failure(f"{_not_found(definition, error)}. Call claude_list_jobs for the jobs that you can see.")
     except (JobsError, RecursionLimitError) as error:
         return failure(str(error))
 
@@ -42,6 +42,11 @@ def success(text: str) -> CallToolResult:
 def failure(text: str) -> CallToolResult:
     """Return a refusal."""
     return CallToolResult(content=[_block(text)], is_error=True)
+
+
+def _not_found(definition: Definition, error: NotFoundError) -> str:
+    # The older server's words.
+    return f"Job error: Job not found: {error.id}" if definition.name == "claude_result" else str(error)
 
 
 def _argument_errors(definition: Definition, error: ValidationError) -> str:

@@ -158,13 +158,14 @@ def result_text(job: Job, attempt: Attempt) -> str:
     return pretty({**frame, "jobId": job.id})
 
 
-def page(text: str, *, offset: int, limit: int, where: str) -> str:
+def page(text: str, *, offset: int, limit: int, asked: str, where: str) -> str:
     """Return a part of a result, saying how much is left and how to get it.
 
     Args:
         text: The whole result.
         offset: First character of the page.
         limit: Most characters of the page.
+        asked: How a call of `claude_result` names this text, "jobId 'j1'" for example.
         where: Path of the file that holds the whole transcript.
     """
     # A page past the end is an empty one at the end: its reader must not be sent after characters that are not there.
@@ -174,7 +175,7 @@ def page(text: str, *, offset: int, limit: int, where: str) -> str:
     if not offset and end == len(text):
         return shown
     left = len(text) - end
-    more = f"{left} left: call claude_result with offset {end}" if left else "this is the end"
+    more = f"{left} left: call claude_result with {asked} and offset {end}" if left else "this is the end"
     return f"{shown}\n\n[characters {offset} to {end} of {len(text)}; {more}; transcript: {where}]"
 
 

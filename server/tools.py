@@ -162,16 +162,14 @@ async def claude_wait(call: Call, arguments: WaitArguments) -> str:
 
 
 async def claude_result(call: Call, arguments: ResultArguments) -> str:
-    """Return a page of one result, or the results of several jobs within one budget."""
-    ids = [*([arguments.job_id] if arguments.job_id else []), *arguments.job_ids]
-    if not ids:
-        raise BadInputError("jobId", "no job is named", "Give jobId, or jobIds for several.")
-    if len(ids) > 1:
-        return await _several_results(call, ids, arguments)
-    job = await call.sight.job(ids[0])
-    text = replies.result_text(job, await _finished(call, job))
+    """Return a page of one result, or of the answers of several jobs within one budget."""
     limit = min(arguments.limit or call.services.settings.result_chars, MAX_RESULT_CHARS)
-    return replies.page(text, offset=arguments.offset, limit=limit, where=call.services.transcript(job))
+    if arguments.job_ids:
+        ids = [*([arguments.job_id] if arguments.job_id else []), *arguments.job_ids]
+        return await _several_results(call, ids, offset=arguments.offset, limit=limit)
+    if not arguments.job_id:
+        raise BadInputError("jobId", "no job is named", "Give jobId, or jobIds for several.")
+    return await _page_of(call, await call.sight.job(arguments.job_id), offset=arguments.offset, limit=limit)
 
 
 async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
@@ -277,7 +275,7 @@ async def run_reply(call: Call, job_id: str) -> str:
         NotFinishedError: It is not over.
     """
     job = await call.sight.job(job_id)
-    return _first_page(call, job, replies.result_text(job, await _finished(call, job)))
+    return await _page_of(call, job, offset=0, limit=call.services.settings.result_chars)
 
 
 async def _submit(
@@ -366,24 +364,29 @@ async def _finished(call: Call, job: Job) -> Attempt:
     return attempt
 
 
-def _first_page(call: Call, job: Job, text: str) -> str:
-    limit = call.services.settings.result_chars
-    return replies.page(text, offset=0, limit=limit, where=call.services.transcript(job))
+async def _page_of(call: Call, job: Job, *, offset: int, limit: int) -> str:
+    text = replies.result_text(job, await _finished(call, job))
+    return _page(call, job, text, offset=offset, limit=limit, asked=f"jobId {job.id!r}")
 
 
-async def _several_results(call: Call, job_ids: Sequence[str], arguments: ResultArguments) -> str:
+async def _several_results(call: Call, job_ids: Sequence[str], *, offset: int, limit: int) -> str:
     jobs = await call.sight.jobs(job_ids)
-    share = (arguments.limit or call.services.settings.result_chars) // len(jobs)
-    return "\n\n".join([await _section(call, job, share) for job in jobs])
+    share = limit // len(jobs)
+    return "\n\n".join([await _section(call, job, offset=offset, limit=share) for job in jobs])
 
 
-async def _section(call: Call, job: Job, share: int) -> str:
+async def _section(call: Call, job: Job, *, offset: int, limit: int) -> str:
     try:
         text = (await _finished(call, job)).result or ""
     except (NotFinishedError, JobFailedError) as error:
         text = str(error)
-    shown = replies.page(text, offset=0, limit=share, where=call.services.transcript(job))
+    # By its list, since the answer alone is shorter than the object that `jobId` returns: an offset holds for one.
+    shown = _page(call, job, text, offset=offset, limit=limit, asked=f"jobIds [{job.id!r}]")
     return f"## {job.id} ({job.status})\n{shown}"
+
+
+def _page(call: Call, job: Job, text: str, *, offset: int, limit: int, asked: str) -> str:
+    return replies.page(text, offset=offset, limit=limit, asked=asked, where=call.services.transcript(job))
 
 
 Handler = Callable[[Call, Any], Awaitable[str]]

@@ -80,11 +80,11 @@ def test_what_cannot_be_used_is_refused_before_anything_starts(
     assert jobs_of(pump) == before
 
 
-@pytest.mark.parametrize("tool", ["claude_status", "claude_result"])
-def test_an_unknown_job_is_not_found_and_the_next_call_is_named(pump: Pump, tool: str):
-    assert (
-        pump.refusal(tool, jobId="j404") == "Job j404 not found. Call claude_list_jobs for the jobs that you can see."
-    )
+@pytest.mark.parametrize(
+    ("tool", "words"), [("claude_status", "Job j404 not found"), ("claude_result", "Job error: Job not found: j404")]
+)
+def test_an_unknown_job_is_not_found_and_the_next_call_is_named(pump: Pump, tool: str, words: str):
+    assert pump.refusal(tool, jobId="j404") == f"{words}. Call claude_list_jobs for the jobs that you can see."
 
 
 def test_killing_an_unknown_job_is_an_answer_and_no_error(pump: Pump):

@@ -67,7 +67,7 @@ def sample(text: str, most: int = 100) -> CreateMessageRequest:
     return CreateMessageRequest(params=CreateMessageRequestParams(messages=[message], max_tokens=most))
 
 
-def ask(state: str | None = None, **requests: InputRequest) -> InputRequiredResult:
+def ask(state: str | None = None, /, **requests: InputRequest) -> InputRequiredResult:
     return InputRequiredResult(input_requests=requests, request_state=state)
 
 
@@ -200,7 +200,7 @@ def _add_diagnostics(server: MCPServer) -> None:
     @server.tool(description=ABOUT, structured_output=False)
     def test_missing_capability(ctx: Context) -> str:
         if (ctx.client_capabilities or ClientCapabilities()).sampling is None:
-            needed = {"requiredCapabilities": {"sampling": {}}}
+            needed: dict[str, Any] = {"requiredCapabilities": {"sampling": {}}}
             raise MCPError(MISSING_REQUIRED_CLIENT_CAPABILITY, "This tool needs sampling", needed)
         return "It is there."
 

@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.briefing import first_words, next_words
-from jobs.model import Reason
+from jobs.model import JobSpec, Reason
 from jobs.tokens import PREFIX, hash_token, new_token
 from jobs.tree import contains, is_batch_id, new_batch_id, new_job_id
 from orchestration.limits import TreeLimits
@@ -26,6 +26,13 @@ def test_a_job_at_the_deepest_level_is_told_to_work_itself(depth: int):
     words = first_words(job("jme", depth=depth), LIMITS)
     assert "do all of the work yourself" in words
     assert "spawn" not in words
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_job_is_told_what_it_may_still_spend(depth: int):
+    poor = job("jme", depth=depth, spec=JobSpec(task="x", cwd="/", max_budget_usd=0.25))
+    assert "0.2500 USD" in first_words(poor, LIMITS)
+    assert "USD" not in first_words(job("jme", depth=depth), LIMITS)
 
 
 @pytest.mark.parametrize("reason", [Reason.LOST, Reason.SIGNAL, None])

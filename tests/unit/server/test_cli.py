@@ -65,7 +65,7 @@ def test_a_run_that_fails_says_so_in_a_line_and_ends_with_status_1(invoke: Invok
         (("run", "x", "--cwd", "no/such/place"), "does not exist"),
         (("run", "x", "--permission-mode", "root"), "permissionMode"),
         (("status", "j404"), "Job j404 not found"),
-        (("result", "j404"), "Job j404 not found"),
+        (("result", "j404"), "Job error: Job not found: j404"),
         (("wait", "b404"), "Batch b404 not found"),
         (("wait", "j404"), "Job j404 not found"),
         (("wait", "j404", "--mode", "most"), "mode"),
@@ -165,7 +165,7 @@ def test_result_prints_a_page(invoke: Invoke):
     invoke("wait", job_id)
     page = invoke("result", job_id, "--offset", "0", "--limit", "5").stdout
     assert page.startswith("abcde\n\n[characters 0 to 5 of 10")
-    assert "call claude_result with offset 5" in page
+    assert "and offset 5" in page
 
 
 def test_list_prints_the_newest_first(invoke: Invoke):

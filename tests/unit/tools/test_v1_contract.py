@@ -108,7 +108,7 @@ async def test_the_error_texts_are_those_that_callers_match(home: Path):
     async with world(home) as here, here.client() as client:
         job = await here.waiting_job(client)
         assert (await refusal(client, "claude_status", jobId="j404")).startswith("Job j404 not found")
-        assert (await refusal(client, "claude_result", jobId="j404")).startswith("Job j404 not found")
+        assert (await refusal(client, "claude_result", jobId="j404")).startswith("Job error: Job not found")
         assert (await refusal(client, "claude_result", jobId=job.id)).startswith("Job error: Job is still running")
         assert (await refusal(client, "claude_run", task="stub:exit=3")).startswith("Execution error: Job failed: ")
 

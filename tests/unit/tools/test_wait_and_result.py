@@ -1,5 +1,6 @@
 """Waiting without polling, and reading long results to their end."""
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -120,7 +121,46 @@ async def test_several_results_stay_within_one_budget(home: Path):
             await _rewrite(here.places.database, job_id, "#" * 1000)
         text = await call(client, "claude_result", {"jobIds": batch["jobIds"], "limit": 500})
         assert 500 - 10 <= text.count("#") <= 500 + 10
-        assert text.count("left: call claude_result with offset") == 5
+        for job_id in batch["jobIds"]:
+            assert f"left: call claude_result with jobIds ['{job_id}'] and offset 100;" in text
+
+
+async def test_what_several_results_leave_out_is_read_on_as_the_reply_says(home: Path):
+    answer = "".join(f'{number:09d}"\n' for number in range(100))
+    async with world(home, **WIDE) as here, here.client() as client:
+        batch = await call_json(client, "claude_run_batch_async", tasks=["x", "x"])
+        await call(client, "claude_wait", {"batchId": batch["batchId"]})
+        for job_id in batch["jobIds"]:
+            await _rewrite(here.places.database, job_id, answer)
+        for job_id in batch["jobIds"]:
+            read, asked = "", {"jobIds": batch["jobIds"], "limit": 400}
+            while asked:
+                text = await call(client, "claude_result", asked)
+                section = text[text.index(f"## {job_id} (completed)\n") :].partition("\n")[2].partition("\n\n[")
+                read += section[0]
+                more = re.match(rf".* with jobIds \['{job_id}'\] and offset (\d+);", section[2])
+                asked = {"jobIds": [job_id], "offset": int(more[1]), "limit": 400} if more else {}
+            assert read == answer
+
+
+@pytest.mark.parametrize("tool", ["claude_run", "claude_result"])
+async def test_a_page_that_is_not_the_last_says_whose_it_is(home: Path, tool: str):
+    async with world(home, result_chars=5) as here, here.client() as client:
+        page = await call(client, "claude_run", {"task": "stub:say=more_than_five", "outputFormat": "text"})
+        [job] = await here.services.store.newest_jobs(limit=2)
+        if tool == "claude_result":
+            page = await call(client, tool, {"jobId": job.id})
+        assert f"call claude_result with jobId '{job.id}' and offset 5;" in page
+
+
+async def test_several_results_are_no_larger_than_a_client_takes_inline(home: Path):
+    async with world(home, **WIDE) as here, here.client() as client:
+        batch = await call_json(client, "claude_run_batch_async", tasks=["x", "x"])
+        await call(client, "claude_wait", {"batchId": batch["batchId"]})
+        for job_id in batch["jobIds"]:
+            await _rewrite(here.places.database, job_id, "#" * MAX_RESULT_CHARS)
+        text = await call(client, "claude_result", {"jobIds": batch["jobIds"], "limit": 10**9})
+        assert text.count("#") <= MAX_RESULT_CHARS + 10
 
 
 async def test_a_failed_job_is_read_with_what_it_left(home: Path):
