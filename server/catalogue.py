@@ -175,7 +175,7 @@ def as_tool(definition: Definition) -> Tool:
     if definition.everyday:
         meta["anthropic/alwaysLoad"] = True
     if definition.name == "claude_result":
-        meta["anthropic/maxResultSizeChars"] = tools.MAX_RESULT_CHARS
+        meta["anthropic/maxResultSizeChars"] = tools.INLINE_CHARS
     return Tool(
         name=definition.name,
         description=definition.about,

@@ -38,7 +38,13 @@ from server.arguments import (
 UNBOUNDED = float("inf")
 
 MAX_RESULT_CHARS = 200_000
-"""What `claude_result` asks Claude Code to pass on inline: it spills at 50,000 otherwise, 390,000 passed (measured)."""
+"""Characters of results in the largest reply of `claude_result`."""
+
+INLINE_CHARS = 250_000
+"""What `claude_result` asks Claude Code to pass on inline: it spills at 50,000 otherwise, 390,000 passed (measured).
+
+More than `MAX_RESULT_CHARS`: the notes that say how to read on count too, and one a job of a hundred is 20,000.
+"""
 
 _LIST_PAGE = 200
 """How many jobs are read at once for a list."""

@@ -8,6 +8,7 @@ from inline_snapshot import snapshot
 from mcp_types import ListToolsResult
 
 from server.catalogue import DEFINITIONS, listing
+from server.tools import INLINE_CHARS, MAX_RESULT_CHARS
 from tests.unit.server.world import world
 
 pytestmark = pytest.mark.anyio
@@ -111,7 +112,8 @@ def test_the_five_everyday_tools_are_always_loaded():
 
 def test_only_the_result_asks_for_more_room():
     sizes = {tool.name: (tool.meta or {}).get("anthropic/maxResultSizeChars") for tool in listing(leaf=False)}
-    assert {name: size for name, size in sizes.items() if size} == {"claude_result": 200_000}
+    assert {name: size for name, size in sizes.items() if size} == {"claude_result": INLINE_CHARS}
+    assert INLINE_CHARS > MAX_RESULT_CHARS
 
 
 def test_no_tool_promises_a_structured_answer():
