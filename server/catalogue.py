@@ -126,7 +126,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         name="claude_kill_job",
-        about="Cancel a job and every job below it.",
+        about="Cancel a job and every job below it, or a batch.",
         arguments=JobArguments,
         handle=tools.claude_kill_job,
         ends=True,

@@ -6,6 +6,7 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import ValidationError
 
 from jobs.errors import JobFailedError, JobsError, NotFinishedError, NotFoundError, RecursionLimitError
+from jobs.tree import JOB_PREFIX, is_batch_id
 from server.arguments import Arguments, TaskArguments
 from server.catalogue import Definition
 
@@ -27,9 +28,10 @@ async def outcome(definition: Definition, answer: Awaitable[str]) -> CallToolRes
     except NotFinishedError as error:
         return failure(f"Job error: {error}")
     except JobFailedError as error:
-        return failure(f"{_PREFIXES.get(definition.name, '')}{error}")
+        again = f"claude_retry with jobId {error.job_id!r} tries it again."
+        return failure(f"{_PREFIXES.get(definition.name, '')}{error}\n[{again}]")
     except NotFoundError as error:
-        return failure(f"{_not_found(definition, error)}. Call claude_list_jobs for the jobs that you can see.")
+        return failure(f"{_not_found(definition, error)}. {_where_to_look(error)}")
     except (JobsError, RecursionLimitError) as error:
         return failure(str(error))
 
@@ -47,6 +49,15 @@ def failure(text: str) -> CallToolResult:
 def _not_found(definition: Definition, error: NotFoundError) -> str:
     # The older server's words.
     return f"Job error: Job not found: {error.id}" if definition.name == "claude_result" else str(error)
+
+
+def _where_to_look(error: NotFoundError) -> str:
+    # Told by its form alone: whether there is such a batch or job is nobody's business but its owner's.
+    if error.kind == "Job" and is_batch_id(error.id):
+        return "It looks like a batchId: claude_wait and claude_status take one, and name the jobs."
+    if error.kind == "Batch" and error.id.startswith(JOB_PREFIX):
+        return "It looks like a jobId: give it in jobIds, or as subtreeOf for everything below it."
+    return "Call claude_list_jobs for the jobs that you can see."
 
 
 def _argument_errors(definition: Definition, error: ValidationError) -> str:

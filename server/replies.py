@@ -13,6 +13,7 @@ from jobs.ports import Admission
 from jobs.recursion_manager import RecursionStatistics
 from jobs.redaction import redact
 from jobs.throttle import Pause
+from jobs.tree import is_batch_id
 from jobs.waiting import WaitReport
 
 KEPT_FRAME_KEYS = (
@@ -36,6 +37,9 @@ _KEPT_USAGE_KEYS = ("input_tokens", "output_tokens", "cache_creation_input_token
 
 _SHOWN_OF_A_CALL = 2000
 """Characters of a tool call's arguments that whoever permits it is shown."""
+
+_LISTED_CHARS = 120
+"""Characters of a task and of an answer in a list."""
 
 _EXCERPT_BUDGET = 16_000
 """Characters of excerpts in one reply of `claude_wait`: a hundred jobs must not flood the caller."""
@@ -180,24 +184,21 @@ def page(text: str, *, offset: int, limit: int, asked: str, where: str) -> str:
 
 
 def job_list(jobs: Sequence[Job], *, more: bool, asking: Collection[str] = ()) -> str:
-    """Answer `claude_list_jobs`: newest first, task and answer cut to a line; those in `asking` lack a permission."""
-    rows = [
-        _status(job, asks=job.id in asking)
-        | {"task": _line(job.spec.task, 120), "excerpt": _line(job.excerpt or "", 120)}
-        for job in jobs
-    ]
+    """Answer `claude_list_jobs`: a line a job, newest first; those in `asking` lack a permission."""
+    rows = [_row(job, asks=job.id in asking) for job in jobs]
     if more and jobs:
         rows.append({"more": f"Call claude_list_jobs with before {jobs[-1].id!r}."})
-    return pretty(rows)
+    return f"[\n{text}\n]" if (text := ",\n".join(map(compact, rows))) else "[]"
 
 
 def killed(job_id: str, cancelled: Sequence[Job]) -> str:
-    """Answer `claude_kill_job` in the older server's words."""
+    """Answer `claude_kill_job` in the older server's words; of a batch, which is no job itself, all jobs count."""
+    kind = "Batch" if is_batch_id(job_id) else "Job"
     if not cancelled:
-        return pretty({"success": False, "message": f"Job {job_id} not found or already completed"})
-    message = f"Job {job_id} killed"
-    if len(cancelled) > 1:
-        message += f", with {len(cancelled) - 1} below it"
+        return pretty({"success": False, "message": f"{kind} {job_id} not found or already completed"})
+    message = f"{kind} {job_id} killed"
+    if below := sum(job.id != job_id for job in cancelled):
+        message += f", with {below} below it"
     return pretty({"success": True, "message": message})
 
 
@@ -281,6 +282,15 @@ def _status(job: Job, *, asks: bool = False) -> dict[str, Any]:
         "costUsd": round(job.usage.cost_usd, 6),
     }
     return status | ({"waitingFor": "permission"} if asks else {})
+
+
+def _row(job: Job, *, asks: bool) -> dict[str, Any]:
+    """Return a job's status without what only `claude_status` need say, and with task and answer cut to a line."""
+    status = _status(job, asks=asks) | {"task": _line(job.spec.task, _LISTED_CHARS)}
+    row = {name: value for name, value in status.items() if name not in {"rootId", "sessionId"}}
+    if job.reason is None:
+        del row["reason"]
+    return row | ({"excerpt": _line(job.excerpt, _LISTED_CHARS)} if job.excerpt else {})
 
 
 def _rollup(rollup: Rollup) -> dict[str, Any]:

@@ -204,12 +204,19 @@ async def _pages(call: Call, under: str | None, before: int | None) -> AsyncIter
 
 
 async def claude_kill_job(call: Call, arguments: JobArguments) -> str:
-    """Cancel a job and everything below it."""
+    """Cancel a job and everything below it, or every job of a batch."""
     try:
-        job = await call.sight.job(arguments.job_id)
+        jobs = await _cancellable(call, arguments.job_id)
     except NotFoundError:
-        return replies.killed(arguments.job_id, ())
-    return replies.killed(job.id, await call.services.manager.cancel(job.id))
+        jobs = ()
+    cancelled = [one for job in jobs for one in await call.services.manager.cancel(job.id)]
+    return replies.killed(arguments.job_id, cancelled)
+
+
+async def _cancellable(call: Call, identity: str) -> Sequence[Job]:
+    if is_batch_id(identity):
+        return (await call.sight.batch_scope(identity)).jobs
+    return (await call.sight.job(identity),)
 
 
 async def claude_send(call: Call, arguments: SendArguments) -> str:

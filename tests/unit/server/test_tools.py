@@ -216,3 +216,42 @@ async def test_a_job_waits_for_its_subtree_without_waiting_for_itself(home: Path
             child = (await call_json(client, "claude_run_async", task="stub:say=done"))["jobId"]
             reply = await call_json(client, "claude_wait", subtreeOf=parent.id)
             assert ([line["jobId"] for line in reply["done"]], reply["pending"]) == ([child], 0)
+
+
+async def test_a_list_of_thirty_jobs_is_a_line_each_and_smaller_than_the_older_servers(home: Path):
+    async with world(home, **WIDE) as here, here.client() as client:
+        await wait_for(client, await spawn(client, *[f"stub:say={'y' * 400} {number}" for number in range(30)]))
+        text = await call(client, "claude_list_jobs", {})
+        assert len(text.splitlines()) == 32
+        # It took 20 KB for as many, measured, and said nothing of their answers.
+        assert len(text.encode()) <= 16_000
+
+
+async def test_a_batch_is_cancelled_as_a_whole(home: Path):
+    async with world(home, **WIDE) as here, here.client() as client:
+        batch = await spawn(client, HOLD, HOLD)
+        answer = await call_json(client, "claude_kill_job", jobId=batch["batchId"])
+        assert answer == {"success": True, "message": f"Batch {batch['batchId']} killed, with 2 below it"}
+        assert (await wait_for(client, batch))["pending"] == 0
+        again = await call_json(client, "claude_kill_job", jobId=batch["batchId"])
+        assert again["success"] is False
+
+
+async def test_an_id_of_the_other_kind_is_answered_with_where_it_belongs(home: Path):
+    async with world(home, **WIDE) as here, here.client() as client:
+        batch = await spawn(client, "x")
+        await wait_for(client, batch)
+        [job_id] = batch["jobIds"]
+        for tool, arguments in (
+            ("claude_result", {"jobId": batch["batchId"]}),
+            ("claude_wait", {"jobIds": [batch["batchId"]]}),
+        ):
+            assert "looks like a batchId: claude_wait" in await refusal(client, tool, **arguments)
+        assert "looks like a jobId: give it in jobIds" in await refusal(client, "claude_wait", batchId=job_id)
+
+
+async def test_a_failure_names_the_job_and_the_next_call(home: Path):
+    async with world(home) as here, here.client() as client:
+        words = await refusal(client, "claude_run", task="stub:exit=1")
+        [job] = await here.services.store.newest_jobs(limit=2)
+        assert words.endswith(f"\n[claude_retry with jobId '{job.id}' tries it again.]")
