@@ -1,13 +1,30 @@
-"""The README's table of tools is that of the live list."""
+"""What the README says of the tools is what the live list holds."""
 
 import re
 from pathlib import Path
 
+from server.arguments import TaskArguments
 from server.catalogue import listing
+from server.guidance import PROMPTS
+from server.resources import TEMPLATES
 
-README = Path(__file__).parents[3] / "README.md"
+README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+SECTION = README.partition("## Tools\n")[2].partition("\n## ")[0]
 
 
 def test_the_readme_has_one_row_for_each_tool_in_any_order():
-    rows = re.findall(r"^\| `(claude_[a-z_]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| `(claude_[a-z_]+)` \|", README, re.MULTILINE)
     assert sorted(rows) == sorted(tool.name for tool in listing(leaf=False))
+
+
+def test_the_readme_names_every_field_of_a_task_and_no_other():
+    fields = {field.alias or name for name, field in TaskArguments.model_fields.items()}
+    named = SECTION.partition("**Tasks of a batch**")[2].partition("What stands beside")[0]
+    assert set(re.findall(r"`(\w+)`", named)) == fields
+
+
+def test_the_readme_names_every_resource_and_prompt():
+    for template in TEMPLATES:
+        assert f"`{template.uri_template.replace('{id}', 'ID')}`" in SECTION
+    for prompt in PROMPTS:
+        assert f"`{prompt.name}`" in SECTION
