@@ -1,6 +1,6 @@
 """Whatever a model puts into a tool's arguments is answered in words: no crash, no traceback, and what to do next.
 
-`CLAUDE_JOBS_LONG_TESTS=1` tries 10,000 calls instead of 1,000.
+`CLAUDE_JOBS_LONG=1` tries 10,000 calls instead of 1,000.
 """
 
 import json
@@ -25,7 +25,7 @@ from server.outcomes import outcome
 from server.tools import Call
 from tests.unit.server.world import PATH, text_of, world
 
-CALLS = 10_000 if os.environ.get("CLAUDE_JOBS_LONG_TESTS") else 1_000
+CALLS = 10_000 if os.environ.get("CLAUDE_JOBS_LONG") == "1" else 1_000
 LONGEST = 4_000
 """Characters of the longest refusal: a model reads every one of them."""
 
