@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+_SHOWN_OF_AN_ID = 80
+
+
 class JobsError(Exception):
     """Whatever this package raises on purpose."""
 
@@ -73,7 +76,12 @@ class NotFoundError(JobsError):
     def __init__(self, kind: str, id: str) -> None:  # noqa: A002 - the field's own name
         self.kind = kind
         self.id = id
-        super().__init__(f"{kind} {id} not found")
+        super().__init__(f"{kind} {self.shown} not found")
+
+    @property
+    def shown(self) -> str:
+        """The id as a sentence holds it: what a caller takes for one may be of any length."""
+        return self.id if len(self.id) <= _SHOWN_OF_AN_ID else f"{self.id[:_SHOWN_OF_AN_ID]}…"
 
 
 class NotFinishedError(JobsError):

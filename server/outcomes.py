@@ -48,7 +48,7 @@ def failure(text: str) -> CallToolResult:
 
 def _not_found(definition: Definition, error: NotFoundError) -> str:
     # The older server's words.
-    return f"Job error: Job not found: {error.id}" if definition.name == "claude_result" else str(error)
+    return f"Job error: Job not found: {error.shown}" if definition.name == "claude_result" else str(error)
 
 
 def _where_to_look(error: NotFoundError) -> str:

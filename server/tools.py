@@ -207,8 +207,8 @@ async def claude_kill_job(call: Call, arguments: JobArguments) -> str:
     """Cancel a job and everything below it, or every job of a batch."""
     try:
         jobs = await _cancellable(call, arguments.job_id)
-    except NotFoundError:
-        jobs = ()
+    except NotFoundError as error:
+        return replies.killed(error.shown, ())
     cancelled = [one for job in jobs for one in await call.services.manager.cancel(job.id)]
     return replies.killed(arguments.job_id, cancelled)
 

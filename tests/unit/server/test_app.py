@@ -101,6 +101,15 @@ async def test_an_unknown_job_is_said_not_to_be_found(home: Path, tool: str, wor
         assert words in await refusal(client, tool, jobId="j123")
 
 
+@pytest.mark.parametrize("tool", ["claude_status", "claude_result", "claude_kill_job", "claude_send", "claude_retry"])
+async def test_what_is_no_id_at_all_is_not_repeated_at_length(home: Path, tool: str):
+    async with world(home) as here, here.client() as client:
+        arguments = {"jobId": "x" * 5000} | ({"task": "x"} if tool == "claude_send" else {})
+        result = await client.call_tool(tool, arguments)
+        assert "not found" in text_of(result)
+        assert len(text_of(result)) < 300
+
+
 async def test_both_spellings_of_an_argument_mean_the_same(home: Path):
     async with world(home) as here, here.client() as client:
         snake = {"task": "stub:say=a", "output_format": "text", "permission_mode": "plan", "parent_job_id": None}
@@ -244,7 +253,9 @@ async def test_a_job_sees_its_own_subtree_and_nothing_else(home: Path):
         one, other = await here.waiting_job(person), await here.waiting_job(person)
         async with here.client(token=here.token(one)) as client:
             for tool in ("claude_status", "claude_result"):
-                assert f"Job {other.id} not found" in await refusal(client, tool, jobId=other.id)
+                stranger = await refusal(client, tool, jobId=other.id)
+                assert "not found" in stranger
+                assert stranger.replace(other.id, "j404") == await refusal(client, tool, jobId="j404")
             assert (await call_json(client, "claude_kill_job", jobId=other.id))["success"] is False
             listed = await call_json(client, "claude_list_jobs")
             assert [line["jobId"] for line in listed] == [one.id]
