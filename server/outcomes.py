@@ -53,11 +53,13 @@ def _not_found(definition: Definition, error: NotFoundError) -> str:
 
 def _where_to_look(error: NotFoundError) -> str:
     # Told by its form alone: whether there is such a batch or job is nobody's business but its owner's.
+    other = ""
     if error.kind == "Job" and is_batch_id(error.id):
-        return "It looks like a batchId: claude_wait and claude_status take one, and name the jobs."
-    if error.kind == "Batch" and error.id.startswith(JOB_PREFIX):
-        return "It looks like a jobId: give it in jobIds, or as subtreeOf for everything below it."
-    return "Call claude_list_jobs for the jobs that you can see."
+        other = "with it as batchId if it is a batch's"
+    elif error.kind == "Batch" and error.id.startswith(JOB_PREFIX):
+        other = "with it in jobIds if it is a job's"
+    wait = f"claude_wait {other}, or " if other else ""
+    return f"Call {wait}claude_list_jobs for the jobs that you can see."
 
 
 def _argument_errors(definition: Definition, error: ValidationError) -> str:

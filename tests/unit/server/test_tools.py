@@ -246,8 +246,8 @@ async def test_an_id_of_the_other_kind_is_answered_with_where_it_belongs(home: P
             ("claude_result", {"jobId": batch["batchId"]}),
             ("claude_wait", {"jobIds": [batch["batchId"]]}),
         ):
-            assert "looks like a batchId: claude_wait" in await refusal(client, tool, **arguments)
-        assert "looks like a jobId: give it in jobIds" in await refusal(client, "claude_wait", batchId=job_id)
+            assert "Call claude_wait with it as batchId" in await refusal(client, tool, **arguments)
+        assert "Call claude_wait with it in jobIds" in await refusal(client, "claude_wait", batchId=job_id)
 
 
 async def test_a_failure_names_the_job_and_the_next_call(home: Path):
