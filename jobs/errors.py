@@ -36,6 +36,7 @@ __all__ = [
 
 
 _SHOWN_OF_AN_ID = 80
+_SHOWN_OF_A_PROBLEM = 400
 
 
 class JobsError(Exception):
@@ -62,7 +63,9 @@ class BadInputError(JobsError):
         self.field = field
         self.problem = problem
         self.remedy = remedy
-        super().__init__(f"{field}: {problem}. {remedy}")
+        # It may quote what was given, of whatever length; what to do must still be read.
+        said = problem if len(problem) <= _SHOWN_OF_A_PROBLEM else f"{problem[:_SHOWN_OF_A_PROBLEM]}…"
+        super().__init__(f"{field}: {said}. {remedy}")
 
 
 class NotFoundError(JobsError):

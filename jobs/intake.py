@@ -41,6 +41,7 @@ class TaskRequest:
         divisible: The job may answer with subtasks.
         key: The caller's name for the task among its siblings.
         depends_on: Siblings that must complete first: their keys, or their positions counted from 0.
+        batch_slots: Most jobs of the batch that may run at once; a limit below those of the tree and the machine.
         resume_session: Session to continue with the task.
         fork_session: Continue a copy of that session.
     """
@@ -63,6 +64,7 @@ class TaskRequest:
     divisible: bool = False
     key: str | None = None
     depends_on: Sequence[str | int] = ()
+    batch_slots: int | None = None
     resume_session: str | None = None
     fork_session: bool = False
 
@@ -148,6 +150,7 @@ class Intake:
             append_system_prompt=request.append_system_prompt,
             json_schema=_schema(request),
             key=_key(request.key),
+            batch_slots=request.batch_slots,
             divisible=request.divisible,
             resume_session=request.resume_session,
             fork_session=request.fork_session,

@@ -19,6 +19,8 @@ class _Ticket:
     job_id: str
     root_id: str
     depth: int
+    batch_id: str
+    batch_slots: int | None = None
     granted: bool = False
     answered: anyio.Event = field(default_factory=anyio.Event)
 
@@ -41,7 +43,7 @@ class _OpenGate:
 
 
 class Scheduler:
-    """Gives out permission to run: so many jobs a depth of each tree, so many on the machine.
+    """Gives out permission to run: so many jobs a depth of each tree, of a batch that says so, and on the machine.
 
     A job that waits for its own descendants parks its machine slot for that time, so that a parent never starves its
     child; its place at its depth it keeps, since its descendants stand deeper.
@@ -60,6 +62,7 @@ class Scheduler:
         self._returning: dict[_Ticket, anyio.Event] = {}
         self._tickets: dict[str, _Ticket] = {}
         self._at_depth: Counter[tuple[str, int]] = Counter()
+        self._of_batch: Counter[str] = Counter()
         self._busy: set[_Ticket] = set()
         self._parked: Counter[_Ticket] = Counter()
 
@@ -73,7 +76,7 @@ class Scheduler:
         Yields:
             False where the job was withdrawn from the line: it holds nothing and must not run.
         """
-        ticket = _Ticket(job.id, job.root_id, job.depth)
+        ticket = _Ticket(job.id, job.root_id, job.depth, job.batch_id, job.spec.batch_slots)
         self._join(ticket, lives=job.status is JobStatus.RUNNING)
         try:
             await ticket.answered.wait()
@@ -151,6 +154,9 @@ class Scheduler:
         self._at_depth[place] -= 1
         if not self._at_depth[place]:
             del self._at_depth[place]
+        self._of_batch[ticket.batch_id] -= 1
+        if not self._of_batch[ticket.batch_id]:
+            del self._of_batch[ticket.batch_id]
 
     def _dismiss_returning(self, holder: _Ticket) -> None:
         answered = self._returning.pop(holder, None)
@@ -220,16 +226,22 @@ class Scheduler:
 
     def _seat(self, ticket: _Ticket) -> None:
         self._at_depth[ticket.root_id, ticket.depth] += 1
+        self._of_batch[ticket.batch_id] += 1
         self._busy.add(ticket)
         ticket.grant()
 
     def _first_runnable(self, root_id: str) -> _Ticket | None:
         lines = self._lines[root_id]
         for depth in sorted(lines, reverse=True):
-            if self._at_depth[root_id, depth] < self._limits.slots_at(depth):
-                ticket = lines[depth].popleft()
+            if self._at_depth[root_id, depth] >= self._limits.slots_at(depth):
+                continue
+            ticket = next(filter(self._has_room_in_batch, lines[depth]), None)
+            if ticket is not None:
                 # The tree that was served goes to the end of the round.
                 self._lines.move_to_end(root_id)
-                self._drop_empty(root_id, depth)
+                self._strike(ticket)
                 return ticket
         return None
+
+    def _has_room_in_batch(self, ticket: _Ticket) -> bool:
+        return ticket.batch_slots is None or self._of_batch[ticket.batch_id] < ticket.batch_slots

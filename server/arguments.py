@@ -88,10 +88,12 @@ class BatchArguments(SharedOptions):
     idempotency_key: str | None = None
     tree_budget_usd: float | None = None
     tree_timeout_seconds: float | None = None
+    max_concurrent: Annotated[int, Field(ge=1)] | None = None
 
     def requests(self) -> list[TaskRequest]:
         """Return the tasks, each with the batch's options where it has none of its own."""
         shared = _fields_of(self, only=SharedOptions.model_fields, only_set=True)
+        shared |= {"batch_slots": self.max_concurrent}
         return [TaskRequest(**{**shared, **task.fields()}) for task in self.tasks]
 
     def bounds(self) -> TreeBounds:

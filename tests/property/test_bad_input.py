@@ -53,7 +53,7 @@ odd = st.recursive(
 
 
 LISTS = {"tasks", "jobIds", "allowedTools", "disallowedTools", "directories", "mcpServers"}
-NUMBERS = {"offset", "limit", "timeoutSeconds", "maxBudgetUsd", "treeBudgetUsd", "treeTimeoutSeconds"}
+NUMBERS = {"offset", "limit", "timeoutSeconds", "maxBudgetUsd", "treeBudgetUsd", "treeTimeoutSeconds", "maxConcurrent"}
 FLAGS = {"verbose", "fork", "subtree"}
 numbers = st.one_of(st.integers(-3, 10**12), st.floats(), st.sampled_from([0, -0.0, 1e308, 0.001]))
 words = st.one_of(odd_text, st.sampled_from(["stub:say=x", "plan", "text", "all", "queued", "opus"]))

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from jobs.model import Job, JobStatus
+from jobs.model import Job, JobSpec, JobStatus
 from jobs.scheduler import Scheduler
 from orchestration.limits import TreeLimits
 from tests.unit.jobs.support import job, settle
@@ -97,7 +97,8 @@ async def line(limits: TreeLimits = MANY, max_running: int = 100, gate: Door | N
 
 def assert_empty(scheduler: Scheduler) -> None:
     assert (scheduler.running(), scheduler.waiting()) == (0, 0)
-    kept = (scheduler._lines, scheduler._tickets, scheduler._returning, scheduler._at_depth, scheduler._parked)
+    kept = (scheduler._lines, scheduler._tickets, scheduler._returning, scheduler._parked)
+    kept += (scheduler._at_depth, scheduler._of_batch)
     assert [len(each) for each in kept] == [0] * len(kept)
 
 
@@ -132,6 +133,19 @@ async def test_a_depth_has_its_slots_in_each_tree_and_the_others_theirs():
         assert queue.scheduler.running_at("a", 1) == 2
         await queue.end("deep0")
         assert queue.served[-1] == "deep1"
+
+
+async def test_a_batch_that_says_so_runs_no_more_at_once_and_holds_up_nobody_behind_it():
+    few = JobSpec(task="x", cwd="/", batch_slots=2)
+    async with line() as queue:
+        await queue.come(*[job(f"few{number}", batch_id="few", spec=few) for number in range(4)])
+        await queue.come(job("other", batch_id="other"))
+        assert queue.served == ["few0", "few1", "other"]
+        await queue.end("few1")
+        assert queue.served[-1] == "few2"
+        queue.scheduler.withdraw("few3")
+        await queue.end("few0", "few2")
+        assert queue.served[-1] == "few2"
 
 
 async def test_a_tree_whose_depth_is_full_does_not_hold_up_the_others():

@@ -110,6 +110,14 @@ async def test_what_is_no_id_at_all_is_not_repeated_at_length(home: Path, tool: 
         assert len(text_of(result)) < 300
 
 
+@pytest.mark.parametrize("option", ["outputFormat", "permissionMode", "model", "effort", "cwd"])
+async def test_an_option_that_cannot_be_used_is_not_repeated_at_length(home: Path, option: str):
+    async with world(home) as here, here.client() as client:
+        words = await refusal(client, "claude_run_async", task="x", **{option: "x" * 5000})
+        assert words.startswith(f"{option}: ")
+        assert len(words) < 1000
+
+
 async def test_both_spellings_of_an_argument_mean_the_same(home: Path):
     async with world(home) as here, here.client() as client:
         snake = {"task": "stub:say=a", "output_format": "text", "permission_mode": "plan", "parent_job_id": None}

@@ -60,6 +60,7 @@ def test_the_whole_list_fits_into_8192_bytes_and_each_tool_is_as_it_was():
                 "idempotencyKey",
                 "treeBudgetUsd",
                 "treeTimeoutSeconds",
+                "maxConcurrent",
             ],
             "claude_wait": ["jobIds", "batchId", "subtreeOf", "mode", "timeoutSeconds", "cursor"],
             "claude_result": ["jobId", "jobIds", "offset", "limit"],

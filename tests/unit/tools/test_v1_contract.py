@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from jobs.model import JobStatus
 from server.catalogue import BY_NAME
+from tests.support.waiting import until
 from tests.unit.server.world import call, call_json, refusal, world
 
 pytestmark = pytest.mark.anyio
@@ -111,6 +113,41 @@ async def test_the_error_texts_are_those_that_callers_match(home: Path):
         assert (await refusal(client, "claude_result", jobId="j404")).startswith("Job error: Job not found")
         assert (await refusal(client, "claude_result", jobId=job.id)).startswith("Job error: Job is still running")
         assert (await refusal(client, "claude_run", task="stub:exit=3")).startswith("Execution error: Job failed: ")
+
+
+async def test_a_batch_of_the_older_server_is_answered_with_its_keys(home: Path):
+    spelled = {"output_format": "text", "permission_mode": "plan", "verbose": False, "model": "sonnet"}
+    async with world(home, max_concurrent={0: 4}) as here, here.client() as client:
+        tasks = [{"task": "stub:say=a", **spelled}, {"task": "stub:exit=1", **spelled}]
+        batch = await call_json(client, "claude_run_batch", tasks=tasks, parent_job_id=None, max_concurrent=2)
+        assert list(batch)[:5] == ["batch_id", "job_ids", "parent_job_id", "execution_time_ms", "results_summary"]
+        assert batch["results_summary"] == {"total": 2, "successful": 1, "failed": 1, "pending": 0}
+        jobs = await here.services.store.jobs(batch["job_ids"])
+        assert {(job.spec.output_format, job.spec.permission_mode, job.spec.model) for job in jobs} == {
+            ("text", "plan", "sonnet")
+        }
+
+
+async def test_a_batch_that_is_started_answers_with_the_older_keys(home: Path):
+    async with world(home) as here, here.client() as client:
+        batch = await call_json(client, "claude_run_batch_async", tasks=["x"], parent_job_id=None)
+        assert list(batch) == ["jobIds", "batchId", "count", "status", "parentJobId"]
+        assert (batch["count"], batch["status"], batch["parentJobId"]) == (1, "all_spawned_parallel", None)
+
+
+async def test_no_more_of_a_batch_run_at_once_than_it_says(home: Path):
+    async with world(home, max_concurrent={0: 4}) as here, here.client() as client:
+        batch = await call_json(client, "claude_run_batch_async", tasks=[HOLD] * 3, maxConcurrent=2)
+
+        async def two_run() -> bool:
+            status = await call_json(client, "claude_status", jobId=batch["batchId"])
+            return bool(status["counts"] == {"queued": 1, "running": 2})
+
+        await until(two_run)
+        other = await here.waiting_job(client)
+        assert other.status is JobStatus.RUNNING
+        await until(two_run)
+        assert "maxConcurrent" in await refusal(client, "claude_run_batch_async", tasks=["x"], maxConcurrent=0)
 
 
 async def test_a_limit_is_refused_in_the_older_words(home: Path):
