@@ -37,8 +37,10 @@ def _may_spawn(job: Job, limits: TreeLimits) -> str:
     if job.depth >= limits.max_depth:
         return "This is the deepest level: do all of the work yourself."
     levels = limits.max_depth - job.depth
+    below = "" if job.spec.max_jobs is None else f", {job.spec.max_jobs} jobs in all below you"
+    children = f"at most {limits.max_children} children{below}"
     return (
-        f"You may spawn jobs ({levels} more level{'s' if levels > 1 else ''}, at most {limits.max_children} children) "
+        f"You may spawn jobs ({levels} more level{'s' if levels > 1 else ''}, {children}) "
         "with the claude-jobs tools, but do small tasks yourself."
     )
 

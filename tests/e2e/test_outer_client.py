@@ -24,10 +24,10 @@ def calls(tool: str, **arguments: Any) -> dict[str, Any]:
     return {"tool_calls": [{"name": f"{TOOL}{tool}", "input": arguments}]}
 
 
-def asks(*tasks: str, heading: str) -> list[dict[str, Any]]:
+def asks(*tasks: str, heading: str, **options: Any) -> list[dict[str, Any]]:
     """Turns of a role that spawns a batch, waits for it and answers with what it said."""
     return [
-        calls("claude_run_batch_async", tasks=list(tasks)),
+        calls("claude_run_batch_async", tasks=list(tasks), **options),
         {
             **calls("claude_wait", batchId="{{latest.batchId}}", cursor="{{latest.cursor?}}"),
             "repeat_while": "latest.pending",
@@ -42,7 +42,7 @@ STORY = Story.model_validate(
         "roles": {
             "captain": asks("[role: mate] Trim the sails.", heading="Captain:"),
             "mate": asks("[role: sailor] Haul.", "[role: cook] Cook.", heading="Mate:"),
-            "bosun": asks(*[f"[role: sailor] Haul rope {number}." for number in range(5)], heading="Bosun:"),
+            "bosun": asks(*[f"[role: sailor] Haul rope {n}." for n in range(5)], heading="Bosun:", treeBudgetUsd=2.0),
             "sailor": [{"text": "Hauled."}],
             "cook": [{"text": "Cooked."}],
         },
@@ -103,7 +103,9 @@ def test_a_batch_of_five_is_waited_for_in_one_run_and_its_jobs_share_the_models_
     # What is a job's own stands in its first user message and nowhere else.
     for job_id in ids:
         [own] = [request for request in siblings if job_id in request.conversation.opening]
-        assert f"You are job {job_id}, at depth 1" in own.conversation.opening
+        words = own.conversation.opening
+        assert f"You are job {job_id}, at depth 1" in words
+        assert re.search(r"You may spawn jobs \(4 more levels.*may spend [12]\.\d{4} USD\.\n\n\[role: sailor\]", words)
         assert job_id not in json.dumps([own.body["tools"], own.body["system"]])
 
 

@@ -35,6 +35,11 @@ def test_a_job_is_told_what_it_may_still_spend(depth: int):
     assert "USD" not in first_words(job("jme", depth=depth), LIMITS)
 
 
+def test_a_job_is_told_how_many_jobs_it_may_have_below_it():
+    bound = job("jme", depth=1, spec=JobSpec(task="x", cwd="/", max_jobs=4))
+    assert "at most 7 children, 4 jobs in all below you)" in first_words(bound, LIMITS)
+
+
 @pytest.mark.parametrize("reason", [Reason.LOST, Reason.SIGNAL, None])
 def test_a_job_that_was_cut_off_is_told_to_check_before_it_repeats(reason: Reason | None):
     assert "Check before you repeat it" in next_words(reason)
