@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 
 from jobs.approvals import Approvals
-from jobs.errors import BadInputError, JobFailedError, NotFinishedError, NotFoundError
+from jobs.errors import BadInputError, NotFoundError
 from jobs.figures import figures_of
 from jobs.follow_up import FollowUp
 from jobs.intake import TaskRequest, TreeBounds
 from jobs.manager import EnhancedJobManager
-from jobs.model import LIVE, Attempt, Job, JobStatus
+from jobs.model import LIVE, Job
 from jobs.origin import Origin
 from jobs.ports import Admission, Store
 from jobs.recursion_manager import RecursionManager, RecursionStatistics
@@ -34,6 +34,7 @@ from server.arguments import (
     SendArguments,
     WaitArguments,
 )
+from server.results import Results
 
 UNBOUNDED = float("inf")
 
@@ -109,6 +110,11 @@ class Call:
         """What this caller may see."""
         return Visibility(self.services.store, self.job)
 
+    @property
+    def results(self) -> Results:
+        """What reads results."""
+        return Results(store=self.services.store, transcript=self.services.transcript)
+
 
 async def claude_run(call: Call, arguments: RunArguments) -> str:
     """Run one job to its end and return its result."""
@@ -172,10 +178,10 @@ async def claude_result(call: Call, arguments: ResultArguments) -> str:
     limit = min(arguments.limit or call.services.settings.result_chars, MAX_RESULT_CHARS)
     if arguments.job_ids:
         ids = [*([arguments.job_id] if arguments.job_id else []), *arguments.job_ids]
-        return await _several_results(call, ids, offset=arguments.offset, limit=limit)
+        return await call.results.several(await call.sight.jobs(ids), offset=arguments.offset, limit=limit)
     if not arguments.job_id:
         raise BadInputError("jobId", "no job is named", "Give jobId, or jobIds for several.")
-    return await _page_of(call, await call.sight.job(arguments.job_id), offset=arguments.offset, limit=limit)
+    return await call.results.page(await call.sight.job(arguments.job_id), offset=arguments.offset, limit=limit)
 
 
 async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
@@ -288,7 +294,7 @@ async def run_reply(call: Call, job_id: str) -> str:
         NotFinishedError: It is not over.
     """
     job = await call.sight.job(job_id)
-    return await _page_of(call, job, offset=0, limit=call.services.settings.result_chars)
+    return await call.results.page(job, offset=0, limit=call.services.settings.result_chars)
 
 
 async def _submit(
@@ -366,40 +372,6 @@ async def _below(call: Call, root: str) -> Scope:
     # A job that waits for its own subtree must not wait for itself.
     others = [job for job in scope.jobs if job.id != call.job.id]
     return Scope(jobs=others, path=scope.path, without=call.job.id)
-
-
-async def _finished(call: Call, job: Job) -> Attempt:
-    if job.status in LIVE:
-        raise NotFinishedError(job.id, job.status)
-    attempt = await call.services.store.attempt(job.id, job.attempt)
-    if job.status is not JobStatus.COMPLETED or attempt is None:
-        raise JobFailedError(job.id, job.status, f"{job.reason or 'unknown_error'}: {job.error or 'no explanation'}")
-    return attempt
-
-
-async def _page_of(call: Call, job: Job, *, offset: int, limit: int) -> str:
-    text = replies.result_text(job, await _finished(call, job))
-    return _page(call, job, text, offset=offset, limit=limit, asked=f"jobId {job.id!r}")
-
-
-async def _several_results(call: Call, job_ids: Sequence[str], *, offset: int, limit: int) -> str:
-    jobs = await call.sight.jobs(job_ids)
-    share = limit // len(jobs)
-    return "\n\n".join([await _section(call, job, offset=offset, limit=share) for job in jobs])
-
-
-async def _section(call: Call, job: Job, *, offset: int, limit: int) -> str:
-    try:
-        text = (await _finished(call, job)).result or ""
-    except (NotFinishedError, JobFailedError) as error:
-        text = str(error)
-    # By its list, since the answer alone is shorter than the object that `jobId` returns: an offset holds for one.
-    shown = _page(call, job, text, offset=offset, limit=limit, asked=f"jobIds [{job.id!r}]")
-    return f"## {job.id} ({job.status})\n{shown}"
-
-
-def _page(call: Call, job: Job, text: str, *, offset: int, limit: int, asked: str) -> str:
-    return replies.page(text, offset=offset, limit=limit, asked=asked, where=call.services.transcript(job))
 
 
 Handler = Callable[[Call, Any], Awaitable[str]]

@@ -22,6 +22,7 @@ from jobs.origin import Origin
 from server.catalogue import DEFINITIONS, Definition
 from server.connection import _message
 from server.outcomes import outcome
+from server.permits import APPROVE, PERMIT
 from server.tools import Call
 from tests.unit.server.world import PATH, text_of, world
 
@@ -89,7 +90,8 @@ def call_of(draw: st.DrawFn, definition: Definition) -> tuple[Definition, dict[s
     return definition, arguments
 
 
-calls = st.one_of([call_of(definition) for definition in DEFINITIONS])
+TOOLS = (*DEFINITIONS, APPROVE, PERMIT)
+calls = st.one_of([call_of(definition) for definition in TOOLS])
 
 
 class Tally:

@@ -97,8 +97,8 @@ async def line(limits: TreeLimits = MANY, max_running: int = 100, gate: Door | N
 
 def assert_empty(scheduler: Scheduler) -> None:
     assert (scheduler.running(), scheduler.waiting()) == (0, 0)
-    kept = (scheduler._lines, scheduler._tickets, scheduler._returning, scheduler._parked)
-    kept += (scheduler._at_depth, scheduler._of_batch)
+    lines = (scheduler._lines, scheduler._tickets, scheduler._returning, scheduler._parked)
+    kept = (*lines, scheduler._at_depth, scheduler._of_batch)
     assert [len(each) for each in kept] == [0] * len(kept)
 
 

@@ -7,7 +7,9 @@ import pytest
 from inline_snapshot import snapshot
 from mcp_types import ListToolsResult
 
+from jobs.settings import Settings
 from server.catalogue import DEFINITIONS, listing
+from server.permits import more_tools
 from server.tools import INLINE_CHARS, MAX_RESULT_CHARS
 from tests.unit.server.world import world
 
@@ -83,6 +85,13 @@ def test_the_whole_list_fits_into_8192_bytes_and_each_tool_is_as_it_was():
         }
     )
     assert list(arguments) == NAMES
+
+
+def test_the_list_fits_with_the_tool_for_permissions_too(tmp_path: Path):
+    more = more_tools(Settings(home=tmp_path, permission_requests="parent"), None)
+    whole = ListToolsResult(tools=[*listing(leaf=False), *more]).model_dump_json(by_alias=True, exclude_unset=True)
+    assert [tool.name for tool in more] == ["claude_approve"]
+    assert len(whole.encode()) <= 8192
 
 
 def test_the_object_of_a_task_is_described_once():

@@ -1,0 +1,69 @@
+"""Results as they are read: a page of one, or a page of each of several within one budget."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jobs.errors import JobFailedError, NotFinishedError
+from jobs.model import LIVE, Attempt, Job, JobStatus
+from jobs.ports import Store
+from server import replies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """Reads results of jobs.
+
+    Args:
+        store: Where attempts are.
+        transcript: Path of the output file of a job's attempt.
+    """
+
+    store: Store
+    transcript: Callable[[Job], str]
+
+    async def page(self, job: Job, *, offset: int, limit: int) -> str:
+        """Return a page of a job's result in its own output format.
+
+        Args:
+            job: Whose.
+            offset: First character.
+            limit: Most characters, without the note that says how to read on.
+
+        Raises:
+            JobFailedError: It has none.
+            NotFinishedError: It is not over.
+        """
+        text = replies.result_text(job, await self._finished(job))
+        return self._part(job, text, offset=offset, limit=limit, asked=f"jobId {job.id!r}")
+
+    async def several(self, jobs: Sequence[Job], *, offset: int, limit: int) -> str:
+        """Return a page of each job's answer under a heading, or why it has none.
+
+        Args:
+            jobs: At least one.
+            offset: First character of each.
+            limit: Most characters of all of them together.
+        """
+        share = limit // len(jobs)
+        return "\n\n".join([await self._section(job, offset=offset, limit=share) for job in jobs])
+
+    async def _section(self, job: Job, *, offset: int, limit: int) -> str:
+        try:
+            text = (await self._finished(job)).result or ""
+        except (NotFinishedError, JobFailedError) as error:
+            text = str(error)
+        # By its list, since the answer alone is shorter than the object that `jobId` returns: an offset holds for one.
+        shown = self._part(job, text, offset=offset, limit=limit, asked=f"jobIds [{job.id!r}]")
+        return f"## {job.id} ({job.status})\n{shown}"
+
+    async def _finished(self, job: Job) -> Attempt:
+        if job.status in LIVE:
+            raise NotFinishedError(job.id, job.status)
+        attempt = await self.store.attempt(job.id, job.attempt)
+        if job.status is not JobStatus.COMPLETED or attempt is None:
+            why = f"{job.reason or 'unknown_error'}: {job.error or 'no explanation'}"
+            raise JobFailedError(job.id, job.status, why)
+        return attempt
+
+    def _part(self, job: Job, text: str, *, offset: int, limit: int, asked: str) -> str:
+        return replies.page(text, offset=offset, limit=limit, asked=asked, where=self.transcript(job))
