@@ -98,7 +98,9 @@ class NotFinishedError(JobsError):
     def __init__(self, job_id: str, status: str) -> None:
         self.job_id = job_id
         self.status = status
-        super().__init__(f"Job is still {status}. Call claude_wait with jobIds [{job_id!r}], then ask again.")
+        # The older server knew no line, and its callers match on these words.
+        line = " (in line)" if status == "queued" else ""
+        super().__init__(f"Job is still running{line}. Call claude_wait with jobIds [{job_id!r}], then ask again.")
 
 
 class JobFailedError(JobsError):
