@@ -1,8 +1,12 @@
 """Real Claude Code in a terminal: a long call becomes a background task, and its result begins the next turn."""
 
 import json
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,8 @@ import pytest
 from server.demo.api import ScriptedApi
 from server.demo.record import RecordedRequest
 from server.demo.story import Story
-from tests.e2e.terminal import SECONDS, terminal
-from tests.support.engines import MAIN, house
+from tests.e2e.terminal import SECONDS, Terminal, terminal
+from tests.support.engines import MAIN, House, Pump, house
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -48,19 +52,40 @@ STORY = Story.model_validate(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A person at a terminal with Claude Code, whose tools are ours.
+
+    Args:
+        house: Where the engine lives.
+        person: Another client of the same engine.
+        run: The terminal.
+    """
+
+    house: House
+    person: Pump
+    run: Terminal
+
+
+@contextmanager
+def at_a_terminal(cli: Path, directory: Path, api: ScriptedApi) -> Iterator[Session]:
+    with house(CLAUDE_JOBS_CLI=str(cli)) as made, made.pump() as person:
+        settings = {name: value for name, value in made.environ.items() if name.startswith("CLAUDE_JOBS_")}
+        server = {"type": "stdio", "command": sys.executable, "args": [str(MAIN), "mcp"], "env": settings}
+        allowed = ("--allowedTools", "mcp__claude-jobs")
+        with terminal(cli, directory, api=api, mcp_config={"claude-jobs": server}, args=allowed) as run:
+            yield Session(house=made, person=person, run=run)
+
+
 @pytest.mark.parametrize(("role", "tool"), [("captain", "claude_run"), ("admiral", "claude_wait")])
 def test_a_long_call_returns_at_once_and_its_result_starts_the_next_turn(
     scripted: Callable[[Story], ScriptedApi], claude_cli: Path, tmp_path: Path, role: str, tool: str
 ):
     api = scripted(STORY)
-    with house(CLAUDE_JOBS_CLI=str(claude_cli)) as made, made.pump() as person:
-        settings = {name: value for name, value in made.environ.items() if name.startswith("CLAUDE_JOBS_")}
-        server = {"type": "stdio", "command": sys.executable, "args": [str(MAIN), "mcp"], "env": settings}
-        allowed = ("--allowedTools", "mcp__claude-jobs")
-        with terminal(claude_cli, tmp_path / "run", api=api, mcp_config={"claude-jobs": server}, args=allowed) as run:
-            run.submit(f"[role: {role}] Sail.")
-            [told] = api.wait_for(notifies, timeout=SECONDS)
-        jobs = person.json("claude_list_jobs")
+    with at_a_terminal(claude_cli, tmp_path / "run", api) as session:
+        session.run.submit(f"[role: {role}] Sail.")
+        [told] = api.wait_for(notifies, timeout=SECONDS)
+        jobs = session.person.json("claude_list_jobs")
 
     words = last_words(told)
     assert "<status>completed</status>" in words
@@ -73,6 +98,27 @@ def test_a_long_call_returns_at_once_and_its_result_starts_the_next_turn(
     # The task is the job itself, so it can be read again by its id.
     if tool == "claude_run":
         assert jobs[0]["jobId"] in words
+
+
+def test_a_task_whose_engine_was_killed_still_ends_as_a_notification(
+    scripted: Callable[[Story], ScriptedApi], claude_cli: Path, tmp_path: Path
+):
+    api = scripted(STORY)
+    with at_a_terminal(claude_cli, tmp_path / "run", api) as session:
+        session.run.submit("[role: captain] Sail.")
+        api.wait_for(lambda request: "[role: sailor]" in request.conversation.opening, timeout=SECONDS)
+        engine = session.house.control("status")
+        assert engine is not None
+        os.kill(engine["pid"], signal.SIGKILL)
+        [told] = api.wait_for(notifies, timeout=SECONDS)
+        [job] = session.person.json("claude_list_jobs")
+
+    words = last_words(told)
+    assert "<status>completed</status>" in words
+    assert job["jobId"] in words
+    assert words.count("Hauled.") == 1
+    # The job itself went on: nothing was started again.
+    assert (job["status"], job["attempt"]) == ("completed", 1)
 
 
 def notifies(request: RecordedRequest) -> bool:

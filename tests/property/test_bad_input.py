@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -102,17 +103,22 @@ class Tally:
 
 
 async def try_calls(home: Path, asked: list[tuple[Definition, dict[str, Any]]], tally: Tally) -> None:
-    async with world(home, wait_seconds=0.01, max_running=2) as here:
+    async with (
+        world(home, wait_seconds=0.01, max_running=2, max_children=CALLS, max_jobs=CALLS) as here,
+        here.client() as person,
+    ):
+        holder = await here.waiting_job(person)
 
         async def silent(over: int, total: int) -> None:
             """Hear nothing."""
 
         origin = Origin(cwd=str(here.work), env={"PATH": PATH}, client="odd")
-        for definition, sent in asked:
+        # A person and a job take turns: a job can ask for more than it has.
+        for (definition, sent), job in zip(asked, cycle([None, holder]), strict=False):
             if (arguments := over_the_wire(definition, sent)) is None:
                 tally.of["unreadable"] += 1
                 continue
-            call = Call(services=here.services, job=None, origin=origin, tool_use_id=None, on_progress=silent)
+            call = Call(services=here.services, job=job, origin=origin, tool_use_id=None, on_progress=silent)
             with anyio.fail_after(20):
                 result = await outcome(definition, answer(call, definition, arguments))
             words = text_of(result)
