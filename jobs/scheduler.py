@@ -24,6 +24,10 @@ class _Ticket:
     granted: bool = False
     answered: anyio.Event = field(default_factory=anyio.Event)
 
+    @classmethod
+    def of(cls, job: Job) -> "_Ticket":
+        return cls(job.id, job.root_id, job.depth, job.batch_id, job.spec.batch_slots)
+
     def grant(self) -> None:
         self.granted = True
         self.answered.set()
@@ -76,7 +80,7 @@ class Scheduler:
         Yields:
             False where the job was withdrawn from the line: it holds nothing and must not run.
         """
-        ticket = _Ticket(job.id, job.root_id, job.depth, job.batch_id, job.spec.batch_slots)
+        ticket = _Ticket.of(job)
         self._join(ticket, lives=job.status is JobStatus.RUNNING)
         try:
             await ticket.answered.wait()
