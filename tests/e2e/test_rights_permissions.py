@@ -23,12 +23,15 @@ def call(tool: str, **arguments: Any) -> Mapping[str, Any]:
     return {"tool_calls": [{"name": tool, "input": arguments}]}
 
 
-TOUCH = call("Bash", command="touch made-it", description="x")
+MAKE = "install -m 600 /dev/null made-it"
+"""A command that needs a permission: `touch` and `mkdir` would not, where edits are accepted (measured on 2.1.330)."""
+
+MAKING = call("Bash", command=MAKE, description="x")
 STORY = Story.model_validate(
     {
         "default": "worker",
         "roles": {
-            "worker": [TOUCH, {"text": "It is over."}],
+            "worker": [MAKING, {"text": "It is over."}],
             "parent": [
                 call(f"{OURS}claude_run_async", task="[role: worker] Go on.", allowedTools=[]),
                 call(f"{OURS}claude_wait", jobIds=["{{latest.jobId}}"]),
@@ -64,7 +67,7 @@ def test_a_person_is_asked_sees_what_waits_and_says_yes_or_no(claude_cli: Path):
         [line] = pump.json("claude_list_jobs")
         assert line["waitingFor"] == "permission"
         listed = made.run("approve")
-        assert all(part in listed.stdout for part in (first, '"Bash"', "touch made-it", '"p1"'))
+        assert all(part in listed.stdout for part in (first, '"Bash"', MAKE, '"p1"'))
         assert "p9 not found" in made.run("approve", "p9").stderr
         assert made.run("approve", "p1").returncode == 0
         status = pump.settled(first)
@@ -94,7 +97,7 @@ def test_by_default_nobody_is_asked_and_the_call_is_denied(claude_cli: Path):
         assert names.isdisjoint({"claude_permit", "claude_approve"})
 
 
-@pytest.mark.parametrize(("rules", "allowed"), [(["Bash(touch *)"], True), ([], False)])
+@pytest.mark.parametrize(("rules", "allowed"), [(["Bash(install *)"], True), ([], False)])
 def test_a_parent_hears_of_its_child_while_it_waits_and_permits_what_it_may_do_itself(
     claude_cli: Path, rules: list[str], *, allowed: bool
 ):
