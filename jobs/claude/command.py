@@ -38,6 +38,10 @@ OFF: Final = (
 )
 """Tools that spawn, schedule or message past the tree's limits; without them a first request is half as long."""
 
+BUNDLED_SKILLS: Final = "Skill"
+"""Name of the tool that brings the CLI's bundled skills back. Their list is 6 KB of each first request, a fifth of it
+(measured on 2.1.332); the person's own skills are not among them and stay."""
+
 USER_ONLY: Final = "user"
 """A repository's own settings could run hooks or send the API key elsewhere: only the person's are read."""
 
@@ -95,7 +99,7 @@ class LaunchContext:
         server: Our MCP server, or None for a job that gets none.
         more_servers: The MCP servers from the settings that the job gets, by name.
         setting_sources: Whose settings are loaded: `USER_ONLY` or `WITH_PROJECT`.
-        enabled_tools: Names in `OFF` that are to be on.
+        enabled_tools: Names in `OFF`, or `BUNDLED_SKILLS`, that are to be on.
         asks_permission: Where a permission is missing our server is asked; else the call is denied.
         token: The job's token; it goes into the stdin file and nowhere else.
         briefing: Text before the task in the first user message; may be empty.
@@ -302,8 +306,10 @@ def _environment(launch: LaunchContext) -> dict[str, str]:
     if legacy:
         # The older server's name for the subscription's token.
         env.setdefault("CLAUDE_CODE_OAUTH_TOKEN", legacy)
+    lean = {} if BUNDLED_SKILLS in launch.enabled_tools else {"CLAUDE_CODE_DISABLE_BUNDLED_SKILLS": "1"}
     return (
         {"CLAUDE_CODE_MAX_RETRIES": RETRIES}
+        | lean
         | env
         | {
             MARKER: launch.marker,

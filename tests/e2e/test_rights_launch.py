@@ -13,6 +13,7 @@ import pytest
 from server.app import INSTRUCTIONS
 from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
+from server.demo.record import RecordedRequest
 from server.demo.story import Story
 from tests.e2e.support import SYSTEM_PATH, run_claude
 from tests.support.engines import House, Pump, house
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.timeout(240)
 
 HELLO = Story.model_validate({"default": "x", "roles": {"x": [{"text": "Hello."}]}})
 HEAVIEST = 28 * 1024
-"""Bytes of a job's first request without our tools and our server's instructions; a plain one has about 50,000."""
+"""Bytes of a job's whole first request, with our tools and our server's instructions; a plain one has about 50,000."""
 
 HOSTILE_STEMS = (
     "/{}",
@@ -60,7 +61,7 @@ HOSTILE_CORES = (
 HOSTILE = tuple(stem.format(core) for stem in HOSTILE_STEMS for core in HOSTILE_CORES)
 """200 task texts that would be a command, an option, a file reference or a frame if they were taken for one."""
 
-TASKS = len(HOSTILE) if os.environ.get("CLAUDE_JOBS_TEST_LONG") else 10
+TASKS = len(HOSTILE) if os.environ.get("CLAUDE_JOBS_LONG") == "1" else 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,18 +106,22 @@ def weight(body: Any) -> int:
 def test_a_jobs_first_request_is_about_half_of_a_plain_one(
     stand: Stand, claude_cli: Path, scripted: Callable[[Story], ScriptedApi], tmp_path: Path
 ):
+    skill = stand.house.base / "home" / ".claude" / "skills" / "ours" / "SKILL.md"
+    skill.parent.mkdir(parents=True)
+    skill.write_text("---\nname: ours\ndescription: The person's own.\n---\nSay it.\n")
     assert stand.run("Say hello.")["status"] == "completed"
     body = dict(stand.api.requests[-1].body)
     ours = [tool for tool in body["tools"] if "claude-jobs" in tool["name"]]
-    bare = weight(body | {"tools": [tool for tool in body["tools"] if tool not in ours]}) - weight(INSTRUCTIONS)
     plain_api = scripted(HELLO)
     run_claude(claude_cli, "Say hello.", api=plain_api, directory=tmp_path)
     plain = weight(plain_api.requests[-1].body)
     print(f"\nfirst request: {weight(body)}, of it our tools {weight(ours)}, our instructions {weight(INSTRUCTIONS)}")
-    print(f"the rest: {bare}; plain claude -p: {plain}")
+    print(f"plain claude -p: {plain}")
+    said = json.dumps(body["messages"], ensure_ascii=False)
     assert ours
-    assert INSTRUCTIONS in body["messages"][0]["content"][-1]["text"]
-    assert bare <= HEAVIEST
+    assert all(line in said for line in INSTRUCTIONS.splitlines())
+    assert "The person's own." in said
+    assert weight(body) <= HEAVIEST
     assert plain > 48_000
 
 
@@ -189,16 +194,23 @@ def test_no_hostile_task_is_taken_for_anything_but_text(stand: Stand):
         pass
     statuses = [stand.pump.json("claude_status", jobId=one) for one in ids["jobIds"]]
     assert {(one["status"], one["reason"]) for one in statuses} == {("completed", "completed")}
-    openings = sorted(request.conversation.opening for request in stand.api.requests[before:])
-    assert len(openings) == len(chosen)
+    requests = stand.api.requests[before:]
+    assert sorted(map(task_of, requests)) == sorted(map(plain_text, chosen))
     hostname = Path("/etc/hostname").read_text().strip()
-    for task in chosen:
-        assert any(plain_text(task) in opening for opening in openings), task
-    sent = json.dumps([request.body["messages"] for request in stand.api.requests[before:]])
+    sent = json.dumps([request.body["messages"] for request in requests])
     assert "root:x:0:0" not in sent
     assert len(hostname) < 4 or hostname not in sent
     assert not list(stand.house.work.iterdir())
     assert not list((stand.house.base / "home").glob("canary"))
+
+
+def task_of(request: RecordedRequest) -> str:
+    """Return the task as the model was sent it: what follows the briefing in the last block of the first message."""
+    first = next(message for message in request.body["messages"] if message["role"] == "user")
+    text = first["content"] if isinstance(first["content"], str) else first["content"][-1]["text"]
+    briefing, _, task = str(text).partition("\n\n")
+    assert briefing.startswith("[claude-jobs] You are job "), text
+    return task
 
 
 def plain_text(task: str) -> str:

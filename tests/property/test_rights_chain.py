@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from jobs.permissions import RANK, Rights, RightsError, Wish, covers, meet, within
 
-EXAMPLES = int(os.environ.get("CLAUDE_JOBS_TEST_CHAINS", "500"))
-"""5,000 in the long form."""
+EXAMPLES = 5_000 if os.environ.get("CLAUDE_JOBS_LONG") == "1" else 500
 
 TOOLS = ("Bash", "Read", "Edit", "WebFetch", "mcp__box", "mcp__box__open", "mcp__boxes__open", "mcp__box__*")
 WORDS = ("git", "git status", "git log", "gitx", "ls", "a/../b", "x; y", "$(x)", "", "git *", "/src/a", "//etc/x")

@@ -183,7 +183,13 @@ def test_the_environment_is_the_clients_without_what_belongs_to_its_session() ->
         "DISABLE_AUTOUPDATER": "1",
         "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": "0",
         "CLAUDE_CODE_MAX_RETRIES": "3",
+        "CLAUDE_CODE_DISABLE_BUNDLED_SKILLS": "1",
     }
+
+
+@pytest.mark.parametrize(("enabled", "off"), [((), True), (("Task",), True), (("Skill",), False)])
+def test_the_bundled_skills_are_off_unless_the_setting_names_them(enabled: tuple[str, ...], *, off: bool) -> None:
+    assert ("CLAUDE_CODE_DISABLE_BUNDLED_SKILLS" in built(enabled_tools=enabled).env) is off
 
 
 @pytest.mark.parametrize(
