@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from server.demo.story import Story
 from tests.e2e.support import SYSTEM_PATH, run_claude
 from tests.support.engines import House, Pump, house
 
-pytestmark = pytest.mark.timeout(240)
+LONG = os.environ.get("CLAUDE_JOBS_LONG") == "1"
+"""The long form sends all of the hostile tasks; the short one sends one of each form."""
+
+pytestmark = pytest.mark.timeout(1200 if LONG else 240)
 
 HELLO = Story.model_validate({"default": "x", "roles": {"x": [{"text": "Hello."}]}})
 HEAVIEST = 28 * 1024
@@ -61,7 +65,8 @@ HOSTILE_CORES = (
 HOSTILE = tuple(stem.format(core) for stem in HOSTILE_STEMS for core in HOSTILE_CORES)
 """200 task texts that would be a command, an option, a file reference or a frame if they were taken for one."""
 
-TASKS = len(HOSTILE) if os.environ.get("CLAUDE_JOBS_LONG") == "1" else 10
+BATCH = 50
+CHOSEN = HOSTILE if LONG else tuple(map(str.format, HOSTILE_STEMS, cycle(HOSTILE_CORES)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,23 +190,22 @@ def test_a_trusted_directorys_settings_are_loaded_and_its_servers_are_not(
 
 
 def test_no_hostile_task_is_taken_for_anything_but_text(stand: Stand):
-    # Spread over the corpus: every form of text comes in the short run too.
-    step = len(HOSTILE) // TASKS
-    chosen = HOSTILE[:: step + (len(HOSTILE) > TASKS)][:TASKS]
     before = len(stand.api.requests)
-    ids = stand.pump.json("claude_run_batch_async", tasks=list(chosen))
-    while stand.pump.json("claude_wait", batchId=ids["batchId"])["pending"]:
-        pass
-    statuses = [stand.pump.json("claude_status", jobId=one) for one in ids["jobIds"]]
-    assert {(one["status"], one["reason"]) for one in statuses} == {("completed", "completed")}
+    for first in range(0, len(CHOSEN), BATCH):
+        batch = stand.pump.json("claude_run_batch_async", tasks=list(CHOSEN[first : first + BATCH]))
+        while stand.pump.json("claude_wait", batchId=batch["batchId"])["pending"]:
+            pass
+        statuses = [stand.pump.json("claude_status", jobId=one) for one in batch["jobIds"]]
+        assert {(one["status"], one["reason"]) for one in statuses} == {("completed", "completed")}
     requests = stand.api.requests[before:]
-    assert sorted(map(task_of, requests)) == sorted(map(plain_text, chosen))
+    assert sorted(map(task_of, requests)) == sorted(map(plain_text, CHOSEN))
     hostname = Path("/etc/hostname").read_text().strip()
     sent = json.dumps([request.body["messages"] for request in requests])
     assert "root:x:0:0" not in sent
     assert len(hostname) < 4 or hostname not in sent
     assert not list(stand.house.work.iterdir())
     assert not list((stand.house.base / "home").glob("canary"))
+    print(f"\n{len(CHOSEN)} hostile tasks, each one request with the text as it was given, 0 canaries")
 
 
 def task_of(request: RecordedRequest) -> str:
@@ -214,5 +218,5 @@ def task_of(request: RecordedRequest) -> str:
 
 
 def plain_text(task: str) -> str:
-    # The CLI cuts blanks off the ends, and half a character cannot be sent.
-    return task.encode("utf-8", "replace").decode().strip()
+    # Half a character cannot be sent.
+    return task.encode("utf-8", "replace").decode()

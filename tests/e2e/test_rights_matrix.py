@@ -1,7 +1,9 @@
 """Every tool, asked by a job about every kind of id: what is not its own answers exactly as what does not exist."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +12,11 @@ import pytest
 from server.client import ToolError
 from tests.support.engines import House, Pump, house
 from tests.support.tokens import attempt_directory, pump_of_job, running, thief, token_of
+from tests.support.waiting import until_now
 
 HOLD = "stub:wait=/nonexistent"
-RANDOM_JOB, RANDOM_BATCH = "jzzzzzzzzzzzzzzzz", "bzzzzzzzzzzzzzzzz"
+RANDOM_JOB, RANDOM_BATCH, RANDOM_REQUEST = "jzzzzzzzzzzzzzzzz", "bzzzzzzzzzzzzzzzz", "p999"
+ASKING = {"CLAUDE_JOBS_PERMISSION_REQUESTS": "parent", "CLAUDE_JOBS_PERMISSION_SECONDS": "3600"}
 
 Ask = Callable[[str, Mapping[str, Any]], str]
 """Call a tool and return its answer or its refusal as text."""
@@ -45,7 +49,10 @@ BY_BATCH: Mapping[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
     "list under": ("claude_list_jobs", lambda one: {"under": one}),
     "retry": ("claude_retry", lambda one: {"jobId": one}),
 }
-WITHOUT_ID = ("claude_list_jobs", "claude_dashboard", "claude_recursion_stats")
+WITHOUT_ID = ("claude_list_jobs", "claude_dashboard", "claude_recursion_stats", "claude_approve")
+BY_REQUEST = ("claude_approve",)
+OF_THE_CLI = ("claude_permit",)
+"""It takes no id: a job can only ask for itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +63,8 @@ class Forest:
         own: The caller's id and that of what it spawned, and the batch of the latter.
         foreign_jobs: By what they are to the caller.
         foreign_batches: By what they are to the caller.
+        requests: Open requests for a permission, by what their jobs are to the caller, itself and its child included.
+        still_open: Asks a person's connection which requests are open.
         token: The caller's.
         asks: How to ask with the token: as the job itself, and as a thief.
     """
@@ -63,38 +72,64 @@ class Forest:
     own: tuple[str, str, str]
     foreign_jobs: Mapping[str, str]
     foreign_batches: Mapping[str, str]
+    requests: Mapping[str, str]
+    still_open: Callable[[], set[str]]
     token: str
     asks: Mapping[str, Ask]
 
 
 @pytest.fixture(scope="module")
 def forest() -> Iterator[Forest]:
-    with house() as made, made.pump() as person:
+    with house(**ASKING) as made, made.pump() as person, ExitStack() as stack:
+
+        def itself_of(job: Mapping[str, Any]) -> Pump:
+            return stack.enter_context(pump_of_job(made, attempt_directory(made, dict(job))))
+
         parent = running(person, person.json("claude_run_async", task=HOLD)["jobId"])
         other = person.json("claude_run_batch_async", tasks=[HOLD])
-        with pump_of_job(made, attempt_directory(made, parent)) as above:
-            siblings = above.json("claude_run_batch_async", tasks=[HOLD, HOLD])
+        elsewhere = running(person, other["jobIds"][0])
+        above = itself_of(parent)
+        siblings = above.json("claude_run_batch_async", tasks=[HOLD, HOLD])
         caller, sibling = (running(person, one) for one in siblings["jobIds"])
-        directory = attempt_directory(made, caller)
-        with pump_of_job(made, directory) as itself, thief(made, token_of(directory)) as stolen:
-            below = itself.json("claude_run_batch_async", tasks=[HOLD])
-            running(person, other["jobIds"][0])
-            yield Forest(
-                own=(caller["jobId"], below["jobIds"][0], below["batchId"]),
-                foreign_jobs={
-                    "parent": parent["jobId"],
-                    "sibling": sibling["jobId"],
-                    "other tree": other["jobIds"][0],
-                },
-                foreign_batches={
-                    "its own siblings": siblings["batchId"],
-                    "other tree": other["batchId"],
-                    "its parent's": parent["batchId"],
-                },
-                token=token_of(directory),
-                asks={"real": asking(itself), "stolen": asking_thief(stolen)},
-            )
+        itself = itself_of(caller)
+        below = itself.json("claude_run_batch_async", tasks=[HOLD])
+        child = running(person, below["jobIds"][0])
+        stolen = stack.enter_context(thief(made, token_of(attempt_directory(made, caller))))
+        askers = {
+            "parent": (parent, above),
+            "sibling": (sibling, itself_of(sibling)),
+            "other tree": (elsewhere, itself_of(elsewhere)),
+            "itself": (caller, itself),
+            "child": (child, itself_of(child)),
+        }
+        yield Forest(
+            own=(caller["jobId"], child["jobId"], below["batchId"]),
+            foreign_jobs={"parent": parent["jobId"], "sibling": sibling["jobId"], "other tree": elsewhere["jobId"]},
+            foreign_batches={
+                "its own siblings": siblings["batchId"],
+                "other tree": other["batchId"],
+                "its parent's": parent["batchId"],
+            },
+            requests={whose: asks_permission(made, person, *who) for whose, who in askers.items()},
+            still_open=lambda: {one["requestId"] for one in person.json("claude_approve")},
+            token=token_of(attempt_directory(made, caller)),
+            asks={"real": asking(itself), "stolen": asking_thief(stolen)},
+        )
         kill_all(made, person)
+
+
+def asks_permission(made: House, person: Pump, job: Mapping[str, Any], pump: Pump) -> str:
+    """Have a job ask for what every job here may do by itself, and return the id of its request."""
+    reading = {"tool_name": "Read", "input": {"file_path": str(made.work / "x")}}
+    pump.send("tools/call", name="claude_permit", arguments=reading)
+    found: list[str] = []
+
+    def is_open() -> bool:
+        found[:] = [one["requestId"] for one in person.json("claude_approve") if one["jobId"] == job["jobId"]]
+        return bool(found)
+
+    until_now(is_open, 20.0, "the request")
+    return found[0]
 
 
 def asking(pump: Pump) -> Ask:
@@ -162,6 +197,53 @@ def test_a_tool_without_an_id_names_nothing_foreign(forest: Forest, how: str, to
     # A job knows who spawned it and with whom: its own row says so, and that opens nothing.
     above = {forest.foreign_jobs["parent"], forest.foreign_batches["its own siblings"]}
     assert not named & (foreign - above)
+
+
+@pytest.mark.parametrize("how", ["real", "stolen"])
+@pytest.mark.parametrize("whose", ["itself", "parent", "sibling", "other tree"])
+@pytest.mark.parametrize("allow", [True, False])
+def test_a_request_that_is_not_from_below_answers_as_one_that_does_not_exist(
+    forest: Forest, how: str, whose: str, *, allow: bool
+):
+    ask, foreign = forest.asks[how], forest.requests[whose]
+    answers = [ask("claude_approve", {"requestId": one, "allow": allow}) for one in (foreign, RANDOM_REQUEST)]
+    assert without(answers[0], foreign) == without(answers[1], RANDOM_REQUEST)
+    assert foreign in forest.still_open()
+
+
+@pytest.mark.parametrize("how", ["real", "stolen"])
+def test_of_requests_a_job_is_shown_those_from_below_alone(forest: Forest, how: str):
+    shown = json.loads(forest.asks[how]("claude_approve", {}).removeprefix("False "))
+    assert [one["requestId"] for one in shown] == [forest.requests["child"]]
+
+
+def test_the_matrix_has_every_tool_that_a_job_is_shown():
+    asked = {tool for questions in (BY_JOB, BY_JOB_THAT_ACTS, BY_BATCH) for tool, _ in questions.values()}
+    with house(**ASKING) as made, made.pump() as person:
+        caller = running(person, person.json("claude_run_async", task=HOLD)["jobId"])
+        with pump_of_job(made, attempt_directory(made, caller)) as itself:
+            shown = {tool["name"] for tool in itself.ask("tools/list")["tools"]}
+        kill_all(made, person)
+    assert shown == asked | {*WITHOUT_ID, *BY_REQUEST, *OF_THE_CLI}
+
+
+def test_what_acts_reaches_the_caller_and_what_is_below_it_and_takes_no_other_job_for_its_parent():
+    with house() as made, made.pump() as person:
+        caller = running(person, person.json("claude_run_async", task=HOLD)["jobId"])
+        with pump_of_job(made, attempt_directory(made, caller)) as itself:
+            for tool, arguments in BY_JOB_THAT_ACTS.values():
+                if tool != "claude_kill_job":
+                    itself.text(tool, **arguments(caller["jobId"]))
+            child = itself.json("claude_run_async", task=HOLD, parentJobId=caller["jobId"])["jobId"]
+            assert itself.json("claude_status", jobId=child)["parentJobId"] == caller["jobId"]
+            for tool, arguments in BY_JOB_THAT_ACTS.values():
+                if tool != "claude_kill_job":
+                    refused = without(itself.refusal(tool, **arguments(child)), child)
+                    assert refused == without(itself.refusal(tool, **arguments(RANDOM_JOB)), RANDOM_JOB)
+            for own in (child, caller["jobId"]):
+                assert itself.json("claude_kill_job", jobId=own)["success"]
+        assert person.settled(child)["status"] == "cancelled"
+        assert person.settled(caller["jobId"])["status"] == "cancelled"
 
 
 @pytest.mark.parametrize("how", ["real", "stolen"])
