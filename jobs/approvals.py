@@ -1,7 +1,7 @@
 """Requests of running jobs for a permission that they lack: asked by the CLI, answered by a parent job or a person."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -46,7 +46,8 @@ class Request:
         arguments: Its arguments.
         asked_at: Seconds on the monotonic clock.
         told: Ids of the jobs that have heard of it.
-        answered: Set once there is a decision.
+        put_away: A person was shown it and did not want to decide there.
+        answered: Set once it is no longer open.
         decision: The decision, from then on.
     """
 
@@ -56,6 +57,7 @@ class Request:
     arguments: Mapping[str, Any]
     asked_at: float
     told: set[str] = field(default_factory=set)
+    put_away: bool = False
     answered: anyio.Event = field(default_factory=anyio.Event)
     decision: Decision = Decision(allowed=False, why="Nobody answered in time, so it is not permitted. Do without it.")
 
@@ -75,6 +77,7 @@ class Approvals:
         self._monotonic = monotonic
         self._open: dict[str, Request] = {}
         self._listeners: dict[anyio.CancelScope, Job] = {}
+        self._news = anyio.Event()
         self._count = 0
 
     @property
@@ -95,6 +98,7 @@ class Approvals:
                 await request.answered.wait()
         finally:
             self._open.pop(request.id, None)
+            request.answered.set()
         return request.decision
 
     def open_to(self, caller: Job | None) -> Sequence[Request]:
@@ -115,6 +119,28 @@ class Approvals:
             for request in requests:
                 request.told.add(caller.id)
         return requests
+
+    def to_show(self, paths: Iterable[str]) -> Sequence[Request]:
+        """Return the requests to show a person who waits for these subtrees: none where a parent decides.
+
+        Args:
+            paths: Where the subtrees lie.
+        """
+        if self._answerer != "person":
+            return ()
+        asked = tuple(paths)
+        return [
+            one
+            for one in self._open.values()
+            if not one.put_away and any(contains(path, one.job.path) for path in asked)
+        ]
+
+    async def next_to_show(self, paths: Iterable[str]) -> Request:
+        """Wait until there is a request to show a person who waits for these subtrees, and return it."""
+        asked = tuple(paths)
+        while not (found := self.to_show(asked)):
+            await self._news.wait()
+        return found[0]
 
     def waiting(self) -> frozenset[str]:
         """Return the ids of the jobs that wait for permission."""
@@ -153,6 +179,8 @@ class Approvals:
         self._count += 1
         request = Request(id=f"p{self._count}", job=job, tool=tool, arguments=arguments, asked_at=self._monotonic())
         self._open[request.id] = request
+        self._news.set()
+        self._news = anyio.Event()
         for scope, listener in self._listeners.items():
             if self._may_answer(listener, request):
                 scope.cancel()

@@ -109,8 +109,8 @@ class Settings(BaseSettings):
     trusted_directories: tuple[Path, ...] = ()
     """Directories whose own settings and CLAUDE.md jobs load, with all below them, besides what Claude Code trusts."""
     enabled_tools: frozenset[str] = frozenset()
-    """Tools of the CLI that are off for jobs by default and are to be on: Task or Monitor, for example; Skill stands for
-    the skills that the CLI bundles."""
+    """Tools of the CLI that are off for jobs by default and are to be on: Task or Monitor, for example; Skill stands
+    for the skills that the CLI bundles."""
     permission_requests: Literal["deny", "parent", "person"] = "deny"
     """Who answers where a job wants to do what it has no permission for."""
     permission_seconds: PositiveFloat = 300.0

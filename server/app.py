@@ -1,5 +1,6 @@
 """The MCP server: which request is answered by whom, for whoever is at the other end of a connection."""
 
+from functools import partial
 from typing import Any
 
 from mcp.server.lowlevel import Server
@@ -13,11 +14,13 @@ from mcp_types import (
 )
 
 from jobs.errors import JobsError
-from server import __version__, guidance, permits, resources, tasks
+from server import __version__, elicitation, guidance, permits, resources, tasks
+from server.arguments import WaitArguments
 from server.callers import calling_job
 from server.catalogue import BY_NAME, Definition, listing
 from server.context import Connection, Context, call_of
 from server.outcomes import failure, outcome
+from server.tools import scope_reader
 from server.unanswered import TOOL_USE_ID
 from server.updates import Updates
 
@@ -87,10 +90,18 @@ async def _call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolRes
 
 
 async def _answer(ctx: Context, definition: Definition, params: CallToolRequestParams, begun: dict[str, Any]) -> str:
-    """Return the tool's answer, or fill `begun` with the task that stands for it."""
+    """Return the tool's answer, or fill `begun` with the task or the forms that stand for it."""
     arguments = definition.arguments.model_validate(params.arguments or {})
     call = await call_of(ctx)
     if tasks.offered(ctx, definition.name):
         begun |= await tasks.begin(call, definition.name, arguments)
         return ""
-    return await definition.handle(call, arguments)
+    if not isinstance(arguments, WaitArguments):
+        return await definition.handle(call, arguments)
+    # Of the tools that wait this one alone may be called again and again: it begins nothing.
+    answer = partial(definition.handle, call, arguments)
+    found = await elicitation.or_forms(ctx, params.input_responses, answer, scope_reader(call, arguments))
+    if isinstance(found, str):
+        return found
+    begun |= found
+    return ""

@@ -2,9 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from mcp.server.context import ServerRequestContext
 
+from server import elicitation
 from server.callers import Caller, calling_job
 from server.tools import Call, Services
 from server.unanswered import CALL_ID, TOOL_USE_ID
@@ -39,6 +41,7 @@ async def call_of(ctx: Context) -> Call:
         origin=connection.caller.origin,
         tool_use_id=_tool_use_id(ctx),
         on_progress=_progress(ctx),
+        company=partial(elicitation.beside, ctx),
     )
 
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from mcp.shared.exceptions import MCPError
@@ -28,8 +29,9 @@ from pydantic import ValidationError
 from jobs.errors import JobsError
 from jobs.model import LIVE, Job, JobStatus
 from jobs.tree import BATCH_PREFIX, JOB_PREFIX
+from jobs.visibility import Scope
 from jobs.waiting import WaitMode, WaitReport
-from server import replies
+from server import elicitation, replies
 from server.arguments import Arguments, BatchArguments, RunArguments, WaitArguments
 from server.catalogue import BY_NAME
 from server.context import Context, call_of
@@ -61,7 +63,7 @@ class Snapshot:
     """Where a task is.
 
     Args:
-        status: "working", "completed" or "cancelled".
+        status: "working", "completed" or "cancelled"; one that waits for a person is told apart when it is asked for.
         created: Seconds since the epoch.
         updated: Seconds since the epoch of the last change.
         message: For a person, or None.
@@ -99,12 +101,16 @@ async def get(ctx: Context, params: TaskParams) -> dict[str, Any]:
     detailed = _wire(params.task_id, snapshot)
     if snapshot.result is not None:
         detailed["result"] = snapshot.result.model_dump(by_alias=True, mode="json", exclude_none=True)
+    elif snapshot.status == "working" and (forms := await _forms(ctx, params.task_id)):
+        detailed |= {"status": "input_required", "inputRequests": forms}
     return detailed
 
 
 async def update(ctx: Context, params: TaskUpdateParams) -> dict[str, Any]:
-    """Answer `tasks/update`: no task of ours ever asks for anything."""
+    """Answer `tasks/update`: take what a person answered to the forms of the task, and to no others."""
     await _found(ctx, params.task_id)
+    shown = await _forms(ctx, params.task_id)
+    elicitation.take_all(ctx.lifespan_context.services.approvals, params.input_responses or {}, shown)
     return {}
 
 
@@ -115,6 +121,10 @@ async def cancel(ctx: Context, params: TaskParams) -> dict[str, Any]:
     for job_id in await _jobs_of(call, params.task_id):
         await call.services.manager.cancel(job_id)
     return {}
+
+
+async def _forms(ctx: Context, task_id: str) -> Mapping[str, Any]:
+    return await elicitation.forms(ctx, partial(_scope_of, await call_of(ctx), task_id))
 
 
 async def _found(ctx: Context, task_id: str) -> Snapshot:
@@ -229,6 +239,16 @@ def _met(report: WaitReport, mode: WaitMode) -> bool:
         case WaitMode.FIRST_SUCCESS:
             met = any(job.status is JobStatus.COMPLETED for job in report.done)
     return met or not report.pending
+
+
+async def _scope_of(call: Call, task_id: str) -> Scope:
+    match task_id[:1]:
+        case kind if kind == JOB_PREFIX:
+            return Scope(jobs=[await call.sight.job(task_id)])
+        case kind if kind == BATCH_PREFIX:
+            return await call.sight.batch_scope(task_id)
+        case _:
+            return await scope_reader(call, _decode(task_id)[2])()
 
 
 async def _jobs_of(call: Call, task_id: str) -> Sequence[str]:

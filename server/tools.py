@@ -87,6 +87,11 @@ class Services:
     resident: Callable[[], int]
 
 
+async def alone(wait: Callable[[], Awaitable[WaitReport]], _: Callable[[], Awaitable[Scope]]) -> WaitReport:
+    """Wait, with nothing else beside it."""
+    return await wait()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One call of a tool.
@@ -97,6 +102,7 @@ class Call:
         origin: The caller's directory and environment.
         tool_use_id: The client's id of this call, or None; a submission is idempotent by it.
         on_progress: Reports how many of how many jobs are over.
+        company: Waits for jobs that it can read, with whatever else goes on meanwhile.
     """
 
     services: Services
@@ -104,6 +110,9 @@ class Call:
     origin: Origin
     tool_use_id: str | None
     on_progress: OnProgress
+    company: Callable[[Callable[[], Awaitable[WaitReport]], Callable[[], Awaitable[Scope]]], Awaitable[WaitReport]] = (
+        alone
+    )
 
     @property
     def sight(self) -> Visibility:
@@ -340,9 +349,8 @@ async def _wait(
     cursor: str | None = None,
 ) -> WaitReport:
     aside = nullcontext if call.job is None else partial(call.services.recursion.parked, call.job.id)
-    return await call.services.waiting.wait(
-        read, mode=mode, seconds=seconds, cursor=cursor, on_progress=call.on_progress, aside=aside
-    )
+    wait = partial(call.services.waiting.wait, read, mode=mode, seconds=seconds, cursor=cursor)
+    return await call.company(partial(wait, on_progress=call.on_progress, aside=aside), read)
 
 
 def scope_reader(call: Call, arguments: WaitArguments) -> Callable[[], Awaitable[Scope]]:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from jobs.permissions import RANK, Rights, RightsError, Wish, covers, meet, within
 
+pytestmark = pytest.mark.timeout(900)
+
 EXAMPLES = 5_000 if os.environ.get("CLAUDE_JOBS_LONG") == "1" else 500
 
 TOOLS = ("Bash", "Read", "Edit", "WebFetch", "mcp__box", "mcp__box__open", "mcp__boxes__open", "mcp__box__*")

@@ -50,13 +50,13 @@ class World:
 
     @asynccontextmanager
     async def client(
-        self, *, token: str | None = None, mode: str = LEGACY, name: str = "test", message_handler: Any = None
+        self, *, token: str | None = None, mode: str = LEGACY, name: str = "test", **options: Any
     ) -> AsyncIterator[Client]:
-        """Connect an SDK client in memory, as a person or as the job that holds a token."""
+        """Connect an SDK client in memory, as a person or as the job that holds a token; options are the client's."""
         origin = Origin(cwd=str(self.work), env={"PATH": PATH}, client=name)
         caller = Caller(origin=origin, token_hash=hash_token(token) if token else None)
         transport = _transport(Connection(services=self.services, caller=caller))
-        async with Client(transport, mode=mode, read_timeout_seconds=20, message_handler=message_handler) as client:
+        async with Client(transport, mode=mode, read_timeout_seconds=20, **options) as client:
             yield client
 
     async def waiting_job(self, client: Client, **arguments: Any) -> Job:

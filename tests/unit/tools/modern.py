@@ -26,6 +26,7 @@ class Modern:
         sent: Where messages for the server go.
         heard: Where its messages come from.
         extensions: What each request declares.
+        capabilities: What it declares besides.
     """
 
     def __init__(
@@ -33,19 +34,21 @@ class Modern:
         sent: MemoryObjectSendStream[SessionMessage],
         heard: MemoryObjectReceiveStream[SessionMessage | Exception],
         extensions: Mapping[str, Any],
+        capabilities: Mapping[str, Any] | None = None,
     ) -> None:
         self._sent = sent
         self._heard = heard
         self._ids = 0
         self.notes: list[dict[str, Any]] = []
         self.extensions = dict(extensions)
+        self.capabilities = dict(capabilities or {})
 
     async def send(self, method: str, **params: Any) -> int:
         """Send a request without waiting for its answer."""
         self._ids += 1
         meta = {
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientCapabilities": {"extensions": self.extensions},
+            "io.modelcontextprotocol/clientCapabilities": {**self.capabilities, "extensions": self.extensions},
             "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "1"},
             **params.pop("_meta", {}),
         }
@@ -93,9 +96,11 @@ class Modern:
 
 
 @asynccontextmanager
-async def modern(here: World, *, token: str | None = None, tasks: bool = True) -> AsyncIterator[Modern]:
+async def modern(
+    here: World, *, token: str | None = None, tasks: bool = True, capabilities: Mapping[str, Any] | None = None
+) -> AsyncIterator[Modern]:
     """Connect, as a person or as the job that holds a token."""
     origin = Origin(cwd=str(here.work), env={"PATH": PATH}, client="raw")
     caller = Caller(origin=origin, token_hash=hash_token(token) if token else None)
     async with _transport(Connection(services=here.services, caller=caller)) as (heard, sent):
-        yield Modern(sent, heard, {EXTENSION: {}} if tasks else {})  # type: ignore[arg-type]  # the SDK's protocols
+        yield Modern(sent, heard, {EXTENSION: {}} if tasks else {}, capabilities)  # type: ignore[arg-type]  # the SDK's protocols
