@@ -31,8 +31,8 @@ class BudgetError(JobsError):
     Args:
         kind: What the budget is of.
         holder: Whose it is, in words.
-        asked: US dollars or jobs that were asked for; 0 dollars where the children name no budget of their own.
-        left: US dollars or jobs that are left.
+        asked: US dollars, jobs or seconds that were asked for; 0 dollars where the children name no budget.
+        left: US dollars, jobs or seconds that are left.
         limit: The whole budget; for time the deadline in seconds since the epoch.
     """
 
@@ -46,6 +46,11 @@ class BudgetError(JobsError):
 
     def _sentence(self) -> str:
         match self.kind:
+            case BudgetKind.TIME if self.left:
+                return (
+                    f"subtreeSeconds: {self.asked:.0f} s is more than is left: {self.left:.0f} s of {self.holder}. "
+                    "Leave subtreeSeconds out: what is left then holds for the new job too."
+                )
             case BudgetKind.TIME:
                 return f"The time of {self.holder} is over. Finish with what you have."
             case BudgetKind.JOBS if self.left:
@@ -172,8 +177,8 @@ def check(facts: AdmissionFacts, live: LiveCosts) -> None:
     else:
         holders = holders_of(facts.tree, facts.above)
     books = Books(facts.kin, live)
-    _check_time(holders, submission.at)
     specs = [new.spec for new in submission.jobs]
+    _check_time(holders, [spec.deadline for spec in specs if spec.deadline is not None], submission.at)
     _check_usd(holders, books, sum(spec.max_budget_usd or 0.0 for spec in specs))
     _check_jobs(holders, books, sum(1 + (spec.max_jobs or 0) for spec in specs))
 
@@ -219,10 +224,12 @@ def _check_jobs(holders: Sequence[Holder], books: Books, asked: int) -> None:
             raise BudgetError(kind=BudgetKind.JOBS, holder=holder.name, asked=asked, left=left, limit=limit)
 
 
-def _check_time(holders: Sequence[Holder], now: float) -> None:
-    for holder in holders:
-        if holder.deadline is not None and now >= holder.deadline:
-            raise BudgetError(kind=BudgetKind.TIME, holder=holder.name, asked=0, left=0, limit=holder.deadline)
+def _check_time(holders: Sequence[Holder], asked: Sequence[float], now: float) -> None:
+    latest = max(asked, default=now)
+    for holder, deadline in [(holder, holder.deadline) for holder in holders if holder.deadline is not None]:
+        if now >= deadline or latest > deadline:
+            left = max(0.0, deadline - now)
+            raise BudgetError(kind=BudgetKind.TIME, holder=holder.name, asked=latest - now, left=left, limit=deadline)
 
 
 def _usd(amount: float) -> str:

@@ -32,6 +32,8 @@ class TaskRequest:
         effort: The CLI's effort level.
         max_budget_usd: Most US dollars.
         timeout_seconds: Seconds that one attempt may run.
+        max_jobs: Most jobs below it.
+        subtree_seconds: Seconds from its admission on, after which neither it nor anything below it may run.
         allowed_tools: Tools that need no permission; None takes the spawning job's.
         disallowed_tools: Tools that are off, besides the spawning job's.
         directories: Directories besides `cwd`; None takes the spawning job's.
@@ -55,6 +57,8 @@ class TaskRequest:
     effort: str | None = None
     max_budget_usd: float | None = None
     timeout_seconds: float | None = None
+    max_jobs: int | None = None
+    subtree_seconds: float | None = None
     allowed_tools: Sequence[str] | None = None
     disallowed_tools: Sequence[str] = ()
     directories: Sequence[str] | None = None
@@ -116,6 +120,7 @@ class Intake:
         cwd: str,
         home: str | None = None,
         depth: int = 0,
+        at: float = 0.0,
         field: str = "task",
     ) -> JobSpec:
         """Return the complete spec of a request.
@@ -126,6 +131,7 @@ class Intake:
             cwd: The tree's directory, for a request without parent and without a directory of its own.
             home: The client's home directory, for a directory that begins with "~", or None where it has none.
             depth: Depth at which the job will stand, for the default of its time-out.
+            at: Now, in seconds since the epoch.
             field: How the caller spelled the task's argument, for errors.
 
         Raises:
@@ -143,6 +149,8 @@ class Intake:
             effort=request.effort,
             max_budget_usd=_positive("maxBudgetUsd", request.max_budget_usd),
             timeout_seconds=self._timeout(request.timeout_seconds, depth),
+            max_jobs=_room(request.max_jobs),
+            deadline=_deadline(request.subtree_seconds, at),
             allowed_tools=rights.allowed,
             disallowed_tools=rights.disallowed,
             directories=rights.directories[1:],
@@ -194,6 +202,18 @@ def _one_of(field: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise BadInputError(field, f"{value!r} is unknown", f"Use one of {', '.join(allowed)}.")
     return value
+
+
+def _room(asked: int | None) -> int | None:
+    if asked is not None and asked < 0:
+        raise BadInputError(
+            "maxJobs", f"{asked} is less than 0", "Give how many jobs it may have below it, 0 for none."
+        )
+    return asked
+
+
+def _deadline(seconds: float | None, at: float) -> float | None:
+    return None if seconds is None else at + _finite("subtreeSeconds", seconds)
 
 
 def _positive(field: str, value: float | None) -> float | None:

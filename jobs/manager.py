@@ -225,15 +225,16 @@ class EnhancedJobManager:
             raise BadInputError(
                 "tasks", f"{len(requests)} tasks cannot be one root", "Give one task, or start a batch."
             )
+        now = self._clock.now()
         return Submission(
             batch_id=new_batch_id(),
-            jobs=self._new_jobs(requests, parent, origin=origin, single=single),
+            jobs=self._new_jobs(requests, parent, origin=origin, single=single, at=now),
             parent_id=parent.id if parent else None,
             single=single,
             caller=parent.id if parent else origin.client or "",
             idempotency_key=idempotency_key,
             client=origin.client,
-            at=self._clock.now(),
+            at=now,
         )
 
     def _bounded(self, submission: Submission, bounds: TreeBounds) -> Submission:
@@ -242,7 +243,7 @@ class EnhancedJobManager:
         return replace(submission, max_budget_usd=bounds.usd, deadline=deadline)
 
     def _new_jobs(
-        self, requests: Sequence[TaskRequest], parent: Job | None, *, origin: Origin, single: bool
+        self, requests: Sequence[TaskRequest], parent: Job | None, *, origin: Origin, single: bool, at: float
     ) -> list[NewJob]:
         home = origin.env.get("HOME")
         depth = parent.depth + 1 if parent else int(not single)
@@ -251,7 +252,7 @@ class EnhancedJobManager:
             # Asked for subtasks, a job at the deepest level could only be refused them.
             requests = [replace(request, divisible=False) for request in requests]
         specs = [
-            self._intake.spec(request, parent=parent, cwd=origin.cwd, home=home, depth=depth, field=field)
+            self._intake.spec(request, parent=parent, cwd=origin.cwd, home=home, depth=depth, at=at, field=field)
             for request, field in zip(requests, fields, strict=True)
         ]
         ids = [new_job_id() for _ in requests]

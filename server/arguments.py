@@ -38,6 +38,8 @@ class TaskOptions(SharedOptions):
     effort: str | None = None
     max_budget_usd: float | None = None
     timeout_seconds: float | None = None
+    max_jobs: int | None = None
+    subtree_seconds: float | None = None
     allowed_tools: list[str] | None = None
     disallowed_tools: list[str] = []
     directories: list[str] | None = None

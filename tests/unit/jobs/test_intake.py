@@ -178,6 +178,24 @@ def test_every_wish_reaches_the_spec(tmp_path: Path):
     assert spec(tmp_path, **wishes) == JobSpec(task="work", cwd=str(tmp_path), **(wishes | tools))
 
 
+def test_a_subtrees_jobs_and_its_time_reach_the_spec(tmp_path: Path):
+    request = TaskRequest(task="x", max_jobs=0, subtree_seconds=30.0)
+    made = intake(tmp_path).spec(request, parent=None, cwd=str(tmp_path), at=1000.0)
+    assert (made.max_jobs, made.deadline) == (0, 1030.0)
+
+
+@pytest.mark.parametrize(
+    ("argument", "field", "value"),
+    [
+        ("max_jobs", "maxJobs", -1),
+        ("subtree_seconds", "subtreeSeconds", 0.0),
+        ("subtree_seconds", "subtreeSeconds", math.nan),
+    ],
+)
+def test_a_subtrees_bound_that_is_none_is_refused(tmp_path: Path, argument: str, field: str, value: float):
+    assert refusal(tmp_path, **{argument: value}).field == field
+
+
 def test_a_time_out_is_at_most_a_day_and_by_default_that_of_the_depth(tmp_path: Path):
     assert spec(tmp_path, timeout_seconds=1e9).timeout_seconds == 24 * 3600
     growing = intake(tmp_path, timeout_multiplier=2)

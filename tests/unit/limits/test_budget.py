@@ -135,6 +135,16 @@ def test_after_its_deadline_a_subtree_spawns_nothing():
         check(spawn(wants(), tree=tree(deadline=20.0), jobs=jobs, at=10.0), {})
 
 
+def test_a_child_may_ask_for_all_of_the_time_that_is_left_and_not_for_more():
+    jobs = (kin("t/a", deadline=10.0),)
+    check(spawn(wants(deadline=10.0), tree=tree(deadline=20.0), jobs=jobs, at=4.0), {})
+    with pytest.raises(
+        BudgetError, match=r"7 s is more than is left: 6 s of job a\. Leave subtreeSeconds out"
+    ) as refused:
+        check(spawn(wants(deadline=11.0), tree=tree(deadline=20.0), jobs=jobs, at=4.0), {})
+    assert (refused.value.kind, refused.value.asked, refused.value.left) == (BudgetKind.TIME, 7.0, 6.0)
+
+
 def test_the_jobs_of_a_new_tree_must_fit_into_its_budget():
     facts = spawn(wants(3.0), tree=None)
     bounded = AdmissionFacts(

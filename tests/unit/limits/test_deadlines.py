@@ -68,6 +68,34 @@ async def test_after_the_deadline_nothing_more_is_spawned(tmp_path: Path):
         await engine.over(parent.id)
 
 
+async def test_the_time_that_a_job_is_given_bounds_what_stands_below_it_and_not_its_siblings(tmp_path: Path):
+    async with parts(tmp_path, max_concurrent={0: 8}) as engine:
+        tasks = (TaskRequest(task="hold", subtree_seconds=60.0), TaskRequest(task="hold"))
+        bounded_one, free = (await engine.manager.submit(tasks, origin=engine.origin)).jobs
+        children = [(await engine.run("hold", parent=one.id))[0] for one in (bounded_one, free)]
+        deadlines = [await engine.recursion.deadline(await engine.job(one)) for one in children]
+        assert deadlines == [bounded_one.created_at + 60.0, None]
+        more = TaskRequest(task="x", subtree_seconds=90.0)
+        with pytest.raises(BudgetError, match="subtreeSeconds: 90 s is more than is left"):
+            await engine.manager.submit([more], bounded_one.id, origin=engine.origin)
+        for one in (*children, bounded_one.id, free.id):
+            engine.runner.release(one)
+        await engine.over(*children, bounded_one.id, free.id)
+
+
+async def test_the_jobs_that_a_job_is_given_bound_what_stands_below_it(tmp_path: Path):
+    async with parts(tmp_path, max_concurrent={0: 8}) as engine:
+        [parent] = (await engine.manager.submit([TaskRequest(task="hold", max_jobs=2)], origin=engine.origin)).jobs
+        [child] = await engine.run("hold", parent=parent.id)
+        await engine.run("x", parent=child)
+        for spawner in (parent.id, child):
+            with pytest.raises(BudgetError, match=r"may have 2 jobs below it, and has them"):
+                await engine.run("x", parent=spawner)
+        for one in (child, parent.id):
+            engine.runner.release(one)
+        await engine.over(child, parent.id)
+
+
 async def test_a_job_without_a_deadline_waits_for_as_long_as_it_takes(tmp_path: Path):
     async with parts(tmp_path, max_concurrent={0: 1}) as engine:
         first, second = await engine.run("hold", "x")

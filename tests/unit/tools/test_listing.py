@@ -38,6 +38,8 @@ def test_the_whole_list_fits_into_8192_bytes_and_each_tool_is_as_it_was():
                 "effort",
                 "maxBudgetUsd",
                 "timeoutSeconds",
+                "maxJobs",
+                "subtreeSeconds",
                 "allowedTools",
                 "disallowedTools",
                 "directories",
