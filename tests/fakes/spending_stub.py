@@ -137,7 +137,7 @@ def run(stub: Stub) -> int:
 
 def task_of(session: str, said: str) -> str:
     """Return the session's task: what was said first, kept beside the session as the CLI keeps its transcripts."""
-    kept = Path(os.environ["HOME"]) / f"{session}.task"
+    kept = Path(os.environ.get("HOME", ".")) / f"{session}.task"
     if kept.exists():
         return kept.read_text()
     kept.write_text(said)
