@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from jobs.claude.command import OFF
 from server.app import INSTRUCTIONS
 from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
@@ -130,13 +131,25 @@ def test_a_jobs_first_request_is_about_half_of_a_plain_one(
     assert plain > 48_000
 
 
+def shown_tools(request: RecordedRequest) -> set[str]:
+    """Return the tools that the model can call, those included that it has only been told the names of."""
+    return {*request.tool_names, *texts_of(request.body["messages"]).splitlines()}
+
+
+def texts_of(messages: Iterable[Mapping[str, Any]]) -> str:
+    contents = [message["content"] for message in messages]
+    blocks = [[{"text": one}] if isinstance(one, str) else one for one in contents]
+    return "\n".join(block.get("text", "") for each in blocks for block in each)
+
+
 def test_the_tools_that_leave_the_tree_are_off_and_a_setting_brings_one_back(stand: Stand, claude_cli: Path):
-    off = {"Agent", "Task", "Workflow", "SendMessage", "ListAgents", "ScheduleWakeup"}
     assert stand.run("Say hello.")["status"] == "completed"
-    assert off.isdisjoint(stand.api.requests[-1].tool_names)
+    shown = shown_tools(stand.api.requests[-1])
+    assert shown >= {"Bash", "WebFetch"}, "neither kind of tool is found here"
+    assert shown.isdisjoint(OFF)
     with standing(claude_cli, HELLO, CLAUDE_JOBS_ENABLED_TOOLS='["ListAgents"]') as other:
         other.run("Say hello.")
-        assert off & set(other.api.requests[-1].tool_names) == {"ListAgents"}
+        assert shown_tools(other.api.requests[-1]) & set(OFF) == {"ListAgents"}
 
 
 def evil(directory: Path, attacker: str) -> None:

@@ -1,0 +1,66 @@
+"""Every test that the README names is there, by that name and in that file."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+REFERENCE = re.compile(r"\btests/[\w/]+\.py(?:::\w+)*")
+
+
+def references(text: str) -> list[str]:
+    """Return each test or file of tests that a text names, in order, each once."""
+    return list(dict.fromkeys(REFERENCE.findall(text)))
+
+
+@cache
+def names_in(path: Path) -> frozenset[str]:
+    """Return what a test can be collected as: functions, classes and names that are given to one, methods as C::m."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return frozenset(name for node in tree.body for name in _names_of(node))
+
+
+def _names_of(node: ast.stmt) -> list[str]:
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+            return [name]
+        case ast.ClassDef(name=name, body=body):
+            return [name, *(f"{name}::{inner}" for each in body for inner in _names_of(each))]
+        case ast.Assign(targets=[ast.Name(id=name)]):
+            return [name]
+        case _:
+            return []
+
+
+def is_there(reference: str) -> bool:
+    """Tell whether a file, or the test in it, exists."""
+    file, _, name = reference.partition("::")
+    path = ROOT / file
+    return path.is_file() and (not name or name in names_in(path))
+
+
+@pytest.mark.parametrize("reference", references(README.read_text(encoding="utf-8")))
+def test_a_test_that_the_readme_names_exists(reference: str):
+    assert is_there(reference)
+
+
+def test_the_readme_names_tests():
+    assert len(references(README.read_text(encoding="utf-8"))) > 30
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "tests/architecture/test_readme_references.py::test_of_nothing",
+        "tests/architecture/test_nothing.py",
+        "tests/architecture/test_nothing.py::test_a_test_that_the_readme_names_exists",
+        "tests/property/test_budgets.py::TestBudgets::test_of_nothing",
+    ],
+)
+def test_a_name_that_leads_nowhere_is_found_out(missing: str):
+    assert references(f"| x | `{missing}` |") == [missing]
+    assert not is_there(missing)
