@@ -117,6 +117,7 @@ def take(approvals: Approvals, request_id: str, answer: ElicitResult) -> None:
             approvals.answer(request_id, None, allow=False)
         case _:
             request.put_away = True
+            logger.info("the form of %s was put away; `claude-jobs approve` can still answer it", request_id)
 
 
 async def _before(company: Callable[[], Awaitable[object]], work: Callable[[], Awaitable[T]]) -> T | None:

@@ -1,5 +1,6 @@
 """A headless job that lacks a permission asks through the engine: a person or its parent answers; silence is a no."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
 from server.demo.story import Story
+from tests.e2e.conftest import RunPrint
 from tests.e2e.support import SYSTEM_PATH
-from tests.support.engines import House, Pump, house
+from tests.support.engines import MAIN, House, Pump, house
 from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.timeout(180)
@@ -32,6 +34,11 @@ STORY = Story.model_validate(
         "default": "worker",
         "roles": {
             "worker": [MAKING, {"text": "It is over."}],
+            "outer": [
+                call(f"{OURS}claude_run_async", task="[role: worker] Go on."),
+                call(f"{OURS}claude_wait", jobIds=["{{latest.jobId}}"]),
+                {"text": "{{answers}}"},
+            ],
             "parent": [
                 call(f"{OURS}claude_run_async", task="[role: worker] Go on.", allowedTools=[]),
                 call(f"{OURS}claude_wait", jobIds=["{{latest.jobId}}"]),
@@ -108,3 +115,27 @@ def test_a_parent_hears_of_its_child_while_it_waits_and_permits_what_it_may_do_i
             waiting(pump, job)
         assert pump.settled(job)["status"] == "completed"
         assert (made.work / "made-it").exists() is allowed
+
+
+def test_a_claude_that_cannot_show_a_form_goes_on_waiting_and_time_decides(run_print: RunPrint, claude_cli: Path):
+    with (
+        ScriptedApi(STORY) as api,
+        house(
+            CLAUDE_JOBS_CLI=str(claude_cli),
+            CLAUDE_JOBS_PERMISSION_REQUESTS="person",
+            CLAUDE_JOBS_PERMISSION_SECONDS="3",
+        ) as made,
+    ):
+        settings = {name: value for name, value in made.environ.items() if name.startswith("CLAUDE_JOBS_")}
+        server = {"type": "stdio", "command": sys.executable, "args": [str(MAIN), "mcp"], "env": settings}
+        run = run_print(
+            "[role: outer] Go on.",
+            story=api,
+            args=("--allowedTools", "mcp__claude-jobs"),
+            mcp_config={"claude-jobs": server},
+        )
+        assert (run.exit_code, run.stderr) == (0, "")
+        assert "It is over." in run.answer
+        # The call that waited came back once: a form that `claude -p` puts away is not put before it again.
+        assert len([one for one in api.requests if "role: outer" in one.conversation.opening]) == 3
+        assert "the form of p1 was put away" in made.places.log.read_text()
