@@ -68,6 +68,7 @@ def job_line(job: Mapping[str, Any]) -> Text:
         (f"  {job['status']:<9}", style),
         f"  {cost:>8}  {safe(began):<19}  ",
         one_line(job["task"], _TASK_WIDTH),
+        *_waits(job),
     )
 
 
@@ -89,11 +90,17 @@ def _phrase(value: Any) -> str:
     return one_line(str(value), _PHRASE_WIDTH)
 
 
+def _waits(job: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(f"  waiting for {job['waitingFor']}", "yellow")] if job.get("waitingFor") else []
+
+
 def _label(job: Mapping[str, Any]) -> Text:
     mark, style = STYLES.get(job["status"], ("?", ""))
     label = Text.assemble((mark, style), " ", (job["jobId"], "bold"), " ", one_line(job["task"], _TASK_WIDTH))
     if job.get("costUsd"):
         label.append(f"  ${job['costUsd']:.4f}", style="dim")
+    for part in _waits(job):
+        label.append(*part)
     if job.get("reason") not in (None, "completed"):
         label.append(f"  {job['reason']}", style=style)
     if job.get("excerpt"):

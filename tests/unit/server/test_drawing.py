@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from jobs.model import JobStatus
-from server.drawing import STYLES, draw, one_line, safe
+from server.drawing import STYLES, draw, job_line, one_line, safe
 
 
 def line(job_id: str, parent: str | None = None, **more: object) -> dict:
@@ -52,6 +52,13 @@ def test_children_stand_below_their_parents_whatever_the_order_of_the_lines():
     lines = drawn(line("j3", "j1"), line("j2"), line("j1"))
     assert [name for text in lines for name in ("j1", "j2", "j3") if f" {name} " in text] == ["j1", "j3", "j2"]
     assert lines[0] == "the title"
+
+
+def test_a_job_that_waits_for_a_permission_says_so_in_a_tree_and_in_a_list():
+    asking = line("j1", waitingFor="permission", status="running")
+    assert [text.endswith("task of j1  waiting for permission") for text in drawn(asking)] == [False, True]
+    assert job_line(asking).plain.endswith("task of j1  waiting for permission")
+    assert "waiting" not in job_line(line("j2")).plain
 
 
 def test_a_job_whose_parent_is_not_shown_stands_at_the_top():
