@@ -322,7 +322,12 @@ async def test_a_job_has_its_clients_environment_and_nothing_of_the_engines(
     found = dict(line.split("=", 1) for line in Path(f"{script}.env.0").read_text().splitlines())
     marker = found.pop("CLAUDE_JOBS_JOB")
     of_the_shell = {"PWD", "OLDPWD", "SHLVL", "_"}
-    ours = {"DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": "0", "CLAUDE_CODE_MAX_RETRIES": "3"}
+    ours = {
+        "DISABLE_AUTOUPDATER": "1",
+        "CLAUDE_CODE_DISABLE_BUNDLED_SKILLS": "1",
+        "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": "0",
+        "CLAUDE_CODE_MAX_RETRIES": "3",
+    }
     assert {name: value for name, value in found.items() if name not in of_the_shell} == {**engine.client_env, **ours}
     assert marker.endswith(f":{job.id}:1")
     assert found["PWD"] == str(engine.work)
