@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from jobs.budget import CENT_FRACTION, Books, Holder, deadline_of, holders_of, left_for
-from jobs.model import Job
+from jobs.model import Job, JobStatus
 from jobs.ports import Store
 from jobs.tree import contains
 
@@ -71,6 +71,9 @@ class Ledger:
 
     async def _spent(self, path: str) -> float:
         settled = (await self._store.rollup_under(path)).usage.cost_usd
-        # Read after the store: an attempt settled in between is missed until the next look, never counted twice.
-        live = (cost for key, cost in self._live.items() if contains(path, self._paths[key]))
-        return settled + sum(live)
+        noted = [key for key, place in self._paths.items() if contains(path, place)]
+        # Read after the sum: an attempt settled in between is missed until the next look. It must not count twice, as
+        # it would while it is settled and not yet struck out: a budget that is not used up would end its jobs.
+        jobs = await self._store.jobs([job_id for job_id, _ in noted])
+        running = {(job.id, job.attempt) for job in jobs if job.status is JobStatus.RUNNING}
+        return settled + sum(self._live.get(key, 0.0) for key in noted if key in running)
