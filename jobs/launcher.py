@@ -1,6 +1,7 @@
 """Starts an attempt of a job as a process, or takes over the process that an earlier engine started for it."""
 
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -9,6 +10,7 @@ import anyio.to_thread
 
 from jobs.budget import Holder, deadline_of
 from jobs.claude.directory import AttemptDirectory
+from jobs.claude.finding import still_lives
 from jobs.claude.follower import Follower
 from jobs.claude.process import Process, attach, launch
 from jobs.claude.proctable import ProcessIdentity
@@ -103,7 +105,10 @@ class Launcher:
         )
         holders = await self._ledger.holders(job)
         process = attach(directory, marker=self._preparation.marker(job, attempt.number), identity=known)
-        return self._live(job, attempt, directory, process, holders)
+        lives = await anyio.to_thread.run_sync(still_lives, directory)
+        # What is over already is settled or lost; however long ago it began, it did not run out of time.
+        seconds = self._seconds_left(job, attempt, process, holders) if lives else math.inf
+        return self._live(job, attempt, directory, process, holders, seconds)
 
     async def record(self, live: LiveAttempt) -> None:
         """Write down which process runs an attempt."""
@@ -133,7 +138,8 @@ class Launcher:
         command = await self._preparation.command(bounded, attempt, token, session)
         directory = AttemptDirectory.create(self._preparation.path(job, attempt.number))
         process = await launch(directory, command, job.spec.cwd)
-        return self._live(job, attempt, directory, process, holders)
+        seconds = self._seconds_left(job, attempt, process, holders)
+        return self._live(job, attempt, directory, process, holders, seconds)
 
     def _live(
         self,
@@ -142,6 +148,7 @@ class Launcher:
         directory: AttemptDirectory,
         process: Process,
         holders: Sequence[Holder],
+        seconds: float,
     ) -> LiveAttempt:
         now = self._clock.monotonic()
         patience = Patience(
@@ -158,16 +165,19 @@ class Launcher:
             # From byte 0 also where events up to another one are stored: the outcome is made of all frames, and the
             # store leaves out the events that it has.
             follower=Follower(directory),
-            watchdog=Watchdog(
-                patience=patience, deadline=now + self._seconds_left(job, attempt, holders), heard_at=now
-            ),
+            watchdog=Watchdog(patience=patience, deadline=now + seconds, heard_at=now),
             holders=holders,
         )
 
-    def _seconds_left(self, job: Job, attempt: Attempt, holders: Sequence[Holder]) -> float:
-        end = attempt.started_at + job.spec.timeout_seconds
+    def _seconds_left(self, job: Job, attempt: Attempt, process: Process, holders: Sequence[Holder]) -> float:
+        now = self._clock.now()
+        age = process.age()
+        # The time of day may have been set since the attempt began. It counts only where nothing else tells its age,
+        # and gives no job more time than it had.
+        spent = max(0.0, now - attempt.started_at if age is None else age)
+        seconds = job.spec.timeout_seconds - spent
         deadline = deadline_of(holders)
-        return max(0.0, (end if deadline is None else min(end, deadline)) - self._clock.now())
+        return max(0.0, seconds if deadline is None else min(seconds, deadline - now))
 
     async def _fail_unpaid(self, job: Job) -> None:
         outcome = Outcome(

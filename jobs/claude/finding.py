@@ -35,6 +35,14 @@ def examine(directory: AttemptDirectory) -> Finding:
     return Finding.NEVER_RAN if directory.shim_pid() is None else Finding.LOST
 
 
+def still_lives(directory: AttemptDirectory) -> bool:
+    """Tell whether a process of the attempt is there to be ended."""
+    try:
+        return examine(directory) is Finding.LIVES
+    except UnsafeDirectoryError:
+        return True  # what its files say cannot be trusted, so it is watched like one that lives
+
+
 def ever_ran(directory: AttemptDirectory) -> bool:
     """Tell whether a process of the attempt was ever started."""
     try:

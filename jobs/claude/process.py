@@ -70,6 +70,10 @@ class Process:
             # The lock's holder may be no child of ours, and nothing reports that a lock became free.
             await anyio.sleep(_POLL)
 
+    def age(self) -> float | None:
+        """Return for how many seconds the process has been, whatever the time of day did; None where nothing tells."""
+        return None if self.identity is None else process_table().age(self.identity)
+
     def reap(self) -> None:
         """Collect the shim if it is an ended child of ours; otherwise do nothing."""
         if self._child and self.identity is not None:

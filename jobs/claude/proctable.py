@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,10 @@ class ProcessTable(Protocol):
         """Return the ids that were given out last, latest first, as far as the platform tells."""
         ...
 
+    def age(self, target: ProcessIdentity) -> float | None:
+        """Return for how many seconds this process has been, by a clock that nobody sets; None where there is none."""
+        ...
+
 
 class LinuxTable:
     """The table as `/proc` shows it; signals go through a pidfd, so a reused id is never hit."""
@@ -109,6 +114,10 @@ class LinuxTable:
         """Return the ids that were given out last, latest first."""
         last = int(_read("/proc/loadavg").rsplit(maxsplit=1)[-1] or 0)
         return iter(range(last + 2, max(1, last - 10), -1))
+
+    def age(self, target: ProcessIdentity) -> float:
+        """Return for how many seconds this process has been, by the clock that counts from the boot."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - target.start / os.sysconf("SC_CLK_TCK")
 
     @staticmethod
     def _entry(pid: int) -> Entry | None:
@@ -167,6 +176,10 @@ class PortableTable:
     def newest(self) -> Iterator[int]:
         """Return nothing: only Linux tells."""
         return iter(())
+
+    def age(self, target: ProcessIdentity) -> float | None:
+        """Return None: the start is a time of day here."""
+        return None
 
 
 def process_table() -> ProcessTable:

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -243,6 +245,22 @@ def test_a_table_knows_this_process(table: type[ProcessTable]) -> None:
     assert own.identity == known.identify(os.getpid())
     assert (own.parent, own.group, own.session) == (os.getppid(), os.getpgid(0), os.getsid(0))
     assert known.mark(os.getpid()) == os.environ.get("CLAUDE_JOBS_JOB")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the start of a process is a time of day")
+def test_the_age_of_a_process_is_told_by_the_clock_since_the_boot() -> None:
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    process = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        table = LinuxTable()
+        identity = table.identify(process.pid)
+        assert identity is not None
+        age = table.age(identity)
+        # A start is told in hundredths of a second.
+        assert -0.02 <= age <= time.clock_gettime(time.CLOCK_BOOTTIME) - before + 0.02
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -40,13 +40,14 @@ def job(job_id: str, *, root: str = "t", depth: int = 1, path: str | None = None
 
 
 class Clock:
-    """The system's clock, moved on by as much as a test says."""
+    """The system's clock: as much later as a test says, and with the time of day set by as much as it says."""
 
     def __init__(self) -> None:
         self.moved = 0.0
+        self.set_by = 0.0
 
     def now(self) -> float:
-        return time.time() + self.moved
+        return time.time() + self.moved + self.set_by
 
     def monotonic(self) -> float:
         return time.monotonic() + self.moved

@@ -235,6 +235,21 @@ async def test_time_that_passed_on_the_clock_counts_and_not_the_number_of_looks(
     assert (job.status, job.reason) == (JobStatus.TIMEOUT, Reason.DEADLINE)
 
 
+@pytest.mark.parametrize("set_by", [86_400.0, -86_400.0])
+async def test_setting_the_time_of_day_neither_ends_a_job_early_nor_lets_it_run_on(build: Build, set_by: float):
+    engine = await build()
+    patient, late = await engine.run(f"stub:wait={engine.work}/go", f"stub:wait={engine.work}/never")
+    for job_id in (patient, late):
+        await engine.reaches(job_id, JobStatus.RUNNING)
+    engine.clock.set_by = set_by
+    (engine.work / "go").touch()
+    (job,) = await engine.over(patient)
+    assert (job.status, (await engine.job(late)).status) == (JobStatus.COMPLETED, JobStatus.RUNNING)
+    engine.clock.moved = 1801.0
+    (job,) = await engine.over(late)
+    assert (job.status, job.reason) == (JobStatus.TIMEOUT, Reason.DEADLINE)
+
+
 @pytest.mark.parametrize("do", ["silent", "ignoreterm"])
 async def test_a_cancelled_job_is_ended_and_its_siblings_go_on(build: Build, tmp_path: Path, do: str):
     engine = await build(**TORTURE)

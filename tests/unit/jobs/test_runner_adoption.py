@@ -7,14 +7,19 @@ import anyio
 import pytest
 
 from jobs import supervisor as supervisor_module
+from jobs.claude.directory import AttemptDirectory
+from jobs.claude.process import Process
 from jobs.errors import IllegalTransitionError
 from jobs.model import Job, JobSpec, JobStatus, Reason
 from jobs.ports import NewJob, Submission
 from jobs.runner import LocalRunner
+from tests.support.waiting import until
 from tests.unit.jobs.support import LONG, Parts, admit_anything, parts
 from tests.unit.jobs.test_runner import appears, attempt_directory, kill_everything
 
 pytestmark = pytest.mark.anyio
+
+DAY = 86_400.0
 
 
 @pytest.fixture
@@ -87,26 +92,43 @@ async def test_events_that_an_earlier_engine_stored_are_not_stored_again(engine:
     assert [event.kind for event in await engine.store.events("j1")] == ["system.init", "assistant", "result.success"]
 
 
-async def test_a_job_that_vanished_goes_back_in_line_with_its_session(engine: Parts):
+@pytest.mark.parametrize("hours", [0, 8])
+async def test_a_job_that_vanished_goes_back_in_line_with_its_session(
+    engine: Parts, monkeypatch: pytest.MonkeyPatch, hours: int
+):
     job = await left_running(engine, f"stub:wait={engine.work}/never")
-    kill_everything(attempt_directory(engine, job))
+    directory = AttemptDirectory(attempt_directory(engine, job))
+    kill_everything(directory.path)
+
+    async def is_gone() -> bool:
+        return not directory.lock_held()
+
+    await until(is_gone)
     second = engine.local_runner()
-    await second.start_or_attach("j1")
-    lost = await result(second)
+    with monkeypatch.context() as asleep:
+        # No engine ran for longer than the job had: that is nothing that it could have used up.
+        asleep.setattr(Process, "age", lambda _: 3600.0 * hours)
+        asleep.setattr(supervisor_module, "FIRST_TICK", 1e-6)
+        await second.start_or_attach("j1")
+        lost = await result(second)
     assert (lost.status, lost.reason, lost.session_id) == (JobStatus.QUEUED, Reason.LOST, job.session_id)
     await second.start_or_attach("j1")
     assert (await result(second)).status is JobStatus.COMPLETED
 
 
-async def test_a_job_that_was_claimed_and_never_launched_goes_back_in_line(engine: Parts):
+async def test_a_job_that_was_claimed_long_ago_and_never_launched_runs(engine: Parts, monkeypatch: pytest.MonkeyPatch):
     spec = JobSpec(task="x", cwd=str(engine.work))
     await engine.store.admit(Submission(batch_id="b1", jobs=[NewJob(id="j1", spec=spec)], single=True), admit_anything)
+    await engine.origins.save("j1", engine.origin)
     await engine.store.claim("j1", session_id="00000000-0000-4000-8000-000000000001", token_hash="h", at=1.0)
+    monkeypatch.setattr(supervisor_module, "FIRST_TICK", 1e-6)
     second = engine.local_runner()
     await second.start_or_attach("j1")
     lost = await result(second)
-    assert lost.reason in {Reason.LOST, Reason.DEADLINE}
+    assert (lost.status, lost.reason) == (JobStatus.QUEUED, Reason.LOST)
     assert await engine.store.caller("h") is None
+    await second.start_or_attach("j1")
+    assert (await result(second)).status is JobStatus.COMPLETED
 
 
 async def test_a_cancel_that_was_ordered_before_the_engine_ended_is_carried_out_by_the_next(engine: Parts):
@@ -118,11 +140,36 @@ async def test_a_cancel_that_was_ordered_before_the_engine_ended_is_carried_out_
     assert (job.status, job.reason) == (JobStatus.CANCELLED, Reason.CANCELLED)
 
 
-async def test_the_time_that_an_adopted_job_has_left_is_reckoned_from_its_start(engine: Parts):
+async def test_the_time_that_an_adopted_job_has_left_is_reckoned_from_the_age_of_its_process(
+    engine: Parts, monkeypatch: pytest.MonkeyPatch
+):
     await left_running(engine, f"stub:wait={engine.work}/never", timeout_seconds=1000.0)
-    engine.clock.moved = 1001.0
+    monkeypatch.setattr(Process, "age", lambda _: 1001.0)
     second = engine.local_runner()
     await second.start_or_attach("j1")
+    job = await result(second)
+    assert (job.status, job.reason) == (JobStatus.TIMEOUT, Reason.DEADLINE)
+
+
+async def test_the_time_of_day_that_was_set_forward_takes_no_time_from_an_adopted_job(engine: Parts):
+    await left_running(engine, f"stub:wait={engine.work}/go", timeout_seconds=1000.0)
+    engine.clock.set_by = DAY
+    second = engine.local_runner()
+    await second.start_or_attach("j1")
+    (engine.work / "go").touch()
+    assert (await result(second)).status is JobStatus.COMPLETED
+
+
+@pytest.mark.parametrize("age", [0.0, None])
+async def test_the_time_of_day_that_was_set_back_gives_an_adopted_job_no_more_time_than_it_had(
+    engine: Parts, monkeypatch: pytest.MonkeyPatch, age: float | None
+):
+    await left_running(engine, f"stub:wait={engine.work}/never", timeout_seconds=1000.0)
+    monkeypatch.setattr(Process, "age", lambda _: age)
+    engine.clock.set_by = -DAY
+    second = engine.local_runner()
+    await second.start_or_attach("j1")
+    engine.clock.moved = 1001.0
     job = await result(second)
     assert (job.status, job.reason) == (JobStatus.TIMEOUT, Reason.DEADLINE)
 
