@@ -92,7 +92,7 @@ class Unanswered:
             self._stale.discard(key)
             return True
         owed = self._drop(key)
-        if owed is not None and owed.method == "initialize":
+        if owed is not None and owed.method == "initialize" and "result" in message:
             self._shaken, self._greeted = key, True
         return True
 

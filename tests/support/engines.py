@@ -88,9 +88,29 @@ class House:
     def wait_for_the_engine_to_go(self) -> None:
         until_now(self.engine_is_gone, 20.0, "the engine's end")
 
+    def wait_for_another_engine(self, than: int) -> None:
+        """Wait until an engine with another process id answers."""
+
+        def answers() -> bool:
+            try:
+                status = self.control("status")
+            except (FrontDoorError, OSError):
+                # It takes no more questions, and is not gone yet.
+                return False
+            return status is not None and status["pid"] != than
+
+        until_now(answers, SECONDS, "another engine")
+
     @contextmanager
-    def pump(self, environ: Mapping[str, str] | None = None) -> Iterator["Pump"]:
-        """Start `claude-jobs mcp` and shake hands with the engine behind it."""
+    def pump(
+        self, environ: Mapping[str, str] | None = None, *, meta: Mapping[str, Any] | None = None
+    ) -> Iterator["Pump"]:
+        """Start `claude-jobs mcp` and shake hands with the engine behind it.
+
+        Args:
+            environ: Variables besides the house's own.
+            meta: What each request says of itself in an era without a handshake; None shakes hands.
+        """
         process = subprocess.Popen(
             [sys.executable, str(MAIN), "mcp"],
             env={**self.environ, **(environ or {})},
@@ -101,8 +121,9 @@ class House:
         )
         with process:
             try:
-                pump = Pump(process)
-                pump.shake_hands()
+                pump = Pump(process, meta)
+                if meta is None:
+                    pump.shake_hands()
                 yield pump
             finally:
                 process.kill()
@@ -136,11 +157,14 @@ class Pump:
 
     Args:
         process: A pump whose stdin and stdout are pipes.
+        meta: Goes along with every request.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], meta: Mapping[str, Any] | None = None) -> None:
         self.process = process
+        self._meta = meta
         self._ids = 0
+        self._answers: dict[int, Any] = {}
 
     def shake_hands(self) -> None:
         info = {"name": "test", "version": "1"}
@@ -149,17 +173,31 @@ class Pump:
 
     def ask(self, method: str, **params: Any) -> Any:
         """Send a request and return its result."""
-        number = self.send(method, **params)
+        return self.answer(self.send(method, **params))
+
+    def answer(self, number: int) -> Any:
+        """Return the result of a request that was sent."""
         assert self.process.stdout is not None
-        while line := self.process.stdout.readline():
+        while number not in self._answers:
+            if not (line := self.process.stdout.readline()):
+                raise EOFError("the pump has ended")
             message = json.loads(line)
-            if message.get("id") == number:
-                return message.get("result", message)
-        raise EOFError("the pump has ended")
+            if "method" not in message:
+                self._answers[message["id"]] = message.get("result", message)
+        return self._answers.pop(number)
+
+    def in_flight(self, method: str, **params: Any) -> int:
+        """Send a request and return its number once the engine has it."""
+        number = self.send(method, **params)
+        # Lines are taken in their order.
+        self.ask("tools/list")
+        return number
 
     def send(self, method: str, **params: Any) -> int:
         """Send a request without waiting for its answer."""
         self._ids += 1
+        if self._meta is not None:
+            params["_meta"] = dict(self._meta)
         self.write({"id": self._ids, "method": method, "params": params})
         return self._ids
 

@@ -58,6 +58,18 @@ def test_a_handshake_that_was_never_answered_is_an_open_request_like_others():
     assert (talk.greeting(), talk.again()) == (b"", INITIALIZE)
 
 
+def test_a_handshake_that_was_refused_is_not_repeated():
+    # Claude Code shakes hands too where the answer to its `server/discover` is late; that connection needs none.
+    talk = Unanswered()
+    talk.sent(line(id="probe", method="server/discover", params={}))
+    talk.sent(INITIALIZE)
+    talk.received(line(id="probe", result={}))
+    talk.received(line(id=0, error={"code": -32022, "message": "the initialize handshake is not accepted"}))
+    talk.sent(call(1))
+    talk.lost()
+    assert (talk.greeting(), talk.again()) == (b"", call(1))
+
+
 def test_a_cancelled_request_is_not_asked_again():
     talk = Unanswered()
     talk.sent(call(1))

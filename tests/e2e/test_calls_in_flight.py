@@ -1,0 +1,122 @@
+"""A call that an engine has begun to answer when it is killed is answered by the next engine, through the same pump."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from server.demo.api import ScriptedApi
+from server.demo.story import Story
+from tests.e2e.conftest import RunPrint
+from tests.e2e.test_outer_client import TOOL, asks
+from tests.support.engines import MAIN, House, Pump, house
+from tests.support.waiting import until_now
+
+MODERN = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+}
+"""What each request of the newest protocol says; its clients shake no hands."""
+
+
+@pytest.fixture
+def own() -> Iterator[House]:
+    with house() as made:
+        yield made
+
+
+@pytest.fixture(params=["handshake", "no handshake"])
+def pump(own: House, request: pytest.FixtureRequest) -> Iterator[Pump]:
+    meta = MODERN if request.param == "no handshake" else None
+    with own.pump(meta=meta) as made:
+        yield made
+
+
+def kill_engine(made: House) -> int:
+    status = made.control("status")
+    assert status is not None
+    os.kill(status["pid"], signal.SIGKILL)
+    return int(status["pid"])
+
+
+def test_a_wait_in_flight_is_answered_by_the_next_engine_in_either_era(own: House, pump: Pump):
+    gate = own.base / "gate"
+    job_id = pump.json("claude_run_async", task=f"stub:wait={gate} stub:say=kept")["jobId"]
+    wait = pump.in_flight("tools/call", name="claude_wait", arguments={"jobIds": [job_id]})
+    dead = kill_engine(own)
+    gate.touch()
+    reply = json.loads(pump.answer(wait)["content"][0]["text"])
+    assert [(line["jobId"], line["status"]) for line in reply["done"]] == [(job_id, "completed")]
+    status = own.control("status")
+    assert status is not None
+    assert status["pid"] != dead
+    assert pump.json("claude_status", jobId=job_id)["attempt"] == 1
+
+
+def test_a_run_in_flight_starts_its_job_once_and_brings_its_answer(own: House, pump: Pump):
+    gate, ledger = own.base / "gate", own.base / "ledger"
+    task = f"stub:wait={gate} stub:say=kept stub:ledger={ledger}"
+    run = pump.in_flight("tools/call", name="claude_run", arguments={"task": task})
+    until_now(ledger.exists, 30.0, "the job")
+    kill_engine(own)
+    gate.touch()
+    assert "kept" in pump.answer(run)["content"][0]["text"]
+    assert len(pump.json("claude_list_jobs")) == 1
+    assert ledger.read_text().count("begin") == 1
+
+
+STORY = Story.model_validate(
+    {
+        "default": "captain",
+        "roles": {
+            "captain": asks("[role: mate] Trim the sails.", heading="Captain:"),
+            "mate": [{"text": "Trimmed.", "delay": 10}],
+        },
+    }
+)
+
+
+@pytest.mark.timeout(170)
+def test_real_claude_code_does_not_notice_that_the_engine_died_during_its_wait(
+    run_print: RunPrint, scripted: Callable[[Story], ScriptedApi], claude_cli: Path, tmp_path: Path
+):
+    api = scripted(STORY)
+    with house(CLAUDE_JOBS_CLI=str(claude_cli)) as made:
+        settings = {name: value for name, value in made.environ.items() if name.startswith("CLAUDE_JOBS_")}
+        server = {"type": "stdio", "command": sys.executable, "args": [str(MAIN), "mcp"], "env": settings}
+        killed: list[int] = []
+
+        def kill_during_the_wait() -> None:
+            out = tmp_path / "run0" / "out"
+            until_now(lambda: out.exists() and f'{TOOL}claude_wait"' in out.read_text(), 60.0, "the wait")
+            until_now(lambda: len(api.requests) >= 3, 60.0, "the job's own request")
+            killed.append(kill_engine(made))
+
+        killer = threading.Thread(target=kill_during_the_wait)
+        killer.start()
+        run = run_print(
+            "Set sail.", story=api, args=("--allowedTools", "mcp__claude-jobs"), mcp_config={"claude-jobs": server}
+        )
+        killer.join()
+
+        assert (run.exit_code, run.stderr) == (0, "")
+        assert run.answer.splitlines()[0] == "Captain:"
+        assert "Trimmed." in run.answer
+        # One call of each tool, no error among their results: to the model nothing happened.
+        blocks = [block for frame in run.of("assistant") for block in frame["message"]["content"]]
+        calls = [block["name"] for block in blocks if block["type"] == "tool_use"]
+        assert calls == [f"{TOOL}claude_run_batch_async", f"{TOOL}claude_wait"]
+        results = [block for frame in run.of("user") for block in frame["message"]["content"]]
+        assert not [block for block in results if block.get("is_error")]
+        status = made.control("status")
+        assert status is not None
+        assert [status["pid"]] != killed
+        with made.pump() as pump:
+            jobs = pump.json("claude_list_jobs")
+        assert [(job["status"], job["attempt"]) for job in jobs] == [("completed", 1)]

@@ -1,0 +1,122 @@
+"""An engine that is told to leave: how soon it goes, what becomes of its jobs, and of the calls that wait for them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from jobs.claude.proctable import process_table
+from tests.support.engines import MAIN, PYTHON_STUB, House, house
+from tests.support.waiting import until_now
+
+GONE_SECONDS = 40.0
+"""Bound of an engine's end; jobs that ignore their end are given longer than that."""
+
+
+@contextmanager
+def in_the_foreground(made: House) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the engine as a child, so that its exit status is seen."""
+    with (made.base / "engine.log").open("wb") as log:
+        engine = subprocess.Popen(
+            [sys.executable, str(MAIN), "engine"],
+            env=dict(made.environ),
+            cwd=made.work,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            until_now(lambda: made.control("status") is not None, GONE_SECONDS, "the engine")
+            yield engine
+        finally:
+            engine.kill()
+            engine.wait()
+
+
+@pytest.fixture
+def stubborn() -> Iterator[House]:
+    """A house whose engine ends its jobs when it leaves, and whose jobs ignore that for a minute."""
+    with house(
+        CLAUDE_JOBS_CLI=str(PYTHON_STUB), CLAUDE_JOBS_END_JOBS_ON_STOP="true", CLAUDE_JOBS_GRACE_SECONDS="60"
+    ) as made:
+        yield made
+        # What the first engine left undone, the next one does; a minute is more than this test needs to wait.
+        for pid in noted(made):
+            if pid in process_table().entries():
+                os.kill(pid, signal.SIGKILL)
+
+
+def noted(made: House) -> set[int]:
+    texts = [path.read_text() for path in made.places.trees.glob("*/*/*/claude")]
+    return {int(text) for text in texts if text}
+
+
+def start_ignoring(made: House) -> str:
+    ready = made.base / "ready"
+    with made.pump() as pump:
+        job_id: str = pump.json("claude_run_async", task=f"stub:do=ignoreterm stub:ready={ready}")["jobId"]
+        until_now(ready.exists, 30.0, "the job")
+    return job_id
+
+
+def test_an_engine_leaves_in_time_though_a_job_does_not_end(stubborn: House, capsys: pytest.CaptureFixture[str]):
+    with in_the_foreground(stubborn) as engine:
+        start_ignoring(stubborn)
+        engine.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert engine.wait(GONE_SECONDS) == 0
+        with capsys.disabled():
+            print(f"\n  left {time.monotonic() - began:.1f} s after SIGTERM, its job still ending")
+    # It waited for the job as long as it may, and not as long as the job takes.
+    assert noted(stubborn) <= set(process_table().entries())
+
+
+def test_a_second_signal_ends_the_engine_at_once(stubborn: House):
+    with in_the_foreground(stubborn) as engine:
+        start_ignoring(stubborn)
+        engine.send_signal(signal.SIGTERM)
+        until_now(lambda: not stubborn.places.socket.exists(), GONE_SECONDS, "the first signal's effect")
+        engine.send_signal(signal.SIGTERM)
+        # Another status than that of an engine that has left in its own time.
+        assert engine.wait(GONE_SECONDS) == 128 + signal.SIGTERM
+
+
+def test_an_engine_that_ends_its_jobs_when_it_leaves_leaves_none():
+    with house(CLAUDE_JOBS_END_JOBS_ON_STOP="true") as made:
+        with in_the_foreground(made) as engine:
+            with made.pump() as pump:
+                job_ids = pump.json("claude_run_batch_async", tasks=["stub:wait=/nonexistent"] * 3)["jobIds"]
+                until_now(lambda: len(noted(made)) == 3, 30.0, "three jobs")
+            engine.send_signal(signal.SIGTERM)
+            assert engine.wait(GONE_SECONDS) == 0
+        assert not noted(made) & set(process_table().entries())
+        with made.pump() as pump:
+            assert {pump.json("claude_status", jobId=each)["status"] for each in job_ids} == {"cancelled"}
+
+
+def test_an_upgrade_under_load_is_not_noticed_by_those_who_wait():
+    with house() as made, made.pump() as pump, made.pump() as other:
+        gate, ledger = made.base / "gate", made.base / "ledger"
+        task = f"stub:wait={gate} stub:ledger={ledger}"
+        batches = [one.json("claude_run_batch_async", tasks=[task] * 5)["batchId"] for one in (pump, other)]
+        until_now(lambda: ledger.exists() and ledger.read_text().count("begin") == 10, 30.0, "ten jobs")
+        waits = [
+            one.in_flight("tools/call", name="claude_wait", arguments={"batchId": batch})
+            for one, batch in zip((pump, other), batches, strict=True)
+        ]
+        first = made.control("status")
+        assert first is not None
+        os.kill(first["pid"], signal.SIGTERM)
+        made.wait_for_another_engine(first["pid"])
+        gate.touch()
+        for one, wait, batch in zip((pump, other), waits, batches, strict=True):
+            assert json.loads(one.answer(wait)["content"][0]["text"])["pending"] == 0
+            jobs = one.json("claude_list_jobs", under=batch, limit=10)
+            assert [(job["status"], job["attempt"]) for job in jobs] == [("completed", 1)] * 5
+        assert ledger.read_text().count("begin") == 10
