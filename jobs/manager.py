@@ -12,7 +12,7 @@ from jobs import decomposition
 from jobs.dependencies import Wanted, resolve
 from jobs.errors import BadInputError, EngineLeavingError, JobsError, NotFoundError, RecursionLimitError, StoreError
 from jobs.intake import Intake, TaskRequest, TreeBounds
-from jobs.model import TERMINAL, Attempt, Job
+from jobs.model import TERMINAL, Attempt, Job, JobStatus
 from jobs.origin import Origin, OriginFiles
 from jobs.persistence import insist
 from jobs.ports import Admission, Clock, NewJob, Runner, Store, Submission
@@ -162,13 +162,16 @@ class EnhancedJobManager:
         by_batch: dict[str, list[Job]] = {}
         for job in await self._store.unfinished():
             by_batch.setdefault(job.batch_id, []).append(job)
+            if job.status is JobStatus.RUNNING:
+                self._recursion.expect(job)
         for jobs in by_batch.values():
             self._start_soon(self.run_batch, jobs)
         return sum(map(len, by_batch.values()))
 
     def stop_admitting(self) -> None:
-        """Refuse every submission from now on: the engine leaves."""
+        """Refuse every submission and start nothing more from now on: the engine leaves."""
         self._leaving = True
+        self._recursion.close()
 
     async def cancel_all(self) -> None:
         """Cancel every live job and return once all of them are over."""

@@ -100,6 +100,14 @@ class RecursionManager:
         """
         return await self._store.admit(submission, self._check)
 
+    def expect(self, job: Job) -> None:
+        """Count a job that an earlier engine launched, before anybody else is given a slot."""
+        self._scheduler.expect(job)
+
+    def close(self) -> None:
+        """Give no slot to anybody any more: the engine leaves."""
+        self._scheduler.close()
+
     @asynccontextmanager
     async def slot(self, job: Job, *, deadline: float | None = None, now: float = 0.0) -> AsyncIterator[bool]:
         """Hold a slot of the job's depth and of the machine; False where it was withdrawn from the line.

@@ -65,10 +65,12 @@ class Scheduler:
         self._lines: OrderedDict[str, dict[int, deque[_Ticket]]] = OrderedDict()
         self._returning: dict[_Ticket, anyio.Event] = {}
         self._tickets: dict[str, _Ticket] = {}
+        self._expected: dict[str, _Ticket] = {}
         self._at_depth: Counter[tuple[str, int]] = Counter()
         self._of_batch: Counter[str] = Counter()
         self._busy: set[_Ticket] = set()
         self._parked: Counter[_Ticket] = Counter()
+        self._closed = False
 
     @asynccontextmanager
     async def slot(self, job: Job) -> AsyncIterator[bool]:
@@ -80,13 +82,29 @@ class Scheduler:
         Yields:
             False where the job was withdrawn from the line: it holds nothing and must not run.
         """
-        ticket = _Ticket.of(job)
-        self._join(ticket, lives=job.status is JobStatus.RUNNING)
+        ticket = self._expected.pop(job.id, None)
+        if ticket is None:
+            ticket = _Ticket.of(job)
+            self._join(ticket, lives=job.status is JobStatus.RUNNING)
         try:
             await ticket.answered.wait()
             yield ticket.granted
         finally:
             self._leave(ticket)
+
+    def expect(self, job: Job) -> None:
+        """Seat a job that an earlier engine launched, before it comes for its slot.
+
+        Otherwise whoever comes first after a start would take the slots of processes that live, and twice as many
+        would run as may.
+        """
+        ticket = _Ticket.of(job)
+        self._expected[job.id] = ticket
+        self._join(ticket, lives=True)
+
+    def close(self) -> None:
+        """Call nobody in any more: the engine leaves, and the slots that it lets go are no room for further jobs."""
+        self._closed = True
 
     @asynccontextmanager
     async def parked(self, job_id: str) -> AsyncIterator[None]:
@@ -218,7 +236,7 @@ class Scheduler:
         return True
 
     def _call_one(self) -> bool:
-        if not self._lines or not self._gate.admits(len(self._busy)):
+        if self._closed or not self._lines or not self._gate.admits(len(self._busy)):
             return False
         for root_id in tuple(self._lines):
             ticket = self._first_runnable(root_id)

@@ -83,6 +83,7 @@ def kill_engines(console: Console, seconds: float = SELFTEST_SECONDS) -> bool:
     for line in report.lines():
         console.print(line, markup=False, soft_wrap=True)
     if report.good:
+        console.print("Every promise was kept.")
         shutil.rmtree(base, ignore_errors=True)
     else:
         console.print(f"A promise was broken. Please report it with the files in {base}.", markup=False, soft_wrap=True)

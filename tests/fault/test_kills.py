@@ -13,7 +13,8 @@ from tests.fault.nursery import nursery
 
 LONG = bool(os.environ.get("CLAUDE_JOBS_LONG"))
 KILLS = 1000 if LONG else 100
-SECONDS = 3600 if LONG else 60
+SECONDS = 3600 if LONG else 240
+"""More than twice what it takes on two busy cores: a campaign that does not come to its kills has failed."""
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_no_acknowledged_job_is_lost_or_run_twice_however_the_engine_dies(
         report = campaign.run()
     show(report, capsys)
     assert report.good, report.lines()
-    assert report.kills >= (KILLS if LONG else 10)
+    assert report.kills == KILLS
     assert report.verdict.acknowledged > report.kills / 4
 
 

@@ -70,6 +70,30 @@ async def test_a_process_that_ignores_the_request_is_killed(tmp_path: Path, tabl
 
 
 @pytest.mark.parametrize("table", TABLES)
+async def test_a_stopped_process_is_ended(tmp_path: Path, table: type[ProcessTable]) -> None:
+    process = await standing(tmp_path, "silent", "end:stopped", table=table)
+    claude = process.directory.claude_pid()
+    assert claude is not None
+    os.kill(claude, signal.SIGSTOP)
+    with anyio.fail_after(20):
+        await Reaper(table()).end(process, "end:stopped", grace=0.1)
+    assert find(process_table(), [Target(marker="end:stopped", shim=process.identity)]) == []
+
+
+@pytest.mark.parametrize("table", TABLES)
+async def test_what_a_killed_claude_leaves_is_swept(tmp_path: Path, table: type[ProcessTable]) -> None:
+    process = await standing(tmp_path, "wide", "sweep:killed", "stub:arg=30", table=table)
+    claude = process.directory.claude_pid()
+    assert claude is not None
+    os.kill(claude, signal.SIGKILL)
+    with anyio.fail_after(20):
+        await process.wait()
+        assert len(noted(tmp_path / "pids")) == 30
+        await Reaper(table()).sweep(Target(marker="sweep:killed", shim=process.identity))
+    assert noted(tmp_path / "pids") == set()
+
+
+@pytest.mark.parametrize("table", TABLES)
 async def test_many_children_in_sessions_of_their_own_are_all_ended(tmp_path: Path, table: type[ProcessTable]) -> None:
     process = await standing(tmp_path, "wide", "end:wide", "stub:arg=30", table=table)
     assert len(noted(tmp_path / "pids")) == 30

@@ -98,7 +98,7 @@ async def line(limits: TreeLimits = MANY, max_running: int = 100, gate: Door | N
 def assert_empty(scheduler: Scheduler) -> None:
     assert (scheduler.running(), scheduler.waiting()) == (0, 0)
     lines = (scheduler._lines, scheduler._tickets, scheduler._returning, scheduler._parked)
-    kept = (*lines, scheduler._at_depth, scheduler._of_batch)
+    kept = (*lines, scheduler._expected, scheduler._at_depth, scheduler._of_batch)
     assert [len(each) for each in kept] == [0] * len(kept)
 
 
@@ -173,6 +173,30 @@ async def test_a_job_that_lives_already_is_seated_beyond_the_cap_and_counts():
         assert queue.scheduler.waiting() == 1
         await queue.end("adopted")
         assert queue.served == ["new", "adopted", "waiting"]
+
+
+async def test_jobs_that_live_are_counted_before_whoever_comes_first():
+    async with line(MANY, max_running=2) as queue:
+        lives = [job(name, status=JobStatus.RUNNING) for name in ("a", "b")]
+        for one in lives:
+            queue.scheduler.expect(one)
+        await queue.come(job("early"))
+        assert (queue.served, queue.scheduler.running()) == ([], 2)
+        await queue.come(*lives)
+        assert (queue.served, queue.scheduler.running()) == (["a", "b"], 2)
+        await queue.end("a")
+        assert queue.served == ["a", "b", "early"]
+        await queue.end("b", "early")
+
+
+async def test_a_closed_line_calls_nobody_in():
+    async with line(MANY, max_running=1) as queue:
+        await queue.come(job("a"), job("b"))
+        queue.scheduler.close()
+        await queue.end("a")
+        assert (queue.served, queue.scheduler.waiting()) == (["a"], 1)
+        queue.scheduler.withdraw("b")
+        await settle()
 
 
 async def test_a_parked_job_gives_its_slot_to_its_child_and_goes_on_after_it():

@@ -26,6 +26,7 @@ def test_the_selftest_says_what_it_did_and_leaves_nothing(monkeypatch: pytest.Mo
         said = io.StringIO()
         assert doctor.kill_engines(Console(file=said, width=200), seconds=0), said.getvalue()
         assert "lost 0, run twice 0, wrong outcome 0" in said.getvalue()
+        assert said.getvalue().endswith("Every promise was kept.\n")
         assert not list(Path(short).iterdir())
 
 
