@@ -15,6 +15,7 @@ from server.demo.story import Story
 from tests.e2e.conftest import RunPrint
 from tests.e2e.test_outer_client import TOOL, asks
 from tests.support.engines import MAIN, House, Pump, house
+from tests.support.tokens import attempt_directory, pump_of_job, running
 from tests.support.waiting import until_now
 
 MODERN = {
@@ -69,6 +70,23 @@ def test_a_run_in_flight_starts_its_job_once_and_brings_its_answer(own: House, p
     assert "kept" in pump.answer(run)["content"][0]["text"]
     assert len(pump.json("claude_list_jobs")) == 1
     assert ledger.read_text().count("begin") == 1
+
+
+def test_a_jobs_token_is_good_before_the_next_engine(own: House):
+    with own.pump() as person:
+        job_id = person.json("claude_run_async", task="stub:wait=/nonexistent")["jobId"]
+        directory = attempt_directory(own, running(person, job_id))
+        with pump_of_job(own, directory) as job:
+            child = job.json("claude_run_async", task="x")["jobId"]
+            wait = job.in_flight("tools/call", name="claude_wait", arguments={"jobIds": [child]})
+            kill_engine(own)
+            assert json.loads(job.answer(wait)["content"][0]["text"])["pending"] == 0
+            # It is still that job and nobody else: it sees what is below it, and spawns there.
+            assert {each["jobId"] for each in job.json("claude_list_jobs")} <= {job_id, child}
+            assert (
+                job.json("claude_status", jobId=job.json("claude_run_async", task="y")["jobId"])["parentJobId"]
+                == job_id
+            )
 
 
 STORY = Story.model_validate(

@@ -139,6 +139,11 @@ def daemonise(stub: Stub, environment: dict[str, str] | None = None) -> int:
     return answer(stub)
 
 
+def daemonise_unseen(stub: Stub) -> int:
+    """The same, with nothing left by which it could be known."""
+    return daemonise(stub, {})
+
+
 def daemonise_scrubbed(stub: Stub) -> int:
     """Leave a child without the environment, in a session of its own, and go on living above it."""
     if os.fork() == 0:
@@ -236,6 +241,7 @@ SCENARIOS: dict[str, Callable[[Stub], int]] = {
     "silent": silent,
     "linger": linger,
     "daemon": daemonise,
+    "unseen": daemonise_unseen,
     "scrubbed": daemonise_scrubbed,
     "chain": chain,
     "wide": wide,
