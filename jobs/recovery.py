@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import anyio.to_thread
 
+from jobs.claude import control_group
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.finding import examine
 from jobs.claude.proctable import ProcessTable, process_table
@@ -72,6 +73,7 @@ class Recovery:
 
     def _marks(self) -> list[tuple[str, str, int]]:
         found = {self._table.mark(pid) for pid, entry in self._table.entries().items() if entry.session}
+        found.update(control_group.markers())
         return [
             (mark, *owner)
             for mark in found

@@ -36,6 +36,7 @@ def engine(
     if ctx.invoked_subcommand is not None:
         return
     # Imported here: the MCP SDK and LangGraph take over two seconds, and no other command needs them.
+    from jobs.claude import control_group
     from jobs.claude.orphans import become_subreaper
     from jobs.errors import JobsError
     from jobs.settings import Settings
@@ -54,6 +55,8 @@ def engine(
     log_to_stderr(settings.log_level)
     reasons: list[BaseException] = []
     try:
+        # A job's pump may have started this engine.
+        control_group.leave()
         become_subreaper()
         anyio.run(partial(serve, settings, on_leaving=partial(_leave_within, LEAVE_SECONDS)))
     # A group: the store is opened inside the engine's own. What is raised here would become one too.

@@ -108,7 +108,7 @@ def start(places: Places, command: Sequence[str], environ: Mapping[str, str]) ->
     """Start a detached engine and return at once; the caller holds the start lock.
 
     The engine gets a session and process group of its own, the root directory, stdin from the null device, and no
-    open file but its log. Where a job's pump runs in a cgroup of the job, this is the place to leave it.
+    open file but its log. A control group it leaves itself, if it was a job's pump that started it.
 
     Args:
         places: A prepared state directory.

@@ -8,7 +8,8 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from jobs.claude.command import Command
+from jobs.claude import control_group
+from jobs.claude.command import MARKER, Command
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.proctable import ProcessIdentity, pidfd, process_table
 from jobs.errors import JobsError
@@ -17,9 +18,10 @@ _POLL = 0.1
 
 _SHIM: Final = """\
 umask 077
-d=$1 w=$2
-shift 2
+d=$1 w=$2 g=$3
+shift 3
 exec 2>>"$d/err"
+[ -z "$g" ] || echo $$ >"$g/cgroup.procs"
 echo $$ >"$d/pid"
 trap : HUP INT TERM
 cd "$w" && /bin/sh -c 'echo $$ >"$0/claude"; exec "$@"' "$d" "$@" <"$d/in" >>"$d/out"
@@ -143,8 +145,9 @@ def _launch(directory: AttemptDirectory, command: Command, cwd: str) -> Process:
 
 
 def _start(directory: AttemptDirectory, command: Command, cwd: str, lock: int) -> int:
+    group = control_group.make(command.env[MARKER])
     shim = subprocess.Popen(
-        ["/bin/sh", "-c", _SHIM, "claude-jobs", str(directory.path), cwd, *command.argv],
+        ["/bin/sh", "-c", _SHIM, "claude-jobs", str(directory.path), cwd, str(group or ""), *command.argv],
         cwd="/",
         env=dict(command.env),
         stdin=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from jobs.claude import control_group
 from jobs.claude.proctable import Entry, ProcessIdentity, ProcessTable
 
 PATIENCE = 10.0
@@ -74,6 +75,7 @@ def clear(table: ProcessTable, targets: Sequence[Target], *, quiet: int = 2, pat
         How many processes were killed.
     """
     until = time.monotonic() + patience
+    enclosed = sum(control_group.end(target.marker) for target in targets)
     killed: set[ProcessIdentity] = set()
     calm = passes = 0
     while time.monotonic() < until and calm < (2 if killed else quiet):
@@ -85,7 +87,7 @@ def clear(table: ProcessTable, targets: Sequence[Target], *, quiet: int = 2, pat
         chased = _chase(table, targets) if not found or passes % _CHASE_EVERY == 0 else set()
         killed |= chased
         calm = 0 if found or chased else calm + 1
-    return len(killed)
+    return enclosed + len(killed)
 
 
 def _marked(table: ProcessTable, entries: Mapping[int, Entry], markers: set[str]) -> set[int]:

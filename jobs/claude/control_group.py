@@ -1,0 +1,102 @@
+"""A control group for each attempt: whatever hides from every other look, the kernel still counts as the attempt's.
+
+Linux only, and only where the engine's own group is marked as delegated, as systemd marks a service or scope that has
+`Delegate=yes`. The scope of a terminal or an editor is not ours to divide; there, attempts are found without.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_DELEGATED = "user.delegate"
+"""The attribute by which systemd tells whoever runs in a group that it may divide it."""
+
+_PREFIX = "claude-jobs-"
+_PATIENCE = 2.0
+_PAUSE = 0.005
+
+
+def make(marker: str) -> Path | None:
+    """Make the group of an attempt and return it, or None where there can be none.
+
+    Args:
+        marker: The mark of the attempt's processes.
+    """
+    path = _of(marker)
+    if path is None:
+        return None
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return path
+
+
+def end(marker: str) -> int:
+    """Kill everything in the group of an attempt, remove it, and return how many processes that were."""
+    path = _of(marker) if marker else None
+    if path is None or not path.is_dir():
+        return 0
+    killed = 0
+    until = time.monotonic() + _PATIENCE
+    # A group that still holds a dying process cannot be removed.
+    while time.monotonic() < until:
+        with suppress(OSError):
+            killed = max(killed, len((path / "cgroup.procs").read_text().split()))
+            (path / "cgroup.kill").write_text("1")
+            path.rmdir()
+            break
+        if not path.is_dir():
+            break
+        time.sleep(_PAUSE)
+    return killed
+
+
+def markers() -> Iterator[str]:
+    """Return the mark of each attempt that still has a group."""
+    own = _delegated()
+    return iter(() if own is None else [path.name.removeprefix(_PREFIX) for path in own.glob(f"{_PREFIX}*")])
+
+
+def leave() -> None:
+    """Leave the group of an attempt, if this process was started in one: it would end with that attempt."""
+    own = _own()
+    if own is not None and own.name.startswith(_PREFIX):
+        with suppress(OSError):
+            (own.parent / "cgroup.procs").write_text("0")
+
+
+def _of(marker: str) -> Path | None:
+    own = _delegated()
+    return None if own is None or "/" in marker else own / f"{_PREFIX}{marker}"
+
+
+def _delegated() -> Path | None:
+    own = _own()
+    if own is None:
+        return None
+    try:
+        return own if os.getxattr(own, _DELEGATED) == b"1" else None
+    except OSError:
+        return None
+
+
+def _own() -> Path | None:
+    """Return this process's group in the unified hierarchy."""
+    if sys.platform != "linux":
+        return None
+    try:
+        groups, mounts = Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text()
+    except OSError:
+        return None
+    paths = [line.removeprefix("0::") for line in groups.splitlines() if line.startswith("0::")]
+    # "ID PARENT DEVICE ROOT PLACE OPTIONS … - TYPE SOURCE OPTIONS"; a part of the hierarchy is not looked into.
+    places = [
+        line.split()[4]
+        for line in mounts.splitlines()
+        if line.partition(" - ")[2].startswith("cgroup2 ") and line.split()[3] == "/"
+    ]
+    return Path(places[0] + paths[0]) if paths and places else None

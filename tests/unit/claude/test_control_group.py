@@ -1,0 +1,105 @@
+"""Control groups of attempts, played in a group that is marked as systemd marks one that it delegates."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.claude import control_group
+
+ROOT = Path(__file__).parents[3]
+
+PROGRAM = """
+import json, os, sys
+from pathlib import Path
+sys.path.append(sys.argv[1])
+group, work, do = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+(group / "cgroup.procs").write_text("0")
+import anyio
+from jobs.claude import control_group
+from jobs.claude.proctable import process_table
+from jobs.claude.survivors import Target, clear, find
+from tests.unit.claude.support import TORTURE_STUB, start
+
+async def hidden():
+    process = await start(work, f"stub:do=unseen stub:pids={work}/pids", stub=TORTURE_STUB, marker="key:j:1")
+    with anyio.fail_after(30):
+        assert await process.wait() == 0
+    return process
+
+if do == "hide":
+    process = anyio.run(hidden)
+    pid = int((work / "pids").read_text())
+    table, target = process_table(), Target(marker="key:j:1", shim=process.identity)
+    said = {"lives": pid in table.entries(), "seen without": len(find(table, [target]))}
+    said["markers"] = list(control_group.markers())
+    said["killed"] = clear(table, [target])
+    said["left"] = pid in table.entries()
+    said["groups left"] = list(control_group.markers())
+else:
+    inner = control_group.make("key:j:1")
+    (inner / "cgroup.procs").write_text("0")
+    inside = Path("/proc/self/cgroup").read_text()
+    control_group.leave()
+    outside = Path("/proc/self/cgroup").read_text()
+    said = {"inside": inner.name in inside, "outside": inner.name in outside, "killed": control_group.end("key:j:1")}
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture
+def delegated() -> Iterator[Path]:
+    """A group below our own, for a process that will take itself for an engine."""
+    own = control_group._own()
+    if own is None:
+        pytest.skip("there is no unified hierarchy of control groups here")
+    path = own / f"test-of-claude-jobs-{os.getpid()}"
+    try:
+        path.mkdir()
+        os.setxattr(path, "user.delegate", b"1")
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield path
+    for inner in path.glob("claude-jobs-*"):
+        inner.rmdir()
+    path.rmdir()
+
+
+def play(group: Path, work: Path, do: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(ROOT), str(group), str(work), do],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
+
+
+def test_a_daemon_that_nothing_else_shows_is_ended_with_its_group(delegated: Path, tmp_path: Path):
+    # No subreaper here: this is what an engine meets after the one that launched the job has died.
+    assert play(delegated, tmp_path, "hide") == {
+        "lives": True,
+        "seen without": 0,
+        "markers": ["key:j:1"],
+        "killed": 1,
+        "left": False,
+        "groups left": [],
+    }
+
+
+def test_an_engine_that_a_job_started_leaves_the_jobs_group(delegated: Path, tmp_path: Path):
+    assert play(delegated, tmp_path, "leave") == {"inside": True, "outside": False, "killed": 0}
+
+
+def test_a_group_that_is_not_ours_to_divide_is_left_alone():
+    # That of these tests; nothing is made, and nothing is found.
+    assert control_group.make("key:j:1") is None
+    assert (control_group.end("key:j:1"), list(control_group.markers())) == (0, [])
