@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from tests.support.engines import House, house
+from tests.support.waiting import until_now
 
 
 @pytest.fixture
@@ -45,8 +46,11 @@ def test_a_damaged_database_is_moved_aside_and_the_person_is_told():
         with made.pump() as pump:
             kept = pump.json("claude_run_batch_async", tasks=["stub:say=one", "stub:say=two"])
             pump.text("claude_wait", batchId=kept["batchId"])
-            gate = made.base / "gate"
-            running = pump.json("claude_run_async", task=f"stub:wait={gate} stub:say=three")["jobId"]
+            gate, ledger = made.base / "gate", made.base / "ledger"
+            task = f"stub:wait={gate} stub:ledger={ledger}"
+            running = pump.json("claude_run_async", task=task)["jobId"]
+            # One that is still in line has no directory to be brought back from.
+            until_now(ledger.exists, 30.0, "the job")
         status = made.control("status")
         assert status is not None
         os.kill(status["pid"], signal.SIGKILL)

@@ -226,10 +226,17 @@ async def test_a_job_that_never_stops_writing_is_ended_at_its_time(build: Build,
     assert (job.status, job.reason) == (JobStatus.TIMEOUT, Reason.DEADLINE)
 
 
+async def is_watched(engine: Parts, job_id: str) -> None:
+    """Wait until the job's time is counted: that begins with its process, a little after it is said to run."""
+    with anyio.fail_after(LONG):
+        while job_id not in engine.runner._live:  # noqa: ASYNC110 - nothing tells
+            await anyio.sleep(0.01)
+
+
 async def test_time_that_passed_on_the_clock_counts_and_not_the_number_of_looks(build: Build):
     engine = await build()
     (job_id,) = await engine.run(f"stub:wait={engine.work}/never")
-    await engine.reaches(job_id, JobStatus.RUNNING)
+    await is_watched(engine, job_id)
     engine.clock.moved = 1801.0
     (job,) = await engine.over(job_id)
     assert (job.status, job.reason) == (JobStatus.TIMEOUT, Reason.DEADLINE)
@@ -240,7 +247,7 @@ async def test_setting_the_time_of_day_neither_ends_a_job_early_nor_lets_it_run_
     engine = await build()
     patient, late = await engine.run(f"stub:wait={engine.work}/go", f"stub:wait={engine.work}/never")
     for job_id in (patient, late):
-        await engine.reaches(job_id, JobStatus.RUNNING)
+        await is_watched(engine, job_id)
     engine.clock.set_by = set_by
     (engine.work / "go").touch()
     (job,) = await engine.over(patient)
