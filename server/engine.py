@@ -44,6 +44,7 @@ from server.connection import Reception, StrangerError, receive
 from server.control import Control
 from server.hello import Hello
 from server.inside import refuse_inside_job
+from server.listening import accept_all
 from server.locate import Places, lock, prepare, pump_command
 from server.presence import Presence
 from server.tools import Services
@@ -312,7 +313,7 @@ async def _serve(
             group.start_soon(retention.keep)
             resumed = await services.manager.resume()
             logger.info("engine %s serves %s, pid %d, %d jobs resumed", __version__, places.home, os.getpid(), resumed)
-            group.start_soon(listener.serve, partial(_receive, reception, presence))
+            group.start_soon(accept_all, listener, partial(_receive, reception, presence), group)
             _spare_the_collector()
             on_ready()
             await engine.stopped()

@@ -50,6 +50,7 @@ def engine(
     import anyio
 
     from server.engine import LEAVE_SECONDS, serve
+    from server.listening import allow_many_files
     from server.logs import log_to_stderr
 
     log_to_stderr(settings.log_level)
@@ -57,6 +58,7 @@ def engine(
     try:
         # A job's pump may have started this engine.
         control_group.leave()
+        allow_many_files()
         become_subreaper()
         anyio.run(partial(serve, settings, on_leaving=partial(_leave_within, LEAVE_SECONDS)))
     # A group: the store is opened inside the engine's own. What is raised here would become one too.

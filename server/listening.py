@@ -1,0 +1,64 @@
+"""Takes connections for as long as the engine lives, also where there is no descriptor for one more."""
+
+import errno
+import logging
+import resource
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Protocol
+
+import anyio
+from anyio.abc import SocketStream, TaskGroup
+
+logger = logging.getLogger(__name__)
+
+FILES = 8192
+"""Files that the engine may have open, where the system lets it: one a connection, and the usual limit is 1,024."""
+
+RETRY_SECONDS = 0.1
+"""Seconds until the next look after there was no descriptor left; who connects meanwhile waits."""
+
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Listener(Protocol):
+    """A socket that clients connect to."""
+
+    async def accept(self) -> SocketStream:
+        """Return the next connection."""
+        ...
+
+
+def allow_many_files() -> int:
+    """Lift this process's limit of open files as far as it is needed and may be, and return the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # macOS refuses more than its kernel's own limit, whatever the hard one says.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+async def accept_all(listener: Listener, handle: Callable[[SocketStream], Awaitable[None]], group: TaskGroup) -> None:
+    """Serve every connection in a task of its own, for ever.
+
+    Args:
+        listener: Where they come from.
+        handle: Serves one.
+        group: Owns the tasks.
+
+    Raises:
+        OSError: The listener is broken.
+    """
+    while True:
+        try:
+            stream = await listener.accept()
+        except OSError as error:
+            if error.errno not in _SCARCE:
+                raise
+            # Unheeded, it would end the engine, and with it every other client's connection.
+            logger.warning("a client has to wait: %s", error)
+            await anyio.sleep(RETRY_SECONDS)
+            continue
+        group.start_soon(handle, stream)
