@@ -1,5 +1,6 @@
 """Answers what a person asks of the engine itself: its status, to forget old trees, to leave."""
 
+import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -84,6 +85,7 @@ class Control:
             "version": __version__,
             "socket": str(self._places.socket),
             "connections": self._presence.connections,
+            "tasks": len(asyncio.all_tasks()),
             "jobs": {str(status): count for status, count in sorted(everything.counts.items())},
             "costUsd": round(everything.usage.cost_usd, 6),
             "rescue": None if rescue is None else {**asdict(rescue), "says": str(rescue)},

@@ -3,9 +3,9 @@
 import errno
 import logging
 import resource
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 from anyio.abc import SocketStream, TaskGroup
@@ -40,7 +40,9 @@ def allow_many_files() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-async def accept_all(listener: Listener, handle: Callable[[SocketStream], Awaitable[None]], group: TaskGroup) -> None:
+async def accept_all(
+    listener: Listener, handle: Callable[[SocketStream], Coroutine[Any, Any, None]], group: TaskGroup
+) -> None:
     """Serve every connection in a task of its own, for ever.
 
     Args:

@@ -74,7 +74,7 @@ def test_clients_that_vanish_disturb_nobody(crowded: House, capsys: pytest.Captu
         status = crowded.control("status")
         assert status is not None
         engine = psutil.Process(status["pid"])
-        before = engine.num_fds()
+        before, tasks = engine.num_fds(), status["tasks"]
         crowd = [waiter(crowded, job_ids[index % JOBS]) for index in range(CLIENTS)]
         until_now(lambda: connections(crowded) >= CLIENTS, 60, "every client")
         # Each job loses one in ten of those who wait for it.
@@ -92,6 +92,9 @@ def test_clients_that_vanish_disturb_nobody(crowded: House, capsys: pytest.Captu
             one.close()
         until_now(lambda: connections(crowded) <= 2, 60, "the end of the others")
         assert engine.num_fds() <= before + 3
+        after = crowded.control("status")
+        assert after is not None
+        assert after["tasks"] <= tasks + 3
         assert [pump.json("claude_status", jobId=each)["status"] for each in job_ids] == ["completed"] * JOBS
     seconds.sort()
     with capsys.disabled():
