@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import anyio
 
+from jobs.attempts.origin import Origin, OriginFiles
 from jobs.errors import BadInputError, NotFinishedError, StoreError
 from jobs.intake import TaskRequest
 from jobs.manager import EnhancedJobManager
 from jobs.model import LIVE, Job, JobStatus
-from jobs.origin import Origin, OriginFiles
 from jobs.ports import Admission, Clock, Store
 from jobs.signals import JobSignals
 

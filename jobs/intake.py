@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.claude.command import LaunchContext, build
-from jobs.decomposition import SCHEMA
 from jobs.errors import BadInputError
-from jobs.granting import Asked, Grants
 from jobs.model import Job, JobSpec
+from jobs.prompts.decomposition import SCHEMA
+from jobs.rights.granting import Asked, Grants
 from jobs.settings import Settings
 
 _KEY = re.compile(r"[\w.-]{1,64}")

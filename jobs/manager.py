@@ -8,17 +8,17 @@ from typing import Any
 
 import anyio
 
-from jobs import decomposition
-from jobs.dependencies import Wanted, resolve
+from jobs.attempts.origin import Origin, OriginFiles
 from jobs.errors import BadInputError, EngineLeavingError, JobsError, NotFoundError, RecursionLimitError, StoreError
 from jobs.intake import Intake, TaskRequest, TreeBounds
 from jobs.model import TERMINAL, Attempt, Job, JobStatus
-from jobs.origin import Origin, OriginFiles
 from jobs.persistence import insist
 from jobs.ports import Admission, Clock, NewJob, Runner, Store, Submission
-from jobs.prompts import divides
+from jobs.prompts import decomposition
+from jobs.prompts.composition import divides
+from jobs.prompts.dependencies import Wanted, resolve
+from jobs.prompts.siblings import Siblings
 from jobs.recursion_manager import RecursionManager
-from jobs.siblings import Siblings
 from jobs.signals import JobSignals
 from jobs.singly import Singly
 from jobs.tree import new_batch_id, new_job_id, subtasks_batch_id

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from jobs import budget
-from jobs.ledger import Ledger
+from jobs.limits import budget
+from jobs.limits.ledger import Ledger
+from jobs.limits.throttle import Pause, Throttle
 from jobs.model import Job, JobStatus, Outcome, Reason
 from jobs.ports import Admission, AdmissionFacts, Store, Submission
 from jobs.scheduler import Scheduler
 from jobs.singly import Singly
-from jobs.throttle import Pause, Throttle
 from orchestration.limits import TreeLimits
 
 TIMER_SLACK = 0.05

@@ -6,24 +6,24 @@ from collections.abc import Callable
 import anyio
 import anyio.to_thread
 
-from jobs.aftermath import Aftermath
-from jobs.budget import Holder
+from jobs.attempts.aftermath import Aftermath
+from jobs.attempts.launcher import Launcher
+from jobs.attempts.live_attempt import LiveAttempt
+from jobs.attempts.preparation import Preparation
+from jobs.attempts.sequel import Sequel
+from jobs.attempts.settlement import Settlement
+from jobs.attempts.supervisor import Supervisor
 from jobs.claude.proctable import ProcessIdentity
 from jobs.claude.reaper import Reaper
 from jobs.claude.unmanaged import BEAT, Patrol
-from jobs.launcher import Launcher
-from jobs.ledger import Ledger
-from jobs.live_attempt import LiveAttempt
+from jobs.limits.budget import Holder
+from jobs.limits.ledger import Ledger
+from jobs.limits.throttle import Throttle
 from jobs.model import Job, JobStatus, Reason
 from jobs.ports import Clock, Store
-from jobs.preparation import Preparation
 from jobs.scheduler import Scheduler
-from jobs.sequel import Sequel
 from jobs.settings import Settings
-from jobs.settlement import Settlement
 from jobs.signals import JobSignals
-from jobs.supervisor import Supervisor
-from jobs.throttle import Throttle
 from jobs.tree import contains
 
 logger = logging.getLogger(__name__)

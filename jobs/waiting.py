@@ -10,8 +10,8 @@ import anyio
 
 from jobs.errors import BadInputError
 from jobs.model import TERMINAL, Job, JobStatus
+from jobs.rights.visibility import Scope
 from jobs.signals import JobSignals, Subscription
-from jobs.visibility import Scope
 
 PROGRESS_SECONDS = 10.0
 """Between two progress reports; Claude Code gives up on a silent call after minutes, and a person much earlier."""

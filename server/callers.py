@@ -3,11 +3,11 @@
 import os
 from dataclasses import dataclass
 
+from jobs.attempts.origin import Origin
 from jobs.errors import BadInputError, JobsError
 from jobs.model import Job
-from jobs.origin import Origin
 from jobs.ports import Store
-from jobs.tokens import hash_token
+from jobs.rights.tokens import hash_token
 from server.hello import Hello
 
 

@@ -11,8 +11,8 @@ import anyio.to_thread
 from jobs.errors import StoreError
 from jobs.ports import Store
 from jobs.recursion_manager import RecursionManager
-from jobs.rescue import last_rescue
-from jobs.retention import Retention
+from jobs.upkeep.rescue import last_rescue
+from jobs.upkeep.retention import Retention
 from server import __version__, replies
 from server.locate import Places
 from server.presence import Presence

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from jobs.claude.binary import find_claude
 from jobs.errors import ClaudeNotFoundError, JobsError
-from jobs.rescue import last_rescue, report_path
+from jobs.upkeep.rescue import last_rescue, report_path
 from server import __version__
 from server.client import door_of
 from server.hello import FrontDoorError, Hello

@@ -12,9 +12,9 @@ from mcp_types import ElicitResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from jobs.approvals import Approvals, Request
 from jobs.errors import JobsError
-from jobs.visibility import Scope
+from jobs.rights.approvals import Approvals, Request
+from jobs.rights.visibility import Scope
 from jobs.waiting import WaitReport
 from server.drawing import safe
 from server.replies import permission_requests

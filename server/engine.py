@@ -15,27 +15,27 @@ import anyio.to_thread
 import psutil
 from anyio.abc import SocketStream, TaskGroup
 
-from jobs.approvals import Approvals
+from jobs.attempts.origin import OriginFiles
+from jobs.attempts.preparation import Preparation
 from jobs.claude.command import McpServer
 from jobs.errors import JobsError
 from jobs.follow_up import FollowUp
 from jobs.intake import Intake
-from jobs.ledger import Ledger
+from jobs.limits.ledger import Ledger
+from jobs.limits.throttle import Throttle
 from jobs.manager import EnhancedJobManager
-from jobs.origin import OriginFiles
 from jobs.persistence import insist
-from jobs.preparation import Preparation
-from jobs.recovery import Recovery
 from jobs.recursion_manager import RecursionManager
-from jobs.rescue import open_rescued
-from jobs.retention import Retention
+from jobs.rights.approvals import Approvals
 from jobs.runner import LocalRunner
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.signals import JobSignals
-from jobs.snapshots import Snapshots
 from jobs.store.sqlite import SqliteStore
-from jobs.throttle import Throttle
+from jobs.upkeep.recovery import Recovery
+from jobs.upkeep.rescue import open_rescued
+from jobs.upkeep.retention import Retention
+from jobs.upkeep.snapshots import Snapshots
 from jobs.waiting import Waiting
 from server import __version__
 from server.app import Connection, build_server

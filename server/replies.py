@@ -5,14 +5,14 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from jobs.approvals import Request
 from jobs.figures import Figures
 from jobs.follow_up import Retried
+from jobs.limits.throttle import Pause
 from jobs.model import Attempt, Batch, Job, JobStatus, Rollup
 from jobs.ports import Admission
 from jobs.recursion_manager import RecursionStatistics
 from jobs.redaction import redact
-from jobs.throttle import Pause
+from jobs.rights.approvals import Request
 from jobs.tree import is_batch_id
 from jobs.waiting import WaitReport
 

@@ -28,8 +28,8 @@ from pydantic import ValidationError
 
 from jobs.errors import JobsError
 from jobs.model import LIVE, Job, JobStatus
+from jobs.rights.visibility import Scope
 from jobs.tree import BATCH_PREFIX, JOB_PREFIX
-from jobs.visibility import Scope
 from jobs.waiting import WaitMode, WaitReport
 from server import elicitation, replies
 from server.arguments import Arguments, BatchArguments, RunArguments, WaitArguments

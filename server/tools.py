@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from jobs.approvals import Approvals
+from jobs.attempts.origin import Origin
 from jobs.errors import BadInputError, NotFoundError
 from jobs.figures import figures_of
 from jobs.follow_up import FollowUp
 from jobs.intake import TaskRequest, TreeBounds
 from jobs.manager import EnhancedJobManager
 from jobs.model import LIVE, Job
-from jobs.origin import Origin
 from jobs.ports import Admission, Store
 from jobs.recursion_manager import RecursionManager, RecursionStatistics
+from jobs.rights.approvals import Approvals
+from jobs.rights.visibility import Scope, Visibility
 from jobs.settings import Settings
 from jobs.signals import JobSignals
 from jobs.tree import is_batch_id
-from jobs.visibility import Scope, Visibility
 from jobs.waiting import OnProgress, Waiting, WaitMode, WaitReport
 from server import replies
 from server.arguments import (

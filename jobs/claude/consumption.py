@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from jobs.claude.shapes import mapping, number, text
+from jobs.limits.prices import Tokens, cost_of
 from jobs.model import Usage
-from jobs.prices import Tokens, cost_of
 
 
 class Meter:

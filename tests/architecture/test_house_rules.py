@@ -34,7 +34,7 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
     "jobs/runner.py": {
         "start_soon(self._supervisor.end)": "Ends a process, and runs none.",
     },
-    "jobs/settlement.py": {
+    "jobs/attempts/settlement.py": {
         "start_soon(self._aftermath.of)": "Cleans up behind an attempt that is over, which nobody waits for.",
     },
 }

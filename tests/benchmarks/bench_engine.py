@@ -16,12 +16,12 @@ from pathlib import Path
 import anyio
 import pytest
 
+from jobs.attempts.origin import Origin
 from jobs.claude import process as shim
 from jobs.intake import TaskRequest
 from jobs.model import Job, JobStatus
-from jobs.origin import Origin
+from jobs.rights.visibility import Scope, Visibility
 from jobs.settings import Settings
-from jobs.visibility import Scope, Visibility
 from jobs.waiting import WaitMode
 from server.engine import assemble
 from server.locate import pump_command

@@ -12,7 +12,7 @@ import anyio
 import uvicorn
 from mcp.server.lowlevel import Server
 
-from jobs.origin import Origin
+from jobs.attempts.origin import Origin
 from jobs.settings import Settings
 from server.app import build_server
 from server.callers import Caller

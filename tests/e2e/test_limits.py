@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from jobs.attempts.origin import Origin
 from jobs.intake import TaskRequest, TreeBounds
 from jobs.model import Job, JobStatus, Reason
-from jobs.origin import Origin
 from server.demo.api import ScriptedApi
 from server.demo.environment import DUMMY_KEY, isolated_environment
 from server.demo.story import Story

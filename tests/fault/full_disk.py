@@ -19,10 +19,10 @@ import anyio
 
 from jobs.errors import DiskFullError
 from jobs.model import JobStatus
-from jobs.rescue import open_rescued
 from jobs.store import group_commit
 from jobs.store.reserve import RESERVE_BYTES
 from jobs.store.sqlite import SqliteStore
+from jobs.upkeep.rescue import open_rescued
 from tests.unit.jobs.support import Parts, parts
 
 TMPFS_BYTES = 28 * 1024 * 1024

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.budget import BudgetError
 from jobs.intake import TaskRequest
+from jobs.limits.budget import BudgetError
 from jobs.model import Job, JobStatus, Reason
 from tests.support.spending import Shop, shop
 from tests.support.waiting import until

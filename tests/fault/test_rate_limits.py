@@ -74,8 +74,8 @@ async def test_a_storm_of_overload_narrows_the_window_and_every_job_completes(tm
 async def test_a_job_whose_every_attempt_meets_the_limit_fails_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("jobs.sequel.MOST_LIMITED", 2)
-    monkeypatch.setattr("jobs.throttle.JITTER_SECONDS", 0.0)
+    monkeypatch.setattr("jobs.attempts.sequel.MOST_LIMITED", 2)
+    monkeypatch.setattr("jobs.limits.throttle.JITTER_SECONDS", 0.0)
     (tmp_path / "reset").write_text(str(time.time() + 3600))
     async with shop(tmp_path) as market:
         [job] = await market.start([market.task(reset=tmp_path / "reset")])

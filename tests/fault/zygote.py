@@ -18,11 +18,11 @@ from typing import Any
 
 import anyio
 
+from jobs.attempts.origin import Origin
 from jobs.errors import StoreError
-from jobs.origin import Origin
-from jobs.rescue import open_rescued
 from jobs.store import group_commit
 from jobs.store.sqlite import SqliteStore
+from jobs.upkeep.rescue import open_rescued
 from tests.unit.jobs.support import Parts, parts
 
 BATCHES = 2

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mcp_types import JSONRPCRequest
 from pydantic import ValidationError
 
-from jobs.origin import Origin
+from jobs.attempts.origin import Origin
 from server.catalogue import DEFINITIONS, Definition
 from server.connection import _message
 from server.outcomes import outcome

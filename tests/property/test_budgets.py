@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from jobs.budget import Books, BudgetError, check, holders_of, left_for
+from jobs.limits.budget import Books, BudgetError, check, holders_of, left_for
 from jobs.model import LIVE, Job, JobSpec, JobStatus, Tree, Usage
 from jobs.ports import AdmissionFacts, NewJob, Submission
 from orchestration.limits import SpawnFacts

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.permissions import RANK, Rights, RightsError, Wish, covers, meet, within
+from jobs.rights.permissions import RANK, Rights, RightsError, Wish, covers, meet, within
 
 pytestmark = pytest.mark.timeout(900)
 

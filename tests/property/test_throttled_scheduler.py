@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from jobs.limits.throttle import Throttle
 from jobs.scheduler import Scheduler
-from jobs.throttle import Throttle
 from orchestration.limits import TreeLimits
 from tests.unit.jobs.support import job
 

@@ -9,21 +9,21 @@ from typing import Any
 
 import anyio
 
+from jobs.attempts.origin import Origin, OriginFiles
+from jobs.attempts.preparation import Preparation
 from jobs.claude.command import McpServer
 from jobs.intake import Intake
-from jobs.ledger import Ledger
+from jobs.limits.ledger import Ledger
+from jobs.limits.throttle import Throttle
 from jobs.manager import EnhancedJobManager
 from jobs.model import TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
-from jobs.origin import Origin, OriginFiles
 from jobs.ports import AdmissionFacts, Runner
-from jobs.preparation import Preparation
 from jobs.recursion_manager import RecursionManager
 from jobs.runner import LocalRunner
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.signals import JobSignals
 from jobs.store.memory import MemoryStore
-from jobs.throttle import Throttle
 
 TESTS = Path(__file__).parents[2]
 QUICK_STUB = TESTS / "fakes" / "claude_stub.sh"

@@ -7,10 +7,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from jobs.attempts.origin import Origin
 from jobs.errors import BadInputError, NotFoundError, RecursionLimitError, StoreError, TreeClosedError
 from jobs.intake import TaskRequest
 from jobs.model import Job, JobStatus, Rollup
-from jobs.origin import Origin
 from jobs.ports import Admission, SpawnCheck, Submission
 from jobs.store.memory import MemoryStore
 from tests.contract.support import admit, admit_root, start

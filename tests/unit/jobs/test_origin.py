@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.attempts.origin import Origin, OriginFiles
 from jobs.errors import DiskFullError, StoreError
-from jobs.origin import Origin, OriginFiles
 
 ORIGIN = Origin(cwd="/srv", env={"PATH": "/bin", "ODD": "a=b\n\u00e9"}, client="c")
 

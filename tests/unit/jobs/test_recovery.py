@@ -11,7 +11,7 @@ import pytest
 from jobs.claude.finding import Finding
 from jobs.claude.proctable import process_table
 from jobs.model import JobStatus
-from jobs.recovery import Recovery
+from jobs.upkeep.recovery import Recovery
 from tests.support.waiting import until
 from tests.unit.jobs.support import Parts, _preparation, parts
 from tests.unit.jobs.test_runner_adoption import left_running, result

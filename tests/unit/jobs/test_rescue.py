@@ -9,14 +9,14 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
+from jobs.attempts.record import Launched, note_end, note_launch
 from jobs.claude.directory import AttemptDirectory
 from jobs.errors import StoreError
 from jobs.model import Job, JobEvent, JobSpec, JobStatus, Outcome, Reason
 from jobs.ports import NewJob, Submission
-from jobs.record import Launched, note_end, note_launch
-from jobs.rescue import last_rescue, open_rescued
 from jobs.store.repair import snapshot_of, take_snapshot
 from jobs.store.sqlite import SqliteStore
+from jobs.upkeep.rescue import last_rescue, open_rescued
 from tests.contract.support import admit, anything_goes, ids, known
 
 pytestmark = pytest.mark.anyio

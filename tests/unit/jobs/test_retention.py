@@ -8,8 +8,8 @@ import pytest
 
 from jobs.errors import StoreError
 from jobs.model import JobStatus
-from jobs.retention import Retention
 from jobs.store.memory import MemoryStore
+from jobs.upkeep.retention import Retention
 from tests.contract.support import admit, admit_root, ending, known, start
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import anyio
 import pytest
 
-from jobs import launcher as launcher_module
-from jobs import supervisor as supervisor_module
+from jobs.attempts import launcher as launcher_module
+from jobs.attempts import supervisor as supervisor_module
 from jobs.claude import process as process_module
 from jobs.claude.follower import Follower
 from jobs.claude.framer import Line
@@ -20,8 +20,8 @@ from jobs.claude.proctable import process_table
 from jobs.errors import StoreError
 from jobs.intake import TaskRequest
 from jobs.model import Job, JobStatus, Reason
+from jobs.rights.tokens import hash_token
 from jobs.store.memory import MemoryStore
-from jobs.tokens import hash_token
 from tests.unit.jobs.support import LONG, QUICK_STUB, TORTURE_STUB, Parts, parts
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from jobs import supervisor as supervisor_module
+from jobs.attempts import supervisor as supervisor_module
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.process import Process
 from jobs.errors import IllegalTransitionError

@@ -7,8 +7,8 @@ import pytest
 
 from jobs.errors import NotFoundError
 from jobs.model import JobStatus
+from jobs.rights.visibility import Visibility
 from jobs.store.memory import MemoryStore
-from jobs.visibility import Visibility
 from tests.contract.support import admit, admit_root, known, start
 
 pytestmark = pytest.mark.anyio

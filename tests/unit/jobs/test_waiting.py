@@ -9,9 +9,9 @@ import pytest
 from jobs import waiting as waiting_module
 from jobs.errors import BadInputError
 from jobs.model import Job, JobStatus
+from jobs.rights.visibility import Scope, Visibility
 from jobs.signals import JobSignals
 from jobs.store.memory import MemoryStore
-from jobs.visibility import Scope, Visibility
 from jobs.waiting import Waiting, WaitMode, WaitReport
 from tests.contract.support import admit, admit_root, ending, start
 from tests.unit.jobs.support import known, settle

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from jobs.budget import Books, BudgetError, BudgetKind, check, deadline_of, holders_of, left_for
+from jobs.limits.budget import Books, BudgetError, BudgetKind, check, deadline_of, holders_of, left_for
 from jobs.model import Job, JobSpec, JobStatus, Tree, Usage
 from jobs.ports import AdmissionFacts, NewJob, Submission
 from orchestration.limits import SpawnFacts

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from jobs.budget import BudgetError
 from jobs.intake import TaskRequest, TreeBounds
+from jobs.limits.budget import BudgetError
 from jobs.model import Job, JobStatus, Reason
 from jobs.settings import Settings
 from tests.support.spending import shop

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jobs.budget import Holder
-from jobs.ledger import Ledger
+from jobs.limits.budget import Holder
+from jobs.limits.ledger import Ledger
 from jobs.model import Job, JobStatus, Usage
 from jobs.store.memory import MemoryStore
 from tests.contract.support import admit, ending, known, start

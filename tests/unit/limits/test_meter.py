@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jobs.claude.consumption import Meter
-from jobs.prices import DEAREST, PRICES, Tokens, cost_of
+from jobs.limits.prices import DEAREST, PRICES, Tokens, cost_of
 
 SONNET = "claude-sonnet-5-5"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.throttle import (
+from jobs.limits.throttle import (
     DEFAULT_PAUSE_SECONDS,
     FIRST_BACK_OFF_SECONDS,
     HALVING_SECONDS,

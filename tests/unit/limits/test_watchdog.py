@@ -2,8 +2,8 @@
 
 import pytest
 
+from jobs.limits.watchdog import Patience, Watchdog
 from jobs.model import Reason
-from jobs.watchdog import Patience, Watchdog
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from typing import Any
 import anyio
 import pytest
 
-from jobs.approvals import MOST_OPEN, Answerer, Approvals, Decision
 from jobs.errors import NotFoundError
 from jobs.model import Job, JobSpec
+from jobs.rights.approvals import MOST_OPEN, Answerer, Approvals, Decision
 from tests.unit.jobs.support import job, settle
 
 pytestmark = pytest.mark.anyio

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from jobs.errors import BadInputError
-from jobs.granting import check_unmoved, rights_of
 from jobs.intake import Intake, TaskRequest
 from jobs.model import JobSpec
-from jobs.permissions import RightsError, within
+from jobs.rights.granting import check_unmoved, rights_of
+from jobs.rights.permissions import RightsError, within
 from jobs.settings import McpServerSettings, Settings
 from tests.unit.jobs.support import job
 

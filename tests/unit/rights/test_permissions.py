@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.permissions import RANK, Rights, RightsError, Wish, covers, meet, permits, permits_call, within
+from jobs.rights.permissions import RANK, Rights, RightsError, Wish, covers, meet, permits, permits_call, within
 
 PARENT = Rights(mode="acceptEdits", allowed=("Bash(git *)", "WebFetch(domain:a.org)"), directories=("/srv/a",))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jobs.claude.events import event_of
 from jobs.claude.framer import Line
 from jobs.redaction import HIDDEN, redact
-from jobs.tokens import new_token
+from jobs.rights.tokens import new_token
 from server.drawing import safe
 from server.logs import FORM, SafeFormatter
 

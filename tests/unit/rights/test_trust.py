@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.claude.command import USER_ONLY, WITH_PROJECT
-from jobs.trust import MOST, setting_sources
+from jobs.rights.trust import MOST, setting_sources
 
 
 @pytest.fixture

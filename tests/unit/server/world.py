@@ -14,10 +14,10 @@ from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.memory import create_client_server_memory_streams
 from mcp_types import CallToolResult, RequestParamsMeta, TextContent
 
+from jobs.attempts.origin import Origin
 from jobs.model import Job, JobStatus
-from jobs.origin import Origin
+from jobs.rights.tokens import hash_token
 from jobs.settings import Settings
-from jobs.tokens import hash_token
 from server.app import Connection, build_server
 from server.callers import Caller
 from server.engine import assemble

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from jobs.model import JobStatus, Usage
-from jobs.rescue import last_rescue, open_rescued
 from jobs.store.migrations import STEPS, prepare
 from jobs.store.sqlite import SqliteStore
+from jobs.upkeep.rescue import last_rescue, open_rescued
 from tests.contract.support import ids, known
 from tests.unit.store.golden import FIXTURES
 

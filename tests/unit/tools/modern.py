@@ -9,8 +9,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
-from jobs.origin import Origin
-from jobs.tokens import hash_token
+from jobs.attempts.origin import Origin
+from jobs.rights.tokens import hash_token
 from server.callers import Caller
 from server.context import Connection
 from server.tasks import EXTENSION

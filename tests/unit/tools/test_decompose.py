@@ -7,12 +7,12 @@ from typing import Any
 import anyio
 import pytest
 
-from jobs import decomposition
+from jobs.attempts.sequel import MOST_DIVISIONS, Sequel
 from jobs.intake import TaskRequest
 from jobs.model import TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
 from jobs.ports import Store
-from jobs.prompts import Prompts
-from jobs.sequel import MOST_DIVISIONS, Sequel
+from jobs.prompts import decomposition
+from jobs.prompts.composition import Prompts
 from jobs.signals import JobSignals
 from jobs.store.memory import MemoryStore
 from tests.unit.jobs.support import LONG, Parts, known, parts

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.dependencies import Wanted, fill, resolve
 from jobs.errors import BadInputError
 from jobs.intake import TaskRequest
 from jobs.model import JobStatus, Reason
-from jobs.prompts import Prompts
+from jobs.prompts.composition import Prompts
+from jobs.prompts.dependencies import Wanted, fill, resolve
 from tests.unit.jobs.support import Parts, parts
 from tests.unit.server.world import call, call_json, refusal, world
 

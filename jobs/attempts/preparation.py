@@ -5,19 +5,19 @@ import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from jobs.attempts.origin import OriginFiles
+from jobs.attempts.sequel import FRESH
 from jobs.claude.binary import find_claude
 from jobs.claude.command import Command, LaunchContext, McpServer, build
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.finding import ever_ran
 from jobs.errors import BadInputError, StoreError
-from jobs.granting import check_unmoved
 from jobs.model import Attempt, Job
-from jobs.origin import OriginFiles
 from jobs.ports import Store
-from jobs.prompts import Prompts
-from jobs.sequel import FRESH
+from jobs.prompts.composition import Prompts
+from jobs.rights.granting import check_unmoved
+from jobs.rights.trust import setting_sources
 from jobs.settings import Settings
-from jobs.trust import setting_sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

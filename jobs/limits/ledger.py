@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from jobs.budget import CENT_FRACTION, Books, Holder, deadline_of, holders_of, left_for
+from jobs.limits.budget import CENT_FRACTION, Books, Holder, deadline_of, holders_of, left_for
 from jobs.model import Job, JobStatus
 from jobs.ports import Store
 from jobs.tree import contains

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs import decomposition
-from jobs.briefing import first_words, next_words
-from jobs.dependencies import fill
 from jobs.model import Attempt, Job, JobStatus
 from jobs.ports import Store
+from jobs.prompts import decomposition
+from jobs.prompts.briefing import first_words, next_words
+from jobs.prompts.dependencies import fill
 from jobs.tree import subtasks_batch_id
 from orchestration.limits import TreeLimits
 

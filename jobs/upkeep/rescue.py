@@ -15,7 +15,7 @@ import anyio.to_thread
 from jobs.errors import StoreError
 from jobs.store.repair import Condition, marked_open, restore_where_damaged
 from jobs.store.restoration import Found, Standing
-from jobs.traces import found_in, lacking, traces_under
+from jobs.upkeep.traces import found_in, lacking, traces_under
 
 logger = logging.getLogger(__name__)
 

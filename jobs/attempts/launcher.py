@@ -8,24 +8,24 @@ from dataclasses import replace
 
 import anyio.to_thread
 
-from jobs.budget import Holder, deadline_of
+from jobs.attempts.live_attempt import LiveAttempt
+from jobs.attempts.preparation import Preparation, Session
+from jobs.attempts.record import Launched, note_launch
+from jobs.attempts.settlement import Settlement
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.finding import still_lives
 from jobs.claude.follower import Follower
 from jobs.claude.process import Process, attach, launch
 from jobs.claude.proctable import ProcessIdentity
 from jobs.errors import JobsError, StoreError
-from jobs.ledger import Ledger
-from jobs.live_attempt import LiveAttempt
+from jobs.limits.budget import Holder, deadline_of
+from jobs.limits.ledger import Ledger
+from jobs.limits.watchdog import Patience, Watchdog
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
 from jobs.ports import Clock, Store
-from jobs.preparation import Preparation, Session
-from jobs.record import Launched, note_launch
+from jobs.rights.tokens import hash_token, new_token
 from jobs.settings import Settings
-from jobs.settlement import Settlement
 from jobs.signals import JobSignals
-from jobs.tokens import hash_token, new_token
-from jobs.watchdog import Patience, Watchdog
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+from jobs.attempts.record import END, JOB, Launched, end_in, launched_in
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.events import event_of
 from jobs.claude.framer import Framer
 from jobs.claude.outcome import OutcomeReader
 from jobs.model import Attempt, JobEvent, JobStatus, Outcome, Reason
-from jobs.record import END, JOB, Launched, end_in, launched_in
 from jobs.store.restoration import Found, Standing
 
 _PIECE = 1024 * 1024

@@ -3,9 +3,9 @@
 import logging
 from dataclasses import replace
 
-from jobs import decomposition
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
 from jobs.ports import Store
+from jobs.prompts import decomposition
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import anyio.to_thread
 
+from jobs.attempts.preparation import Preparation
 from jobs.claude import control_group
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.finding import examine
@@ -22,7 +23,6 @@ from jobs.claude.proctable import ProcessTable, process_table
 from jobs.claude.survivors import Target, clear
 from jobs.model import Job, JobStatus
 from jobs.ports import Store
-from jobs.preparation import Preparation
 
 logger = logging.getLogger(__name__)
 

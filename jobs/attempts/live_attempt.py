@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobs.budget import Holder
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.follower import Follower
 from jobs.claude.outcome import OutcomeReader
 from jobs.claude.process import Process
 from jobs.claude.survivors import Target
+from jobs.limits.budget import Holder
+from jobs.limits.watchdog import Watchdog
 from jobs.model import Attempt, Job, JobEvent, Reason
-from jobs.watchdog import Watchdog
 
 
 @dataclass(kw_only=True)

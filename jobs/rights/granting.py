@@ -8,7 +8,7 @@ from typing import get_args
 
 from jobs.errors import BadInputError
 from jobs.model import JobSpec
-from jobs.permissions import Rights, RightsError, Wish, meet
+from jobs.rights.permissions import Rights, RightsError, Wish, meet
 from jobs.settings import PermissionMode, Settings
 
 _PERMISSION_MODES: tuple[str, ...] = get_args(PermissionMode)

@@ -6,20 +6,20 @@ from functools import partial
 
 import anyio
 
-from jobs.budget import Holder
+from jobs.attempts.live_attempt import LiveAttempt
 from jobs.claude.directory import UnsafeDirectoryError
 from jobs.claude.events import event_of
 from jobs.claude.framer import Line
 from jobs.claude.limit_signs import Busy, UsedUp, sign_of
 from jobs.claude.reaper import Reaper
 from jobs.errors import StoreError
-from jobs.ledger import Ledger
-from jobs.live_attempt import LiveAttempt
+from jobs.limits.budget import Holder
+from jobs.limits.ledger import Ledger
+from jobs.limits.throttle import Throttle
 from jobs.model import JobStatus, Outcome, Reason
 from jobs.persistence import insist
 from jobs.ports import Clock, Store
 from jobs.scheduler import Scheduler
-from jobs.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 

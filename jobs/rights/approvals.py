@@ -9,9 +9,9 @@ from typing import Any, Literal
 import anyio
 
 from jobs.errors import NotFoundError
-from jobs.granting import rights_of
 from jobs.model import Job
-from jobs.permissions import permits_call
+from jobs.rights.granting import rights_of
+from jobs.rights.permissions import permits_call
 from jobs.tree import contains
 
 logger = logging.getLogger(__name__)

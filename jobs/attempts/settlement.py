@@ -7,19 +7,19 @@ from functools import partial
 
 import anyio.to_thread
 
-from jobs.aftermath import Aftermath
+from jobs.attempts.aftermath import Aftermath
+from jobs.attempts.live_attempt import LiveAttempt
+from jobs.attempts.preparation import Preparation
+from jobs.attempts.record import note_end
+from jobs.attempts.sequel import LIMITS, TRANSIENT, Sequel
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.finding import ever_ran
-from jobs.live_attempt import LiveAttempt
+from jobs.limits.throttle import Throttle
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
 from jobs.persistence import insist
 from jobs.ports import Clock, Store
-from jobs.preparation import Preparation
-from jobs.record import note_end
 from jobs.redaction import redact
-from jobs.sequel import LIMITS, TRANSIENT, Sequel
 from jobs.signals import JobSignals
-from jobs.throttle import Throttle
 
 
 class Settlement:
