@@ -43,11 +43,10 @@ def claude(cli: Path, made: House, *arguments: str) -> str:
 
 def test_the_readmes_command_registers_us_and_claude_code_connects(claude_cli: Path, made: House):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [command] = re.findall(r"^(?:claude) (mcp add .+)$", readme, re.MULTILINE)
-    claude(claude_cli, made, *shlex.split(command))
-    assert re.search(
-        r"^claude-jobs: claude-jobs mcp .*Connected", claude(claude_cli, made, "mcp", "list"), re.MULTILINE
-    )
+    [command] = re.findall(r"^claude (mcp add .+)$", readme, re.MULTILINE)
+    claude(claude_cli, made, *shlex.split(command.replace("$PWD/.venv/bin", SCRIPTS)))
+    listed = claude(claude_cli, made, "mcp", "list")
+    assert re.search(r"^claude-jobs: \S*claude-jobs mcp .*Connected", listed, re.MULTILINE), listed
 
 
 def test_the_file_of_the_repository_is_a_registration_that_claude_code_reads(claude_cli: Path, made: House):
