@@ -1,6 +1,7 @@
 """Requests of running jobs for a permission that they lack: asked by the CLI, answered by a parent job or a person."""
 
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ class Request:
     """A tool call that waits for somebody's answer.
 
     Args:
-        id: "p" and a number.
+        id: "p" and random digits, so that no answer to a request of an earlier engine meets another one.
         job: The job that wants to make the call.
         tool: The tool.
         arguments: Its arguments.
@@ -63,7 +64,7 @@ class Request:
 
 
 class Approvals:
-    """The open requests. They are kept in memory: with the engine the CLI's own question ends, and that is a no.
+    """The open requests, kept in memory: what was open when the engine ended is asked of the next one, under a new id.
 
     Args:
         answerer: Who answers.
@@ -78,7 +79,6 @@ class Approvals:
         self._open: dict[str, Request] = {}
         self._listeners: dict[anyio.CancelScope, Job] = {}
         self._news = anyio.Event()
-        self._count = 0
 
     @property
     def answerer(self) -> Answerer:
@@ -176,8 +176,9 @@ class Approvals:
                 self._listeners.pop(scope, None)
 
     def _add(self, job: Job, tool: str, arguments: Mapping[str, Any]) -> Request:
-        self._count += 1
-        request = Request(id=f"p{self._count}", job=job, tool=tool, arguments=arguments, asked_at=self._monotonic())
+        request = Request(
+            id=f"p{secrets.token_hex(4)}", job=job, tool=tool, arguments=arguments, asked_at=self._monotonic()
+        )
         self._open[request.id] = request
         self._news.set()
         self._news = anyio.Event()

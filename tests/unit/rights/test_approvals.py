@@ -112,6 +112,23 @@ async def test_an_answer_comes_once():
     assert (await asked(subject, CHILD, twice)).allowed
 
 
+async def test_an_answer_to_a_question_of_an_engine_that_is_gone_decides_no_question_of_the_next():
+    before, after = approvals(), approvals()
+    ids: list[str] = []
+
+    def remember(request_id: str) -> None:
+        ids.append(request_id)
+        before.answer(request_id, None, allow=False)
+
+    def answer_the_old_one(request_id: str) -> None:
+        with pytest.raises(NotFoundError):
+            after.answer(ids[0], None, allow=True)
+        after.answer(request_id, None, allow=False)
+
+    await asked(before, CHILD, remember)
+    assert not (await asked(after, GRANDCHILD, answer_the_old_one)).allowed
+
+
 async def test_a_job_cannot_flood_whoever_decides():
     subject = approvals()
     async with anyio.create_task_group() as group:

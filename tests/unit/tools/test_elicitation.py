@@ -204,13 +204,14 @@ async def test_a_task_answers_no_form_of_another_and_shows_none_to_a_client_that
 
             await until(is_open, SECONDS)
             elsewhere = await client.task("claude_wait", jobIds=[stranger.id])
-            accepted = {"p1": {"action": "accept", "content": {"allow": True}}}
+            [asked] = approvals.open_to(None)
+            accepted = {asked.id: {"action": "accept", "content": {"allow": True}}}
             assert (await client.ask("tasks/get", taskId=elsewhere["taskId"]))["status"] == "working"
             await client.ask("tasks/update", taskId=elsewhere["taskId"], inputResponses=accepted)
             own = await incapable.task("claude_wait", jobIds=[job.id])
             assert (await incapable.ask("tasks/get", taskId=own["taskId"]))["status"] == "working"
             await incapable.ask("tasks/update", taskId=own["taskId"], inputResponses=accepted)
-            assert [one.id for one in approvals.open_to(None)] == ["p1"]
+            assert approvals.open_to(None) == [asked]
             group.cancel_scope.cancel()
 
 
