@@ -56,7 +56,7 @@ async def forms(ctx: AnyContext, read: Read) -> dict[str, Any]:
         return {}
     return {
         one.id: {"method": "elicitation/create", "params": {"message": _question(one), "requestedSchema": dict(SCHEMA)}}
-        for one in approvals.to_show(_paths_of(await read()))
+        for one in approvals.to_show((await read()).paths)
     }
 
 
@@ -67,7 +67,7 @@ async def beside(ctx: AnyContext, wait: Callable[[], Awaitable[WaitReport]], rea
     """
     if not can_ask(ctx) or _is_modern(ctx):
         return await wait()
-    report = await _before(partial(_attend, ctx, _paths_of(await read())), wait)
+    report = await _before(partial(_attend, ctx, (await read()).paths), wait)
     assert report is not None, "nobody attends only for a while"
     return report
 
@@ -87,7 +87,7 @@ async def or_forms(
         return await answer()
     approvals: Approvals = ctx.lifespan_context.services.approvals
     take_all(approvals, responses or {}, await forms(ctx, read))
-    paths = _paths_of(await read())
+    paths = (await read()).paths
     while True:
         found = await _before(partial(approvals.next_to_show, paths), answer)
         if found is not None:
@@ -183,7 +183,3 @@ def _question(request: Request) -> str:
     # What a job wants to do is the job's own text: it must not draw over the form.
     [shown] = permission_requests([request])
     return safe(f"Job {shown['jobId']} wants to use {shown['tool']}: {shown['input']}")
-
-
-def _paths_of(scope: Scope) -> Sequence[str]:
-    return [scope.path] if scope.path else [job.path for job in scope.jobs]

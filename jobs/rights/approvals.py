@@ -109,12 +109,18 @@ class Approvals:
         """
         return [request for request in self._open.values() if self._may_answer(caller, request)]
 
-    def told(self, caller: Job | None) -> Sequence[Request]:
+    def told(self, caller: Job | None, paths: Iterable[str] | None = None) -> Sequence[Request]:
         """Return the requests that a caller is to be shown unasked, and note that a job has heard of them.
 
         Where only a person decides nobody is: what a model is shown it would try to answer.
+
+        Args:
+            caller: A job, or None for who stands outside every tree.
+            paths: Where the subtrees lie whose requests are meant, or None for all that the caller may answer.
         """
         requests = self.open_to(caller) if self._answerer == "parent" else ()
+        if paths is not None:
+            requests = _within(paths, requests)
         if caller is not None:
             for request in requests:
                 request.told.add(caller.id)
@@ -128,12 +134,7 @@ class Approvals:
         """
         if self._answerer != "person":
             return ()
-        asked = tuple(paths)
-        return [
-            one
-            for one in self._open.values()
-            if not one.put_away and any(contains(path, one.job.path) for path in asked)
-        ]
+        return _within(paths, [one for one in self._open.values() if not one.put_away])
 
     async def next_to_show(self, paths: Iterable[str]) -> Request:
         """Wait until there is a request to show a person who waits for these subtrees, and return it."""
@@ -194,3 +195,8 @@ class Approvals:
         below = contains(caller.path, request.job.path) and caller.id != request.job.id
         own = rights_of(caller.spec)
         return self._answerer == "parent" and below and permits_call(own, request.tool, request.arguments)
+
+
+def _within(paths: Iterable[str], requests: Iterable[Request]) -> Sequence[Request]:
+    asked = tuple(paths)
+    return [one for one in requests if any(contains(path, one.job.path) for path in asked)]

@@ -29,6 +29,11 @@ class Scope:
         from_path = {self.path.partition("/")[0]} if self.path else set()
         return frozenset({job.root_id for job in self.jobs} | from_path)
 
+    @property
+    def paths(self) -> Sequence[str]:
+        """Where the jobs and all that stands below them lie."""
+        return (self.path,) if self.path else tuple(job.path for job in self.jobs)
+
     def membership(self) -> Callable[[Job], bool]:
         """Return a test that tells whether a changed job belongs to this set."""
         path, without = self.path, self.without

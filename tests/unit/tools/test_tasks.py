@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
-from mcp import MCPError
+from mcp import Client, MCPError
 from mcp.server.runner import ServerRunner
 from mcp_types import (
     HEADER_MISMATCH,
@@ -82,6 +83,27 @@ async def test_any_of_several_is_enough_where_the_wait_says_so(home: Path):
         batch = await call_json(person, "claude_run_batch_async", tasks=["stub:say=a", HOLD])
         begun = await client.task("claude_wait", batchId=batch["batchId"], mode="any")
         assert json.loads(text_of(await client.over(begun["taskId"])))["pending"] == 1
+
+
+async def test_a_wait_is_over_for_now_where_a_job_that_it_is_about_asks_for_a_permission(home: Path):
+    asks = {"permission_requests": "parent", "max_concurrent": {0: 8, 1: 8}}
+    async with world(home, **asks) as here, modern(here) as client, here.client() as person:
+        job, other = await here.waiting_job(person), await here.waiting_job(person)
+        tasks = [(await client.task("claude_wait", jobIds=[one.id]))["taskId"] for one in (job, other)]
+        async with here.client(token=here.token(job)) as itself, anyio.create_task_group() as group:
+            group.start_soon(ask_for_a_permission, itself)
+            reply = json.loads(text_of(await client.over(tasks[0])))
+            [asked] = reply["waitingForPermission"]
+            assert (asked["jobId"], asked["tool"], reply["pending"]) == (job.id, "Bash", 1)
+            assert "claude_approve" in reply["next"]
+            assert (await client.ask("tasks/get", taskId=tasks[1]))["status"] == "working"
+            answer = await client.call("claude_approve", requestId=asked["requestId"])
+            assert answer.get("isError", False) is False
+        assert (await client.task("claude_wait", jobIds=[job.id], cursor=reply["cursor"]))["status"] == "working"
+
+
+async def ask_for_a_permission(itself: Client) -> None:
+    await call_json(itself, "claude_permit", tool_name="Bash", input={"command": "make"})
 
 
 async def test_a_task_outlives_the_engine_and_every_connection(home: Path):
