@@ -180,9 +180,7 @@ def as_tool(definition: Definition) -> Tool:
         name=definition.name,
         description=definition.about,
         input_schema=lean_schema(definition.arguments, brief=definition.like is not None),
-        annotations=ToolAnnotations(
-            read_only_hint=definition.reads or None, destructive_hint=definition.ends or None, open_world_hint=None
-        ),
+        annotations=ToolAnnotations(read_only_hint=definition.reads or None, destructive_hint=definition.ends or None),
         _meta=meta or None,
     )
 
@@ -190,8 +188,9 @@ def as_tool(definition: Definition) -> Tool:
 def lean_schema(arguments: type[Arguments], *, brief: bool = False) -> dict[str, Any]:
     """Return the JSON Schema of a tool's arguments without what only makes it longer.
 
-    Titles repeat the names, defaults are said in the README, and "or null" is what leaving an optional argument out
-    means; references are written out, since clients differ in how they follow them.
+    Titles repeat the names, a default that is null, false, 0 or empty is what a reader expects, and "or null" is what
+    leaving an optional argument out means; references are written out, since clients differ in how they follow them.
+    Inside an argument no default is told: a client that fills it in would override what a batch says of all its tasks.
 
     Args:
         arguments: What the tool accepts.
@@ -207,7 +206,14 @@ def lean_schema(arguments: type[Arguments], *, brief: bool = False) -> dict[str,
     assert isinstance(lean, dict)
     lean.pop("$defs", None)
     lean.pop("description", None)
+    _tell_defaults(lean, schema)
     return lean
+
+
+def _tell_defaults(lean: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+    for name, field in schema.get("properties", {}).items():
+        if field.get("default"):
+            lean["properties"][name]["default"] = field["default"]
 
 
 def _lean(node: Any, definitions: Mapping[str, Any]) -> Any:

@@ -8,8 +8,8 @@ from inline_snapshot import snapshot
 from mcp_types import ListToolsResult
 
 from jobs.settings import Settings
-from server.catalogue import DEFINITIONS, listing
-from server.permits import more_tools
+from server.catalogue import DEFINITIONS, as_tool, listing
+from server.permits import APPROVE, more_tools
 from server.tools import INLINE_CHARS, MAX_RESULT_CHARS
 from tests.unit.server.world import world
 
@@ -106,6 +106,30 @@ def test_the_object_of_a_task_is_described_once():
         "task", "cwd", "model", "permissionMode", "outputFormat", "verbose", "effort", "maxBudgetUsd", "timeoutSeconds",
         "allowedTools", "disallowedTools", "appendSystemPrompt", "jsonSchema", "dependsOn", "idempotencyKey", "key",
     }  # fmt: skip
+
+
+def test_a_schema_says_what_an_argument_is_that_is_left_out():
+    tools = [*listing(leaf=False), as_tool(APPROVE)]
+    said = {
+        (tool.name, name): field["default"]
+        for tool in tools
+        for name, field in tool.input_schema.get("properties", {}).items()
+        if "default" in field
+    }
+    assert said == {
+        ("claude_run", "outputFormat"): "json",
+        ("claude_run", "strategy"): "direct",
+        ("claude_run_batch_async", "outputFormat"): "json",
+        ("claude_wait", "mode"): "all",
+        ("claude_list_jobs", "limit"): 30,
+        ("claude_send", "outputFormat"): "json",
+        ("claude_approve", "allow"): True,
+    }
+
+
+def test_a_task_of_a_batch_has_no_default_that_a_client_could_fill_in_over_what_holds_for_all():
+    schema = {tool.name: tool.input_schema for tool in listing(leaf=False)}["claude_run_batch_async"]
+    assert '"default"' not in json.dumps(schema["properties"]["tasks"])
 
 
 def test_a_brief_tool_says_where_its_arguments_are_described_and_takes_the_same():

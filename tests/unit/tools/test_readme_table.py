@@ -3,9 +3,18 @@
 import re
 from pathlib import Path
 
-from server.arguments import TaskArguments
+from server.arguments import (
+    BatchArguments,
+    ListArguments,
+    ResultArguments,
+    RunArguments,
+    SendArguments,
+    TaskArguments,
+    WaitArguments,
+)
 from server.catalogue import listing
 from server.guidance import PROMPTS
+from server.permits import ApproveArguments
 from server.resources import TEMPLATES
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
@@ -21,6 +30,26 @@ def test_the_readme_names_every_field_of_a_task_and_no_other():
     fields = {field.alias or name for name, field in TaskArguments.model_fields.items()}
     named = SECTION.partition("**Tasks of a batch**")[2].partition("What stands beside")[0]
     assert set(re.findall(r"`(\w+)`", named)) == fields
+
+
+def test_the_readme_says_every_default_that_is_more_than_nothing():
+    line = SECTION.partition("**Left out**")[2].partition("\n\n")[0]
+    models = (
+        RunArguments,
+        BatchArguments,
+        WaitArguments,
+        SendArguments,
+        ListArguments,
+        ResultArguments,
+        ApproveArguments,
+    )
+    said = {
+        field.alias or name: str(field.default).lower()
+        for model in models
+        for name, field in model.model_fields.items()
+        if not field.is_required() and field.default
+    }
+    assert dict(re.findall(r"`(\w+)` (?:is )?`(\w+)`", line)) == said
 
 
 def test_the_readme_names_every_resource_and_prompt():
