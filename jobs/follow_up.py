@@ -1,7 +1,7 @@
 """What may follow a job that is over: a further message to its session, or another try."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import anyio
 
@@ -44,10 +44,12 @@ class Retried:
     Args:
         again: Jobs that this call put back in line, in order of admission.
         live: Jobs that were in line or running already.
+        busy: Ids of jobs that were left as they are, with the id of the live job that goes on with the session of each.
     """
 
     again: tuple[Job, ...]
     live: tuple[Job, ...]
+    busy: Mapping[str, str] = field(default_factory=dict)
 
 
 class FollowUp:
@@ -124,26 +126,35 @@ class FollowUp:
         # A request that is cancelled half-way must not leave jobs in line that nobody runs.
         with anyio.CancelScope(shield=True):
             async with self._sending:
-                again = [job for one in await self._free(ended) if (job := await self._requeue(one))]
+                free, busy = await self._sorted_by_session(ended)
+                again = [job for one in free if (job := await self._requeue(one))]
             await self._keep_origins(again, origin)
             self._run(again)
-        return Retried(again=tuple(again), live=live)
+        return Retried(again=tuple(again), live=live, busy=busy)
 
     async def _requeue(self, job: Job) -> Job | None:
         return await self._store.requeue(job.id, at=self._clock.now())
 
-    async def _free(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Return those of the jobs with whose session no other live job goes on."""
+    async def _sorted_by_session(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], Mapping[str, str]]:
+        """Return the jobs whose session is free, and who holds that of each other one: it may be one of these jobs."""
         held = {session: job.id for job in await self._store.unfinished() for session in _sessions(job)}
-        free = [job for job in jobs if job.session_id not in held]
+        free: list[Job] = []
+        busy: dict[str, str] = {}
+        for job in jobs:
+            sessions = _sessions(job)
+            if holders := [held[session] for session in sessions if session in held]:
+                busy[job.id] = holders[0]
+            else:
+                free.append(job)
+                held |= dict.fromkeys(sessions, job.id)
         if jobs and not free:
-            holder = held[jobs[0].session_id or ""]
+            holder = busy[jobs[0].id]
             raise BadInputError(
                 "jobId",
                 f"job {holder} goes on with its session now",
                 f"Call claude_wait with jobIds ['{holder}'] first, then call again.",
             )
-        return free
+        return free, busy
 
     async def _free_session(self, job: Job, message: Message) -> str:
         if job.status in LIVE:
@@ -194,7 +205,7 @@ class FollowUp:
 
 
 def _sessions(job: Job) -> set[str]:
-    """Return the sessions that a live job writes to, before its first attempt too."""
+    """Return the sessions that a job writes to when it runs, before its first attempt too."""
     asked = None if job.spec.fork_session else job.spec.resume_session
     return {session for session in (job.session_id, asked) if session is not None}
 

@@ -204,15 +204,21 @@ def killed(job_id: str, cancelled: Sequence[Job]) -> str:
 
 def sent(job: Job, original: Job) -> str:
     """Answer `claude_send`."""
-    return pretty({"jobId": job.id, "status": "started", "message": f"Goes on with the session of {original.id}"})
+    session = "a copy of the session" if job.spec.fork_session else "the session"
+    return pretty({"jobId": job.id, "status": "started", "message": f"Goes on with {session} of {original.id}"})
 
 
 def retried(what: Retried) -> str:
-    """Answer `claude_retry`: who is in line again, and who was not over."""
+    """Answer `claude_retry`: who is in line again, who was not over, and whose session another job goes on with."""
     again = [job.id for job in what.again]
-    reply: dict[str, Any] = {"jobIds": again, "count": len(again), "status": "requeued"}
+    status = "requeued" if again else "nothing_requeued"
+    reply: dict[str, Any] = {"jobIds": again, "count": len(again), "status": status}
     if what.live:
         reply["live"] = [job.id for job in what.live]
+    if what.busy:
+        reply["busy"] = [{"jobId": job_id, "heldBy": holder} for job_id, holder in what.busy.items()]
+        holders = list(dict.fromkeys(what.busy.values()))
+        reply["next"] = f"For the busy ones call claude_wait with jobIds {holders}, then claude_retry again."
     return pretty(reply)
 
 

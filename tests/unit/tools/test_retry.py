@@ -83,7 +83,7 @@ async def test_a_repeated_retry_starts_nothing_twice(home: Path):
         assert (await call_json(client, "claude_retry", jobId=blocker.id)) == {
             "jobIds": [],
             "count": 0,
-            "status": "requeued",
+            "status": "nothing_requeued",
             "live": [blocker.id],
         }
         first = await call_json(client, "claude_retry", jobId=child)
@@ -102,6 +102,36 @@ async def test_a_job_whose_session_another_one_has_waits_for_it(home: Path):
         holder = (await call_json(client, "claude_send", jobId=job.id, task=HOLD))["jobId"]
         words = await refusal(client, "claude_retry", jobId=job.id)
         assert f"job {holder} goes on with its session now" in words
+
+
+async def test_a_job_of_a_subtree_whose_session_another_one_has_is_named_with_that_one(home: Path):
+    async with world(home, **WIDE) as here, here.client() as client:
+        batch = await call_json(client, "claude_run_batch_async", tasks=["stub:exit=1", "stub:exit=1"])
+        await call(client, "claude_wait", {"batchId": batch["batchId"]})
+        held, free = batch["jobIds"]
+        holder = (await call_json(client, "claude_send", jobId=held, task=HOLD))["jobId"]
+        answer = await call_json(client, "claude_retry", jobId=batch["batchId"])
+        assert (answer["jobIds"], answer["busy"]) == ([free], [{"jobId": held, "heldBy": holder}])
+        assert f"jobIds ['{holder}']" in answer["next"]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_of_two_jobs_with_one_session_one_is_tried_again_at_a_time(home: Path, *, begun: bool):
+    async with world(home, max_concurrent={0: 8, 1: 8 if begun else 1}) as here, here.client() as person:
+        parent = await here.waiting_job(person)
+        async with here.client(token=here.token(parent)) as client:
+            await refusal(client, "claude_run", task="stub:exit=1")
+            [first] = await here.services.store.newest_jobs(limit=1)
+            if not begun:
+                await here.waiting_job(client)
+            second = (await call_json(client, "claude_send", jobId=first.id, task="stub:exit=1"))["jobId"]
+            if begun:
+                await call(client, "claude_wait", {"jobIds": [second]})
+            else:
+                await call(client, "claude_kill_job", {"jobId": second})
+            answer = await call_json(client, "claude_retry", jobId=parent.id, subtree=True)
+            assert answer["jobIds"] == [first.id]
+            assert answer["busy"] == [{"jobId": second, "heldBy": first.id}]
 
 
 async def test_a_job_tries_its_own_subtree_again_and_no_other(home: Path):

@@ -30,7 +30,8 @@ async def session_of(here: World, job_id: str) -> tuple[str | None, str | None, 
 
 async def sent(client: Client, job_id: str, **arguments: Any) -> str:
     answer = await call_json(client, "claude_send", jobId=job_id, **{"task": "stub:say=more", **arguments})
-    assert answer == {"jobId": answer["jobId"], "status": "started", "message": f"Goes on with the session of {job_id}"}
+    session = "a copy of the session" if arguments.get("fork") else "the session"
+    assert answer == {"jobId": answer["jobId"], "status": "started", "message": f"Goes on with {session} of {job_id}"}
     return str(answer["jobId"])
 
 
