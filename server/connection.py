@@ -20,12 +20,9 @@ from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
 from jobs.errors import JobsError
-from server.hello import MAX_LINE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
+from server.hello import MAX_LINE, MAX_MESSAGE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
 
 logger = logging.getLogger(__name__)
-
-MAX_MESSAGE = 16 * 1024 * 1024
-"""Most bytes of one JSON-RPC line; Claude Code was seen to write lines of 6 MB."""
 
 HELLO_SECONDS = 10.0
 """How long a client may take to say who it is."""
@@ -105,9 +102,7 @@ def peer_pid(stream: SocketStream) -> int | None:
     """Return the process that connected, or None where the platform does not tell."""
     connection: socket.socket = stream.extra_attributes[SocketAttribute.raw_socket]()
     if hasattr(socket, "SO_PEERCRED"):
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        pid: int = struct.unpack("3i", credentials)[0]
-        return pid or None
+        return _credentials(connection)[0] or None
     if sys.platform == "darwin":
         # LOCAL_PEERPID is 2 at level SOL_LOCAL, which is 0.
         return int(struct.unpack("i", connection.getsockopt(0, 2, 4))[0]) or None
@@ -220,11 +215,17 @@ def _without_halves(line: bytes) -> bytes | None:
 
 def _peer_uid(connection: socket.socket) -> int | None:
     if hasattr(socket, "SO_PEERCRED"):
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        uid: int = struct.unpack("3i", credentials)[1]
-        return uid
+        return _credentials(connection)[1]
     if sys.platform == "darwin":
         # struct xucred: version, uid, number of groups, groups; LOCAL_PEERCRED is 1 at level SOL_LOCAL, which is 0.
         credentials = connection.getsockopt(0, 1, 76)
         return int(struct.unpack("2I", credentials[:8])[1])
     return None
+
+
+def _credentials(connection: socket.socket) -> tuple[int, int]:
+    """Return the process id and the user id of the other end, where the platform has SO_PEERCRED."""
+    pid, uid, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    )
+    return pid, uid

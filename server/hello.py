@@ -22,6 +22,9 @@ WIRE = 1
 MAX_LINE = 1 << 20
 """Most bytes of a hello, a welcome, a control request or its answer, newline included."""
 
+MAX_MESSAGE = 16 * 1024 * 1024
+"""Most bytes of one JSON-RPC line, at either end of the socket; Claude Code was seen to write lines of 6 MB."""
+
 _PERSON = "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TERM COLORTERM TZ TMPDIR SSH_AUTH_SOCK VIRTUAL_ENV"
 _TRUST = "SSL_CERT_FILE SSL_CERT_DIR NODE_EXTRA_CA_CERTS"
 _PROXIES = "HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY"

@@ -11,14 +11,11 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from server.hello import FrontDoorError
+from server.hello import MAX_MESSAGE, FrontDoorError
 from server.unanswered import Unanswered
 
-MAX_MESSAGE = 16 * 1024 * 1024
-"""Most bytes of one JSON-RPC line; Claude Code was seen to write lines of 6 MB."""
-
 STILLBORN = 10
-"""How many engines in a row may die before they said anything to the client: a request may be what kills them."""
+"""So many engines in a row that die before they said anything to the client are enough: a request may kill them."""
 
 _CHUNK = 65536
 _ENOUGH = 1024 * 1024
@@ -231,7 +228,7 @@ class Relay:
         self._up.clear()
         self._say(self._open.lost())
         self._stillborn += 1
-        if self._stillborn > STILLBORN:
+        if self._stillborn >= STILLBORN:
             self._stillborn = 0
             self._say(self._open.give_up(f"{STILLBORN} engines in a row ended at once; see `claude-jobs doctor`."))
         self._look_for_an_engine()

@@ -204,12 +204,12 @@ def test_without_another_engine_each_call_gets_an_error_and_the_next_call_dials_
 
 def test_a_request_that_ends_every_engine_is_given_up(stage: Stage):
     stage.start()
-    engines = [stage.engine, *(stage.next_engine() for _ in range(module.STILLBORN))]
+    engines = [stage.engine, *(stage.next_engine() for _ in range(module.STILLBORN - 1))]
     stage.say(call(1))
     for engine in engines:
         assert read(engine, 1) == call(1)
         engine.close()
-    assert "engines in a row" in stage.hears()["error"]["message"]
+    assert f" {module.STILLBORN} engines in a row" in stage.hears()["error"]["message"]
 
 
 def test_a_client_that_takes_little_at_a_time_gets_every_byte(stage: Stage):

@@ -16,7 +16,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from jobs.settings import Settings
 from server import connection
 from server.engine import EngineRunningError, serve
-from server.hello import MAX_LINE, Hello, Role
+from server.hello import MAX_LINE, MAX_MESSAGE, Hello, Role
 from server.locate import Places, prepare
 from tests.unit.server.world import PATH, STUB
 
@@ -137,14 +137,14 @@ async def test_an_over_long_line_closes_its_own_connection_only(home: Path):
         async with caller(places) as client:
             with anyio.fail_after(PATIENCE):
                 with suppress(anyio.BrokenResourceError):
-                    await client.stream.send(b"x" * (connection.MAX_MESSAGE + 65536))
+                    await client.stream.send(b"x" * (MAX_MESSAGE + 65536))
                 assert await client.ended()
         assert "result" in await bystander.ask("tools/list")
 
 
 async def test_a_line_just_below_the_limit_is_read(home: Path):
     async with running_engine(home) as places, caller(places) as client:
-        task = "x" * (connection.MAX_MESSAGE - 4096)
+        task = "x" * (MAX_MESSAGE - 4096)
         answer = await client.ask("tools/call", name="claude_run_async", arguments={"task": task})
         assert answer["result"]["isError"] is True
         assert "task: the task has" in answer["result"]["content"][0]["text"]
