@@ -23,16 +23,22 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # titles, clipboard and the like
     r"|\x1b[@-_]"
 )
+_KEPT = "\n\t\u200c\u200d"
+"""Newline, tab, and the two joiners that Persian, Hindi and composed emoji are spelled with."""
+
 _TASK_WIDTH = 48
 _ANSWER_WIDTH = 72
 _PHRASE_WIDTH = 500
 
 
 def safe(text: str) -> str:
-    """Return text that can do nothing to a terminal: no escape sequence, no control character but newline and tab."""
+    """Return text that can do nothing to a terminal.
+
+    No escape sequence is left, and no control or format character but newline, tab and the two joiners of letters.
+    """
     plain = _ESCAPES.sub("", text)
     return "".join(
-        char for char in plain if char in "\n\t" or unicodedata.category(char) not in {"Cc", "Cf", "Co", "Cs"}
+        char for char in plain if char in _KEPT or unicodedata.category(char) not in {"Cc", "Cf", "Co", "Cs"}
     )
 
 

@@ -12,13 +12,26 @@ from server.client import Client, ToolError, door_of, open_client
 from server.drawing import safe
 from server.hello import FrontDoorError
 
-out = Console()
-err = Console(stderr=True)
+# Without emoji: ":bug:" in a path or a task is no name of a picture, and `markup=False` alone would draw it.
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 
 def say(text: str) -> None:
     """Print what a job or a tool said, with nothing in it that a terminal would obey."""
-    out.print(safe(text), markup=False, highlight=False, soft_wrap=True)
+    write(out, text)
+
+
+def write(console: Console, text: str) -> None:
+    """Print a text on a console as `say` does: every character that is safe, tabs too.
+
+    Args:
+        console: Where.
+        text: What somebody said, without its last newline.
+    """
+    # Past rich, which would make blanks of each tab: an answer may be a Makefile, on its way into a file.
+    console.file.write(f"{safe(text)}\n")
+    console.file.flush()
 
 
 def note(text: str) -> None:

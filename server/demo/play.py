@@ -20,6 +20,7 @@ from server.demo.tale import root_tasks, story
 from server.drawing import safe
 from server.hello import FrontDoorError, Hello
 from server.locate import Door, control, lock
+from server.terminal import write
 from server.watching import jobs_of, watch
 
 
@@ -149,7 +150,7 @@ def _report(
     for job in reversed(jobs):
         if job["recursionDepth"] == 1:
             console.print(f"{job['jobId']} answers:", style="bold", markup=False)
-            console.print(safe(answers.get(job["jobId"], f"nothing: {job['error']}")), markup=False)
+            write(console, answers.get(job["jobId"], f"nothing: {job['error']}"))
     console.print(
         f"\n{roll['total']} jobs: {roll['counts']}, ${roll['costUsd']:.4f} at list price, $0 paid.", markup=False
     )

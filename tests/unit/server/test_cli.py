@@ -200,6 +200,20 @@ def test_no_command_lets_a_terminal_escape_through(invoke: Invoke, monkeypatch: 
     assert not {"\x1b", "\x07", "\x08", "\x9b", "\r", "\u202e"} & set(shown)
 
 
+def test_an_answer_comes_out_character_by_character(invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
+    answer = (
+        "all:\n\tmake :bug: [red]x[/red]\n"
+        + "long " * 100
+        + "\n\U0001f468\u200d\U0001f469 \u0646\u0645\u06cc\u200c\u062e"
+    )
+    monkeypatch.setattr("server.client.Client.call", lambda *_: answer)
+    assert invoke("result", "j1").stdout == answer + "\n"
+
+
+def test_what_stands_beside_an_answer_is_no_markup_either(invoke: Invoke):
+    assert "Job j:bug:[b] not found" in invoke("status", "j:bug:[b]").stderr
+
+
 def test_engine_status_says_which_engine_serves(invoke: Invoke, quarters: House):
     invoke("run", "stub:say=x")
     status = json.loads(invoke("engine", "status", "--json").stdout)

@@ -64,10 +64,12 @@ def test_a_tree_in_which_nobody_spawned_is_not_good():
     assert demo.made_of_children([job("a")], {"a": "alone"}) is False
 
 
-def test_jobs_that_spawn_nothing_fail_the_demo_and_nothing_is_left(stage: Path):
+def test_jobs_that_spawn_nothing_fail_the_demo_and_nothing_is_left(stage: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(demo, "root_tasks", lambda: ["stub:say=a:bug:"] * 3)
     where = console()
     assert demo.play(where) is False
     assert "3 jobs: {'completed': 3}" in said(where)
+    assert said(where).count("answers:\na:bug:\n") == 3
 
 
 def test_without_claude_the_demo_says_how_to_get_one(stage: Path, monkeypatch: pytest.MonkeyPatch):
