@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from server import __version__, engine_commands
+from server.answers import whole_answer
 from server.client import Client
 from server.drawing import description, draw, job_line
 from server.locate import state_dir
@@ -66,7 +67,7 @@ def run(
             return
         note(f"job {job_id}")
         _wait(engine, {"jobIds": [job_id]})
-        say(engine.call("claude_result", {"jobId": job_id}))
+        say(whole_answer(engine, job_id))
 
 
 @app.command()
@@ -133,10 +134,13 @@ def wait(
 
 
 @app.command()
-def result(job_id: JobId, *, offset: int = 0, limit: int | None = None) -> None:
-    """Print a job's answer, or a page of it."""
+def result(job_id: JobId, *, offset: int | None = None, limit: int | None = None) -> None:
+    """Print a job's answer, or a page of it where an offset or a limit is given."""
     with client() as engine:
-        say(engine.call("claude_result", {"jobId": job_id, "offset": offset, "limit": limit}))
+        if offset is None and limit is None:
+            say(whole_answer(engine, job_id))
+        else:
+            say(engine.call("claude_result", {"jobId": job_id, "offset": offset, "limit": limit}))
 
 
 @app.command("list")
@@ -208,7 +212,7 @@ def send(
         new_id = engine.call_json("claude_send", asked)["jobId"]
         note(f"job {new_id}")
         _wait(engine, {"jobIds": [new_id]})
-        say(engine.call("claude_result", {"jobId": new_id}))
+        say(whole_answer(engine, new_id))
 
 
 @app.command()

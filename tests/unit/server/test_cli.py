@@ -168,6 +168,17 @@ def test_result_prints_a_page(invoke: Invoke):
     assert "and offset 5" in page
 
 
+def test_a_long_answer_is_printed_to_its_end(invoke: Invoke, quarters: House):
+    answer = "x" * 90_000
+    done = invoke("run", f"stub:say={answer}")
+    assert (done.exit_code, done.stdout) == (0, f"{answer}\n")
+    job_id = done.stderr.split()[1]
+    assert invoke("result", job_id).stdout == f"{answer}\n"
+    assert json.loads(invoke("run", "--json", f"stub:say={answer}").stdout)["result"] == answer
+    sent = invoke("send", job_id, f"stub:say={answer}")
+    assert (sent.exit_code, sent.stdout) == (0, f"{answer}\n"), sent.stderr
+
+
 def test_list_prints_the_newest_first(invoke: Invoke):
     older, newer = (spawned(invoke, name)["jobIds"][0] for name in ("older", "newer"))
     lines = invoke("list", "--limit", "2").stdout.splitlines()

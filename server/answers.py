@@ -1,0 +1,26 @@
+"""A job's whole answer, however many pages it has."""
+
+from server.client import Client
+
+PAGE_CHARS = 100_000
+"""Characters that are asked for at once; `claude_result` grants up to twice as many."""
+
+
+def whole_answer(engine: Client, job_id: str) -> str:
+    """Read the pages of a job's result one after the other and return what they come to.
+
+    Raises:
+        ToolError: The job has no result.
+        EngineLostError: The engine went away.
+    """
+    whole, total = "", 1
+    while len(whole) < total:
+        page = engine.call("claude_result", {"jobId": job_id, "offset": len(whole), "limit": PAGE_CHARS})
+        if not whole and len(page) <= PAGE_CHARS:
+            # A page that is cut has as many characters as were asked for, and behind them a note.
+            return page
+        # By the note's own offset and from behind: an answer may quote the note of another page.
+        shown, _, note = page.rpartition(f"\n\n[characters {len(whole)} to ")
+        whole += shown
+        total = int(note.partition(" of ")[2].partition(";")[0])
+    return whole
