@@ -2,18 +2,16 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from server import __version__, engine_commands
+from server import __version__, engine_commands, submit_commands
 from server.answers import whole_answer
-from server.client import Client
 from server.drawing import description, draw, job_line
 from server.locate import state_dir
-from server.terminal import client, complaints, fail, note, out, say
-from server.watching import jobs_of, watch
+from server.terminal import client, complaints, exit_unless_completed, fail, out, say
+from server.watching import jobs_of, wait_for, watch
 
 app = typer.Typer(
     name="claude-jobs",
@@ -22,16 +20,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+for command in (submit_commands.run, submit_commands.batch, submit_commands.send):
+    app.command()(command)
 app.add_typer(engine_commands.app, name="engine")
 
 JobId = Annotated[str, typer.Argument(help="Id of a job.")]
 AnyId = Annotated[str, typer.Argument(help="Id of a job, a batch or a tree.")]
-Cwd = Annotated[Path | None, typer.Option(help="Directory that the job works in.")]
-Model = Annotated[str | None, typer.Option(help="Model name or alias.")]
-Mode = Annotated[str | None, typer.Option("--permission-mode", help="Permission mode of the CLI.")]
-Budget = Annotated[float | None, typer.Option("--max-budget-usd", help="Most US dollars of a job's subtree.")]
-Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds that a job may take.")]
-Detach = Annotated[bool, typer.Option("--detach", help="Print the ids and leave.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -43,53 +37,6 @@ def version_option(
     if version:
         say(__version__)
         raise typer.Exit
-
-
-@app.command()
-def run(
-    task: Annotated[str, typer.Argument(help="What the job is to do.")],
-    *,
-    cwd: Cwd = None,
-    model: Model = None,
-    permission_mode: Mode = None,
-    max_budget_usd: Budget = None,
-    timeout: Timeout = None,
-    detach: Detach = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run one job, wait for it, and print its answer."""
-    options = _options(cwd, model, permission_mode, max_budget_usd, timeout)
-    with client() as engine:
-        text_or_json = "json" if as_json else "text"
-        job_id = engine.call_json("claude_run_async", {"task": task, "outputFormat": text_or_json, **options})["jobId"]
-        if detach:
-            say(job_id)
-            return
-        note(f"job {job_id}")
-        _wait(engine, {"jobIds": [job_id]})
-        say(whole_answer(engine, job_id))
-
-
-@app.command()
-def batch(
-    tasks: Annotated[list[str], typer.Argument(help="One task a job.")],
-    *,
-    cwd: Cwd = None,
-    model: Model = None,
-    permission_mode: Mode = None,
-    max_budget_usd: Budget = None,
-    timeout: Timeout = None,
-    detach: Detach = False,
-) -> None:
-    """Run several jobs side by side, and draw them until they are over; status 1 if one did not complete."""
-    options = _options(cwd, model, permission_mode, max_budget_usd, timeout)
-    with client() as engine:
-        spawned = engine.call_json("claude_run_batch_async", {"tasks": tasks, "outputFormat": "text", **options})
-        if detach:
-            say(json.dumps(spawned, indent=2))
-            return
-        jobs = watch(engine, spawned["batchId"], f"batch {spawned['batchId']}", out)
-    _exit_unless_completed([job for job in jobs if job["jobId"] in spawned["jobIds"]])
 
 
 @app.command()
@@ -126,11 +73,11 @@ def wait(
 ) -> None:
     """Wait for jobs or a batch, and print who ended; status 1 if what was waited for did not complete."""
     with client() as engine:
-        lines = _wait(engine, _scope(identities), mode)
+        lines = wait_for(engine, _scope(identities), mode)
     for line in lines:
         say(f"{line['jobId']}  {line['status']}  {line['excerpt']}")
     if not any(line["status"] == "completed" for line in lines) or mode == "all":
-        _exit_unless_completed(lines)
+        exit_unless_completed(lines)
 
 
 @app.command()
@@ -200,22 +147,6 @@ def approve(
 
 
 @app.command()
-def send(
-    job_id: JobId,
-    task: Annotated[str, typer.Argument(help="What the job's session is told.")],
-    *,
-    fork: Annotated[bool, typer.Option(help="Go on in a copy of the session.")] = False,
-) -> None:
-    """Tell the session of a job that is over more, wait, and print the answer."""
-    with client() as engine:
-        asked = {"jobId": job_id, "task": task, "fork": fork, "outputFormat": "text"}
-        new_id = engine.call_json("claude_send", asked)["jobId"]
-        note(f"job {new_id}")
-        _wait(engine, {"jobIds": [new_id]})
-        say(whole_answer(engine, new_id))
-
-
-@app.command()
 def retry(
     identity: AnyId,
     *,
@@ -280,46 +211,7 @@ def demo(
     raise typer.Exit(0 if good else 1)
 
 
-def _wait(engine: Client, scope: dict[str, Any], mode: str = "all") -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while True:
-        reply = engine.call_json("claude_wait", {**scope, "mode": mode, "cursor": cursor})
-        lines += reply["done"]
-        cursor = reply["cursor"]
-        if not reply["pending"] or _enough(mode, reply["done"]):
-            return lines
-
-
-def _enough(mode: str, done: list[dict[str, Any]]) -> bool:
-    # A wait that ends at its own longest time reports failures too, and those are no success.
-    if mode == "first_success":
-        return any(line["status"] == "completed" for line in done)
-    return mode == "any" and bool(done)
-
-
 def _scope(identities: list[str]) -> dict[str, Any]:
     if len(identities) == 1 and identities[0].startswith("b"):
         return {"batchId": identities[0]}
     return {"jobIds": identities}
-
-
-def _exit_unless_completed(jobs: list[dict[str, Any]]) -> None:
-    if any(job["status"] != "completed" for job in jobs):
-        raise typer.Exit(1)
-
-
-def _options(
-    cwd: Path | None, model: str | None, permission_mode: str | None, budget: float | None, timeout: float | None
-) -> dict[str, Any]:
-    return {
-        "cwd": _text(cwd),
-        "model": model,
-        "permissionMode": permission_mode,
-        "maxBudgetUsd": budget,
-        "timeoutSeconds": timeout,
-    }
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path.absolute())

@@ -5,14 +5,14 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from server import __version__
 from server.hello import FrontDoorError, Hello, client_environment
-from server.locate import Door, enter, prepare, state_dir
+from server.locate import Door, enter, prepare, reach, state_dir
 
 PROTOCOL = "2025-11-25"
 """Newest version of the protocol that begins with a handshake, which is the simpler era to speak by hand."""
@@ -25,63 +25,45 @@ class ToolError(Exception):
 
 
 class EngineLostError(FrontDoorError):
-    """The engine went away during a call."""
+    """The engine went away during a call, and so did the next one."""
 
     def __init__(self) -> None:
-        super().__init__("The engine went away. Jobs go on without it; repeat the command, it starts the engine again.")
+        super().__init__(
+            "The engine went away during a call, and the one after it too. Jobs that were started go on: "
+            "`claude-jobs list` shows them, and `claude-jobs wait ID` goes on with one."
+        )
 
 
-@dataclass
-class Client:
-    """One connection to the engine.
+class Connection:
+    """One connection to one engine.
 
     Args:
         stream: The connection, past its welcome.
-        reader: Reads from it.
     """
 
-    stream: socket.socket
-    reader: BinaryIO
-    _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+        # Kept, and closed too: the descriptor stays open for as long as a file made of the socket does.
+        self._reader = stream.makefile("rb")
+        self._ids = itertools.count(1)
 
-    def __post_init__(self) -> None:
-        """Shake hands."""
+    def shake_hands(self) -> None:
+        """Open the conversation.
+
+        Raises:
+            EngineLostError: The engine went away.
+        """
         info = {"name": "claude-jobs", "version": __version__}
-        self._request("initialize", {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": info})
+        self.request("initialize", {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": info})
         self._send({"method": "notifications/initialized"})
 
-    def call(self, tool: str, arguments: Mapping[str, Any], on_progress: OnProgress | None = None) -> str:
-        """Call a tool and return its text.
-
-        Args:
-            tool: Its name.
-            arguments: Its arguments as it spells them; None values are left out.
-            on_progress: Told each progress message.
+    def request(self, method: str, params: Mapping[str, Any], on_progress: OnProgress | None = None) -> Any:
+        """Ask something and return the result.
 
         Raises:
-            ToolError: The tool said no.
+            ToolError: The answer is an error.
             EngineLostError: The engine went away.
         """
-        given = {name: value for name, value in arguments.items() if value is not None}
-        params: dict[str, Any] = {"name": tool, "arguments": given}
-        if on_progress is not None:
-            params["_meta"] = {"progressToken": tool}
-        result = self._request("tools/call", params, on_progress)
-        text = "\n".join(block["text"] for block in result["content"] if block["type"] == "text")
-        if result.get("isError"):
-            raise ToolError(text)
-        return text
-
-    def call_json(self, tool: str, arguments: Mapping[str, Any], on_progress: OnProgress | None = None) -> Any:
-        """Call a tool that answers in JSON and return the value.
-
-        Raises:
-            ToolError: The tool said no.
-            EngineLostError: The engine went away.
-        """
-        return json.loads(self.call(tool, arguments, on_progress))
-
-    def _request(self, method: str, params: Mapping[str, Any], on_progress: OnProgress | None = None) -> Any:
         number = next(self._ids)
         self._send({"id": number, "method": method, "params": dict(params)})
         while True:
@@ -94,21 +76,87 @@ class Client:
             raise ToolError(message["error"]["message"])
         return message["result"]
 
+    def close(self) -> None:
+        """Hang up."""
+        self._reader.close()
+        self._stream.close()
+
     def _send(self, message: Mapping[str, Any]) -> None:
         try:
-            self.stream.sendall(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+            self._stream.sendall(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
         except OSError as error:
             raise EngineLostError from error
 
     def _receive(self) -> dict[str, Any]:
         try:
-            line = self.reader.readline()
+            line = self._reader.readline()
         except OSError as error:
             raise EngineLostError from error
         if not line.endswith(b"\n"):
             raise EngineLostError
         message: dict[str, Any] = json.loads(line)
         return message
+
+
+class Client:
+    """Calls tools, and calls once more where the engine goes away meanwhile.
+
+    So a call that submits needs an `idempotencyKey`: the first one may have been taken.
+
+    Args:
+        stream: A connection to an engine, past its welcome.
+        dial: Returns a connection to the engine that follows one that is gone.
+    """
+
+    def __init__(self, stream: socket.socket, dial: Callable[[], socket.socket]) -> None:
+        self._dial = dial
+        self._connection = Connection(stream)
+        self._shaken = False
+
+    def call(self, tool: str, arguments: Mapping[str, Any], on_progress: OnProgress | None = None) -> str:
+        """Call a tool and return its text.
+
+        Args:
+            tool: Its name.
+            arguments: Its arguments as it spells them; None values are left out.
+            on_progress: Told each progress message.
+
+        Raises:
+            ToolError: The tool said no.
+            EngineLostError: The engine went away, and the next one too.
+            FrontDoorError: No other engine can be reached.
+        """
+        given = {name: value for name, value in arguments.items() if value is not None}
+        params: dict[str, Any] = {"name": tool, "arguments": given}
+        if on_progress is not None:
+            params["_meta"] = {"progressToken": tool}
+        result = self._ask("tools/call", params, on_progress)
+        text = "\n".join(block["text"] for block in result["content"] if block["type"] == "text")
+        if result.get("isError"):
+            raise ToolError(text)
+        return text
+
+    def call_json(self, tool: str, arguments: Mapping[str, Any], on_progress: OnProgress | None = None) -> Any:
+        """Call a tool that answers in JSON and return the value; raises what `call` raises."""
+        return json.loads(self.call(tool, arguments, on_progress))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+    def _ask(self, method: str, params: Mapping[str, Any], on_progress: OnProgress | None) -> Any:
+        try:
+            return self._shaken_connection().request(method, params, on_progress)
+        except EngineLostError:
+            self.close()
+            self._connection, self._shaken = Connection(self._dial()), False
+            return self._shaken_connection().request(method, params, on_progress)
+
+    def _shaken_connection(self) -> Connection:
+        if not self._shaken:
+            self._connection.shake_hands()
+            self._shaken = True
+        return self._connection
 
 
 def door_of(environ: Mapping[str, str], home: Path | None = None) -> Door:
@@ -138,7 +186,17 @@ def open_client(door: Door, environ: Mapping[str, str], cwd: Path | None = None)
         env=client_environment(environ),
         client=f"claude-jobs command line, pid {os.getpid()}",
     )
+    with connected(door, hello) as client:
+        yield client
+
+
+@contextmanager
+def connected(door: Door, hello: Hello) -> Iterator[Client]:
+    """Connect to the engine as whoever the hello says, starting it where none runs.
+
+    Raises:
+        FrontDoorError: The engine cannot be reached or started; the text says why.
+    """
     stream, _ = enter(door, hello)
-    # The reader too: the descriptor stays open for as long as a file made of the socket does.
-    with stream, stream.makefile("rb") as reader:
-        yield Client(stream, reader)
+    with closing(Client(stream, partial(reach, door, hello))) as client:
+        yield client

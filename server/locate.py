@@ -27,11 +27,15 @@ __all__ = [
     "lock",
     "prepare",
     "pump_command",
+    "reach",
     "state_dir",
 ]
 
 _GREETINGS = 3
 """How often a client greets anew where the engine leaves between its connect and its hello."""
+
+_STARTS = 5
+"""How often an engine is started anew that ends while it starts."""
 
 
 class EngineGoneError(FrontDoorError):
@@ -90,6 +94,25 @@ def enter(door: Door, hello: Hello) -> tuple[socket.socket, Welcome]:
             "`claude-jobs engine stop` ends it"
         )
     return connection, welcome
+
+
+def reach(door: Door, hello: Hello) -> socket.socket:
+    """Return a connection to an engine as `enter` does, however many of them end while they start.
+
+    Raises:
+        RefusedError: The engine wants nothing of this client: its job is over, for example.
+        FrontDoorError: No engine could be reached within the door's patience.
+        OSError: The system refused.
+    """
+    deadline = time.monotonic() + door.patience
+    for _ in range(_STARTS - 1):
+        try:
+            return enter(door, hello)[0]
+        except (EngineGoneError, EngineStartError):
+            # Whatever ended the last one may end this one too, as it starts.
+            if time.monotonic() > deadline:
+                raise
+    return enter(door, hello)[0]
 
 
 def control(door: Door, request: Mapping[str, Any], hello: Hello) -> dict[str, Any] | None:

@@ -9,9 +9,7 @@ Standard library only, because a tree of fifty children starts it fifty times.
 import json
 import os
 import signal
-import socket
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,11 +21,8 @@ if not __package__:
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from server.hello import MAX_LINE, FrontDoorError, Hello, client_environment
-from server.locate import Door, EngineGoneError, EngineStartError, enter, prepare, state_dir
+from server.locate import Door, prepare, reach, state_dir
 from server.relay import Ends, Relay
-
-_STARTS = 5
-"""How often an engine is started anew that ends while it starts."""
 
 USAGE = """Usage: claude-jobs mcp [--home DIR] [--job DIR]
 
@@ -128,13 +123,13 @@ def run(home: Path, job_dir: Path | None) -> int:
     try:
         door = Door(places=prepare(home), environ=os.environ, note=_say)
         hello = introduce(os.environ, job_dir)
-        connection, _ = enter(door, hello)
+        connection = reach(door, hello)
     except (FrontDoorError, OSError) as error:
         _say(str(error))
         return 1
 
     try:
-        Relay(Ends(source=0, sink=1), partial(reach_another, door, hello)).run(connection)
+        Relay(Ends(source=0, sink=1), partial(reach, door, hello)).run(connection)
     except FrontDoorError as error:
         _say(str(error))
         return 1
@@ -142,25 +137,6 @@ def run(home: Path, job_dir: Path | None) -> int:
         # The client is gone; there is nobody left to tell.
         return 0
     return 0
-
-
-def reach_another(door: Door, hello: Hello) -> socket.socket:
-    """Return a connection to the engine that follows one that is gone.
-
-    Raises:
-        RefusedError: The engine wants nothing of this client: its job is over.
-        FrontDoorError: No engine could be reached within the door's patience.
-        OSError: The system refused.
-    """
-    deadline = time.monotonic() + door.patience
-    for _ in range(_STARTS - 1):
-        try:
-            return enter(door, hello)[0]
-        except (EngineGoneError, EngineStartError):
-            # Whatever ended the last one may end this one too, as it starts.
-            if time.monotonic() > deadline:
-                raise
-    return enter(door, hello)[0]
 
 
 def introduce(environ: Mapping[str, str], job_dir: Path | None) -> Hello:

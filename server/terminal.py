@@ -1,9 +1,9 @@
 """How a command speaks to a person: its answer on stdout, what went wrong in one line on stderr."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -43,6 +43,12 @@ def fail(error: object, *, style: str | None = "red") -> NoReturn:
     """Say what went wrong and end the command with status 1."""
     err.print(safe(str(error)), style=style, markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(1)
+
+
+def exit_unless_completed(jobs: Iterable[Mapping[str, Any]]) -> None:
+    """End the command with status 1 if one of these jobs did not complete."""
+    if any(job["status"] != "completed" for job in jobs):
+        raise typer.Exit(1)
 
 
 @contextmanager

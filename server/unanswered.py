@@ -22,6 +22,9 @@ GONE = -32000
 _STANDING = frozenset({"subscriptions/listen"})
 """Requests that stay open for as long as the connection does: no reason to start an engine."""
 
+_SUBMITTING = frozenset(("claude_run", "claude_run_async", "claude_run_batch", "claude_run_batch_async", "claude_send"))
+"""Tools that start jobs, and would start them a second time."""
+
 
 class _Owed:
     """One request.
@@ -32,12 +35,14 @@ class _Owed:
         params: Its parameters.
     """
 
-    __slots__ = ("line", "method", "name", "progress", "token")
+    __slots__ = ("keyed", "line", "method", "name", "progress", "token")
 
     def __init__(self, method: str, line: bytes | None, params: dict[str, Any]) -> None:
         self.method = method
         self.line = line
         self.name = str(params.get("name") or method)
+        given = _object(params.get("arguments"))
+        self.keyed = any(given.get(name) for name in ("idempotencyKey", "idempotency_key"))
         self.token = _meta(params).get("progressToken")
         self.progress = float("-inf")
 
@@ -168,8 +173,15 @@ def _error(owed: _Owed | None, reason: str) -> dict[str, Any]:
     return {
         "code": GONE,
         "message": f"The engine went away before it answered {name}, and no other took its place: {reason} Jobs that "
-        f"were started go on. Repeat {name} with the same arguments.",
+        f"were started go on. {_next_step(owed, name)}",
     }
+
+
+def _next_step(owed: _Owed | None, name: str) -> str:
+    # A model's repetition is another call with an id of its own, so the engine would take it for a second submission.
+    if owed is not None and owed.name in _SUBMITTING and not owed.keyed:
+        return "It may have been taken: call claude_list_jobs first, and repeat only what is not there."
+    return f"Repeat {name} with the same arguments."
 
 
 def _with_call_id(message: dict[str, Any], line: bytes) -> bytes:

@@ -1,6 +1,7 @@
-"""Follows a tree in a terminal until every job in it is over."""
+"""Follows jobs until they are over: a tree drawn in a terminal, or a wait."""
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -33,3 +34,28 @@ def watch(client: Client, identity: str | None, title: str, console: Console) ->
         # Where nothing is redrawn, the drawing's last line is left open.
         console.print()
     return jobs
+
+
+def wait_for(client: Client, scope: Mapping[str, Any], mode: str = "all") -> list[dict[str, Any]]:
+    """Wait until a mode is met and return the lines of those that ended.
+
+    Args:
+        client: The way to the engine.
+        scope: What `claude_wait` is told to wait for: `jobIds` or a `batchId`.
+        mode: "all", "any" or "first_success".
+    """
+    lines: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        reply = client.call_json("claude_wait", {**scope, "mode": mode, "cursor": cursor})
+        lines += reply["done"]
+        cursor = reply["cursor"]
+        if not reply["pending"] or _enough(mode, reply["done"]):
+            return lines
+
+
+def _enough(mode: str, done: Sequence[Mapping[str, Any]]) -> bool:
+    # A wait that ends at its own longest time reports failures too, and those are no success.
+    if mode == "first_success":
+        return any(line["status"] == "completed" for line in done)
+    return mode == "any" and bool(done)

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from server.client import Client
+from server.client import Client, connected
 from server.hello import Hello
-from server.locate import enter
 from tests.support.engines import MAIN, House, Pump
 from tests.support.waiting import until_now
 
@@ -63,6 +62,5 @@ def pump_of_job(house: House, directory: Path) -> Iterator[Pump]:
 @contextmanager
 def thief(house: House, token: str) -> Iterator[Client]:
     """Connect with somebody else's token, from another directory and under another name."""
-    stream, _ = enter(house.door, Hello(cwd="/", token=token, client="a thief"))
-    with stream, stream.makefile("rb") as reader:
-        yield Client(stream, reader)
+    with connected(house.door, Hello(cwd="/", token=token, client="a thief")) as client:
+        yield client

@@ -32,6 +32,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--busy", action="store_true")
     parser.add_argument("--refuse", help="refuse everybody with this sentence")
     parser.add_argument("--die", help="write this line to stderr and end with status 3 before listening")
+    parser.add_argument("--die-first", action="store_true", help="the first start ends before listening")
     parser.add_argument("--mute", action="store_true", help="never listen")
     parser.add_argument("--leave-first", action="store_true", help="the first start ends at its first connection")
     parser.add_argument("--hang-up", action="store_true", help="close every connection unanswered")
@@ -103,6 +104,9 @@ def main() -> None:
     if options.die:
         sys.stderr.write(options.die + "\n")
         sys.exit(3)
+    first_start = len((places.home / "starts").read_text().splitlines()) == 1
+    if options.die_first and first_start:
+        sys.exit(3)
     if lock(places.engine_lock, 1.0) is None:
         sys.exit("another engine holds the lock")
     if options.mute:
@@ -111,10 +115,9 @@ def main() -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(places.socket))
     listener.listen(128)
-    first_of_several = options.leave_first and len((places.home / "starts").read_text().splitlines()) == 1
     while True:
         connection, _ = listener.accept()
-        if first_of_several:
+        if options.leave_first and first_start:
             os._exit(0)
         threading.Thread(target=_serve, args=(connection, places.home, options), daemon=True).start()
 

@@ -159,6 +159,26 @@ def test_a_signal_ends_it_at_once_and_without_a_traceback(engine: Door, number: 
         assert process.stderr.read() == b""
 
 
+def test_a_new_pump_starts_another_engine_where_the_first_one_ends_as_it_starts(places: Places):
+    program = (
+        "import sys; from server import dial, pump; from tests.unit.frontdoor import stand_in;"
+        "dial.engine_command = lambda: stand_in.command('--die-first'); sys.exit(pump.main(sys.argv[1:]))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--home", str(places.home)],
+        input=b"hi\n",
+        capture_output=True,
+        timeout=60,
+        check=False,
+        cwd=ROOT,
+        env={},
+    )
+
+    assert (done.returncode, done.stdout) == (0, b"hi\nend\n"), done.stderr
+    assert len(noted(places, "starts")) == 2
+
+
 def test_the_pump_outlives_its_engine_and_asks_the_next_one_only_when_the_client_wants_something(engine: Door):
     request = b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n'
     with subprocess.Popen(pump(engine.places), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}) as process:

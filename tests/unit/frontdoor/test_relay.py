@@ -189,13 +189,13 @@ def test_without_another_engine_each_call_gets_an_error_and_the_next_call_dials_
         raise FrontDoorError("This job's token is not valid.")
 
     stage.dials.append(refuse)
-    stage.say(call(1, "claude_run"))
+    stage.say(call(1, "claude_wait"))
     assert read(stage.engine, 1)
     stage.engine.close()
     answer = stage.hears()
     assert (answer["id"], answer["error"]["code"]) == (1, GONE)
     assert "token is not valid" in answer["error"]["message"]
-    assert "Repeat claude_run" in answer["error"]["message"]
+    assert "Repeat claude_wait" in answer["error"]["message"]
     second = stage.next_engine()
     stage.say(call(2))
     assert read(second, 1) == call(2)

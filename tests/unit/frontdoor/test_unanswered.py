@@ -88,12 +88,27 @@ def test_a_standing_subscription_is_asked_again_but_starts_no_engine_and_gets_no
 
 def test_giving_up_names_the_call_to_repeat_and_owes_nothing_any_more():
     talk = Unanswered()
-    talk.sent(call(4, "claude_run_batch_async"))
+    talk.sent(call(4, "claude_wait"))
     [answer] = [json.loads(each) for each in talk.give_up("It is full.")]
     assert (answer["id"], answer["error"]["code"]) == (4, GONE)
-    assert "Repeat claude_run_batch_async" in answer["error"]["message"]
+    assert "Repeat claude_wait" in answer["error"]["message"]
     assert "It is full." in answer["error"]["message"]
     assert (talk.again(), talk.urgent) == (b"", False)
+
+
+@pytest.mark.parametrize(
+    "tool", ["claude_run", "claude_run_async", "claude_run_batch", "claude_run_batch_async", "claude_send"]
+)
+@pytest.mark.parametrize(("key", "repeat"), [(None, False), ("mine", True)])
+def test_a_submission_that_may_have_been_taken_is_not_to_be_repeated_unless_it_has_a_key(
+    tool: str, key: str | None, repeat: bool
+):
+    talk = Unanswered()
+    arguments = {"task": "t"} | ({"idempotencyKey": key} if key else {})
+    talk.sent(line(id=1, method="tools/call", params={"name": tool, "arguments": arguments}))
+    [answer] = [json.loads(each) for each in talk.give_up("It is full.")]
+    assert (f"Repeat {tool}" in answer["error"]["message"]) is repeat
+    assert ("It may have been taken: call claude_list_jobs first" in answer["error"]["message"]) is not repeat
 
 
 def test_progress_never_goes_back_before_the_client():

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from typer.testing import CliRunner, Result
 
 from server import __version__
 from server.cli import app
+from server.client import Connection
 from tests.support.engines import House, house
+from tests.support.waiting import until_now
 
 Invoke = Callable[..., Result]
 
@@ -43,6 +47,46 @@ def test_run_prints_the_answer_and_nothing_else_on_stdout(invoke: Invoke):
     result = invoke("run", "stub:say=hello")
     assert (result.exit_code, result.stdout) == (0, "hello\n")
     assert result.stderr.startswith("job j")
+
+
+def test_a_run_whose_engine_is_killed_brings_its_answer_and_starts_one_job(invoke: Invoke, quarters: House):
+    gate, ledger = quarters.base / "gate", quarters.base / "ledger"
+    done: list[Result] = []
+    run = threading.Thread(
+        target=lambda: done.append(invoke("run", f"stub:wait={gate} stub:say=kept stub:ledger={ledger}"))
+    )
+    run.start()
+    until_now(ledger.exists, 60.0, "the job")
+    status = quarters.control("status")
+    assert status is not None
+    os.kill(status["pid"], signal.SIGKILL)
+    gate.touch()
+    run.join(60)
+    assert (done[0].exit_code, done[0].stdout) == (0, "kept\n"), done[0].stderr
+    assert ledger.read_text().count("begin") == 1
+
+
+@pytest.mark.parametrize("command", ["run", "batch", "send"])
+def test_a_submission_has_a_key_of_its_own_so_that_repeating_the_call_starts_nothing_twice(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    job_id = invoke("run", "--detach", "stub:say=x").stdout.strip()
+    invoke("wait", job_id)
+    asked: list[Any] = []
+    ask = Connection.request
+
+    def twice(self: Connection, method: str, params: Any, on_progress: Any = None) -> Any:
+        answer = ask(self, method, params, on_progress)
+        if "idempotencyKey" in params.get("arguments", {}):
+            asked.append(params["arguments"]["idempotencyKey"])
+            assert ask(self, method, params, on_progress) == answer
+        return answer
+
+    monkeypatch.setattr(Connection, "request", twice)
+    arguments = [job_id, "stub:say=x"] if command == "send" else ["stub:say=x"]
+    for _ in range(2):
+        assert invoke(command, *arguments).exit_code == 0
+    assert len(asked) == len(set(asked)) == 2
 
 
 def test_run_prints_json_where_it_is_asked_for(invoke: Invoke):
