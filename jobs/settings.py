@@ -3,7 +3,8 @@
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,10 +58,12 @@ class Settings(BaseSettings):
 
     Raises:
         ValidationError: A value that a setting cannot take, by its name.
-        BadInputError: A source that cannot be read at all.
+        BadInputError: A source that cannot be read at all, or a name in the file that is no setting.
     """
 
-    model_config = SettingsConfigDict(env_prefix="CLAUDE_JOBS_", frozen=True, extra="ignore")
+    # Values hidden: an error is printed and logged, and `mcp_servers` holds credentials. Unknown variables are ignored,
+    # since they may be another program's; the file is ours alone.
+    model_config = SettingsConfigDict(env_prefix="CLAUDE_JOBS_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     home: Path
     """State directory: database, job directories, log, and the socket unless its path would be too long."""
@@ -207,9 +210,21 @@ class _Ranked(PydanticBaseSettingsSource):
 
 def _file(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSettingsSource:
     try:
-        return TomlConfigSettingsSource(settings_cls, path)
+        source = TomlConfigSettingsSource(settings_cls, path)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInputError(str(path), f"it cannot be read as TOML: {error}", "Repair or remove the file.") from error
+    _refuse_unknown(path, source.toml_data.keys() - settings_cls.model_fields.keys(), settings_cls.model_fields)
+    return source
+
+
+def _refuse_unknown(path: Path, unknown: Collection[str], known: Collection[str]) -> None:
+    # A limit whose name is misspelt would not hold, and nobody would know.
+    if not unknown:
+        return
+    named = ", ".join(repr(name) for name in sorted(unknown))
+    meant = [close for name in sorted(unknown) for close in get_close_matches(name, known, 1)]
+    hint = f"Did you mean {', '.join(map(repr, meant))}?" if meant else "Correct or remove it."
+    raise BadInputError(str(path), f"there is no setting {named}", hint)
 
 
 def older_settings(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 
+from jobs.redaction import redact
 from server.client import Client, ToolError, door_of, open_client
 from server.drawing import safe
 from server.hello import FrontDoorError
@@ -40,8 +41,8 @@ def note(text: str) -> None:
 
 
 def fail(error: object, *, style: str | None = "red") -> NoReturn:
-    """Say what went wrong and end the command with status 1."""
-    err.print(safe(str(error)), style=style, markup=False, highlight=False, soft_wrap=True)
+    """Say what went wrong, without secrets, and end the command with status 1."""
+    err.print(safe(redact(str(error))), style=style, markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(1)
 
 

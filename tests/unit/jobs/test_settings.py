@@ -148,6 +148,37 @@ def test_a_broken_file_is_an_error_that_names_it_and_what_to_do(sources: Sources
         sources.settings()
 
 
+def test_an_unknown_name_in_the_file_is_an_error_that_names_it_and_the_one_meant(sources: Sources):
+    sources.file("max_depht = 9\nmax_children = 7\n")
+    with pytest.raises(BadInputError, match=r"config\.toml: there is no setting 'max_depht'.*Did you mean 'max_depth'"):
+        sources.settings()
+    sources.file("Zebra = 1\n[tables]\nx = 1\n")
+    with pytest.raises(BadInputError, match=r"there is no setting 'Zebra', 'tables'"):
+        sources.settings()
+
+
+def test_an_unknown_variable_may_be_another_tools(sources: Sources):
+    sources.environment(CLAUDE_JOBS_MAX_DEPHT="9")
+    assert sources.settings().max_depth == 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[mcp_servers.gh]\nenv = {GITHUB_TOKEN = 'ghp_secret'}",
+        "[mcp_servers.gh]\ncommand = 'x'\nenv = {GITHUB_TOKEN = ['ghp_secret']}",
+        "mcp_servers = 'ghp_secret'",
+        "mcp_servers = {gh = 'ghp_secret'}",
+        "[mcp_servers.gh]\ncommand = 'x'\nghp_secret = 'ghp_secret'",
+    ],
+)
+def test_no_value_of_a_setting_stands_in_an_error(sources: Sources, text: str):
+    sources.file(text)
+    with pytest.raises(ValidationError, match="mcp_servers") as caught:
+        sources.settings()
+    assert "'ghp_secret" not in str(caught.value)
+
+
 def test_a_file_that_is_a_directory_says_nothing(sources: Sources):
     (sources.home / "config.toml").mkdir()
     assert sources.settings().max_jobs == 1000

@@ -333,6 +333,24 @@ def test_doctor_reports_a_state_directory_that_others_can_write_to(
     assert "chmod 700" in result.stdout
 
 
+def test_no_complaint_repeats_a_secret(invoke: Invoke):
+    said = invoke("status", "sk-ant-not-a-real-one").stderr
+    assert "Job [redacted] not found" in said
+
+
+def test_a_settings_file_that_cannot_be_used_is_said_without_what_is_secret_in_it(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, home: Path
+):
+    (home / "config.toml").write_text("[mcp_servers.gh]\nenv = {GITHUB_TOKEN = 'ghp_secret'}\n")
+    monkeypatch.setenv("CLAUDE_JOBS_HOME", str(home))
+    for command in ("engine", "list"):
+        result = invoke(command)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "mcp_servers.gh.command" in result.stderr
+        assert "ghp_secret" not in result.stderr
+    assert "ghp_secret" not in (home / "engine.log").read_text()
+
+
 def test_version_and_help(invoke: Invoke):
     assert invoke("--version").stdout == f"{__version__}\n"
     shown = invoke("--help").stdout
