@@ -119,12 +119,9 @@ def prune(
     """Forget trees that are over and too old, or too much: their rows and their directories."""
     # Only the engine opens the database; this starts one where none runs.
     with client():
-        answer = engine_commands.ask({"do": "prune", "dry_run": dry_run}) or {
-            "ok": False,
-            "error": "The engine left. Try again.",
-        }
-    if not answer["ok"]:
-        fail(answer["error"])
+        answer = engine_commands.ask({"do": "prune", "dry_run": dry_run})
+    if answer is None:
+        fail("The engine left. Try again.")
     if as_json:
         say(json.dumps(answer, indent=2))
         return

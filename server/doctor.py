@@ -15,10 +15,12 @@ from rich.text import Text
 
 from jobs.claude.binary import find_claude
 from jobs.errors import ClaudeNotFoundError, JobsError
+from jobs.settings import Settings
 from jobs.upkeep.rescue import last_rescue, report_path
 from server import __version__
 from server.client import door_of
 from server.hello import FrontDoorError, Hello
+from server.launch import JOB_MARKERS
 from server.locate import Places, control, prepare, state_dir
 from server.selftest.campaign import Campaign, Plan
 
@@ -113,13 +115,39 @@ def _state(environ: Mapping[str, str]) -> Finding:
     return Finding(name="State directory", good=True, detail=f"{home}, socket {places.socket}")
 
 
+def _settings(environ: Mapping[str, str]) -> Finding:
+    settings = _settings_of(environ)
+    if not isinstance(settings, Settings):
+        return Finding(name="Settings", good=False, detail="cannot be used", remedy=str(settings))
+    variables = {f"CLAUDE_JOBS_{name.upper()}" for name in Settings.model_fields}
+    # Those of a job's processes are no settings and no mistake.
+    strange = sorted({name for name in environ if name.startswith("CLAUDE_JOBS_")} - variables - JOB_MARKERS)
+    return Finding(
+        name="Settings",
+        good=not strange,
+        detail=f"{', '.join(strange)} is no setting" if strange else str(Places(settings.home).config),
+        remedy="README.md lists the settings. Correct the name, or remove the variable.",
+        needed=False,
+    )
+
+
+def _settings_of(environ: Mapping[str, str]) -> Settings | Exception:
+    """Return the settings with which an engine would start now, or why it would not."""
+    try:
+        return Settings(home=state_dir(environ))
+    # ValueError: pydantic's own.
+    except (JobsError, ValueError) as error:
+        return error
+
+
 def _claude(environ: Mapping[str, str]) -> Finding:
-    explicit = environ.get("CLAUDE_JOBS_CLI")
+    settings = _settings_of(environ)
+    explicit = str(settings.cli or "") if isinstance(settings, Settings) else environ.get("CLAUDE_JOBS_CLI")
     try:
         path = find_claude(explicit, environ.get("PATH"))
     except (ClaudeNotFoundError, JobsError) as error:
         return Finding(name="claude", good=False, detail="not found", remedy=str(error))
-    version = _version_of(path)
+    version = _version_of(path, environ.get("PATH", os.defpath))
     return Finding(
         name="claude",
         good=version is not None,
@@ -128,13 +156,14 @@ def _claude(environ: Mapping[str, str]) -> Finding:
     )
 
 
-def _version_of(path: Path) -> str | None:
-    # An empty home: asking for a version must not touch the person's configuration.
+def _version_of(path: Path, search: str) -> str | None:
+    # An empty home: asking for a version must not touch the person's configuration. The person's PATH: it may be a
+    # script whose interpreter stands there.
     with tempfile.TemporaryDirectory() as home:
         try:
             done = subprocess.run(
                 [str(path), "--version"],
-                env={"HOME": home, "PATH": os.defpath, "DISABLE_AUTOUPDATER": "1"},
+                env={"HOME": home, "PATH": search, "DISABLE_AUTOUPDATER": "1"},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -167,6 +196,8 @@ def _engine(environ: Mapping[str, str]) -> Finding:
         return Finding(name="Engine", good=False, detail="does not answer", remedy=str(error))
     if answer is None:
         return Finding(name="Engine", good=True, detail="not running; the next call starts it")
+    if not answer["ok"]:
+        return Finding(name="Engine", good=False, detail="runs and cannot do its work", remedy=answer["error"])
     return Finding(name="Engine", good=True, detail=f"version {answer['version']}, pid {answer['pid']}")
 
 
@@ -186,6 +217,7 @@ _LOOKS: tuple[Callable[[Mapping[str, str]], Finding], ...] = (
     _python,
     _sqlite,
     _state,
+    _settings,
     _database,
     _claude,
     _login,

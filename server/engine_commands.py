@@ -21,9 +21,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def ask(request: dict[str, Any]) -> dict[str, Any] | None:
-    """Send a control request to the running engine and return its answer, or None where none runs."""
+    """Send a control request to the running engine and return its answer, or None where none runs.
+
+    An answer that says no ends the command.
+    """
     with complaints():
-        return control(door_of(os.environ), request, Hello(cwd=str(Path.cwd()), client="claude-jobs engine"))
+        answer = control(door_of(os.environ), request, Hello(cwd=str(Path.cwd()), client="claude-jobs engine"))
+    if answer is not None and not answer["ok"]:
+        fail(answer["error"])
+    return answer
 
 
 @app.callback(invoke_without_command=True)

@@ -18,7 +18,9 @@ _SYSTEM = "PATH HOME LANG TMPDIR TZ USER"
 _OLDER = "CLAUDE_TIMEOUT_MULTIPLIER CLAUDE_LOG_LEVEL CLAUDE_ALLOW_BYPASS_PERMISSIONS CLAUDE_DEFAULT_PERMISSION_MODE"
 _ALLOWED = frozenset(f"{_SYSTEM} {_OLDER}".split())
 _ALLOWED_PREFIXES = ("XDG_", "CLAUDE_JOBS_", "CLAUDE_MAX_")
-_JOB_MARKERS = frozenset(("CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN"))
+
+JOB_MARKERS = frozenset(("CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN"))
+"""What the processes of a job carry in their environment, and no engine may."""
 
 # The second of two forks: its process leads no session, so it can never take a terminal, and its parent is gone before
 # anybody can end it through the client's process tree. It runs in a fresh interpreter because a caller with threads
@@ -156,4 +158,4 @@ def _open_log(path: Path, flags: int) -> int:
 
 
 def _allowed(name: str) -> bool:
-    return name not in _JOB_MARKERS and (name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES))
+    return name not in JOB_MARKERS and (name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES))

@@ -1,11 +1,18 @@
-"""A state directory with a short path, so that the socket stands in it."""
+"""A state directory with a short path, so that the socket stands in it; and commands before a real engine."""
 
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
+
+from server.cli import app
+from tests.support.engines import House, house
+
+Invoke = Callable[..., Result]
 
 
 @pytest.fixture
@@ -14,3 +21,20 @@ def home() -> Iterator[Path]:
     base = Path(tempfile.mkdtemp(prefix="cj-")).resolve()
     yield base
     shutil.rmtree(base)
+
+
+@pytest.fixture(scope="module")
+def quarters() -> Iterator[House]:
+    with house() as made:
+        yield made
+
+
+@pytest.fixture
+def invoke(quarters: House, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Run a command in this process, in the environment of the house."""
+    for name in [name for name in os.environ if name.startswith(("ANTHROPIC_", "CLAUDE"))]:
+        monkeypatch.delenv(name)
+    for name, value in quarters.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(quarters.work)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))

@@ -4,37 +4,17 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from server import __version__
-from server.cli import app
 from server.client import Connection
-from tests.support.engines import House, house
+from tests.support.engines import House
 from tests.support.waiting import until_now
-
-Invoke = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def quarters() -> Iterator[House]:
-    with house() as made:
-        yield made
-
-
-@pytest.fixture
-def invoke(quarters: House, monkeypatch: pytest.MonkeyPatch) -> Invoke:
-    """Run a command in this process, in the environment of the house."""
-    for name in [name for name in os.environ if name.startswith(("ANTHROPIC_", "CLAUDE"))]:
-        monkeypatch.delenv(name)
-    for name, value in quarters.environ.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(quarters.work)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+from tests.unit.server.conftest import Invoke
 
 
 def spawned(invoke: Invoke, *tasks: str) -> Any:
@@ -285,52 +265,6 @@ def test_without_an_engine_status_and_stop_say_so(invoke: Invoke, monkeypatch: p
     assert (status.exit_code, "No engine runs" in status.stdout) == (3, True)
     assert json.loads(invoke("engine", "status", "--json").stdout) == {"running": False}
     assert invoke("engine", "stop").stdout == "No engine runs.\n"
-
-
-def test_doctor_finds_what_there_is(invoke: Invoke, quarters: House, monkeypatch: pytest.MonkeyPatch):
-    claude = quarters.base / "claude"
-    claude.write_text("#!/bin/sh\necho 2.1.330\n")
-    claude.chmod(0o755)
-    monkeypatch.setenv("CLAUDE_JOBS_CLI", str(claude))
-    result = invoke("doctor")
-    assert result.exit_code == 0, result.stdout
-    assert f"claude: {claude}, 2.1.330" in result.stdout
-    assert "ANTHROPIC_API_KEY" in result.stdout
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-fake-not-real")
-    assert "sk-fake" not in invoke("doctor").stdout
-
-
-def test_doctor_says_what_is_missing_and_how_to_get_it(invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CLAUDE_JOBS_CLI", "/no/such/claude")
-    result = invoke("doctor")
-    assert result.exit_code == 1
-    assert "missing  claude: not found" in result.stdout
-    assert "pip install 'claude-jobs[cli]'" in result.stdout
-
-
-@pytest.mark.parametrize("body", ["exit 1", "kill -9 $$", "exec /nonexistent"])
-def test_doctor_reports_a_claude_that_does_not_start(
-    invoke: Invoke, quarters: House, monkeypatch: pytest.MonkeyPatch, body: str
-):
-    claude = quarters.base / "broken"
-    claude.write_text(f"#!/bin/sh\n{body}\n")
-    claude.chmod(0o755)
-    monkeypatch.setenv("CLAUDE_JOBS_CLI", str(claude))
-    result = invoke("doctor")
-    assert result.exit_code == 1
-    assert "does not say its version" in result.stdout
-
-
-def test_doctor_reports_a_state_directory_that_others_can_write_to(
-    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    (tmp_path / "open").mkdir()
-    (tmp_path / "open").chmod(0o777)
-    monkeypatch.setenv("CLAUDE_JOBS_HOME", str(tmp_path / "open"))
-    result = invoke("doctor")
-    assert result.exit_code == 1
-    assert "missing  State directory" in result.stdout
-    assert "chmod 700" in result.stdout
 
 
 def test_no_complaint_repeats_a_secret(invoke: Invoke):
