@@ -82,6 +82,9 @@ def kill_engines(console: Console, seconds: float = SELFTEST_SECONDS) -> bool:
     except (FrontDoorError, OSError, EOFError) as error:
         console.print(f"The selftest could not go on: {error} Its files are in {base}.", markup=False, soft_wrap=True)
         return False
+    except KeyboardInterrupt:
+        shutil.rmtree(base, ignore_errors=True)
+        raise
     for line in report.lines():
         console.print(line, markup=False, soft_wrap=True)
     if report.good:

@@ -49,6 +49,10 @@ class Caller:
                 raise ToolError(text)
             return json.loads(text)
 
+    def hang_up(self) -> None:
+        """End the pump; a call that is under way on another thread ends with an `EOFError`."""
+        self._process.kill()
+
     def _request(self, method: str, params: Mapping[str, Any]) -> Any:
         number = next(self._ids)
         self._send({"id": number, "method": method, "params": params})

@@ -5,7 +5,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -52,6 +52,7 @@ class Report:
         kills: Engines that were killed.
         repeated: Calls that a client had to repeat because no engine took them.
         refused: What tools refused, which should be nothing.
+        died: Clients that ended before they were told to, which should be none, and why.
         outages: Seconds from each kill to the next engine's first answer.
         seconds: How long it took.
         verdict: What was found at the end.
@@ -60,14 +61,15 @@ class Report:
     kills: int
     repeated: int
     refused: list[str]
+    died: list[str]
     outages: list[float]
     seconds: float
     verdict: Verdict
 
     @property
     def good(self) -> bool:
-        """Whether every promise was kept and every call was answered."""
-        return self.verdict.good and not self.refused
+        """Whether every promise was kept and every call of every client was answered."""
+        return self.verdict.good and not self.refused and not self.died
 
     def lines(self) -> list[str]:
         """Return the figures, and then every broken promise."""
@@ -78,9 +80,9 @@ class Report:
             f"{found.acknowledged} jobs acknowledged, {found.jobs} in the database",
             f"lost {len(found.lost)}, run twice {len(found.twice)}, wrong outcome {len(found.wrong)}",
             f"attempts with events missing or doubled {len(found.events)}",
-            f"calls that had to be repeated {self.repeated}, calls refused {len(self.refused)}",
+            f"calls repeated {self.repeated}, refused {len(self.refused)}, clients lost {len(self.died)}",
             *(f"  {line}" for kind in (found.lost, found.twice, found.wrong, found.events) for line in kind[:5]),
-            *(f"  {line}" for line in self.refused[:5]),
+            *(f"  {line}" for line in (*self.refused[:5], *self.died)),
         ]
 
 
@@ -90,6 +92,7 @@ class _Notes:
 
     acknowledged: dict[str, Errand] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    died: list[str] = field(default_factory=list)
     repeated: int = 0
 
 
@@ -112,6 +115,8 @@ class Campaign:
             "CLAUDE_JOBS_HOME": str(base / "state"),
             "CLAUDE_JOBS_CLI": str(base / "claude"),
             "CLAUDE_JOBS_GRACE_SECONDS": "0.5",
+            # A campaign that is broken off leaves no process; one that ends well has no job left.
+            "CLAUDE_JOBS_END_JOBS_ON_STOP": "true",
             **(environ or {}),
         }
         self.door = Door(places=prepare(base / "state"), environ=self.environ)
@@ -121,6 +126,7 @@ class Campaign:
         self._random = random.Random(plan.seed)  # noqa: S311 - a campaign is repeated by its seed
         self._notes = _Notes()
         self._enough = threading.Event()
+        self._callers: list[Caller] = []
 
     def start_with(self, start: Callable[[], None]) -> None:
         """Start engines in another way after each kill, instead of leaving it to the clients' pumps."""
@@ -135,19 +141,23 @@ class Campaign:
         began = time.monotonic()
         if self._start is not None:
             self._start()
-        clients = [threading.Thread(target=self._be_client, args=(index,)) for index in range(self._plan.clients)]
-        for thread in clients:
-            thread.start()
-        outages = self._kill(began, tell)
-        self._enough.set()
-        for thread in clients:
-            thread.join()
-        self._stop_engine()
+        clients = [
+            threading.Thread(target=self._be_client, args=(index,), daemon=True) for index in range(self._plan.clients)
+        ]
+        try:
+            for thread in clients:
+                thread.start()
+            outages = self._kill(began, tell)
+            self._enough.set()
+            self._join(clients)
+        finally:
+            self._end(clients)
         verdict = judge(self.door.places, self._base / "ledger", self._notes.acknowledged)
         return Report(
             kills=len(outages),
             repeated=self._notes.repeated,
             refused=self._notes.refused,
+            died=self._notes.died,
             outages=outages,
             seconds=time.monotonic() - began,
             verdict=verdict,
@@ -171,7 +181,7 @@ class Campaign:
     def _answering(self, dead: int) -> int:
         """Wait for an engine other than the dead one to answer and return its process id."""
         deadline = time.monotonic() + _PATIENCE
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self._deserted():
             try:
                 answer = self._ask("status")
             except (FrontDoorError, OSError):
@@ -179,10 +189,29 @@ class Campaign:
             if answer and answer["pid"] != dead:
                 return int(answer["pid"])
             time.sleep(_LOOK)
-        raise TimeoutError(f"no engine answered within {_PATIENCE:g} s; its log is {self.door.places.log}")
+        why = f"and no client is left to start one ({'; '.join(self._notes.died)})" if self._deserted() else ""
+        raise TimeoutError(f"no engine answered within {_PATIENCE:g} s {why}; its log is {self.door.places.log}")
+
+    def _deserted(self) -> bool:
+        return 0 < self._plan.clients <= len(self._notes.died)
 
     def _ask(self, do: str) -> dict[str, Any] | None:
         return control(self.door, {"do": do}, Hello(cwd="/", client="selftest"))
+
+    def _end(self, clients: Sequence[threading.Thread]) -> None:
+        """Leave nothing running, also where the campaign is broken off and clients stand in a call."""
+        self._enough.set()
+        # The clients first: one that still asks would start another engine.
+        for client in self._callers:
+            client.hang_up()
+        self._join(clients)
+        self._stop_engine()
+
+    def _join(self, clients: Sequence[threading.Thread]) -> None:
+        # Bounded: a client that waits for a job which is lost would wait for ever. Hung up on, it has died.
+        deadline = time.monotonic() + _PATIENCE
+        for thread in clients:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _stop_engine(self) -> None:
         self._ask("stop")
@@ -191,14 +220,25 @@ class Campaign:
             os.close(held)
 
     def _be_client(self, index: int) -> None:
-        choice = random.Random(f"{self._plan.seed} {index}")  # noqa: S311 - likewise
-        with caller(self.door.places.home, self.environ, self._base / "work") as client:
-            while not self._enough.is_set():
-                try:
-                    self._one_round(client, choice)
-                except ToolError as error:
-                    self._notes.refused.append(str(error))
-            self._notes.repeated += client.repeated
+        died = "it ended with a traceback"
+        try:
+            with caller(self.door.places.home, self.environ, self._base / "work") as client:
+                self._callers.append(client)
+                self._talk(client, random.Random(f"{self._plan.seed} {index}"))  # noqa: S311 - likewise
+                self._notes.repeated += client.repeated
+            died = ""
+        except (EOFError, OSError) as error:
+            died = str(error)
+        finally:
+            if died:
+                self._notes.died.append(f"client {index}: {died}")
+
+    def _talk(self, client: Caller, choice: random.Random) -> None:
+        while not self._enough.is_set():
+            try:
+                self._one_round(client, choice)
+            except ToolError as error:
+                self._notes.refused.append(str(error))
 
     def _one_round(self, client: Caller, choice: random.Random) -> None:
         errands = [_errand(choice) for _ in range(choice.choice((1, 3)))]

@@ -4,8 +4,11 @@ import io
 import json
 import sqlite3
 import tempfile
-from contextlib import closing
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from rich.console import Console
@@ -15,7 +18,9 @@ from server.locate import Places
 from server.selftest import campaign as module
 from server.selftest.campaign import Campaign, Plan
 from server.selftest.stub import Errand
-from server.selftest.verdict import judge
+from server.selftest.verdict import Verdict, judge
+
+SECONDS = 20.0
 
 
 @pytest.mark.timeout(170)
@@ -92,6 +97,103 @@ def test_a_second_start_is_seen(kept: tuple[Places, Path]):
 def test_a_cancelled_errand_may_have_ended_before_its_cancel():
     assert Errand("t", cancel=True).ends == {"completed", "cancelled"}
     assert Errand("t", code=3).ends == {"failed"}
+
+
+class Talker:
+    """A client of a campaign that stands in its first call until somebody hangs up."""
+
+    def __init__(self) -> None:
+        self.repeated = 0
+        self.asked, self.ended = threading.Event(), threading.Event()
+
+    def call(self, *_: object, **__: object) -> NoReturn:
+        self.asked.set()
+        self.ended.wait(SECONDS)
+        raise EOFError("the pump has ended")
+
+    def hang_up(self) -> None:
+        self.ended.set()
+
+
+@pytest.fixture
+def talker(monkeypatch: pytest.MonkeyPatch) -> Talker:
+    """The one client of every campaign."""
+    made = Talker()
+
+    @contextmanager
+    def caller(*_: object) -> Iterator[Talker]:
+        yield made
+
+    monkeypatch.setattr(module, "caller", caller)
+    return made
+
+
+def test_a_client_that_dies_is_a_broken_promise(tmp_path: Path, talker: Talker, monkeypatch: pytest.MonkeyPatch):
+    def kill(*_: object) -> list[float]:
+        talker.hang_up()
+        return []
+
+    monkeypatch.setattr(Campaign, "_kill", kill)
+    monkeypatch.setattr(module, "judge", lambda *_: Verdict(acknowledged=0, jobs=0))
+    report = Campaign(tmp_path, Plan(kills=1, seconds=1, clients=1)).run()
+    assert not report.good
+    assert "clients lost 1" in "\n".join(report.lines())
+    assert report.lines()[-1] == "  client 0: the pump has ended"
+
+
+def test_a_client_that_waits_for_ever_is_hung_up_on(tmp_path: Path, talker: Talker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(Campaign, "_kill", lambda *_: [])
+    monkeypatch.setattr(module, "judge", lambda *_: Verdict(acknowledged=0, jobs=0))
+    campaign = Campaign(tmp_path, Plan(kills=1, seconds=1, clients=1))
+
+    def hang_up() -> None:
+        # From here on it has the time that it needs to say so.
+        monkeypatch.setattr(module, "_PATIENCE", SECONDS)
+        Talker.hang_up(talker)
+
+    monkeypatch.setattr(talker, "hang_up", hang_up)
+    assert campaign.run().died == ["client 0: the pump has ended"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), TimeoutError("no engine")])
+def test_a_campaign_that_cannot_go_on_leaves_no_client_and_no_engine(
+    tmp_path: Path, talker: Talker, monkeypatch: pytest.MonkeyPatch, error: BaseException
+):
+    stopped: list[bool] = []
+
+    def kill(*_: object) -> NoReturn:
+        assert talker.asked.wait(SECONDS)
+        raise error
+
+    monkeypatch.setattr(Campaign, "_kill", kill)
+    monkeypatch.setattr(Campaign, "_stop_engine", lambda _: stopped.append(talker.ended.is_set()))
+    before = set(threading.enumerate())
+    with pytest.raises(type(error)):
+        Campaign(tmp_path, Plan(kills=1, seconds=1, clients=1)).run()
+    # In this order: a client that still asks would start another engine.
+    assert stopped == [True]
+    assert set(threading.enumerate()) <= before
+
+
+def test_an_interrupted_selftest_leaves_no_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Campaign, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        doctor.kill_engines(Console(file=io.StringIO()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_clients_that_find_no_engine_are_named_where_a_campaign_gives_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    campaign = Campaign(tmp_path, Plan(kills=1, seconds=1, clients=1), {"CLAUDE_JOBS_MAX_DEPTH": "none"})
+    monkeypatch.setattr(module, "_PATIENCE", SECONDS)
+    with pytest.raises(TimeoutError, match="client 0: the pump has ended"):
+        campaign.run()
 
 
 def test_a_campaign_gives_up_on_an_engine_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
