@@ -34,6 +34,13 @@ class EngineLostError(FrontDoorError):
         )
 
 
+class NoDirectoryError(FrontDoorError):
+    """The directory that this process works in is gone, so jobs could not work in it either."""
+
+    def __init__(self) -> None:
+        super().__init__("The working directory has been removed. Change to one that is there, and try again.")
+
+
 class Connection:
     """One connection to one engine.
 
@@ -182,7 +189,7 @@ def open_client(door: Door, environ: Mapping[str, str], cwd: Path | None = None)
         FrontDoorError: The engine cannot be reached or started; the text says why.
     """
     hello = Hello(
-        cwd=str((cwd or Path.cwd()).absolute()),
+        cwd=str((cwd or _working_directory()).absolute()),
         env=client_environment(environ),
         client=f"claude-jobs command line, pid {os.getpid()}",
     )
@@ -200,3 +207,10 @@ def connected(door: Door, hello: Hello) -> Iterator[Client]:
     stream, _ = enter(door, hello)
     with closing(Client(stream, partial(reach, door, hello))) as client:
         yield client
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise NoDirectoryError from error

@@ -195,7 +195,7 @@ def _login(environ: Mapping[str, str]) -> Finding:
 def _engine(environ: Mapping[str, str]) -> Finding:
     try:
         answer = control(door_of(environ), {"do": "status"}, Hello(cwd="/", client="doctor"))
-    except FrontDoorError as error:
+    except (FrontDoorError, OSError) as error:
         return Finding(name="Engine", good=False, detail="does not answer", remedy=str(error))
     if answer is None:
         return Finding(name="Engine", good=True, detail="not running; the next call starts it")

@@ -5,7 +5,6 @@ import os
 import threading
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,7 +25,7 @@ def ask(request: dict[str, Any]) -> dict[str, Any] | None:
     An answer that says no ends the command.
     """
     with complaints():
-        answer = control(door_of(os.environ), request, Hello(cwd=str(Path.cwd()), client="claude-jobs engine"))
+        answer = control(door_of(os.environ), request, Hello(cwd="/", client="claude-jobs engine"))
     if answer is not None and not answer["ok"]:
         fail(answer["error"])
     return answer

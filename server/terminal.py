@@ -54,11 +54,16 @@ def exit_unless_completed(jobs: Iterable[Mapping[str, Any]]) -> None:
 
 @contextmanager
 def complaints() -> Iterator[None]:
-    """Turn what the front door or a tool refuses into one line and status 1."""
+    """Turn what the front door, a tool or the system refuses into one line and status 1."""
     try:
         yield
     except (FrontDoorError, ToolError) as error:
         fail(error)
+    except BrokenPipeError:
+        # Whoever reads the output has read enough: typer ends the command in silence.
+        raise
+    except OSError as error:
+        fail(f"The system refused: {error}. `claude-jobs doctor` says what it finds on this machine.")
 
 
 @contextmanager

@@ -1,8 +1,12 @@
 """The command line, command by command, before a real engine that runs the stub."""
 
+import errno
 import json
 import os
+import shlex
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ from typer.testing import Result
 
 from server import __version__
 from server.client import Connection
-from tests.support.engines import House
+from tests.support.engines import MAIN, House
 from tests.support.waiting import until_now
 from tests.unit.server.conftest import Invoke
 
@@ -265,6 +269,49 @@ def test_without_an_engine_status_and_stop_say_so(invoke: Invoke, monkeypatch: p
     assert (status.exit_code, "No engine runs" in status.stdout) == (3, True)
     assert json.loads(invoke("engine", "status", "--json").stdout) == {"running": False}
     assert invoke("engine", "stop").stdout == "No engine runs.\n"
+
+
+def test_a_working_directory_that_is_gone_is_a_line_that_says_so(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    result = invoke("list")
+    assert result.exit_code == 1
+    assert result.stderr == "The working directory has been removed. Change to one that is there, and try again.\n"
+    assert invoke("engine", "status").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["list", "engine status", "prune", "doctor"])
+def test_what_the_system_refuses_is_a_line_and_no_traceback(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "not allowed", "/state/engine.sock")
+
+    monkeypatch.setattr("server.dial.connect", refuse)
+    result = invoke(*command.split())
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "not allowed: '/state/engine.sock'" in (result.stdout if command == "doctor" else result.stderr)
+
+
+def test_a_reader_that_has_read_enough_is_no_complaint(invoke: Invoke, quarters: House):
+    job_id = invoke("run", "--detach", f"stub:say={'x' * 100_000}").stdout.strip()
+    invoke("wait", job_id)
+    program = shlex.join([sys.executable, str(MAIN), "result", job_id])
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"{program} | head -c 5; exit ${{PIPESTATUS[0]}}"],
+        env=dict(quarters.environ),
+        cwd=quarters.work,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "xxxxx", "")
 
 
 def test_no_complaint_repeats_a_secret(invoke: Invoke):
