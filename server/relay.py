@@ -218,6 +218,7 @@ class Relay:
     def _be_ready(self) -> None:
         self._ready = True
         self._up += self._open.again()
+        self._say(self._open.missed())
         self._say(self._open.give_up("the request was too long to be kept.", all_of_them=False))
 
     def _lose(self) -> None:

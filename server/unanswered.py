@@ -22,6 +22,12 @@ GONE = -32000
 _STANDING = frozenset({"subscriptions/listen"})
 """Requests that stay open for as long as the connection does: no reason to start an engine."""
 
+_SUBSCRIBE = "resources/subscribe"
+_UNSUBSCRIBE = "resources/unsubscribe"
+
+_OURS = "claude-jobs/subscribe/"
+"""Begins the id of a subscription that is made anew: an id of the client's may stand for another request by now."""
+
 _SUBMITTING = frozenset(("claude_run", "claude_run_async", "claude_run_batch", "claude_run_batch_async", "claude_send"))
 """Tools that start jobs, and would start them a second time."""
 
@@ -35,7 +41,7 @@ class _Owed:
         params: Its parameters.
     """
 
-    __slots__ = ("keyed", "line", "method", "name", "progress", "token")
+    __slots__ = ("keyed", "line", "method", "name", "progress", "token", "uri")
 
     def __init__(self, method: str, line: bytes | None, params: dict[str, Any]) -> None:
         self.method = method
@@ -45,6 +51,7 @@ class _Owed:
         self.keyed = any(given.get(name) for name in ("idempotencyKey", "idempotency_key"))
         self.token = _meta(params).get("progressToken")
         self.progress = float("-inf")
+        self.uri = params.get("uri") if method == _SUBSCRIBE else None
 
 
 class Unanswered:
@@ -58,6 +65,7 @@ class Unanswered:
         self._greeted = False
         self._asked: dict[Any, None] = {}
         self._stale: set[Any] = set()
+        self._watched: dict[str, None] = {}
 
     @property
     def urgent(self) -> bool:
@@ -96,9 +104,11 @@ class Unanswered:
             self._asked.update({} if key is None else {key: None})
             self._stale.discard(key)
             return True
+        if isinstance(key, str) and key.startswith(_OURS):
+            return False
         owed = self._drop(key)
-        if owed is not None and owed.method == "initialize" and "result" in message:
-            self._shaken, self._greeted = key, True
+        if owed is not None and "result" in message:
+            self._granted(key, owed)
         return True
 
     def lost(self) -> list[bytes]:
@@ -123,7 +133,15 @@ class Unanswered:
     def again(self) -> bytes:
         """Return every line that the next engine must hear once it has been greeted, in the client's order."""
         initialized = self._handshake.get("notifications/initialized", b"") if self._greeted else b""
-        return initialized + b"".join(owed.line for owed in self._owed.values() if owed.line is not None)
+        watched = (
+            _line({"id": f"{_OURS}{uri}", "method": _SUBSCRIBE, "params": {"uri": uri}}) for uri in self._watched
+        )
+        asked = (owed.line for owed in self._owed.values() if owed.line is not None)
+        return initialized + b"".join(watched) + b"".join(asked)
+
+    def missed(self) -> list[bytes]:
+        """Return what tells the client that each resource it watches may have changed while there was no engine."""
+        return [_line({"method": "notifications/resources/updated", "params": {"uri": uri}}) for uri in self._watched]
 
     def give_up(self, reason: str, *, all_of_them: bool = True) -> list[bytes]:
         """Return an error for each request that waits, and owe nothing for it any more.
@@ -139,6 +157,20 @@ class Unanswered:
         ]
         return [_line({"id": key, "error": _error(self._drop(key), reason)}) for key in doomed]
 
+    def _granted(self, key: Any, owed: _Owed) -> None:
+        if owed.method == "initialize":
+            self._shaken, self._greeted = key, True
+        elif isinstance(owed.uri, str):
+            self._watched[owed.uri] = None
+
+    def _unwatch(self, uri: Any) -> None:
+        # A subscription that is not answered yet is withdrawn too.
+        for owed in self._owed.values():
+            if owed.uri == uri:
+                owed.uri = None
+        if isinstance(uri, str):
+            self._watched.pop(uri, None)
+
     def _note(self, method: str, line: bytes, params: dict[str, Any]) -> None:
         if method == "notifications/initialized":
             self._handshake[method] = line
@@ -148,6 +180,8 @@ class Unanswered:
     def _owe(self, key: Any, method: str, line: bytes, params: dict[str, Any]) -> None:
         if method == "initialize":
             self._handshake["initialize"] = line
+        if method == _UNSUBSCRIBE:
+            self._unwatch(params.get("uri"))
         self._drop(key)
         kept = line if self._held + len(line) <= MOST_HELD else None
         self._held += len(kept or b"")

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,30 @@ def test_a_jobs_token_is_good_before_the_next_engine(own: House):
                 job.json("claude_status", jobId=job.json("claude_run_async", task="y")["jobId"])["parentJobId"]
                 == job_id
             )
+
+
+def test_a_client_with_a_handshake_goes_on_hearing_of_what_it_has_subscribed_to(own: House):
+    gate, ledger = own.base / "gate", own.base / "ledger"
+    with own.pump() as pump:
+        job_id = pump.json("claude_run_async", task=f"stub:wait={gate} stub:ledger={ledger}")["jobId"]
+        until_now(ledger.exists, 30.0, "the job")
+        pump.ask("resources/subscribe", uri=f"job://{job_id}")
+        kill_engine(own)
+        pump.json("claude_list_jobs")
+        changed = {"method": "notifications/resources/updated", "uri": f"job://{job_id}"}
+        assert changed in [told(each) for each in pump.told]
+        pump.told.clear()
+        gate.touch()
+
+        def hears() -> bool:
+            pump.ask("ping")
+            return changed in [told(each) for each in pump.told]
+
+        until_now(hears, 30.0, "the update")
+
+
+def told(message: dict[str, Any]) -> dict[str, Any]:
+    return {"method": message["method"], "uri": message.get("params", {}).get("uri")}
 
 
 STORY = Story.model_validate(

@@ -165,6 +165,7 @@ class Pump:
         self._meta = meta
         self._ids = 0
         self._answers: dict[int, Any] = {}
+        self.told: list[Any] = []
 
     def shake_hands(self) -> None:
         info = {"name": "test", "version": "1"}
@@ -184,6 +185,8 @@ class Pump:
             message = json.loads(line)
             if "method" not in message:
                 self._answers[message["id"]] = message.get("result", message)
+            elif "id" not in message:
+                self.told.append(message)
         return self._answers.pop(number)
 
     def in_flight(self, method: str, **params: Any) -> int:

@@ -127,6 +127,27 @@ def test_the_handshake_comes_first_and_its_second_answer_is_swallowed(stage: Sta
     second.close()
 
 
+def test_a_subscription_is_made_again_before_the_next_engine_and_its_answer_is_swallowed(stage: Stage):
+    stage.start()
+    subscribe = line(id=1, method="resources/subscribe", params={"uri": "job://a"})
+    for asked, key in ((INITIALIZE, 0), (INITIALIZED + subscribe, 1)):
+        stage.say(asked)
+        assert read(stage.engine, asked.count(b"\n")) == asked
+        stage.engine.sendall(line(id=key, result={}))
+        assert stage.hears()["id"] == key
+    stage.engine.close()
+    second = stage.next_engine()
+    stage.say(call(2))
+    assert read(second, 1) == INITIALIZE
+    second.sendall(line(id=0, result={}))
+    _, again, asked = read(second, 3).splitlines(keepends=True)
+    assert (json.loads(again)["params"], asked) == ({"uri": "job://a"}, call(2))
+    second.sendall(line(id=json.loads(again)["id"], result={}) + line(id=2, result={}))
+    assert stage.hears() == json.loads(line(method="notifications/resources/updated", params={"uri": "job://a"}))
+    assert stage.hears()["id"] == 2
+    second.close()
+
+
 def test_nobody_dials_for_a_client_that_waits_for_nothing(stage: Stage):
     stage.start()
     listen = line(id=9, method="subscriptions/listen", params={})

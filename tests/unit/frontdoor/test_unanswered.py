@@ -86,6 +86,61 @@ def test_a_standing_subscription_is_asked_again_but_starts_no_engine_and_gets_no
     assert talk.again() == listen
 
 
+def subscribe(key: int, uri: str, method: str = "resources/subscribe") -> bytes:
+    return line(id=key, method=method, params={"uri": uri})
+
+
+def subscriptions(lines: bytes) -> list[dict[str, Any]]:
+    """What the next engine is told behind the handshake."""
+    first, *others = lines.splitlines(keepends=True)
+    assert first == INITIALIZED
+    return [json.loads(each) for each in others]
+
+
+def test_what_an_older_client_has_subscribed_to_is_subscribed_to_again_and_starts_no_engine():
+    talk = shaken()
+    for key, uri in enumerate(("job://a", "tree://b", "job://c", "job://d"), 1):
+        talk.sent(subscribe(key, uri))
+    for key in (1, 2, 3):
+        assert talk.received(line(id=key, result={}))
+    assert talk.received(line(id=4, error={"code": -32602, "message": "no"}))
+    talk.sent(subscribe(5, "tree://b", "resources/unsubscribe"))
+    talk.received(line(id=5, result={}))
+    for _ in range(2):
+        talk.lost()
+        assert not talk.urgent
+        assert talk.give_up("none") == []
+        again = subscriptions(talk.again())
+        assert [(each["method"], each["params"]) for each in again] == [
+            ("resources/subscribe", {"uri": "job://a"}),
+            ("resources/subscribe", {"uri": "job://c"}),
+        ]
+        # The client has had its answers, whatever the next engine says.
+        assert not talk.received(line(id=again[0]["id"], result={}))
+        assert not talk.received(line(id=again[1]["id"], error={"code": -32602, "message": "pruned meanwhile"}))
+
+
+def test_a_client_is_told_that_what_it_watches_may_have_changed_while_there_was_no_engine():
+    talk = shaken()
+    assert talk.missed() == []
+    talk.sent(subscribe(1, "job://a"))
+    talk.received(line(id=1, result={}))
+    told = [json.loads(each) for each in talk.missed()]
+    assert [(each["method"], each["params"]) for each in told] == [
+        ("notifications/resources/updated", {"uri": "job://a"})
+    ]
+
+
+@pytest.mark.parametrize(("then", "kept"), [((), 0), (("resources/subscribe",), 1)])
+def test_a_subscription_that_was_withdrawn_before_it_was_answered_is_not_made_again(then: tuple[str, ...], kept: int):
+    talk = shaken()
+    for key, method in enumerate(("resources/subscribe", "resources/unsubscribe", *then)):
+        talk.sent(subscribe(key, "job://a", method))
+    for key in range(2 + len(then)):
+        talk.received(line(id=key, result={}))
+    assert len(subscriptions(talk.again())) == kept
+
+
 def test_giving_up_names_the_call_to_repeat_and_owes_nothing_any_more():
     talk = Unanswered()
     talk.sent(call(4, "claude_wait"))
