@@ -157,6 +157,10 @@ class Relay:
         lines = self._from_client.feed(chunk) if chunk else [self._from_client.rest()]
         for line in filter(None, lines):
             passed = self._open.sent(line)
+            if len(passed) > MAX_MESSAGE:
+                # An engine would hang up on it, and so would each that it is put to again.
+                self._say(self._open.refuse(passed, f"A message may have {MAX_MESSAGE} bytes. Send less at once."))
+                continue
             # Without an engine a request waits in the list of what is owed; the rest has nobody to hear it.
             self._up += passed if self._ready else b""
         if not chunk:

@@ -157,6 +157,19 @@ class Unanswered:
         ]
         return [_line({"id": key, "error": _error(self._drop(key), reason)}) for key in doomed]
 
+    def refuse(self, line: bytes, reason: str) -> list[bytes]:
+        """Return an error for a line that is not passed on, if it is a request, and owe nothing for it.
+
+        Args:
+            line: As `sent` returned it.
+            reason: Why, as a sentence that says what to do.
+        """
+        message = _read(line)
+        owed = self._drop(message.get("id")) if message else None
+        if message is None or owed is None:
+            return []
+        return [_line({"id": message["id"], "error": {"code": GONE, "message": reason}})]
+
     def _granted(self, key: Any, owed: _Owed) -> None:
         if owed.method == "initialize":
             self._shaken, self._greeted = key, True
@@ -236,7 +249,13 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _line(message: dict[str, Any]) -> bytes:
-    return json.dumps({"jsonrpc": "2.0", **message}, separators=(",", ":")).encode() + b"\n"
+    whole = {"jsonrpc": "2.0", **message}
+    try:
+        # As the client wrote it: spelled with escapes, a Cyrillic letter has three times the bytes.
+        return json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which JavaScript leaves where it cuts a text in two, can only be spelled.
+        return json.dumps(whole, separators=(",", ":")).encode() + b"\n"
 
 
 def _read(line: bytes) -> dict[str, Any] | None:

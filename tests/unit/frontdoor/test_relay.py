@@ -252,6 +252,18 @@ def test_a_client_that_takes_little_at_a_time_gets_every_byte(stage: Stage):
     assert stage.engine.recv(1) == b""
 
 
+def test_a_request_that_no_engine_would_take_is_refused_and_the_others_go_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "MAX_MESSAGE", 1000)
+    stage.start()
+    stage.say(call(1) + call(2, text="x" * 1000) + call(3))
+    assert read(stage.engine, 2) == call(1) + call(3)
+    answer = stage.hears()
+    assert (answer["id"], answer["error"]["code"]) == (2, GONE)
+    assert "1000 bytes" in answer["error"]["message"]
+
+
 def test_a_line_without_an_end_ends_the_relay_and_not_the_memory(stage: Stage, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MAX_MESSAGE", 100_000)
     stage.start()

@@ -186,6 +186,25 @@ def test_a_call_without_an_id_of_the_clients_gets_one_that_its_repetition_shares
     assert len({given, other}) == 2
 
 
+@pytest.mark.parametrize("task", ["\u0434" * 10_000, "\U0001f333" * 10_000, "a" * 10_000])
+def test_a_call_that_is_given_an_id_grows_by_no_more_than_that(task: str):
+    params = {"name": "claude_run_async", "arguments": {"task": task}}
+    asked = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, ensure_ascii=False)
+    passed = Unanswered().sent(f"{asked}\n".encode())
+    assert json.loads(passed)["params"]["arguments"]["task"] == task
+    assert len(passed) <= len(asked.encode()) + 100
+
+
+def test_a_refused_request_is_owed_nothing_any_more():
+    talk = Unanswered()
+    asked = call(1)
+    talk.sent(asked)
+    [answer] = [json.loads(each) for each in talk.refuse(asked, "It is too long.")]
+    assert (answer["id"], answer["error"]) == (1, {"code": GONE, "message": "It is too long."})
+    assert (talk.again(), talk.urgent) == (b"", False)
+    assert talk.refuse(line(method="notifications/x"), "It is too long.") == []
+
+
 def test_an_answer_to_a_question_of_the_dead_engine_does_not_reach_the_next_one():
     talk = Unanswered()
     talk.received(line(id=7, method="elicitation/create", params={}))
