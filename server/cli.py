@@ -10,7 +10,7 @@ from server import __version__, engine_commands, submit_commands
 from server.answers import whole_answer
 from server.drawing import description, draw, job_line
 from server.locate import state_dir
-from server.terminal import client, complaints, exit_unless_completed, fail, out, say
+from server.terminal import client, complaints, exit_unless_completed, fail, note, out, say
 from server.watching import jobs_of, wait_for, watch
 
 app = typer.Typer(
@@ -91,23 +91,34 @@ def result(job_id: JobId, *, offset: int | None = None, limit: int | None = None
 
 
 @app.command("list")
-def list_jobs(*, limit: int = 30, as_json: AsJson = False) -> None:
+def list_jobs(
+    *,
+    limit: int = 30,
+    before: Annotated[str | None, typer.Option(help="Only jobs that are older than this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Print the newest jobs, one line each."""
     with client() as engine:
-        text = engine.call("claude_list_jobs", {"limit": limit})
+        text = engine.call("claude_list_jobs", {"limit": limit, "before": before})
     if as_json:
         say(text)
         return
-    for line in json.loads(text):
-        if "jobId" in line:
-            out.print(job_line(line), soft_wrap=True)
+    lines = json.loads(text)
+    jobs = [line for line in lines if "jobId" in line]
+    for job in jobs:
+        out.print(job_line(job), soft_wrap=True)
+    if len(lines) > len(jobs):
+        note(f"more: claude-jobs list --before {jobs[-1]['jobId']}")
 
 
 @app.command()
 def kill(job_id: JobId) -> None:
-    """Cancel a job and everything below it."""
+    """Cancel a job and everything below it; status 1 if there was nothing to cancel."""
     with client() as engine:
-        say(engine.call_json("claude_kill_job", {"jobId": job_id})["message"])
+        answer = engine.call_json("claude_kill_job", {"jobId": job_id})
+    if not answer["success"]:
+        fail(answer["message"])
+    say(answer["message"])
 
 
 @app.command()
@@ -167,7 +178,11 @@ def dashboard(*, as_json: AsJson = False) -> None:
             say(text)
             return
         figures = json.loads(text)
-        say(f"{figures['activeJobs']} live, {figures['completedJobs']} completed, {figures['failedJobs']} failed")
+        # An engine of an older version that still has work tells of no cancelled ones.
+        cancelled = figures.get("cancelledJobs", 0)
+        failed = figures["failedJobs"] - cancelled
+        over = f"{figures['completedJobs']} completed, {failed} failed, {cancelled} cancelled"
+        say(f"{figures['activeJobs']} live, {over}")
         say(f"{figures['averageDuration']} s a job, {figures['parallelEfficiency']} at once while any worked")
         say(f"deepest live level {figures['nestedDepth']}, engine {figures['systemLoad']} MB")
 

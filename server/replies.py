@@ -223,7 +223,7 @@ def retried(what: Retried) -> str:
 
 
 def dashboard(sums: Rollup, figures: Figures, *, deepest: int, resident: int, statistics: RecursionStatistics) -> str:
-    """Answer `claude_dashboard` with the older server's keys.
+    """Answer `claude_dashboard` with the older server's keys, of which `failedJobs` holds cancelled ones too.
 
     Args:
         sums: Every job that the caller may see.
@@ -243,6 +243,7 @@ def dashboard(sums: Rollup, figures: Figures, *, deepest: int, resident: int, st
             "nestedDepth": deepest,
             "systemLoad": round(resident / 2**20, 1),
             "recursionStats": _recursion(statistics),
+            "cancelledJobs": sums.counts.get(JobStatus.CANCELLED, 0),
         }
     )
 

@@ -62,8 +62,10 @@ def batch(
         if detach:
             say(json.dumps(spawned, indent=2))
             return
-        jobs = watch(engine, spawned["batchId"], f"batch {spawned['batchId']}", out)
-    exit_unless_completed([job for job in jobs if job["jobId"] in spawned["jobIds"]])
+        watch(engine, spawned["batchId"], f"batch {spawned['batchId']}", out)
+        # Not by what was drawn: of a large tree that is a part.
+        jobs = wait_for(engine, {"batchId": spawned["batchId"]})
+    exit_unless_completed(jobs)
 
 
 def send(

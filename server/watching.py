@@ -13,6 +13,7 @@ from server.drawing import draw
 REFRESHES_A_SECOND = 4
 _MOST_JOBS = 1000
 _NEWEST = 50
+_LIVE = frozenset(("queued", "running"))
 
 
 def jobs_of(client: Client, identity: str | None) -> list[dict[str, Any]]:
@@ -26,7 +27,7 @@ def watch(client: Client, identity: str | None, title: str, console: Console) ->
     """Draw jobs until every one of them is over, and return their last lines."""
     jobs = jobs_of(client, identity)
     with Live(draw(title, jobs), console=console, refresh_per_second=REFRESHES_A_SECOND) as live:
-        while any(job["status"] in {"queued", "running"} for job in jobs):
+        while not _over(client, identity, jobs):
             time.sleep(1 / REFRESHES_A_SECOND)
             jobs = jobs_of(client, identity)
             live.update(draw(title, jobs))
@@ -34,6 +35,19 @@ def watch(client: Client, identity: str | None, title: str, console: Console) ->
         # Where nothing is redrawn, the drawing's last line is left open.
         console.print()
     return jobs
+
+
+def _over(client: Client, identity: str | None, jobs: Sequence[Mapping[str, Any]]) -> bool:
+    if any(job["status"] in _LIVE for job in jobs):
+        return False
+    # Of a tree that is too large to be drawn whole, the oldest jobs are not among these.
+    return identity is None or not _live_below(client, identity)
+
+
+def _live_below(client: Client, identity: str) -> bool:
+    status = client.call_json("claude_status", {"jobId": identity})
+    counts = status.get("descendants", status).get("counts", {status.get("status"): 1})
+    return not _LIVE.isdisjoint(counts)
 
 
 def wait_for(client: Client, scope: Mapping[str, Any], mode: str = "all") -> list[dict[str, Any]]:

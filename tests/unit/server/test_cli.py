@@ -207,21 +207,55 @@ def test_a_long_answer_is_printed_to_its_end(invoke: Invoke, quarters: House):
     assert (sent.exit_code, sent.stdout) == (0, f"{answer}\n"), sent.stderr
 
 
-def test_list_prints_the_newest_first(invoke: Invoke):
-    older, newer = (spawned(invoke, name)["jobIds"][0] for name in ("older", "newer"))
-    lines = invoke("list", "--limit", "2").stdout.splitlines()
+def test_list_prints_the_newest_first_and_how_to_read_on(invoke: Invoke):
+    oldest, older, newer = (spawned(invoke, name)["jobIds"][0] for name in ("oldest", "older", "newer"))
+    page = invoke("list", "--limit", "2")
+    lines = page.stdout.splitlines()
     assert [line.split()[1] for line in lines] == [newer, older]
     assert [line.split()[-1] for line in lines] == ["newer", "older"]
+    assert page.stderr == f"more: claude-jobs list --before {older}\n"
     listed = json.loads(invoke("list", "--limit", "2", "--json").stdout)
     assert [line["jobId"] for line in listed if "jobId" in line] == [newer, older]
     assert listed[-1] == {"more": f"Call claude_list_jobs with before '{older}'."}
+    rest = invoke("list", "--before", older, "--limit", "1000")
+    assert rest.stdout.splitlines()[0].split()[1] == oldest
+    assert rest.stderr == ""
 
 
-def test_kill_ends_a_job_and_says_when_there_is_none(invoke: Invoke):
+def test_kill_ends_a_job_and_is_an_exit_status_where_there_is_none(invoke: Invoke):
     job_id = spawned(invoke, "stub:wait=/nonexistent")["jobIds"][0]
     assert invoke("kill", job_id).stdout == f"Job {job_id} killed\n"
     assert invoke("wait", job_id).stdout.startswith(f"{job_id}  cancelled  ")
-    assert invoke("kill", job_id).stdout == f"Job {job_id} not found or already completed\n"
+    again = invoke("kill", job_id)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert again.stderr == f"Job {job_id} not found or already completed\n"
+
+
+def test_the_dashboard_counts_cancelled_jobs_by_themselves(invoke: Invoke):
+    def counts() -> list[int]:
+        words = invoke("dashboard").stdout.splitlines()[0].split()
+        assert words[1::2] == ["live,", "completed,", "failed,", "cancelled"]
+        return [int(word) for word in words[::2]]
+
+    before = counts()
+    batch = spawned(invoke, "stub:wait=/nonexistent", "stub:exit=3", "stub:say=x")
+    invoke("kill", batch["jobIds"][0])
+    invoke("wait", batch["batchId"])
+    assert [now - then for now, then in zip(counts(), before, strict=True)] == [0, 1, 1, 1]
+
+
+def test_a_batch_of_more_jobs_than_are_drawn_is_judged_by_all_of_them(invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("server.watching._MOST_JOBS", 1)
+    assert invoke("batch", "stub:exit=3", "stub:say=fine").exit_code == 1
+
+
+def test_a_tree_of_more_jobs_than_are_drawn_is_followed_to_its_end(invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("server.watching._MOST_JOBS", 1)
+    batch = spawned(invoke, "stub:sleep=1", "stub:say=fine")
+    invoke("wait", batch["jobIds"][1])
+    assert invoke("tree", "-f", batch["batchId"]).exit_code == 0
+    status = json.loads(invoke("status", "--json", batch["batchId"]).stdout)
+    assert status["counts"] == {"completed": 2}
 
 
 @pytest.mark.parametrize("command", ["wait", "result", "tree", "list", "status", "status --json"])
