@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs.errors import JobsError
 from server import __version__, engine_commands, submit_commands
 from server.answers import whole_answer
 from server.drawing import description, draw, job_line
-from server.locate import state_dir
+from server.places import Places, state_dir
 from server.terminal import client, complaints, exit_unless_completed, fail, note, out, say
+from server.transcripts import transcript_of
 from server.watching import jobs_of, wait_for, watch
 
 app = typer.Typer(
@@ -88,6 +90,23 @@ def result(job_id: JobId, *, offset: int | None = None, limit: int | None = None
             say(whole_answer(engine, job_id))
         else:
             say(engine.call("claude_result", {"jobId": job_id, "offset": offset, "limit": limit}))
+
+
+@app.command()
+def transcript(
+    job_id: JobId,
+    *,
+    attempt: Annotated[int | None, typer.Option(help="Number of an attempt; without it, the last one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the lines as Claude wrote them.")] = False,
+) -> None:
+    """Print what a job said and did, a line for each thing."""
+    with client() as engine:
+        status = engine.call_json("claude_status", {"jobId": job_id})
+    try:
+        for line in transcript_of(Places(state_dir(os.environ)), status, attempt, raw=as_json):
+            say(line)
+    except JobsError as error:
+        fail(error)
 
 
 @app.command("list")

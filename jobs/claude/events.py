@@ -18,7 +18,7 @@ _TELLING: Final = ("command", "file_path", "path", "pattern", "url", "query", "d
 """Arguments of a tool that say what a call is about, the most telling first."""
 
 
-def event_of(line: Line, *, job_id: str, attempt: int, at: float) -> JobEvent | None:
+def event_of(line: Line, *, job_id: str, attempt: int, at: float, limit: int = TEXT_LIMIT) -> JobEvent | None:
     """Return what a person would want to see of a line, or None where that is nothing; never raises.
 
     Args:
@@ -26,6 +26,7 @@ def event_of(line: Line, *, job_id: str, attempt: int, at: float) -> JobEvent | 
         job_id: The job.
         attempt: The attempt's number.
         at: Seconds since the epoch at which the line was read.
+        limit: Most characters of its text.
     """
     if line.frame is None:
         kind, said = (
@@ -36,7 +37,7 @@ def event_of(line: Line, *, job_id: str, attempt: int, at: float) -> JobEvent | 
     else:
         kind, said = _kind(line.frame), _said(line.frame)
     return JobEvent(
-        job_id=job_id, attempt=attempt, offset=line.offset, at=at, kind=kind, text=redact(plain(said, TEXT_LIMIT))
+        job_id=job_id, attempt=attempt, offset=line.offset, at=at, kind=kind, text=redact(plain(said, limit))
     )
 
 

@@ -369,7 +369,7 @@ def test_a_settings_file_that_cannot_be_used_is_said_without_what_is_secret_in_i
 def test_version_and_help(invoke: Invoke):
     assert invoke("--version").stdout == f"{__version__}\n"
     shown = invoke("--help").stdout
-    commands = "run batch status tree wait result list kill mcp doctor demo engine"
+    commands = "run batch send status tree wait result transcript list kill mcp doctor demo engine"
     assert all(command in shown for command in commands.split())
 
 

@@ -1,0 +1,86 @@
+"""Reads what an attempt of a job wrote: the lines as they are, or what a person would want to see of each."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jobs.claude.directory import AttemptDirectory
+from jobs.claude.events import event_of
+from jobs.claude.framer import Framer, Line
+from jobs.claude.shapes import plain
+from jobs.errors import JobsError
+from server.places import Places
+
+LINE_CHARS = 2000
+"""Most characters of a line that a person reads; the raw lines are whole."""
+
+_CHUNK = 1024 * 1024
+
+
+class NothingWrittenError(JobsError):
+    """There is no transcript of an attempt.
+
+    Args:
+        job_id: Whose.
+        attempt: Its number.
+        last: Number of the job's last attempt; 0 where it has not started.
+    """
+
+    def __init__(self, job_id: str, attempt: int, last: int) -> None:
+        self.job_id = job_id
+        self.attempt = attempt
+        self.last = last
+        super().__init__(
+            f"Job {job_id} has written nothing in attempt {attempt}; its last one is {last}."
+            if last
+            else f"Job {job_id} has not started yet. Wait for it, then ask again."
+        )
+
+
+def transcript_of(
+    places: Places, status: Mapping[str, Any], attempt: int | None = None, *, raw: bool = False
+) -> Iterator[str]:
+    """Yield the lines of a job's transcript, without their newlines.
+
+    Args:
+        places: The state directory.
+        status: The job's, as `claude_status` tells it.
+        attempt: Number of the attempt, or None for the last one.
+        raw: The lines as they were written, instead of one for each thing that a person would want to see.
+
+    Raises:
+        NothingWrittenError: The attempt has not written anything.
+        UnsafeDirectoryError: A job has put something else in the directory's place.
+    """
+    number = status["attempt"] if attempt is None else attempt
+    directory = AttemptDirectory(places.trees / status["rootId"] / status["jobId"] / str(number))
+    if not directory.output_size():
+        raise NothingWrittenError(status["jobId"], number, status["attempt"])
+    if raw:
+        yield from _raw(directory)
+    else:
+        yield _shown("task", plain(status["task"], LINE_CHARS))
+        yield from _readable(directory)
+
+
+def _raw(directory: AttemptDirectory) -> Iterator[str]:
+    for line in _lines(directory):
+        written = directory.read_output(line.offset, line.end - line.offset)
+        yield written.decode("utf-8", "replace").removesuffix("\n")
+
+
+def _readable(directory: AttemptDirectory) -> Iterator[str]:
+    for line in _lines(directory):
+        event = event_of(line, job_id="", attempt=0, at=0.0, limit=LINE_CHARS)
+        if event is not None:
+            yield _shown(event.kind, event.text)
+
+
+def _shown(kind: str, text: str) -> str:
+    return f"{kind:<16}  {text}".rstrip()
+
+
+def _lines(directory: AttemptDirectory) -> Iterator[Line]:
+    framer = Framer()
+    while chunk := directory.read_output(framer.read, _CHUNK):
+        yield from framer.feed(chunk)
+    yield from framer.close()
