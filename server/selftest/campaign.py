@@ -137,6 +137,10 @@ class Campaign:
 
         Args:
             tell: Told now and then how it goes.
+
+        Raises:
+            TimeoutError: No engine came after one was killed.
+            EOFError: None can come, since every client has died and nobody else starts one.
         """
         began = time.monotonic()
         if self._start is not None:
@@ -186,11 +190,14 @@ class Campaign:
                 answer = self._ask("status")
             except (FrontDoorError, OSError):
                 answer = None
-            if answer and answer["pid"] != dead:
+            # An engine that cannot read its store says so, and no pid.
+            if answer and answer.get("pid", dead) != dead:
                 return int(answer["pid"])
             time.sleep(_LOOK)
-        why = f"and no client is left to start one ({'; '.join(self._notes.died)})" if self._deserted() else ""
-        raise TimeoutError(f"no engine answered within {_PATIENCE:g} s {why}; its log is {self.door.places.log}")
+        log = f"the engine's log is {self.door.places.log}"
+        if self._deserted():
+            raise EOFError(f"no client is left to start an engine ({'; '.join(self._notes.died)}); {log}")
+        raise TimeoutError(f"no engine answered within {_PATIENCE:g} s; {log}")
 
     def _deserted(self) -> bool:
         return 0 < self._plan.clients <= len(self._notes.died)

@@ -192,8 +192,17 @@ def test_clients_that_find_no_engine_are_named_where_a_campaign_gives_up(
 ):
     campaign = Campaign(tmp_path, Plan(kills=1, seconds=1, clients=1), {"CLAUDE_JOBS_MAX_DEPTH": "none"})
     monkeypatch.setattr(module, "_PATIENCE", SECONDS)
-    with pytest.raises(TimeoutError, match="client 0: the pump has ended"):
+    with pytest.raises(EOFError, match="client 0: the pump has ended"):
         campaign.run()
+
+
+def test_an_engine_that_answers_without_its_store_is_waited_for_no_longer_than_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(Campaign, "_ask", lambda *_: {"ok": False, "error": "disk I/O error"})
+    with pytest.raises(TimeoutError, match="no engine answered"):
+        Campaign(tmp_path, Plan(kills=1, seconds=1, clients=0)).run()
 
 
 def test_a_campaign_gives_up_on_an_engine_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
