@@ -158,12 +158,16 @@ class EnhancedJobManager:
         await self._close_tree(first.root_id)
 
     async def resume(self) -> int:
-        """Run every unfinished job again through the graph after a start, and return how many there are."""
+        """Run every unfinished job again through the graph after a start, and return how many there are.
+
+        Called before clients are: an environment without live jobs is one that an earlier engine did not get to clear.
+        """
         by_batch: dict[str, list[Job]] = {}
         for job in await self._store.unfinished():
             by_batch.setdefault(job.batch_id, []).append(job)
             if job.status is JobStatus.RUNNING:
                 self._recursion.expect(job)
+        await self._origins.forget_all_but({jobs[0].root_id for jobs in by_batch.values()})
         for jobs in by_batch.values():
             self._start_soon(self.run_batch, jobs)
         return sum(map(len, by_batch.values()))

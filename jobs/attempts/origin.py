@@ -2,9 +2,10 @@
 
 import errno
 import json
+import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import anyio.to_thread
 
 from jobs.errors import DiskFullError, StoreError
+
+logger = logging.getLogger(__name__)
 
 _FILE = "origin.json"
 
@@ -67,10 +70,30 @@ class OriginFiles:
         self._known.pop(root_id, None)
         (self._trees / root_id / _FILE).unlink(missing_ok=True)
 
+    async def forget_all_but(self, root_ids: Collection[str]) -> None:
+        """Remove what a crash left: the origin of every tree but these, and its directory where it held nothing else.
+
+        Args:
+            root_ids: Trees with live jobs.
+        """
+        await anyio.to_thread.run_sync(self._sweep, frozenset(root_ids))
+
     def discard(self, root_id: str) -> None:
         """Remove everything of a tree that was not admitted after all."""
         self._known.pop(root_id, None)
         shutil.rmtree(self._trees / root_id, ignore_errors=True)
+
+    def _sweep(self, root_ids: Collection[str]) -> None:
+        for path in self._trees.glob(f"*/{_FILE}"):
+            root_id = path.parent.name
+            if root_id in root_ids:
+                continue
+            try:
+                self.forget(root_id)
+            except OSError:
+                logger.exception("the environment of tree %s could not be cleared away", root_id)
+            with suppress(OSError):
+                path.parent.rmdir()
 
     def _read(self, root_id: str) -> Origin:
         try:

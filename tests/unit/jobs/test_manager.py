@@ -365,6 +365,38 @@ def _holding(job: Job) -> Job:
     return replace(job, spec=replace(job.spec, task="hold"))
 
 
+async def test_a_new_engine_forgets_the_environments_that_nobody_needs_any_more(tmp_path: Path):
+    """What an engine leaves that is killed after its last job's end, or between an environment and its tree's rows."""
+    store = await past()
+    await admit_root(store, "jover")
+    await store.cancel_under("jover", at=1.0)
+    async with parts(tmp_path, store=store) as engine:
+        for root_id in ("jroot", "jover", "jnever", "jlost"):
+            await engine.origins.save(root_id, engine.origin)
+        transcripts = [engine.trees / root_id / "j1" / "1" / "out" for root_id in ("jover", "jlost")]
+        for transcript in transcripts:
+            transcript.parent.mkdir(parents=True)
+            transcript.touch()
+        await engine.manager.resume()
+        assert trees(engine) == ["jroot"]
+        assert [path.exists() for path in transcripts] == [True, True]
+        assert not (engine.trees / "jnever").exists()
+
+
+async def test_environments_that_cannot_be_cleared_away_do_not_keep_a_new_engine_from_its_jobs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    async with parts(tmp_path, store=await past()) as engine:
+        for root_id in ("jstuck", "jover"):
+            (engine.trees / root_id).mkdir(parents=True)
+        (engine.trees / "jstuck" / "origin.json").mkdir()
+        (engine.trees / "jover" / "origin.json").touch()
+        assert await engine.manager.resume() == 3
+        await engine.over("jroot")
+        assert trees(engine) == ["jstuck"]
+        assert "jstuck" in caplog.text
+
+
 async def test_an_empty_store_has_nothing_to_resume(tmp_path: Path):
     async with parts(tmp_path) as engine:
         assert await engine.manager.resume() == 0
