@@ -127,13 +127,29 @@ class FollowUp:
         with anyio.CancelScope(shield=True):
             async with self._sending:
                 free, busy = await self._sorted_by_session(ended)
-                again = [job for one in free if (job := await self._requeue(one))]
-            await self._keep_origins(again, origin)
-            self._run(again)
+                again: list[Job] = []
+                for root_id in dict.fromkeys(job.root_id for job in free):
+                    again += await self._revive(root_id, [job for job in free if job.root_id == root_id], origin)
         return Retried(again=tuple(again), live=live, busy=busy)
 
-    async def _requeue(self, job: Job) -> Job | None:
-        return await self._store.requeue(job.id, at=self._clock.now())
+    async def _revive(self, root_id: str, jobs: Sequence[Job], origin: Origin) -> Sequence[Job]:
+        """Put jobs of one tree back in line, return those that took their place, and run them."""
+        again: list[Job] = []
+        # The end of what else runs in the tree would take the environment away before the first job is in line.
+        async with self._origins.turn(root_id):
+            # First: a job in line whose environment could not be kept would stay there, or fail once it is launched.
+            await self._keep_origin(root_id, origin)
+            try:
+                for job in jobs:
+                    queued = await self._store.requeue(job.id, at=self._clock.now())
+                    if queued is not None:
+                        again.append(queued)
+            finally:
+                # Those that were put in line before the store failed run all the same.
+                self._run(again)
+                if not again:
+                    self._start_soon(self._manager.close_tree, root_id)
+        return again
 
     async def _sorted_by_session(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], Mapping[str, str]]:
         """Return the jobs whose session is free, and who holds that of each other one: it may be one of these jobs."""
@@ -188,12 +204,11 @@ class FollowUp:
             and holder.spec.task == message.task
         )
 
-    async def _keep_origins(self, jobs: Sequence[Job], origin: Origin) -> None:
-        for root_id in dict.fromkeys(job.root_id for job in jobs):
-            try:
-                self._origins.load(root_id)
-            except StoreError:
-                await self._origins.save(root_id, origin)
+    async def _keep_origin(self, root_id: str, origin: Origin) -> None:
+        try:
+            self._origins.load(root_id)
+        except StoreError:
+            await self._origins.save(root_id, origin)
 
     def _run(self, jobs: Sequence[Job]) -> None:
         by_batch: dict[str, list[Job]] = {}

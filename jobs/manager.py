@@ -155,7 +155,17 @@ class EnhancedJobManager:
                 }
             )
         )
-        await self._close_tree(first.root_id)
+        await self.close_tree(first.root_id)
+
+    async def close_tree(self, root_id: str) -> None:
+        """Forget a tree's environment where none of its jobs is live."""
+        try:
+            async with self._origins.turn(root_id):
+                if not (await self._store.rollup_under(root_id)).live:
+                    self._origins.forget(root_id)
+        except (StoreError, OSError):
+            # This runs in the engine's own task group, where an error would end every other tree.
+            logger.exception("the environment of tree %s could not be cleared away", root_id)
 
     async def resume(self) -> int:
         """Run every unfinished job again through the graph after a start, and return how many there are.
@@ -343,14 +353,6 @@ class EnhancedJobManager:
             elif (late := await self._recursion.expire(job, deadline, at=self._clock.now())) is not None:
                 self._signals.publish(late)
             return await self._runner.result(job.id)
-
-    async def _close_tree(self, root_id: str) -> None:
-        try:
-            if not (await self._store.rollup_under(root_id)).live:
-                self._origins.forget(root_id)
-        except (StoreError, OSError):
-            # This runs in the engine's own task group, where an error would end every other tree.
-            logger.exception("the environment of tree %s could not be cleared away", root_id)
 
     def _announce(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

@@ -6,13 +6,14 @@ import logging
 import os
 import shutil
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio.to_thread
 
 from jobs.errors import DiskFullError, StoreError
+from jobs.singly import Singly
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,11 @@ class OriginFiles:
         self._trees = trees
         # Every launch asks for it three times, and it does not change while its tree lives.
         self._known: dict[str, Origin] = {}
+        self._turns = Singly()
+
+    def turn(self, root_id: str) -> AbstractAsyncContextManager[None]:
+        """Keep others who ask for it from a tree's origin: whoever saves or forgets it by what the tree's rows say."""
+        return self._turns.turn(root_id)
 
     async def save(self, root_id: str, origin: Origin) -> None:
         """Write the origin so that it is on disk when this returns.
