@@ -115,21 +115,32 @@ class FollowUp:
             origin: The client that asks: a tree that was over gets its environment.
 
         Raises:
-            BadInputError: Each of them has completed, or other jobs go on with their sessions.
+            BadInputError: Each of them has completed, or other jobs go on with their sessions, or a job above them is
+                being cancelled.
+            StoreError: The environment could not be kept, or a job not be put in line; what was in line by then runs.
         """
+        # A request that is cancelled half-way must not leave jobs in line that nobody runs.
+        with anyio.CancelScope(shield=True):
+            async with self._sending:
+                return await self._retried(await self._store.jobs([job.id for job in jobs]), origin)
+
+    async def _retried(self, jobs: Sequence[Job], origin: Origin) -> Retried:
         live = tuple(job for job in jobs if job.status in LIVE)
         ended = [job for job in jobs if job.status not in LIVE and job.status is not JobStatus.COMPLETED]
         if not ended and not live:
             raise BadInputError(
                 "jobId", "nothing there has failed", "Read it with claude_result, or go on with claude_send."
             )
-        # A request that is cancelled half-way must not leave jobs in line that nobody runs.
-        with anyio.CancelScope(shield=True):
-            async with self._sending:
-                free, busy = await self._sorted_by_session(ended)
-                again: list[Job] = []
-                for root_id in dict.fromkeys(job.root_id for job in free):
-                    again += await self._revive(root_id, [job for job in free if job.root_id == root_id], origin)
+        free, busy = await self._sorted_by_session(ended)
+        again: list[Job] = []
+        for root_id in dict.fromkeys(job.root_id for job in free):
+            again += await self._revive(root_id, [job for job in free if job.root_id == root_id], origin)
+        if not (again or live or busy):
+            raise BadInputError(
+                "jobId",
+                "a job above it is being cancelled",
+                "Call claude_wait until that one is over, then call again.",
+            )
         return Retried(again=tuple(again), live=live, busy=busy)
 
     async def _revive(self, root_id: str, jobs: Sequence[Job], origin: Origin) -> Sequence[Job]:

@@ -182,6 +182,8 @@ class Store(Protocol):
     async def requeue(self, job_id: str, *, at: float) -> Job | None:
         """Move a failed, timed-out or cancelled job back to queued for a retry; None from any other status.
 
+        None also where a job above it still runs and its cancel has been requested: a retry must not outlive the order.
+
         Forgets the order to cancel, the reason, the error and the excerpt; keeps session, usage and number of attempts.
         """
         ...

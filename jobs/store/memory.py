@@ -153,6 +153,8 @@ class MemoryStore(Store):
         job = self._jobs.get(job_id)
         if job is None or JobStatus.QUEUED not in NEXT[job.status] or job.status not in TERMINAL:
             return None
+        if any(above.cancel_requested and above.status is JobStatus.RUNNING for above in self._line_of(job)):
+            return None
         self._jobs[job_id] = replace(
             job, status=JobStatus.QUEUED, reason=None, error=None, excerpt=None, cancel_requested=False,
             started_at=None, ended_at=None,

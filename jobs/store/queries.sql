@@ -168,10 +168,16 @@ RETURNING *;
 
 -- name: requeue
 -- The attempt's row keeps what went wrong; the session stays, so that the next attempt may resume it.
+-- Not below a job whose cancel was ordered and that still runs: the order holds for all that is below it.
 UPDATE job
 SET status = 'queued', reason = NULL, error = NULL, excerpt = NULL, cancel_requested = 0,
     started_at = NULL, ended_at = NULL
 WHERE id = ? AND status IN ('failed', 'timeout', 'cancelled')
+    AND NOT EXISTS (
+        SELECT 1 FROM job AS above
+        WHERE above.root_id = job.root_id AND above.status = 'running' AND above.cancel_requested
+            AND substr(job.path, 1, length(above.path) + 1) = above.path || '/'
+    )
 RETURNING *;
 
 -- name: job

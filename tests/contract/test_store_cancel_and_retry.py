@@ -124,3 +124,34 @@ async def test_a_retry_forgets_the_cancel(store: Store) -> None:
     assert job is not None
     assert (ended.cancel_requested, job.cancel_requested) == (True, False)
     assert await store.claim("j1", session_id="s", token_hash=None, at=6.0) is not None
+
+
+async def test_no_job_is_tried_again_below_one_that_is_being_cancelled_until_that_is_over(store: Store) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    await admit(store, "b2", "j2", parent_id="j1")
+    await start(store, "j2")
+    await admit(store, "b3", "j3", parent_id="j2")
+    await start(store, "j3")
+    for job_id in ("j3", "j2"):
+        await store.settle(job_id, 1, ending(JobStatus.FAILED), at=3.0)
+    await store.cancel_under("j1", at=4.0)
+    before = await store.jobs(["j2", "j3"])
+
+    assert [await store.requeue(job_id, at=5.0) for job_id in ("j2", "j3")] == [None, None]
+    assert await store.jobs(["j2", "j3"]) == before
+
+    await store.settle("j1", 1, ending(JobStatus.CANCELLED), at=6.0)
+    again = [await store.requeue(job_id, at=7.0) for job_id in ("j2", "j3")]
+    assert ids([job for job in again if job is not None]) == ["j2", "j3"]
+
+
+async def test_a_cancel_beside_or_below_a_job_does_not_keep_it_from_being_tried_again(store: Store) -> None:
+    await admit(store, "b1", "j1", "j1x", "j10")
+    await admit(store, "b2", "j2", parent_id="j10")
+    for job_id in ("j1", "j1x", "j10", "j2"):
+        await start(store, job_id)
+    await store.settle("j10", 1, ending(JobStatus.FAILED), at=3.0)
+    for path in ("b1/j1", "b1/j1x", "b1/j10/j2"):
+        await store.cancel_under(path, at=4.0)
+
+    assert await store.requeue("j10", at=5.0) is not None

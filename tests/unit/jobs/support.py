@@ -73,7 +73,7 @@ class FakeRunner:
         found = await known(self._store, job_id)
         if found.status is JobStatus.RUNNING:
             self.adopted.append(job_id)
-        elif await self._store.claim(job_id, session_id="s", token_hash=None, at=1.0):
+        elif await self._store.claim(job_id, session_id=f"session of {job_id}", token_hash=None, at=1.0):
             self.started.append(job_id)
             self._signals.publish(await known(self._store, job_id))
 

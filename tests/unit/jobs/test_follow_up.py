@@ -7,8 +7,8 @@ import anyio
 import pytest
 
 from jobs.attempts.origin import Origin, OriginFiles
-from jobs.errors import DiskFullError, StoreError
-from jobs.follow_up import FollowUp
+from jobs.errors import BadInputError, DiskFullError, StoreError
+from jobs.follow_up import FollowUp, Retried
 from jobs.model import Job, JobStatus
 from jobs.store.memory import MemoryStore
 from tests.unit.jobs.support import LONG, Parts, parts
@@ -120,6 +120,28 @@ async def test_the_end_of_a_trees_last_batch_leaves_the_environment_that_a_retry
                 store.go_on.set()
         await engine.reaches(job.id, JobStatus.RUNNING)
         assert trees(engine) == [job.root_id]
+
+
+async def test_nothing_is_tried_again_below_a_job_that_is_being_cancelled(tmp_path: Path):
+    async with parts(tmp_path) as engine:
+        (parent,) = await engine.run("hold, stubborn")
+        await engine.reaches(parent, JobStatus.RUNNING)
+        (child,) = await engine.over(*await engine.run("fail", parent=parent))
+        await engine.manager.cancel(parent)
+        with pytest.raises(BadInputError, match="a job above it is being cancelled"):
+            await follow_up(engine).retry([child], origin=engine.origin)
+        both = [await engine.job(parent), child]
+        assert await follow_up(engine).retry(both, origin=engine.origin) == Retried(again=(), live=(both[0],))
+        assert (await engine.job(child.id)).status is JobStatus.FAILED
+
+
+async def test_a_job_that_somebody_else_has_put_in_line_meanwhile_is_named_as_live(tmp_path: Path):
+    async with parts(tmp_path) as engine:
+        (job,) = await failed(engine, "fail")
+        engine.store._jobs[job.id] = _holding(job)
+        await follow_up(engine).retry([job], origin=engine.origin)
+        second = await follow_up(engine).retry([job], origin=engine.origin)
+        assert (second.again, [one.id for one in second.live]) == ((), [job.id])
 
 
 async def _retry(engine: Parts, job: Job) -> None:
