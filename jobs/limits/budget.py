@@ -130,6 +130,7 @@ class Books:
         self._spent: defaultdict[str, float] = defaultdict(float)
         self._charged: defaultdict[str, float] = defaultdict(float)
         self._below: Counter[str] = Counter()
+        self._present: Counter[str] = Counter()
         self._alive: set[str] = set()
         for job in sorted(kin, key=lambda each: each.depth, reverse=True):
             self._enter(job, _cost(job, live))
@@ -146,6 +147,10 @@ class Books:
         """Return how many jobs there are or may come below a path."""
         return self._below[path]
 
+    def present(self, path: str) -> int:
+        """Return how many jobs there are below a path."""
+        return self._present[path]
+
     def _enter(self, job: Job, cost: float) -> None:
         path, above = job.path, job.path.rpartition("/")[0]
         self._spent[path] += cost
@@ -156,6 +161,7 @@ class Books:
         budget, room = job.spec.max_budget_usd or 0.0, job.spec.max_jobs or 0
         self._spent[above] += self._spent[path]
         self._charged[above] += max(self._charged[path], budget if alive else 0.0)
+        self._present[above] += 1 + self._present[path]
         self._below[above] += 1 + max(self._below[path], room if alive else 0)
         if alive:
             self._alive.add(above)
@@ -165,7 +171,7 @@ def check(facts: AdmissionFacts, live: LiveCosts) -> None:
     """Refuse a spawn for which a budget above it has no room.
 
     The nearest budget must hold what is asked besides all that it has promised already; those further up have
-    reserved that budget as a whole, so they only must not be used up.
+    reserved that budget as a whole, so they only must not be used up, nor come to hold more jobs than they may.
 
     Raises:
         BudgetError: Naming what is asked, what is left and what to do.
@@ -218,8 +224,11 @@ def _check_usd(holders: Sequence[Holder], books: Books, asked: float) -> None:
 
 def _check_jobs(holders: Sequence[Holder], books: Books, asked: int) -> None:
     bounding = [(holder, holder.jobs) for holder in holders if holder.jobs is not None]
-    for holder, limit in bounding[-1:]:
-        left = max(0, limit - books.jobs(holder.path))
+    for holder, limit in bounding:
+        # Those further up have reserved what the nearest may have. But a job that is over reserves nothing: tried
+        # again, it finds its share with its siblings.
+        used = books.jobs(holder.path) if holder is bounding[-1][0] else books.present(holder.path)
+        left = max(0, limit - used)
         if asked > left:
             raise BudgetError(kind=BudgetKind.JOBS, holder=holder.name, asked=asked, left=left, limit=limit)
 

@@ -128,6 +128,22 @@ def test_jobs_that_are_over_are_not_given_back():
         check(spawn(wants(), tree=tree(), jobs=jobs), {})
 
 
+def test_a_job_that_is_tried_again_does_not_bring_more_below_an_ancestor_than_that_one_may_have():
+    # While b was over, what it had not used of its five was given to its siblings.
+    others = tuple(kin(f"t/a/c{number}") for number in range(7))
+    jobs = (kin("t/a", max_jobs=10), kin("t/a/b", max_jobs=5), *others)
+    check(spawn(wants(), wants(), tree=tree(), jobs=jobs, parent="t/a/b"), {})
+    with pytest.raises(BudgetError, match="Spawn at most 2,") as refused:
+        check(spawn(wants(), wants(), wants(), tree=tree(), jobs=jobs, parent="t/a/b"), {})
+    assert (refused.value.holder, refused.value.left, refused.value.limit) == ("job a", 2, 10)
+
+
+def test_what_was_promised_to_a_job_is_there_for_it_however_full_its_ancestor_is():
+    jobs = (kin("t/a", max_jobs=10), kin("t/a/b", max_jobs=5), *(kin(f"t/a/c{number}") for number in range(4)))
+    check(spawn(*(wants() for _ in range(5)), tree=tree(), jobs=jobs, parent="t/a/b"), {})
+    check(spawn(wants(max_jobs=4), tree=tree(), jobs=jobs, parent="t/a/b"), {})
+
+
 def test_after_its_deadline_a_subtree_spawns_nothing():
     jobs = (kin("t/a", deadline=10.0),)
     check(spawn(wants(), tree=tree(deadline=20.0), jobs=jobs, at=9.9), {})
