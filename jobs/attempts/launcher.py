@@ -78,7 +78,7 @@ class Launcher:
             session_id=session.id,
             token_hash=hash_token(token),
             at=self._clock.now(),
-            setting_sources=self._preparation.setting_sources(job),
+            setting_sources=await self._preparation.setting_sources(job),
         )
         if attempt is None:
             return None

@@ -1,6 +1,7 @@
 """Everything that one attempt's process needs before it is launched: session, command, directory, mark."""
 
 import hashlib
+import os
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from jobs.attempts.origin import OriginFiles
 from jobs.attempts.sequel import FRESH
 from jobs.claude.binary import find_claude
-from jobs.claude.command import Command, LaunchContext, McpServer, build
+from jobs.claude.command import USER_ONLY, Command, LaunchContext, McpServer, build
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.finding import ever_ran
 from jobs.errors import BadInputError, StoreError
@@ -68,8 +69,14 @@ class Preparation:
             return Session(id=asked, continues=asked)
         return Session(id=str(uuid.uuid4()), continues=asked)
 
-    def setting_sources(self, job: Job) -> str:
-        """Return whose settings the job's next attempt loads, to be written down with it."""
+    async def setting_sources(self, job: Job) -> str:
+        """Return whose settings the job's next attempt loads, to be written down with it.
+
+        A directory's settings can permit what nobody was asked for. A child, which may have no wider rights than its
+        parent, loads them only where the parent's attempt loaded the same ones: in the same directory.
+        """
+        if job.parent_id is not None and not await self._loads_as_parent(job, job.parent_id):
+            return USER_ONLY
         try:
             env = self._origins.load(job.root_id).env
         except StoreError:
@@ -133,6 +140,13 @@ class Preparation:
             return Path(named)
         return Path(env["HOME"]) / ".claude" if "HOME" in env else None
 
+    async def _loads_as_parent(self, job: Job, parent_id: str) -> bool:
+        parent = await self._store.job(parent_id)
+        attempt = None if parent is None else await self._store.attempt(parent.id, parent.attempt)
+        if parent is None or attempt is None or attempt.setting_sources == USER_ONLY:
+            return False
+        return _same_directory(job.spec.cwd, parent.spec.cwd)
+
     def _more_servers(self, job: Job) -> dict[str, McpServer]:
         known = self._settings.mcp_servers
         if lost := [name for name in job.spec.mcp_servers if name not in known]:
@@ -143,3 +157,7 @@ class Preparation:
 
     def _ever_ran(self, job: Job, attempt: Attempt) -> bool:
         return ever_ran(AttemptDirectory(self.path(job, attempt.number)))
+
+
+def _same_directory(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
