@@ -146,20 +146,20 @@ class FollowUp:
     async def _revive(self, root_id: str, jobs: Sequence[Job], origin: Origin) -> Sequence[Job]:
         """Put jobs of one tree back in line, return those that took their place, and run them."""
         again: list[Job] = []
-        # The end of what else runs in the tree would take the environment away before the first job is in line.
-        async with self._origins.turn(root_id):
-            # First: a job in line whose environment could not be kept would stay there, or fail once it is launched.
-            await self._keep_origin(root_id, origin)
-            try:
+        try:
+            # The end of what else runs in the tree would take the environment away before the first job is in line.
+            async with self._origins.turn(root_id):
+                # First: a job in line whose environment could not be kept would fail once it is launched.
+                await self._keep_origin(root_id, origin)
                 for job in jobs:
                     queued = await self._store.requeue(job.id, at=self._clock.now())
                     if queued is not None:
                         again.append(queued)
-            finally:
-                # Those that were put in line before the store failed run all the same.
-                self._run(again)
-                if not again:
-                    self._start_soon(self._manager.close_tree, root_id)
+        finally:
+            # Those that were put in line before the store failed run all the same.
+            self._run(again)
+            if not again:
+                await self._manager.close_tree(root_id)
         return again
 
     async def _sorted_by_session(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], Mapping[str, str]]:
