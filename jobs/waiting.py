@@ -58,7 +58,10 @@ class WaitReport:
 
 
 class _Seen:
-    """Which jobs of a scope have been reported: one bit a job in the scope's order, so nothing need be remembered."""
+    """Which jobs of a scope have been reported: one bit a job in the scope's order, so nothing need be remembered.
+
+    A job that is found live has none, whatever was reported of it: it is being tried again and will have another end.
+    """
 
     def __init__(self, cursor: str | None) -> None:
         # `int` alone would take "-1" too, which says that every job has been reported.
@@ -71,10 +74,12 @@ class _Seen:
     def has(self, position: int) -> bool:
         return bool(self.bits >> position & 1)
 
-    def with_(self, positions: Iterable[int]) -> str:
+    def cursor(self, *, reported: Iterable[int], live: Iterable[int]) -> str:
         bits = self.bits
-        for position in positions:
+        for position in reported:
             bits |= 1 << position
+        for position in live:
+            bits &= ~(1 << position)
         return f"{bits:x}"
 
 
@@ -115,7 +120,7 @@ class Waiting:
         seen = _Seen(cursor)
         scope = await read()
         with self._signals.subscribe(scope.root_ids, scope.membership()) as subscription:
-            watch = _Watch(await read(), seen, mode)
+            watch = _Watch(await read(), seen, mode, _live(scope.jobs))
             if seconds > 0 and not watch.met():
                 async with aside():
                     with anyio.move_on_after(seconds):
@@ -123,15 +128,23 @@ class Waiting:
         if scope.path is None:
             return watch.report()
         # The news of a growing subtree may come in another order than its rows, by which the cursor counts.
-        return _Watch(await read(), seen, mode).report()
+        return _Watch(await read(), seen, mode, watch.live).report()
 
 
 class _Watch:
-    """The jobs of one scope as the waiter knows them."""
+    """The jobs of one scope as the waiter knows them.
 
-    def __init__(self, scope: Scope, seen: _Seen, mode: WaitMode) -> None:
+    Args:
+        scope: The jobs.
+        seen: What has been reported.
+        mode: When the wait is over.
+        live: Ids of jobs that have been found live since this wait began.
+    """
+
+    def __init__(self, scope: Scope, seen: _Seen, mode: WaitMode, live: frozenset[str]) -> None:
         self._jobs = {job.id: job for job in scope.jobs}
-        self._open = {job.id for job in scope.jobs if job.status not in TERMINAL}
+        self._open = set(_live(scope.jobs))
+        self.live = live | self._open
         self._seen = seen
         self._mode = mode
 
@@ -141,6 +154,7 @@ class _Watch:
             if not _outdated(job, self._jobs.get(job.id)):
                 self._jobs[job.id] = job
                 (self._open.discard if job.status in TERMINAL else self._open.add)(job.id)
+        self.live |= self._open
         if len(self._jobs) > known:
             # Only a subtree grows, and the cursor counts its jobs in the order of their admission.
             self._jobs = {job.id: job for job in sorted(self._jobs.values(), key=lambda job: job.seq)}
@@ -168,15 +182,22 @@ class _Watch:
             done=tuple(job for _, job in fresh),
             pending=self.total() - self.over(),
             total=self.total(),
-            cursor=self._seen.with_(position for position, _ in fresh),
+            cursor=self._seen.cursor(
+                reported=(position for position, _ in fresh),
+                live=(position for position, job_id in enumerate(self._jobs) if job_id in self._open),
+            ),
         )
 
     def _fresh(self) -> list[tuple[int, Job]]:
         return [
             (position, job)
             for position, job in enumerate(self._jobs.values())
-            if job.status in TERMINAL and not self._seen.has(position)
+            if job.status in TERMINAL and (job.id in self.live or not self._seen.has(position))
         ]
+
+
+def _live(jobs: Iterable[Job]) -> frozenset[str]:
+    return frozenset(job.id for job in jobs if job.status not in TERMINAL)
 
 
 def _outdated(news: Job, known: Job | None) -> bool:

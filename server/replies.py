@@ -215,10 +215,16 @@ def retried(what: Retried) -> str:
     reply: dict[str, Any] = {"jobIds": again, "count": len(again), "status": status}
     if what.live:
         reply["live"] = [job.id for job in what.live]
+    steps = []
+    if again:
+        # Where they are over again before anybody looks, an earlier cursor holds their first end for the last.
+        steps.append("Call claude_wait for jobIds without a cursor.")
     if what.busy:
         reply["busy"] = [{"jobId": job_id, "heldBy": holder} for job_id, holder in what.busy.items()]
         holders = list(dict.fromkeys(what.busy.values()))
-        reply["next"] = f"For the busy ones call claude_wait with jobIds {holders}, then claude_retry again."
+        steps.append(f"For the busy ones call claude_wait with jobIds {holders}, then claude_retry again.")
+    if steps:
+        reply["next"] = " ".join(steps)
     return pretty(reply)
 
 

@@ -42,7 +42,8 @@ class Tree:
     async def end(self, job_id: str, status: JobStatus = JobStatus.COMPLETED, *, tell: bool = True) -> None:
         if (await known(self.store, job_id)).status is JobStatus.QUEUED:
             await start(self.store, job_id)
-        settled = await self.store.settle(job_id, 1, ending(status), at=3.0)
+        attempt = (await known(self.store, job_id)).attempt
+        settled = await self.store.settle(job_id, attempt, ending(status), at=3.0)
         if tell:
             self.signals.publish(settled)
 
@@ -67,12 +68,14 @@ def ids(report: WaitReport) -> list[str]:
     return [job.id for job in report.done]
 
 
-async def reports_of(tree: Tree, read: Read, mode: WaitMode, *steps: Callable[[], Awaitable[None]]) -> list[WaitReport]:
+async def reports_of(
+    tree: Tree, read: Read, mode: WaitMode, *steps: Callable[[], Awaitable[None]], cursor: str | None = None
+) -> list[WaitReport]:
     """Begin a wait, take steps until it is over, and return its report; the last step must be the one that ends it."""
     reports: list[WaitReport] = []
 
     async def wait() -> None:
-        reports.append(await tree.wait(read, mode))
+        reports.append(await tree.wait(read, mode, cursor))
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
@@ -151,6 +154,50 @@ async def test_a_cursor_keeps_a_job_from_being_reported_twice(tree: Tree):
     await tree.end("jb")
     third = await tree.wait(read, WaitMode.ALL, second.cursor)
     assert [ids(first), ids(second), ids(third)] == [["jc"], ["ja"], ["jb"]]
+
+
+async def retry(tree: Tree, job_id: str) -> None:
+    again = await tree.store.requeue(job_id, at=4.0)
+    assert again is not None
+    tree.signals.publish(again)
+
+
+@pytest.mark.parametrize("scope", ["named", "subtree"])
+@pytest.mark.parametrize("mode", [WaitMode.ALL, WaitMode.ANY])
+async def test_a_job_that_is_tried_again_is_reported_again_once_it_is_over_again(
+    tree: Tree, scope: str, mode: WaitMode
+):
+    read = tree.named("ja", "jb") if scope == "named" else tree.under("b1")
+    for name in ("ja", "jb", "jc"):
+        await tree.end(name, JobStatus.FAILED)
+    first = await tree.wait(read, mode)
+    await retry(tree, "jb")
+    waiting = await tree.look(read, mode, first.cursor)
+    assert (ids(waiting), waiting.pending) == ([], 1)
+    reports: list[WaitReport] = []
+
+    async def wait() -> None:
+        reports.append(await tree.wait(read, mode, first.cursor))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await settle()
+            await tree.end("jb")
+    later = await tree.look(read, mode, waiting.cursor)
+    assert [ids(report) for report in (*reports, later)] == [["jb"], ["jb"]]
+    assert ids(await tree.look(read, mode, later.cursor)) == []
+
+
+@pytest.mark.parametrize("scope", ["named", "subtree"])
+async def test_a_job_that_is_tried_again_during_a_wait_is_reported_once_it_is_over_again(tree: Tree, scope: str):
+    read = tree.named("ja", "jb") if scope == "named" else tree.under("b1")
+    await tree.end("jc", JobStatus.FAILED)
+    await tree.end("ja", JobStatus.FAILED)
+    first = await tree.look(read)
+    steps = [lambda: retry(tree, "ja"), lambda: tree.end("ja"), lambda: tree.end("jb")]
+    (report,) = await reports_of(tree, read, WaitMode.ALL, *steps, cursor=first.cursor)
+    assert ids(report) == ["ja", "jb"]
 
 
 @pytest.mark.parametrize("cursor", ["zebra", "-1", "0x1", " 1", "1_0", "\u0661", "1.5", "-", "1\n"])

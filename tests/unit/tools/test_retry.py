@@ -23,7 +23,8 @@ async def test_a_job_that_failed_runs_again_in_its_own_session(home: Path):
         assert before is not None
         assert before.status is JobStatus.CANCELLED
         answer = await call_json(client, "claude_retry", jobId=job.id)
-        assert answer == {"jobIds": [job.id], "count": 1, "status": "requeued"}
+        next_call = "Call claude_wait for jobIds without a cursor."
+        assert answer == {"jobIds": [job.id], "count": 1, "status": "requeued", "next": next_call}
         await call(client, "claude_wait", {"jobIds": [job.id], "timeoutSeconds": 0})
         # Its task waits for ever; the resumed session is told to go on instead, and the stub answers that at once.
         await call(client, "claude_wait", {"jobIds": [job.id]})
