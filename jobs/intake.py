@@ -15,7 +15,10 @@ from jobs.settings import Settings
 
 _KEY = re.compile(r"[\w.-]{1,64}")
 _OUTPUT_FORMATS = ("json", "text", "stream-json")
+
 _LONGEST_TIMEOUT = 24 * 3600.0
+"""Seconds of the longest time-out that a caller may ask for, unless a person made the default longer. Chosen, not
+measured: more than this is a slip, and a job that hangs would hold its slot for as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +161,7 @@ class Intake:
             append_system_prompt=request.append_system_prompt,
             json_schema=_schema(request),
             key=_key(request.key),
-            batch_slots=request.batch_slots,
+            batch_slots=_slots(request.batch_slots),
             divisible=request.divisible,
             resume_session=request.resume_session,
             fork_session=request.fork_session,
@@ -182,9 +185,17 @@ class Intake:
         return task
 
     def _timeout(self, asked: float | None, depth: int) -> float:
+        default = self._settings.timeout_at(depth)
         if asked is None:
-            return self._settings.timeout_at(depth)
-        return min(_finite("timeoutSeconds", asked), _LONGEST_TIMEOUT)
+            return default
+        longest = max(_LONGEST_TIMEOUT, default)
+        if _finite("timeoutSeconds", asked) > longest:
+            raise BadInputError(
+                "timeoutSeconds",
+                f"{asked:.0f} s is more than the longest time-out, {longest:.0f} s",
+                "Give at most that, or leave it out.",
+            )
+        return asked
 
 
 def _asked(request: TaskRequest) -> Asked:
@@ -209,6 +220,12 @@ def _room(asked: int | None) -> int | None:
         raise BadInputError(
             "maxJobs", f"{asked} is less than 0", "Give how many jobs it may have below it, 0 for none."
         )
+    return asked
+
+
+def _slots(asked: int | None) -> int | None:
+    if asked is not None and asked < 1:
+        raise BadInputError("maxConcurrent", f"{asked} is less than 1", "Give 1 or more, or leave it out.")
     return asked
 
 

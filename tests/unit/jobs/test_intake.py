@@ -196,8 +196,28 @@ def test_a_subtrees_bound_that_is_none_is_refused(tmp_path: Path, argument: str,
     assert refusal(tmp_path, **{argument: value}).field == field
 
 
-def test_a_time_out_is_at_most_a_day_and_by_default_that_of_the_depth(tmp_path: Path):
-    assert spec(tmp_path, timeout_seconds=1e9).timeout_seconds == 24 * 3600
+def test_a_time_out_of_more_than_a_day_is_refused_and_the_limit_named(tmp_path: Path):
+    assert spec(tmp_path, timeout_seconds=86_400).timeout_seconds == 86_400
+    error = refusal(tmp_path, timeout_seconds=86_401)
+    assert error.field == "timeoutSeconds"
+    assert "86401" in error.problem
+    assert "86400" in error.problem
+
+
+def test_a_time_out_up_to_a_persons_longer_default_is_taken(tmp_path: Path):
+    patient = intake(tmp_path, timeout_seconds=100_000)
+    assert patient.spec(TaskRequest(task="x"), parent=None, cwd="/").timeout_seconds == 100_000
+    asked = patient.spec(TaskRequest(task="x", timeout_seconds=90_000), parent=None, cwd="/")
+    assert asked.timeout_seconds == 90_000
+
+
+@pytest.mark.parametrize("slots", [0, -1])
+def test_a_batch_without_a_slot_is_refused_for_its_jobs_would_wait_for_ever(tmp_path: Path, slots: int):
+    error = refusal(tmp_path, batch_slots=slots)
+    assert (error.field, error.problem) == ("maxConcurrent", f"{slots} is less than 1")
+
+
+def test_a_time_out_is_by_default_that_of_the_depth(tmp_path: Path):
     growing = intake(tmp_path, timeout_multiplier=2)
     request = TaskRequest(task="x")
     assert [growing.spec(request, parent=None, cwd="/", depth=depth).timeout_seconds for depth in (0, 1, 5)] == [
