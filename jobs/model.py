@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
+
+PermissionMode = Literal["plan", "dontAsk", "manual", "default", "acceptEdits", "auto", "bypassPermissions"]
+"""The CLI's permission modes, the narrowest first. `manual` is the name of 2.1.330 for what it reports as `default`; it
+takes both (measured)."""
+
+PERMISSION_MODES: tuple[PermissionMode, ...] = get_args(PermissionMode)
 
 
 class JobStatus(StrEnum):

@@ -19,10 +19,8 @@ from pydantic_settings import (
 )
 
 from jobs.errors import BadInputError
+from jobs.model import PermissionMode
 from orchestration.limits import TreeLimits
-
-PermissionMode = Literal["default", "plan", "acceptEdits", "dontAsk", "auto", "bypassPermissions"]
-"""The CLI's permission modes, as `claude --help` of 2.1.330 lists them."""
 
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 

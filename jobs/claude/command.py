@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from jobs.errors import BadInputError
-from jobs.model import JobSpec
+from jobs.model import PERMISSION_MODES, JobSpec
 
 MARKER: Final = "CLAUDE_JOBS_JOB"
 """Environment variable that every process of a job inherits; what a job left behind is found by it."""
@@ -17,7 +17,6 @@ MARKER: Final = "CLAUDE_JOBS_JOB"
 SERVER_NAME: Final = "claude-jobs"
 TOKEN_KEY: Final = "claude_jobs_token"  # noqa: S105 - the name of a field, not a secret
 EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
-PERMISSION_MODES: Final = ("acceptEdits", "auto", "bypassPermissions", "default", "dontAsk", "manual", "plan")
 
 OFF: Final = (
     "Task",

@@ -4,14 +4,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from jobs.errors import BadInputError
-from jobs.model import JobSpec
+from jobs.model import PERMISSION_MODES, JobSpec
 from jobs.rights.permissions import Rights, RightsError, Wish, meet
-from jobs.settings import PermissionMode, Settings
-
-_PERMISSION_MODES: tuple[str, ...] = get_args(PermissionMode)
+from jobs.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +101,9 @@ class Grants:
         return meet(rights_of(parent), wish)
 
     def _check_names(self, asked: Asked) -> None:
-        if asked.mode is not None and asked.mode not in _PERMISSION_MODES:
+        if asked.mode is not None and asked.mode not in PERMISSION_MODES:
             raise BadInputError(
-                "permissionMode", f"{asked.mode[:80]!r} is unknown", f"Use one of {', '.join(_PERMISSION_MODES)}."
+                "permissionMode", f"{asked.mode[:80]!r} is unknown", f"Use one of {', '.join(PERMISSION_MODES)}."
             )
         known = self._settings.mcp_servers
         for name in asked.servers or ():

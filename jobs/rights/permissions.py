@@ -9,9 +9,10 @@ from types import MappingProxyType
 from typing import Any
 
 from jobs.errors import JobsError
+from jobs.model import PERMISSION_MODES
 
 RANK: Mapping[str, int] = MappingProxyType(
-    {"plan": 0, "dontAsk": 1, "manual": 2, "default": 2, "acceptEdits": 3, "auto": 4, "bypassPermissions": 5}
+    {mode: PERMISSION_MODES.index("default" if mode == "manual" else mode) for mode in PERMISSION_MODES}
 )
 """The CLI's permission modes from the narrowest to the widest. `dontAsk` denies what `default` asks for; `acceptEdits`
 adds edits inside the directories, `auto` what a classifier passes, and `bypassPermissions` everything."""

@@ -9,7 +9,7 @@ from jobs.errors import BadInputError
 from jobs.intake import Intake, TaskRequest
 from jobs.model import JobSpec
 from jobs.rights.granting import check_unmoved, rights_of
-from jobs.rights.permissions import RightsError, within
+from jobs.rights.permissions import RANK, RightsError, within
 from jobs.settings import McpServerSettings, Settings
 from tests.unit.jobs.support import job
 
@@ -107,3 +107,16 @@ def test_a_directory_that_was_turned_into_a_link_after_the_spawn_is_not_launched
     with pytest.raises(RightsError, match="out is more than"):
         check_unmoved(child, child=True)
     check_unmoved(child, child=False)
+
+
+@pytest.mark.parametrize("mode", RANK)
+def test_every_mode_that_has_a_rank_can_be_asked_for_and_set_as_the_default(tmp_path: Path, mode: str):
+    allowing = {"allow_bypass_permissions": True}
+    assert spec(tmp_path, settings=allowing, permission_mode=mode).permission_mode == mode
+    assert spec(tmp_path, settings={**allowing, "permission_mode": mode}).permission_mode == mode
+
+
+def test_a_mode_that_is_none_is_refused_with_all_that_there_are(tmp_path: Path):
+    with pytest.raises(BadInputError) as refused:
+        spec(tmp_path, permission_mode="yolo")
+    assert all(mode in refused.value.remedy for mode in RANK)

@@ -127,6 +127,7 @@ def test_a_server_of_the_parents_brings_its_tools():
 
 def test_the_modes_stand_in_one_order():
     assert list(RANK) == sorted(RANK, key=lambda mode: RANK[mode])
+    assert RANK["manual"] == RANK["default"]
     assert RANK["dontAsk"] < RANK["default"] < RANK["acceptEdits"] < RANK["bypassPermissions"]
 
 
