@@ -10,7 +10,7 @@ from jobs.errors import BadInputError, NotFinishedError, StoreError
 from jobs.intake import TaskRequest
 from jobs.manager import EnhancedJobManager
 from jobs.model import LIVE, Job, JobStatus
-from jobs.ports import Admission, Clock, Store
+from jobs.ports import Admission, Store
 from jobs.signals import JobSignals
 
 
@@ -60,7 +60,6 @@ class FollowUp:
         manager: Admits and runs.
         origins: Where each tree's client environment is kept.
         signals: Where changes of jobs are announced.
-        clock: Time.
         start_soon: Starts a coroutine function in the engine's task group.
     """
 
@@ -71,14 +70,12 @@ class FollowUp:
         manager: EnhancedJobManager,
         origins: OriginFiles,
         signals: JobSignals,
-        clock: Clock,
         start_soon: Callable[..., object],
     ) -> None:
         self._store = store
         self._manager = manager
         self._origins = origins
         self._signals = signals
-        self._clock = clock
         self._start_soon = start_soon
         # Two messages to one session must not both find it free.
         self._sending = anyio.Lock()
@@ -122,7 +119,8 @@ class FollowUp:
         # A request that is cancelled half-way must not leave jobs in line that nobody runs.
         with anyio.CancelScope(shield=True):
             async with self._sending:
-                return await self._retried(await self._store.jobs([job.id for job in jobs]), origin)
+                retried = await self._retried(await self._store.jobs([job.id for job in jobs]), origin)
+        return retried
 
     async def _retried(self, jobs: Sequence[Job], origin: Origin) -> Retried:
         live = tuple(job for job in jobs if job.status in LIVE)
@@ -152,7 +150,7 @@ class FollowUp:
                 # First: a job in line whose environment could not be kept would fail once it is launched.
                 await self._keep_origin(root_id, origin)
                 for job in jobs:
-                    queued = await self._store.requeue(job.id, at=self._clock.now())
+                    queued = await self._store.requeue(job.id)
                     if queued is not None:
                         again.append(queued)
         finally:
@@ -164,7 +162,7 @@ class FollowUp:
 
     async def _sorted_by_session(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], Mapping[str, str]]:
         """Return the jobs whose session is free, and who holds that of each other one: it may be one of these jobs."""
-        held = {session: job.id for job in await self._store.unfinished() for session in _sessions(job)}
+        held = {session: holder.id for session, holder in (await self._holders()).items()}
         free: list[Job] = []
         busy: dict[str, str] = {}
         for job in jobs:
@@ -191,7 +189,7 @@ class FollowUp:
             raise BadInputError(
                 "jobId", f"job {job.id} never had a session", "Start a job of its own with claude_run_async."
             )
-        holder = None if message.fork else await self._holder(session)
+        holder = None if message.fork else (await self._holders()).get(session)
         if holder is not None and not await self._sent_before(message, holder):
             raise BadInputError(
                 "jobId",
@@ -200,11 +198,9 @@ class FollowUp:
             )
         return session
 
-    async def _holder(self, session: str) -> Job | None:
-        for job in await self._store.unfinished():
-            if session in _sessions(job):
-                return job
-        return None
+    async def _holders(self) -> dict[str, Job]:
+        """Return the live job that writes to each session, or will."""
+        return {session: job for job in await self._store.unfinished() for session in _sessions(job)}
 
     async def _sent_before(self, message: Message, holder: Job) -> bool:
         batch = await self._store.batch(holder.batch_id)

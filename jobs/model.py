@@ -326,7 +326,6 @@ class Outcome:
         frame: The CLI's result frame, or None.
         usage: What this attempt consumed.
         exit_code: As the shim wrote it, or None.
-        resets_at: Seconds since the epoch at which a usage limit ends, or None.
     """
 
     reason: Reason
@@ -336,7 +335,6 @@ class Outcome:
     frame: Mapping[str, Any] | None = None
     usage: Usage = field(default_factory=Usage)
     exit_code: int | None = None
-    resets_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

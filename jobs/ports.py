@@ -179,7 +179,7 @@ class Store(Protocol):
         """
         ...
 
-    async def requeue(self, job_id: str, *, at: float) -> Job | None:
+    async def requeue(self, job_id: str) -> Job | None:
         """Move a failed, timed-out or cancelled job back to queued for a retry; None from any other status.
 
         None also where a job above it still runs and its cancel has been requested: a retry must not outlive the order.
@@ -230,10 +230,6 @@ class Store(Protocol):
 
     async def rollup_all(self) -> Rollup:
         """Sum up every job of every tree."""
-        ...
-
-    async def session_holder(self, session_id: str) -> Job | None:
-        """Return the live job whose attempt has this session, or None."""
         ...
 
     async def ended_trees(self, *, before: float) -> Sequence[EndedTree]:

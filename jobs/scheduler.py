@@ -147,10 +147,6 @@ class Scheduler:
         """Return how many jobs stand in line."""
         return sum(len(line) for lines in self._lines.values() for line in lines.values())
 
-    def running_at(self, root_id: str, depth: int) -> int:
-        """Return how many jobs of one tree hold a place at this depth, parked ones included."""
-        return self._at_depth[root_id, depth]
-
     def _join(self, ticket: _Ticket, *, lives: bool) -> None:
         self._tickets[ticket.job_id] = ticket
         if lives:

@@ -214,7 +214,6 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
             manager=manager,
             origins=origins,
             signals=signals,
-            clock=clock,
             start_soon=group.start_soon,
         )
         yield Services(

@@ -156,21 +156,6 @@ def build(spec: JobSpec, launch: LaunchContext) -> Command:
     return Command(argv=argv, stdin=_stdin(spec, launch), env=_environment(launch))
 
 
-def token_from_stdin_file(first_line: bytes) -> str | None:
-    """Return the job's token from the first line of its stdin file, or None where there is none.
-
-    The contract for whoever reads it without importing this package: the line is one JSON object, and the token is the
-    text under "claude_jobs_token" at its top level. The CLI ignores that key and does not repeat it (measured on
-    2.1.330).
-    """
-    try:
-        value = json.loads(first_line)
-    except (ValueError, RecursionError):
-        return None
-    token = value.get(TOKEN_KEY) if isinstance(value, dict) else None
-    return token if isinstance(token, str) else None
-
-
 def check_model(name: str) -> str:
     """Return a model's name as it is.
 

@@ -136,7 +136,6 @@ class OutcomeReader:
             frame=self._result,
             usage=self._meter.usage,
             exit_code=exit_code,
-            resets_at=number(self._limit.get("resetsAt")) if reason is Reason.USAGE_LIMIT else None,
         )
 
     @property
@@ -239,21 +238,6 @@ class OutcomeReader:
         if self._result is None or self._result.get("is_error") is not False:
             return None
         return text(self._result.get("result"))
-
-
-def classify(
-    frames: list[Mapping[str, Any]],
-    *,
-    exit_code: int | None,
-    stderr: str = "",
-    asked_schema: bool = False,
-    ended_for: Reason | None = None,
-) -> Outcome:
-    """Say how an attempt ended from all of its frames at once; see `OutcomeReader.conclude`."""
-    reader = OutcomeReader()
-    for frame in frames:
-        reader.feed(frame)
-    return reader.conclude(exit_code=exit_code, stderr=stderr, asked_schema=asked_schema, ended_for=ended_for)
 
 
 def _denied(denials: Any) -> str:

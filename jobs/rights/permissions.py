@@ -102,17 +102,6 @@ def meet(parent: Rights, wish: Wish) -> Rights:
     )
 
 
-def within(parent: Rights, child: Rights) -> bool:
-    """Tell whether a child may do nothing that its parent may not."""
-    return (
-        RANK[child.mode] <= RANK[parent.mode]
-        and all(permits(parent, rule) for rule in child.allowed)
-        and set(parent.disallowed) <= set(child.disallowed)
-        and all(_contained(path, parent.directories) for path in child.directories)
-        and set(child.servers) <= set(parent.servers)
-    )
-
-
 def _mode(parent: Rights, asked: str | None) -> str:
     if asked is None:
         return parent.mode

@@ -1,4 +1,4 @@
-"""The store without a disk: for tests, and for a tree that nobody needs after the process ends."""
+"""The store without a disk: the second implementation of the port, for tests and for programs that embed `jobs`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -148,8 +148,8 @@ class MemoryStore(Store):
         self._jobs.update((job.id, job) for job in changed)
         return changed
 
-    async def requeue(self, job_id: str, *, at: float) -> Job | None:
-        """Move a job back in line; the time is not kept."""
+    async def requeue(self, job_id: str) -> Job | None:
+        """Move a job back in line."""
         job = self._jobs.get(job_id)
         if job is None or JobStatus.QUEUED not in NEXT[job.status] or job.status not in TERMINAL:
             return None
@@ -205,11 +205,6 @@ class MemoryStore(Store):
     async def rollup_all(self) -> Rollup:
         """Sum up every job."""
         return _rollup(list(self._jobs.values()))
-
-    async def session_holder(self, session_id: str) -> Job | None:
-        """Return the live job that has this session, or None."""
-        holders = self._where(lambda job: job.session_id == session_id and job.status in LIVE)
-        return holders[0] if holders else None
 
     async def ended_trees(self, *, before: float) -> Sequence[EndedTree]:
         """Return the trees that ended before this time."""

@@ -232,10 +232,6 @@ GROUP BY job.status;
 SELECT status, count(*), sum(cost_usd), sum(input_tokens), sum(output_tokens), sum(turns), max(depth)
 FROM job GROUP BY status;
 
--- name: session_holder
--- Two processes must not continue one session at once, and the CLI does not refuse the second (measured).
-SELECT * FROM job WHERE session_id = ? AND status IN ('queued', 'running') ORDER BY seq LIMIT 1;
-
 -- name: ended_trees
 -- Only whole trees are pruned: a live job may still ask for what its finished siblings said.
 SELECT root_id, max(ended_at), count(*) FROM job

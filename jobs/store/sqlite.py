@@ -117,8 +117,8 @@ class SqliteStore(Store):
         """Cancel a subtree in one statement."""
         return await self._write_in_need("cancel jobs", partial(writes.cancel_under, path=path, at=at))
 
-    async def requeue(self, job_id: str, *, at: float) -> Job | None:
-        """Move a job back in line; the time is not kept."""
+    async def requeue(self, job_id: str) -> Job | None:
+        """Move a job back in line."""
         return await self._write("requeue a job", partial(writes.requeue, job_id=job_id))
 
     async def job(self, job_id: str) -> Job | None:
@@ -165,10 +165,6 @@ class SqliteStore(Store):
     async def rollup_all(self) -> Rollup:
         """Sum up every job."""
         return rollup_of(await self._read("rollup_all", ()))
-
-    async def session_holder(self, session_id: str) -> Job | None:
-        """Return the live job that has this session, or None."""
-        return _first(job_of, await self._read("session_holder", (session_id,)))
 
     async def ended_trees(self, *, before: float) -> Sequence[EndedTree]:
         """Return the trees that ended before this time."""

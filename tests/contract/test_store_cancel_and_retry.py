@@ -97,7 +97,7 @@ async def test_a_cancel_reaches_its_own_subtree_only(store: Store) -> None:
 @pytest.mark.parametrize("status", sorted(status for status in TERMINAL if JobStatus.QUEUED in NEXT[status]))
 async def test_a_job_without_an_answer_can_be_tried_again(store: Store, status: JobStatus) -> None:
     before = await bring_to(store, "j1", status)
-    job = await store.requeue("j1", at=5.0)
+    job = await store.requeue("j1")
 
     assert job == replace(
         before, status=JobStatus.QUEUED, reason=None, error=None, excerpt=None, started_at=None, ended_at=None
@@ -110,8 +110,8 @@ async def test_a_job_without_an_answer_can_be_tried_again(store: Store, status: 
 async def test_no_other_job_can_be_tried_again(store: Store, status: JobStatus) -> None:
     before = await bring_to(store, "j1", status)
 
-    assert await store.requeue("j1", at=5.0) is None
-    assert await store.requeue("nobody", at=5.0) is None
+    assert await store.requeue("j1") is None
+    assert await store.requeue("nobody") is None
     assert await store.job("j1") == before
 
 
@@ -119,7 +119,7 @@ async def test_a_retry_forgets_the_cancel(store: Store) -> None:
     await bring_to(store, "j1", JobStatus.RUNNING)
     await store.cancel_under("j1", at=3.0)
     ended = await store.settle("j1", 1, ending(JobStatus.CANCELLED), at=4.0)
-    job = await store.requeue("j1", at=5.0)
+    job = await store.requeue("j1")
 
     assert job is not None
     assert (ended.cancel_requested, job.cancel_requested) == (True, False)
@@ -137,11 +137,11 @@ async def test_no_job_is_tried_again_below_one_that_is_being_cancelled_until_tha
     await store.cancel_under("j1", at=4.0)
     before = await store.jobs(["j2", "j3"])
 
-    assert [await store.requeue(job_id, at=5.0) for job_id in ("j2", "j3")] == [None, None]
+    assert [await store.requeue(job_id) for job_id in ("j2", "j3")] == [None, None]
     assert await store.jobs(["j2", "j3"]) == before
 
     await store.settle("j1", 1, ending(JobStatus.CANCELLED), at=6.0)
-    again = [await store.requeue(job_id, at=7.0) for job_id in ("j2", "j3")]
+    again = [await store.requeue(job_id) for job_id in ("j2", "j3")]
     assert ids([job for job in again if job is not None]) == ["j2", "j3"]
 
 
@@ -154,4 +154,4 @@ async def test_a_cancel_beside_or_below_a_job_does_not_keep_it_from_being_tried_
     for path in ("b1/j1", "b1/j1x", "b1/j10/j2"):
         await store.cancel_under(path, at=4.0)
 
-    assert await store.requeue("j10", at=5.0) is not None
+    assert await store.requeue("j10") is not None

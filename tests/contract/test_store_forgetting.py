@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from jobs.errors import NotFoundError
-from jobs.model import TERMINAL, Job, JobStatus, Usage
+from jobs.model import Job, JobStatus, Usage
 from jobs.ports import EndedTree, Store
 from tests.contract.support import (
     admit,
@@ -71,17 +71,6 @@ async def test_a_rollup_of_everything_sums_every_tree(store: Store) -> None:
     assert rollup.deepest == 3
 
 
-@pytest.mark.parametrize("status", sorted(JobStatus))
-async def test_a_session_is_held_by_the_live_job_that_has_it(store: Store, status: JobStatus) -> None:
-    await bring_to(store, "j1", JobStatus.RUNNING)
-    if status is not JobStatus.RUNNING:
-        await store.settle("j1", 1, ending(status), at=3.0)
-    holder = await store.session_holder("session of j1")
-
-    assert holder == (None if status in TERMINAL else await known(store, "j1"))
-    assert await store.session_holder("no session") is None
-
-
 async def test_a_tree_has_ended_when_its_last_job_has(store: Store) -> None:
     await _family(store)
     await bring_to(store, "j8", JobStatus.RUNNING)
@@ -139,7 +128,7 @@ async def test_a_tree_with_a_live_job_is_not_forgotten(store: Store) -> None:
 
 async def test_a_tree_that_a_retry_revived_is_not_forgotten(store: Store) -> None:
     await bring_to(store, "j1", JobStatus.FAILED)
-    await store.requeue("j1", at=5.0)
+    await store.requeue("j1")
 
     assert await store.ended_trees(before=99.0) == []
     assert not await store.delete_tree("j1")

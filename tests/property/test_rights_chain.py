@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.rights.permissions import RANK, Rights, RightsError, Wish, covers, meet, within
+from jobs.rights.permissions import RANK, Rights, RightsError, Wish, covers, meet
+from tests.support.rights import within
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -153,7 +153,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def no_depth_of_a_tree_holds_more_than_its_slots(self) -> None:
         at = Counter(node.place for node in self.running())
         for (root, depth), held in at.items():
-            assert held == self.scheduler.running_at(root, depth) <= self.limits.slots_at(depth)
+            assert held == self.scheduler._at_depth[root, depth] <= self.limits.slots_at(depth)
 
     @invariant()
     def the_counters_tell_what_is_so(self) -> None:

@@ -175,10 +175,10 @@ class StoreMachine(RuleBasedStateMachine):
         path = "/".join(self._pick(which)[1].split("/")[: levels + 1])
         self._both(lambda store: store.cancel_under(path, at=at))
 
-    @rule(which=picks, at=times)
-    def requeue(self, which: int, at: float) -> None:
+    @rule(which=picks)
+    def requeue(self, which: int) -> None:
         job_id, _, _ = self._pick(which)
-        self._both(lambda store: store.requeue(job_id, at=at))
+        self._both(lambda store: store.requeue(job_id))
 
     @rule()
     def crash(self) -> None:
@@ -215,8 +215,6 @@ class StoreMachine(RuleBasedStateMachine):
         self._both(lambda store: store.unfinished())
         self._both(lambda store: store.rollup_all())
         self._both(lambda store: store.ended_trees(before=50.0))
-        for session in {job.session_id for job in jobs}:
-            self._compare_holder(session or "none")
         self._both(lambda store: store.jobs([job.id for job in jobs]))
         for token in ("t1", "t2", "t3"):
             self._compare_caller(token)
@@ -229,9 +227,6 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _compare_caller(self, token_hash: str) -> None:
         self._both(lambda store: store.caller(token_hash))
-
-    def _compare_holder(self, session_id: str) -> None:
-        self._both(lambda store: store.session_holder(session_id))
 
     def _compare_attempt(self, job_id: str, number: int) -> None:
         self._both(lambda store: store.attempt(job_id, number))

@@ -9,8 +9,9 @@ from typing import Any
 from jobs.claude.command import Command, LaunchContext, build
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.framer import Framer
+from jobs.claude.outcome import OutcomeReader
 from jobs.claude.process import Process, launch
-from jobs.model import JobSpec
+from jobs.model import JobSpec, Outcome, Reason
 
 TESTS = Path(__file__).parents[2]
 QUICK_STUB = TESTS / "fakes" / "claude_stub.sh"
@@ -52,3 +53,18 @@ def recorded(name: str) -> tuple[bytes, int, str]:
     """A recorded stream, its exit code and its stderr."""
     meta = json.loads((RECORDED / f"{name}.meta.json").read_bytes())
     return (RECORDED / f"{name}.ndjson").read_bytes(), meta["rc"], meta["stderr"]
+
+
+def classify(
+    frames: list[Mapping[str, Any]],
+    *,
+    exit_code: int | None,
+    stderr: str = "",
+    asked_schema: bool = False,
+    ended_for: Reason | None = None,
+) -> Outcome:
+    """Say how an attempt ended from all of its frames at once; see `OutcomeReader.conclude`."""
+    reader = OutcomeReader()
+    for frame in frames:
+        reader.feed(frame)
+    return reader.conclude(exit_code=exit_code, stderr=stderr, asked_schema=asked_schema, ended_for=ended_for)

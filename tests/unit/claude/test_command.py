@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from jobs.claude.command import MARKER, OFF, Command, McpServer, build, token_from_stdin_file
+from jobs.claude.command import MARKER, OFF, Command, McpServer, build
 from jobs.errors import BadInputError
 from tests.unit.claude.support import context, spec
 
@@ -155,14 +155,9 @@ def test_the_token_stands_in_the_first_stdin_line_and_nowhere_else() -> None:
     token = f"cj1_{uuid.uuid4().hex}"
     command = built(token=token, server=McpServer(command="python3", args=("--job", "/d")))
     first, second = command.stdin.splitlines()
-    assert token_from_stdin_file(first) == token
+    assert json.loads(first)["claude_jobs_token"] == token
     assert token.encode() not in second
     assert token not in repr(command.argv) + repr(command.env) + repr(json.loads(first)["request"])
-
-
-@pytest.mark.parametrize("line", [b"", b"{", b"[]", b"{}", b'{"claude_jobs_token": 7}', b"[" * 100_000, b"\xff"])
-def test_a_line_without_a_token_has_none(line: bytes) -> None:
-    assert token_from_stdin_file(line) is None
 
 
 def test_the_environment_is_the_clients_without_what_belongs_to_its_session() -> None:

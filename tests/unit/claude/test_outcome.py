@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.claude.outcome import OutcomeReader, classify
+from jobs.claude.outcome import OutcomeReader
 from jobs.model import JobStatus, Outcome, Reason
-from tests.unit.claude.support import STREAMS, frames, recorded
+from tests.unit.claude.support import STREAMS, classify, frames, recorded
 
 EXPECTED = {
     "api_400": Reason.INVALID_REQUEST,
@@ -73,14 +73,6 @@ def test_a_stream_cut_inside_its_last_line_is_never_completed(name: str) -> None
     tail = len(data.splitlines()[-1])
     for missing in range(2, tail + 1, max(1, tail // 25)):
         assert classify(frames(data[:-missing]), exit_code=0).status is JobStatus.FAILED
-
-
-def test_a_usage_limit_says_when_it_ends() -> None:
-    assert of_stream("usage_limit_rejected_oauth").resets_at == 1795345722
-
-
-def test_another_failure_says_nothing_of_a_reset() -> None:
-    assert of_stream("api_500").resets_at is None
 
 
 def test_the_last_of_two_results_counts_and_consumption_is_summed() -> None:

@@ -15,12 +15,12 @@ from jobs.claude.command import MARKER
 from jobs.claude.directory import AttemptDirectory, AttemptRunningError
 from jobs.claude.events import event_of
 from jobs.claude.follower import Follower
-from jobs.claude.outcome import OutcomeReader, classify
+from jobs.claude.outcome import OutcomeReader
 from jobs.claude.process import LaunchError, Process, attach, launch
 from jobs.claude.proctable import ProcessIdentity, process_table
 from jobs.claude.reaper import Reaper
 from jobs.model import Outcome, Reason
-from tests.unit.claude.support import QUICK_STUB, TORTURE_STUB, command, frames, start
+from tests.unit.claude.support import QUICK_STUB, TORTURE_STUB, classify, command, frames, start
 
 pytestmark = pytest.mark.anyio
 
@@ -203,7 +203,6 @@ async def test_what_a_process_reports_becomes_its_outcome(
             reader.feed(line.frame)
     outcome = reader.conclude(exit_code=code, stderr=process.directory.error_tail())
     assert (outcome.reason, outcome.result) == (reason, result)
-    assert outcome.resets_at == (77 if reason is Reason.USAGE_LIMIT else None)
 
 
 async def test_a_process_that_lingers_after_its_answer_has_still_answered(tmp_path: Path) -> None:

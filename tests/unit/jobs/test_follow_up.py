@@ -23,7 +23,6 @@ def follow_up(engine: Parts, origins: OriginFiles | None = None) -> FollowUp:
         manager=engine.manager,
         origins=origins or engine.origins,
         signals=engine.signals,
-        clock=engine.clock,
         start_soon=engine.group.start_soon,
     )
 
@@ -68,11 +67,11 @@ class Stumbling(MemoryStore):
         super().__init__()
         self.allowed = allowed
 
-    async def requeue(self, job_id: str, *, at: float) -> Job | None:
+    async def requeue(self, job_id: str) -> Job | None:
         if not self.allowed:
             raise StoreError("requeue a job", "the disk is gone")
         self.allowed -= 1
-        return await super().requeue(job_id, at=at)
+        return await super().requeue(job_id)
 
 
 async def test_what_was_put_back_in_line_before_the_store_failed_runs(tmp_path: Path):
@@ -100,10 +99,10 @@ class Between(MemoryStore):
         super().__init__()
         self.reached, self.go_on = anyio.Event(), anyio.Event()
 
-    async def requeue(self, job_id: str, *, at: float) -> Job | None:
+    async def requeue(self, job_id: str) -> Job | None:
         self.reached.set()
         await self.go_on.wait()
-        return await super().requeue(job_id, at=at)
+        return await super().requeue(job_id)
 
 
 async def test_the_end_of_a_trees_last_batch_leaves_the_environment_that_a_retry_has_just_kept(tmp_path: Path):

@@ -197,7 +197,7 @@ async def test_a_crash_alone_is_no_rescue(home: Home) -> None:
 async def test_a_retry_that_waits_is_not_undone_by_the_end_that_it_follows(home: Home) -> None:
     async with home.open() as store:
         await home.family(store)
-        await store.requeue("j3", at=9.0)
+        await store.requeue("j3")
     (home.database.parent / "jobs.db.open").touch()
 
     async with home.open() as store:

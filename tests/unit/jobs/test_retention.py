@@ -93,7 +93,7 @@ async def test_a_dry_run_only_tells(house: House) -> None:
 async def test_a_tree_with_a_live_job_stays_whatever_its_age_and_size(house: House) -> None:
     await admit(house.store, "b9", "j9")
     (house.trees / "b9").mkdir()
-    await house.store.requeue("j1", at=70 * DAY)
+    await house.store.requeue("j1")
     pruned = await house.retention(keep_bytes=1, keep_days=0.0001).prune()
 
     assert set(pruned.trees) == {"j2", "j3", "j4", "j5"}
@@ -115,7 +115,7 @@ async def test_a_retry_at_the_last_moment_brings_the_directory_back(
     delete = house.store.delete_tree
 
     async def retried(root_id: str) -> bool:
-        await house.store.requeue(root_id, at=99 * DAY)
+        await house.store.requeue(root_id)
         (house.trees / root_id / root_id / "2").mkdir(parents=True)
         return await delete(root_id)
 

@@ -130,7 +130,7 @@ async def test_a_depth_has_its_slots_in_each_tree_and_the_others_theirs():
         await queue.come(*[job(f"deep{number}", root="a", depth=2) for number in range(2)])
         await queue.come(job("b0", root="b"))
         assert queue.served == ["a0", "a1", "deep0", "b0"]
-        assert queue.scheduler.running_at("a", 1) == 2
+        assert queue.scheduler._at_depth["a", 1] == 2
         await queue.end("deep0")
         assert queue.served[-1] == "deep1"
 
@@ -205,7 +205,7 @@ async def test_a_parked_job_gives_its_slot_to_its_child_and_goes_on_after_it():
         assert queue.served == ["parent"]
         await queue.wait("parent", "w")
         assert queue.served == ["parent", "child"]
-        assert queue.scheduler.running_at("t", 1) == 1
+        assert queue.scheduler._at_depth["t", 1] == 1
         await queue.answer("w")
         assert queue.back == []
         await queue.end("child")

@@ -157,7 +157,7 @@ async def test_a_cursor_keeps_a_job_from_being_reported_twice(tree: Tree):
 
 
 async def retry(tree: Tree, job_id: str) -> None:
-    again = await tree.store.requeue(job_id, at=4.0)
+    again = await tree.store.requeue(job_id)
     assert again is not None
     tree.signals.publish(again)
 

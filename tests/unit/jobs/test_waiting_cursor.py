@@ -40,7 +40,7 @@ class Growing(Tree):
         kind, pick, value = what
         jobs = await self.store.jobs_under("jroot")
         if kind == "retry":
-            again = await self.store.requeue(jobs[pick % len(jobs)].id, at=4.0)
+            again = await self.store.requeue(jobs[pick % len(jobs)].id)
             if again is not None:
                 self.signals.publish(again)
             return

@@ -9,8 +9,9 @@ from jobs.errors import BadInputError
 from jobs.intake import Intake, TaskRequest
 from jobs.model import JobSpec
 from jobs.rights.granting import check_unmoved, rights_of
-from jobs.rights.permissions import RANK, RightsError, within
+from jobs.rights.permissions import RANK, RightsError
 from jobs.settings import McpServerSettings, Settings
+from tests.support.rights import within
 from tests.unit.jobs.support import job
 
 BOX = {"box": McpServerSettings(command="box-server", env={"BOX_KEY": "k"})}

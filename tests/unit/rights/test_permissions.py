@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.rights.permissions import RANK, Rights, RightsError, Wish, covers, meet, permits, permits_call, within
+from jobs.rights.permissions import RANK, Rights, RightsError, Wish, covers, meet, permits, permits_call
+from tests.support.rights import within
 
 PARENT = Rights(mode="acceptEdits", allowed=("Bash(git *)", "WebFetch(domain:a.org)"), directories=("/srv/a",))
 
