@@ -21,7 +21,7 @@ class Message:
     Args:
         task: What the session is told.
         fork: Go on in a copy, so that the session itself stays as it is.
-        output_format: "json" or "text".
+        output_format: "json", "text" or "stream-json".
         timeout_seconds: Seconds that the new job may run, or None for the default.
         max_budget_usd: Most US dollars for the new job, or None.
         json_schema: JSON Schema, as text, that the answer must meet, or None.
@@ -91,8 +91,13 @@ class FollowUp:
 
         Raises:
             NotFinishedError: The job is not over.
-            BadInputError: It never had a session, or another live job goes on with it.
+            BadInputError: It never had a session, or another live job goes on with it, or the message cannot be used.
+            RightsError: It has wider rights than the calling job.
             RecursionLimitError: A total of the tree would be exceeded.
+            BudgetError: A budget above has no room.
+            TreeClosedError: The calling job is over or being cancelled, or stands below one that was cancelled.
+            EngineLeavingError: The engine was told to leave.
+            StoreError: It cannot be written down now; nothing was started.
         """
         async with self._sending:
             session = await self._free_session(job, message)

@@ -94,9 +94,7 @@ class EnhancedJobManager:
             origin: For a new tree: the client that asked. None takes an empty environment and the root directory.
 
         Raises:
-            BadInputError: A task cannot be used; nothing was started.
-            NotFoundError: Unknown parent.
-            RecursionLimitError: A total of the tree would be exceeded; nothing was started.
+            JobsError, RecursionLimitError: As `submit`; nothing was started.
         """
         admission = await self.submit(tasks, parent_job_id, origin=origin)
         return [job.id for job in admission.jobs]
@@ -111,7 +109,7 @@ class EnhancedJobManager:
         idempotency_key: str | None = None,
         bounds: TreeBounds | None = None,
     ) -> Admission:
-        """Admit tasks as one batch and start it; as `execute_batch_async`, and returns everything that was written.
+        """Admit tasks as one batch and start it, all or none; returns everything that was written.
 
         Args:
             tasks: At least one.
@@ -122,11 +120,14 @@ class EnhancedJobManager:
             bounds: For a new tree: what the whole of it may cost and take.
 
         Raises:
-            BadInputError: A task cannot be used; nothing was started.
+            BadInputError: A task cannot be used.
+            RightsError: A task asks for more than its parent may do.
             NotFoundError: Unknown parent.
-            TreeClosedError: The parent is over.
-            RecursionLimitError: A total of the tree would be exceeded; nothing was started.
+            TreeClosedError: The parent is over or being cancelled, or stands below a job that was cancelled.
+            RecursionLimitError: A total of the tree would be exceeded.
+            BudgetError: A budget above has no room.
             EngineLeavingError: The engine was told to leave.
+            StoreError: The jobs or their environment cannot be written down now; `DiskFullError` on a full disk.
         """
         if self._leaving:
             raise EngineLeavingError

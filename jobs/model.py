@@ -104,7 +104,7 @@ class JobSpec:
         cwd: Absolute path of the directory that the job works in.
         model: Model name, or None for the CLI's own default.
         permission_mode: The CLI's permission mode.
-        output_format: "json" or "text": how a caller reads the result.
+        output_format: "json", "text" or "stream-json": how a caller reads the result; the last is read as the first.
         verbose: Keep the bulk of the CLI's result object in replies.
         effort: The CLI's effort level, or None.
         max_budget_usd: Most US dollars for this job and everything below it, or None.

@@ -30,6 +30,8 @@ INSTRUCTIONS: Final = (
 """What such a job is told before its task."""
 
 _RESULT_CHARS: Final = 8_000
+"""Characters of each subtask's answer that the job that divided itself is told. Chosen, not measured: the job can read
+the whole with claude_result."""
 
 
 @dataclass(frozen=True, slots=True)
