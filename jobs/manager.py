@@ -12,7 +12,7 @@ from jobs.attempts.origin import Origin, OriginFiles
 from jobs.errors import BadInputError, EngineLeavingError, JobsError, NotFoundError, RecursionLimitError, StoreError
 from jobs.intake import Intake, TaskRequest, TreeBounds
 from jobs.model import TERMINAL, Attempt, Job, JobStatus
-from jobs.persistence import insist
+from jobs.patience import insist
 from jobs.ports import Admission, Clock, NewJob, Runner, Store, Submission
 from jobs.prompts import decomposition
 from jobs.prompts.composition import divides

@@ -24,7 +24,7 @@ from jobs.intake import Intake
 from jobs.limits.ledger import Ledger
 from jobs.limits.throttle import Throttle
 from jobs.manager import EnhancedJobManager
-from jobs.persistence import insist
+from jobs.patience import insist
 from jobs.recursion_manager import RecursionManager
 from jobs.rights.approvals import Approvals
 from jobs.runner import LocalRunner

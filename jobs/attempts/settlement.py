@@ -16,7 +16,7 @@ from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.finding import ever_ran
 from jobs.limits.throttle import Throttle
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
-from jobs.persistence import insist
+from jobs.patience import insist
 from jobs.ports import Clock, Store
 from jobs.redaction import redact
 from jobs.signals import JobSignals

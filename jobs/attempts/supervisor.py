@@ -17,7 +17,7 @@ from jobs.limits.budget import Holder
 from jobs.limits.ledger import Ledger
 from jobs.limits.throttle import Throttle
 from jobs.model import JobStatus, Outcome, Reason
-from jobs.persistence import insist
+from jobs.patience import insist
 from jobs.ports import Clock, Store
 from jobs.scheduler import Scheduler
 

@@ -3,16 +3,16 @@
 import anyio
 import pytest
 
-from jobs import persistence
+from jobs import patience
 from jobs.errors import DiskFullError, StoreError
-from jobs.persistence import insist
+from jobs.patience import insist
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(persistence, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.0)
 
 
 class Disk:
