@@ -330,7 +330,7 @@ class EnhancedJobManager:
 
     async def _admit_subtasks(self, job: Job, attempt: Attempt) -> Sequence[Job]:
         wanted = decomposition.read(attempt.frame, attempt.result)
-        tasks = wanted.tasks if isinstance(wanted, decomposition.Subtasks) else ()
+        tasks = wanted.tasks if isinstance(wanted, decomposition.Division) else ()
         requests = [_subtask(task, job) for task in tasks]
         batch_id = subtasks_batch_id(job.id, attempt.number)
         try:

@@ -78,7 +78,7 @@ class Sequel:
         match decomposition.read(outcome.frame, outcome.result):
             case decomposition.Answer(text):
                 return replace(outcome, result=text)
-            case decomposition.Subtasks(tasks) if (
+            case decomposition.Division(tasks) if (
                 job.depth < self._max_depth and await self._divisions(attempt) < MOST_DIVISIONS
             ):
                 logger.info("job %s asks for %d subtasks", job.id, len(tasks))

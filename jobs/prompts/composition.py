@@ -86,5 +86,5 @@ def divides(job: Job, attempt: Attempt) -> bool:
     return (
         job.spec.divisible
         and attempt.status is JobStatus.QUEUED
-        and isinstance(decomposition.read(attempt.frame, attempt.result), decomposition.Subtasks)
+        and isinstance(decomposition.read(attempt.frame, attempt.result), decomposition.Division)
     )
