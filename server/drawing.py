@@ -1,12 +1,13 @@
 """Draws a tree of jobs in a terminal."""
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
 from rich.tree import Tree
+
+from jobs.safe_text import safe
 
 STYLES: Mapping[str, tuple[str, str]] = {
     "queued": ("○", "dim"),
@@ -18,28 +19,9 @@ STYLES: Mapping[str, tuple[str, str]] = {
 }
 """Mark and style of each status."""
 
-_ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, cursor and the like
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # titles, clipboard and the like
-    r"|\x1b[@-_]"
-)
-_KEPT = "\n\t\u200c\u200d"
-"""Newline, tab, and the two joiners that Persian, Hindi and composed emoji are spelled with."""
-
 _TASK_WIDTH = 48
 _ANSWER_WIDTH = 72
 _PHRASE_WIDTH = 500
-
-
-def safe(text: str) -> str:
-    """Return text that can do nothing to a terminal.
-
-    No escape sequence is left, and no control or format character but newline, tab and the two joiners of letters.
-    """
-    plain = _ESCAPES.sub("", text)
-    return "".join(
-        char for char in plain if char in _KEPT or unicodedata.category(char) not in {"Cc", "Cf", "Co", "Cs"}
-    )
 
 
 def one_line(text: str, width: int) -> str:

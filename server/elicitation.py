@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from jobs.errors import JobsError
 from jobs.rights.approvals import Approvals, Request
 from jobs.rights.visibility import Scope
+from jobs.safe_text import safe
 from jobs.waiting import WaitReport
-from server.drawing import safe
 from server.replies import permission_requests
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import sys
 from typing import TextIO
 
 from jobs.redaction import redact
-from server.drawing import safe
+from jobs.safe_text import safe
 
 FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 

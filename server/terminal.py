@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 
 from jobs.redaction import redact
+from jobs.safe_text import safe
 from server.client import Client, ToolError, door_of, open_client
-from server.drawing import safe
 from server.hello import FrontDoorError
 
 # Without emoji: ":bug:" in a path or a task is no name of a picture, and `markup=False` alone would draw it.

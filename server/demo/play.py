@@ -13,11 +13,11 @@ from rich.console import Console
 
 from jobs.claude.binary import find_claude
 from jobs.errors import ClaudeNotFoundError
+from jobs.safe_text import safe
 from server.client import Client, ToolError, door_of, open_client
 from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
 from server.demo.tale import root_tasks, story
-from server.drawing import safe
 from server.hello import FrontDoorError, Hello
 from server.locate import Door, control, lock
 from server.terminal import write

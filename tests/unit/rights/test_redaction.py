@@ -11,7 +11,7 @@ from jobs.claude.events import event_of
 from jobs.claude.framer import Line
 from jobs.redaction import HIDDEN, redact
 from jobs.rights.tokens import new_token
-from server.drawing import safe
+from jobs.safe_text import safe
 from server.logs import FORM, SafeFormatter
 
 SECRETS = (

@@ -1,12 +1,11 @@
-"""What reaches a terminal: trees, and no control over it."""
+"""What reaches a terminal: trees and lists of jobs."""
 
 import io
 
-import pytest
 from rich.console import Console
 
 from jobs.model import JobStatus
-from server.drawing import STYLES, draw, job_line, one_line, safe
+from server.drawing import STYLES, draw, job_line, one_line
 
 
 def line(job_id: str, parent: str | None = None, **more: object) -> dict:
@@ -20,27 +19,6 @@ def drawn(*jobs: dict) -> list[str]:
     console.print(draw("the title", jobs))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain\n\ttext", "plain\n\ttext"),
-        ("\x1b[31mred\x1b[0m", "red"),
-        ("\x1b]0;title\x07after", "after"),
-        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
-        ("\x1bPq#0\x1b\\after", "after"),
-        ("a\x9b2Jb", "ab"),
-        ("over\rwrite\x08\x7f\x00", "overwrite"),
-        ("\u202eevil\u2066", "evil"),
-        ("half \ud800", "half "),
-        ("\x1b", ""),
-        ("\x1b\x1b[31m[0m", "[0m"),
-        ("Zürich 東京 é", "Zürich 東京 é"),
-    ],
-)
-def test_nothing_that_a_terminal_obeys_is_left(text: str, shown: str):
-    assert safe(text) == shown
 
 
 def test_a_long_text_is_cut_to_one_line():
