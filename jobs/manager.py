@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 
+from jobs.attempts.continuation import continued
 from jobs.attempts.origin import Origin, OriginFiles
 from jobs.errors import BadInputError, EngineLeavingError, JobsError, NotFoundError, RecursionLimitError, StoreError
 from jobs.intake import Intake, TaskRequest, TreeBounds
@@ -320,7 +321,8 @@ class EnhancedJobManager:
 
     async def _subtasks(self, job: Job) -> Sequence[Job] | None:
         """Return the live subtasks that the job waits for, admitted if they were not, or None where it may go on."""
-        attempt = await self._store.attempt(job.id, job.attempt) if job.spec.divisible and job.attempt else None
+        waits = job.spec.divisible and job.status is JobStatus.QUEUED
+        attempt = await continued(self._store, job.id, job.attempt) if waits else None
         if attempt is None or not divides(job, attempt):
             return None
         children = await self._store.jobs_in_batch(subtasks_batch_id(job.id, attempt.number))

@@ -6,8 +6,8 @@ import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from jobs.attempts.continuation import continued
 from jobs.attempts.origin import OriginFiles
-from jobs.attempts.sequel import FRESH
 from jobs.claude.binary import find_claude
 from jobs.claude.command import USER_ONLY, Command, LaunchContext, McpServer, build
 from jobs.claude.directory import AttemptDirectory
@@ -61,9 +61,9 @@ class Preparation:
 
     async def session(self, job: Job) -> Session:
         """Choose the session of the job's next attempt, to be written down before its process exists."""
-        previous = await self._store.attempt(job.id, job.attempt) if job.attempt else None
-        if previous is not None and previous.reason not in FRESH and self._ever_ran(job, previous):
-            return Session(id=previous.session_id, continues=previous.session_id, resumed=previous)
+        resumed = await continued(self._store, job.id, job.attempt)
+        if resumed is not None:
+            return Session(id=resumed.session_id, continues=resumed.session_id, resumed=resumed)
         asked = job.spec.resume_session
         if asked is not None and not job.spec.fork_session:
             return Session(id=asked, continues=asked)
@@ -120,6 +120,10 @@ class Preparation:
         """Return the directory of an attempt."""
         return self._trees / job.root_id / job.id / str(attempt)
 
+    def ever_ran(self, job: Job, attempt: int) -> bool:
+        """Tell whether a process of an attempt was ever started."""
+        return ever_ran(AttemptDirectory(self.path(job, attempt)))
+
     def marker(self, job: Job, attempt: int) -> str:
         """Return the mark that the processes of an attempt bear."""
         return f"{self._home_key}:{job.id}:{attempt}"
@@ -154,9 +158,6 @@ class Preparation:
                 "mcpServers", f"{lost[0]} is in the settings no more", "Add it again and retry the job."
             )
         return {name: McpServer(**known[name].model_dump()) for name in job.spec.mcp_servers}
-
-    def _ever_ran(self, job: Job, attempt: Attempt) -> bool:
-        return ever_ran(AttemptDirectory(self.path(job, attempt.number)))
 
 
 def _same_directory(one: str, other: str) -> bool:

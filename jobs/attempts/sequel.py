@@ -1,8 +1,10 @@
 """What follows the end of an attempt: the end of its job, or another attempt."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
+from jobs.attempts.continuation import continued
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
 from jobs.ports import Store
 from jobs.prompts import decomposition
@@ -14,6 +16,8 @@ LIMITS = frozenset({Reason.USAGE_LIMIT, Reason.RATE_LIMIT, Reason.OVERLOADED})
 
 TRANSIENT = frozenset({Reason.SERVER_ERROR, Reason.CONNECTION})
 """Errors that pass: the CLI has tried again a few times by itself, and its session goes on where it stopped."""
+
+LOST = frozenset({Reason.LOST})
 
 MOST_TRANSIENT = 5
 """How often in a row a job may meet them before it fails; the throttle's pauses between double."""
@@ -27,8 +31,8 @@ MOST_LOST = 1
 MOST_DIVISIONS = 3
 """How often a job may ask for subtasks before what it says is its answer."""
 
-FRESH = frozenset({Reason.NO_SESSION, Reason.STARTUP, Reason.SESSION_IN_USE})
-"""Ends after which there is no session to continue."""
+DIVIDED = frozenset({Reason.COMPLETED, Reason.COMPLETED_WITH_DENIALS})
+"""Ends of attempts that asked for subtasks, where another attempt followed."""
 
 
 class Sequel:
@@ -43,34 +47,36 @@ class Sequel:
         self._store = store
         self._max_depth = max_depth
 
-    async def of(self, job: Job, attempt: Attempt, outcome: Outcome, *, ever_ran: bool = True) -> Outcome:
+    async def of(
+        self, job: Job, attempt: Attempt, outcome: Outcome, *, ran: Callable[[int], bool] = lambda _: True
+    ) -> Outcome:
         """Return the outcome as it is to be written: with the status `QUEUED` where another attempt follows.
 
         Args:
             job: The job.
             attempt: The attempt that ended.
             outcome: How it ended.
-            ever_ran: A process of it was ever started.
+            ran: Tells by its number whether a process of an attempt of the job was ever started.
         """
         if job.spec.divisible and outcome.status is JobStatus.COMPLETED:
             return await self._divided(job, attempt, outcome)
-        if await self._goes_on(job, attempt, outcome, ever_ran=ever_ran):
+        if await self._goes_on(attempt, outcome, ran):
             logger.info("job %s: attempt %d ended with %s; another follows", job.id, attempt.number, outcome.reason)
             return replace(outcome, status=JobStatus.QUEUED)
         return outcome
 
-    async def _goes_on(self, job: Job, attempt: Attempt, outcome: Outcome, *, ever_ran: bool) -> bool:
+    async def _goes_on(self, attempt: Attempt, outcome: Outcome, ran: Callable[[int], bool]) -> bool:
         if outcome.status is not JobStatus.FAILED:
             return False
         match outcome.reason:
             case Reason.LOST:
-                return not ever_ran or await self._row_of(attempt, frozenset({Reason.LOST})) < MOST_LOST
+                return not ran(attempt.number) or await self._row_of(attempt, LOST, ran) < MOST_LOST
             case Reason.NO_SESSION:
-                return await self._continued_its_own(attempt)
+                return await continued(self._store, attempt.job_id, attempt.number - 1) is not None
             case reason if reason in LIMITS:
-                return await self._row_of(attempt, LIMITS) < MOST_LIMITED
+                return await self._row_of(attempt, LIMITS, ran) < MOST_LIMITED
             case reason if reason in TRANSIENT:
-                return await self._row_of(attempt, TRANSIENT) < MOST_TRANSIENT
+                return await self._row_of(attempt, TRANSIENT, ran) < MOST_TRANSIENT
             case _:
                 return False
 
@@ -87,17 +93,19 @@ class Sequel:
                 return outcome
 
     async def _divisions(self, attempt: Attempt) -> int:
-        return await self._row_of(attempt, frozenset({Reason.COMPLETED, Reason.COMPLETED_WITH_DENIALS}))
+        earlier = [await self._store.attempt(attempt.job_id, number) for number in range(1, attempt.number)]
+        return sum(one is not None and one.reason in DIVIDED for one in earlier)
 
-    async def _continued_its_own(self, attempt: Attempt) -> bool:
-        previous = await self._store.attempt(attempt.job_id, attempt.number - 1)
-        return previous is not None and previous.session_id == attempt.session_id
+    async def _row_of(self, attempt: Attempt, reasons: frozenset[Reason], ran: Callable[[int], bool]) -> int:
+        """Count the attempts right before this one that ended for one of these reasons and were followed by another.
 
-    async def _row_of(self, attempt: Attempt, reasons: frozenset[Reason]) -> int:
-        """Count the attempts right before this one that ended for one of these reasons and were followed by another."""
+        One that never ran says nothing about the job, and is passed over.
+        """
         count = 0
         for number in range(attempt.number - 1, 0, -1):
             previous = await self._store.attempt(attempt.job_id, number)
+            if previous is not None and previous.reason is Reason.LOST and not ran(number):
+                continue
             if previous is None or previous.reason not in reasons:
                 break
             count += 1

@@ -13,7 +13,6 @@ from jobs.attempts.preparation import Preparation
 from jobs.attempts.record import note_end
 from jobs.attempts.sequel import LIMITS, TRANSIENT, Sequel
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
-from jobs.claude.finding import ever_ran
 from jobs.limits.throttle import Throttle
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
 from jobs.patience import insist
@@ -59,7 +58,8 @@ class Settlement:
 
     async def settle(self, live: LiveAttempt, outcome: Outcome) -> Job:
         """Write the outcome of an attempt that ran, start clearing up after it, and return the job as it is then."""
-        follow = partial(self._sequel.of, live.job, live.attempt, outcome, ever_ran=ever_ran(live.directory))
+        ran = partial(self._preparation.ever_ran, live.job)
+        follow = partial(self._sequel.of, live.job, live.attempt, outcome, ran=ran)
         outcome = await insist(follow, f"deciding what follows job {live.job.id}")
         # Before the end is written: with its last job a tree's environment is forgotten.
         config = self._preparation.config_directory(live.job)

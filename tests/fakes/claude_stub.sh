@@ -36,6 +36,8 @@ directive say done; answer=$value
 directive wait ""; awaited=$value
 
 echo '{"type":"system","subtype":"init","session_id":"'"$session"'","model":"stub","tools":[],"mcp_servers":[],"claude_code_version":"2.1.330"}'
+# The model's answer begins: from here on there is something to resume.
+echo '{"type":"stream_event","event":{"type":"message_start","message":{"id":"m1","model":"stub","usage":{"input_tokens":0,"output_tokens":0}}},"session_id":"'"$session"'"}'
 [ -n "$ledger" ] && echo "$session begin" >>"$ledger"
 [ "$pause" != 0 ] && sleep "$pause"
 # Bounded, so that a test that dies leaves nothing for good.

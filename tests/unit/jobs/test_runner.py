@@ -79,6 +79,13 @@ async def speaks(output: Path) -> None:
             await anyio.sleep(0.01)
 
 
+async def answers(output: Path) -> None:
+    """Wait until the model's answer has begun: a process that is lost before has nothing to go on from."""
+    with anyio.fail_after(LONG):
+        while not (output.exists() and b"message_start" in output.read_bytes()):  # noqa: ASYNC110 - as above
+            await anyio.sleep(0.01)
+
+
 async def vanishes(group: int) -> None:
     with anyio.fail_after(LONG):
         while any(entry.group == group for entry in process_table().entries().values()):  # noqa: ASYNC110 - as above
@@ -380,8 +387,7 @@ async def test_a_lost_attempt_is_resumed_once_in_its_session_and_told_so(build: 
     engine = await build(cli=script)
     (job_id,) = await engine.run(f"stub:wait={engine.work}/never")
     job = await engine.reaches(job_id, JobStatus.RUNNING)
-    await appears(attempt_directory(engine, job) / "out")
-    await appears(Path(f"{script}.in.0"))
+    await answers(attempt_directory(engine, job) / "out")
     kill_everything(attempt_directory(engine, job))
     (ended,) = await engine.over(job_id)
     first, second = [await engine.store.attempt(job_id, number) for number in (1, 2)]
@@ -401,15 +407,29 @@ async def test_a_job_that_is_lost_again_and_again_fails_in_the_end(build: Build,
     assert (job.status, job.reason, job.attempt) == (JobStatus.FAILED, Reason.LOST, 2)
 
 
-async def test_a_job_that_was_lost_before_it_had_a_session_begins_anew(build: Build, tmp_path: Path):
-    lost = "kill -9 -$(ps -o pgid= -p $$ | tr -d ' ')"
+LOST = "kill -9 -$(ps -o pgid= -p $$ | tr -d ' ')"
+
+
+async def test_a_job_that_was_lost_before_the_model_answered_begins_anew(build: Build, tmp_path: Path):
+    script = recorder(tmp_path, then=f'[ $n = 0 ] && {LOST}\nexec "{QUICK_STUB}" "$@" <"$0.in"')
+    engine = await build(cli=script)
+    job = await one(engine, "the task itself")
+    assert (job.status, job.attempt) == (JobStatus.COMPLETED, 2)
+    assert message(script, 1).endswith("the task itself")
+    sessions = {found.session_id for n in (1, 2) if (found := await engine.store.attempt(job.id, n))}
+    assert len(sessions) == 2
+
+
+async def test_a_job_whose_session_is_gone_begins_anew(build: Build, tmp_path: Path):
+    answered = '{"type":"assistant","message":{"id":"m1","model":"stub","usage":{"input_tokens":1},"content":[]}}'
     unknown = (
         '{"type":"result","subtype":"error_during_execution","is_error":true,"num_turns":0,"total_cost_usd":0,'
         '"errors":["No conversation found with session ID: x"]}'
     )
     script = recorder(
         tmp_path,
-        then=f'case $n in 0) {lost};; 1) echo \'{unknown}\'; exit 1;; *) exec "{QUICK_STUB}" "$@" <"$0.in";; esac',
+        then=f"case $n in 0) echo '{answered}'; {LOST};; 1) echo '{unknown}'; exit 1;; "
+        f'*) exec "{QUICK_STUB}" "$@" <"$0.in";; esac',
     )
     engine = await build(cli=script)
     job = await one(engine, "the task itself")

@@ -15,7 +15,7 @@ from jobs.ports import NewJob, Submission
 from jobs.runner import LocalRunner
 from tests.support.waiting import until
 from tests.unit.jobs.support import LONG, Parts, admit_anything, parts
-from tests.unit.jobs.test_runner import appears, attempt_directory, kill_everything
+from tests.unit.jobs.test_runner import answers, appears, attempt_directory, kill_everything
 
 pytestmark = pytest.mark.anyio
 
@@ -98,6 +98,7 @@ async def test_a_job_that_vanished_goes_back_in_line_with_its_session(
 ):
     job = await left_running(engine, f"stub:wait={engine.work}/never")
     directory = AttemptDirectory(attempt_directory(engine, job))
+    await answers(directory.path / "out")
     kill_everything(directory.path)
 
     async def is_gone() -> bool:

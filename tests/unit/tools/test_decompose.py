@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
+from jobs.attempts.continuation import continued
 from jobs.attempts.sequel import MOST_DIVISIONS, Sequel
 from jobs.intake import TaskRequest
 from jobs.model import TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
@@ -39,7 +40,7 @@ class Dividing:
 
     async def start_or_attach(self, job_id: str) -> None:
         job = await known(self._store, job_id)
-        resumed = await self._store.attempt(job_id, job.attempt) if job.attempt else None
+        resumed = await continued(self._store, job_id, job.attempt)
         attempt = await self._store.claim(job_id, session_id="s", token_hash=None, at=1.0)
         if attempt is not None:
             self.running.append(job_id)
@@ -224,6 +225,32 @@ async def test_an_engine_that_ends_in_the_middle_goes_on_and_runs_each_subtask_o
         children = await divided.below(job)
         assert len(children) == 2
         assert sorted(divided.runner.running) == sorted([job.id, *(child.id for child in children)])
+
+
+@pytest.mark.parametrize("reason", [Reason.LOST, Reason.STARTUP])
+async def test_an_attempt_that_came_to_nothing_neither_divides_anew_nor_loses_what_the_subtasks_said(
+    tmp_path: Path, reason: Reason
+):
+    async with parts(tmp_path) as here:
+        divided = Divided(here)
+        start, here.manager._start_soon = here.manager._start_soon, lambda *_: None
+        request = TaskRequest(task="split a|b", divisible=True)
+        admission = await here.manager.submit([request], origin=here.origin, single=True)
+        job = admission.jobs[0]
+        await divided.runner.start_or_attach(job.id)
+        job = await divided.runner.result(job.id)
+        for child in await here.manager._subtasks(job) or ():
+            await divided.runner.start_or_attach(child.id)
+            await divided.runner.result(child.id)
+        # The next engine is killed before the process that is to hear of them exists.
+        await here.store.claim(job.id, session_id="s", token_hash=None, at=3.0)
+        await here.store.settle(job.id, 2, Outcome(reason=reason, status=JobStatus.QUEUED), at=4.0)
+        here.manager._start_soon = start
+        await here.manager.resume()
+        over = await divided.over(job)
+        assert (over.status, over.attempt) == (JobStatus.COMPLETED, 3)
+        assert len(await divided.below(job)) == 2
+        assert "answer to a" in divided.runner.told[job.id, 3]
 
 
 def test_an_answer_of_another_shape_is_an_answer():
