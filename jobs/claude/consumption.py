@@ -8,6 +8,10 @@ from jobs.claude.shapes import mapping, number, text
 from jobs.limits.prices import Tokens, cost_of
 from jobs.model import Usage
 
+MOST = 10**12
+"""Most of anything that one attempt is taken to have consumed: a job can write any number where its CLI's stand. The
+database holds integers below 2^63, and adds up a million such attempts within them."""
+
 
 class Meter:
     """Adds up an attempt's frames: what its results report, and the calls of the model since the last of them.
@@ -27,10 +31,10 @@ class Meter:
         """What this attempt has consumed so far."""
         calls = self._calls.values()
         return Usage(
-            cost_usd=self._reported.cost_usd + sum(cost_of(model, tokens) for model, tokens in calls),
-            input_tokens=self._reported.input_tokens + sum(tokens.input for _, tokens in calls),
-            output_tokens=self._reported.output_tokens + sum(tokens.written for _, tokens in calls),
-            turns=self._reported.turns + len(calls),
+            cost_usd=min(MOST, self._reported.cost_usd + sum(cost_of(model, tokens) for model, tokens in calls)),
+            input_tokens=min(MOST, self._reported.input_tokens + sum(tokens.input for _, tokens in calls)),
+            output_tokens=min(MOST, self._reported.output_tokens + sum(tokens.written for _, tokens in calls)),
+            turns=min(MOST, self._reported.turns + len(calls)),
         )
 
     def feed(self, frame: Mapping[str, Any]) -> None:
@@ -80,7 +84,7 @@ def added(sofar: Usage, frame: Mapping[str, Any], previous: Mapping[str, Any] | 
         cost_usd=sofar.cost_usd + max(0.0, cost),
         input_tokens=sofar.input_tokens + read,
         output_tokens=sofar.output_tokens + written,
-        turns=sofar.turns + int(number(frame.get("num_turns")) or 0),
+        turns=sofar.turns + int(_amount(frame, "num_turns")),
     )
 
 
@@ -129,4 +133,4 @@ def _total(values: Collection[Mapping[str, Any]], names: Collection[str]) -> flo
 
 
 def _amount(values: Mapping[str, Any], name: str) -> float:
-    return max(0.0, number(values.get(name)) or 0.0)
+    return min(MOST, max(0.0, number(values.get(name)) or 0.0))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.claude.consumption import Meter
+from jobs.claude.consumption import MOST, Meter
 from jobs.limits.prices import DEAREST, PRICES, Tokens, cost_of
 
 SONNET = "claude-sonnet-5-5"
@@ -97,6 +97,29 @@ def test_cached_input_has_its_own_prices():
 )
 def test_a_frame_of_any_shape_costs_nothing(frame: dict[str, Any]):
     assert fed(frame).usage.cost_usd == 0.0
+
+
+def absurd(amount: float) -> list[dict[str, Any]]:
+    """A frame of each kind that reports so much of everything."""
+    names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+    usage = dict.fromkeys(names, amount)
+    since = {name: {"inputTokens": amount, "outputTokens": amount, "costUSD": amount} for name in ("a", "b")}
+    return [
+        {"type": "assistant", "message": {"id": "m", "model": "x", "usage": usage}},
+        {"type": "result", "num_turns": amount, "total_cost_usd": amount, "usage": usage},
+        {"type": "result", "num_turns": amount, "model_usage_since_last_result": since},
+        {"type": "assistant", "message": {"id": "n", "model": "x", "usage": usage}},
+    ]
+
+
+@pytest.mark.parametrize("amount", [1e308, 1e30, 2.0**62, -1e30])
+def test_an_absurd_amount_is_one_that_a_database_takes(amount: float):
+    meter = Meter()
+    for frame in absurd(amount):
+        meter.feed(frame)
+        usage = meter.usage
+        assert all(0 <= count <= MOST for count in (usage.input_tokens, usage.output_tokens, usage.turns))
+        assert 0 <= usage.cost_usd <= MOST
 
 
 def test_a_model_of_unknown_price_counts_as_the_dearest_known():
