@@ -1,5 +1,6 @@
 """EnhancedJobManager: admits batches, runs each through the one recursive graph, and cancels subtrees."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -301,8 +302,20 @@ class EnhancedJobManager:
         job_id: str = node["task"]
         # The batch of subtasks is run below its parent's node, and a start or a retry may run it once more.
         async with self._singly.turn(job_id):
-            # Rows and files say where a job is, so its node can begin anew: on a full disk it waits for space here.
-            return await insist(partial(self._advance, job_id), f"running job {job_id}")
+            try:
+                # Rows and files say where a job is, so its node can begin anew: on a full disk it waits for space here.
+                return await insist(partial(self._advance, job_id), f"running job {job_id}")
+            except Exception as error:
+                if self._leaving or _is_cancelled():
+                    raise
+                logger.exception("job %s cannot be followed any more", job_id)
+                return await self._abandon(job_id, error)
+
+    async def _abandon(self, job_id: str, error: Exception) -> str:
+        # Left as it is, it would look as if it ran until the next engine, and nobody would mind its limits.
+        why = f"The engine cannot follow it any more ({type(error).__name__}: {error}). Retry it with claude_retry."
+        job = await insist(partial(self._runner.abandon, job_id, why), f"giving job {job_id} up")
+        return job.status
 
     async def _advance(self, job_id: str) -> str | Subtasks:
         job = await self._store.job(job_id)
@@ -371,6 +384,12 @@ def _dependencies(requests: Sequence[TaskRequest], ids: Sequence[str], *, single
         # A job without siblings: what looks like a placeholder is text of the task's own.
         return [() for _ in requests]
     return resolve([Wanted(key=one.key, depends_on=one.depends_on, task=one.task) for one in requests], ids)
+
+
+def _is_cancelled() -> bool:
+    # What is raised while a cancel passes through belongs to the cancel.
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _own_id(task: str, parent_id: str | None, index: int) -> str:

@@ -268,6 +268,17 @@ class Runner(Protocol):
         """End the job's process; `result` then returns. Does nothing where nothing runs."""
         ...
 
+    async def abandon(self, job_id: str, why: str) -> Job:
+        """Fail a job that cannot be followed any more, end what runs of it, and return the job as it is then.
+
+        Written first: where the storage refuses it, what runs goes on until the next engine takes it over.
+
+        Raises:
+            NotFoundError: Unknown job.
+            StoreError: The storage refuses it.
+        """
+        ...
+
 
 class Gate(Protocol):
     """What stands between a free slot and a launch."""

@@ -7,7 +7,7 @@ import anyio
 import anyio.to_thread
 
 from jobs.attempts.aftermath import Aftermath
-from jobs.attempts.launcher import Launcher
+from jobs.attempts.launcher import Launcher, known_process
 from jobs.attempts.live_attempt import LiveAttempt
 from jobs.attempts.preparation import Preparation
 from jobs.attempts.sequel import Sequel
@@ -15,11 +15,13 @@ from jobs.attempts.settlement import Settlement
 from jobs.attempts.supervisor import Supervisor
 from jobs.claude.proctable import ProcessIdentity
 from jobs.claude.reaper import Reaper
+from jobs.claude.survivors import Target
 from jobs.claude.unmanaged import BEAT, Patrol
+from jobs.errors import NotFoundError
 from jobs.limits.budget import Holder
 from jobs.limits.ledger import Ledger
 from jobs.limits.throttle import Throttle
-from jobs.model import Job, JobStatus, Reason
+from jobs.model import Job, JobStatus, Outcome, Reason, Usage
 from jobs.ports import Clock, Store
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
@@ -59,6 +61,8 @@ class LocalRunner:
     ) -> None:
         self._store = store
         self._preparation = preparation
+        self._signals = signals
+        self._clock = clock
         self._start_soon = start_soon
         self._ledger = ledger or Ledger(store)
         self._patrol = Patrol()
@@ -120,25 +124,41 @@ class LocalRunner:
             if job is None:
                 raise KeyError(job_id)
             return job
-        try:
-            return await self._settlement.settle(live, await self._supervisor.watch(live))
-        finally:
-            self._ledger.close(live.job, live.attempt.number)
-            self._live.pop(job_id, None)
+        settled = await self._settlement.settle(live, await self._supervisor.watch(live))
+        self._forget(live)
+        return settled
+
+    async def abandon(self, job_id: str, why: str) -> Job:
+        """Fail a job that cannot be followed any more, end what runs of it, and return the job as it is then.
+
+        Raises:
+            NotFoundError: Unknown job.
+            StoreError: The storage refuses it; what runs goes on until the next engine takes it over.
+        """
+        job = await self._store.job(job_id)
+        if job is None:
+            raise NotFoundError("Job", job_id)
+        live = self._live.get(job_id)
+        abandoned = await self._abandon(job, live, why)
+        if live is not None:
+            self._forget(live)
+        return abandoned
 
     async def cancel(self, job_id: str) -> None:
         """End the job's process and everything that it started; `result` then returns."""
         live = self._live.get(job_id)
         if live is not None:
-            live.ended_for = Reason.CANCELLED
-            await self._supervisor.end(live)
+            await self._end(live, Reason.CANCELLED)
 
     async def patrol(self) -> None:
         """Look on a beat, for as long as the engine runs, for jobs that started a `claude` of their own."""
         while True:
             await anyio.sleep(BEAT)
-            if self._live:
-                await self._look_for_unmanaged()
+            try:
+                if self._live:
+                    await self._look_for_unmanaged()
+            except OSError:
+                logger.warning("the process table cannot be read now", exc_info=True)
 
     def transcript(self, job: Job) -> str:
         """Return the path of the file that holds everything the job's last attempt wrote."""
@@ -168,7 +188,33 @@ class LocalRunner:
             if contains(holder.path, live.job.path) and live.ended_for is None and not live.reader.answered:
                 logger.info("job %s is ended: the budget of %s is used up", live.job.id, holder.name)
                 live.ended_for = Reason.BUDGET_EXHAUSTED
-                self._start_soon(self._supervisor.end, live)
+                self._start_soon(self._end, live, Reason.BUDGET_EXHAUSTED)
+
+    async def _end(self, live: LiveAttempt, reason: Reason) -> None:
+        live.ended_for = reason
+        try:
+            await self._supervisor.end(live)
+        except OSError:
+            # This runs in the engine's own task group, where an error would end every other job's engine.
+            logger.exception("job %s could not be ended", live.job.id)
+            live.ended_for = None
+
+    async def _abandon(self, job: Job, live: LiveAttempt | None, why: str) -> Job:
+        usage = live.reader.usage if live else Usage()
+        outcome = Outcome(reason=Reason.UNKNOWN_ERROR, status=JobStatus.FAILED, detail=why, usage=usage)
+        attempt = await self._store.attempt(job.id, job.attempt) if job.status is JobStatus.RUNNING else None
+        if attempt is not None:
+            marker = self._preparation.marker(job, attempt.number)
+            target = live.target if live else Target(marker=marker, shim=known_process(attempt))
+            return await self._settlement.abandon(job, attempt, target, outcome)
+        failed = await self._store.fail_queued(job.id, outcome, at=self._clock.now())
+        if failed is not None:
+            self._signals.publish(failed)
+        return failed or job
+
+    def _forget(self, live: LiveAttempt) -> None:
+        self._ledger.close(live.job, live.attempt.number)
+        self._live.pop(live.job.id, None)
 
     def _shims(self) -> list[ProcessIdentity]:
         return [live.process.identity for live in self._live.values() if live.process.identity is not None]

@@ -44,9 +44,13 @@ class Aftermath:
             directory: Its files.
             config: Configuration directory of its `claude`, or None where that is not known.
         """
-        await self._reaper.sweep(target)
-        if is_subreaper():
-            await self._end_orphans()
+        try:
+            await self._reaper.sweep(target)
+            if is_subreaper():
+                await self._end_orphans()
+        except OSError:
+            # This runs in the engine's own task group, where an error would end every job's engine.
+            logger.exception("what %s left could not be looked for", directory.path)
         await anyio.to_thread.run_sync(self._remove_leavings, directory, config)
 
     async def _end_orphans(self) -> None:

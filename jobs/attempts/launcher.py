@@ -98,13 +98,10 @@ class Launcher:
         if attempt is None:
             return None
         directory = AttemptDirectory(self._preparation.path(job, attempt.number))
-        known = (
-            ProcessIdentity(pid=attempt.pid, start=attempt.pid_start)
-            if attempt.pid is not None and attempt.pid_start is not None
-            else None
-        )
         holders = await self._ledger.holders(job)
-        process = attach(directory, marker=self._preparation.marker(job, attempt.number), identity=known)
+        process = attach(
+            directory, marker=self._preparation.marker(job, attempt.number), identity=known_process(attempt)
+        )
         lives = await anyio.to_thread.run_sync(still_lives, directory)
         # What is over already is settled or lost; however long ago it began, it did not run out of time.
         seconds = self._seconds_left(job, attempt, process, holders) if lives else math.inf
@@ -194,3 +191,10 @@ class Launcher:
             AttemptDirectory(self._preparation.path(job, attempt.number)).remove_stdin()
         outcome = Outcome(reason=Reason.STARTUP, status=JobStatus.FAILED, detail=why)
         await self._settlement.write(job, attempt, outcome)
+
+
+def known_process(attempt: Attempt) -> ProcessIdentity | None:
+    """Return the shim of an attempt as it was recorded, or None where it was not."""
+    if attempt.pid is None or attempt.pid_start is None:
+        return None
+    return ProcessIdentity(pid=attempt.pid, start=attempt.pid_start)

@@ -13,6 +13,7 @@ from jobs.attempts.preparation import Preparation
 from jobs.attempts.record import note_end
 from jobs.attempts.sequel import LIMITS, TRANSIENT, Sequel
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
+from jobs.claude.survivors import Target
 from jobs.limits.throttle import Throttle
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
 from jobs.patience import insist
@@ -64,10 +65,28 @@ class Settlement:
         # Before the end is written: with its last job a tree's environment is forgotten.
         config = self._preparation.config_directory(live.job)
         settled = await self.write(live.job, live.attempt, outcome)
+        self._start_soon(self._aftermath.of, live.target, live.directory, config)
         self._tell_throttle(outcome)
         live.directory.remove_stdin()
         live.process.reap()
-        self._start_soon(self._aftermath.of, live.target, live.directory, config)
+        return settled
+
+    async def abandon(self, job: Job, attempt: Attempt, target: Target, outcome: Outcome) -> Job:
+        """Write the outcome of an attempt that nobody follows any more, and end what runs of it.
+
+        Written first: where the storage refuses it, the process goes on until the next engine takes it over.
+
+        Args:
+            job: The job, running.
+            attempt: Its attempt.
+            target: The attempt's processes.
+            outcome: What is written.
+        """
+        config = self._preparation.config_directory(job)
+        settled = await self.write(job, attempt, outcome)
+        directory = AttemptDirectory(self._preparation.path(job, attempt.number))
+        self._start_soon(self._aftermath.of, target, directory, config)
+        directory.remove_stdin()
         return settled
 
     async def write(self, job: Job, attempt: Attempt, outcome: Outcome) -> Job:

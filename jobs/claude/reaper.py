@@ -1,9 +1,12 @@
 """Ends a job's processes on request, and clears up after every job that ended by itself."""
 
+import logging
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -12,8 +15,18 @@ from jobs.claude.process import Process
 from jobs.claude.proctable import ProcessIdentity, ProcessTable, process_table
 from jobs.claude.survivors import PATIENCE, Target, clear, find, group_of
 
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
 GRACE = 5.0
 """Seconds between the request to end and the kill. Claude Code needs 1.6 s to end its own tools (measured)."""
+
+TRIES = 20
+"""How often the process table is asked where the system refuses for now, as where too many files are open."""
+
+TRY_PAUSE = 0.25
+"""Seconds between two of these tries."""
 
 _SHARE = 10
 _LEAST_PAUSE = 0.02
@@ -64,10 +77,10 @@ class Reaper:
         """
         target = Target(marker=marker, shim=process.identity)
         with anyio.CancelScope(shield=True):
-            known = await anyio.to_thread.run_sync(self._ask, target)
+            known = await _patiently(partial(self._ask, target))
             with anyio.move_on_after(grace):
                 await process.wait()
-            await anyio.to_thread.run_sync(clear, self._table, (replace(target, known=known),))
+            await _patiently(partial(clear, self._table, (replace(target, known=known),)))
             with anyio.move_on_after(PATIENCE):
                 return await process.wait()
         return None
@@ -82,8 +95,23 @@ class Reaper:
     async def _sweep_all_waiting(self) -> None:
         batch = dict(self._waiting)
         began = time.monotonic()
-        await anyio.to_thread.run_sync(partial(clear, self._table, tuple(batch.values()), quiet=1))
+        await _patiently(partial(clear, self._table, tuple(batch.values()), quiet=1))
         ended = time.monotonic()
         self._not_before = ended + max(_LEAST_PAUSE, _SHARE * (ended - began))
         for request in batch:
             self._waiting.pop(request, None)
+
+
+async def _patiently(work: Callable[[], T]) -> T:
+    """Do blocking work beside the event loop, again for a while where the system refuses it.
+
+    Raises:
+        OSError: It refused every time.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            return await anyio.to_thread.run_sync(work)
+        except OSError as error:
+            logger.warning("the process table cannot be read now: %s", error)
+        await anyio.sleep(TRY_PAUSE)
+    return await anyio.to_thread.run_sync(work)

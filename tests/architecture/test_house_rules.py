@@ -32,7 +32,7 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
         "start_soon(self._manager.run_batch)": "Enters the graph once for a batch, as the manager does.",
     },
     "jobs/runner.py": {
-        "start_soon(self._supervisor.end)": "Ends a process, and runs none.",
+        "start_soon(self._end)": "Ends a process, and runs none.",
     },
     "jobs/attempts/settlement.py": {
         "start_soon(self._aftermath.of)": "Cleans up behind an attempt that is over, which nobody waits for.",

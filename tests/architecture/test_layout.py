@@ -14,6 +14,7 @@ TOP = {"pyproject.toml", "mcp.json", "README.md", "tests", *PACKAGES}
 MOST_LINES = 400
 
 BROAD: Mapping[str, str] = {
+    "jobs/manager.py": "The boundary of a job: whatever keeps it from being followed any more is written as its end.",
     "orchestration/attempts.py": "The boundary of an attempt: whatever a child raises becomes a failure as data.",
     "server/locate.py": "Closes a connection and raises again.",
     "server/demo/play.py": "Cancels the demo's jobs and raises again.",

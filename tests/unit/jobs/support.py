@@ -92,6 +92,9 @@ class FakeRunner:
         if "stubborn" not in (await known(self._store, job_id)).spec.task:
             self.release(job_id)
 
+    async def abandon(self, job_id: str, why: str) -> Job:
+        return await given_up(self._store, self._signals, job_id, why)
+
     def release(self, job_id: str) -> None:
         self._release_of(job_id).set()
 
@@ -168,6 +171,18 @@ class Parts:
             clock=self.clock,
             start_soon=self.group.start_soon,
         )
+
+
+async def given_up(store: MemoryStore, signals: JobSignals, job_id: str, why: str) -> Job:
+    """What abandoning a job comes to where there are no processes."""
+    found = await known(store, job_id)
+    outcome = Outcome(reason=Reason.UNKNOWN_ERROR, status=JobStatus.FAILED, detail=why)
+    if found.status is JobStatus.RUNNING:
+        found = await store.settle(job_id, found.attempt, outcome, at=2.0)
+    else:
+        found = await store.fail_queued(job_id, outcome, at=2.0) or found
+    signals.publish(found)
+    return found
 
 
 async def known(store: MemoryStore, job_id: str) -> Job:

@@ -16,7 +16,7 @@ from jobs.prompts import decomposition
 from jobs.prompts.composition import Prompts
 from jobs.signals import JobSignals
 from jobs.store.memory import MemoryStore
-from tests.unit.jobs.support import LONG, Parts, known, parts
+from tests.unit.jobs.support import LONG, Parts, given_up, known, parts
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +61,9 @@ class Dividing:
 
     async def cancel(self, job_id: str) -> None:
         self.held.set()
+
+    async def abandon(self, job_id: str, why: str) -> Job:
+        return await given_up(self._store, self._signals, job_id, why)
 
     def _outcome(self, job: Job) -> Outcome:
         task, again = job.spec.task, job.attempt > 1
