@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 import anyio.to_thread
@@ -15,7 +14,7 @@ from jobs.attempts.settlement import Settlement
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.finding import still_lives
 from jobs.claude.follower import Follower
-from jobs.claude.process import Process, attach, launch
+from jobs.claude.process import Process, attach, launch, refused_for_now
 from jobs.claude.proctable import ProcessIdentity
 from jobs.errors import JobsError, StoreError
 from jobs.limits.budget import Holder, deadline_of
@@ -66,6 +65,9 @@ class Launcher:
         """Claim a queued job and start its process; None where it was claimed already or ended without one.
 
         A launch that fails is written as an outcome of the job like any other.
+
+        Raises:
+            StoreError: The storage fails; where that passes the job may be claimed and without a process.
         """
         left = await self._ledger.left(job)
         if left is not None and left <= 0:
@@ -88,8 +90,11 @@ class Launcher:
             await self._note_launch(running, attempt)
             return await self._start_process(running, attempt, token, session, left)
         except (JobsError, OSError) as error:
+            if isinstance(error, StoreError) and error.passing:
+                # Claimed and not launched, it is found to have never run, and comes again.
+                raise
             # What keeps a process from being started belongs to the job, not to the engine.
-            await self._fail_unstarted(running, attempt, str(error))
+            await self._settlement.unstarted(running, attempt, str(error), for_now=refused_for_now(error))
             return None
 
     async def adopt(self, job: Job) -> LiveAttempt | None:
@@ -185,12 +190,6 @@ class Launcher:
         failed = await self._store.fail_queued(job.id, outcome, at=self._clock.now())
         if failed is not None:
             self._signals.publish(failed)
-
-    async def _fail_unstarted(self, job: Job, attempt: Attempt, why: str) -> None:
-        with suppress(OSError):
-            AttemptDirectory(self._preparation.path(job, attempt.number)).remove_stdin()
-        outcome = Outcome(reason=Reason.STARTUP, status=JobStatus.FAILED, detail=why)
-        await self._settlement.write(job, attempt, outcome)
 
 
 def known_process(attempt: Attempt) -> ProcessIdentity | None:

@@ -18,12 +18,16 @@ TRANSIENT = frozenset({Reason.SERVER_ERROR, Reason.CONNECTION})
 """Errors that pass: the CLI has tried again a few times by itself, and its session goes on where it stopped."""
 
 LOST = frozenset({Reason.LOST})
+REFUSED = frozenset({Reason.STARTUP})
 
 MOST_TRANSIENT = 5
 """How often in a row a job may meet them before it fails; the throttle's pauses between double."""
 
 MOST_LIMITED = 20
 """How often in a row a job may meet the API's limits before it fails: the pauses between are the throttle's."""
+
+MOST_REFUSED = 10
+"""How often in a row the system may refuse a job its process for now: the throttle's pauses between come to minutes."""
 
 MOST_LOST = 1
 """How often in a row a job whose attempt was lost is resumed."""
@@ -65,6 +69,12 @@ class Sequel:
             return replace(outcome, status=JobStatus.QUEUED)
         return outcome
 
+    async def of_refusal(self, attempt: Attempt, outcome: Outcome) -> Outcome:
+        """Return the outcome of an attempt whose process the system refused for now, as it is to be written."""
+        if await self._row_of(attempt, REFUSED) >= MOST_REFUSED:
+            return outcome
+        return replace(outcome, status=JobStatus.QUEUED)
+
     async def _goes_on(self, attempt: Attempt, outcome: Outcome, ran: Callable[[int], bool]) -> bool:
         if outcome.status is not JobStatus.FAILED:
             return False
@@ -96,17 +106,19 @@ class Sequel:
         earlier = [await self._store.attempt(attempt.job_id, number) for number in range(1, attempt.number)]
         return sum(one is not None and one.reason in DIVIDED for one in earlier)
 
-    async def _row_of(self, attempt: Attempt, reasons: frozenset[Reason], ran: Callable[[int], bool]) -> int:
+    async def _row_of(
+        self, attempt: Attempt, reasons: frozenset[Reason], ran: Callable[[int], bool] = lambda _: True
+    ) -> int:
         """Count the attempts right before this one that ended for one of these reasons and were followed by another.
 
-        One that never ran says nothing about the job, and is passed over.
+        One that never ran says nothing about the job, and is passed over; a retry on request begins the count anew.
         """
         count = 0
         for number in range(attempt.number - 1, 0, -1):
             previous = await self._store.attempt(attempt.job_id, number)
             if previous is not None and previous.reason is Reason.LOST and not ran(number):
                 continue
-            if previous is None or previous.reason not in reasons:
+            if previous is None or previous.status is not JobStatus.QUEUED or previous.reason not in reasons:
                 break
             count += 1
         return count

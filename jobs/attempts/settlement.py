@@ -89,6 +89,23 @@ class Settlement:
         directory.remove_stdin()
         return settled
 
+    async def unstarted(self, job: Job, attempt: Attempt, why: str, *, for_now: bool) -> None:
+        """Write the outcome of an attempt whose process could not be started.
+
+        Args:
+            job: The job, running.
+            attempt: Its attempt.
+            why: What was said.
+            for_now: The system may grant it later: the job goes back in line, and nothing is launched for a moment.
+        """
+        outcome = Outcome(reason=Reason.STARTUP, status=JobStatus.FAILED, detail=why)
+        if for_now:
+            follow = partial(self._sequel.of_refusal, attempt, outcome)
+            outcome = await insist(follow, f"deciding what follows job {job.id}")
+            self._throttle.back_off(f"the system starts no process now: {why}")
+        AttemptDirectory(self._preparation.path(job, attempt.number)).remove_stdin()
+        await self.write(job, attempt, outcome)
+
     async def write(self, job: Job, attempt: Attempt, outcome: Outcome) -> Job:
         """Write an outcome to store and directory, announce it, and return the job as it is then."""
         outcome = replace(outcome, detail=redact(outcome.detail))

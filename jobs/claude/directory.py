@@ -97,8 +97,8 @@ class AttemptDirectory:
         return data if len(data) <= limit else None
 
     def remove_stdin(self) -> None:
-        """Remove the stdin file, which holds the job's token; it may be gone already."""
-        with suppress(FileNotFoundError):
+        """Remove the stdin file, which holds the job's token; the job may have done so, or put a directory there."""
+        with suppress(OSError):
             (self.path / STDIN).unlink()
 
     def exit_code(self) -> int | None:

@@ -1,5 +1,6 @@
 """One launched `claude`: started so that it outlives the engine, waited for, and taken over after a restart."""
 
+import errno
 import os
 import subprocess
 from contextlib import suppress
@@ -15,6 +16,7 @@ from jobs.claude.proctable import ProcessIdentity, pidfd, process_table
 from jobs.errors import JobsError
 
 _POLL = 0.1
+_PASSING: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 _SHIM: Final = """\
 umask 077
@@ -38,11 +40,18 @@ class LaunchError(JobsError):
 
     Args:
         cause: What it said.
+        passing: It refuses for now: too many processes or open files, no memory, no space.
     """
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: str, *, passing: bool = False) -> None:
         self.cause = cause
+        self.passing = passing
         super().__init__(f"No process could be started: {cause}. Free disk space or processes, then retry the job.")
+
+
+def refused_for_now(error: Exception) -> bool:
+    """Tell whether the operating system refused something that it may grant a little later."""
+    return error.errno in _PASSING if isinstance(error, OSError) else isinstance(error, LaunchError) and error.passing
 
 
 class Process:
@@ -140,7 +149,7 @@ def _launch(directory: AttemptDirectory, command: Command, cwd: str) -> Process:
         finally:
             os.close(lock)
     except OSError as error:
-        raise LaunchError(error.strerror or str(error)) from error
+        raise LaunchError(error.strerror or str(error), passing=refused_for_now(error)) from error
     return Process(directory, process_table().identify(pid), child=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jobs.attempts.preparation import Preparation
-from jobs.attempts.sequel import MOST_DIVISIONS, Sequel
+from jobs.attempts.sequel import MOST_DIVISIONS, MOST_REFUSED, Sequel
 from jobs.model import Attempt, Job, JobSpec, JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Submission
 from jobs.prompts.composition import Prompts
@@ -126,6 +126,20 @@ async def test_an_attempt_that_never_ran_does_not_begin_the_count_of_lost_ones_a
     await past.had("s1", Reason.LOST, usage=ANSWERED)
     await past.had("s1", Reason.LOST)
     assert not await follows(past, Reason.LOST, never_ran=frozenset({2}))
+
+
+async def test_a_retry_on_request_begins_the_count_of_refusals_anew():
+    past = await Past.of(MemoryStore())
+    sequel, refused = Sequel(past.store, 5), Outcome(reason=Reason.STARTUP, status=JobStatus.FAILED)
+    for _ in range(MOST_REFUSED):
+        attempt = await past.begins("s1")
+        again = await sequel.of_refusal(attempt, refused)
+        assert (await past.store.settle("j1", attempt.number, again, at=2.0)).status is JobStatus.QUEUED
+    attempt = await past.begins("s1")
+    assert await sequel.of_refusal(attempt, refused) == refused
+    await past.store.settle("j1", attempt.number, refused, at=2.0)
+    await past.store.requeue("j1", at=3.0)
+    assert (await sequel.of_refusal(await past.begins("s1"), refused)).status is JobStatus.QUEUED
 
 
 async def test_divisions_count_whatever_comes_between_them():

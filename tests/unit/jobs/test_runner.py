@@ -1,6 +1,8 @@
 """A job as a process: how each kind of end is settled, what it was given, and what is gone afterwards."""
 
+import errno
 import json
+import math
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -13,11 +15,12 @@ import pytest
 
 from jobs.attempts import launcher as launcher_module
 from jobs.attempts import supervisor as supervisor_module
+from jobs.attempts.sequel import MOST_REFUSED
 from jobs.claude import process as process_module
 from jobs.claude.follower import Follower
 from jobs.claude.framer import Line
 from jobs.claude.proctable import process_table
-from jobs.errors import StoreError
+from jobs.errors import DiskFullError, StoreError
 from jobs.intake import TaskRequest
 from jobs.model import Job, JobStatus, Reason
 from jobs.rights.tokens import hash_token
@@ -173,19 +176,79 @@ async def test_a_claude_that_cannot_be_executed_fails_the_job_and_leaves_no_stdi
     assert not (attempt_directory(engine, job) / "in").exists()
 
 
-async def test_a_refused_launch_leaves_no_stdin_and_no_token(build: Build, monkeypatch: pytest.MonkeyPatch):
-    engine = await build()
+def refusals(monkeypatch: pytest.MonkeyPatch, number: int, times: float) -> None:
+    """Let the system refuse so many launches, after the stdin file was written."""
+    launch, left = process_module.launch, [times]
 
-    async def refuse(directory: Any, command: Any, cwd: str) -> None:
-        directory.write_stdin(command.stdin)
-        raise OSError(11, "Resource temporarily unavailable")
+    async def refuse(directory: Any, command: Any, cwd: str) -> Any:
+        if left[0] > 0:
+            left[0] -= 1
+            directory.write_stdin(command.stdin)
+            raise OSError(number, os.strerror(number))
+        return await launch(directory, command, cwd)
 
     monkeypatch.setattr(launcher_module, "launch", refuse)
+
+
+async def pass_pauses(engine: Parts) -> None:
+    """Let no pause last, as the engine's poke finds it over."""
+    while True:
+        engine.clock.moved += 60
+        engine.scheduler.poke()
+        await anyio.sleep(0.01)
+
+
+async def test_a_refused_launch_leaves_no_stdin_and_no_token(build: Build, monkeypatch: pytest.MonkeyPatch):
+    engine = await build()
+    refusals(monkeypatch, errno.E2BIG, math.inf)
     job = await one(engine, "x")
-    assert (job.status, job.reason) == (JobStatus.FAILED, Reason.STARTUP)
-    assert "Resource temporarily unavailable" in (job.error or "")
+    assert (job.status, job.reason, job.attempt) == (JobStatus.FAILED, Reason.STARTUP, 1)
+    assert os.strerror(errno.E2BIG) in (job.error or "")
     assert {path.name for path in attempt_directory(engine, job).iterdir()} == {"job.json", "end.json"}
     assert not engine.store._tokens
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EMFILE])
+async def test_a_system_that_starts_no_process_for_a_while_fails_no_job(
+    build: Build, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    engine = await build(max_starting=2)
+    refusals(monkeypatch, number, 3)
+    ids = await engine.run(*["x"] * 5)
+    await engine.reaches(ids[0], JobStatus.RUNNING)
+    first = await engine.reaches(ids[0], JobStatus.QUEUED)
+    assert (first.status, first.reason) == (JobStatus.QUEUED, Reason.STARTUP)
+    pause = engine.throttle.pause
+    assert pause is not None
+    assert os.strerror(number) in pause.because
+    engine.group.start_soon(pass_pauses, engine)
+    assert {job.status for job in await engine.over(*ids)} == {JobStatus.COMPLETED}
+
+
+async def test_a_system_that_starts_no_process_for_long_fails_the_job(build: Build, monkeypatch: pytest.MonkeyPatch):
+    engine = await build()
+    refusals(monkeypatch, errno.EAGAIN, math.inf)
+    engine.group.start_soon(pass_pauses, engine)
+    job = await one(engine, "x")
+    assert (job.status, job.reason, job.attempt) == (JobStatus.FAILED, Reason.STARTUP, MOST_REFUSED + 1)
+
+
+class FullAtTheLaunch(MemoryStore):
+    """A database whose disk is full for a moment while a launch is prepared."""
+
+    full = True
+
+    async def tree(self, root_id: str) -> Any:
+        if self.full and any(job.status is JobStatus.RUNNING for job in await self.unfinished()):
+            self.full = False
+            raise DiskFullError("read the tree")
+        return await super().tree(root_id)
+
+
+async def test_a_storage_that_fails_for_a_moment_during_a_launch_fails_no_job(build: Build):
+    engine = await build(store=FullAtTheLaunch())
+    job = await one(engine, "x")
+    assert (job.status, job.attempt) == (JobStatus.COMPLETED, 2)
 
 
 async def test_a_working_directory_that_vanished_fails_the_job(build: Build):
@@ -437,6 +500,23 @@ async def test_a_job_whose_session_is_gone_begins_anew(build: Build, tmp_path: P
     assert message(script, 2).endswith("the task itself")
     sessions = {found.session_id for n in (1, 2, 3) if (found := await engine.store.attempt(job.id, n))}
     assert len(sessions) == 2
+
+
+async def test_a_job_that_puts_a_directory_in_its_stdins_place_is_swept_all_the_same(build: Build, tmp_path: Path):
+    left = tmp_path / "left"
+    daemon = f"setsid sleep 300 </dev/null >/dev/null 2>&1 & echo $! >{left}"
+    script = recorder(tmp_path, then=f'{daemon}\nexec "{QUICK_STUB}" "$@" <"$0.in"')
+    engine = await build(cli=script)
+    (job_id,) = await engine.run(f"stub:wait={engine.work}/go")
+    job = await engine.reaches(job_id, JobStatus.RUNNING)
+    await answers(attempt_directory(engine, job) / "out")
+    stdin = attempt_directory(engine, job) / "in"
+    stdin.unlink()
+    stdin.mkdir()
+    (engine.work / "go").touch()
+    (job,) = await engine.over(job_id)
+    assert job.status is JobStatus.COMPLETED
+    await vanishes(int(left.read_text()))
 
 
 class NoPids(MemoryStore):
