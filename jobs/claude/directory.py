@@ -158,11 +158,13 @@ class AttemptDirectory:
         return descriptor
 
     def lock_held(self) -> bool:
-        """Tell whether the shim or the `claude` below it lives."""
+        """Tell whether the shim or the `claude` below it lives; it may also be that the system does not let us see."""
         try:
             descriptor = self._open(LOCK, os.O_RDWR)
-        except OSError:
-            return False
+        except OSError as error:
+            # Only without the file nobody holds it. Taken for gone where too many files are open, a process would be
+            # joined by a second one in its session.
+            return error.errno not in (errno.ENOENT, errno.ELOOP)
         try:
             # A shared lock, so that two observers at once do not take each other for the process.
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

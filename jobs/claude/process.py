@@ -76,8 +76,9 @@ class Process:
         """
         await self._wait_for_shim()
         while True:
-            if not await anyio.to_thread.run_sync(self._lives):
-                return await anyio.to_thread.run_sync(self.directory.exit_code)
+            over, exit_code = await anyio.to_thread.run_sync(self._look)
+            if over:
+                return exit_code
             # The lock's holder may be no child of ours, and nothing reports that a lock became free.
             await anyio.sleep(_POLL)
 
@@ -97,9 +98,16 @@ class Process:
                 if descriptor is not None:
                     await anyio.wait_readable(descriptor)
 
-    def _lives(self) -> bool:
+    def _look(self) -> tuple[bool, int | None]:
+        """Return whether the process is over, and its exit code."""
         self.reap()
-        return self.directory.exit_code() is None and self.directory.lock_held()
+        exit_code = self.directory.exit_code()
+        if exit_code is not None:
+            return True, exit_code
+        if self.directory.lock_held():
+            return False, None
+        # It may have ended between the two looks.
+        return True, self.directory.exit_code()
 
 
 async def launch(directory: AttemptDirectory, command: Command, cwd: str) -> Process:

@@ -1,5 +1,7 @@
+import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,24 @@ def test_a_removed_stdin_file_may_be_removed_again(directory: AttemptDirectory) 
     directory.remove_stdin()
     directory.remove_stdin()
     assert not (directory.path / "in").exists()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_lock_that_cannot_be_read_now_is_taken_to_be_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    directory = AttemptDirectory.create(tmp_path / "a")
+    assert not directory.lock_held()
+    with monkeypatch.context() as short:
+        short.setattr(os, "open", refusing(number))
+        assert directory.lock_held()
+    assert not AttemptDirectory(tmp_path / "never made").lock_held()
+
+
+def refusing(number: int) -> Callable[..., int]:
+    """An `open` that the system refuses."""
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return refuse

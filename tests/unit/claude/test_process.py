@@ -6,6 +6,7 @@ import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -69,6 +70,29 @@ async def test_the_lock_is_held_while_the_process_lives_and_not_longer(tmp_path:
     (tmp_path / "go").touch()
     assert (await ended(process)).reason is Reason.COMPLETED
     assert not process.directory.lock_held()
+
+
+async def test_files_that_cannot_be_read_for_a_moment_do_not_make_a_process_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = await start(tmp_path, f"stub:wait={tmp_path}/go")
+    opened, left = os.open, [0]
+
+    def short(name: Any, *arguments: Any, **more: Any) -> int:
+        if name in {"rc", "lock"} and left[0]:
+            left[0] -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opened(name, *arguments, **more)
+
+    (tmp_path / "go").touch()
+    with anyio.fail_after(20):
+        while process.directory.exit_code() is None:  # noqa: ASYNC110 - another process writes it
+            await anyio.sleep(0.01)
+    monkeypatch.setattr(os, "open", short)
+    left[0] = 4
+    with anyio.fail_after(20):
+        assert await process.wait() == 0
+    assert not left[0]
 
 
 async def test_an_attempt_that_runs_is_not_launched_again(tmp_path: Path) -> None:
