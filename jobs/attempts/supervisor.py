@@ -151,18 +151,19 @@ class Supervisor:
         for line in lines:
             if line.frame is not None:
                 live.reader.feed(line.frame)
-                self._heed(sign_of(line.frame))
+                self._heed(sign_of(line.frame), new=line.offset >= live.attempt.offset)
         if lines:
             live.watchdog.heard(self._clock.monotonic(), answered=live.reader.answered)
         live.unwritten += [event for line in lines if (event := event_of(line, job_id=job_id, attempt=number, at=now))]
 
-    def _heed(self, sign: Busy | UsedUp | None) -> None:
+    def _heed(self, sign: Busy | UsedUp | None, *, new: bool) -> None:
+        # An earlier engine heeded what it read. Of that only a usage limit that has not ended yet still holds.
         match sign:
-            case Busy():
+            case Busy() if new:
                 self._throttle.limited()
-            case UsedUp(resets_at, because):
+            case UsedUp(resets_at, because) if new or (resets_at or 0.0) > self._clock.now():
                 self._throttle.used_up(resets_at, because)
-            case None:
+            case _:
                 pass
 
     async def _record(self, live: LiveAttempt) -> bool:

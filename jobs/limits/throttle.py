@@ -15,6 +15,9 @@ JITTER_SECONDS = 5.0
 DEFAULT_PAUSE_SECONDS = 60.0
 """Pause where a usage limit does not say when it ends."""
 
+LONGEST_PAUSE_SECONDS = 8 * 86_400.0
+"""A usage limit that ends later says nothing: the longest known is one of a week, and a job can write any number."""
+
 FIRST_BACK_OFF_SECONDS = 1.0
 """Pause after the first attempt that the API's trouble ended; each further one without a success between is doubled."""
 
@@ -122,6 +125,8 @@ class Throttle:
             because: What the API said.
         """
         left = DEFAULT_PAUSE_SECONDS if resets_at is None else max(0.0, resets_at - self._clock.now())
+        if left > LONGEST_PAUSE_SECONDS:
+            left = DEFAULT_PAUSE_SECONDS
         self._launch_nothing_for(left + JITTER_SECONDS * self._jitter(), because)
 
     def back_off(self, because: str) -> None:

@@ -1,7 +1,10 @@
 """A second runner over the same store and directory takes over what the first one left."""
 
+import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -10,7 +13,7 @@ from jobs.attempts import supervisor as supervisor_module
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.process import Process
 from jobs.errors import IllegalTransitionError
-from jobs.model import Job, JobSpec, JobStatus, Reason
+from jobs.model import Job, JobEvent, JobSpec, JobStatus, Reason
 from jobs.ports import NewJob, Submission
 from jobs.runner import LocalRunner
 from tests.support.waiting import until
@@ -189,3 +192,39 @@ async def test_the_transcript_is_the_last_attempts_output(engine: Parts):
     await appears(path.with_name("rc"))
     assert b'"type"' in path.read_bytes()
     await result(engine.runner)
+
+
+BUSY = {"type": "system", "subtype": "api_retry", "error_status": 529}
+
+
+def limit(resets_at: float | None) -> dict[str, Any]:
+    info = {"status": "rejected", "rateLimitType": "five_hour"} | ({} if resets_at is None else {"resetsAt": resets_at})
+    return {"type": "rate_limit_event", "rate_limit_info": info}
+
+
+@pytest.mark.parametrize(
+    ("frame", "paused"),
+    [
+        pytest.param(BUSY, False, id="busy"),
+        pytest.param(limit(None), False, id="a-limit-that-does-not-say-when-it-ends"),
+        pytest.param(limit(1.0), False, id="a-limit-that-is-over"),
+        pytest.param(limit(time.time() + 3600), True, id="a-limit-that-holds"),
+    ],
+)
+async def test_what_an_earlier_engine_read_slows_nothing_down_again_unless_it_still_holds(
+    engine: Parts, frame: dict[str, Any], paused: bool
+):
+    job = await left_running(engine, f"stub:wait={engine.work}/go")
+    directory = attempt_directory(engine, job)
+    await answers(directory / "out")
+    with (directory / "out").open("a") as output:
+        output.write(json.dumps(frame) + "\n")
+    read = (directory / "out").stat().st_size
+    event = JobEvent(job_id="j1", attempt=1, offset=0, at=1.0, kind="system.init", text="")
+    await engine.store.record_events("j1", 1, [event], read)
+    second = engine.local_runner()
+    await second.start_or_attach("j1")
+    (engine.work / "go").touch()
+    assert (await result(second)).status is JobStatus.COMPLETED
+    assert (engine.throttle.pause is not None) is paused
+    assert engine.throttle.window == engine.settings.max_running

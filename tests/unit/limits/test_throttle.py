@@ -8,6 +8,7 @@ from jobs.limits.throttle import (
     HALVING_SECONDS,
     JITTER_SECONDS,
     LONGEST_BACK_OFF_SECONDS,
+    LONGEST_PAUSE_SECONDS,
     LOOK_SECONDS,
     Throttle,
 )
@@ -67,6 +68,22 @@ def test_a_window_of_successes_widens_it_by_one(throttle: Throttle):
 def test_only_a_window_of_jobs_is_admitted(throttle: Throttle):
     throttle.limited()
     assert [throttle.admits(7), throttle.admits(8)] == [True, False]
+
+
+@pytest.mark.parametrize("resets_in", [LONGEST_PAUSE_SECONDS + 1, 1.7e12, 1e30])
+def test_a_usage_limit_that_ends_when_none_can_end_pauses_as_one_that_does_not_say(
+    throttle: Throttle, clock: Clock, resets_in: float
+):
+    throttle.used_up(clock.now() + resets_in, "five_hour")
+    assert throttle.pause is not None
+    assert throttle.pause.until == pytest.approx(clock.now() + DEFAULT_PAUSE_SECONDS + JITTER_SECONDS, abs=1)
+
+
+def test_a_weekly_limit_is_waited_for(throttle: Throttle, clock: Clock):
+    week = 7 * 86_400.0
+    throttle.used_up(clock.now() + week, "seven_day")
+    assert throttle.pause is not None
+    assert throttle.pause.until == pytest.approx(clock.now() + week + JITTER_SECONDS, abs=1)
 
 
 def test_a_usage_limit_pauses_everything_until_it_ends_and_a_little_longer(throttle: Throttle, clock: Clock):
