@@ -67,12 +67,13 @@ class LocalRunner:
         self._ledger = ledger or Ledger(store)
         self._patrol = Patrol()
         self._live: dict[str, LiveAttempt] = {}
+        self._launching: set[str] = set()
         reaper = Reaper()
         self._settlement = Settlement(
             store=store,
             preparation=preparation,
             sequel=Sequel(store, settings.max_depth),
-            aftermath=Aftermath(reaper, self._shims),
+            aftermath=Aftermath(reaper, self._shims, self._marks),
             throttle=throttle,
             signals=signals,
             clock=clock,
@@ -165,9 +166,15 @@ class LocalRunner:
         return str(self._preparation.path(job, job.attempt) / "out")
 
     async def _launch(self, job: Job) -> None:
-        if live := await self._launcher.launch(job):
-            # Before anything else is waited for: a process that no live attempt knows is taken for an orphan.
-            self._live[job.id] = live
+        # A process that bears no mark of a live attempt is taken for an orphan, and this one is to live.
+        marker = self._preparation.marker(job, job.attempt + 1)
+        self._launching.add(marker)
+        try:
+            if live := await self._launcher.launch(job):
+                self._live[job.id] = live
+        finally:
+            self._launching.discard(marker)
+        if live:
             await self._launcher.record(live)
 
     async def _end_if_cancelled(self, job_id: str) -> None:
@@ -218,3 +225,6 @@ class LocalRunner:
 
     def _shims(self) -> list[ProcessIdentity]:
         return [live.process.identity for live in self._live.values() if live.process.identity is not None]
+
+    def _marks(self) -> set[str]:
+        return {live.marker for live in self._live.values()} | self._launching

@@ -26,14 +26,20 @@ class Aftermath:
     Args:
         reaper: What ends processes.
         shims: Returns the shims of the attempts that live.
+        marks: Returns the marks of these attempts and of those that are just being launched.
         table: The process table, or None for this platform's.
     """
 
     def __init__(
-        self, reaper: Reaper, shims: Callable[[], Collection[ProcessIdentity]], table: ProcessTable | None = None
+        self,
+        reaper: Reaper,
+        shims: Callable[[], Collection[ProcessIdentity]],
+        marks: Callable[[], Collection[str]],
+        table: ProcessTable | None = None,
     ) -> None:
         self._reaper = reaper
         self._shims = shims
+        self._marks = marks
         self._table = table or process_table()
 
     async def of(self, target: Target, directory: AttemptDirectory, config: Path | None) -> None:
@@ -54,14 +60,17 @@ class Aftermath:
         await anyio.to_thread.run_sync(self._remove_leavings, directory, config)
 
     async def _end_orphans(self) -> None:
-        first = await anyio.to_thread.run_sync(orphans, self._table, self._shims())
+        first = await self._look()
         if first:
             await anyio.sleep(_SECOND_LOOK)
-            strays = first & await anyio.to_thread.run_sync(orphans, self._table, self._shims())
+            strays = first & await self._look()
             if strays:
                 logger.info("ending %d orphans that no job can want any more", len(strays))
-                await anyio.to_thread.run_sync(clear, self._table, (Target(marker="", known=strays),))
+                await anyio.to_thread.run_sync(clear, self._table, (Target(marker=None, known=strays),))
         await anyio.to_thread.run_sync(bury)
+
+    async def _look(self) -> frozenset[ProcessIdentity]:
+        return await anyio.to_thread.run_sync(orphans, self._table, self._shims(), self._marks())
 
     def _remove_leavings(self, directory: AttemptDirectory, config: Path | None) -> None:
         try:

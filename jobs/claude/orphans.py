@@ -36,20 +36,24 @@ def is_subreaper() -> bool:
     return bool(answer.value)
 
 
-def orphans(table: ProcessTable, shims: Collection[ProcessIdentity]) -> frozenset[ProcessIdentity]:
-    """Return the unmarked processes that fell to this one and that no job may still want.
+def orphans(
+    table: ProcessTable, shims: Collection[ProcessIdentity], marks: Collection[str]
+) -> frozenset[ProcessIdentity]:
+    """Return the processes that fell to this one, that bear no mark of an attempt that lives and that no job may want.
 
-    Such a process does not tell whose it was. It is nobody's any more once no attempt lives that began before it did.
+    Such a process does not tell whose it was: it can clear its mark, empty it or make one up. It is nobody's any more
+    once no attempt lives that began before it did. One with the mark of a living attempt is ended with that attempt.
 
     Args:
         table: The process table.
         shims: The shims of the attempts that live.
+        marks: The marks of these attempts, and of those that are just being launched.
     """
     began = [shim.start for shim in shims]
     return frozenset(
         entry.identity
         for entry in _fallen(table.entries())
-        if table.mark(entry.identity.pid) is None and not any(start <= entry.identity.start for start in began)
+        if table.mark(entry.identity.pid) not in marks and not any(start <= entry.identity.start for start in began)
     )
 
 

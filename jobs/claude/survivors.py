@@ -24,13 +24,13 @@ class Target:
     """A job's attempt, as its processes can be known.
 
     Args:
-        marker: Value of the environment variable that they all inherited.
+        marker: Value of the environment variable that they all inherited, or None where they are known without it.
         shim: The process that leads their session, or None where it is not known.
         known: Processes that were found to be the attempt's earlier; one whose parents have ended since, in a session
             of its own and without its environment, is found by this alone.
     """
 
-    marker: str
+    marker: str | None
     shim: ProcessIdentity | None = None
     known: frozenset[ProcessIdentity] = frozenset()
 
@@ -44,7 +44,7 @@ def find(table: ProcessTable, targets: Iterable[Target]) -> list[ProcessIdentity
     wanted = tuple(targets)
     entries = dict(table.entries())
     own = entries.pop(os.getpid(), None)
-    hits = _marked(table, entries, {target.marker for target in wanted})
+    hits = _marked(table, entries, _markers(wanted))
     known = {identity for target in wanted for identity in target.known}
     hits |= {pid for pid, entry in entries.items() if entry.identity in known}
     sessions = {entries[pid].session for pid in hits} | _led(entries, wanted)
@@ -75,7 +75,7 @@ def clear(table: ProcessTable, targets: Sequence[Target], *, quiet: int = 2, pat
         How many processes were killed.
     """
     until = time.monotonic() + patience
-    enclosed = sum(control_group.end(target.marker) for target in targets)
+    enclosed = sum(map(control_group.end, _markers(targets)))
     killed: set[ProcessIdentity] = set()
     calm = passes = 0
     while time.monotonic() < until and calm < (2 if killed else quiet):
@@ -90,9 +90,19 @@ def clear(table: ProcessTable, targets: Sequence[Target], *, quiet: int = 2, pat
     return enclosed + len(killed)
 
 
+def _markers(targets: Iterable[Target]) -> set[str]:
+    return {target.marker for target in targets if target.marker}
+
+
 def _marked(table: ProcessTable, entries: Mapping[int, Entry], markers: set[str]) -> set[int]:
     # Session 0 is the kernel's: its threads have no environment, and a third of a small machine's table is theirs.
-    return {pid for pid, entry in entries.items() if entry.session and table.mark(pid) in markers}
+    return {pid for pid, entry in entries.items() if entry.session and _bears(table, pid, markers)}
+
+
+def _bears(table: ProcessTable, pid: int, markers: set[str]) -> bool:
+    # Without a mark, or with an empty one, is every other process of the machine: such a one is never meant.
+    mark = table.mark(pid)
+    return bool(mark) and mark in markers
 
 
 def _led(entries: Mapping[int, Entry], targets: Iterable[Target]) -> set[int]:
@@ -125,7 +135,7 @@ def _chase(table: ProcessTable, targets: Sequence[Target]) -> set[ProcessIdentit
 
     Without such a chain this is one short look; with one it goes on until the chain is not seen for a while.
     """
-    markers = {target.marker for target in targets}
+    markers = _markers(targets)
     killed: set[ProcessIdentity] = set()
     until = time.monotonic() + _CHASE_SECONDS
     quiet_since: float | None = None
@@ -142,5 +152,5 @@ def _newest(table: ProcessTable, markers: set[str]) -> Iterator[ProcessIdentity]
     own = os.getpid()
     for pid in table.newest():
         # The mark is read between two looks at the identity: the one here, and the one that `send` takes.
-        if pid != own and (identity := table.identify(pid)) is not None and table.mark(pid) in markers:
+        if pid != own and (identity := table.identify(pid)) is not None and _bears(table, pid, markers):
             yield identity

@@ -82,7 +82,7 @@ class Patrol:
         Args:
             targets: The attempts that run.
         """
-        found = dict(self._second_ones({target.marker: target for target in targets}))
+        found = dict(self._second_ones({target.marker: target for target in targets if target.marker}))
         twice = frozenset(marker for identity, marker in found.items() if identity in self._seen)
         self._seen = frozenset(found)
         return twice

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from jobs.claude.command import MARKER
 from jobs.claude.orphans import become_subreaper, is_subreaper, orphans
 from jobs.claude.proctable import ProcessIdentity, process_table
 from tests.support.waiting import until_now
@@ -19,7 +20,7 @@ import json, os, sys, time
 sys.path.append(sys.argv[1])
 from jobs.claude.orphans import become_subreaper, bury, is_subreaper, orphans
 from jobs.claude.proctable import ProcessIdentity, ended_children, process_table
-from jobs.claude.survivors import Target, clear
+from jobs.claude.survivors import Target, clear, find
 said = {"before": is_subreaper(), "asked": become_subreaper(), "after": is_subreaper()}
 table = process_table()
 if os.fork() == 0:
@@ -29,17 +30,20 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 until = time.monotonic() + 10
-while not (found := orphans(table, [])) and time.monotonic() < until:
+while not (found := orphans(table, [], [])) and time.monotonic() < until:
     time.sleep(0.01)
 [stray] = found
 older, younger = ProcessIdentity(pid=1, start=stray.start - 1), ProcessIdentity(pid=1, start=stray.start + 1)
-said["an older attempt lives"] = len(orphans(table, [older, younger]))
-said["a younger attempt lives"] = len(orphans(table, [younger]))
-said["killed"] = clear(table, (Target(marker="", known=found),))
+said["an older attempt lives"] = len(orphans(table, [older, younger], []))
+said["a younger attempt lives"] = len(orphans(table, [younger], []))
+target = Target(marker=None, known=found)
+# Looked at before it is cleared: were no mark taken for the mark of everything, this would end the whole machine.
+said["found"] = find(table, [target]) == [stray]
+said["killed"] = clear(table, (target,)) if said["found"] else 0
 while not ended_children(os.getpid()) and time.monotonic() < until:
     time.sleep(0.01)
 bury()
-said["left"] = len(orphans(table, [])) + len(ended_children(os.getpid()))
+said["left"] = len(orphans(table, [], [])) + len(ended_children(os.getpid()))
 print(json.dumps(said))
 """
 
@@ -59,23 +63,29 @@ def test_a_daemon_that_forked_twice_and_cleared_its_environment_is_found_once_no
         "after": True,
         "an older attempt lives": 0,
         "a younger attempt lives": 1,
+        "found": True,
         "killed": 1,
         "left": 0,
     }
 
 
-def test_a_child_with_a_mark_or_in_our_own_session_is_no_orphan():
+def test_a_child_with_a_living_attempts_mark_or_in_our_own_session_is_no_orphan():
     assert not is_subreaper()
     own = subprocess.Popen(["/bin/sleep", "60"], env={})
-    marked = subprocess.Popen(["/bin/sleep", "60"], env={"CLAUDE_JOBS_JOB": "k:j:1"}, start_new_session=True)
-    plain = subprocess.Popen(["/bin/sleep", "60"], env={}, start_new_session=True)
+    envs: list[dict[str, str]] = [
+        {MARKER: "k:j:1"},
+        {},
+        {MARKER: ""},
+        {MARKER: "made up"},
+    ]
+    living, *strays = [subprocess.Popen(["/bin/sleep", "60"], env=env, start_new_session=True) for env in envs]
     try:
         table = process_table()
-        until_now(lambda: table.mark(marked.pid) is not None)
-        found = {identity.pid for identity in orphans(table, [ProcessIdentity(pid=1, start=float("inf"))])}
-        assert plain.pid in found
-        assert not {own.pid, marked.pid} & found
+        until_now(lambda: table.mark(living.pid) is not None and table.mark(strays[-1].pid) is not None)
+        found = {identity.pid for identity in orphans(table, [ProcessIdentity(pid=1, start=float("inf"))], {"k:j:1"})}
+        assert {stray.pid for stray in strays} <= found
+        assert not {own.pid, living.pid} & found
     finally:
-        for process in (own, marked, plain):
+        for process in (own, living, *strays):
             process.kill()
             process.wait()

@@ -255,6 +255,20 @@ def test_a_process_once_known_is_found_though_nothing_shows_it_any_more() -> Non
     assert {one.pid for one in find(table, [Target(marker="m", known=known)])} == {5000, 5001}
 
 
+@pytest.mark.parametrize("marker", [None, ""])
+def test_a_target_without_a_mark_is_found_by_what_is_known_of_it_alone(marker: str | None) -> None:
+    table = CountingTable()
+    # A shell whose variable is empty, within a job's session, and one of a person's.
+    table.shown = {5000: entry(5000), 6000: entry(6000), 6001: entry(6001, session=6000), 7000: entry(7000)}
+    table.shown |= {8000: entry(8000)}
+    table.marks = {6000: "a job", 6001: "", 7000: ""}
+    table.fresh = {6001: "", 7000: ""}
+    target = Target(marker=marker, known=frozenset({ProcessIdentity(pid=5000, start=5.0)}))
+    assert {one.pid for one in find(table, [target])} == {5000}
+    assert clear(table, [target], quiet=1) == 1
+    assert {one.pid for one in table.kills} == {5000}
+
+
 def test_a_link_that_no_pass_sees_is_caught_among_the_newest_ids() -> None:
     table = CountingTable()
     table.fresh = {5000: "m", 5001: "another"}
