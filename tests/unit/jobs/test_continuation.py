@@ -138,7 +138,7 @@ async def test_a_retry_on_request_begins_the_count_of_refusals_anew():
     attempt = await past.begins("s1")
     assert await sequel.of_refusal(attempt, refused) == refused
     await past.store.settle("j1", attempt.number, refused, at=2.0)
-    await past.store.requeue("j1", at=3.0)
+    await past.store.requeue("j1")
     assert (await sequel.of_refusal(await past.begins("s1"), refused)).status is JobStatus.QUEUED
 
 
