@@ -8,12 +8,12 @@ import typer
 
 from jobs.errors import JobsError
 from server import __version__, engine_commands, submit_commands
-from server.answers import whole_answer
-from server.drawing import description, draw, job_line
-from server.places import Places, state_dir
-from server.terminal import client, complaints, exit_unless_completed, fail, note, out, say
-from server.transcripts import transcript_of
-from server.watching import jobs_of, wait_for, watch
+from server.front_door.places import Places, state_dir
+from server.terminal.answers import whole_answer
+from server.terminal.drawing import description, draw, job_line
+from server.terminal.speech import client, complaints, exit_unless_completed, fail, note, out, say
+from server.terminal.transcripts import transcript_of
+from server.terminal.watching import jobs_of, wait_for, watch
 
 app = typer.Typer(
     name="claude-jobs",

@@ -18,10 +18,10 @@ from jobs.errors import ClaudeNotFoundError, JobsError
 from jobs.settings import Settings
 from jobs.upkeep.rescue import last_rescue, report_path
 from server import __version__
-from server.client import door_of
-from server.hello import FrontDoorError, Hello
-from server.launch import JOB_MARKERS
-from server.locate import Places, control, prepare, state_dir
+from server.front_door.client import door_of
+from server.front_door.hello import FrontDoorError, Hello
+from server.front_door.launch import JOB_MARKERS
+from server.front_door.locate import Places, control, prepare, state_dir
 from server.selftest.campaign import Campaign, Plan
 
 _OLDEST_SQLITE = (3, 38, 0)

@@ -38,17 +38,17 @@ from jobs.upkeep.retention import Retention
 from jobs.upkeep.snapshots import Snapshots
 from jobs.waiting import Waiting
 from server import __version__
-from server.app import Connection, build_server
-from server.callers import caller_of, calling_job
-from server.connection import Reception, StrangerError, receive
-from server.control import Control
-from server.hello import Hello
-from server.inside import refuse_inside_job
-from server.listening import accept_all
-from server.locate import Places, lock, prepare, pump_command
-from server.presence import Presence
-from server.tools import Services
-from server.updates import Updates
+from server.front_door.hello import Hello
+from server.front_door.locate import Places, lock, prepare, pump_command
+from server.protocol.app import Connection, build_server
+from server.protocol.callers import caller_of, calling_job
+from server.protocol.tools import Services
+from server.protocol.updates import Updates
+from server.reception.connection import Reception, StrangerError, receive
+from server.reception.control import Control
+from server.reception.inside import refuse_inside_job
+from server.reception.listening import accept_all
+from server.reception.presence import Presence
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from server.client import door_of
-from server.hello import FrontDoorError, Hello
-from server.locate import control, prepare, state_dir
-from server.terminal import complaints, fail, say
+from server.front_door.client import door_of
+from server.front_door.hello import FrontDoorError, Hello
+from server.front_door.locate import control, prepare, state_dir
+from server.terminal.speech import complaints, fail, say
 
 app = typer.Typer(help="Run the engine in the foreground, or look after the one that runs.")
 
@@ -55,8 +55,8 @@ def engine(
     import anyio
 
     from server.engine import LEAVE_SECONDS, serve
-    from server.listening import allow_many_files
     from server.logs import log_to_stderr
+    from server.reception.listening import allow_many_files
 
     log_to_stderr(settings.log_level)
     reasons: list[BaseException] = []

@@ -20,9 +20,9 @@ if not __package__:
     # standard library.
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from server.hello import MAX_LINE, FrontDoorError, Hello, client_environment
-from server.locate import Door, prepare, reach, state_dir
-from server.relay import Ends, Relay
+from server.front_door.hello import MAX_LINE, FrontDoorError, Hello, client_environment
+from server.front_door.locate import Door, prepare, reach, state_dir
+from server.front_door.relay import Ends, Relay
 
 USAGE = """Usage: claude-jobs mcp [--home DIR] [--job DIR]
 

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import typer
 
-from server.answers import whole_answer
-from server.terminal import client, exit_unless_completed, note, out, say
-from server.watching import wait_for, watch
+from server.terminal.answers import whole_answer
+from server.terminal.speech import client, exit_unless_completed, note, out, say
+from server.terminal.watching import wait_for, watch
 
 Cwd = Annotated[Path | None, typer.Option(help="Directory that the job works in.")]
 Model = Annotated[str | None, typer.Option(help="Model name or alias.")]

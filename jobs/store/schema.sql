@@ -67,7 +67,6 @@ CREATE INDEX batch_by_parent ON batch (parent_id);
 CREATE INDEX job_by_parent ON job (parent_id);
 CREATE INDEX job_by_batch ON job (batch_id, position);
 CREATE INDEX job_by_root ON job (root_id, status);
-CREATE INDEX job_by_session ON job (session_id) WHERE status IN ('queued', 'running');
 CREATE INDEX job_unfinished ON job (seq) WHERE status IN ('queued', 'running');
 
 CREATE TABLE attempt (

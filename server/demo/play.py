@@ -14,14 +14,14 @@ from rich.console import Console
 from jobs.claude.binary import find_claude
 from jobs.errors import ClaudeNotFoundError
 from jobs.safe_text import safe
-from server.client import Client, ToolError, door_of, open_client
 from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
 from server.demo.tale import root_tasks, story
-from server.hello import FrontDoorError, Hello
-from server.locate import Door, control, lock
-from server.terminal import write
-from server.watching import jobs_of, watch
+from server.front_door.client import Client, ToolError, door_of, open_client
+from server.front_door.hello import FrontDoorError, Hello
+from server.front_door.locate import Door, control, lock
+from server.terminal.speech import write
+from server.terminal.watching import jobs_of, watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

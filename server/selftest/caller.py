@@ -8,8 +8,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from server.client import PROTOCOL, ToolError
-from server.locate import pump_command
+from server.front_door.client import PROTOCOL, ToolError
+from server.front_door.locate import pump_command
 
 
 class NoAnswerError(Exception):

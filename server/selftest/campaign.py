@@ -12,9 +12,9 @@ from statistics import median
 from typing import Any
 from uuid import uuid4
 
-from server.client import ToolError
-from server.hello import FrontDoorError, Hello
-from server.locate import Door, control, lock, prepare
+from server.front_door.client import ToolError
+from server.front_door.hello import FrontDoorError, Hello
+from server.front_door.locate import Door, control, lock, prepare
 from server.selftest.caller import Caller, caller
 from server.selftest.stub import Errand, write_stub
 from server.selftest.verdict import Verdict, judge

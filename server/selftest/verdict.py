@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobs.claude.events import event_of
 from jobs.claude.framer import Framer, Line
-from server.places import Places
+from server.front_door.places import Places
 from server.selftest.stub import Errand, starts
 
 

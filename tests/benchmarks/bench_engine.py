@@ -24,9 +24,9 @@ from jobs.rights.visibility import Scope, Visibility
 from jobs.settings import Settings
 from jobs.waiting import WaitMode
 from server.engine import assemble
-from server.locate import pump_command
-from server.places import prepare
-from server.tools import Services
+from server.front_door.locate import pump_command
+from server.front_door.places import prepare
+from server.protocol.tools import Services
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.intake import TaskRequest
 from jobs.model import Job
-from server.tools import Services
+from server.protocol.tools import Services
 from tests.benchmarks.bench_engine import NODE_STUB, STUB, Node, engine, random_tree, run, write_plan
 
 pytestmark = pytest.mark.anyio

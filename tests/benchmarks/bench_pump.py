@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from server.locate import ensure_engine, pump_command
+from server.front_door.locate import ensure_engine, pump_command
 from tests.unit.frontdoor.conftest import MakeDoor
 from tests.unit.frontdoor.conftest import make_door as make_door  # noqa: PLC0414 - pytest finds fixtures by name
 from tests.unit.frontdoor.conftest import places as places  # noqa: PLC0414 - likewise

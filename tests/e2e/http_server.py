@@ -14,12 +14,12 @@ from mcp.server.lowlevel import Server
 
 from jobs.attempts.origin import Origin
 from jobs.settings import Settings
-from server.app import build_server
-from server.callers import Caller
-from server.context import Connection
 from server.engine import assemble
-from server.locate import prepare
-from server.updates import Updates
+from server.front_door.locate import prepare
+from server.protocol.app import build_server
+from server.protocol.callers import Caller
+from server.protocol.context import Connection
+from server.protocol.updates import Updates
 from tests.e2e.suite.events import Events
 from tests.e2e.suite.overlay import add_fixtures
 from tests.support.engines import SHELL_STUB, SYSTEM_PATH

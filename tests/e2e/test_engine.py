@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from server import __version__
-from server.dial import connect
-from server.hello import Hello
+from server.front_door.dial import connect
+from server.front_door.hello import Hello
 from tests.support.engines import House, house
 from tests.support.waiting import until_now
 

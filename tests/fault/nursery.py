@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 if not __package__:
     sys.path.append(str(ROOT))
 
-from server.dial import lock  # noqa: E402 - the path comes first where this is run as a script
-from server.places import Places  # noqa: E402 - likewise
+from server.front_door.dial import lock  # noqa: E402 - the path comes first where this is run as a script
+from server.front_door.places import Places  # noqa: E402 - likewise
 
 
 @contextmanager

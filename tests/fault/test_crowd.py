@@ -11,9 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
-from server.dial import connect
-from server.hello import Hello
-from server.listening import allow_many_files
+from server.front_door.dial import connect
+from server.front_door.hello import Hello
+from server.reception.listening import allow_many_files
 from tests.support.engines import House, house
 from tests.support.waiting import until_now
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.model import JobStatus, Reason
-from server import replies
+from server.protocol import replies
 from tests.support.spending import Shop, shop
 from tests.support.waiting import until
 

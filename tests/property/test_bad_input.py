@@ -20,11 +20,11 @@ from mcp_types import JSONRPCRequest
 from pydantic import ValidationError
 
 from jobs.attempts.origin import Origin
-from server.catalogue import DEFINITIONS, Definition
-from server.connection import _message
-from server.outcomes import outcome
-from server.permits import APPROVE, PERMIT
-from server.tools import Call
+from server.protocol.catalogue import DEFINITIONS, Definition
+from server.protocol.outcomes import outcome
+from server.protocol.permits import APPROVE, PERMIT
+from server.protocol.tools import Call
+from server.reception.connection import _message
 from tests.unit.server.world import PATH, text_of, world
 
 CALLS = 10_000 if os.environ.get("CLAUDE_JOBS_LONG") == "1" else 1_000

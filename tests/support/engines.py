@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from server.hello import FrontDoorError, Hello
-from server.locate import Door, Places, control, lock, prepare
+from server.front_door.hello import FrontDoorError, Hello
+from server.front_door.locate import Door, Places, control, lock, prepare
 from tests.support.waiting import until_now
 
 ROOT = Path(__file__).parents[2]

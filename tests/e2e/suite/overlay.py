@@ -17,8 +17,8 @@ from mcp_types import (
     Tool,
 )
 
-from server.context import Connection, Context
-from server.tasks import TaskParams, TaskUpdateParams
+from server.protocol.context import Connection, Context
+from server.protocol.tasks import TaskParams, TaskUpdateParams
 from tests.e2e.suite import tasks
 from tests.e2e.suite.contents import ABOUT, add_contents
 from tests.e2e.suite.questions import add_questions

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from server.locate import Door, Places, prepare
+from server.front_door.locate import Door, Places, prepare
 from tests.unit.frontdoor import stand_in
 
 MakeDoor = Callable[..., Door]

@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from server.locate import Places, lock
+from server.front_door.locate import Places, lock
 
 SELF = str(Path(__file__).resolve())
 

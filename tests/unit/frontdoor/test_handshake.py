@@ -2,8 +2,8 @@
 
 import pytest
 
-from server.hello import Hello, ProtocolError
-from server.locate import EngineGoneError, Places, RefusedError, control, ensure_engine, enter
+from server.front_door.hello import Hello, ProtocolError
+from server.front_door.locate import EngineGoneError, Places, RefusedError, control, ensure_engine, enter
 from tests.unit.frontdoor.conftest import MakeDoor, noted
 from tests.unit.frontdoor.test_locate import at_once
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.hello import MAX_LINE, Hello, ProtocolError, Role, Welcome, client_environment, decode_line
+from server.front_door.hello import MAX_LINE, Hello, ProtocolError, Role, Welcome, client_environment, decode_line
 
 FRAME: dict[str, Any] = {
     "claude_jobs": 1,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from server.hello import Hello
-from server.launch import engine_command, engine_environment
-from server.locate import Door, EngineStartError, Places, connect, ensure_engine, lock
+from server.front_door.hello import Hello
+from server.front_door.launch import engine_command, engine_environment
+from server.front_door.locate import Door, EngineStartError, Places, connect, ensure_engine, lock
 from tests.unit.frontdoor.conftest import MakeDoor, noted
 
 

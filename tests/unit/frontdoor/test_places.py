@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.locate import Places, StateDirError, prepare, state_dir
+from server.front_door.locate import Places, StateDirError, prepare, state_dir
 
 
 def mode(path: Path) -> int:

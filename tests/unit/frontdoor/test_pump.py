@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from server.locate import Door, Places, ensure_engine, lock, pump_command
+from server.front_door.locate import Door, Places, ensure_engine, lock, pump_command
 from server.pump import JobTokenError as NoToken
 from server.pump import Options, UsageError, introduce, parse, read_token
 from tests.support.waiting import until_now

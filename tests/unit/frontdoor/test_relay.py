@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from server import relay as module
-from server.hello import FrontDoorError
-from server.relay import Ends, LineTooLongError, Relay
-from server.unanswered import GONE
+from server.front_door import relay as module
+from server.front_door.hello import FrontDoorError
+from server.front_door.relay import Ends, LineTooLongError, Relay
+from server.front_door.unanswered import GONE
 from tests.unit.frontdoor.test_unanswered import INITIALIZE, INITIALIZED, call, line
 
 SECONDS = 20.0

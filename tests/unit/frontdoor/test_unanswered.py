@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from server import unanswered as module
-from server.unanswered import CALL_ID, GONE, TOOL_USE_ID, Unanswered
+from server.front_door import unanswered as module
+from server.front_door.unanswered import CALL_ID, GONE, TOOL_USE_ID, Unanswered
 
 
 def line(**message: Any) -> bytes:

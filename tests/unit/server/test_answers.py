@@ -5,10 +5,11 @@ from typing import Any, cast
 
 import pytest
 
-from server import answers, replies
-from server.answers import whole_answer
-from server.client import Client
-from server.tools import MAX_RESULT_CHARS
+from server.front_door.client import Client
+from server.protocol import replies
+from server.protocol.tools import MAX_RESULT_CHARS
+from server.terminal import answers
+from server.terminal.answers import whole_answer
 
 
 class Engine:

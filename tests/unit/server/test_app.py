@@ -8,10 +8,10 @@ import pytest
 from mcp import Client, MCPError
 
 from jobs.errors import StoreError
-from server.app import INSTRUCTIONS
-from server.arguments import Arguments
-from server.catalogue import DEFINITIONS, listing
-from server.unanswered import TOOL_USE_ID
+from server.front_door.unanswered import TOOL_USE_ID
+from server.protocol.app import INSTRUCTIONS
+from server.protocol.arguments import Arguments
+from server.protocol.catalogue import DEFINITIONS, listing
 from tests.unit.server.world import ERAS, call, call_json, refusal, text_of, world
 
 pytestmark = pytest.mark.anyio
@@ -307,6 +307,6 @@ async def test_a_call_that_is_cancelled_leaves_its_job_running(home: Path):
 
 async def test_half_a_character_in_a_reply_is_sent_as_a_question_mark(home: Path, monkeypatch: pytest.MonkeyPatch):
     async with world(home) as here, here.client() as client:
-        monkeypatch.setattr("server.replies.result_text", lambda *_: "half \ud83d")
+        monkeypatch.setattr("server.protocol.replies.result_text", lambda *_: "half \ud83d")
         reply = await client.call_tool("claude_run", {"task": "x"})
         assert text_of(reply) == "half ?"

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import Result
 
 from server import __version__
-from server.client import Connection
+from server.front_door.client import Connection
 from tests.support.engines import MAIN, House
 from tests.support.waiting import until_now
 from tests.unit.server.conftest import Invoke
@@ -156,7 +156,7 @@ def test_waiting_for_the_first_success_goes_on_past_a_failure(invoke: Invoke, mo
             {"done": [{"jobId": "j2", "status": "completed", "excerpt": "yes"}], "pending": 1, "cursor": "3"},
         ]
     )
-    monkeypatch.setattr("server.client.Client.call_json", lambda *_: next(replies))
+    monkeypatch.setattr("server.front_door.client.Client.call_json", lambda *_: next(replies))
     assert invoke("wait", "j1", "j2", "j3", "--mode", "first_success").stdout == "j1  failed  no\nj2  completed  yes\n"
 
 
@@ -245,12 +245,12 @@ def test_the_dashboard_counts_cancelled_jobs_by_themselves(invoke: Invoke):
 
 
 def test_a_batch_of_more_jobs_than_are_drawn_is_judged_by_all_of_them(invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("server.watching._MOST_JOBS", 1)
+    monkeypatch.setattr("server.terminal.watching._MOST_JOBS", 1)
     assert invoke("batch", "stub:exit=3", "stub:say=fine").exit_code == 1
 
 
 def test_a_tree_of_more_jobs_than_are_drawn_is_followed_to_its_end(invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("server.watching._MOST_JOBS", 1)
+    monkeypatch.setattr("server.terminal.watching._MOST_JOBS", 1)
     batch = spawned(invoke, "stub:sleep=1", "stub:say=fine")
     invoke("wait", batch["jobIds"][1])
     assert invoke("tree", "-f", batch["batchId"]).exit_code == 0
@@ -265,8 +265,10 @@ def test_no_command_lets_a_terminal_escape_through(invoke: Invoke, monkeypatch: 
     line = job | {"recursionDepth": 0, "startTime": "now", "batchId": "b1"}
     answers: dict[str, Any] = {"claude_wait": {"done": [job], "pending": 0, "cursor": "1"}, "claude_list_jobs": [line]}
     answers["claude_status"] = line
-    monkeypatch.setattr("server.client.Client.call", lambda _self, tool, _args: json.dumps(answers.get(tool, evil)))
-    monkeypatch.setattr("server.client.Client.call_json", lambda _self, tool, _args: answers[tool])
+    monkeypatch.setattr(
+        "server.front_door.client.Client.call", lambda _self, tool, _args: json.dumps(answers.get(tool, evil))
+    )
+    monkeypatch.setattr("server.front_door.client.Client.call_json", lambda _self, tool, _args: answers[tool])
     shown = invoke(*command.split(), *([] if command == "list" else ["j1"])).stdout
     assert "red" in shown
     assert "[bold]" in shown
@@ -279,7 +281,7 @@ def test_an_answer_comes_out_character_by_character(invoke: Invoke, monkeypatch:
         + "long " * 100
         + "\n\U0001f468\u200d\U0001f469 \u0646\u0645\u06cc\u200c\u062e"
     )
-    monkeypatch.setattr("server.client.Client.call", lambda *_: answer)
+    monkeypatch.setattr("server.front_door.client.Client.call", lambda *_: answer)
     assert invoke("result", "j1").stdout == answer + "\n"
 
 
@@ -325,7 +327,7 @@ def test_what_the_system_refuses_is_a_line_and_no_traceback(
     def refuse(*_: Any) -> None:
         raise PermissionError(errno.EACCES, "not allowed", "/state/engine.sock")
 
-    monkeypatch.setattr("server.dial.connect", refuse)
+    monkeypatch.setattr("server.front_door.dial.connect", refuse)
     result = invoke(*command.split())
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)

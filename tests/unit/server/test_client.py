@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from server.client import Client, EngineLostError, ToolError
+from server.front_door.client import Client, EngineLostError, ToolError
 
 SECONDS = 20.0
 ANSWER = {"content": [{"type": "text", "text": "done"}]}

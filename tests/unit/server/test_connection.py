@@ -14,10 +14,10 @@ from anyio.abc import SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from jobs.settings import Settings
-from server import connection
 from server.engine import EngineRunningError, serve
-from server.hello import MAX_LINE, MAX_MESSAGE, Hello, Role
-from server.locate import Places, prepare
+from server.front_door.hello import MAX_LINE, MAX_MESSAGE, Hello, Role
+from server.front_door.locate import Places, prepare
+from server.reception import connection
 from tests.unit.server.world import PATH, STUB
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from server import doctor
-from server.locate import Places
+from server.front_door.locate import Places
 from server.selftest import campaign as module
 from server.selftest.campaign import Campaign, Plan
 from server.selftest.stub import Errand

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from jobs.model import JobStatus
-from server.drawing import STYLES, draw, job_line, one_line
+from server.terminal.drawing import STYLES, draw, job_line, one_line
 
 
 def line(job_id: str, parent: str | None = None, **more: object) -> dict:

@@ -11,8 +11,8 @@ import anyio
 import pytest
 from anyio.abc import SocketStream
 
-from server import listening
-from server.listening import accept_all
+from server.reception import listening
+from server.reception.listening import accept_all
 
 pytestmark = pytest.mark.anyio
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import json, resource, sys
 sys.path.append(sys.argv[1])
-from server.listening import FILES, allow_many_files
+from server.reception.listening import FILES, allow_many_files
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
 most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)

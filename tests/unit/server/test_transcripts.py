@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.transcripts import LINE_CHARS
+from server.terminal.transcripts import LINE_CHARS
 from tests.support.engines import House
 from tests.unit.server.conftest import Invoke
 

@@ -18,12 +18,12 @@ from jobs.attempts.origin import Origin
 from jobs.model import Job, JobStatus
 from jobs.rights.tokens import hash_token
 from jobs.settings import Settings
-from server.app import Connection, build_server
-from server.callers import Caller
 from server.engine import assemble
-from server.locate import Places, prepare
-from server.tools import Services
-from server.updates import Updates
+from server.front_door.locate import Places, prepare
+from server.protocol.app import Connection, build_server
+from server.protocol.callers import Caller
+from server.protocol.tools import Services
+from server.protocol.updates import Updates
 from tests.support.waiting import until
 
 STUB = Path(__file__).parents[2] / "fakes" / "claude_stub.sh"

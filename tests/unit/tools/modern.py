@@ -11,9 +11,9 @@ from mcp_types import jsonrpc_message_adapter
 
 from jobs.attempts.origin import Origin
 from jobs.rights.tokens import hash_token
-from server.callers import Caller
-from server.context import Connection
-from server.tasks import EXTENSION
+from server.protocol.callers import Caller
+from server.protocol.context import Connection
+from server.protocol.tasks import EXTENSION
 from tests.unit.server.world import PATH, World, _transport
 
 SECONDS = 20.0

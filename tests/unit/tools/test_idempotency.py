@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from server.app import TOOL_USE_ID
+from server.protocol.app import TOOL_USE_ID
 from tests.unit.server.world import ERAS, call, call_json, refusal, world
 
 pytestmark = pytest.mark.anyio

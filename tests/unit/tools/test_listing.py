@@ -8,9 +8,9 @@ from inline_snapshot import snapshot
 from mcp_types import ListToolsResult
 
 from jobs.settings import Settings
-from server.catalogue import DEFINITIONS, as_tool, listing
-from server.permits import APPROVE, more_tools
-from server.tools import INLINE_CHARS, MAX_RESULT_CHARS
+from server.protocol.catalogue import DEFINITIONS, as_tool, listing
+from server.protocol.permits import APPROVE, more_tools
+from server.protocol.tools import INLINE_CHARS, MAX_RESULT_CHARS
 from tests.unit.server.world import world
 
 pytestmark = pytest.mark.anyio

@@ -7,8 +7,8 @@ import pytest
 from mcp import MCPError
 from mcp_types import TextContent
 
-from server.app import INSTRUCTIONS
-from server.catalogue import BY_NAME
+from server.protocol.app import INSTRUCTIONS
+from server.protocol.catalogue import BY_NAME
 from tests.unit.server.world import ERAS, world
 
 pytestmark = pytest.mark.anyio

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from server.arguments import (
+from server.protocol.arguments import (
     BatchArguments,
     ListArguments,
     ResultArguments,
@@ -12,10 +12,10 @@ from server.arguments import (
     TaskArguments,
     WaitArguments,
 )
-from server.catalogue import listing
-from server.guidance import PROMPTS
-from server.permits import ApproveArguments
-from server.resources import TEMPLATES
+from server.protocol.catalogue import listing
+from server.protocol.guidance import PROMPTS
+from server.protocol.permits import ApproveArguments
+from server.protocol.resources import TEMPLATES
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 SECTION = README.partition("## Tools\n")[2].partition("\n## ")[0]

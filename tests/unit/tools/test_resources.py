@@ -17,7 +17,7 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 
-from server import resources
+from server.protocol import resources
 from tests.unit.server.world import ERAS, call, call_json, world
 from tests.unit.tools.modern import modern
 

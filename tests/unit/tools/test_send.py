@@ -7,7 +7,7 @@ import anyio
 import pytest
 from mcp import Client
 
-from server.app import TOOL_USE_ID
+from server.protocol.app import TOOL_USE_ID
 from tests.unit.server.world import World, call, call_json, refusal, world
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,7 @@ from mcp_types import (
     Request,
 )
 
-from server.tasks import EXTENSION, TaskParams
+from server.protocol.tasks import EXTENSION, TaskParams
 from tests.unit.server.world import call_json, world
 from tests.unit.tools.modern import Modern, modern
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.model import JobStatus
-from server.catalogue import BY_NAME
+from server.protocol.catalogue import BY_NAME
 from tests.support.waiting import until
 from tests.unit.server.world import call, call_json, refusal, world
 

@@ -9,8 +9,8 @@ import pytest
 
 from jobs.settings import Settings
 from jobs.waiting import PROGRESS_SECONDS
-from server.arguments import WaitArguments
-from server.tools import MAX_RESULT_CHARS
+from server.protocol.arguments import WaitArguments
+from server.protocol.tools import MAX_RESULT_CHARS
 from tests.support.engines import PYTHON_STUB
 from tests.unit.server.world import call, call_json, refusal, world
 

@@ -8,10 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from server.dial import Door, connect, ensure_engine, late, lock, start_and_connect, try_connect
-from server.hello import MAX_LINE, FrontDoorError, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
-from server.launch import EngineStartError
-from server.places import Places, StateDirError, prepare, state_dir
+from server.front_door.dial import Door, connect, ensure_engine, late, lock, start_and_connect, try_connect
+from server.front_door.hello import (
+    MAX_LINE,
+    FrontDoorError,
+    Hello,
+    ProtocolError,
+    Role,
+    Welcome,
+    decode_line,
+    encode_line,
+)
+from server.front_door.launch import EngineStartError
+from server.front_door.places import Places, StateDirError, prepare, state_dir
 
 __all__ = [
     "Door",
@@ -66,7 +75,7 @@ def pump_command(home: Path) -> tuple[str, list[str]]:
     Args:
         home: The state directory.
     """
-    pump = Path(__file__).resolve().with_name("pump.py")
+    pump = Path(__file__).resolve().parents[1] / "pump.py"
     return sys.executable, ["-I", "-S", str(pump), "--home", str(home.absolute())]
 
 

@@ -8,7 +8,7 @@ from jobs.claude.events import event_of
 from jobs.claude.framer import Framer, Line
 from jobs.claude.shapes import plain
 from jobs.errors import JobsError
-from server.places import Places
+from server.front_door.places import Places
 
 LINE_CHARS = 2000
 """Most characters of a line that a person reads; the raw lines are whole."""

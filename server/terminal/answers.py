@@ -1,6 +1,6 @@
 """A job's whole answer, however many pages it has."""
 
-from server.client import Client
+from server.front_door.client import Client
 
 PAGE_CHARS = 100_000
 """Characters that are asked for at once; `claude_result` grants up to twice as many."""

@@ -6,10 +6,10 @@ from functools import partial
 
 from mcp.server.context import ServerRequestContext
 
-from server import elicitation
-from server.callers import Caller, calling_job
-from server.tools import Call, Services
-from server.unanswered import CALL_ID, TOOL_USE_ID
+from server.front_door.unanswered import CALL_ID, TOOL_USE_ID
+from server.protocol import elicitation
+from server.protocol.callers import Caller, calling_job
+from server.protocol.tools import Call, Services
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)

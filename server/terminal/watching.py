@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from server.client import Client
-from server.drawing import draw
+from server.front_door.client import Client
+from server.terminal.drawing import draw
 
 REFRESHES_A_SECOND = 4
 _MOST_JOBS = 1000

@@ -20,8 +20,8 @@ from mcp_types import (
 
 from jobs.model import Job
 from jobs.signals import JobSignals
-from server.context import Connection, Context, call_of
-from server.resources import uris_of, visible
+from server.protocol.context import Connection, Context, call_of
+from server.protocol.resources import uris_of, visible
 
 logger = logging.getLogger(__name__)
 

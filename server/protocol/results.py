@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jobs.errors import JobFailedError, NotFinishedError
 from jobs.model import LIVE, Attempt, Job, JobStatus
 from jobs.ports import Store
-from server import replies
+from server.protocol import replies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

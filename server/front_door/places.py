@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from server.hello import FrontDoorError
+from server.front_door.hello import FrontDoorError
 
 _SOCKET_BYTES = 100
 """Most bytes of a socket's path: macOS allows 104 with the closing NUL, Linux 108."""

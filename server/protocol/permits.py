@@ -11,10 +11,10 @@ from jobs.claude.command import PERMISSION_TOOL
 from jobs.errors import BadInputError
 from jobs.model import Job
 from jobs.settings import Settings
-from server.arguments import Arguments
-from server.catalogue import Definition, as_tool
-from server.replies import compact, permission_requests, pretty
-from server.tools import Call
+from server.protocol.arguments import Arguments
+from server.protocol.catalogue import Definition, as_tool
+from server.protocol.replies import compact, permission_requests, pretty
+from server.protocol.tools import Call
 
 
 class PermitArguments(Arguments):

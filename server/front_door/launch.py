@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from server.hello import FrontDoorError
-from server.places import Places
+from server.front_door.hello import FrontDoorError
+from server.front_door.places import Places
 
 _TAIL_BYTES = 4096
 _TAIL_LINES = 12
@@ -91,7 +91,7 @@ def engine_command() -> tuple[str, ...]:
     a wheel, an editable or a per-user installation, and never another package of that name. `-I` keeps the working
     directory and PYTHON* variables out; without `-S` the installed dependencies are there.
     """
-    main = Path(__file__).resolve().with_name("__main__.py")
+    main = Path(__file__).resolve().parents[1] / "__main__.py"
     return (sys.executable, "-I", str(main), "engine", "--detached")
 
 

@@ -16,7 +16,7 @@ from mcp_types import (
     TextContent,
 )
 
-from server.context import Context
+from server.protocol.context import Context
 
 _GOAL = PromptArgument(name="goal", description="What is to be achieved.", required=True)
 

@@ -8,7 +8,7 @@ from jobs.errors import BadInputError, JobsError
 from jobs.model import Job
 from jobs.ports import Store
 from jobs.rights.tokens import hash_token
-from server.hello import Hello
+from server.front_door.hello import Hello
 
 
 class UnknownTokenError(JobsError):

@@ -14,15 +14,16 @@ from mcp_types import (
 )
 
 from jobs.errors import JobsError
-from server import __version__, elicitation, guidance, permits, resources, tasks
-from server.arguments import WaitArguments
-from server.callers import calling_job
-from server.catalogue import BY_NAME, Definition, listing
-from server.context import Connection, Context, call_of
-from server.outcomes import failure, outcome
-from server.tools import scope_reader
-from server.unanswered import TOOL_USE_ID
-from server.updates import Updates
+from server import __version__
+from server.front_door.unanswered import TOOL_USE_ID
+from server.protocol import elicitation, guidance, permits, resources, tasks
+from server.protocol.arguments import WaitArguments
+from server.protocol.callers import calling_job
+from server.protocol.catalogue import BY_NAME, Definition, listing
+from server.protocol.context import Connection, Context, call_of
+from server.protocol.outcomes import failure, outcome
+from server.protocol.tools import scope_reader
+from server.protocol.updates import Updates
 
 __all__ = ["INSTRUCTIONS", "TOOL_USE_ID", "Connection", "build_server"]
 

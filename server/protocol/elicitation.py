@@ -17,7 +17,7 @@ from jobs.rights.approvals import Approvals, Request
 from jobs.rights.visibility import Scope
 from jobs.safe_text import safe
 from jobs.waiting import WaitReport
-from server.replies import permission_requests
+from server.protocol.replies import permission_requests
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ SCHEMA: Final[Mapping[str, Any]] = {
 }
 
 AnyContext = ServerRequestContext[Any]
-"""A request's context, whose connection is the one of `server.context`: that module needs this one."""
+"""A request's context, whose connection is the one of `server.protocol.context`: that module needs this one."""
 
 Read = Callable[[], Awaitable[Scope]]
 """Reads the jobs that somebody waits for."""

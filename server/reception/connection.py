@@ -20,7 +20,7 @@ from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
 from jobs.errors import JobsError
-from server.hello import MAX_LINE, MAX_MESSAGE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
+from server.front_door.hello import MAX_LINE, MAX_MESSAGE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ from jobs.ports import Store
 from jobs.recursion_manager import RecursionManager
 from jobs.upkeep.rescue import last_rescue
 from jobs.upkeep.retention import Retention
-from server import __version__, replies
-from server.locate import Places
-from server.presence import Presence
+from server import __version__
+from server.front_door.locate import Places
+from server.protocol import replies
+from server.reception.presence import Presence
 
 
 class Control:

@@ -31,12 +31,12 @@ from jobs.model import LIVE, Job, JobStatus
 from jobs.rights.visibility import Scope
 from jobs.tree import BATCH_PREFIX, JOB_PREFIX
 from jobs.waiting import WaitMode, WaitReport
-from server import elicitation, replies
-from server.arguments import Arguments, BatchArguments, RunArguments, WaitArguments
-from server.catalogue import BY_NAME
-from server.context import Context, call_of
-from server.outcomes import outcome, success
-from server.tools import Call, run_reply, scope_reader, submit_batch, submit_run
+from server.protocol import elicitation, replies
+from server.protocol.arguments import Arguments, BatchArguments, RunArguments, WaitArguments
+from server.protocol.catalogue import BY_NAME
+from server.protocol.context import Context, call_of
+from server.protocol.outcomes import outcome, success
+from server.protocol.tools import Call, run_reply, scope_reader, submit_batch, submit_run
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from server import __version__
-from server.hello import FrontDoorError, Hello, client_environment
-from server.locate import Door, enter, prepare, reach, state_dir
+from server.front_door.hello import FrontDoorError, Hello, client_environment
+from server.front_door.locate import Door, enter, prepare, reach, state_dir
 
 PROTOCOL = "2025-11-25"
 """Newest version of the protocol that begins with a handshake, which is the simpler era to speak by hand."""

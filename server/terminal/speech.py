@@ -10,8 +10,8 @@ from rich.console import Console
 
 from jobs.redaction import redact
 from jobs.safe_text import safe
-from server.client import Client, ToolError, door_of, open_client
-from server.hello import FrontDoorError
+from server.front_door.client import Client, ToolError, door_of, open_client
+from server.front_door.hello import FrontDoorError
 
 # Without emoji: ":bug:" in a path or a task is no name of a picture, and `markup=False` alone would draw it.
 out = Console(emoji=False)

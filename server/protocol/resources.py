@@ -26,10 +26,10 @@ from mcp_types import (
 from jobs.claude.directory import AttemptDirectory
 from jobs.errors import JobsError
 from jobs.model import Job
-from server import replies
-from server.arguments import JobArguments
-from server.context import Context, call_of
-from server.tools import Call, claude_status
+from server.protocol import replies
+from server.protocol.arguments import JobArguments
+from server.protocol.context import Context, call_of
+from server.protocol.tools import Call, claude_status
 
 LISTED: Final = 50
 """How many of the newest jobs are listed; the templates reach the others."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from server.launch import EngineStartError, StartedEngine, engine_command, start
-from server.places import Places
+from server.front_door.launch import EngineStartError, StartedEngine, engine_command, start
+from server.front_door.places import Places
 
 
 class Door(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Any
 
 from mcp_types import Tool, ToolAnnotations
 
-from server import tools
-from server.arguments import (
+from server.protocol import tools
+from server.protocol.arguments import (
     Arguments,
     BatchArguments,
     JobArguments,

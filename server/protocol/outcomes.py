@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from jobs.errors import JobFailedError, JobsError, NotFinishedError, NotFoundError, RecursionLimitError
 from jobs.tree import JOB_PREFIX, is_batch_id
-from server.arguments import Arguments, TaskArguments
-from server.catalogue import Definition
+from server.protocol.arguments import Arguments, TaskArguments
+from server.protocol.catalogue import Definition
 
 _PREFIXES = {"claude_run": "Execution error: ", "claude_result": "Job error: "}
 """The older server began its errors so, and callers match on them."""

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from server.hello import MAX_MESSAGE, FrontDoorError
-from server.unanswered import Unanswered
+from server.front_door.hello import MAX_MESSAGE, FrontDoorError
+from server.front_door.unanswered import Unanswered
 
 STILLBORN = 10
 """So many engines in a row that die before they said anything to the client are enough: a request may kill them."""

@@ -22,8 +22,8 @@ from jobs.settings import Settings
 from jobs.signals import JobSignals
 from jobs.tree import is_batch_id
 from jobs.waiting import OnProgress, Waiting, WaitMode, WaitReport
-from server import replies
-from server.arguments import (
+from server.protocol import replies
+from server.protocol.arguments import (
     BatchArguments,
     JobArguments,
     ListArguments,
@@ -34,7 +34,7 @@ from server.arguments import (
     SendArguments,
     WaitArguments,
 )
-from server.results import Results
+from server.protocol.results import Results
 
 UNBOUNDED = float("inf")
 
