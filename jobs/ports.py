@@ -101,11 +101,8 @@ class EndedTree:
 
 
 SpawnCheck = Callable[[AdmissionFacts], None]
-"""Raises where the facts, read inside the admitting transaction, forbid the spawn.
-
-It may run on the store's own thread while the transaction is open: a pure function of the facts, which neither blocks
-nor touches the event loop.
-"""
+"""Raises where the facts, read inside the admitting transaction, forbid the spawn. A pure function of the facts, it may
+run on the store's own thread while the transaction is open."""
 
 
 class Store(Protocol):
@@ -269,14 +266,7 @@ class Runner(Protocol):
         ...
 
     async def abandon(self, job_id: str, why: str) -> Job:
-        """Fail a job that cannot be followed any more, end what runs of it, and return the job as it is then.
-
-        Written first: where the storage refuses it, what runs goes on until the next engine takes it over.
-
-        Raises:
-            NotFoundError: Unknown job.
-            StoreError: The storage refuses it.
-        """
+        """Fail a job that cannot be followed any more, and end what runs of it once that is written; return the job."""
         ...
 
 
