@@ -161,7 +161,8 @@ def test_a_signal_ends_it_at_once_and_without_a_traceback(engine: Door, number: 
 
 def test_a_new_pump_starts_another_engine_where_the_first_one_ends_as_it_starts(places: Places):
     program = (
-        "import sys; from server import dial, pump; from tests.unit.frontdoor import stand_in;"
+        "import sys; from server import pump; from server.front_door import dial;"
+        "from tests.unit.frontdoor import stand_in;"
         "dial.engine_command = lambda: stand_in.command('--die-first'); sys.exit(pump.main(sys.argv[1:]))"
     )
 
