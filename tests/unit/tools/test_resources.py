@@ -41,7 +41,7 @@ async def test_a_job_its_transcript_and_its_tree_can_be_read(home: Path, era: st
         one, other = batch["job_ids"]
         assert json.loads(await text_of(client, f"job://{one}")) == await call_json(client, "claude_status", jobId=one)
         frames = [json.loads(line) for line in (await text_of(client, f"job://{one}/transcript")).splitlines()]
-        assert [frame["type"] for frame in frames] == ["system", "assistant", "result"]
+        assert [frame["type"] for frame in frames] == ["system", "stream_event", "assistant", "result"]
         tree = json.loads(await text_of(client, f"tree://{batch['batch_id']}"))
         assert tree["counts"] == {"completed": 1, "failed": 1}
         assert [line["jobId"] for line in tree["jobs"]] == [one, other]
