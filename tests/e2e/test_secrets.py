@@ -16,6 +16,7 @@ from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
 from server.demo.tale import root_tasks, story
 from tests.support.engines import SYSTEM_PATH, House, house
+from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -108,6 +109,10 @@ def on_and_on(look: Callable[[], None]) -> Iterator[None]:
     look()
 
 
+def left_in(made: House) -> list[str]:
+    return [path.name for path in made.places.home.rglob("*") if path.name in {"in", "origin.json"}]
+
+
 def test_in_a_whole_run_no_token_leaves_its_stdin_file_and_no_key_the_jobs_environment(claude_cli: Path):
     with ScriptedApi(story()) as api, house(CLAUDE_JOBS_CLI=str(claude_cli), CLAUDE_JOBS_LOG_LEVEL="DEBUG") as made:
         client = isolated_environment(made.base / "home", api.url, path=SYSTEM_PATH) | {"ANTHROPIC_API_KEY": KEY}
@@ -119,9 +124,9 @@ def test_in_a_whole_run_no_token_leaves_its_stdin_file_and_no_key_the_jobs_envir
                     pass
                 counts = pump.json("claude_status", jobId=batch)["counts"]
         assert api.requests[-1].headers["x-api-key"] == KEY
-        left = [path.name for path in made.places.home.rglob("*") if path.name in {"in", "origin.json"}]
+        # The tree is cleared away right after its last job was heard of.
+        until_now(lambda: not left_in(made), 20.0, "the end of the tree's environment")
     print(f"\n{search.rounds} rounds, {len(search.jobs)} processes of jobs, {len(search.tokens)} tokens seen")
     assert counts == {"completed": TREE_JOBS}
     assert (len(search.tokens), search.rounds > 3, len(search.jobs) > TREE_JOBS) == (TREE_JOBS, True, True)
     assert search.hits == Counter()
-    assert left == []
