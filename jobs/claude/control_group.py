@@ -7,7 +7,7 @@ Linux only, and only where the engine's own group is marked as delegated, as sys
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,6 +53,11 @@ def end(marker: str) -> int:
             break
         time.sleep(_PAUSE)
     return killed
+
+
+def end_all(markers: Collection[str]) -> int:
+    """Do so for several attempts; where there are no groups, that is found out once and not for each of them."""
+    return sum(map(end, markers)) if markers and _delegated() is not None else 0
 
 
 def markers() -> Iterator[str]:

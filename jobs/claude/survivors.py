@@ -75,7 +75,7 @@ def clear(table: ProcessTable, targets: Sequence[Target], *, quiet: int = 2, pat
         How many processes were killed.
     """
     until = time.monotonic() + patience
-    enclosed = sum(map(control_group.end, _markers(targets)))
+    enclosed = control_group.end_all(_markers(targets))
     killed: set[ProcessIdentity] = set()
     calm = passes = 0
     while time.monotonic() < until and calm < (2 if killed else quiet):
