@@ -213,7 +213,7 @@ class FollowUp:
             batch is not None
             and batch.idempotency_key is not None
             and batch.idempotency_key == message.idempotency_key
-            and holder.spec.task == message.task
+            and await self._store.task(holder.id) == message.task
         )
 
     async def _keep_origin(self, root_id: str, origin: Origin) -> None:

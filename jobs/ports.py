@@ -189,6 +189,10 @@ class Store(Protocol):
         """Return a job, or None."""
         ...
 
+    async def task(self, job_id: str) -> str | None:
+        """Return the whole text of a job's task, or None where there is no such job."""
+        ...
+
     async def jobs(self, job_ids: Sequence[str]) -> Sequence[Job]:
         """Return the jobs that exist among these, in the order asked."""
         ...

@@ -11,6 +11,7 @@ from jobs.attempts.live_attempt import LiveAttempt
 from jobs.attempts.preparation import Preparation, Session
 from jobs.attempts.record import Launched, note_launch
 from jobs.attempts.settlement import Settlement
+from jobs.claude.command import Command
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.finding import still_lives
 from jobs.claude.follower import Follower
@@ -87,8 +88,10 @@ class Launcher:
         running = replace(job, status=JobStatus.RUNNING, attempt=attempt.number, started_at=attempt.started_at)
         self._signals.publish(running)
         try:
-            await self._note_launch(running, attempt)
-            return await self._start_process(running, attempt, token, session, left)
+            whole = await self._with_whole_task(running)
+            await self._note_launch(whole, attempt)
+            command = await self._command(whole, attempt, token, session, left)
+            return await self._start_process(running, attempt, command)
         except (JobsError, OSError) as error:
             if isinstance(error, StoreError) and error.passing:
                 # Claimed and not launched, it is found to have never run, and comes again.
@@ -131,13 +134,17 @@ class Launcher:
         path = self._preparation.path(job, attempt.number)
         await anyio.to_thread.run_sync(lambda: note_launch(AttemptDirectory.create(path), launched))
 
-    async def _start_process(
-        self, job: Job, attempt: Attempt, token: str, session: Session, left: float | None
-    ) -> LiveAttempt:
+    async def _with_whole_task(self, job: Job) -> Job:
+        task = await self._store.task(job.id)
+        return job if task is None else replace(job, spec=replace(job.spec, task=task, task_chars=None))
+
+    async def _command(self, job: Job, attempt: Attempt, token: str, session: Session, left: float | None) -> Command:
         # The CLI bounds its own process: what is left now, not what was left when the job was spawned.
         bounded = replace(job, spec=replace(job.spec, max_budget_usd=left))
+        return await self._preparation.command(bounded, attempt, token, session)
+
+    async def _start_process(self, job: Job, attempt: Attempt, command: Command) -> LiveAttempt:
         holders = await self._ledger.holders(job)
-        command = await self._preparation.command(bounded, attempt, token, session)
         directory = AttemptDirectory.create(self._preparation.path(job, attempt.number))
         process = await launch(directory, command, job.spec.cwd)
         seconds = self._seconds_left(job, attempt, process, holders)

@@ -34,6 +34,7 @@ class MemoryStore(Store):
         self._batches: dict[str, Batch] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._jobs: dict[str, Job] = {}  # in order of admission, as dictionaries keep it
+        self._tasks: dict[str, str] = {}
         self._attempts: dict[tuple[str, int], Attempt] = {}
         self._events: dict[str, dict[tuple[int, int], JobEvent]] = {}
         self._tokens: dict[str, str] = {}
@@ -51,6 +52,7 @@ class MemoryStore(Store):
         jobs = jobs_at(place, submission, last_seq=max((job.seq for job in self._jobs.values()), default=0))
         self._batches[batch.id] = batch
         self._jobs.update((job.id, job) for job in jobs)
+        self._tasks.update((new.id, writable(new.spec.task)) for new in submission.jobs)
         if submission.idempotency_key is not None:
             self._keys[key] = batch.id
         if submission.parent_id is None:
@@ -165,6 +167,10 @@ class MemoryStore(Store):
         """Return a job, or None."""
         return self._jobs.get(job_id)
 
+    async def task(self, job_id: str) -> str | None:
+        """Return the whole text of a job's task, or None."""
+        return self._tasks.get(job_id)
+
     async def jobs(self, job_ids: Sequence[str]) -> Sequence[Job]:
         """Return jobs in the order asked."""
         return [self._jobs[job_id] for job_id in job_ids if job_id in self._jobs]
@@ -217,6 +223,7 @@ class MemoryStore(Store):
             return False
         gone = {job.id for job in self._where(lambda job: job.root_id == root_id)}
         self._jobs = {id_: job for id_, job in self._jobs.items() if id_ not in gone}
+        self._tasks = {id_: text for id_, text in self._tasks.items() if id_ not in gone}
         self._attempts = {key: attempt for key, attempt in self._attempts.items() if key[0] not in gone}
         self._events = {id_: events for id_, events in self._events.items() if id_ not in gone}
         self._batches = {id_: batch for id_, batch in self._batches.items() if batch.root_id != root_id}

@@ -59,7 +59,7 @@ def jobs_at(place: Place, submission: Submission, *, last_seq: int) -> Sequence[
             batch_id=submission.batch_id,
             depth=place.depth,
             path=f"{place.above}{new.id}",
-            spec=new.spec,
+            spec=new.spec.with_task_preview(),
             created_at=submission.at,
         )
         for seq, new in enumerate(submission.jobs, start=last_seq + 1)

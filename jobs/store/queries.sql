@@ -78,6 +78,10 @@ INSERT INTO batch (id, root_id, parent_id, caller, idempotency_key, created_at) 
 INSERT INTO job (seq, id, root_id, parent_id, batch_id, position, depth, path, spec, status, created_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?);
 
+-- name: insert_task
+-- Of a job that is brought back the text may be there already.
+INSERT INTO task (job_id, text) VALUES (?, ?) ON CONFLICT DO NOTHING;
+
 -- name: last_seq
 -- The order of admission is reckoned inside the admitting transaction; there is one writer.
 SELECT coalesce(max(seq), 0) FROM job;
@@ -183,6 +187,11 @@ RETURNING *;
 -- name: job
 -- By the id that callers know.
 SELECT * FROM job WHERE id = ?;
+
+-- name: task
+-- A short task stands in the spec alone.
+SELECT coalesce(task.text, json_extract(job.spec, '$.task'))
+FROM job LEFT JOIN task ON task.job_id = job.id WHERE job.id = ?;
 
 -- name: jobs
 -- The list comes as one JSON value, so that the statement is the same for any number of ids.

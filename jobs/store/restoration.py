@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jobs.model import Attempt, Job, JobEvent, Tree
 from jobs.store.queries import SQL
 from jobs.store.rows import frame_text, spec_text, writable
+from jobs.store.writes import insert_task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +68,11 @@ def restore(connection: sqlite3.Connection, found: Found) -> bool:
             "batch_id": job.batch_id,
             "depth": job.depth,
             "path": job.path,
-            "spec": spec_text(job.spec),
+            "spec": spec_text(job.spec.with_task_preview()),
             "created_at": job.created_at,
         },
     )
+    insert_task(connection, job.id, job.spec)
     changed = connection.execute(SQL["restore_state"], _state(job)).rowcount > 0
     if changed:
         for attempt in found.attempts:

@@ -125,6 +125,11 @@ class SqliteStore(Store):
         """Return a job, or None."""
         return _first(job_of, await self._read("job", (job_id,)))
 
+    async def task(self, job_id: str) -> str | None:
+        """Return the whole text of a job's task, or None."""
+        rows = await self._read("task", (job_id,))
+        return str(rows[0][0]) if rows else None
+
     async def jobs(self, job_ids: Sequence[str]) -> Sequence[Job]:
         """Return jobs in the order asked."""
         return [job_of(row) for row in await self._read("jobs", (json.dumps(list(job_ids)),))]

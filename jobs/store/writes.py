@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from jobs.errors import IllegalTransitionError, NotFoundError
-from jobs.model import NEXT, TERMINAL, Attempt, Job, JobEvent, JobStatus, Outcome
+from jobs.model import NEXT, TASK_PREVIEW, TERMINAL, Attempt, Job, JobEvent, JobSpec, JobStatus, Outcome
 from jobs.ports import Admission, AdmissionFacts, SpawnCheck, Submission
 from jobs.store.placement import Place, batch_at, budgeted, closed_by_cancel, jobs_at, place_of
 from jobs.store.queries import SQL
@@ -206,7 +206,15 @@ def _insert(connection: sqlite3.Connection, submission: Submission, place: Place
             for position, job in enumerate(jobs)
         ],
     )  # fmt: skip
+    for new in submission.jobs:
+        insert_task(connection, new.id, new.spec)
     return Admission(batch=batch, jobs=jobs, fresh=True)
+
+
+def insert_task(connection: sqlite3.Connection, job_id: str, spec: JobSpec) -> None:
+    """Write the text of a task that is too long for its job's row."""
+    if len(spec.task) > TASK_PREVIEW:
+        connection.execute(SQL["insert_task"], (job_id, writable(spec.task)))
 
 
 def delete_tree(connection: sqlite3.Connection, root_id: str) -> bool:

@@ -82,8 +82,10 @@ def found_in(directory: Path) -> Found | None:
         return None
     last, path = readable[-1]
     ended = [_ended_attempt(launched, where) for launched, where in readable]
+    end = end_in(AttemptDirectory(path))
     return Found(
-        job=end_in(AttemptDirectory(path)) or last.job,
+        # What was noted at the launch has the whole task, what was noted at the end has its beginning.
+        job=last.job if end is None else replace(end, spec=last.job.spec),
         attempts=[attempt for attempt, _ in _closed(ended)],
         events=[event for _, events in ended for event in events],
         tree=last.tree,

@@ -8,7 +8,7 @@ from typing import Any
 from jobs.figures import Figures
 from jobs.follow_up import Retried
 from jobs.limits.throttle import Pause
-from jobs.model import Attempt, Batch, Job, JobStatus, Rollup
+from jobs.model import Attempt, Batch, Job, JobSpec, JobStatus, Rollup
 from jobs.ports import Admission
 from jobs.recursion_manager import RecursionStatistics
 from jobs.redaction import redact
@@ -281,7 +281,7 @@ def _status(job: Job, *, asks: bool = False) -> dict[str, Any]:
     status: dict[str, Any] = {
         "jobId": job.id,
         "status": job.status,
-        "task": job.spec.task,
+        "task": job.spec.task if job.spec.task_chars is None else _beginning(job.spec),
         "startTime": _iso(job.started_at or job.created_at),
         "endTime": _iso(job.ended_at),
         "error": job.error,
@@ -340,6 +340,10 @@ def _kept(frame: Mapping[str, Any]) -> dict[str, Any]:
     if not kept.get("permission_denials"):
         kept.pop("permission_denials", None)
     return kept
+
+
+def _beginning(spec: JobSpec) -> str:
+    return f"{spec.task}… [{spec.task_chars} characters in all]"
 
 
 def _line(text: str, limit: int) -> str:

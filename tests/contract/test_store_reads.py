@@ -2,8 +2,8 @@
 
 import pytest
 
-from jobs.model import JobStatus, Usage
-from jobs.ports import Store
+from jobs.model import TASK_PREVIEW, JobSpec, JobStatus, Usage
+from jobs.ports import NewJob, Store, Submission
 from tests.contract.support import admit, admit_root, anything_goes, ending, ids, start, submission
 
 pytestmark = pytest.mark.anyio
@@ -26,6 +26,7 @@ async def test_nothing_is_found_where_nothing_is(store: Store, name: str) -> Non
     await _forest(store)
 
     assert await store.job(name) is None
+    assert await store.task(name) is None
     assert await store.batch(name) is None
     assert await store.tree(name) is None
     assert await store.attempt(name, 1) is None
@@ -34,6 +35,26 @@ async def test_nothing_is_found_where_nothing_is(store: Store, name: str) -> Non
     assert await store.jobs_in_batch(name) == []
     assert await store.jobs_under(name) == []
     assert await store.events(name) == []
+
+
+async def test_a_job_carries_the_beginning_of_a_long_task_and_the_store_has_the_whole(store: Store) -> None:
+    long = "ä" * TASK_PREVIEW + "the end"
+    jobs = [
+        NewJob(id="j1", spec=JobSpec(task=long, cwd="/srv")),
+        NewJob(id="j2", spec=JobSpec(task=long[:TASK_PREVIEW], cwd="/srv")),
+    ]
+    admission = await store.admit(Submission(batch_id="b1", jobs=jobs), anything_goes)
+    read = await store.jobs(["j1", "j2"])
+    tasks = [await store.task(job.id) for job in read]
+    await store.cancel_under("b1/j1", at=2.0)
+    await store.cancel_under("b1/j2", at=2.0)
+    assert await store.delete_tree("b1")
+
+    assert list(admission.jobs) == read
+    assert [job.spec.task for job in read] == [long[:TASK_PREVIEW]] * 2
+    assert [job.spec.task_chars for job in read] == [len(long), None]
+    assert tasks == [long, long[:TASK_PREVIEW]]
+    assert await store.task("j1") is None
 
 
 async def test_an_empty_store_has_no_jobs(store: Store) -> None:

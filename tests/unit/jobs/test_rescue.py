@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from jobs.attempts.record import Launched, note_end, note_launch
 from jobs.claude.directory import AttemptDirectory
 from jobs.errors import StoreError
-from jobs.model import Job, JobEvent, JobSpec, JobStatus, Outcome, Reason
+from jobs.model import TASK_PREVIEW, Job, JobEvent, JobSpec, JobStatus, Outcome, Reason
 from jobs.ports import NewJob, Submission
 from jobs.store.repair import snapshot_of, take_snapshot
 from jobs.store.sqlite import SqliteStore
@@ -21,6 +22,7 @@ from tests.contract.support import admit, anything_goes, ids, known
 
 pytestmark = pytest.mark.anyio
 
+TASK = "t" * (TASK_PREVIEW + 1)
 ANSWER = {"type": "result", "subtype": "success", "is_error": False, "result": "forty-two", "num_turns": 1}
 
 
@@ -45,7 +47,10 @@ class Home:
         assert attempt is not None
         job = await known(store, job_id)
         tree = await store.tree(job.root_id) if job.parent_id is None else None
-        note_launch(self.directory(job, attempt.number), Launched(job=job, attempt=attempt, tree=tree))
+        task = await store.task(job_id)
+        assert task is not None
+        whole = replace(job, spec=replace(job.spec, task=task, task_chars=None))
+        note_launch(self.directory(job, attempt.number), Launched(job=whole, attempt=attempt, tree=tree))
 
     async def end(self, store: SqliteStore, job_id: str, outcome: Outcome) -> None:
         """Settle a job and leave what its end leaves."""
@@ -59,7 +64,7 @@ class Home:
 
     async def family(self, store: SqliteStore) -> None:
         """b1 (j1 (j2), j3, j4, j5): running, completed, cancelled, in its second attempt, queued."""
-        spec = JobSpec(task="t", cwd="/srv", max_budget_usd=2.0)
+        spec = JobSpec(task=TASK, cwd="/srv", max_budget_usd=2.0)
         jobs = [NewJob(id=id_, spec=spec) for id_ in ("j1", "j3", "j4", "j5")]
         submission = Submission(batch_id="b1", jobs=jobs, client="me", max_budget_usd=9.0, at=1.0)
         await store.admit(submission, anything_goes)
@@ -117,6 +122,9 @@ async def _expect_family(store: SqliteStore) -> None:
         "j4": JobStatus.RUNNING,
     }
     assert (jobs["j2"].parent_id, jobs["j2"].depth, jobs["j2"].path) == ("j1", 2, "b1/j1/j2")
+    # One that was launched only, one that was settled too.
+    assert [await store.task(job_id) for job_id in ("j1", "j3")] == [TASK] * 2
+    assert {len(jobs[job_id].spec.task) for job_id in ("j1", "j3")} == {TASK_PREVIEW}
     assert (jobs["j3"].error, jobs["j3"].reason) == ("why", Reason.CANCELLED)
     assert (jobs["j4"].attempt, jobs["j1"].spec.max_budget_usd) == (2, 2.0)
     assert ids(await store.jobs_in_batch("b1"))[:3] == ["j1", "j3", "j4"]

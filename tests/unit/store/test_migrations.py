@@ -1,18 +1,22 @@
 """How a file gets its schema, and who may read it."""
 
+import json
 import os
 import sqlite3
 import stat
+from collections.abc import Mapping
 from contextlib import closing
+from importlib.resources import files
 from pathlib import Path
 
 import anyio.to_thread
 import pytest
 
 from jobs.errors import SchemaTooNewError, StoreError
+from jobs.model import TASK_PREVIEW
 from jobs.store.migrations import STEPS, prepare
 from jobs.store.sqlite import SqliteStore
-from tests.contract.support import admit, ids
+from tests.contract.support import admit
 
 ONE = "BEGIN; CREATE TABLE one (n INTEGER) STRICT; PRAGMA user_version = 1; COMMIT;"
 TWO = "BEGIN; ALTER TABLE one ADD COLUMN m INTEGER; PRAGMA user_version = 2; COMMIT;"
@@ -81,12 +85,32 @@ async def test_every_file_of_an_open_store_is_for_its_owner_alone(tmp_path: Path
 @pytest.mark.anyio
 async def test_a_file_of_the_first_version_opens_with_its_jobs(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
-    async with SqliteStore.open(path) as store:
-        await admit(store, "b1", "j1", "j2")
+    long = "é'\"\n" * 1000
+    await anyio.to_thread.run_sync(_a_file_of_the_first_version, path, {"j1": "short", "j2": long})
     assert _look(path, "PRAGMA user_version") == [(1,)]
 
     async with SqliteStore.open(path) as store:
-        assert ids(await store.jobs_under("b1")) == ["j1", "j2"]
+        jobs = await store.jobs_under("b1")
+        tasks = [await store.task(job.id) for job in jobs]
+
+    assert _look(path, "PRAGMA user_version") == [(len(STEPS),)]
+    assert [(job.id, job.spec.task, job.spec.task_chars) for job in jobs] == [
+        ("j1", "short", None),
+        ("j2", long[:TASK_PREVIEW], len(long)),
+    ]
+    assert tasks == ["short", long]
+
+
+def _a_file_of_the_first_version(path: Path, tasks: Mapping[str, str]) -> None:
+    prepare(path, [files("jobs.store").joinpath(STEPS[0]).read_text(encoding="utf-8")])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO tree VALUES ('b1', 0, NULL, NULL, NULL)")
+        connection.execute("INSERT INTO batch VALUES ('b1', 'b1', NULL, '', NULL, 0)")
+        connection.executemany(
+            "INSERT INTO job (id, root_id, batch_id, position, depth, path, spec, status, created_at)"
+            " VALUES (?, 'b1', 'b1', 0, 1, 'b1/' || ?, ?, 'queued', 0)",
+            [(id_, id_, json.dumps({"task": task, "cwd": "/srv"})) for id_, task in tasks.items()],
+        )
 
 
 def _a_file_of_the_next_version(path: Path) -> int:

@@ -9,6 +9,7 @@ from importlib.resources import files
 import pytest
 
 from jobs.model import NEXT, JobStatus, Reason
+from jobs.store.migrations import STEPS
 from jobs.store.rows import attempt_of, job_of
 
 SCHEMA = files("jobs.store").joinpath("schema.sql").read_text()
@@ -17,7 +18,8 @@ SCHEMA = files("jobs.store").joinpath("schema.sql").read_text()
 @pytest.fixture
 def connection() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as opened:
-        opened.executescript(SCHEMA)
+        for script in STEPS:
+            opened.executescript(files("jobs.store").joinpath(script).read_text())
         yield opened
 
 
@@ -54,7 +56,7 @@ def test_the_comment_of_a_status_draws_the_arrows_of_the_model(status: JobStatus
 def test_every_table_is_strict(connection: sqlite3.Connection) -> None:
     tables = connection.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'").fetchall()
 
-    assert {name for name, strict in tables if strict} == {"tree", "batch", "job", "attempt", "event"}
+    assert {name for name, strict in tables if strict} == {"tree", "batch", "job", "attempt", "event", "task"}
 
 
 def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connection) -> None:
