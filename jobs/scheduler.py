@@ -50,7 +50,9 @@ class Scheduler:
     """Gives out permission to run: so many jobs a depth of each tree, of a batch that says so, and on the machine.
 
     A job that waits for its own descendants parks its machine slot for that time, so that a parent never starves its
-    child; its place at its depth it keeps, since its descendants stand deeper.
+    child; its place at its depth it keeps, since its descendants stand deeper. After the wait it has a slot at once,
+    beyond the cap if need be: its process lives, and its call must answer in the time that it was given. So at most
+    `max_running` jobs and those that came back from a wait run together, and nobody new is called in above the cap.
 
     Args:
         limits: How many jobs of one tree may run at each depth.
@@ -63,7 +65,6 @@ class Scheduler:
         self._max_running = max_running
         self._gate = gate or _OpenGate()
         self._lines: OrderedDict[str, dict[int, deque[_Ticket]]] = OrderedDict()
-        self._returning: dict[_Ticket, anyio.Event] = {}
         self._tickets: dict[str, _Ticket] = {}
         self._expected: dict[str, _Ticket] = {}
         self._at_depth: Counter[tuple[str, int]] = Counter()
@@ -108,7 +109,7 @@ class Scheduler:
 
     @asynccontextmanager
     async def parked(self, job_id: str) -> AsyncIterator[None]:
-        """Give the job's machine slot to others while the block lasts, and take one again before it ends.
+        """Give the job's machine slot to others while the block lasts; the job has one again when it ends.
 
         A job that waits in several calls at once takes its slot again when the last of them ends: it cannot go on
         before it has every answer. A job that holds no slot passes through.
@@ -121,7 +122,7 @@ class Scheduler:
         try:
             yield
         finally:
-            await self._unpark(holder)
+            self._unpark(holder)
 
     def withdraw(self, job_id: str) -> None:
         """Take a job out of the line; one that runs is left alone."""
@@ -162,7 +163,6 @@ class Scheduler:
             self._gate.started(ticket.job_id)
             self._busy.discard(ticket)
             self._give_place_back(ticket)
-            self._dismiss_returning(ticket)
         else:
             self._strike(ticket)
         self._call_next()
@@ -175,11 +175,6 @@ class Scheduler:
         self._of_batch[ticket.batch_id] -= 1
         if not self._of_batch[ticket.batch_id]:
             del self._of_batch[ticket.batch_id]
-
-    def _dismiss_returning(self, holder: _Ticket) -> None:
-        answered = self._returning.pop(holder, None)
-        if answered is not None:
-            answered.set()
 
     def _strike(self, ticket: _Ticket) -> None:
         line = self._lines.get(ticket.root_id, {}).get(ticket.depth, ())
@@ -197,39 +192,20 @@ class Scheduler:
     def _park(self, holder: _Ticket) -> None:
         self._parked[holder] += 1
         self._busy.discard(holder)
-        # A call of this job that is coming back would take the slot that this new wait gives away, and hold it idle.
-        self._dismiss_returning(holder)
         self._call_next()
 
-    async def _unpark(self, holder: _Ticket) -> None:
+    def _unpark(self, holder: _Ticket) -> None:
         self._parked[holder] -= 1
         if self._parked[holder]:
             return
         del self._parked[holder]
-        if self._tickets.get(holder.job_id) is not holder:
-            return  # the job ended while it waited: there is nothing to hold a slot for
-        answered = self._returning[holder] = anyio.Event()
-        self._call_next()
-        try:
-            await answered.wait()
-        finally:
-            if self._returning.get(holder) is answered:
-                # The waiting call was cancelled, but the job's process lives: it counts as running at once.
-                del self._returning[holder]
-                self._busy.add(holder)
+        # A job that ended while it waited has nothing to hold a slot for.
+        if self._tickets.get(holder.job_id) is holder:
+            self._busy.add(holder)
 
     def _call_next(self) -> None:
-        while len(self._busy) < self._max_running and (self._call_back_one() or self._call_one()):
+        while len(self._busy) < self._max_running and self._call_one():
             pass
-
-    def _call_back_one(self) -> bool:
-        # They go first: each is a process that lives already.
-        if not self._returning:
-            return False
-        back = max(self._returning, key=lambda holder: holder.depth)
-        self._busy.add(back)
-        self._dismiss_returning(back)
-        return True
 
     def _call_one(self) -> bool:
         if self._closed or not self._lines or not self._gate.admits(len(self._busy)):

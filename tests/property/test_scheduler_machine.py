@@ -28,7 +28,7 @@ class Wait:
 
     Args:
         answered: Set once it has what it waited for.
-        task: Ends when the job has its slot again.
+        task: Ends when the call has its answer.
     """
 
     answered: asyncio.Event
@@ -45,6 +45,7 @@ class Node:
     task: "asyncio.Task[None] | None" = None
     runs: bool = False
     over: bool = False
+    came_back: bool = False
     waits: list[Wait] = field(default_factory=list)
 
     @property
@@ -55,12 +56,25 @@ class Node:
     def parked(self) -> bool:
         return any(not wait.answered.is_set() for wait in self.waits)
 
-    @property
-    def returning(self) -> bool:
-        return bool(self.waits) and not self.parked
-
     def is_below(self, other: "Node") -> bool:
         return self.job.path.startswith(other.job.path + "/")
+
+
+@dataclass
+class Gate:
+    """Lets everybody pass, and notes how many ran at each launch."""
+
+    running: list[int] = field(default_factory=list)
+
+    def admits(self, running: int) -> bool:
+        self.running.append(running)
+        return True
+
+    def launching(self, job_id: str) -> None:
+        pass
+
+    def started(self, job_id: str) -> None:
+        pass
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -73,15 +87,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.granted: list[Node] = []
         self.passed: dict[str, Counter[str]] = defaultdict(Counter)
         self.hopeful: set[str] = set()
-        self.most = 0
+        self.gate = Gate()
 
     @initialize(
         slots=st.dictionaries(st.integers(0, MAX_DEPTH), st.integers(1, 3), min_size=1), max_running=st.integers(1, 4)
     )
     def begin(self, slots: dict[int, int], max_running: int) -> None:
         self.limits = TreeLimits(max_concurrent=slots)
-        self.max_running = self.most = max_running
-        self.scheduler = Scheduler(self.limits, max_running)
+        self.max_running = max_running
+        self.scheduler = Scheduler(self.limits, max_running, self.gate)
 
     @rule(jobs=st.integers(1, 3))
     def begin_a_tree(self, jobs: int) -> None:
@@ -108,7 +122,6 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(pick=picks)
     def cancel_a_wait(self, pick: int) -> None:
         for node in self.one(pick, (node for node in self.running() if node.waits)):
-            self.most += 1  # its process lives, so it counts as running whether there is room or not
             node.waits[pick % len(node.waits)].task.cancel()
             self.act()
 
@@ -143,11 +156,19 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert cancelled.over
 
     @invariant()
-    def no_more_run_than_may(self) -> None:
-        running = self.scheduler.running()
-        assert running <= self.most
-        # Beyond the cap nobody is called in, so the surplus only melts.
-        self.most = max(self.max_running, running)
+    def no_more_run_than_may_but_for_those_who_came_back_from_a_wait(self) -> None:
+        back = sum(node.came_back for node in self.active())
+        assert self.scheduler.running() <= self.max_running + back
+
+    @invariant()
+    def nobody_is_called_in_at_or_above_the_cap(self) -> None:
+        assert all(running < self.max_running for running in self.gate.running)
+        self.gate.running.clear()
+
+    @invariant()
+    def a_job_is_parked_exactly_while_it_waits(self) -> None:
+        for node in self.running():
+            assert self.scheduler.is_parked(node.job.id) is node.parked
 
     @invariant()
     def no_depth_of_a_tree_holds_more_than_its_slots(self) -> None:
@@ -157,14 +178,12 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_counters_tell_what_is_so(self) -> None:
-        active = [node for node in self.running() if not node.waits]
-        assert self.scheduler.running() == len(active)
+        assert self.scheduler.running() == len(self.active())
         assert self.scheduler.waiting() == len(self.standing())
 
     @invariant()
     def nobody_stands_while_there_is_room(self) -> None:
-        wanting = self.runnable_trees() or [node for node in self.running() if node.returning]
-        assert not wanting or self.scheduler.running() >= self.max_running
+        assert not self.runnable_trees() or self.scheduler.running() >= self.max_running
 
     @invariant()
     def a_tree_that_could_be_served_is_passed_at_most_once_by_each_other(self) -> None:
@@ -189,20 +208,24 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert free, "jobs are left and none of them runs"
                 free[-1].ended.set()
                 self.act()
-                self.no_more_run_than_may()
+                self.no_more_run_than_may_but_for_those_who_came_back_from_a_wait()
+                self.nobody_is_called_in_at_or_above_the_cap()
                 self.a_tree_that_could_be_served_is_passed_at_most_once_by_each_other()
             for wait in (wait for node in self.nodes for wait in node.waits):
                 wait.answered.set()  # calls of jobs that ended in the middle of them
             self.act()
             assert (self.scheduler.running(), self.scheduler.waiting()) == (0, 0)
             kept = self.scheduler
-            left = (kept._lines, kept._tickets, kept._returning, kept._at_depth, kept._parked)
+            left = (kept._lines, kept._tickets, kept._at_depth, kept._parked)
             assert [len(each) for each in left] == [0] * len(left)
         finally:
             self.loop.close()
 
     def running(self) -> list[Node]:
         return [node for node in self.nodes if node.runs and not node.over]
+
+    def active(self) -> list[Node]:
+        return [node for node in self.running() if not node.waits]
 
     def standing(self) -> list[Node]:
         return [node for node in self.nodes if not node.runs and not node.over]
@@ -268,8 +291,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         node.waits.append(Wait(answered, asyncio.ensure_future(self.park(node, answered))))
 
     async def park(self, node: Node, answered: asyncio.Event) -> None:
-        async with self.scheduler.parked(node.job.id):
-            await answered.wait()
+        try:
+            async with self.scheduler.parked(node.job.id):
+                await answered.wait()
+        finally:
+            node.came_back = True
 
 
 SchedulerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

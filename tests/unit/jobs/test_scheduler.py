@@ -97,7 +97,7 @@ async def line(limits: TreeLimits = MANY, max_running: int = 100, gate: Door | N
 
 def assert_empty(scheduler: Scheduler) -> None:
     assert (scheduler.running(), scheduler.waiting()) == (0, 0)
-    lines = (scheduler._lines, scheduler._tickets, scheduler._returning, scheduler._parked)
+    lines = (scheduler._lines, scheduler._tickets, scheduler._parked)
     kept = (*lines, scheduler._expected, scheduler._at_depth, scheduler._of_batch)
     assert [len(each) for each in kept] == [0] * len(kept)
 
@@ -199,7 +199,7 @@ async def test_a_closed_line_calls_nobody_in():
         await settle()
 
 
-async def test_a_parked_job_gives_its_slot_to_its_child_and_goes_on_after_it():
+async def test_a_parked_job_gives_its_slot_to_its_child_and_answers_when_asked():
     async with line(max_running=1) as queue:
         await queue.come(job("parent"), job("child", depth=2))
         assert queue.served == ["parent"]
@@ -207,13 +207,11 @@ async def test_a_parked_job_gives_its_slot_to_its_child_and_goes_on_after_it():
         assert queue.served == ["parent", "child"]
         assert queue.scheduler._at_depth["t", 1] == 1
         await queue.answer("w")
-        assert queue.back == []
-        await queue.end("child")
         assert queue.back == ["w"]
-        assert queue.scheduler.running() == 1
+        assert queue.scheduler.running() == 2
 
 
-async def test_who_comes_back_goes_before_who_is_new_and_the_deeper_of_two_first():
+async def test_nobody_new_is_called_in_while_those_who_came_back_are_above_the_cap():
     async with line(max_running=2) as queue:
         await queue.come(job("shallow"), job("deep", depth=2))
         await queue.wait("shallow", "s")
@@ -221,12 +219,12 @@ async def test_who_comes_back_goes_before_who_is_new_and_the_deeper_of_two_first
         await queue.come(*[job(f"new{number}", root="other") for number in range(3)])
         await queue.answer("s")
         await queue.answer("d")
-        assert queue.back == []
-        await queue.end("new0")
-        assert queue.back == ["d"]
-        await queue.end("new1")
-        assert queue.back == ["d", "s"]
-        assert queue.scheduler.waiting() == 1
+        assert queue.back == ["s", "d"]
+        assert queue.scheduler.running() == 4
+        await queue.end("new0", "new1")
+        assert (queue.scheduler.running(), queue.scheduler.waiting()) == (2, 1)
+        await queue.end("shallow")
+        assert (queue.scheduler.running(), queue.scheduler.waiting()) == (2, 0)
 
 
 async def test_of_two_waits_at_once_only_the_last_takes_the_slot_back():
@@ -236,20 +234,20 @@ async def test_of_two_waits_at_once_only_the_last_takes_the_slot_back():
         await queue.wait("parent", "w2")
         await queue.answer("w1")
         assert (queue.back, queue.served) == (["w1"], ["parent", "child"])
+        assert queue.scheduler.running() == 1
         await queue.answer("w2")
-        assert queue.back == ["w1"]
-        await queue.end("child")
         assert queue.back == ["w1", "w2"]
+        assert queue.scheduler.running() == 2
 
 
-async def test_a_new_wait_of_a_job_that_is_coming_back_leaves_the_slot_to_its_child():
+async def test_a_new_wait_of_a_job_that_came_back_gives_its_slot_away_again():
     async with line(max_running=1) as queue:
         await queue.come(job("parent"), job("child1", depth=2), job("child2", depth=2))
         await queue.wait("parent", "w1")
         await queue.answer("w1")
         await queue.wait("parent", "w2")
+        assert queue.scheduler.running() == 1
         await queue.end("child1")
-        # Were the first wait to take the slot now, child2 would wait for a parent that waits for child2.
         assert queue.served == ["parent", "child1", "child2"]
         assert queue.back == ["w1"]
 
@@ -274,16 +272,6 @@ async def test_a_job_that_ends_while_it_is_parked_takes_no_slot_back():
         assert queue.scheduler.running() == 0
 
 
-async def test_a_job_that_ends_while_it_comes_back_lets_the_wait_go():
-    async with line(max_running=1) as queue:
-        await queue.come(job("parent"), job("child", depth=2))
-        await queue.wait("parent", "w")
-        await queue.answer("w")
-        await queue.end("parent")
-        assert queue.back == ["w"]
-        assert queue.scheduler.running() == 1
-
-
 async def test_an_old_attempts_wait_does_not_touch_the_slot_of_the_next_attempt():
     async with line(max_running=1) as queue:
         await queue.come(job("parent"))
@@ -306,16 +294,6 @@ async def test_a_cancelled_wait_counts_its_job_as_running_at_once():
         assert queue.scheduler.running() == 2
         await queue.end("child")
         assert (queue.scheduler.running(), queue.scheduler.waiting()) == (1, 1)
-
-
-async def test_a_wait_that_is_cancelled_while_it_comes_back_counts_its_job_as_running_at_once():
-    async with line(max_running=1) as queue:
-        await queue.come(job("parent"), job("child", depth=2))
-        await queue.wait("parent", "w")
-        await queue.answer("w")
-        await queue.cancel("w")
-        assert queue.back == []
-        assert queue.scheduler.running() == 2
 
 
 async def test_a_withdrawn_job_is_sent_away_and_the_next_one_is_served():
