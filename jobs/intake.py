@@ -4,14 +4,14 @@ import math
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobs.claude.command import LaunchContext, build
 from jobs.errors import BadInputError
 from jobs.model import Job, JobSpec
 from jobs.prompts.decomposition import SCHEMA
 from jobs.rights.granting import Asked, Grants
-from jobs.settings import Settings
+from jobs.settings import Settings, TreeSettings
 
 _KEY = re.compile(r"[\w.-]{1,64}")
 _OUTPUT_FORMATS = ("json", "text", "stream-json")
@@ -125,6 +125,7 @@ class Intake:
         depth: int = 0,
         at: float = 0.0,
         field: str = "task",
+        defaults: TreeSettings | None = None,
     ) -> JobSpec:
         """Return the complete spec of a request.
 
@@ -136,11 +137,15 @@ class Intake:
             depth: Depth at which the job will stand, for the default of its time-out.
             at: Now, in seconds since the epoch.
             field: How the caller spelled the task's argument, for errors.
+            defaults: What the tree took from its client, or None for the engine's own.
 
         Raises:
             BadInputError: Naming the argument and what to do.
             RightsError: More is asked for than the spawning job has.
         """
+        defaults = defaults or self._settings.for_trees
+        if parent is None and request.permission_mode is None:
+            request = replace(request, permission_mode=defaults.permission_mode)
         rights = self._grants.grant(_asked(request), parent=parent.spec if parent else None, cwd=cwd, home=home)
         spec = JobSpec(
             task=self._task(request.task, field),
@@ -151,7 +156,7 @@ class Intake:
             verbose=request.verbose,
             effort=request.effort,
             max_budget_usd=_positive("maxBudgetUsd", request.max_budget_usd),
-            timeout_seconds=self._timeout(request.timeout_seconds, depth),
+            timeout_seconds=_timeout(request.timeout_seconds, defaults.timeout_at(depth)),
             max_jobs=_room(request.max_jobs),
             deadline=_deadline(request.subtree_seconds, at),
             allowed_tools=rights.allowed,
@@ -184,19 +189,6 @@ class Intake:
             )
         return task
 
-    def _timeout(self, asked: float | None, depth: int) -> float:
-        default = self._settings.timeout_at(depth)
-        if asked is None:
-            return default
-        longest = max(_LONGEST_TIMEOUT, default)
-        if _finite("timeoutSeconds", asked) > longest:
-            raise BadInputError(
-                "timeoutSeconds",
-                f"{asked:.0f} s is more than the longest time-out, {longest:.0f} s",
-                "Give at most that, or leave it out.",
-            )
-        return asked
-
 
 def _asked(request: TaskRequest) -> Asked:
     return Asked(
@@ -207,6 +199,19 @@ def _asked(request: TaskRequest) -> Asked:
         directories=request.directories,
         servers=request.mcp_servers,
     )
+
+
+def _timeout(asked: float | None, default: float) -> float:
+    if asked is None:
+        return default
+    longest = max(_LONGEST_TIMEOUT, default)
+    if _finite("timeoutSeconds", asked) > longest:
+        raise BadInputError(
+            "timeoutSeconds",
+            f"{asked:.0f} s is more than the longest time-out, {longest:.0f} s",
+            "Give at most that, or leave it out.",
+        )
+    return asked
 
 
 def _one_of(field: str, value: str, allowed: Sequence[str]) -> str:

@@ -266,13 +266,16 @@ class EnhancedJobManager:
         self, requests: Sequence[TaskRequest], parent: Job | None, *, origin: Origin, single: bool, at: float
     ) -> list[NewJob]:
         home = origin.env.get("HOME")
+        defaults = self._origins.settings_of(parent.root_id) if parent else origin.settings
         depth = parent.depth + 1 if parent else int(not single)
         fields = ["task"] if single else [f"tasks[{index}]" for index in range(len(requests))]
         if depth >= self._recursion.limits.max_depth:
             # Asked for subtasks, a job at the deepest level could only be refused them.
             requests = [replace(request, divisible=False) for request in requests]
         specs = [
-            self._intake.spec(request, parent=parent, cwd=origin.cwd, home=home, depth=depth, at=at, field=field)
+            self._intake.spec(
+                request, parent=parent, cwd=origin.cwd, home=home, depth=depth, at=at, field=field, defaults=defaults
+            )
             for request, field in zip(requests, fields, strict=True)
         ]
         ids = [new_job_id() for _ in requests]

@@ -1,24 +1,16 @@
-"""The engine's settings: one frozen object from the environment, a TOML file and the older server's variables."""
+"""The settings: every value that a person can set, which client it comes from, and whether the file is read again."""
 
 import os
 import re
-import tomllib
-from collections.abc import Callable, Collection, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-    TomlConfigSettingsSource,
-)
 
-from jobs.errors import BadInputError
 from jobs.model import PermissionMode
 from orchestration.limits import TreeLimits
 
@@ -30,6 +22,22 @@ and tools come on top."""
 
 JOBS_PER_CPU = 16
 """A job computes for about 0.7 s in all and waits for the model otherwise (measured), so many share a core."""
+
+
+class Scope(StrEnum):
+    """For whom a setting holds, and when a new value of it takes effect. Every setting names exactly one."""
+
+    LOCATION = "location"
+    """Names the state directory, which holds everything else; no file and no earlier engine can give it."""
+    TREE = "tree"
+    """Completes the requests of one client: its environment wins over the file, and a tree keeps what it began with.
+
+    A change of the file holds for trees that begin later."""
+    RELOADED = "engine"
+    """The engine's, for everybody; it is looked up at each use, so a change of the file takes effect while it runs."""
+    RESTART = "engine, read at its start"
+    """The engine's, for everybody; parts of it are built with the value, or live jobs were admitted under it. A change
+    of the file takes effect when the next engine starts."""
 
 
 def default_max_running() -> int:
@@ -49,82 +57,107 @@ class McpServerSettings(BaseModel):
     env: dict[str, str] = Field(default_factory=dict, repr=False)
 
 
-class Settings(BaseSettings):
-    """Everything that a person can set; `CLAUDE_JOBS_` and the upper-case name, or the name in `config.toml`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeSettings:
+    """What completes the requests of one client; a tree keeps it for as long as it lives.
 
-    Where a name is given twice, the environment wins over the file, the file over the older server's variables.
+    Args:
+        cli: The `claude` binary, or None to look it up.
+        permission_mode: Permission mode of a root that names none.
+        timeout_seconds: Seconds that one attempt may run.
+        timeout_multiplier: The older server's formula instead, or None.
+    """
+
+    cli: str | None
+    permission_mode: PermissionMode
+    timeout_seconds: float
+    timeout_multiplier: float | None
+
+    def timeout_at(self, depth: int) -> float:
+        """Return the seconds that one attempt may run at this depth where the job names no time-out."""
+        if self.timeout_multiplier is None:
+            return self.timeout_seconds
+        # 300 s and 1,800 s are constants of the older server.
+        return min(300.0 * self.timeout_multiplier**depth, 1800.0)
+
+
+class Settings(BaseModel):
+    """Everything that a person can set; `jobs.settings_sources` reads it from its sources.
+
+    The parts of an engine share one object of this and read it at each use. Nobody can assign to it; `reload` alone
+    changes it, and only what is safe to change while the engine runs.
 
     Raises:
         ValidationError: A value that a setting cannot take, by its name.
-        BadInputError: A source that cannot be read at all, or a name in the file that is no setting.
     """
 
-    # Values hidden: an error is printed and logged, and `mcp_servers` holds credentials. Unknown variables are ignored,
-    # since they may be another program's; the file is ours alone.
-    model_config = SettingsConfigDict(env_prefix="CLAUDE_JOBS_", frozen=True, extra="ignore", hide_input_in_errors=True)
+    # Values hidden: an error is printed and logged, and `mcp_servers` holds credentials.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
-    home: Path
+    home: Annotated[Path, Scope.LOCATION]
     """State directory: database, job directories, log, and the socket unless its path would be too long."""
-    cli: Path | None = None
+    cli: Annotated[Path | None, Scope.TREE] = None
     """The `claude` binary; None looks at PATH, then at the one that `claude-agent-sdk` bundles."""
-    max_depth: NonNegativeInt = 5
+    max_depth: Annotated[NonNegativeInt, Scope.RESTART] = 5
     """Deepest level of a tree; its root stands at 0."""
-    max_concurrent: dict[int, PositiveInt] = Field(default_factory=lambda: {0: 1, 1: 10, 2: 50})
+    max_concurrent: Annotated[dict[int, PositiveInt], Scope.RESTART] = Field(
+        default_factory=lambda: {0: 1, 1: 10, 2: 50}
+    )
     """Depth to the number of jobs that run there at once, per tree; a deeper level takes the deepest given."""
-    max_children: PositiveInt = 100
+    max_children: Annotated[PositiveInt, Scope.RESTART] = 100
     """Most children of one parent."""
-    max_jobs: PositiveInt = 1000
+    max_jobs: Annotated[PositiveInt, Scope.RESTART] = 1000
     """Most jobs of one tree."""
-    max_running: PositiveInt = Field(default_factory=default_max_running)
+    max_running: Annotated[PositiveInt, Scope.RESTART] = Field(default_factory=default_max_running)
     """Most jobs that run at once on this machine."""
-    timeout_seconds: PositiveFloat = 1800.0
+    timeout_seconds: Annotated[PositiveFloat, Scope.TREE] = 1800.0
     """Seconds that one attempt may run; half an hour was the older server's cap."""
-    timeout_multiplier: PositiveFloat | None = None
+    timeout_multiplier: Annotated[PositiveFloat | None, Scope.TREE] = None
     """The older server's formula instead: 300 s times this to the power of the depth, at most 1,800 s."""
-    grace_seconds: PositiveFloat = 5.0
+    grace_seconds: Annotated[PositiveFloat, Scope.RESTART] = 5.0
     """Seconds between asking a process to end and ending it; Claude needed 1.6 s to end a running tool (measured)."""
-    silence_seconds: PositiveFloat = 1200.0
+    silence_seconds: Annotated[PositiveFloat, Scope.RELOADED] = 1200.0
     """Seconds without output after which a job is ended as stalled; waiting for descendants does not count."""
-    linger_seconds: PositiveFloat = 60.0
+    linger_seconds: Annotated[PositiveFloat, Scope.RELOADED] = 60.0
     """Seconds that a process may live on after its answer; Claude stays while a background command runs (measured)."""
-    max_output_bytes: PositiveInt = 1024**3
+    max_output_bytes: Annotated[PositiveInt, Scope.RELOADED] = 1024**3
     """Most bytes that an attempt may write to its transcript."""
-    max_starting: PositiveInt = Field(default_factory=lambda: 8 * (os.cpu_count() or 1))
+    max_starting: Annotated[PositiveInt, Scope.RESTART] = Field(default_factory=lambda: 8 * (os.cpu_count() or 1))
     """Most jobs whose process was launched and has said nothing yet: a start takes 0.66 s of CPU (measured)."""
-    memory_floor_bytes: int = Field(default=512 * 1024**2, ge=0)
+    memory_floor_bytes: Annotated[int, Scope.RESTART] = Field(default=512 * 1024**2, ge=0)
     """Bytes of free memory below which no further job is launched."""
-    idle_seconds: PositiveFloat = 1800.0
+    idle_seconds: Annotated[PositiveFloat, Scope.RELOADED] = 1800.0
     """Seconds without a connection and without a live job after which the engine leaves."""
-    end_jobs_on_stop: bool = False
+    end_jobs_on_stop: Annotated[bool, Scope.RELOADED] = False
     """Whether an engine that is told to leave cancels every job; otherwise they go on and the next one adopts them."""
-    keep_days: PositiveFloat = 30.0
+    keep_days: Annotated[PositiveFloat, Scope.RELOADED] = 30.0
     """Days for which a tree that is over is kept, its transcripts included."""
-    keep_bytes: PositiveInt = 10 * 1024**3
+    keep_bytes: Annotated[PositiveInt, Scope.RELOADED] = 10 * 1024**3
     """Most bytes of all job directories together; of the trees that are over the longest ended go first."""
-    permission_mode: PermissionMode = "acceptEdits"
+    permission_mode: Annotated[PermissionMode, Scope.TREE] = "acceptEdits"
     """Permission mode of a job that names none."""
-    allow_bypass_permissions: bool = False
+    allow_bypass_permissions: Annotated[bool, Scope.RELOADED] = False
     """Whether a person allows `bypassPermissions` at all."""
-    mcp_servers: dict[str, McpServerSettings] = Field(default_factory=dict)
+    mcp_servers: Annotated[dict[str, McpServerSettings], Scope.RELOADED] = Field(default_factory=dict)
     """MCP servers that a job may be given by name besides ours."""
-    trusted_directories: tuple[Path, ...] = ()
+    trusted_directories: Annotated[tuple[Path, ...], Scope.RELOADED] = ()
     """Directories whose own settings and CLAUDE.md jobs load, with all below them, besides what Claude Code trusts."""
-    enabled_tools: frozenset[str] = frozenset()
+    enabled_tools: Annotated[frozenset[str], Scope.RELOADED] = frozenset()
     """Tools of the CLI that are off for jobs by default and are to be on: Task or Monitor, for example; Skill stands
     for the skills that the CLI bundles."""
-    permission_requests: Literal["deny", "parent", "person"] = "deny"
+    permission_requests: Annotated[Literal["deny", "parent", "person"], Scope.RESTART] = "deny"
     """Who answers where a job wants to do what it has no permission for."""
-    permission_seconds: PositiveFloat = 300.0
+    permission_seconds: Annotated[PositiveFloat, Scope.RESTART] = 300.0
     """Seconds after which a request for permission that nobody has answered is denied."""
-    max_task_chars: PositiveInt = 1_000_000
+    max_task_chars: Annotated[PositiveInt, Scope.RELOADED] = 1_000_000
     """Longest task text, in characters."""
-    excerpt_chars: PositiveInt = 500
+    excerpt_chars: Annotated[PositiveInt, Scope.RELOADED] = 500
     """Characters of a result that a line of `claude_wait` shows."""
-    result_chars: PositiveInt = 40_000
+    result_chars: Annotated[PositiveInt, Scope.RELOADED] = 40_000
     """Characters of a result in one reply; Claude Code spills a larger one to a file at 50,000 (measured)."""
-    wait_seconds: PositiveFloat = 110.0
+    wait_seconds: Annotated[PositiveFloat, Scope.RELOADED] = 110.0
     """Longest `claude_wait`; Claude Code sends a call to the background after 120 s (measured)."""
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Scope.RELOADED] = "INFO"
     """What the engine's log holds."""
 
     @field_validator("max_concurrent")
@@ -153,95 +186,46 @@ class Settings(BaseSettings):
             max_nodes=self.max_jobs,
         )
 
-    def timeout_at(self, depth: int) -> float:
-        """Return the seconds that one attempt may run at this depth where the job names no time-out."""
-        if self.timeout_multiplier is None:
-            return self.timeout_seconds
-        # 300 s and 1,800 s are constants of the older server.
-        return min(300.0 * self.timeout_multiplier**depth, 1800.0)
+    @property
+    def for_trees(self) -> TreeSettings:
+        """The settings that a tree takes from its client."""
+        return TreeSettings(
+            cli=None if self.cli is None else str(self.cli),
+            permission_mode=self.permission_mode,
+            timeout_seconds=self.timeout_seconds,
+            timeout_multiplier=self.timeout_multiplier,
+        )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order the sources: arguments, environment, `config.toml` of the state directory, older variables."""
-        home = init_settings().get("home") or os.environ.get("CLAUDE_JOBS_HOME")
-        ranked = [init_settings, _Ranked(settings_cls, env_settings)]
-        if home:
-            ranked.append(_Ranked(settings_cls, _file(settings_cls, Path(home) / "config.toml")))
-        return (*ranked, _Ranked(settings_cls, lambda: older_settings(os.environ)))
+    def reload(self, newer: "Settings") -> None:
+        """Take over the values of `Scope.RELOADED` from newer settings; all others stay as they are."""
+        for name in names(Scope.RELOADED):
+            # Past the frozen model: this is the one place where its values change.
+            self.__dict__[name] = getattr(newer, name)
 
 
-class _Ranked(PydanticBaseSettingsSource):
-    """A source below others: what they give it leaves alone, where pydantic-settings would merge two dictionaries.
+def restored_tree_settings(values: Mapping[str, Any]) -> TreeSettings:
+    """Return the settings of a tree as they were written down, by this version or by another.
 
     Args:
-        settings_cls: The settings.
-        read: Returns what the source gives.
+        values: Settings by name. Names that are not known here are left alone; for one that is missing the default
+            counts.
     """
-
-    def __init__(self, settings_cls: type[BaseSettings], read: Callable[[], dict[str, Any]]) -> None:
-        super().__init__(settings_cls)
-        self._read = read
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        """Return nothing: `__call__` reads all of them at once."""
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        """Return the settings that no higher source gives."""
-        try:
-            given = self._read()
-        except SettingsError as error:
-            raise BadInputError(
-                "CLAUDE_JOBS_ environment variables",
-                f"{error}",
-                'Several values are a JSON object, as in CLAUDE_JOBS_MAX_CONCURRENT=\'{"0": 1, "1": 10}\'.',
-            ) from error
-        return {name: value for name, value in given.items() if name not in self.current_state}
+    defaults = {name: Settings.model_fields[name].default for name in names(Scope.TREE)}
+    return TreeSettings(**{name: values.get(name, default) for name, default in defaults.items()})
 
 
-def _file(settings_cls: type[BaseSettings], path: Path) -> PydanticBaseSettingsSource:
-    try:
-        source = TomlConfigSettingsSource(settings_cls, path)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadInputError(str(path), f"it cannot be read as TOML: {error}", "Repair or remove the file.") from error
-    _refuse_unknown(path, source.toml_data.keys() - settings_cls.model_fields.keys(), settings_cls.model_fields)
-    return source
+def scope_of(name: str) -> Scope:
+    """Return the scope that a setting declares.
 
-
-def _refuse_unknown(path: Path, unknown: Collection[str], known: Collection[str]) -> None:
-    # A limit whose name is misspelt would not hold, and nobody would know.
-    if not unknown:
-        return
-    named = ", ".join(repr(name) for name in sorted(unknown))
-    meant = [close for name in sorted(unknown) for close in get_close_matches(name, known, 1)]
-    hint = f"Did you mean {', '.join(map(repr, meant))}?" if meant else "Correct or remove it."
-    raise BadInputError(str(path), f"there is no setting {named}", hint)
-
-
-def older_settings(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Translate the older server's environment variables.
-
-    Its depth limit counted levels, ours names the deepest one; its concurrency was one number for every level.
+    Raises:
+        LookupError: It declares none, or more than one.
     """
-    plain: dict[str, str] = {
-        "CLAUDE_MAX_TOTAL_JOBS": "max_jobs",
-        "CLAUDE_TIMEOUT_MULTIPLIER": "timeout_multiplier",
-        "CLAUDE_ALLOW_BYPASS_PERMISSIONS": "allow_bypass_permissions",
-        "CLAUDE_DEFAULT_PERMISSION_MODE": "permission_mode",
-        "CLAUDE_LOG_LEVEL": "log_level",
-    }
-    found: dict[str, Any] = {name: environ[old] for old, name in plain.items() if environ.get(old)}
-    if "log_level" in found:
-        found["log_level"] = found["log_level"].upper()
-    if depth := environ.get("CLAUDE_MAX_RECURSION_DEPTH"):
-        found["max_depth"] = int(depth) - 1 if depth.isdecimal() else depth
-    if slots := environ.get("CLAUDE_MAX_CONCURRENT_AT_DEPTH"):
-        found["max_concurrent"] = {0: slots}
-    return found
+    found = [mark for mark in Settings.model_fields[name].metadata if isinstance(mark, Scope)]
+    if len(found) != 1:
+        raise LookupError(f"setting {name} declares {len(found)} scopes and needs exactly one")
+    return found[0]
+
+
+def names(*scopes: Scope) -> tuple[str, ...]:
+    """Return the names of the settings with one of these scopes, in the order of their declaration."""
+    return tuple(name for name in Settings.model_fields if scope_of(name) in scopes)

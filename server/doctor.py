@@ -16,6 +16,7 @@ from rich.text import Text
 from jobs.claude.binary import find_claude
 from jobs.errors import ClaudeNotFoundError, JobsError
 from jobs.settings import Settings
+from jobs.settings_sources import PREFIX, known_variables, load_here
 from jobs.upkeep.rescue import last_rescue, report_path
 from server import __version__
 from server.front_door.client import door_of
@@ -122,13 +123,14 @@ def _settings(environ: Mapping[str, str]) -> Finding:
     settings = _settings_of(environ)
     if not isinstance(settings, Settings):
         return Finding(name="Settings", good=False, detail="cannot be used", remedy=str(settings))
-    variables = {f"CLAUDE_JOBS_{name.upper()}" for name in Settings.model_fields}
     # Those of a job's processes are no settings and no mistake.
-    strange = sorted({name for name in environ if name.startswith("CLAUDE_JOBS_")} - variables - JOB_MARKERS)
+    strange = sorted({name for name in environ if name.startswith(PREFIX)} - known_variables().keys() - JOB_MARKERS)
+    config = Places(settings.home).config
+    file = str(config) if config.is_file() else f"from variables and defaults; there is no file {config}"
     return Finding(
         name="Settings",
         good=not strange,
-        detail=f"{', '.join(strange)} is no setting" if strange else str(Places(settings.home).config),
+        detail=f"{', '.join(strange)} is no setting" if strange else file,
         remedy="README.md lists the settings. Correct the name, or remove the variable.",
         needed=False,
     )
@@ -137,9 +139,8 @@ def _settings(environ: Mapping[str, str]) -> Finding:
 def _settings_of(environ: Mapping[str, str]) -> Settings | Exception:
     """Return the settings with which an engine would start now, or why it would not."""
     try:
-        return Settings(home=state_dir(environ))
-    # ValueError: pydantic's own.
-    except (JobsError, ValueError) as error:
+        return load_here(state_dir(environ), environ).settings
+    except JobsError as error:
         return error
 
 

@@ -44,13 +44,12 @@ def engine(
     from jobs.claude import control_group
     from jobs.claude.orphans import become_subreaper
     from jobs.errors import JobsError
-    from jobs.settings import Settings
+    from jobs.settings_sources import load_here
 
     try:
-        settings = Settings(home=state_dir(os.environ))
+        settings = load_here(state_dir(os.environ), os.environ).settings
         prepare(settings.home)
-    # ValueError: pydantic's own, bad JSON in a variable, and a settings file that is no TOML.
-    except (FrontDoorError, JobsError, ValueError) as error:
+    except (FrontDoorError, JobsError) as error:
         fail(f"The settings cannot be used: {error}")
     import anyio
 

@@ -7,12 +7,13 @@ import os
 import shutil
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import anyio.to_thread
 
 from jobs.errors import DiskFullError, StoreError
+from jobs.settings import TreeSettings, restored_tree_settings
 from jobs.singly import Singly
 
 logger = logging.getLogger(__name__)
@@ -28,11 +29,13 @@ class Origin:
         cwd: Absolute path of its working directory: the default of every job in the tree.
         env: The allow-listed part of its environment; every job of the tree runs in it.
         client: Who it is, for a person to read, or None.
+        settings: What the client's settings give its tree, or None where it came with none: an engine's own count then.
     """
 
     cwd: str
     env: Mapping[str, str] = field(default_factory=dict)
     client: str | None = None
+    settings: TreeSettings | None = None
 
 
 class OriginFiles:
@@ -71,6 +74,13 @@ class OriginFiles:
             self._known[root_id] = self._read(root_id)
         return self._known[root_id]
 
+    def settings_of(self, root_id: str) -> TreeSettings | None:
+        """Return what a tree took from its client's settings, or None where that is not known."""
+        try:
+            return self.load(root_id).settings
+        except StoreError:
+            return None
+
     def forget(self, root_id: str) -> None:
         """Remove a tree's origin once the tree is over."""
         self._known.pop(root_id, None)
@@ -104,12 +114,15 @@ class OriginFiles:
     def _read(self, root_id: str) -> Origin:
         try:
             found = json.loads((self._trees / root_id / _FILE).read_text(encoding="utf-8"))
-            return Origin(cwd=found["cwd"], env=dict(found["env"]), client=found["client"])
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            given = found.get("settings")
+            settings = None if given is None else restored_tree_settings(given)
+            return Origin(cwd=found["cwd"], env=dict(found["env"]), client=found["client"], settings=settings)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise StoreError("read the client's environment", str(error)) from error
 
     def _write(self, root_id: str, origin: Origin) -> None:
-        text = json.dumps({"cwd": origin.cwd, "env": dict(origin.env), "client": origin.client})
+        settings = None if origin.settings is None else asdict(origin.settings)
+        text = json.dumps({"cwd": origin.cwd, "env": dict(origin.env), "client": origin.client, "settings": settings})
         directory = self._trees / root_id
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)

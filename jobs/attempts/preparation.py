@@ -93,15 +93,16 @@ class Preparation:
             ClaudeNotFoundError: There is no binary.
             StoreError: The tree's environment cannot be read.
         """
-        env = self._origins.load(job.root_id).env
-        explicit = self._settings.cli
+        origin = self._origins.load(job.root_id)
+        env = origin.env
+        explicit = (origin.settings or self._settings.for_trees).cli
         check_unmoved(job.spec, child=job.parent_id is not None)
         prompt = await self._prompts.compose(job, session.resumed)
         server = replace(self._mcp_server, args=(*self._mcp_server.args, "--job", str(self.path(job, attempt.number))))
         return build(
             replace(job.spec, task=prompt.text),
             LaunchContext(
-                cli=str(find_claude(str(explicit) if explicit else None, env.get("PATH"))),
+                cli=str(find_claude(explicit, env.get("PATH"))),
                 session_id=session.id,
                 continues=session.continues,
                 server=server,

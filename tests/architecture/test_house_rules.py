@@ -277,7 +277,6 @@ OF_THE_ENGINE = (
     "jobs",
     "server",
     "mcp",
-    "pydantic_settings",
     "aiosqlite",
     "platformdirs",
     "psutil",

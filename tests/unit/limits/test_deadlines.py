@@ -8,7 +8,7 @@ import pytest
 from jobs.intake import TaskRequest, TreeBounds
 from jobs.limits.budget import BudgetError
 from jobs.model import Job, JobStatus, Reason
-from jobs.settings import Settings
+from jobs.settings_sources import load_here
 from tests.support.spending import shop
 from tests.unit.jobs.support import TORTURE_STUB, Parts, parts
 
@@ -140,7 +140,6 @@ async def test_a_time_out_that_a_job_names_is_its_own(tmp_path: Path):
         assert over.status is JobStatus.TIMEOUT
 
 
-def test_the_older_servers_formula_holds_where_its_variable_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CLAUDE_TIMEOUT_MULTIPLIER", "2")
-    settings = Settings(home=tmp_path)
-    assert [settings.timeout_at(depth) for depth in range(5)] == [300, 600, 1200, 1800, 1800]
+def test_the_older_servers_formula_holds_where_its_variable_is_set(tmp_path: Path):
+    settings = load_here(tmp_path, {"CLAUDE_TIMEOUT_MULTIPLIER": "2"}).settings
+    assert [settings.for_trees.timeout_at(depth) for depth in range(5)] == [300, 600, 1200, 1800, 1800]

@@ -72,7 +72,21 @@ def test_doctor_looks_for_the_claude_that_the_settings_file_names(invoke: Invoke
     result = invoke("doctor")
     assert result.exit_code == 0, result.stdout
     assert f"claude: {claude}, 2.1.330" in result.stdout
-    assert "ok  Settings" in result.stdout
+    assert f"ok  Settings: {configured}" in result.stdout
+
+
+def test_doctor_says_that_there_is_no_settings_file_where_there_is_none(invoke: Invoke, configured: Path):
+    found = invoke("doctor").stdout
+    assert f"Settings: from variables and defaults; there is no file {configured}" in found
+
+
+def test_doctor_names_the_variable_of_a_bad_value_and_an_example(
+    invoke: Invoke, configured: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CLAUDE_JOBS_MAX_DEPTH", "deep")
+    found = invoke("doctor").stdout
+    assert "missing  Settings: cannot be used" in found
+    assert "CLAUDE_JOBS_MAX_DEPTH: it is not a whole number ('deep'). For example: CLAUDE_JOBS_MAX_DEPTH=5" in found
 
 
 def test_doctor_says_what_is_wrong_with_the_settings(invoke: Invoke, home: Path, configured: Path):
