@@ -38,7 +38,7 @@ from jobs.upkeep.retention import Retention
 from jobs.upkeep.snapshots import Snapshots
 from jobs.waiting import Waiting
 from server import __version__
-from server.front_door.hello import Hello
+from server.front_door.hello import Hello, Role
 from server.front_door.locate import Places, lock, prepare, pump_command
 from server.protocol.app import Connection, build_server
 from server.protocol.callers import caller_of, calling_job
@@ -46,8 +46,9 @@ from server.protocol.tools import Services
 from server.protocol.updates import Updates
 from server.reception.connection import Reception, StrangerError, receive
 from server.reception.control import Control
-from server.reception.inside import refuse_inside_job
+from server.reception.inside import InsideJobError, refuse_inside_job
 from server.reception.listening import accept_all
+from server.reception.peer import Peer
 from server.reception.presence import Presence
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ END_SECONDS = 7.0
 LOCK_SECONDS = 2.0
 """How long a new engine waits for the lock of one that is leaving."""
 
+_LOOKS = 4
+"""How many threads look at once which process has connected; a look takes about a millisecond."""
 
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead)
 """How a stream says that the client left, at whatever moment it did."""
@@ -105,6 +108,7 @@ class Engine:
         self._services = services
         self._presence = presence
         self._stop = anyio.Event()
+        self._looks = anyio.CapacityLimiter(_LOOKS)
 
     def stop(self) -> None:
         """Leave soon; running jobs go on without an engine."""
@@ -119,25 +123,30 @@ class Engine:
         """Wait until somebody asked the engine to leave."""
         await self._stop.wait()
 
-    async def admit(self, hello: Hello) -> Connection:
-        """Return the state of a client's connection.
+    async def admit(self, hello: Hello, peer: Peer | None) -> Connection:
+        """Return the state of a client's connection; every hello passes here, whatever its role.
+
+        A live job's token is good from every process of the user: it makes the caller that job. Without a token the
+        process itself must be outside every job.
+
+        Args:
+            hello: What the client says of itself.
+            peer: The process that connected, or None where that is not known.
 
         Raises:
-            UnknownTokenError: It brought the token of a job that is over.
+            UnknownTokenError: It brought a token that no live job holds.
+            InsideJobError: It is a job, or a process of one, and asks for what only a person may have.
+            UnknownPeerError: It has no token, and nothing tells which process it is.
             BadInputError: Its directory or its environment cannot be kept as text.
         """
         caller = caller_of(hello)
-        await calling_job(self._services.store, caller)
+        job = await calling_job(self._services.store, caller)
+        if job is None:
+            # A limiter of its own: clean-up after many jobs fills the threads that all others share.
+            await anyio.to_thread.run_sync(refuse_inside_job, peer, limiter=self._looks, abandon_on_cancel=True)
+        elif hello.role is not Role.MCP:
+            raise InsideJobError
         return Connection(services=self._services, caller=caller)
-
-    async def vet(self, hello: Hello, pid: int | None) -> None:
-        """Refuse a client without a token that runs inside a job: it must not get a person's rights.
-
-        Raises:
-            InsideJobError: It does.
-        """
-        if not hello.token:
-            await anyio.to_thread.run_sync(refuse_inside_job, pid)
 
     async def leave_when_idle(self) -> None:
         """Stop the engine once it has been idle for the set time."""
@@ -303,7 +312,6 @@ async def _serve(
             idle=control.idle,
             server=build_server(Updates(services.signals, services.start_soon)),
             pid=os.getpid(),
-            vet=engine.vet,
         )
         places.socket.unlink(missing_ok=True)
         async with await anyio.create_unix_listener(places.socket, mode=0o600) as listener:

@@ -57,6 +57,10 @@ class ProcessTable(Protocol):
         """Return the identity of the process that has this id now, zombies included, or None."""
         ...
 
+    def parent(self, pid: int) -> int | None:
+        """Return the id of the process's parent now, or None where there is no such process."""
+        ...
+
     def mark(self, pid: int) -> str | None:
         """Return the mark that the process inherited, or None where it has none or may not be asked."""
         ...
@@ -90,6 +94,11 @@ class LinuxTable:
         """Return the identity of the process that has this id now, zombies included, or None."""
         fields = _stat(pid)
         return ProcessIdentity(pid=pid, start=float(fields[19])) if fields else None
+
+    def parent(self, pid: int) -> int | None:
+        """Return the id of the process's parent now, or None where there is no such process."""
+        fields = _stat(pid)
+        return int(fields[1]) if fields else None
 
     def mark(self, pid: int) -> str | None:
         """Return the mark that the process inherited, or None where it has none or may not be asked."""
@@ -152,6 +161,14 @@ class PortableTable:
         """Return the identity of the process that has this id now, zombies included, or None."""
         try:
             return ProcessIdentity(pid=pid, start=psutil.Process(pid).create_time())
+        except psutil.Error:
+            return None
+
+    def parent(self, pid: int) -> int | None:
+        """Return the id of the process's parent now, or None where there is no such process, or a zombie."""
+        try:
+            process = psutil.Process(pid)
+            return None if process.status() == psutil.STATUS_ZOMBIE else process.ppid()
         except psutil.Error:
             return None
 

@@ -4,8 +4,6 @@ import json
 import logging
 import os
 import socket
-import struct
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +19,7 @@ from pydantic import ValidationError
 
 from jobs.errors import JobsError
 from server.front_door.hello import MAX_LINE, MAX_MESSAGE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
+from server.reception.peer import Peer, peer_of, peer_uid
 
 logger = logging.getLogger(__name__)
 
@@ -32,31 +31,26 @@ class StrangerError(Exception):
     """The other end runs under another user id."""
 
 
-async def _anyone(hello: Hello, pid: int | None) -> None:
-    """Refuse nobody."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reception:
     """What the engine does with those who connect.
 
     Args:
-        admit: Turns a hello into the state of an MCP connection, or raises with a sentence for the client.
+        admit: Turns a hello and the process that connected, or None where that is not known, into the state of an MCP
+            connection, or raises with a sentence for the client. It is asked for every role.
         control: Answers a control request.
         leave: Called once an answer with `leaving` has been sent: the engine's end closes every connection.
         idle: Tells whether nothing would be lost if the engine left.
         server: The MCP server.
         pid: The engine's process id.
-        vet: Raises with a sentence for a client that may not come in; told its process id where the platform tells.
     """
 
-    admit: Callable[[Hello], Awaitable[Any]]
+    admit: Callable[[Hello, Peer | None], Awaitable[Any]]
     control: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
     leave: Callable[[], None]
     idle: Callable[[], Awaitable[bool]]
     server: Server[Any]
     pid: int
-    vet: Callable[[Hello, int | None], Awaitable[None]] = _anyone
 
 
 async def receive(stream: SocketStream, reception: Reception) -> None:
@@ -65,14 +59,19 @@ async def receive(stream: SocketStream, reception: Reception) -> None:
     Args:
         stream: The accepted socket.
         reception: What to do with it.
+
+    Raises:
+        StrangerError: The other end belongs to another user; a socket of mode 0600 in a directory of mode 0700 should
+            have kept it out already.
     """
-    check_peer(stream)
+    connection: socket.socket = stream.extra_attributes[SocketAttribute.raw_socket]()
+    if peer_uid(connection) not in (None, os.geteuid()):
+        raise StrangerError(f"user {peer_uid(connection)} connected")
     lines = BufferedByteReceiveStream(stream)
-    with anyio.move_on_after(HELLO_SECONDS) as greeting:
+    with peer_of(connection) as peer, anyio.move_on_after(HELLO_SECONDS) as greeting:
         try:
             hello = Hello.decode(await lines.receive_until(b"\n", MAX_LINE))
-            await reception.vet(hello, peer_pid(stream))
-            state = await reception.admit(hello) if hello.role is Role.MCP else None
+            state = await reception.admit(hello, peer)
         except anyio.DelimiterNotFound:
             return await _refuse(stream, "The hello line is too long.")
         except (ProtocolError, JobsError) as error:
@@ -84,28 +83,6 @@ async def receive(stream: SocketStream, reception: Reception) -> None:
         await _control(stream, lines, reception)
     else:
         await _serve_mcp(stream, lines, reception.server, state)
-    return None
-
-
-def check_peer(stream: SocketStream) -> None:
-    """Make sure that the other end belongs to the same user.
-
-    Raises:
-        StrangerError: It does not; a socket of mode 0600 in a directory of mode 0700 should have kept it out already.
-    """
-    peer = _peer_uid(stream.extra_attributes[SocketAttribute.raw_socket]())
-    if peer is not None and peer != os.geteuid():
-        raise StrangerError(f"user {peer} connected")
-
-
-def peer_pid(stream: SocketStream) -> int | None:
-    """Return the process that connected, or None where the platform does not tell."""
-    connection: socket.socket = stream.extra_attributes[SocketAttribute.raw_socket]()
-    if hasattr(socket, "SO_PEERCRED"):
-        return _credentials(connection)[0] or None
-    if sys.platform == "darwin":
-        # LOCAL_PEERPID is 2 at level SOL_LOCAL, which is 0.
-        return int(struct.unpack("i", connection.getsockopt(0, 2, 4))[0]) or None
     return None
 
 
@@ -211,21 +188,3 @@ def _without_halves(line: bytes) -> bytes | None:
         return json.dumps(json.loads(line), ensure_ascii=False).encode("utf-8", "replace")
     except (ValueError, RecursionError):
         return None
-
-
-def _peer_uid(connection: socket.socket) -> int | None:
-    if hasattr(socket, "SO_PEERCRED"):
-        return _credentials(connection)[1]
-    if sys.platform == "darwin":
-        # struct xucred: version, uid, number of groups, groups; LOCAL_PEERCRED is 1 at level SOL_LOCAL, which is 0.
-        credentials = connection.getsockopt(0, 1, 76)
-        return int(struct.unpack("2I", credentials[:8])[1])
-    return None
-
-
-def _credentials(connection: socket.socket) -> tuple[int, int]:
-    """Return the process id and the user id of the other end, where the platform has SO_PEERCRED."""
-    pid, uid, _ = struct.unpack(
-        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    )
-    return pid, uid

@@ -263,7 +263,7 @@ async def test_an_engine_with_a_live_job_does_not_leave_when_asked_only_if_idle(
 async def test_another_user_is_turned_away_before_anything_is_said(home: Path, monkeypatch: pytest.MonkeyPatch):
     async with running_engine(home) as places:
         with monkeypatch.context() as patch:
-            patch.setattr(connection, "_peer_uid", lambda _socket: os.geteuid() + 1)
+            patch.setattr(connection, "peer_uid", lambda _socket: os.geteuid() + 1)
             async with wire(places) as client:
                 with suppress(anyio.BrokenResourceError):
                     await client.stream.send(Hello(cwd="/").encode())
