@@ -193,16 +193,12 @@ class EnhancedJobManager:
     async def cancel_all(self) -> None:
         """Cancel every live job and return once all of them are over."""
         while live := await self._store.unfinished():
-            for job in live:
-                if not job.cancel_requested:
-                    await self.cancel(job.id)
+            if running := [job for job in live if not job.cancel_requested]:
+                await self.cancel_subtrees(running)
             await anyio.sleep(_LOOK_AGAIN)
 
     async def cancel(self, job_id: str) -> Sequence[Job]:
         """Cancel a job and everything below it; return the jobs that were still live.
-
-        From the store's transaction on nothing new can be spawned below it. The processes are ended side by side and
-        for the engine, not for the request: one that ignores its end delays neither the others nor the caller.
 
         Raises:
             NotFoundError: Unknown job.
@@ -210,13 +206,22 @@ class EnhancedJobManager:
         job = await self._store.job(job_id)
         if job is None:
             raise NotFoundError("Job", job_id)
-        cancelled = await self._store.cancel_under(job.path, at=self._clock.now())
+        return await self.cancel_subtrees([job])
+
+    async def cancel_subtrees(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Cancel jobs and everything below them in one transaction; return the jobs that were still live.
+
+        From the transaction on nothing new can be spawned or started there. The processes are ended side by side and
+        for the engine, not for the request: one that ignores its end delays neither the others nor the caller.
+        """
+        # A request that is cancelled between the transaction and its effects would leave processes that nobody ends.
+        with anyio.CancelScope(shield=True):
+            cancelled = await self._store.cancel_under(*(job.path for job in jobs), at=self._clock.now())
         for each in cancelled:
             self._recursion.withdraw(each.id)
-        self._announce(cancelled)
-        for each in cancelled:
-            if each.cancel_requested and each.status not in TERMINAL:
+            if each.cancel_requested:
                 self._start_soon(self._runner.cancel, each.id)
+        self._announce(cancelled)
         return cancelled
 
     async def _parent(self, parent_job_id: str | None) -> Job | None:

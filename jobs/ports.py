@@ -169,8 +169,8 @@ class Store(Protocol):
         """
         ...
 
-    async def cancel_under(self, path: str, *, at: float) -> Sequence[Job]:
-        """Cancel the subtree at `path`: queued jobs are settled, running ones marked, the others left alone.
+    async def cancel_under(self, *paths: str, at: float) -> Sequence[Job]:
+        """Cancel the subtrees at `paths` together: queued jobs are settled, running ones marked, the others left alone.
 
         Returns the jobs that this call changed, as they are now, in order of admission.
         """

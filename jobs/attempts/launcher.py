@@ -143,9 +143,18 @@ class Launcher:
         bounded = replace(job, spec=replace(job.spec, max_budget_usd=left))
         return await self._preparation.command(bounded, attempt, token, session)
 
-    async def _start_process(self, job: Job, attempt: Attempt, command: Command) -> LiveAttempt:
+    async def _is_cancelled(self, job: Job) -> bool:
+        # A cancel that came since the claim found no process to end: none may start after it.
+        now = await self._store.job(job.id)
+        return now is not None and now.cancel_requested
+
+    async def _start_process(self, job: Job, attempt: Attempt, command: Command) -> LiveAttempt | None:
         holders = await self._ledger.holders(job)
         directory = AttemptDirectory.create(self._preparation.path(job, attempt.number))
+        if await self._is_cancelled(job):
+            cancelled = Outcome(reason=Reason.CANCELLED, status=JobStatus.CANCELLED)
+            await self._settlement.write(job, attempt, cancelled)
+            return None
         process = await launch(directory, command, job.spec.cwd)
         seconds = self._seconds_left(job, attempt, process, holders)
         return self._live(job, attempt, directory, process, holders, seconds)

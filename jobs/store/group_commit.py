@@ -51,14 +51,18 @@ class Transactions:
         call = _Call(work)
         try:
             if self._line.join(call):
-                # Runs our `commit` on the connection's thread. It is in the thread's queue before this waits, so a
-                # cancel of this caller leaves the others their commit.
-                await self._connection.commit()
-            else:
-                await call.done.wait()
+                self._tell_thread()
+            await call.done.wait()
         finally:
             call.wanted = False
         return call.outcome()
+
+    def _tell_thread(self) -> None:
+        # The first step of `commit` puts ours into the thread's queue, and the group hears of its end. A caller that
+        # waited for `commit` itself would go on after those who came later: the first task of a batch started last.
+        commit = self._connection.commit()
+        commit.send(None)
+        commit.close()
 
 
 @asynccontextmanager

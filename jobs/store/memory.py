@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from jobs.errors import IllegalTransitionError, StoreError
 from jobs.model import (
@@ -139,10 +140,11 @@ class MemoryStore(Store):
         self._jobs[job_id] = _ended(job, outcome, at)
         return self._jobs[job_id]
 
-    async def cancel_under(self, path: str, *, at: float) -> Sequence[Job]:
-        """Cancel a subtree."""
+    async def cancel_under(self, *paths: str, at: float) -> Sequence[Job]:
+        """Cancel subtrees."""
         changed = []
-        for job in self._under(path):
+        tops = frozenset(paths)
+        for job in self._where(lambda job: any(above in tops for above in accumulate(job.path.split("/"), _joined))):
             if job.status is JobStatus.QUEUED:
                 changed.append(replace(job, status=JobStatus.CANCELLED, reason=Reason.CANCELLED, ended_at=at))
             elif job.status is JobStatus.RUNNING and not job.cancel_requested:
@@ -305,6 +307,10 @@ class MemoryStore(Store):
             usage=outcome.usage,
             ended_at=at,
         )
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}/{name}"
 
 
 def _is_cancelled(job: Job) -> bool:

@@ -160,14 +160,16 @@ WHERE id = :job_id AND status = 'queued'
 RETURNING *;
 
 -- name: cancel_under
--- One statement for the subtree, so that nothing is claimed or spawned between two of its jobs.
+-- One statement for all subtrees, so that nothing is claimed or spawned between two of their jobs.
 UPDATE job
 SET cancel_requested = (status = 'running'),
     reason = CASE status WHEN 'queued' THEN 'cancelled' ELSE reason END,
     ended_at = CASE status WHEN 'queued' THEN :at ELSE ended_at END,
     status = CASE status WHEN 'queued' THEN 'cancelled' ELSE status END
-WHERE (path = :path OR (path > :path || '/' AND path < :path || '0'))
-    AND (status = 'queued' OR (status = 'running' AND NOT cancel_requested))
+WHERE seq IN (
+    SELECT job.seq FROM json_each(:paths) AS top
+    JOIN job ON job.path = top.value OR (job.path > top.value || '/' AND job.path < top.value || '0')
+) AND (status = 'queued' OR (status = 'running' AND NOT cancel_requested))
 RETURNING *;
 
 -- name: requeue

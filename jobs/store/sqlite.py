@@ -113,9 +113,9 @@ class SqliteStore(Store):
         work = partial(writes.fail_queued, job_id=job_id, outcome=outcome, at=at)
         return await self._write_in_need("settle a job", work)
 
-    async def cancel_under(self, path: str, *, at: float) -> Sequence[Job]:
-        """Cancel a subtree in one statement."""
-        return await self._write_in_need("cancel jobs", partial(writes.cancel_under, path=path, at=at))
+    async def cancel_under(self, *paths: str, at: float) -> Sequence[Job]:
+        """Cancel subtrees in one statement."""
+        return await self._write_in_need("cancel jobs", partial(writes.cancel_under, paths=paths, at=at))
 
     async def requeue(self, job_id: str) -> Job | None:
         """Move a job back in line."""

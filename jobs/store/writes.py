@@ -132,9 +132,9 @@ def fail_queued(connection: sqlite3.Connection, job_id: str, outcome: Outcome, *
     return None if row is None else job_of(row)
 
 
-def cancel_under(connection: sqlite3.Connection, path: str, *, at: float) -> Sequence[Job]:
-    """Settle what waits and mark what runs at and below a path."""
-    rows = connection.execute(SQL["cancel_under"], {"path": path, "at": at}).fetchall()
+def cancel_under(connection: sqlite3.Connection, paths: Sequence[str], *, at: float) -> Sequence[Job]:
+    """Settle what waits and mark what runs at and below each path."""
+    rows = connection.execute(SQL["cancel_under"], {"paths": json.dumps(paths), "at": at}).fetchall()
     # RETURNING promises no order.
     return sorted(map(job_of, rows), key=lambda job: job.seq)
 

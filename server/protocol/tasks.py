@@ -118,8 +118,7 @@ async def cancel(ctx: Context, params: TaskParams) -> dict[str, Any]:
     """Answer `tasks/cancel`: a job or a batch is cancelled; a wait ends by nobody asking for it any more."""
     await _found(ctx, params.task_id)
     call = await call_of(ctx)
-    for job_id in await _jobs_of(call, params.task_id):
-        await call.services.manager.cancel(job_id)
+    await call.services.manager.cancel_subtrees(await call.sight.jobs(await _jobs_of(call, params.task_id)))
     return {}
 
 

@@ -224,7 +224,7 @@ async def claude_kill_job(call: Call, arguments: JobArguments) -> str:
         jobs = await _cancellable(call, arguments.job_id)
     except NotFoundError as error:
         return replies.killed(error.shown, ())
-    cancelled = [one for job in jobs for one in await call.services.manager.cancel(job.id)]
+    cancelled = await call.services.manager.cancel_subtrees(jobs)
     return replies.killed(arguments.job_id, cancelled)
 
 

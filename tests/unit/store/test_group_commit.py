@@ -92,6 +92,20 @@ async def test_all_that_wait_share_one_commit_and_one_call_of_the_thread(
     assert sorted(returned) == stored(path) == list(range(50))
 
 
+async def test_callers_go_on_in_the_order_in_which_they_came(writer: Transactions) -> None:
+    order: list[int] = []
+
+    async def call(number: int) -> None:
+        await writer.run(insert(number))
+        order.append(number)
+
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(call, number)
+
+    assert order == list(range(20))
+
+
 async def test_a_failing_caller_undoes_its_own_changes_only(path: Path, writer: Transactions) -> None:
     gate, failures = Gate(), list[Exception]()
 
