@@ -133,7 +133,7 @@ class EnhancedJobManager:
         """
         if self._leaving:
             raise EngineLeavingError
-        parent = await self._parent(parent_job_id)
+        parent = None if parent_job_id is None else await self._known(parent_job_id)
         origin = origin or Origin(cwd="/")
         submission = self._submission(tasks, parent, origin=origin, single=single, idempotency_key=idempotency_key)
         submission = self._bounded(submission, bounds or TreeBounds())
@@ -203,10 +203,7 @@ class EnhancedJobManager:
         Raises:
             NotFoundError: Unknown job.
         """
-        job = await self._store.job(job_id)
-        if job is None:
-            raise NotFoundError("Job", job_id)
-        return await self.cancel_subtrees([job])
+        return await self.cancel_subtrees([await self._known(job_id)])
 
     async def cancel_subtrees(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Cancel jobs and everything below them in one transaction; return the jobs that were still live.
@@ -224,13 +221,11 @@ class EnhancedJobManager:
         self._announce(cancelled)
         return cancelled
 
-    async def _parent(self, parent_job_id: str | None) -> Job | None:
-        if parent_job_id is None:
-            return None
-        parent = await self._store.job(parent_job_id)
-        if parent is None:
-            raise NotFoundError("Job", parent_job_id)
-        return parent
+    async def _known(self, job_id: str) -> Job:
+        job = await self._store.job(job_id)
+        if job is None:
+            raise NotFoundError("Job", job_id)
+        return job
 
     def _submission(
         self,
