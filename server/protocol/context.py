@@ -1,7 +1,7 @@
 """What a handler finds in its context: the engine's services, who is calling, and the call that follows from both."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from mcp.server.context import ServerRequestContext
@@ -9,6 +9,7 @@ from mcp.server.context import ServerRequestContext
 from server.front_door.unanswered import CALL_ID, TOOL_USE_ID
 from server.protocol import elicitation
 from server.protocol.callers import Caller, calling_job
+from server.protocol.flow_control import FlowControl
 from server.protocol.tools import Call, Services
 
 
@@ -19,10 +20,12 @@ class Connection:
     Args:
         services: What handlers call.
         caller: The other end of the connection.
+        flow: Knows how many of its requests are in work.
     """
 
     services: Services
     caller: Caller
+    flow: FlowControl = field(default_factory=FlowControl)
 
 
 Context = ServerRequestContext[Connection]
@@ -42,6 +45,7 @@ async def call_of(ctx: Context) -> Call:
         tool_use_id=_tool_use_id(ctx),
         on_progress=_progress(ctx),
         company=partial(elicitation.beside, ctx),
+        flow=connection.flow,
     )
 
 

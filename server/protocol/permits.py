@@ -38,7 +38,8 @@ async def claude_permit(call: Call, arguments: PermitArguments) -> str:
     """Ask whoever may decide, and answer in the CLI's words."""
     if call.job is None:
         raise BadInputError("claude_permit", "only a job's own claude calls it", "Use claude_approve.")
-    decision = await call.services.approvals.ask(call.job, arguments.tool_name, arguments.input)
+    async with call.flow.waiting():
+        decision = await call.services.approvals.ask(call.job, arguments.tool_name, arguments.input)
     if decision.allowed:
         return compact({"behavior": "allow", "updatedInput": arguments.input})
     return compact({"behavior": "deny", "message": decision.why})

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ from server.protocol.arguments import (
     SendArguments,
     WaitArguments,
 )
+from server.protocol.flow_control import FlowControl
 from server.protocol.results import Results
 
 UNBOUNDED = float("inf")
@@ -103,6 +104,7 @@ class Call:
         tool_use_id: The client's id of this call, or None; a submission is idempotent by it.
         on_progress: Reports how many of how many jobs are over.
         company: Waits for jobs that it can read, with whatever else goes on meanwhile.
+        flow: Knows how many requests of the caller's connection are in work.
     """
 
     services: Services
@@ -113,6 +115,7 @@ class Call:
     company: Callable[[Callable[[], Awaitable[WaitReport]], Callable[[], Awaitable[Scope]]], Awaitable[WaitReport]] = (
         alone
     )
+    flow: FlowControl = field(default_factory=FlowControl)
 
     @property
     def sight(self) -> Visibility:
@@ -348,9 +351,16 @@ async def _wait(
     seconds: float,
     cursor: str | None = None,
 ) -> WaitReport:
-    aside = nullcontext if call.job is None else partial(call.services.recursion.parked, call.job.id)
     wait = partial(call.services.waiting.wait, read, mode=mode, seconds=seconds, cursor=cursor)
-    return await call.company(partial(wait, on_progress=call.on_progress, aside=aside), read)
+    return await call.company(partial(wait, on_progress=call.on_progress, aside=partial(_aside, call)), read)
+
+
+@asynccontextmanager
+async def _aside(call: Call) -> AsyncIterator[None]:
+    """Leave room for others while a call waits: for requests of its connection and, of a job, for other jobs."""
+    parked = nullcontext() if call.job is None else call.services.recursion.parked(call.job.id)
+    async with call.flow.waiting(), parked:
+        yield
 
 
 def scope_reader(call: Call, arguments: WaitArguments) -> Callable[[], Awaitable[Scope]]:

@@ -100,7 +100,8 @@ class Updates:
         seen = [uri for uri in asked.resource_subscriptions or () if await visible(call, uri)]
         # Lists of tools and prompts never change while a connection lasts, and the list of jobs is no event of theirs.
         honoured = SubscriptionFilter(resource_subscriptions=seen or None)
-        return await self._listen(ctx, params.model_copy(update={"notifications": honoured}))
+        async with call.flow.waiting():
+            return await self._listen(ctx, params.model_copy(update={"notifications": honoured}))
 
     async def subscribe(self, ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
         """Serve `resources/subscribe`; what the caller may not see never changes for it."""

@@ -1,6 +1,5 @@
 """One accepted socket: who is it, what does it want, and MCP over newline-delimited JSON for as long as it stays."""
 
-import json
 import logging
 import os
 import socket
@@ -9,16 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
-import mcp_types
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp.server.lowlevel import Server
-from mcp.server.runner import serve_dual_era_loop
-from mcp.shared.message import SessionMessage
-from pydantic import ValidationError
 
 from jobs.errors import JobsError
-from server.front_door.hello import MAX_LINE, MAX_MESSAGE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
+from server.front_door.hello import MAX_LINE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
+from server.protocol.context import Connection
+from server.reception.mcp_connection import McpConnection
 from server.reception.peer import Peer, peer_of, peer_uid
 
 logger = logging.getLogger(__name__)
@@ -45,7 +42,7 @@ class Reception:
         pid: The engine's process id.
     """
 
-    admit: Callable[[Hello, Peer | None], Awaitable[Any]]
+    admit: Callable[[Hello, Peer | None], Awaitable[Connection]]
     control: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
     leave: Callable[[], None]
     idle: Callable[[], Awaitable[bool]]
@@ -82,7 +79,7 @@ async def receive(stream: SocketStream, reception: Reception) -> None:
     elif hello.role is Role.CONTROL:
         await _control(stream, lines, reception)
     else:
-        await _serve_mcp(stream, lines, reception.server, state)
+        await McpConnection(stream, lines, state.flow).serve(reception.server, state)
     return None
 
 
@@ -118,73 +115,3 @@ async def _answer(line: bytes | None, reception: Reception) -> dict[str, Any]:
         return await reception.control(decode_line(line, "request"))
     except (ProtocolError, JobsError) as error:
         return {"ok": False, "error": str(error)}
-
-
-async def _serve_mcp(stream: SocketStream, lines: BufferedByteReceiveStream, server: Server[Any], state: Any) -> None:
-    to_server, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-    outgoing, from_server = anyio.create_memory_object_stream[SessionMessage](0)
-
-    async def read() -> None:
-        async with to_server:
-            async for line in _lines(lines):
-                await to_server.send(_message(line))
-
-    async def write() -> None:
-        async with from_server:
-            async for message in from_server:
-                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
-                await stream.send(text.encode() + b"\n")
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(read)
-        group.start_soon(write)
-        await serve_dual_era_loop(
-            server,
-            incoming,
-            outgoing,
-            lifespan_state=state,
-            init_options=server.create_initialization_options(),
-        )
-        group.cancel_scope.cancel()
-
-
-async def _lines(stream: BufferedByteReceiveStream) -> Any:
-    while True:
-        try:
-            line = await stream.receive_until(b"\n", MAX_MESSAGE)
-        except (anyio.EndOfStream, anyio.IncompleteRead):
-            return
-        except anyio.DelimiterNotFound:
-            logger.warning("closed a connection that sent a line of more than %d bytes", MAX_MESSAGE)
-            return
-        if line.strip():
-            yield line
-
-
-def _message(line: bytes) -> SessionMessage | Exception:
-    try:
-        return _parse(line)
-    except ValidationError as error:
-        whole = _without_halves(line)
-        if whole is None:
-            return error
-    try:
-        return _parse(whole)
-    except ValidationError as error:
-        return error
-
-
-def _parse(line: bytes) -> SessionMessage:
-    return SessionMessage(mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False))
-
-
-def _without_halves(line: bytes) -> bytes | None:
-    r"""Return the line with a question mark for each half of a surrogate pair, or None where it is no JSON.
-
-    JavaScript writes half a character as "\ud800" where it cuts a text in two; pydantic refuses the whole message, and
-    its sender would wait for an answer for ever.
-    """
-    try:
-        return json.dumps(json.loads(line), ensure_ascii=False).encode("utf-8", "replace")
-    except (ValueError, RecursionError):
-        return None

@@ -24,7 +24,7 @@ from server.protocol.catalogue import DEFINITIONS, Definition
 from server.protocol.outcomes import outcome
 from server.protocol.permits import APPROVE, PERMIT
 from server.protocol.tools import Call
-from server.reception.connection import _message
+from server.reception.mcp_connection import _message
 from tests.unit.server.world import PATH, text_of, world
 
 CALLS = 10_000 if os.environ.get("CLAUDE_JOBS_LONG") == "1" else 1_000

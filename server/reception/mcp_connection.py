@@ -1,0 +1,177 @@
+"""MCP over one connection: newline-delimited JSON, in order, and no faster than the client reads its replies."""
+
+import json
+import logging
+from typing import Any
+
+import anyio
+import mcp_types
+from anyio.abc import ObjectReceiveStream, ObjectSendStream, SocketStream
+from anyio.streams.buffered import BufferedByteReceiveStream
+from mcp.server.lowlevel import Server
+from mcp.server.runner import serve_dual_era_loop
+from mcp.shared.dispatcher import coerce_request_id
+from mcp.shared.jsonrpc_dispatcher import cancelled_request_id_from_params
+from mcp.shared.message import ServerMessageMetadata, SessionMessage
+from pydantic import ValidationError
+
+from server.front_door.hello import MAX_MESSAGE
+from server.protocol.flow_control import FlowControl, RequestId
+from server.reception.inbox import Inbox, Queued
+
+logger = logging.getLogger(__name__)
+
+Incoming = SessionMessage | Exception
+"""A message, or what was wrong with a line that is none."""
+
+
+class McpConnection:
+    """Serves MCP to one client.
+
+    Three tasks: one reads lines into the inbox, one hands them to the server while there is room, one writes replies.
+
+    Args:
+        stream: The socket, past the welcome.
+        lines: What is read from it.
+        flow: Counts the requests that are not answered yet.
+    """
+
+    def __init__(self, stream: SocketStream, lines: BufferedByteReceiveStream, flow: FlowControl) -> None:
+        self._stream = stream
+        self._lines = lines
+        self._flow = flow
+        self._inbox = Inbox()
+
+    async def serve(self, server: Server[Any], state: Any) -> None:
+        """Serve until either end closes the connection.
+
+        Args:
+            server: The MCP server.
+            state: What its handlers find as their lifespan's state.
+        """
+        to_server, incoming = anyio.create_memory_object_stream[Incoming](0)
+        outgoing, from_server = anyio.create_memory_object_stream[SessionMessage](0)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._read, to_server)
+            group.start_soon(self._hand_over, to_server)
+            group.start_soon(self._write, from_server)
+            await serve_dual_era_loop(
+                server,
+                incoming,
+                outgoing,
+                lifespan_state=state,
+                init_options=server.create_initialization_options(),
+            )
+            group.cancel_scope.cancel()
+
+    async def _read(self, to_server: ObjectSendStream[Incoming]) -> None:
+        async with to_server:
+            async for line in _lines(self._lines):
+                message = _message(line)
+                if not _concerns_open_requests(message):
+                    await self._inbox.put(Queued(line, _request_id(message)))
+                elif not self._withdrawn(message):
+                    await to_server.send(message)
+
+    async def _hand_over(self, to_server: ObjectSendStream[Incoming]) -> None:
+        while True:
+            queued = await self._inbox.first()
+            if queued.request_id is not None:
+                # It stays in line meanwhile, where a cancellation finds it.
+                await self._flow.begin(queued.request_id, queued.size)
+            if not self._inbox.remove(queued):
+                self._end(queued.request_id)
+                continue
+            try:
+                await to_server.send(self._counted(_message(queued.line), queued.request_id))
+            except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+                return  # the client has left, and nobody waits for the answer
+
+    async def _write(self, from_server: ObjectReceiveStream[SessionMessage]) -> None:
+        async with from_server:
+            async for message in from_server:
+                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+                await self._stream.send(text.encode() + b"\n")
+                if isinstance(message.message, mcp_types.JSONRPCResponse | mcp_types.JSONRPCError):
+                    self._end(message.message.id)
+
+    def _withdrawn(self, message: Incoming) -> bool:
+        content = message.message if isinstance(message, SessionMessage) else None
+        if not isinstance(content, mcp_types.JSONRPCNotification) or content.method != "notifications/cancelled":
+            return False
+        request_id = cancelled_request_id_from_params(content.params)
+        return request_id is not None and self._inbox.withdraw(coerce_request_id(request_id))
+
+    def _counted(self, message: Incoming, request_id: RequestId | None) -> Incoming:
+        """Return a request so that it is counted out also where it gets no answer, because its sender cancelled it."""
+        if request_id is None or isinstance(message, Exception):
+            return message
+
+        async def unanswered() -> None:
+            self._end(request_id)
+
+        return SessionMessage(message.message, ServerMessageMetadata(on_request_unanswered=unanswered))
+
+    def _end(self, request_id: RequestId | None) -> None:
+        if request_id is not None:
+            self._flow.end(coerce_request_id(request_id))
+
+
+def _request_id(message: Incoming) -> RequestId | None:
+    request = message.message if isinstance(message, SessionMessage) else None
+    return coerce_request_id(request.id) if isinstance(request, mcp_types.JSONRPCRequest) else None
+
+
+def _concerns_open_requests(message: Incoming) -> bool:
+    """Tell whether a message is about requests that were sent before it, and so must not stand in line behind others.
+
+    Without that a client with a long line could neither cancel a call nor answer what one of its calls asks.
+    """
+    if isinstance(message, Exception):
+        return False
+    content = message.message
+    if isinstance(content, mcp_types.JSONRPCNotification):
+        return content.method in {"notifications/cancelled", "notifications/progress"}
+    return not isinstance(content, mcp_types.JSONRPCRequest)
+
+
+async def _lines(stream: BufferedByteReceiveStream) -> Any:
+    while True:
+        try:
+            line = await stream.receive_until(b"\n", MAX_MESSAGE)
+        except (anyio.EndOfStream, anyio.IncompleteRead):
+            return
+        except anyio.DelimiterNotFound:
+            logger.warning("closed a connection that sent a line of more than %d bytes", MAX_MESSAGE)
+            return
+        if line.strip():
+            yield line
+
+
+def _message(line: bytes) -> Incoming:
+    try:
+        return _parse(line)
+    except ValidationError as error:
+        whole = _without_halves(line)
+        if whole is None:
+            return error
+    try:
+        return _parse(whole)
+    except ValidationError as error:
+        return error
+
+
+def _parse(line: bytes) -> SessionMessage:
+    return SessionMessage(mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+
+
+def _without_halves(line: bytes) -> bytes | None:
+    r"""Return the line with a question mark for each half of a surrogate pair, or None where it is no JSON.
+
+    JavaScript writes half a character as "\ud800" where it cuts a text in two; pydantic refuses the whole message, and
+    its sender would wait for an answer for ever.
+    """
+    try:
+        return json.dumps(json.loads(line), ensure_ascii=False).encode("utf-8", "replace")
+    except (ValueError, RecursionError):
+        return None
