@@ -9,11 +9,12 @@ JobsError
 ├── IllegalTransitionError   a status was to move where the state machine has no arrow
 ├── EngineLeavingError       the engine was told to leave, and begins nothing any more
 ├── ClaudeNotFoundError      no `claude` binary on this machine
+├── ClaudeTooOldError        the `claude` that was found is too old
 ├── StoreError               the database cannot be read or written now
 │   └── DiskFullError        nothing new is begun until there is space
 └── SchemaTooNewError        the database was written by a newer version
 
-`orchestration.limits.RecursionLimitError` is the twelfth: the rules of a tree are older than its jobs.
+`orchestration.limits.RecursionLimitError` is the thirteenth: the rules of a tree are older than its jobs.
 """
 
 from orchestration.limits import RecursionLimitError
@@ -21,6 +22,7 @@ from orchestration.limits import RecursionLimitError
 __all__ = [
     "BadInputError",
     "ClaudeNotFoundError",
+    "ClaudeTooOldError",
     "DiskFullError",
     "EngineLeavingError",
     "IllegalTransitionError",
@@ -161,6 +163,23 @@ class ClaudeNotFoundError(JobsError):
         super().__init__(
             f"No claude binary (looked at: {', '.join(looked)}). Install Claude Code, or "
             "`pip install 'claude-jobs[cli]'`, or set CLAUDE_JOBS_CLI to its path; then call again."
+        )
+
+
+class ClaudeTooOldError(JobsError):
+    """Every `claude` that was found is too old to run a job.
+
+    Args:
+        found: What was found, in order, each as "PATH (VERSION)".
+        needed: The oldest version that works.
+    """
+
+    def __init__(self, found: tuple[str, ...], needed: str) -> None:
+        self.found = found
+        self.needed = needed
+        super().__init__(
+            f"Claude Code is too old: {', '.join(found)}; {needed} or newer is needed. Run `claude update`, or "
+            "`pip install 'claude-jobs[cli]'` and unset CLAUDE_JOBS_CLI; then call again."
         )
 
 

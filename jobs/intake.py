@@ -3,9 +3,10 @@
 import math
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import LaunchContext, build
 from jobs.errors import BadInputError
 from jobs.model import Job, JobSpec
@@ -109,11 +110,28 @@ class Intake:
 
     Args:
         settings: The engine's settings.
+        claudes: Finds the binary, or None where no process is started.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, claudes: ClaudeFinder | None = None) -> None:
         self._settings = settings
+        self._claudes = claudes
         self._grants = Grants(settings)
+
+    async def check_claude(self, env: Mapping[str, str], settings: TreeSettings | None) -> None:
+        """Make sure that a job of this client can find a `claude`, so that its caller hears at once where it cannot.
+
+        Args:
+            env: The client's environment.
+            settings: The client's settings, or None for the engine's.
+
+        Raises:
+            BadInputError: `CLAUDE_JOBS_CLI` is a relative path.
+            ClaudeNotFoundError: There is none.
+            ClaudeTooOldError: It is too old.
+        """
+        if self._claudes is not None:
+            await self._claudes.check((settings or self._settings.for_trees).cli, env.get("PATH"))
 
     def spec(
         self,

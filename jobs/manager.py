@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 StartSoon = Callable[..., object]
 """Starts a coroutine function with arguments in the engine's own task group, so that it outlives every request."""
 
-
 _LOOK_AGAIN = 0.05
 """Seconds between two looks whether every job is over."""
 
@@ -126,15 +125,17 @@ class EnhancedJobManager:
             RightsError: A task asks for more than its parent may do.
             NotFoundError: Unknown parent.
             TreeClosedError: The parent is over or being cancelled, or stands below a job that was cancelled.
-            RecursionLimitError: A total of the tree would be exceeded.
-            BudgetError: A budget above has no room.
+            RecursionLimitError, BudgetError: A total of the tree would be exceeded, or a budget above has no room.
             EngineLeavingError: The engine was told to leave.
+            ClaudeNotFoundError, ClaudeTooOldError: The client's jobs would have no `claude` to run.
             StoreError: The jobs or their environment cannot be written down now; `DiskFullError` on a full disk.
         """
         if self._leaving:
             raise EngineLeavingError
         parent = None if parent_job_id is None else await self._known(parent_job_id)
         origin = origin or Origin(cwd="/")
+        if parent is None:
+            await self._intake.check_claude(origin.env, origin.settings)
         submission = self._submission(tasks, parent, origin=origin, single=single, idempotency_key=idempotency_key)
         submission = self._bounded(submission, bounds or TreeBounds())
         # A request that is cancelled while its rows are written must not leave rows that nobody runs.

@@ -160,6 +160,11 @@ class Settings(BaseModel):
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Scope.RELOADED] = "INFO"
     """What the engine's log holds."""
 
+    @field_validator("cli", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        return None if value == "" else value
+
     @field_validator("max_concurrent")
     @classmethod
     def _some_level(cls, value: dict[int, int]) -> dict[int, int]:

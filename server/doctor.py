@@ -1,9 +1,7 @@
 """Says what is found on this machine, what is missing, and what to do about it."""
 
-import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -13,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from jobs.claude.binary import find_claude
-from jobs.errors import ClaudeNotFoundError, JobsError
+from jobs.claude.binary import OLDEST_VERSION, ClaudeFinder
+from jobs.errors import ClaudeTooOldError, JobsError
 from jobs.settings import Settings
 from jobs.settings_sources import PREFIX, known_variables, load_here
 from jobs.upkeep.rescue import last_rescue, report_path
@@ -27,8 +25,6 @@ from server.selftest.campaign import Campaign, Plan
 
 _OLDEST_SQLITE = (3, 38, 0)
 """STRICT tables came with 3.37 and RETURNING with 3.35; one more for good measure is what is tested."""
-
-_VERSION_SECONDS = 20
 
 SELFTEST_SECONDS = 110.0
 """With the start of the first engine and the settling of the last jobs that is two minutes."""
@@ -148,35 +144,17 @@ def _claude(environ: Mapping[str, str]) -> Finding:
     settings = _settings_of(environ)
     explicit = str(settings.cli or "") if isinstance(settings, Settings) else environ.get("CLAUDE_JOBS_CLI")
     try:
-        path = find_claude(explicit, environ.get("PATH"))
-    except (ClaudeNotFoundError, JobsError) as error:
-        return Finding(name="claude", good=False, detail="not found", remedy=str(error))
-    version = _version_of(path, environ.get("PATH", os.defpath))
+        claude = ClaudeFinder().find(explicit, environ.get("PATH"))
+    except JobsError as error:
+        what = "too old" if isinstance(error, ClaudeTooOldError) else "not found"
+        return Finding(name="claude", good=False, detail=what, remedy=str(error))
+    passed = "".join(f"; passed over: {old}, older than {OLDEST_VERSION}" for old in claude.passed_over)
     return Finding(
         name="claude",
-        good=version is not None,
-        detail=f"{path}, {version or 'does not say its version'}",
-        remedy="Run it with --version yourself, and install Claude Code anew if it fails.",
+        good=claude.version is not None,
+        detail=f"{claude.path}, {claude.version or 'does not say its version'}{passed}",
+        remedy="Run it with --version yourself, and install Claude Code again if it fails.",
     )
-
-
-def _version_of(path: Path, search: str) -> str | None:
-    # An empty home: asking for a version must not touch the person's configuration. The person's PATH: it may be a
-    # script whose interpreter stands there.
-    with tempfile.TemporaryDirectory() as home:
-        try:
-            done = subprocess.run(
-                [str(path), "--version"],
-                env={"HOME": home, "PATH": search, "DISABLE_AUTOUPDATER": "1"},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_VERSION_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def _login(environ: Mapping[str, str]) -> Finding:

@@ -17,6 +17,7 @@ from anyio.abc import SocketStream, TaskGroup
 
 from jobs.attempts.origin import OriginFiles
 from jobs.attempts.preparation import Preparation
+from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import McpServer
 from jobs.errors import JobsError
 from jobs.follow_up import FollowUp
@@ -187,12 +188,14 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
         ledger = Ledger(store)
         recursion = RecursionManager(limits, store, scheduler, ledger=ledger, throttle=throttle)
         command, args = pump_command(places.home)
+        claudes = ClaudeFinder()
         preparation = Preparation(
             settings=settings,
             store=store,
             origins=origins,
             trees=places.trees,
             mcp_server=McpServer(command=command, args=args),
+            claudes=claudes,
         )
         runner = LocalRunner(
             settings=settings,
@@ -212,7 +215,7 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
             store=store,
             runner=runner,
             recursion=recursion,
-            intake=Intake(settings),
+            intake=Intake(settings, claudes),
             origins=origins,
             signals=signals,
             clock=clock,

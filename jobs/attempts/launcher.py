@@ -74,6 +74,7 @@ class Launcher:
         if left is not None and left <= 0:
             await self._fail_unpaid(job)
             return None
+        await self._preparation.wait_for_claude(job)
         session = await self._preparation.session(job)
         token = new_token()
         attempt = await self._store.claim(

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.attempts.continuation import continued
-from jobs.attempts.origin import OriginFiles
-from jobs.claude.binary import find_claude
+from jobs.attempts.origin import Origin, OriginFiles
+from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import USER_ONLY, Command, LaunchContext, McpServer, build
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.finding import ever_ran
@@ -45,16 +45,25 @@ class Preparation:
         origins: Where each tree's client environment is.
         trees: Directory of the job directories, one directory a tree.
         mcp_server: How a job's `claude` starts our MCP server; the job's directory is added.
+        claudes: Finds the binary; None for a finder of its own.
     """
 
     def __init__(
-        self, *, settings: Settings, store: Store, origins: OriginFiles, trees: Path, mcp_server: McpServer
+        self,
+        *,
+        settings: Settings,
+        store: Store,
+        origins: OriginFiles,
+        trees: Path,
+        mcp_server: McpServer,
+        claudes: ClaudeFinder | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._origins = origins
         self._trees = trees
         self._mcp_server = mcp_server
+        self._claudes = claudes or ClaudeFinder()
         self._prompts = Prompts(store, settings.tree_limits)
         # Two state directories on one machine must not take each other's processes for their own.
         self._home_key = hashlib.sha256(str(trees).encode()).hexdigest()[:8]
@@ -84,6 +93,14 @@ class Preparation:
             env = {}
         return setting_sources(job.spec.cwd, env, self._settings.trusted_directories)
 
+    async def wait_for_claude(self, job: Job) -> None:
+        """Wait while an update replaces the job's `claude`; what stays missing, the launch says."""
+        try:
+            origin = self._origins.load(job.root_id)
+        except StoreError:
+            return
+        await self._claudes.wait_for_update(self._cli_of(origin), origin.env.get("PATH"))
+
     async def command(self, job: Job, attempt: Attempt, token: str, session: Session) -> Command:
         """Return what is started for an attempt.
 
@@ -91,18 +108,18 @@ class Preparation:
             BadInputError: A value of the job's that the CLI could misread, or an MCP server that the settings lost.
             RightsError: A directory of the job's leads elsewhere than when it was spawned.
             ClaudeNotFoundError: There is no binary.
+            ClaudeTooOldError: The binary is too old.
             StoreError: The tree's environment cannot be read.
         """
         origin = self._origins.load(job.root_id)
         env = origin.env
-        explicit = (origin.settings or self._settings.for_trees).cli
         check_unmoved(job.spec, child=job.parent_id is not None)
         prompt = await self._prompts.compose(job, session.resumed)
         server = replace(self._mcp_server, args=(*self._mcp_server.args, "--job", str(self.path(job, attempt.number))))
         return build(
             replace(job.spec, task=prompt.text),
             LaunchContext(
-                cli=str(find_claude(explicit, env.get("PATH"))),
+                cli=str((await self._claudes.find_in_thread(self._cli_of(origin), env.get("PATH"))).path),
                 session_id=session.id,
                 continues=session.continues,
                 server=server,
@@ -144,6 +161,9 @@ class Preparation:
         if named := env.get("CLAUDE_CONFIG_DIR"):
             return Path(named)
         return Path(env["HOME"]) / ".claude" if "HOME" in env else None
+
+    def _cli_of(self, origin: Origin) -> str | None:
+        return (origin.settings or self._settings.for_trees).cli
 
     async def _loads_as_parent(self, job: Job, parent_id: str) -> bool:
         parent = await self._store.job(parent_id)

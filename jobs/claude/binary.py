@@ -1,40 +1,213 @@
-"""Where the `claude` binary is."""
+"""Which `claude` runs a job: one that can be executed and is new enough."""
 
+import errno
 import importlib.util
 import os
-from collections.abc import Sequence
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from jobs.errors import ClaudeNotFoundError
+import anyio
+import anyio.to_thread
+
+from jobs.errors import BadInputError, ClaudeNotFoundError, ClaudeTooOldError, JobsError
+
+OLDEST_VERSION: Final = "2.1.326"
+"""Oldest Claude Code that can run a job. `--await-initialize` came with 2.1.261, and MCP servers in the `initialize`
+request with 2.1.326: a job of 2.1.325 has none of our tools and cannot spawn (measured with npm's 2.1.260, 261, 295,
+317, 325, 326, 327, 329 and the bundled 2.1.332)."""
+
+VERSION_SECONDS: Final = 10.0
+"""How long `claude --version` may take; it took 0.2 s (measured on 2.1.332)."""
+
+UPDATE_SECONDS: Final = 30.0
+"""How long a launch waits for a binary that was there before: an update removes it for some seconds."""
+
+_UPDATE_PAUSE = 0.5
+_RECHECK_SECONDS = 15.0
+"""How long an answer that is too old counts: a wrapper script does not change when the program behind it is updated."""
 
 _NAME = "claude"
+_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)\b", re.ASCII)
 
 
-def find_claude(explicit: str | None, path: str | None) -> Path:
-    """Return the absolute path of the `claude` to run.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claude:
+    """A `claude` that can run jobs.
 
     Args:
-        explicit: Path from the settings; where it is given, nothing else is tried.
-        path: The client's PATH, or None where it has none.
+        path: Absolute path.
+        version: What it says its version is, or None where it says none; it is used all the same.
+        passed_over: Those that come before it on PATH and are too old, as "PATH (VERSION)".
+    """
+
+    path: Path
+    version: str | None
+    passed_over: Sequence[str] = ()
+
+
+class ClaudeFinder:
+    """Finds the `claude` of a client, and asks each binary for its version once.
+
+    A version is kept for as long as the file's modification time and size stay the same.
+    """
+
+    def __init__(self) -> None:
+        self._versions: dict[tuple[str, int, int], tuple[str | None, float]] = {}
+        self._found: set[tuple[str | None, str | None]] = set()
+        # Those who come while a version is asked for wait here, and not each in a thread of the shared pool.
+        self._limiter = anyio.CapacityLimiter(1)
+
+    @property
+    def versions(self) -> Mapping[str, str | None]:
+        """Path to version of each binary that was asked so far; None for one that did not say."""
+        return {path: version for (path, _, _), (version, _) in list(self._versions.items())}
+
+    def find(self, explicit: str | None, path: str | None) -> Claude:
+        """Return the `claude` to run. Blocks for up to `VERSION_SECONDS`; meant for a worker thread.
+
+        Args:
+            explicit: `CLAUDE_JOBS_CLI`: an absolute path, or a name to be looked up on PATH. Where it is given, nothing
+                else is tried. None or empty looks at PATH for `claude`, then at the bundled one.
+            path: The client's PATH, or None where it has none.
+
+        Raises:
+            BadInputError: `explicit` is a relative path.
+            ClaudeNotFoundError: Naming every place that was looked at.
+            ClaudeTooOldError: What was found is older than `OLDEST_VERSION`.
+        """
+        found = self._explicit(explicit, path) if explicit else self._search(path)
+        self._found.add((explicit, path))
+        return found
+
+    async def find_in_thread(self, explicit: str | None, path: str | None) -> Claude:
+        """Do what `find` does without blocking the event loop."""
+        return await anyio.to_thread.run_sync(self.find, explicit, path, limiter=self._limiter)
+
+    async def check(self, explicit: str | None, path: str | None) -> None:
+        """Make sure that there is a `claude`, or that one was there before and may be back soon.
+
+        Raises:
+            BadInputError, ClaudeNotFoundError, ClaudeTooOldError: As `find`.
+        """
+        try:
+            await self.find_in_thread(explicit, path)
+        except ClaudeNotFoundError:
+            if (explicit, path) not in self._found:
+                raise
+
+    async def wait_for_update(self, explicit: str | None, path: str | None) -> None:
+        """Wait up to `UPDATE_SECONDS` for a `claude` that was found before and is missing now; otherwise return."""
+        with anyio.move_on_after(UPDATE_SECONDS):
+            while (explicit, path) in self._found and await self._missing(explicit, path):  # noqa: ASYNC110 - a file
+                await anyio.sleep(_UPDATE_PAUSE)
+
+    async def _missing(self, explicit: str | None, path: str | None) -> bool:
+        try:
+            await self.find_in_thread(explicit, path)
+        except ClaudeNotFoundError:
+            return True
+        except JobsError:
+            # Waiting does not help.
+            return False
+        return False
+
+    def _explicit(self, explicit: str, path: str | None) -> Claude:
+        if os.sep not in explicit:
+            candidates = _on_path(path or "", explicit)
+            chosen = next(filter(_executable, candidates), None)
+            if chosen is None:
+                raise ClaudeNotFoundError((f"CLAUDE_JOBS_CLI={explicit} on PATH ({path or 'empty'})",))
+        else:
+            chosen = Path(explicit).expanduser()
+            # The engine's directory is "/", and a client's may be a repository that holds a program of its own.
+            if not chosen.is_absolute():
+                raise BadInputError(
+                    "CLAUDE_JOBS_CLI", f"{explicit!r} is a relative path", "Give an absolute path, or a name on PATH."
+                )
+            if not _executable(chosen):
+                raise ClaudeNotFoundError((f"{chosen} (not an executable file)",))
+        version = self._version(chosen, path)
+        if _too_old(version):
+            raise ClaudeTooOldError((f"{chosen} ({version})",), OLDEST_VERSION)
+        return Claude(path=chosen, version=version)
+
+    def _search(self, path: str | None) -> Claude:
+        candidates = [*_on_path(path or "", _NAME), *_bundled()]
+        old: list[str] = []
+        for candidate in filter(_executable, candidates):
+            version = self._version(candidate, path)
+            if not _too_old(version):
+                return Claude(path=candidate, version=version, passed_over=tuple(old))
+            old.append(f"{candidate} ({version})")
+        if old:
+            raise ClaudeTooOldError(tuple(old), OLDEST_VERSION)
+        raise ClaudeNotFoundError(_looked(path, candidates))
+
+    def _version(self, binary: Path, path: str | None) -> str | None:
+        try:
+            status = binary.stat()
+        except OSError:
+            raise ClaudeNotFoundError((f"{binary} (it has just been removed)",)) from None
+        key = (str(binary), status.st_mtime_ns, status.st_size)
+        version, asked_at = self._versions.get(key, (None, -_RECHECK_SECONDS))
+        known = key in self._versions
+        if not known or (_too_old(version) and time.monotonic() - asked_at >= _RECHECK_SECONDS):
+            version = ask_version(binary, path)
+            self._versions[key] = (version, time.monotonic())
+        return version
+
+
+def ask_version(binary: Path, path: str | None) -> str | None:
+    """Run `claude --version` and return the version, as in "2.1.332"; None where it says none. Blocks.
+
+    Args:
+        binary: Absolute path.
+        path: The client's PATH: the binary may be a script whose interpreter is there.
 
     Raises:
-        ClaudeNotFoundError: Naming every place that was looked at.
+        ClaudeNotFoundError: The file is being written: an update is in progress.
     """
-    if explicit:
-        chosen = Path(explicit).expanduser().absolute()
-        if _executable(chosen):
-            return chosen
-        raise ClaudeNotFoundError((f"{chosen} (not an executable file)",))
-    candidates = [*_on_path(path or ""), *_bundled()]
-    for candidate in candidates:
-        if _executable(candidate):
-            return candidate
-    raise ClaudeNotFoundError(_looked(path, candidates))
+    # An empty home: asking for a version must not touch the person's configuration.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        try:
+            done = subprocess.run(
+                [str(binary), "--version"],
+                cwd=home,
+                env={"HOME": home, "PATH": path or os.defpath, "DISABLE_AUTOUPDATER": "1"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=VERSION_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return None
+        except OSError as error:
+            if error.errno == errno.ETXTBSY:
+                raise ClaudeNotFoundError((f"{binary} (it is being written)",)) from error
+            return None
+    # At the beginning only: what a stand-in prints may hold numbers elsewhere.
+    said = _VERSION.match(done.stdout[:200].decode(errors="replace").lstrip())
+    return said.group() if said and done.returncode == 0 else None
 
 
-def _on_path(path: str) -> list[Path]:
+def _too_old(version: str | None) -> bool:
+    # An unknown version is accepted: a wrapper may swallow the option.
+    return version is not None and _numbers(version) < _numbers(OLDEST_VERSION)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def _on_path(path: str, name: str) -> list[Path]:
     # An empty or relative entry means the working directory, where a repository could put its own `claude`.
-    return [Path(entry) / _NAME for entry in path.split(os.pathsep) if entry.startswith(os.sep)]
+    return [Path(entry) / name for entry in path.split(os.pathsep) if entry.startswith(os.sep)]
 
 
 def _bundled() -> list[Path]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from jobs.claude.binary import find_claude
-from jobs.errors import ClaudeNotFoundError
+from jobs.claude.binary import ClaudeFinder
+from jobs.errors import JobsError
 from jobs.safe_text import safe
 from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
@@ -55,8 +55,8 @@ def play(console: Console, *, keep: bool = False) -> bool:
         keep: Leave the state directory there.
     """
     try:
-        cli = find_claude(os.environ.get("CLAUDE_JOBS_CLI"), os.environ.get("PATH"))
-    except ClaudeNotFoundError as error:
+        cli = ClaudeFinder().find(os.environ.get("CLAUDE_JOBS_CLI"), os.environ.get("PATH")).path
+    except JobsError as error:
         console.print(safe(str(error)), style="red", markup=False, highlight=False, soft_wrap=True)
         return False
     console.print(

@@ -2,17 +2,22 @@ import importlib.machinery
 import importlib.util
 from pathlib import Path
 
+import anyio
 import pytest
 
-from jobs.claude.binary import find_claude
-from jobs.errors import ClaudeNotFoundError
+from jobs.claude.binary import OLDEST_VERSION, ClaudeFinder
+from jobs.errors import BadInputError, ClaudeNotFoundError, ClaudeTooOldError
 
 
-def executable(path: Path, mode: int = 0o755) -> Path:
+def executable(path: Path, mode: int = 0o755, *, body: str = "") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("#!/bin/sh\n")
+    path.write_text(f"#!/bin/sh\n{body}\n")
     path.chmod(mode)
     return path
+
+
+def find_claude(explicit: str | None, path: str | None) -> Path:
+    return ClaudeFinder().find(explicit, path).path
 
 
 @pytest.fixture
@@ -60,3 +65,91 @@ def test_where_there_is_none_the_error_names_the_places(tmp_path: Path, bundle: 
     with pytest.raises(ClaudeNotFoundError) as caught:
         find_claude(None, str(tmp_path))
     assert caught.value.looked == (f"PATH ({tmp_path})", str(bundle))
+
+
+def test_an_empty_setting_is_none(tmp_path: Path, bundle: Path) -> None:
+    assert find_claude("", str(executable(tmp_path / "bin" / "claude").parent)) == tmp_path / "bin" / "claude"
+
+
+def test_a_bare_name_is_looked_up_on_the_clients_path(tmp_path: Path, bundle: Path) -> None:
+    executable(bundle)
+    found = executable(tmp_path / "b" / "claude-next")
+    assert find_claude("claude-next", f"{tmp_path}/a:{tmp_path}/b") == found
+    with pytest.raises(ClaudeNotFoundError, match="claude-next"):
+        find_claude("claude-next", f"{tmp_path}/a")
+
+
+def test_a_relative_path_is_refused_whatever_the_directory_holds(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executable(tmp_path / "b" / "claude")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInputError, match="'b/claude' is a relative path"):
+        find_claude("b/claude", None)
+
+
+def test_what_is_too_old_on_the_path_is_passed_over_and_named(tmp_path: Path, bundle: Path) -> None:
+    old = executable(tmp_path / "a" / "claude", body="echo '2.1.197 (Claude Code)'")
+    new = executable(tmp_path / "b" / "claude", body=f"echo '{OLDEST_VERSION} (Claude Code)'")
+    found = ClaudeFinder().find(None, f"{tmp_path}/a:{tmp_path}/b")
+    assert (found.path, found.version, found.passed_over) == (new, OLDEST_VERSION, (f"{old} (2.1.197)",))
+    executable(bundle, body="echo 3.0.0")
+    assert find_claude(None, f"{tmp_path}/a") == bundle
+
+
+def test_where_all_are_too_old_the_error_names_them_and_the_version_needed(tmp_path: Path, bundle: Path) -> None:
+    old = executable(tmp_path / "a" / "claude", body="echo '2.1.197 (Claude Code)'")
+    for explicit, path in ((None, f"{tmp_path}/a"), (str(old), None), ("claude", f"{tmp_path}/a")):
+        with pytest.raises(ClaudeTooOldError, match=f"2.1.197.*{OLDEST_VERSION} or newer"):
+            ClaudeFinder().find(explicit, path)
+
+
+@pytest.mark.parametrize("body", ["exit 1", 'echo \'{"claude_code_version":"2.1.1"}\'', "echo claude", "kill -9 $$"])
+def test_what_does_not_say_its_version_is_taken(tmp_path: Path, bundle: Path, body: str) -> None:
+    mine = executable(tmp_path / "mine", body=body)
+    found = ClaudeFinder().find(str(mine), None)
+    assert (found.path, found.version) == (mine, None)
+
+
+def test_a_binary_is_asked_for_its_version_once_until_it_changes(tmp_path: Path, bundle: Path) -> None:
+    log = tmp_path / "log"
+    mine = executable(tmp_path / "mine", body=f"echo asked >>{log}; echo 2.1.400")
+    finder = ClaudeFinder()
+    for _ in range(5):
+        finder.find(str(mine), None)
+    assert log.read_text() == "asked\n"
+    executable(mine, body=f"echo asked >>{log}; echo 2.1.1; # another size")
+    with pytest.raises(ClaudeTooOldError):
+        finder.find(str(mine), None)
+
+
+async def test_a_binary_that_an_update_took_away_is_waited_for(tmp_path: Path, bundle: Path) -> None:
+    mine = executable(tmp_path / "mine")
+    finder = ClaudeFinder()
+    await finder.find_in_thread(str(mine), None)
+    mine.unlink()
+    # A submit is not refused meanwhile: the launch waits.
+    await finder.check(str(mine), None)
+    async with anyio.create_task_group() as group:
+        group.start_soon(finder.wait_for_update, str(mine), None)
+        await anyio.wait_all_tasks_blocked()
+        executable(mine)
+    assert (await finder.find_in_thread(str(mine), None)).path == mine
+
+
+async def test_a_binary_that_was_never_there_is_not_waited_for(tmp_path: Path, bundle: Path) -> None:
+    finder = ClaudeFinder()
+    with anyio.fail_after(5):
+        await finder.wait_for_update(str(tmp_path / "mine"), None)
+    with pytest.raises(ClaudeNotFoundError):
+        await finder.check(str(tmp_path / "mine"), None)
+
+
+def test_a_binary_that_is_being_written_is_missing_for_now(tmp_path: Path, bundle: Path) -> None:
+    # A compiled program: of a script the kernel opens the interpreter.
+    mine = tmp_path / "mine"
+    mine.write_bytes(Path("/bin/true").read_bytes())
+    mine.chmod(0o755)
+    with mine.open("r+b"), pytest.raises(ClaudeNotFoundError, match="being written"):
+        find_claude(str(mine), None)
+    assert find_claude(str(mine), None) == mine

@@ -1,0 +1,94 @@
+"""Which `claude` runs the jobs of people who have several, an old one, or one that is just being updated."""
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs.claude.binary import OLDEST_VERSION
+from tests.support.engines import SHELL_STUB, SYSTEM_PATH, House, RefusedError, house
+
+
+def old_claude(directory: Path) -> Path:
+    """Put a `claude` into a directory that is what npm installs under Node 20."""
+    directory.mkdir(parents=True)
+    claude = directory / "claude"
+    claude.write_text(
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo '2.1.197 (Claude Code)' && exit 0\n"
+        "echo \"error: unknown option '--await-initialize'\" >&2\nexit 1\n"
+    )
+    claude.chmod(0o755)
+    return claude
+
+
+def new_claude(directory: Path) -> Path:
+    """Put a `claude` into a directory that says a good version and otherwise is the stub."""
+    directory.mkdir(parents=True)
+    claude = directory / "claude"
+    claude.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo {OLDEST_VERSION} && exit 0\nexec {SHELL_STUB} "$@"\n')
+    claude.chmod(0o755)
+    return claude
+
+
+def said(made: House, **environ: str) -> str:
+    """Run one job and return everything that the person sees."""
+    done = made.run("run", "stub:say=right", **environ)
+    return f"{done.returncode} {done.stdout if done.returncode == 0 else done.stderr}"
+
+
+@pytest.mark.parametrize("value", ["", "claude"])
+def test_an_empty_setting_is_unset_and_a_bare_name_is_looked_up_on_the_path(value: str):
+    with house(CLAUDE_JOBS_CLI=value) as made:
+        new = new_claude(made.base / "bin")
+        assert said(made, PATH=f"{new.parent}:{SYSTEM_PATH}") == "0 right\n"
+
+
+def test_a_relative_path_is_refused_before_a_job_exists():
+    with house(CLAUDE_JOBS_CLI="b/claude") as made:
+        new_claude(made.work / "b")
+        answer = said(made)
+        assert answer.startswith("1 ")
+        assert "'b/claude' is a relative path. Give an absolute path" in answer
+        assert made.run("list").stdout == ""
+
+
+def test_an_old_claude_that_is_first_on_the_path_is_passed_over():
+    with house(CLAUDE_JOBS_CLI="") as made:
+        old, new = old_claude(made.base / "old"), new_claude(made.base / "new")
+        assert said(made, PATH=f"{old.parent}:{new.parent}:{SYSTEM_PATH}") == "0 right\n"
+
+
+def test_an_explicit_claude_that_is_too_old_is_refused_before_a_job_exists():
+    with house() as made:
+        old = old_claude(made.base / "old")
+        answer = said(made, CLAUDE_JOBS_CLI=str(old))
+        assert answer.startswith("1 ")
+        assert f"{old} (2.1.197); {OLDEST_VERSION} or newer is needed" in answer
+        assert made.run("list").stdout == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the stub is moved while it is run")
+def test_no_job_fails_while_an_update_takes_the_binary_away_for_three_seconds():
+    with house(CLAUDE_JOBS_CLI="claude", CLAUDE_JOBS_MAX_RUNNING="4") as made:
+        new = new_claude(made.base / "bin")
+        aside = new.with_name("aside")
+        with made.pump({"PATH": f"{new.parent}:{SYSTEM_PATH}"}) as pump:
+            batch = pump.json("claude_run_batch_async", tasks=["stub:say=right"] * 60)
+
+            def update() -> None:
+                new.rename(aside)
+                time.sleep(3.0)
+                aside.rename(new)
+
+            updating = threading.Thread(target=update)
+            updating.start()
+            try:
+                pump.text("claude_wait", batchId=batch["batchId"], timeoutSeconds=90)
+            except RefusedError as refused:
+                pytest.fail(str(refused))
+            finally:
+                updating.join(30)
+            counts = pump.json("claude_status", jobId=batch["batchId"])
+    assert counts["counts"] == {"completed": 60}, counts
