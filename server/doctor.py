@@ -144,7 +144,7 @@ def _claude(environ: Mapping[str, str]) -> Finding:
     settings = _settings_of(environ)
     explicit = str(settings.cli or "") if isinstance(settings, Settings) else environ.get("CLAUDE_JOBS_CLI")
     try:
-        claude = ClaudeFinder().find(explicit, environ.get("PATH"))
+        claude = ClaudeFinder(ask_wrappers=True).find(explicit, environ.get("PATH"))
     except JobsError as error:
         what = "too old" if isinstance(error, ClaudeTooOldError) else "not found"
         return Finding(name="claude", good=False, detail=what, remedy=str(error))

@@ -33,6 +33,7 @@ _RECHECK_SECONDS = 15.0
 """How long an answer that is too old counts: a wrapper script does not change when the program behind it is updated."""
 
 _NAME = "claude"
+_SHELL = re.compile(rb"#!\s*\S*?(?:/env(?:\s+-S)?\s+)?\S*?\b(?:ba|da|k|z)?sh\b")
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)\b", re.ASCII)
 
 
@@ -55,9 +56,14 @@ class ClaudeFinder:
     """Finds the `claude` of a client, and asks each binary for its version once.
 
     A version is kept for as long as the file's modification time and size stay the same.
+
+    Args:
+        ask_wrappers: Ask shell scripts too. To launch a job they are taken as they are: what a wrapper does besides
+            starting `claude` (a container, a log) would be done once more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ask_wrappers: bool = False) -> None:
+        self._ask_wrappers = ask_wrappers
         self._versions: dict[tuple[str, int, int], tuple[str | None, float]] = {}
         self._found: set[tuple[str | None, str | None]] = set()
         # Those who come while a version is asked for wait here, and not each in a thread of the shared pool.
@@ -158,7 +164,8 @@ class ClaudeFinder:
         version, asked_at = self._versions.get(key, (None, -_RECHECK_SECONDS))
         known = key in self._versions
         if not known or (_too_old(version) and time.monotonic() - asked_at >= _RECHECK_SECONDS):
-            version = ask_version(binary, path)
+            asked = self._ask_wrappers or not _is_shell_script(binary)
+            version = ask_version(binary, path) if asked else None
             self._versions[key] = (version, time.monotonic())
         return version
 
@@ -196,8 +203,16 @@ def ask_version(binary: Path, path: str | None) -> str | None:
     return said.group() if said and done.returncode == 0 else None
 
 
+def _is_shell_script(binary: Path) -> bool:
+    try:
+        with binary.open("rb") as file:
+            return _SHELL.match(file.readline(200)) is not None
+    except OSError:
+        return False
+
+
 def _too_old(version: str | None) -> bool:
-    # An unknown version is accepted: a wrapper may swallow the option.
+    # An unknown version is accepted: a wrapper may not pass the option on.
     return version is not None and _numbers(version) < _numbers(OLDEST_VERSION)
 
 

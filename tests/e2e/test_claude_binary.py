@@ -12,22 +12,29 @@ from tests.support.engines import SHELL_STUB, SYSTEM_PATH, House, RefusedError, 
 
 
 def old_claude(directory: Path) -> Path:
-    """Put a `claude` into a directory that is what npm installs under Node 20."""
-    directory.mkdir(parents=True)
-    claude = directory / "claude"
-    claude.write_text(
-        "#!/bin/sh\n[ \"$1\" = --version ] && echo '2.1.197 (Claude Code)' && exit 0\n"
-        "echo \"error: unknown option '--await-initialize'\" >&2\nexit 1\n"
+    """Put a `claude` into a directory that answers like what npm installs under Node 20."""
+    return program(
+        directory,
+        "import sys\n"
+        "if sys.argv[1:] == ['--version']: sys.exit(print('2.1.197 (Claude Code)'))\n"
+        "sys.exit(\"error: unknown option '--await-initialize'\")\n",
     )
-    claude.chmod(0o755)
-    return claude
 
 
 def new_claude(directory: Path) -> Path:
-    """Put a `claude` into a directory that says a good version and otherwise is the stub."""
+    """Put a `claude` into a directory that says a version that works, and otherwise is the stub."""
+    return program(
+        directory,
+        "import os, sys\n"
+        f"if sys.argv[1:] == ['--version']: sys.exit(print('{OLDEST_VERSION} (Claude Code)'))\n"
+        f"os.execv('{SHELL_STUB}', ['claude', *sys.argv[1:]])\n",
+    )
+
+
+def program(directory: Path, text: str) -> Path:
     directory.mkdir(parents=True)
     claude = directory / "claude"
-    claude.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo {OLDEST_VERSION} && exit 0\nexec {SHELL_STUB} "$@"\n')
+    claude.write_text(f"#!{sys.executable} -IS\n{text}")
     claude.chmod(0o755)
     return claude
 

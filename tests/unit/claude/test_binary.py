@@ -1,5 +1,6 @@
 import importlib.machinery
 import importlib.util
+import sys
 from pathlib import Path
 
 import anyio
@@ -17,7 +18,7 @@ def executable(path: Path, mode: int = 0o755, *, body: str = "") -> Path:
 
 
 def find_claude(explicit: str | None, path: str | None) -> Path:
-    return ClaudeFinder().find(explicit, path).path
+    return ClaudeFinder(ask_wrappers=True).find(explicit, path).path
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_a_relative_path_is_refused_whatever_the_directory_holds(
 def test_what_is_too_old_on_the_path_is_passed_over_and_named(tmp_path: Path, bundle: Path) -> None:
     old = executable(tmp_path / "a" / "claude", body="echo '2.1.197 (Claude Code)'")
     new = executable(tmp_path / "b" / "claude", body=f"echo '{OLDEST_VERSION} (Claude Code)'")
-    found = ClaudeFinder().find(None, f"{tmp_path}/a:{tmp_path}/b")
+    found = ClaudeFinder(ask_wrappers=True).find(None, f"{tmp_path}/a:{tmp_path}/b")
     assert (found.path, found.version, found.passed_over) == (new, OLDEST_VERSION, (f"{old} (2.1.197)",))
     executable(bundle, body="echo 3.0.0")
     assert find_claude(None, f"{tmp_path}/a") == bundle
@@ -101,20 +102,20 @@ def test_where_all_are_too_old_the_error_names_them_and_the_version_needed(tmp_p
     old = executable(tmp_path / "a" / "claude", body="echo '2.1.197 (Claude Code)'")
     for explicit, path in ((None, f"{tmp_path}/a"), (str(old), None), ("claude", f"{tmp_path}/a")):
         with pytest.raises(ClaudeTooOldError, match=f"2.1.197.*{OLDEST_VERSION} or newer"):
-            ClaudeFinder().find(explicit, path)
+            ClaudeFinder(ask_wrappers=True).find(explicit, path)
 
 
 @pytest.mark.parametrize("body", ["exit 1", 'echo \'{"claude_code_version":"2.1.1"}\'', "echo claude", "kill -9 $$"])
 def test_what_does_not_say_its_version_is_taken(tmp_path: Path, bundle: Path, body: str) -> None:
     mine = executable(tmp_path / "mine", body=body)
-    found = ClaudeFinder().find(str(mine), None)
+    found = ClaudeFinder(ask_wrappers=True).find(str(mine), None)
     assert (found.path, found.version) == (mine, None)
 
 
 def test_a_binary_is_asked_for_its_version_once_until_it_changes(tmp_path: Path, bundle: Path) -> None:
     log = tmp_path / "log"
     mine = executable(tmp_path / "mine", body=f"echo asked >>{log}; echo 2.1.400")
-    finder = ClaudeFinder()
+    finder = ClaudeFinder(ask_wrappers=True)
     for _ in range(5):
         finder.find(str(mine), None)
     assert log.read_text() == "asked\n"
@@ -125,7 +126,7 @@ def test_a_binary_is_asked_for_its_version_once_until_it_changes(tmp_path: Path,
 
 async def test_a_binary_that_an_update_took_away_is_waited_for(tmp_path: Path, bundle: Path) -> None:
     mine = executable(tmp_path / "mine")
-    finder = ClaudeFinder()
+    finder = ClaudeFinder(ask_wrappers=True)
     await finder.find_in_thread(str(mine), None)
     mine.unlink()
     # A submit is not refused meanwhile: the launch waits.
@@ -138,7 +139,7 @@ async def test_a_binary_that_an_update_took_away_is_waited_for(tmp_path: Path, b
 
 
 async def test_a_binary_that_was_never_there_is_not_waited_for(tmp_path: Path, bundle: Path) -> None:
-    finder = ClaudeFinder()
+    finder = ClaudeFinder(ask_wrappers=True)
     with anyio.fail_after(5):
         await finder.wait_for_update(str(tmp_path / "mine"), None)
     with pytest.raises(ClaudeNotFoundError):
@@ -153,3 +154,20 @@ def test_a_binary_that_is_being_written_is_missing_for_now(tmp_path: Path, bundl
     with mine.open("r+b"), pytest.raises(ClaudeNotFoundError, match="being written"):
         find_claude(str(mine), None)
     assert find_claude(str(mine), None) == mine
+
+
+@pytest.mark.parametrize("interpreter", ["/bin/sh", "/bin/bash -e", "/usr/bin/env bash", "/usr/bin/env -S dash"])
+def test_a_shell_script_is_not_run_for_its_version_before_a_launch(tmp_path: Path, interpreter: str) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text(f"#!{interpreter}\ntouch {tmp_path}/ran\necho 2.1.1\n")
+    mine.chmod(0o755)
+    assert ClaudeFinder().find(str(mine), None).version is None
+    assert not (tmp_path / "ran").exists()
+
+
+def test_another_script_is_run_for_its_version(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text(f"#!{sys.executable}\nprint('2.1.1')\n")
+    mine.chmod(0o755)
+    with pytest.raises(ClaudeTooOldError):
+        ClaudeFinder().find(str(mine), None)
