@@ -220,6 +220,7 @@ class LocalRunner:
         return failed or job
 
     def _forget(self, live: LiveAttempt) -> None:
+        live.follower.close()
         self._ledger.close(live.job, live.attempt.number)
         self._live.pop(live.job.id, None)
 

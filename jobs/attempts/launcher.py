@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import anyio.to_thread
@@ -112,9 +113,12 @@ class Launcher:
             directory, marker=self._preparation.marker(job, attempt.number), identity=known_process(attempt)
         )
         lives = await anyio.to_thread.run_sync(still_lives, directory)
+        # A job that removed its own directory is found by its recorded process alone.
+        lives = lives or (directory.shim_pid() is None and process.lives())
         # What is over already is settled or lost; however long ago it began, it did not run out of time.
         seconds = self._seconds_left(job, attempt, process, holders) if lives else math.inf
-        return self._live(job, attempt, directory, process, holders, seconds)
+        ran = self._preparation.ever_ran(job, attempt)
+        return replace(self._live(job, attempt, Follower(directory), process, holders, seconds), ran=ran)
 
     async def record(self, live: LiveAttempt) -> None:
         """Write down which process runs an attempt."""
@@ -156,15 +160,20 @@ class Launcher:
             cancelled = Outcome(reason=Reason.CANCELLED, status=JobStatus.CANCELLED)
             await self._settlement.write(job, attempt, cancelled)
             return None
-        process = await launch(directory, command, job.spec.cwd)
+        follower = Follower(directory)
+        with ExitStack() as unless_launched:
+            unless_launched.callback(follower.close)
+            follower.hold(create=True)
+            process = await launch(directory, command, job.spec.cwd)
+            unless_launched.pop_all()
         seconds = self._seconds_left(job, attempt, process, holders)
-        return self._live(job, attempt, directory, process, holders, seconds)
+        return self._live(job, attempt, follower, process, holders, seconds)
 
     def _live(
         self,
         job: Job,
         attempt: Attempt,
-        directory: AttemptDirectory,
+        follower: Follower,
         process: Process,
         holders: Sequence[Holder],
         seconds: float,
@@ -179,11 +188,11 @@ class Launcher:
             job=job,
             attempt=attempt,
             marker=self._preparation.marker(job, attempt.number),
-            directory=directory,
+            directory=process.directory,
             process=process,
             # From byte 0 also where events up to another one are stored: the outcome is made of all frames, and the
             # store leaves out the events that it has.
-            follower=Follower(directory),
+            follower=follower,
             watchdog=Watchdog(patience=patience, deadline=now + seconds, heard_at=now),
             holders=holders,
         )

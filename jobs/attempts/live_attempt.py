@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from jobs.claude import out_of_memory
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.follower import Follower
 from jobs.claude.outcome import OutcomeReader
@@ -28,6 +29,8 @@ class LiveAttempt:
         holders: Whose budgets it spends, the tree's first.
         reader: Makes the outcome of its frames.
         unwritten: Events that have been read and are not stored yet.
+        ran: A process of it was started; False for one that was taken over without a trace of any.
+        oom_kills: How many processes the kernel had ended for want of memory when this began; None where nothing tells.
         unmanaged: A `claude` that the job started by itself has been seen.
         ended_for: Why it is being ended, or None.
     """
@@ -42,6 +45,8 @@ class LiveAttempt:
     holders: Sequence[Holder] = ()
     reader: OutcomeReader = field(default_factory=OutcomeReader)
     unwritten: list[JobEvent] = field(default_factory=list)
+    ran: bool = True
+    oom_kills: int | None = field(default_factory=out_of_memory.kills)
     unmanaged: bool = False
     ended_for: Reason | None = None
 

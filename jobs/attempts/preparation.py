@@ -138,9 +138,9 @@ class Preparation:
         """Return the directory of an attempt."""
         return self._trees / job.root_id / job.id / str(attempt)
 
-    def ever_ran(self, job: Job, attempt: int) -> bool:
-        """Tell whether a process of an attempt was ever started."""
-        return ever_ran(AttemptDirectory(self.path(job, attempt)))
+    def ever_ran(self, job: Job, attempt: Attempt) -> bool:
+        """Tell whether a process of an attempt was ever started; its files do not, where the job removed them."""
+        return attempt.pid is not None or ever_ran(AttemptDirectory(self.path(job, attempt.number)))
 
     def marker(self, job: Job, attempt: int) -> str:
         """Return the mark that the processes of an attempt bear."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from jobs.attempts.continuation import continued
-from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
+from jobs.model import Attempt, Job, JobStatus, Outcome, Reason, Usage
 from jobs.ports import Store
 from jobs.prompts import decomposition
 
@@ -17,20 +17,27 @@ LIMITS = frozenset({Reason.USAGE_LIMIT, Reason.RATE_LIMIT, Reason.OVERLOADED})
 TRANSIENT = frozenset({Reason.SERVER_ERROR, Reason.CONNECTION})
 """Errors that pass: the CLI has tried again a few times by itself, and its session goes on where it stopped."""
 
-LOST = frozenset({Reason.LOST})
 REFUSED = frozenset({Reason.STARTUP})
 
+# Each of these holds for all attempts since the job was submitted, retried on request, or asked for subtasks, whatever
+# came in between: two reasons that take turns would otherwise start a job for ever.
 MOST_TRANSIENT = 5
-"""How often in a row a job may meet them before it fails; the throttle's pauses between double."""
+"""How often a job may meet them before it fails; the throttle's pauses between double."""
 
 MOST_LIMITED = 20
-"""How often in a row a job may meet the API's limits before it fails: the pauses between are the throttle's."""
+"""How often a job may meet the API's limits before it fails: the pauses between are the throttle's."""
 
 MOST_REFUSED = 10
-"""How often in a row the system may refuse a job its process for now: the throttle's pauses between come to minutes."""
+"""How often the system may refuse a job its process for now: the throttle's pauses between come to minutes."""
 
 MOST_LOST = 1
-"""How often in a row a job whose attempt was lost is resumed."""
+"""How often a job whose attempt was lost is resumed."""
+
+MOST_UNSTARTED = 20
+"""How often a job may be claimed without a process: the engine ends, or the disk is full, between the two."""
+
+MOST_FORGOTTEN = 1
+"""How often a job may find its session gone and begin another one."""
 
 MOST_DIVISIONS = 3
 """How often a job may ask for subtasks before what it says is its answer."""
@@ -52,7 +59,7 @@ class Sequel:
         self._max_depth = max_depth
 
     async def of(
-        self, job: Job, attempt: Attempt, outcome: Outcome, *, ran: Callable[[int], bool] = lambda _: True
+        self, job: Job, attempt: Attempt, outcome: Outcome, *, ran: Callable[[Attempt], bool] = lambda _: True
     ) -> Outcome:
         """Return the outcome as it is to be written: with the status `QUEUED` where another attempt follows.
 
@@ -60,7 +67,7 @@ class Sequel:
             job: The job.
             attempt: The attempt that ended.
             outcome: How it ended.
-            ran: Tells by its number whether a process of an attempt of the job was ever started.
+            ran: Tells whether a process of an attempt of the job was ever started.
         """
         if job.spec.divisible and outcome.status is JobStatus.COMPLETED:
             return await self._divided(job, attempt, outcome)
@@ -71,22 +78,29 @@ class Sequel:
 
     async def of_refusal(self, attempt: Attempt, outcome: Outcome) -> Outcome:
         """Return the outcome of an attempt whose process the system refused for now, as it is to be written."""
-        if await self._row_of(attempt, REFUSED) >= MOST_REFUSED:
+        earlier = await self._followed(attempt)
+        if sum(one.reason in REFUSED for one in earlier) >= MOST_REFUSED:
             return outcome
         return replace(outcome, status=JobStatus.QUEUED)
 
-    async def _goes_on(self, attempt: Attempt, outcome: Outcome, ran: Callable[[int], bool]) -> bool:
+    async def _goes_on(self, attempt: Attempt, outcome: Outcome, ran: Callable[[Attempt], bool]) -> bool:
         if outcome.status is not JobStatus.FAILED:
             return False
+        earlier = await self._followed(attempt)
         match outcome.reason:
+            case Reason.LOST if outcome.usage == Usage() and not ran(attempt):
+                # One that never ran says nothing about the job.
+                return sum(_is_unstarted(one, ran) for one in earlier) < MOST_UNSTARTED
             case Reason.LOST:
-                return not ran(attempt.number) or await self._row_of(attempt, LOST, ran) < MOST_LOST
+                lost = [one for one in earlier if one.reason is Reason.LOST and not _is_unstarted(one, ran)]
+                return len(lost) < MOST_LOST
             case Reason.NO_SESSION:
-                return await continued(self._store, attempt.job_id, attempt.number - 1) is not None
+                again = sum(one.reason is Reason.NO_SESSION for one in earlier) < MOST_FORGOTTEN
+                return again and await continued(self._store, attempt.job_id, attempt.number - 1) is not None
             case reason if reason in LIMITS:
-                return await self._row_of(attempt, LIMITS, ran) < MOST_LIMITED
+                return sum(one.reason in LIMITS for one in earlier) < MOST_LIMITED
             case reason if reason in TRANSIENT:
-                return await self._row_of(attempt, TRANSIENT, ran) < MOST_TRANSIENT
+                return sum(one.reason in TRANSIENT for one in earlier) < MOST_TRANSIENT
             case _:
                 return False
 
@@ -106,19 +120,16 @@ class Sequel:
         earlier = [await self._store.attempt(attempt.job_id, number) for number in range(1, attempt.number)]
         return sum(one is not None and one.reason in DIVIDED for one in earlier)
 
-    async def _row_of(
-        self, attempt: Attempt, reasons: frozenset[Reason], ran: Callable[[int], bool] = lambda _: True
-    ) -> int:
-        """Count the attempts right before this one that ended for one of these reasons and were followed by another.
-
-        One that never ran says nothing about the job, and is passed over; a retry on request begins the count anew.
-        """
-        count = 0
+    async def _followed(self, attempt: Attempt) -> list[Attempt]:
+        """Return the attempts before this one that another followed by itself, back to the last request or division."""
+        found: list[Attempt] = []
         for number in range(attempt.number - 1, 0, -1):
             previous = await self._store.attempt(attempt.job_id, number)
-            if previous is not None and previous.reason is Reason.LOST and not ran(number):
-                continue
-            if previous is None or previous.status is not JobStatus.QUEUED or previous.reason not in reasons:
+            if previous is None or previous.status is not JobStatus.QUEUED or previous.reason in DIVIDED:
                 break
-            count += 1
-        return count
+            found.append(previous)
+        return found
+
+
+def _is_unstarted(attempt: Attempt, ran: Callable[[Attempt], bool]) -> bool:
+    return attempt.reason is Reason.LOST and attempt.usage == Usage() and not ran(attempt)

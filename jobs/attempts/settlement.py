@@ -59,15 +59,15 @@ class Settlement:
 
     async def settle(self, live: LiveAttempt, outcome: Outcome) -> Job:
         """Write the outcome of an attempt that ran, start clearing up after it, and return the job as it is then."""
-        ran = partial(self._preparation.ever_ran, live.job)
-        follow = partial(self._sequel.of, live.job, live.attempt, outcome, ran=ran)
+        # First: an engine that dies before the end is written finds the attempt running, and comes by here.
+        live.directory.remove_stdin()
+        follow = partial(self._sequel.of, live.job, live.attempt, outcome, ran=partial(self._ran, live))
         outcome = await insist(follow, f"deciding what follows job {live.job.id}")
         # Before the end is written: with its last job a tree's environment is forgotten.
         config = self._preparation.config_directory(live.job)
         settled = await self.write(live.job, live.attempt, outcome)
         self._start_soon(self._aftermath.of, live.target, live.directory, config)
         self._tell_throttle(outcome)
-        live.directory.remove_stdin()
         live.process.reap()
         return settled
 
@@ -83,10 +83,10 @@ class Settlement:
             outcome: What is written.
         """
         config = self._preparation.config_directory(job)
-        settled = await self.write(job, attempt, outcome)
         directory = AttemptDirectory(self._preparation.path(job, attempt.number))
-        self._start_soon(self._aftermath.of, target, directory, config)
         directory.remove_stdin()
+        settled = await self.write(job, attempt, outcome)
+        self._start_soon(self._aftermath.of, target, directory, config)
         return settled
 
     async def unstarted(self, job: Job, attempt: Attempt, why: str, *, for_now: bool) -> None:
@@ -119,6 +119,9 @@ class Settlement:
             await anyio.to_thread.run_sync(note_end, directory, settled)
         self._signals.publish(settled)
         return settled
+
+    def _ran(self, live: LiveAttempt, attempt: Attempt) -> bool:
+        return live.ran if attempt.number == live.attempt.number else self._preparation.ever_ran(live.job, attempt)
 
     def _tell_throttle(self, outcome: Outcome) -> None:
         if outcome.status is JobStatus.COMPLETED:

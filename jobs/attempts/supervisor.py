@@ -2,15 +2,19 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import anyio
+import anyio.to_thread
 
 from jobs.attempts.live_attempt import LiveAttempt
+from jobs.claude import out_of_memory
 from jobs.claude.directory import UnsafeDirectoryError
 from jobs.claude.events import event_of
 from jobs.claude.framer import Line
 from jobs.claude.limit_signs import Busy, UsedUp, sign_of
+from jobs.claude.outcome import stopped_for
 from jobs.claude.reaper import Reaper
 from jobs.errors import StoreError
 from jobs.limits.budget import Holder
@@ -84,6 +88,8 @@ class Supervisor:
 
     async def end(self, live: LiveAttempt) -> int | None:
         """End an attempt's process and everything that it started; return its exit status where that is known."""
+        if live.ended_for is not None:
+            await anyio.to_thread.run_sync(live.directory.note_stop, live.ended_for.value)
         try:
             return await self._reaper.end(live.process, live.marker, grace=self._grace)
         except UnsafeDirectoryError:
@@ -96,13 +102,13 @@ class Supervisor:
         while True:
             with anyio.move_on_after(pause):
                 return await live.process.wait()
-            written = live.directory.output_size()
+            written = live.follower.size()
             pause = tick if written else min(tick, 2 * pause)
             if written:
                 self._throttle.started(live.job.id)
                 await self._look(live)
                 await self._mind_budget(live)
-            if live.ended_for is None and (reason := self._verdict(live, written)):
+            if live.ended_for is None and (reason := self._verdict(live, written + live.directory.error_size())):
                 live.ended_for = reason
                 return await self.end(live)
 
@@ -138,12 +144,16 @@ class Supervisor:
             await self._record_all(live)
         self._take(live, await live.follower.finish())
         await self._record_all(live)
-        return live.reader.conclude(
+        outcome = live.reader.conclude(
             exit_code=exit_code,
             stderr=live.directory.error_tail(),
             asked_schema=live.job.spec.json_schema is not None,
-            ended_for=live.ended_for,
+            ended_for=live.ended_for or stopped_for(live.directory.stop_note(), exit_code),
         )
+        if outcome.reason is Reason.LOST and exit_code in {None, out_of_memory.SIGKILL_EXIT}:
+            why = out_of_memory.explanation(live.marker, live.oom_kills)
+            return replace(outcome, detail=f"{outcome.detail} {why}".strip())
+        return outcome
 
     def _take(self, live: LiveAttempt, lines: list[Line]) -> None:
         now = self._clock.now()

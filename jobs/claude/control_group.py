@@ -25,7 +25,7 @@ def make(marker: str) -> Path | None:
     Args:
         marker: The mark of the attempt's processes.
     """
-    path = _of(marker)
+    path = path_of(marker)
     if path is None:
         return None
     try:
@@ -37,7 +37,7 @@ def make(marker: str) -> Path | None:
 
 def end(marker: str) -> int:
     """Kill everything in the group of an attempt, remove it, and return how many processes that were."""
-    path = _of(marker) if marker else None
+    path = path_of(marker) if marker else None
     if path is None or not path.is_dir():
         return 0
     killed = 0
@@ -74,7 +74,8 @@ def leave() -> None:
             (own.parent / "cgroup.procs").write_text("0")
 
 
-def _of(marker: str) -> Path | None:
+def path_of(marker: str) -> Path | None:
+    """Return where the group of an attempt is or would be, or None where there are no groups."""
     own = _delegated()
     return None if own is None or "/" in marker else own / f"{_PREFIX}{marker}"
 

@@ -16,7 +16,13 @@ STDERR: Final = "err"
 LOCK: Final = "lock"
 PID: Final = "pid"
 EXIT_CODE: Final = "rc"
+STOP: Final = "stop"
 CLAUDE: Final = "claude"
+
+
+_PART: Final = ".part"
+STDIN_FILES: Final = (STDIN, STDIN + _PART)
+"""Files that hold the job's token and the environments of its servers."""
 
 
 class UnsafeDirectoryError(JobsError):
@@ -78,7 +84,7 @@ class AttemptDirectory:
 
     def write_note(self, name: str, data: bytes) -> None:
         """Write a file of the engine's own, complete before it is named."""
-        part = f"{name}.part"
+        part = f"{name}{_PART}"
         here = self._open_self()
         try:
             with os.fdopen(self._open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
@@ -98,8 +104,19 @@ class AttemptDirectory:
 
     def remove_stdin(self) -> None:
         """Remove the stdin file, which holds the job's token; the job may have done so, or put a directory there."""
-        with suppress(OSError):
-            (self.path / STDIN).unlink()
+        for name in STDIN_FILES:
+            with suppress(OSError):
+                (self.path / name).unlink()
+
+    def note_stop(self, reason: str) -> None:
+        """Write down why the engine ends the process, before it does: an engine that dies in between is believed."""
+        with suppress(OSError, UnsafeDirectoryError):
+            self.write_note(STOP, reason.encode())
+
+    def stop_note(self) -> str | None:
+        """Return why an engine wanted to end the process, or None."""
+        note = self.read_note(STOP, 64)
+        return None if note is None else note.decode("ascii", "replace")
 
     def exit_code(self) -> int | None:
         """Return the exit code that the shim wrote, or None while there is none."""
@@ -123,18 +140,29 @@ class AttemptDirectory:
         except OSError:
             return ""
 
+    def error_size(self) -> int:
+        """Return the bytes that the process has written to stderr so far."""
+        return self._size(STDERR)
+
     def output_size(self) -> int:
         """Return the bytes that the process has written to stdout so far."""
+        return self._size(STDOUT)
+
+    def open_output(self, *, create: bool = False) -> int | None:
+        """Return a descriptor from which stdout can be read, also after the job has removed the file; None without one.
+
+        Args:
+            create: Make the file where there is none: the process is about to be launched.
+        """
         try:
-            return (self.path / STDOUT).lstat().st_size
+            return self._open(STDOUT, os.O_RDONLY | (os.O_CREAT if create else 0))
         except OSError:
-            return 0
+            return None
 
     def read_output(self, offset: int, limit: int) -> bytes:
         """Return at most `limit` bytes of stdout from byte `offset`; empty where there are none."""
-        try:
-            descriptor = self._open(STDOUT, os.O_RDONLY)
-        except OSError:
+        descriptor = self.open_output()
+        if descriptor is None:
             return b""
         try:
             return os.pread(descriptor, limit, offset)
@@ -173,6 +201,12 @@ class AttemptDirectory:
         finally:
             os.close(descriptor)
         return False
+
+    def _size(self, name: str) -> int:
+        try:
+            return (self.path / name).lstat().st_size
+        except OSError:
+            return 0
 
     def _number(self, name: str) -> int | None:
         # A number and its newline are written at once; without the newline the disk was full.

@@ -1,5 +1,7 @@
 """Follows the growing output file of an attempt, a bounded piece at a time."""
 
+import os
+
 import anyio.to_thread
 
 from jobs.claude.directory import AttemptDirectory
@@ -12,6 +14,8 @@ PIECE = 1024 * 1024
 class Follower:
     """Reads an attempt's output from a byte on.
 
+    The file stays open: a job that removes its own directory has still been paid for, and may still answer.
+
     Args:
         directory: The attempt's files.
         offset: Byte from which to read: 0, or what `offset` was when the events up to it were stored.
@@ -20,6 +24,26 @@ class Follower:
     def __init__(self, directory: AttemptDirectory, offset: int = 0) -> None:
         self._directory = directory
         self._framer = Framer(offset)
+        self._descriptor: int | None = None
+
+    def hold(self, *, create: bool = False) -> None:
+        """Open the file, if that has not been done.
+
+        Args:
+            create: Make it where there is none: the process is about to be launched.
+        """
+        if self._descriptor is None:
+            self._descriptor = self._directory.open_output(create=create)
+
+    def close(self) -> None:
+        """Let the file go: nothing more is read."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def size(self) -> int:
+        """Return the bytes that the file holds."""
+        return self._directory.output_size() if self._descriptor is None else os.fstat(self._descriptor).st_size
 
     @property
     def offset(self) -> int:
@@ -42,5 +66,13 @@ class Follower:
         return lines + self._framer.close()
 
     def _read(self) -> list[Line] | None:
-        piece = self._directory.read_output(self._framer.read, PIECE)
+        self.hold()
+        piece = b"" if self._descriptor is None else _read_at(self._descriptor, self._framer.read)
         return self._framer.feed(piece) if piece else None
+
+
+def _read_at(descriptor: int, offset: int) -> bytes:
+    try:
+        return os.pread(descriptor, PIECE, offset)
+    except OSError:
+        return b""

@@ -72,7 +72,12 @@ _ENDED_FOR: Final = {
     Reason.BUDGET_EXHAUSTED: "It was ended because a budget of its tree was used up.",
     Reason.UNMANAGED_CLAUDE: "It was ended because it started a claude of its own, outside the limits of its tree.",
 }
-_SIGNALS: Final = frozenset({129, 130, 131, 134, 137, 139, 143})
+_CUT_OFF: Final = frozenset({129, 132, 133, 134, 135, 136, 137, 139, 143})
+"""Exit codes of HUP, ILL, TRAP, ABRT, BUS, FPE, KILL, SEGV and TERM: a system that shuts down, a kernel without memory,
+a crash. Nobody wanted the job itself to end, so its session goes on."""
+
+_INTERRUPTED: Final = frozenset({130, 131})
+"""Exit codes of INT and QUIT: somebody at a keyboard wants the end of exactly this process."""
 
 
 class OutcomeReader:
@@ -171,6 +176,8 @@ class OutcomeReader:
     def _by_itself(self, exit_code: int | None, stderr: str, asked_schema: bool) -> tuple[Reason, str]:
         if self._result is None:
             return self._without_result(exit_code, stderr)
+        if not self.answered and self._result.get("is_error") is False and _was_cut_off(exit_code):
+            return Reason.LOST, "The process was cut off while work that it had begun after its first result went on."
         said = self._said() or stderr
         if self._result.get("is_error") is not False:
             return self._failure(said), said
@@ -185,7 +192,12 @@ class OutcomeReader:
     def _without_result(self, exit_code: int | None, stderr: str) -> tuple[Reason, str]:
         if exit_code is None:
             return Reason.LOST, "The process vanished without a result and without an exit code."
-        if exit_code in _SIGNALS:
+        if exit_code in _CUT_OFF:
+            return (
+                Reason.LOST,
+                f"Signal {exit_code - 128} ended the process before it answered; we did not send it.",
+            )
+        if exit_code in _INTERRUPTED:
             return Reason.SIGNAL, f"Signal {exit_code - 128} ended the process before it answered."
         if "already in use" in stderr:
             return Reason.SESSION_IN_USE, stderr
@@ -238,6 +250,21 @@ class OutcomeReader:
         if self._result is None or self._result.get("is_error") is not False:
             return None
         return text(self._result.get("result"))
+
+
+def stopped_for(note: str | None, exit_code: int | None) -> Reason | None:
+    """Return why an earlier engine ended a process, or None where it did not come to that.
+
+    Args:
+        note: What that engine wrote down before, or None.
+        exit_code: As the shim wrote it, or None where it wrote none.
+    """
+    known = note is not None and note in _ENDED_FOR and _was_cut_off(exit_code)
+    return Reason(note) if known and note is not None else None
+
+
+def _was_cut_off(exit_code: int | None) -> bool:
+    return exit_code is None or exit_code in _CUT_OFF
 
 
 def _denied(denials: Any) -> str:

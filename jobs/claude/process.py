@@ -86,6 +86,10 @@ class Process:
         """Return for how many seconds the process has been, whatever the time of day did; None where nothing tells."""
         return None if self.identity is None else process_table().age(self.identity)
 
+    def lives(self) -> bool:
+        """Tell whether the recorded process is there, whatever became of its files."""
+        return self.identity is not None and process_table().identify(self.identity.pid) == self.identity
+
     def reap(self) -> None:
         """Collect the shim if it is an ended child of ours; otherwise do nothing."""
         if self._child and self.identity is not None:

@@ -9,6 +9,12 @@ Directives in the task's text, each `stub:NAME=VALUE`:
     limited=N    meet an overloaded API after the N-th call of its first attempt
     used_up=S    in its first attempt, meet a usage limit that ends in S seconds, before any call
     reset=F      the same, with the epoch of the limit's end in the file F; a request before it is refused too
+    starts=F     append the session to F when it starts
+    rmdir=1      remove its own attempt directory after its calls
+    noise=N, flood=N   write N bytes to stderr or stdout after its calls, as fast as the disk takes them
+    fall=NAME    after its calls end itself with the signal SIGNAME, in every attempt
+    wait=F       wait after its calls until F exists, a minute at most
+    stay=S       stay for S seconds after its answer
     requests=F   append the time of every request to F      argv=F   append the arguments of every attempt to F
 A SIGTERM is obeyed between two parts of a call, so that the bill and the report agree.
 """
@@ -16,12 +22,16 @@ A SIGTERM is obeyed between two parts of a call, so that the bill and the report
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+NOISE = b'{"type":"noise","text":"' + b"x" * 65509 + b'"}\n'
+"""64 KiB: a frame that says nothing."""
 
 PRICES = {"claude-sonnet-5-5": (2.0, 10.0), "claude-opus-5-5": (4.0, 20.0)}
 
@@ -120,6 +130,8 @@ def limit_of(stub: Stub) -> float | None:
 
 
 def run(stub: Stub) -> int:
+    if path := stub.given.get("starts"):
+        append(path, f"{stub.session}\n")
     if path := stub.given.get("argv"):
         append(path, " ".join(sys.argv[1:]) + "\n")
     stub.emit("system", subtype="init", model="stub", tools=[], mcp_servers=[], claude_code_version="2.1.330")
@@ -131,8 +143,26 @@ def run(stub: Stub) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
         if not stub.resumed and number == stub.number("limited", 0):
             return overloaded(stub)
+    misbehave(stub)
     stub.result()
+    time.sleep(stub.number("stay", 0))
     return 0
+
+
+def misbehave(stub: Stub) -> None:
+    if "rmdir" in stub.given:
+        shutil.rmtree(Path("/proc/self/fd/1").readlink().parent)
+    for name, descriptor in (("noise", 2), ("flood", 1)):
+        for _ in range(int(stub.number(name, 0)) // len(NOISE)):
+            os.write(descriptor, NOISE)
+    until = time.monotonic() + 60.0
+    while "wait" in stub.given and not Path(stub.given["wait"]).exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    if signal_name := stub.given.get("fall"):
+        number = getattr(signal, f"SIG{signal_name}")
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 def task_of(session: str, said: str) -> str:

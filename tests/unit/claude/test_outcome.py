@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.claude.outcome import OutcomeReader
+from jobs.claude.outcome import OutcomeReader, stopped_for
 from jobs.model import JobStatus, Outcome, Reason
 from tests.unit.claude.support import STREAMS, classify, frames, recorded
 
@@ -145,8 +145,8 @@ def test_a_failure_is_told_apart(outcome: Outcome, reason: Reason) -> None:
     [
         (None, "", Reason.LOST),
         (0, "", Reason.TRUNCATED),
-        (143, "", Reason.SIGNAL),
-        (137, "", Reason.SIGNAL),
+        *((code, "", Reason.LOST) for code in (129, 134, 136, 137, 139, 143)),
+        *((code, "", Reason.SIGNAL) for code in (130, 131)),
         (127, "claude-jobs: 7: claude: not found", Reason.STARTUP),
         (126, "Permission denied", Reason.STARTUP),
         (1, "error: unknown option", Reason.STARTUP),
@@ -175,7 +175,8 @@ def test_an_answer_that_came_before_we_ended_a_late_process_stands(reason: Reaso
 def test_an_answer_stands_though_a_background_task_kept_the_process(reason: Reason) -> None:
     waiting: list[Mapping[str, Any]] = [{"type": "system", "subtype": "background_tasks_changed", "tasks": [{}]}, DONE]
     assert classify(waiting, exit_code=143, ended_for=reason).reason is Reason.COMPLETED
-    assert classify(waiting, exit_code=143).reason is Reason.TRUNCATED
+    assert classify(waiting, exit_code=143).reason is Reason.LOST
+    assert classify(waiting, exit_code=0).reason is Reason.TRUNCATED
 
 
 def test_a_background_task_that_was_stopped_with_the_process_does_not_undo_the_answer() -> None:
@@ -188,6 +189,23 @@ def test_a_background_task_that_was_stopped_with_the_process_does_not_undo_the_a
 @pytest.mark.parametrize("reason", LATE)
 def test_work_that_went_on_after_an_answer_was_cut_off(reason: Reason) -> None:
     assert classify([DONE, {"type": "assistant"}], exit_code=143, ended_for=reason).reason is reason
+
+
+@pytest.mark.parametrize(
+    ("note", "code", "reason"),
+    [
+        ("deadline", 143, Reason.DEADLINE),
+        ("output_limit", None, Reason.OUTPUT_LIMIT),
+        ("deadline", 0, None),
+        ("completed", 143, None),
+        ("\ufffd", 143, None),
+        (None, 143, None),
+    ],
+)
+def test_what_an_engine_noted_before_it_ended_a_process_counts_if_it_came_to_that(
+    note: str | None, code: int | None, reason: Reason | None
+) -> None:
+    assert stopped_for(note, code) is reason
 
 
 def test_a_cancel_wins_over_an_answer_and_keeps_its_text() -> None:

@@ -151,7 +151,7 @@ async def test_a_signal_to_the_whole_group_leaves_an_exit_code(tmp_path: Path) -
     assert process.identity is not None
     os.killpg(process.identity.pid, signal.SIGTERM)
     outcome = await ended(process)
-    assert (outcome.reason, outcome.exit_code) == (Reason.SIGNAL, 143)
+    assert (outcome.reason, outcome.exit_code) == (Reason.LOST, 143)
 
 
 async def test_a_killed_shim_leaves_a_claude_that_is_waited_for(tmp_path: Path) -> None:

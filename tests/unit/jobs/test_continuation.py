@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jobs.attempts.preparation import Preparation
-from jobs.attempts.sequel import MOST_DIVISIONS, MOST_REFUSED, Sequel
+from jobs.attempts.sequel import MOST_DIVISIONS, MOST_REFUSED, MOST_UNSTARTED, Sequel
 from jobs.model import Attempt, Job, JobSpec, JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Submission
 from jobs.prompts.composition import Prompts
@@ -111,8 +111,42 @@ async def follows(
     status = JobStatus.COMPLETED if reason is Reason.COMPLETED else JobStatus.FAILED
     ended = Outcome(reason=reason, status=status, **outcome)
     sequel = Sequel(past.store, max_depth=5)
-    decided = await sequel.of(await past.job(), attempt, ended, ran=lambda number: number not in never_ran)
+    decided = await sequel.of(await past.job(), attempt, ended, ran=lambda one: one.number not in never_ran)
     return decided.status is JobStatus.QUEUED
+
+
+@pytest.mark.parametrize("between", [Reason.OVERLOADED, Reason.CONNECTION, Reason.NO_SESSION])
+async def test_a_reason_in_between_does_not_begin_the_count_of_lost_attempts_anew(between: Reason):
+    past = await Past.of(MemoryStore())
+    await past.had("s1", Reason.LOST, usage=ANSWERED)
+    await past.had("s1", between, usage=ANSWERED)
+    assert not await follows(past, Reason.LOST, usage=ANSWERED)
+
+
+async def test_a_session_that_is_gone_again_is_not_replaced_again():
+    past = await Past.of(MemoryStore())
+    await past.had("s1", Reason.OVERLOADED, usage=ANSWERED)
+    await past.had("s1", Reason.NO_SESSION)
+    await past.had("s2", Reason.OVERLOADED, usage=ANSWERED)
+    assert not await follows(past, Reason.NO_SESSION)
+
+
+async def test_an_attempt_that_was_paid_for_ran_whatever_its_files_say():
+    past = await Past.of(MemoryStore())
+    await past.had("s1", Reason.LOST, usage=ANSWERED)
+    assert not await follows(past, Reason.LOST, usage=ANSWERED, never_ran=frozenset({1, 2}))
+
+
+async def test_a_job_that_is_claimed_again_and_again_without_a_process_fails_at_last():
+    past = await Past.of(MemoryStore())
+    never_ran = frozenset(range(1, MOST_UNSTARTED + 2))
+    for _ in range(MOST_UNSTARTED - 1):
+        await past.had("s1", Reason.LOST)
+    assert await follows(past, Reason.LOST, never_ran=never_ran)
+    past = await Past.of(MemoryStore())
+    for _ in range(MOST_UNSTARTED):
+        await past.had("s1", Reason.LOST)
+    assert not await follows(past, Reason.LOST, never_ran=never_ran)
 
 
 async def test_an_attempt_that_never_ran_does_not_use_up_the_resume_of_a_lost_one():

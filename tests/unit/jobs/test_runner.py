@@ -204,7 +204,7 @@ async def test_a_refused_launch_leaves_no_stdin_and_no_token(build: Build, monke
     job = await one(engine, "x")
     assert (job.status, job.reason, job.attempt) == (JobStatus.FAILED, Reason.STARTUP, 1)
     assert os.strerror(errno.E2BIG) in (job.error or "")
-    assert {path.name for path in attempt_directory(engine, job).iterdir()} == {"job.json", "end.json"}
+    assert {path.name for path in attempt_directory(engine, job).iterdir()} == {"job.json", "end.json", "out"}
     assert not engine.store._tokens
 
 
@@ -268,7 +268,7 @@ async def test_an_environment_that_is_lost_fails_the_job_and_not_the_engine(buil
     engine = await build(max_running=1)
     first, second = await engine.run(f"stub:wait={engine.work}/go", "x")
     job = await engine.reaches(first, JobStatus.RUNNING)
-    await appears(attempt_directory(engine, job) / "out")
+    await speaks(attempt_directory(engine, job) / "out")
     engine.origins.forget(job.root_id)
     (engine.work / "go").touch()
     _, lost = await engine.over(first, second)
@@ -354,7 +354,7 @@ async def test_a_cancel_between_the_claim_and_the_launch_is_not_lost(build: Buil
     assert (job.status, job.reason) == (JobStatus.CANCELLED, Reason.CANCELLED)
 
 
-async def test_a_process_that_a_signal_killed_is_failed_and_its_siblings_go_on(build: Build):
+async def test_a_process_that_a_signal_killed_is_resumed_and_its_siblings_go_on(build: Build):
     engine = await build()
     killed, sibling = await engine.run(f"stub:wait={engine.work}/never", "stub:sleep=0.3")
     job = await engine.reaches(killed, JobStatus.RUNNING)
@@ -362,7 +362,10 @@ async def test_a_process_that_a_signal_killed_is_failed_and_its_siblings_go_on(b
     shim = int((attempt_directory(engine, job) / "pid").read_text())
     os.killpg(shim, signal.SIGTERM)
     ended, beside = await engine.over(killed, sibling)
-    assert (ended.status, ended.reason) == (JobStatus.FAILED, Reason.SIGNAL)
+    assert (ended.status, ended.attempt) == (JobStatus.COMPLETED, 2)
+    first = await engine.store.attempt(killed, 1)
+    assert first is not None
+    assert (first.status, first.reason) == (JobStatus.QUEUED, Reason.LOST)
     assert beside.status is JobStatus.COMPLETED
 
 
@@ -389,7 +392,7 @@ async def test_the_token_is_good_while_the_job_runs_and_its_file_goes_with_it(bu
     (job_id,) = await engine.run(f"stub:wait={engine.work}/go")
     job = await engine.reaches(job_id, JobStatus.RUNNING)
     stdin = attempt_directory(engine, job) / "in"
-    await appears(attempt_directory(engine, job) / "out")
+    await speaks(attempt_directory(engine, job) / "out")
     token = json.loads(stdin.read_text().splitlines()[0])["claude_jobs_token"]
     holder = await engine.store.caller(hash_token(token))
     assert holder is not None

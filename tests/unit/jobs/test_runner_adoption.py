@@ -18,7 +18,7 @@ from jobs.ports import NewJob, Submission
 from jobs.runner import LocalRunner
 from tests.support.waiting import until
 from tests.unit.jobs.support import LONG, Parts, admit_anything, parts
-from tests.unit.jobs.test_runner import answers, appears, attempt_directory, kill_everything
+from tests.unit.jobs.test_runner import answers, appears, attempt_directory, kill_everything, speaks
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ async def left_running(engine: Parts, task: str, **fields: object) -> Job:
     await engine.origins.save("j1", engine.origin)
     await engine.runner.start_or_attach("j1")
     job = await engine.job("j1")
-    await appears(attempt_directory(engine, job) / "out")
+    await speaks(attempt_directory(engine, job) / "out")
     return job
 
 
