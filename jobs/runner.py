@@ -13,8 +13,10 @@ from jobs.attempts.preparation import Preparation
 from jobs.attempts.sequel import Sequel
 from jobs.attempts.settlement import Settlement
 from jobs.attempts.supervisor import Supervisor
+from jobs.claude.exempt import exempt
 from jobs.claude.proctable import ProcessIdentity
 from jobs.claude.reaper import Reaper
+from jobs.claude.spawning import DirectSpawner, Spawner
 from jobs.claude.survivors import Target
 from jobs.claude.unmanaged import BEAT, Patrol
 from jobs.errors import NotFoundError
@@ -44,6 +46,7 @@ class LocalRunner:
         clock: Time.
         start_soon: Starts a coroutine function in the engine's task group.
         ledger: Hears what running attempts cost; None takes one that nobody else reads.
+        spawner: Starts processes; None starts them as children of this one.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class LocalRunner:
         clock: Clock,
         start_soon: Callable[..., object],
         ledger: Ledger | None = None,
+        spawner: Spawner | None = None,
     ) -> None:
         self._store = store
         self._preparation = preparation
@@ -68,16 +72,16 @@ class LocalRunner:
         self._patrol = Patrol()
         self._live: dict[str, LiveAttempt] = {}
         self._launching: set[str] = set()
-        reaper = Reaper()
+        spawner = spawner or DirectSpawner()
+        reaper = Reaper(exempt=lambda: exempt(self._shims(), settings.keep_processes))
         self._settlement = Settlement(
             store=store,
             preparation=preparation,
             sequel=Sequel(store, settings.max_depth),
-            aftermath=Aftermath(reaper, self._shims, self._marks),
+            aftermath=Aftermath(reaper, spawner, self._shims, self._marks, start_soon, settings.keep_processes),
             throttle=throttle,
             signals=signals,
             clock=clock,
-            start_soon=start_soon,
         )
         self._launcher = Launcher(
             settings=settings,
@@ -87,6 +91,7 @@ class LocalRunner:
             ledger=self._ledger,
             signals=signals,
             clock=clock,
+            spawner=spawner,
         )
         self._supervisor = Supervisor(
             store=store,
@@ -225,7 +230,9 @@ class LocalRunner:
         self._live.pop(live.job.id, None)
 
     def _shims(self) -> list[ProcessIdentity]:
-        return [live.process.identity for live in self._live.values() if live.process.identity is not None]
+        return [live.process.identity for live in list(self._live.values()) if live.process.identity is not None]
 
     def _marks(self) -> set[str]:
-        return {live.marker for live in self._live.values()} | self._launching
+        # In this order: a launch enters its attempt among those that live before it leaves the other set.
+        launching = set(self._launching)
+        return launching | {live.marker for live in list(self._live.values())}

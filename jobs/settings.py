@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 from jobs.model import PermissionMode
 from orchestration.limits import TreeLimits
 
+_RUN_CLAUDE = frozenset({"claude", "sh", "bash", "dash", "zsh", "node", "nodejs", "bun", "env", "timeout"})
+"""Programs in which the `claude` of a job runs, or may run."""
+
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 JOB_MEMORY = 250 * 1024 * 1024
@@ -145,6 +148,10 @@ class Settings(BaseModel):
     enabled_tools: Annotated[frozenset[str], Scope.RELOADED] = frozenset()
     """Tools of the CLI that are off for jobs by default and are to be on: Task or Monitor, for example; Skill stands
     for the skills that the CLI bundles."""
+    keep_processes: Annotated[frozenset[str], Scope.RESTART] = frozenset()
+    """Programs that may go on after the job that started them, with all that they start, because other jobs share
+    them: a build daemon such as watchman, bazel, or org.gradle.launcher.daemon.bootstrap.GradleDaemon. A name is that
+    of the executable file, of the first argument up to a parenthesis, or the main class of a Java program."""
     permission_requests: Annotated[Literal["deny", "parent", "person"], Scope.RESTART] = "deny"
     """Who answers where a job wants to do what it has no permission for."""
     permission_seconds: Annotated[PositiveFloat, Scope.RESTART] = 300.0
@@ -170,6 +177,14 @@ class Settings(BaseModel):
     def _some_level(cls, value: dict[int, int]) -> dict[int, int]:
         if not value or min(value) < 0:
             raise ValueError('give at least one level, such as {"0": 1, "1": 10}; levels count from 0')
+        return value
+
+    @field_validator("keep_processes")
+    @classmethod
+    def _programs_that_claude_is_not(cls, value: frozenset[str]) -> frozenset[str]:
+        # A job whose own `claude` runs in a kept program could not be ended.
+        if wrong := sorted(name for name in value if not name or "/" in name or name in _RUN_CLAUDE):
+            raise ValueError(f"{wrong[0][:40]!r} cannot be kept; give names of daemons, such as 'watchman'")
         return value
 
     @field_validator("mcp_servers")

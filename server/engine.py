@@ -19,6 +19,7 @@ from jobs.attempts.origin import OriginFiles
 from jobs.attempts.preparation import Preparation
 from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import McpServer
+from jobs.claude.spawning import spawner
 from jobs.errors import JobsError
 from jobs.follow_up import FollowUp
 from jobs.intake import Intake
@@ -207,9 +208,10 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
             clock=clock,
             start_soon=group.start_soon,
             ledger=ledger,
+            spawner=stack.enter_context(spawner()),
         )
         group.start_soon(_poke, scheduler)
-        group.start_soon(_recover, Recovery(store, preparation))
+        group.start_soon(_recover, Recovery(store, preparation, keep=settings.keep_processes))
         group.start_soon(runner.patrol)
         manager = EnhancedJobManager(
             store=store,

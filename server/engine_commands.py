@@ -42,7 +42,6 @@ def engine(
         return
     # Imported here: the MCP SDK and LangGraph take over two seconds, and no other command needs them.
     from jobs.claude import control_group
-    from jobs.claude.orphans import become_subreaper
     from jobs.errors import JobsError
     from jobs.settings_sources import load_here
 
@@ -63,7 +62,6 @@ def engine(
         # A job's pump may have started this engine.
         control_group.leave()
         allow_many_files()
-        become_subreaper()
         anyio.run(partial(serve, settings, on_leaving=partial(_leave_within, LEAVE_SECONDS)))
     # A group: the store is opened inside the engine's own. What is raised here would become one too.
     except* (FrontDoorError, JobsError) as errors:

@@ -18,6 +18,7 @@ from jobs.claude.finding import still_lives
 from jobs.claude.follower import Follower
 from jobs.claude.process import Process, attach, launch, refused_for_now
 from jobs.claude.proctable import ProcessIdentity
+from jobs.claude.spawning import Spawner
 from jobs.errors import JobsError, StoreError
 from jobs.limits.budget import Holder, deadline_of
 from jobs.limits.ledger import Ledger
@@ -42,6 +43,7 @@ class Launcher:
         ledger: Knows what is left of the budgets above a job.
         signals: Where changes of jobs are announced.
         clock: Time.
+        spawner: Starts processes.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Launcher:
         ledger: Ledger,
         signals: JobSignals,
         clock: Clock,
+        spawner: Spawner,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -62,6 +65,7 @@ class Launcher:
         self._ledger = ledger
         self._signals = signals
         self._clock = clock
+        self._spawner = spawner
 
     async def launch(self, job: Job) -> LiveAttempt | None:
         """Claim a queued job and start its process; None where it was claimed already or ended without one.
@@ -164,7 +168,9 @@ class Launcher:
         with ExitStack() as unless_launched:
             unless_launched.callback(follower.close)
             follower.hold(create=True)
-            process = await launch(directory, command, job.spec.cwd)
+            process = await launch(
+                directory, command, job.spec.cwd, self._spawner, keep=self._settings.keep_processes
+            )
             unless_launched.pop_all()
         seconds = self._seconds_left(job, attempt, process, holders)
         return self._live(job, attempt, follower, process, holders, seconds)

@@ -1,13 +1,12 @@
 """Writes how an attempt ended: the job's end or its return to the line, announced and cleared up after."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 import anyio.to_thread
 
-from jobs.attempts.aftermath import Aftermath
+from jobs.attempts.aftermath import Aftermath, EndedAttempt
 from jobs.attempts.live_attempt import LiveAttempt
 from jobs.attempts.preparation import Preparation
 from jobs.attempts.record import note_end
@@ -33,7 +32,6 @@ class Settlement:
         throttle: Hears whether attempts succeed.
         signals: Where changes of jobs are announced.
         clock: Time.
-        start_soon: Starts a coroutine function in the engine's task group.
     """
 
     def __init__(
@@ -46,7 +44,6 @@ class Settlement:
         throttle: Throttle,
         signals: JobSignals,
         clock: Clock,
-        start_soon: Callable[..., object],
     ) -> None:
         self._store = store
         self._preparation = preparation
@@ -55,7 +52,6 @@ class Settlement:
         self._throttle = throttle
         self._signals = signals
         self._clock = clock
-        self._start_soon = start_soon
 
     async def settle(self, live: LiveAttempt, outcome: Outcome) -> Job:
         """Write the outcome of an attempt that ran, start clearing up after it, and return the job as it is then."""
@@ -66,7 +62,7 @@ class Settlement:
         # Before the end is written: with its last job a tree's environment is forgotten.
         config = self._preparation.config_directory(live.job)
         settled = await self.write(live.job, live.attempt, outcome)
-        self._start_soon(self._aftermath.of, live.target, live.directory, config)
+        self._aftermath.add(EndedAttempt(target=live.target, directory=live.directory, config=config))
         self._tell_throttle(outcome)
         live.process.reap()
         return settled
@@ -86,7 +82,7 @@ class Settlement:
         directory = AttemptDirectory(self._preparation.path(job, attempt.number))
         directory.remove_stdin()
         settled = await self.write(job, attempt, outcome)
-        self._start_soon(self._aftermath.of, target, directory, config)
+        self._aftermath.add(EndedAttempt(target=target, directory=directory, config=config))
         return settled
 
     async def unstarted(self, job: Job, attempt: Attempt, why: str, *, for_now: bool) -> None:

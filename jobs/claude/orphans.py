@@ -1,20 +1,32 @@
-"""Processes that fell to the engine: what a job left without mark, session or living parent is still its child.
+"""What falls to the engine or its fork server: orphans of a job whose shim was killed.
 
-Linux lets a process ask to be given the orphans among its descendants. Those of what an earlier engine launched are not
-among them: they fell to init when that engine ended. macOS has nothing of the kind; there a process that forks twice,
-changes its session and clears its environment escapes.
+As long as a shim lives, orphans of its job are its own children. Those of a killed one fall to the next process above
+that asks for them: the fork server, or the engine after the fork server has died. What an earlier engine launched falls
+to init instead, and is known by its mark and its session alone. macOS has nothing of the kind; there a process that
+forks twice, changes its session and clears its environment escapes.
 """
 
 import ctypes
 import os
+import signal
 import sys
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from jobs.claude.proctable import Entry, ProcessIdentity, ProcessTable, ended_children
+from jobs.claude.kill_children import children
+from jobs.claude.proctable import ProcessIdentity, ProcessTable, ended_children
+from jobs.claude.survivors import Exempt, nothing
 
 _PR_SET_CHILD_SUBREAPER = 36
-_PR_GET_CHILD_SUBREAPER = 37
+
+_SECONDS = 3.0
+"""Most seconds to go on: a process that waits for a broken device cannot be killed."""
+
+_CALM = 5
+"""Looks in a row that must find nothing after a kill."""
+
+_PAUSE = 0.002
 
 
 def become_subreaper() -> bool:
@@ -27,34 +39,65 @@ def become_subreaper() -> bool:
     return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
-def is_subreaper() -> bool:
-    """Tell whether orphans fall to this process."""
-    if sys.platform != "linux":
-        return False
-    answer = ctypes.c_int(0)
-    ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0)
-    return bool(answer.value)
-
-
 def orphans(
-    table: ProcessTable, shims: Collection[ProcessIdentity], marks: Collection[str]
+    table: ProcessTable,
+    adopters: Collection[int],
+    shims: Collection[ProcessIdentity],
+    marks: Collection[str],
+    exempt: Exempt = nothing,
 ) -> frozenset[ProcessIdentity]:
-    """Return the processes that fell to this one, that bear no mark of an attempt that lives and that no job may want.
+    """Return the processes that fell to the adopters, that bear no mark of a living attempt and that no job may want.
 
-    Such a process does not tell whose it was: it can clear its mark, empty it or make one up. It is nobody's any more
-    once no attempt lives that began before it did. One with the mark of a living attempt is ended with that attempt.
+    Such a process does not tell whose it was: it can clear its mark, empty it or make one up. It is the orphan of an
+    attempt whose shim was killed, and is left alone while such an attempt lives that began before it did. One with the
+    mark of a living attempt is ended with that attempt.
 
     Args:
         table: The process table.
+        adopters: Ids of the processes to which orphans fall, this one among them.
         shims: The shims of the attempts that live.
         marks: The marks of these attempts, and of those that are just being launched.
+        exempt: Tells which processes are left alone.
     """
-    began = [shim.start for shim in shims]
+    began = [shim.start for shim in shims if table.identify(shim.pid) != shim]
+    known = {shim.pid for shim in shims}
+    session = os.getsid(0)
+    fallen = [
+        entry
+        for adopter in adopters
+        for pid in children(adopter)
+        # The session is that of the engine's own helpers.
+        if pid not in known and (entry := table.entry(pid)) is not None and entry.session != session
+    ]
     return frozenset(
         entry.identity
-        for entry in _fallen(table.entries())
-        if table.mark(entry.identity.pid) not in marks and not any(start <= entry.identity.start for start in began)
+        for entry in fallen
+        if table.mark(entry.identity.pid) not in marks
+        and not any(start <= entry.identity.start for start in began)
+        and not exempt(entry.identity)
     )
+
+
+def end_orphans(table: ProcessTable, look: Callable[[], Collection[ProcessIdentity]]) -> int:
+    """Kill orphans until none is found any more, and return how many processes that were.
+
+    What was below an orphan falls to an adopter when the orphan has ended, and is found there. A look is so short that
+    a chain of processes which fork and end is caught: it has one of them among the adopters' children at any moment.
+
+    Args:
+        table: The process table.
+        look: Returns the orphans that there are.
+    """
+    until = time.monotonic() + _SECONDS
+    killed: set[ProcessIdentity] = set()
+    calm = 0
+    while calm < (_CALM if killed else 1) and time.monotonic() < until:
+        hits = {one for one in look() if table.send(one, signal.SIGKILL)}
+        killed |= hits
+        calm = 0 if hits else calm + 1
+        if killed and not hits:
+            time.sleep(_PAUSE)
+    return len(killed)
 
 
 def bury() -> None:
@@ -65,8 +108,3 @@ def bury() -> None:
         with suppress(ProcessLookupError, ChildProcessError):
             if os.getsid(pid) != session:
                 os.waitpid(pid, os.WNOHANG)
-
-
-def _fallen(entries: Mapping[int, Entry]) -> list[Entry]:
-    own, session = os.getpid(), os.getsid(0)
-    return [entry for entry in entries.values() if entry.parent == own and entry.session != session]

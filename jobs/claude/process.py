@@ -2,37 +2,62 @@
 
 import errno
 import os
-import subprocess
+import sys
+import time
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Final
 
 import anyio
 import anyio.to_thread
 
-from jobs.claude import control_group
+from jobs.claude import control_group, kill_children
 from jobs.claude.command import MARKER, Command
-from jobs.claude.directory import AttemptDirectory
+from jobs.claude.directory import AttemptDirectory, AttemptRunningError
 from jobs.claude.proctable import ProcessIdentity, pidfd, process_table
+from jobs.claude.spawning import Spawner, SpawnerDiedError
 from jobs.errors import JobsError
 
 _POLL = 0.1
 _PASSING: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
+_SPAWNERS = 3
+"""How many spawners in a row may die before a launch counts as refused."""
+
+_SPAWNER_SECONDS = 10.0
+"""Most seconds until a shim has noted its id, where the spawner died before its answer."""
+
+_SPAWNER_PAUSE = 0.005
+
+SHIM_NAME: Final = "claude-jobs"
+"""What a shim is called: the name that its shell is given."""
+
 _SHIM: Final = """\
 umask 077
-d=$1 w=$2 g=$3
-shift 3
+d=$1 w=$2 g=$3 k=$4
+shift 4
 exec 2>>"$d/err"
 [ -z "$g" ] || echo $$ >"$g/cgroup.procs"
 echo $$ >"$d/pid"
 trap : HUP INT TERM
 cd "$w" && /bin/sh -c 'echo $$ >"$0/claude"; exec "$@"' "$d" "$@" <"$d/in" >>"$d/out"
 echo $? >"$d/rc"
+[ -n "$k" ] || exit
+left=unknown
+{ read -r left <"/proc/$$/task/$$/children"; } 2>/dev/null
+[ -n "$left" ] || exit
+trap '' HUP INT TERM
+IFS='
+'
+set -f
+exec $k
 """
 # The inner shell becomes `claude`, whose id names the socket and the keys that it leaves when it is killed.
 # The trap: a signal to the whole group must not end the shim before it has written how `claude` ended; a shell gives a
 # trapped signal its default back in the program that it starts. One write with its newline is as whole as a rename,
 # and starts no `mv`, which may be missing from the PATH and costs as much as the shim itself.
+# Once the exit code is written, a shim with children that are left becomes the program that ends them, `$k`, one word a
+# line. A kernel that does not list children leaves `left` as it is: then the program looks.
 
 
 class LaunchError(JobsError):
@@ -114,7 +139,9 @@ class Process:
         return True, self.directory.exit_code()
 
 
-async def launch(directory: AttemptDirectory, command: Command, cwd: str) -> Process:
+async def launch(
+    directory: AttemptDirectory, command: Command, cwd: str, spawner: Spawner, *, keep: Collection[str] = ()
+) -> Process:
     """Start the command in its own session and return it; it does not end when this process ends.
 
     A program that cannot be executed, or a working directory that is not there, shows as an exit code and a line on
@@ -124,12 +151,14 @@ async def launch(directory: AttemptDirectory, command: Command, cwd: str) -> Pro
         directory: The attempt's files, empty so far.
         command: What to start.
         cwd: Absolute path of the working directory.
+        spawner: Starts processes.
+        keep: Names of programs that may go on after the attempt.
 
     Raises:
         AttemptRunningError: The attempt has a process already.
         LaunchError: The operating system refused: no memory, no space, too many processes, too long an argument.
     """
-    return await anyio.to_thread.run_sync(_launch, directory, command, cwd)
+    return await anyio.to_thread.run_sync(_launch, directory, command, cwd, spawner, keep)
 
 
 def attach(directory: AttemptDirectory, *, marker: str, identity: ProcessIdentity | None = None) -> Process:
@@ -152,32 +181,46 @@ def _noted(directory: AttemptDirectory, marker: str) -> ProcessIdentity | None:
     return table.identify(pid) if table.mark(pid) == marker else None
 
 
-def _launch(directory: AttemptDirectory, command: Command, cwd: str) -> Process:
+def _launch(
+    directory: AttemptDirectory, command: Command, cwd: str, spawner: Spawner, keep: Collection[str]
+) -> Process:
     try:
-        lock = directory.take_lock()
-        try:
-            directory.write_stdin(command.stdin)
-            pid = _start(directory, command, cwd, lock)
-        finally:
-            os.close(lock)
+        for _ in range(_SPAWNERS):
+            with suppress(SpawnerDiedError):
+                return _start(directory, command, cwd, spawner, keep)
+            if _was_started(directory):
+                return attach(directory, marker=command.env[MARKER])
     except OSError as error:
         raise LaunchError(error.strerror or str(error), passing=refused_for_now(error)) from error
-    return Process(directory, process_table().identify(pid), child=True)
+    raise LaunchError("the process that starts others died several times in a row", passing=True)
 
 
-def _start(directory: AttemptDirectory, command: Command, cwd: str, lock: int) -> int:
-    group = control_group.make(command.env[MARKER])
-    shim = subprocess.Popen(
-        ["/bin/sh", "-c", _SHIM, "claude-jobs", str(directory.path), cwd, str(group or ""), *command.argv],
-        cwd="/",
-        env=dict(command.env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        pass_fds=(lock,),
-    )
-    # From here on the process is known by its identity and collected by `reap`; the handle would warn at its deletion
-    # that the process still runs, which is what it is meant to do.
-    shim.returncode = 0
-    return shim.pid
+def _start(directory: AttemptDirectory, command: Command, cwd: str, spawner: Spawner, keep: Collection[str]) -> Process:
+    lock = directory.take_lock()
+    try:
+        directory.write_stdin(command.stdin)
+        group = control_group.make(command.env[MARKER])
+        cleaner = (
+            [sys.executable, "-I", "-S", kill_children.__file__, str(directory.path), *keep]
+            if spawner.subreapers
+            else []
+        )
+        shim = ["/bin/sh", "-c", _SHIM, SHIM_NAME, str(directory.path), cwd, str(group or ""), "\n".join(cleaner)]
+        pid = spawner.start([*shim, *command.argv], command.env, (lock,))
+    finally:
+        os.close(lock)
+    return Process(directory, process_table().identify(pid), child=spawner.children)
+
+
+def _was_started(directory: AttemptDirectory) -> bool:
+    """Tell whether the shim was started that a spawner was asked for before it died.
+
+    The spawner and what it forked hold the attempt's lock. Once nobody holds it, either no shim came to run, or its id
+    is written; a shim that runs writes it first of all.
+    """
+    until = time.monotonic() + _SPAWNER_SECONDS
+    while directory.shim_pid() is None and directory.lock_held():
+        if time.monotonic() > until:
+            raise AttemptRunningError(directory.path)
+        time.sleep(_SPAWNER_PAUSE)
+    return directory.shim_pid() is not None

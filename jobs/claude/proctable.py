@@ -53,6 +53,10 @@ class ProcessTable(Protocol):
         """Return every living process by its id."""
         ...
 
+    def entry(self, pid: int) -> Entry | None:
+        """Return the living process that has this id now, or None."""
+        ...
+
     def identify(self, pid: int) -> ProcessIdentity | None:
         """Return the identity of the process that has this id now, zombies included, or None."""
         ...
@@ -87,8 +91,20 @@ class LinuxTable:
         return {
             entry.identity.pid: entry
             for name in os.listdir("/proc")  # noqa: PTH208 - a Path for every process doubles the cost of a pass
-            if name.isdigit() and (entry := self._entry(int(name))) is not None
+            if name.isdigit() and (entry := self.entry(int(name))) is not None
         }
+
+    def entry(self, pid: int) -> Entry | None:
+        """Return the living process that has this id now, or None."""
+        fields = _stat(pid)
+        if not fields or fields[0] in {b"Z", b"X"}:
+            return None
+        return Entry(
+            identity=ProcessIdentity(pid=pid, start=float(fields[19])),
+            parent=int(fields[1]),
+            group=int(fields[2]),
+            session=int(fields[3]),
+        )
 
     def identify(self, pid: int) -> ProcessIdentity | None:
         """Return the identity of the process that has this id now, zombies included, or None."""
@@ -128,34 +144,23 @@ class LinuxTable:
         """Return for how many seconds this process has been, by the clock that counts from the boot."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) - target.start / os.sysconf("SC_CLK_TCK")
 
-    @staticmethod
-    def _entry(pid: int) -> Entry | None:
-        fields = _stat(pid)
-        if not fields or fields[0] in {b"Z", b"X"}:
-            return None
-        return Entry(
-            identity=ProcessIdentity(pid=pid, start=float(fields[19])),
-            parent=int(fields[1]),
-            group=int(fields[2]),
-            session=int(fields[3]),
-        )
-
 
 class PortableTable:
     """The table as psutil shows it, for macOS and other systems without `/proc` and pidfd."""
 
     def entries(self) -> Mapping[int, Entry]:
         """Return every living process by its id."""
-        found: dict[int, Entry] = {}
-        for process in psutil.process_iter():
-            try:
-                with process.oneshot():
-                    if process.status() != psutil.STATUS_ZOMBIE:
-                        found[process.pid] = _portable_entry(process)
-            except (psutil.Error, OSError):
-                # It ended meanwhile, or it belongs to somebody else.
-                continue
-        return found
+        return {pid: entry for pid in psutil.pids() if (entry := self.entry(pid)) is not None}
+
+    def entry(self, pid: int) -> Entry | None:
+        """Return the living process that has this id now, or None."""
+        try:
+            process = psutil.Process(pid)
+            with process.oneshot():
+                return _portable_entry(process) if process.status() != psutil.STATUS_ZOMBIE else None
+        except (psutil.Error, OSError):
+            # It ended meanwhile, or it belongs to somebody else.
+            return None
 
     def identify(self, pid: int) -> ProcessIdentity | None:
         """Return the identity of the process that has this id now, zombies included, or None."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 import anyio
@@ -13,7 +14,7 @@ import anyio.to_thread
 
 from jobs.claude.process import Process
 from jobs.claude.proctable import ProcessIdentity, ProcessTable, process_table
-from jobs.claude.survivors import PATIENCE, Target, clear, find, group_of
+from jobs.claude.survivors import PATIENCE, Exempt, Target, clear, find, group_of, nothing
 
 T = TypeVar("T")
 
@@ -28,6 +29,10 @@ TRIES = 20
 TRY_PAUSE = 0.25
 """Seconds between two of these tries."""
 
+THREADS = 4
+"""Most threads that end processes at once. They are not the shared ones: each may take `PATIENCE` seconds, and whoever
+connects must not wait for them."""
+
 _SHARE = 10
 _LEAST_PAUSE = 0.02
 
@@ -40,22 +45,25 @@ class Reaper:
 
     Args:
         table: The process table, or None for this platform's.
+        exempt: Returns what tells which processes are left alone.
     """
 
-    def __init__(self, table: ProcessTable | None = None) -> None:
+    def __init__(self, table: ProcessTable | None = None, exempt: Callable[[], Exempt] = lambda: nothing) -> None:
         self._table = table or process_table()
+        self._exempt = exempt
+        self._threads = anyio.CapacityLimiter(THREADS)
         self._turn = anyio.Lock()
-        self._waiting: dict[object, Target] = {}
+        self._waiting: dict[object, tuple[Target, ...]] = {}
         self._not_before = 0.0
 
-    async def sweep(self, target: Target) -> None:
-        """Kill whatever an attempt that is over left behind; return when nothing of it is left.
+    async def sweep(self, *targets: Target) -> None:
+        """Kill what attempts that are over left behind; return when nothing of it is left.
 
         A daemon that forked twice and changed its session is found by its mark. Not found is one that also cleared
-        its environment and outlived its parents.
+        its environment and outlived its parents, the shim among them.
         """
         request = object()
-        self._waiting[request] = target
+        self._waiting[request] = targets
         try:
             async with self._turn:
                 if request in self._waiting:
@@ -77,13 +85,17 @@ class Reaper:
         """
         target = Target(marker=marker, shim=process.identity)
         with anyio.CancelScope(shield=True):
-            known = await _patiently(partial(self._ask, target))
+            known = await self._patiently(partial(self._ask, target))
             with anyio.move_on_after(grace):
                 await process.wait()
-            await _patiently(partial(clear, self._table, (replace(target, known=known),)))
+            await self.clear(replace(target, known=known))
             with anyio.move_on_after(PATIENCE):
                 return await process.wait()
         return None
+
+    async def clear(self, *targets: Target, quiet: int = 2) -> None:
+        """Kill every process of these targets at once; see `survivors.clear`."""
+        await self._patiently(partial(clear, self._table, targets, quiet=quiet, exempt=self._exempt()))
 
     def _ask(self, target: Target) -> frozenset[ProcessIdentity]:
         """Ask `claude` to end, and return what was the attempt's before it did: afterwards its orphans look foreign."""
@@ -95,23 +107,22 @@ class Reaper:
     async def _sweep_all_waiting(self) -> None:
         batch = dict(self._waiting)
         began = time.monotonic()
-        await _patiently(partial(clear, self._table, tuple(batch.values()), quiet=1))
+        await self.clear(*chain.from_iterable(batch.values()), quiet=1)
         ended = time.monotonic()
         self._not_before = ended + max(_LEAST_PAUSE, _SHARE * (ended - began))
         for request in batch:
             self._waiting.pop(request, None)
 
+    async def _patiently(self, work: Callable[[], T]) -> T:
+        """Do blocking work beside the event loop, again for a while where the system refuses it.
 
-async def _patiently(work: Callable[[], T]) -> T:
-    """Do blocking work beside the event loop, again for a while where the system refuses it.
-
-    Raises:
-        OSError: It refused every time.
-    """
-    for _ in range(TRIES - 1):
-        try:
-            return await anyio.to_thread.run_sync(work)
-        except OSError as error:
-            logger.warning("the process table cannot be read now: %s", error)
-        await anyio.sleep(TRY_PAUSE)
-    return await anyio.to_thread.run_sync(work)
+        Raises:
+            OSError: It refused every time.
+        """
+        for _ in range(TRIES - 1):
+            try:
+                return await anyio.to_thread.run_sync(work, limiter=self._threads)
+            except OSError as error:
+                logger.warning("the process table cannot be read now: %s", error)
+            await anyio.sleep(TRY_PAUSE)
+        return await anyio.to_thread.run_sync(work, limiter=self._threads)

@@ -4,11 +4,14 @@ import os
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.claude import control_group
 from jobs.claude.proctable import Entry, ProcessIdentity, ProcessTable
+
+Exempt = Callable[[ProcessIdentity], bool]
+"""Tells whether a process, with all below it, is left alone."""
 
 PATIENCE = 10.0
 """Most seconds that one clearing may take."""
@@ -17,6 +20,9 @@ _CHASE_EVERY = 8
 _CHASE_SECONDS = 3.0
 _CHASE_CALM = 0.3
 _PAUSE = 0.002
+
+_SHIM_SECONDS = 6.0
+"""Seconds that a shim has for its own end; ending its children is bounded by `kill_children.SECONDS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +41,16 @@ class Target:
     known: frozenset[ProcessIdentity] = frozenset()
 
 
-def find(table: ProcessTable, targets: Iterable[Target]) -> list[ProcessIdentity]:
+def nothing(identity: ProcessIdentity) -> bool:
+    """Exempt no process."""
+    return False
+
+
+def find(table: ProcessTable, targets: Iterable[Target], exempt: Exempt = nothing) -> list[ProcessIdentity]:
     """Return every living process of these targets, in one pass over the table.
 
-    A process belongs to a target if it is known to, bears its mark, stands in its session or in a session of one that
-    does, or descends from such a process. This process itself never does.
+    A process belongs to a target if it is known to, bears its mark, is in its session or in a session of one that
+    does, or descends from such a process. This process itself never does, nor does one that is exempt.
     """
     wanted = tuple(targets)
     entries = dict(table.entries())
@@ -51,7 +62,10 @@ def find(table: ProcessTable, targets: Iterable[Target]) -> list[ProcessIdentity
     if own is not None:
         sessions.discard(own.session)
     hits |= {pid for pid, entry in entries.items() if entry.session in sessions}
-    return [entries[pid].identity for pid in _with_descendants(entries, hits)]
+    found = _with_descendants(entries, hits)
+    own_shims = {target.shim for target in wanted}
+    others = {pid for pid in found if entries[pid].identity not in own_shims and exempt(entries[pid].identity)}
+    return [entries[pid].identity for pid in found - _with_descendants(entries, others)]
 
 
 def group_of(table: ProcessTable, target: Target) -> list[ProcessIdentity]:
@@ -61,8 +75,18 @@ def group_of(table: ProcessTable, target: Target) -> list[ProcessIdentity]:
     return [entry.identity for pid, entry in entries.items() if entry.group in groups and pid not in groups]
 
 
-def clear(table: ProcessTable, targets: Sequence[Target], *, quiet: int = 2, patience: float = PATIENCE) -> int:
+def clear(
+    table: ProcessTable,
+    targets: Sequence[Target],
+    *,
+    quiet: int = 2,
+    patience: float = PATIENCE,
+    exempt: Exempt = nothing,
+) -> int:
     """Kill every process of these targets until nothing is found any more.
+
+    A shim is left to end by itself for a while once it is alone: it writes the exit code, and as long as it lives the
+    orphans of its attempt are its children and cannot get away.
 
     Args:
         table: The process table.
@@ -70,24 +94,35 @@ def clear(table: ProcessTable, targets: Sequence[Target], *, quiet: int = 2, pat
         quiet: Passes in a row that must find nothing before the first hit; after a hit it is always two, since a
             process can be born between the listing and the look.
         patience: Most seconds to go on.
+        exempt: Tells which processes are left alone.
 
     Returns:
         How many processes were killed.
     """
-    until = time.monotonic() + patience
+    began = time.monotonic()
     enclosed = control_group.end_all(_markers(targets))
+    shims = frozenset(target.shim for target in targets if target.shim)
     killed: set[ProcessIdentity] = set()
     calm = passes = 0
-    while time.monotonic() < until and calm < (2 if killed else quiet):
+    while (spent := time.monotonic() - began) < patience and calm < (2 if killed else quiet):
         if passes:
             time.sleep(_PAUSE)
-        found = find(table, targets)
-        killed.update(one for one in found if table.send(one, signal.SIGKILL))
+        found = find(table, targets, exempt)
+        killed |= _killed(table, found, shims if spent < _SHIM_SECONDS else frozenset())
         passes += 1
         chased = _chase(table, targets) if not found or passes % _CHASE_EVERY == 0 else set()
         killed |= chased
         calm = 0 if found or chased else calm + 1
     return enclosed + len(killed)
+
+
+def _killed(
+    table: ProcessTable, found: Iterable[ProcessIdentity], spared: frozenset[ProcessIdentity]
+) -> set[ProcessIdentity]:
+    for shim in spared.intersection(found):
+        # A stopped one would not come to its end.
+        table.send(shim, signal.SIGCONT)
+    return {one for one in found if one not in spared and table.send(one, signal.SIGKILL)}
 
 
 def _markers(targets: Iterable[Target]) -> set[str]:

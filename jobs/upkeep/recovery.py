@@ -11,13 +11,15 @@ The decision for every unfinished job, carried out by the batch's graph as it is
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 
 import anyio.to_thread
 
 from jobs.attempts.preparation import Preparation
 from jobs.claude import control_group
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
+from jobs.claude.exempt import exempt
 from jobs.claude.finding import examine
 from jobs.claude.proctable import ProcessTable, process_table
 from jobs.claude.survivors import Target, clear
@@ -34,9 +36,17 @@ class Recovery:
         store: Where jobs are.
         preparation: Where attempts are, and how their processes are marked.
         table: The process table, or None for this platform's.
+        keep: Names of programs that may go on after their attempts.
     """
 
-    def __init__(self, store: Store, preparation: Preparation, table: ProcessTable | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        preparation: Preparation,
+        table: ProcessTable | None = None,
+        keep: Collection[str] = (),
+    ) -> None:
+        self._exempt = exempt((), keep)
         self._store = store
         self._preparation = preparation
         self._table = table or process_table()
@@ -56,7 +66,8 @@ class Recovery:
         over = [mark for mark, job_id, attempt in marks if not await self._lives(job_id, attempt)]
         if not over:
             return 0
-        killed = await anyio.to_thread.run_sync(clear, self._table, tuple(Target(marker=mark) for mark in over))
+        targets = tuple(Target(marker=mark) for mark in over)
+        killed = await anyio.to_thread.run_sync(partial(clear, self._table, targets, exempt=self._exempt))
         logger.info("ended %d processes of attempts that are over", killed)
         return killed
 

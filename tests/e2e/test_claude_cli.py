@@ -18,6 +18,7 @@ from jobs.claude.outcome import OutcomeReader
 from jobs.claude.process import Process, launch
 from jobs.claude.proctable import process_table
 from jobs.claude.reaper import Reaper
+from jobs.claude.spawning import DirectSpawner
 from jobs.claude.survivors import Target, find
 from jobs.model import JobSpec, JobStatus, Outcome, Reason
 from server.demo.api import ScriptedApi
@@ -58,7 +59,7 @@ class Bench:
     async def start(self, command: Command) -> Process:
         self.attempts += 1
         directory = AttemptDirectory.create(self.root / "attempts" / str(self.attempts))
-        return await launch(directory, command, str(self.work))
+        return await launch(directory, command, str(self.work), DirectSpawner())
 
     async def run(self, command: Command) -> Outcome:
         process = await self.start(command)

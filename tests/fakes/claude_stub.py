@@ -156,7 +156,7 @@ def daemonise_scrubbed(stub: Stub) -> int:
 
 
 def chain(stub: Stub) -> int:
-    """Leave a chain behind whose every link forks the next one, changes its session and ends."""
+    """Leave a chain behind whose every link forks the next one, changes its session, creates a file and ends."""
     if os.fork() == 0:
         end = time.monotonic() + FOR_EVER
         stub.note(os.getpid())
@@ -168,6 +168,73 @@ def chain(stub: Stub) -> int:
         os._exit(0)
     wait_for(stub.given.get("pids"))
     return answer(stub)
+
+
+LINKS = """
+import os, sys, time
+while time.time() < float(sys.argv[2]):
+    if os.fork(): os._exit(0)
+    os.setsid()
+    os.close(os.open(sys.argv[1], os.O_CREAT))
+    time.sleep(0.001)
+"""
+"""A chain whose every link forks the next one, changes its session, creates a file and ends; the last one ends when the
+file's directory is gone, or at a time."""
+
+
+def leave(stub: Stub) -> int:
+    """Leave a process of the kind `arg` in a session of its own, without parent and environment, and answer or stay.
+
+    Its command line holds the value of `tag`, by which a test finds it; the links of a chain create the file `beat`
+    again whenever it was removed.
+    """
+    kind, tag = stub.given["arg"], stub.given["tag"]
+    sleep = ["/bin/sleep", tag]
+    commands = {
+        "links": [sys.executable, "-I", "-S", "-c", LINKS, stub.given["beat"], str(time.time() + FOR_EVER), tag],
+        "namespace": ["/usr/bin/unshare", "--pid", "--fork", *sleep],
+        "other-user": ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *sleep],
+    }
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            if kind == "deaf":
+                for number in TERMINATORS:
+                    signal.signal(number, signal.SIG_IGN)
+            os.closerange(0, 64)
+            os.chdir("/")
+            command = commands.get(kind, sleep)
+            os.execve(command[0], command, {})
+        os._exit(0)
+    os.wait()
+    if kind == "links":
+        wait_for_file(stub.given["beat"])
+    else:
+        found = running_with(tag)
+        os.kill(found, signal.SIGSTOP if kind == "stopped" else 0)
+    stub.ready()
+    if stub.given.get("then") == "stay":
+        time.sleep(FOR_EVER)
+    wait_for_file(stub.given["gate"])
+    return answer(stub)
+
+
+def wait_for_file(path: str) -> None:
+    while not Path(path).exists():
+        time.sleep(0.02)
+
+
+def running_with(tag: str) -> int:
+    """Wait until the program with this argument runs, and return its id."""
+    while True:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                arguments = path.read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if arguments[-2:-1] == [tag.encode()] and arguments[0] != b"/usr/bin/unshare":
+                return int(path.parent.name)
+        time.sleep(0.005)
 
 
 def wide(stub: Stub) -> int:
@@ -244,6 +311,7 @@ SCENARIOS: dict[str, Callable[[Stub], int]] = {
     "unseen": daemonise_unseen,
     "scrubbed": daemonise_scrubbed,
     "chain": chain,
+    "leave": leave,
     "wide": wide,
     "tworesults": two_results,
     "apiretry": api_retry,

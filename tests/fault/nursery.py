@@ -53,7 +53,6 @@ def nursery(places: Places, environ: Mapping[str, str]) -> Iterator[Callable[[],
 def main() -> None:
     import anyio
 
-    from jobs.claude.orphans import become_subreaper
     from jobs.settings import Settings
     from server.engine import serve
 
@@ -69,7 +68,6 @@ def main() -> None:
             os._exit(0)
         for number in (0, 1, 2):
             os.dup2(log, number)
-        become_subreaper()
         anyio.run(partial(serve, Settings(home=places.home)))
         os._exit(0)
 

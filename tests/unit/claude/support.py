@@ -11,8 +11,10 @@ from jobs.claude.directory import AttemptDirectory
 from jobs.claude.framer import Framer
 from jobs.claude.outcome import OutcomeReader
 from jobs.claude.process import Process, launch
+from jobs.claude.spawning import DirectSpawner, Spawner
 from jobs.model import JobSpec, Outcome, Reason
 
+DIRECTLY = DirectSpawner()
 TESTS = Path(__file__).parents[2]
 QUICK_STUB = TESTS / "fakes" / "claude_stub.sh"
 TORTURE_STUB = TESTS / "fakes" / "claude_stub.py"
@@ -39,9 +41,11 @@ def command(task: str, *, stub: Path = QUICK_STUB, marker: str | None = None) ->
     return build(spec(task), context(cli=str(stub), **({"marker": marker} if marker else {})))
 
 
-async def start(path: Path, task: str, *, stub: Path = QUICK_STUB, marker: str | None = None) -> Process:
+async def start(
+    path: Path, task: str, *, stub: Path = QUICK_STUB, marker: str | None = None, spawner: Spawner = DIRECTLY
+) -> Process:
     directory = AttemptDirectory.create(path / "attempt")
-    return await launch(directory, command(task, stub=stub, marker=marker), str(path))
+    return await launch(directory, command(task, stub=stub, marker=marker), str(path), spawner)
 
 
 def frames(data: bytes) -> list[Mapping[str, Any]]:

@@ -1,15 +1,16 @@
-"""What a job leaves behind after its mark, its session and its parents are gone: only a subreaper still finds it.
+"""What falls to the engine when a shim was killed, and what of it no living job can want.
 
 The subreaper is a process of its own here: what pytest started must not fall to the tests.
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from jobs.claude.command import MARKER
-from jobs.claude.orphans import become_subreaper, is_subreaper, orphans
+from jobs.claude.orphans import become_subreaper, orphans
 from jobs.claude.proctable import ProcessIdentity, process_table
 from tests.support.waiting import until_now
 
@@ -18,11 +19,10 @@ ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import json, os, sys, time
 sys.path.append(sys.argv[1])
-from jobs.claude.orphans import become_subreaper, bury, is_subreaper, orphans
+from jobs.claude.orphans import become_subreaper, bury, end_orphans, orphans
 from jobs.claude.proctable import ProcessIdentity, ended_children, process_table
-from jobs.claude.survivors import Target, clear, find
-said = {"before": is_subreaper(), "asked": become_subreaper(), "after": is_subreaper()}
-table = process_table()
+said = {"asked": become_subreaper()}
+table, own = process_table(), {os.getpid()}
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
@@ -30,25 +30,25 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 until = time.monotonic() + 10
-while not (found := orphans(table, [], [])) and time.monotonic() < until:
+while not (found := orphans(table, own, [], [])) and time.monotonic() < until:
     time.sleep(0.01)
 [stray] = found
-older, younger = ProcessIdentity(pid=1, start=stray.start - 1), ProcessIdentity(pid=1, start=stray.start + 1)
-said["an older attempt lives"] = len(orphans(table, [older, younger], []))
-said["a younger attempt lives"] = len(orphans(table, [younger], []))
-target = Target(marker=None, known=found)
-# Looked at before it is cleared: were no mark taken for the mark of everything, this would end the whole machine.
-said["found"] = find(table, [target]) == [stray]
-said["killed"] = clear(table, (target,)) if said["found"] else 0
+gone, gone_later = ProcessIdentity(pid=1, start=stray.start - 0.5), ProcessIdentity(pid=1, start=stray.start + 0.5)
+said["an older shim lives"] = len(orphans(table, own, [table.identify(1)], []))
+said["an older shim was killed"] = len(orphans(table, own, [gone, gone_later], []))
+said["a younger shim was killed"] = len(orphans(table, own, [gone_later], []))
+said["it is a shim"] = len(orphans(table, own, [stray], []))
+said["it fell to somebody else"] = len(orphans(table, {1}, [stray], []) & found)
+said["killed"] = end_orphans(table, lambda: orphans(table, own, [], []))
 while not ended_children(os.getpid()) and time.monotonic() < until:
     time.sleep(0.01)
 bury()
-said["left"] = len(orphans(table, [], [])) + len(ended_children(os.getpid()))
+said["left"] = len(orphans(table, own, [], [])) + len(ended_children(os.getpid()))
 print(json.dumps(said))
 """
 
 
-def test_a_daemon_that_forked_twice_and_cleared_its_environment_is_found_once_nobody_can_want_it():
+def test_a_daemon_without_mark_and_parent_is_found_unless_a_job_with_a_killed_shim_may_want_it():
     if sys.platform != "linux":
         # The weaker promise of other systems, stated in the README.
         assert not become_subreaper()
@@ -58,19 +58,18 @@ def test_a_daemon_that_forked_twice_and_cleared_its_environment_is_found_once_no
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
-        "before": False,
         "asked": True,
-        "after": True,
-        "an older attempt lives": 0,
-        "a younger attempt lives": 1,
-        "found": True,
+        "an older shim lives": 1,
+        "an older shim was killed": 0,
+        "a younger shim was killed": 1,
+        "it is a shim": 0,
+        "it fell to somebody else": 0,
         "killed": 1,
         "left": 0,
     }
 
 
 def test_a_child_with_a_living_attempts_mark_or_in_our_own_session_is_no_orphan():
-    assert not is_subreaper()
     own = subprocess.Popen(["/bin/sleep", "60"], env={})
     envs: list[dict[str, str]] = [
         {MARKER: "k:j:1"},
@@ -82,7 +81,8 @@ def test_a_child_with_a_living_attempts_mark_or_in_our_own_session_is_no_orphan(
     try:
         table = process_table()
         until_now(lambda: table.mark(living.pid) is not None and table.mark(strays[-1].pid) is not None)
-        found = {identity.pid for identity in orphans(table, [ProcessIdentity(pid=1, start=float("inf"))], {"k:j:1"})}
+        younger = ProcessIdentity(pid=1, start=float("inf"))
+        found = {identity.pid for identity in orphans(table, {os.getpid()}, [younger], {"k:j:1"})}
         assert {stray.pid for stray in strays} <= found
         assert not {own.pid, living.pid} & found
     finally:

@@ -21,7 +21,7 @@ from jobs.claude.process import LaunchError, Process, attach, launch
 from jobs.claude.proctable import ProcessIdentity, process_table
 from jobs.claude.reaper import Reaper
 from jobs.model import Outcome, Reason
-from tests.unit.claude.support import QUICK_STUB, TORTURE_STUB, classify, command, frames, start
+from tests.unit.claude.support import DIRECTLY, QUICK_STUB, TORTURE_STUB, classify, command, frames, start
 
 pytestmark = pytest.mark.anyio
 
@@ -111,7 +111,7 @@ async def test_a_process_works_in_its_directory_with_its_own_environment_and_ses
     (tmp_path / "work here").mkdir()
     directory = AttemptDirectory.create(tmp_path / "attempt")
     asked = command("x", stub=script, marker="m:1")
-    process = await launch(directory, asked, str(tmp_path / "work here"))
+    process = await launch(directory, asked, str(tmp_path / "work here"), DIRECTLY)
     assert process.identity is not None
     await ended(process)
     where, mark, session, variables = (tmp_path / "attempt" / "out").read_text().splitlines()
@@ -133,7 +133,7 @@ async def test_a_claude_that_cannot_be_executed_is_a_failed_start(tmp_path: Path
 
 async def test_a_working_directory_that_is_gone_is_a_failed_start(tmp_path: Path) -> None:
     directory = AttemptDirectory.create(tmp_path / "attempt")
-    outcome = await ended(await launch(directory, command("x"), str(tmp_path / "gone")))
+    outcome = await ended(await launch(directory, command("x"), str(tmp_path / "gone"), DIRECTLY))
     assert outcome.reason is Reason.STARTUP
     assert "gone" in outcome.detail
 
@@ -141,7 +141,7 @@ async def test_a_working_directory_that_is_gone_is_a_failed_start(tmp_path: Path
 async def test_a_refusal_of_the_operating_system_is_an_error_and_frees_the_lock(tmp_path: Path) -> None:
     directory = AttemptDirectory.create(tmp_path / "attempt")
     with pytest.raises(LaunchError, match="too long"):
-        await launch(directory, replace(command("x"), argv=("claude", "x" * 10_000_000)), "/")
+        await launch(directory, replace(command("x"), argv=("claude", "x" * 10_000_000)), "/", DIRECTLY)
     assert not directory.lock_held()
 
 
@@ -249,7 +249,7 @@ async def test_a_full_disk_is_a_refused_launch_and_frees_the_lock(
     monkeypatch.setattr(AttemptDirectory, "write_stdin", full)
     directory = AttemptDirectory.create(tmp_path / "attempt")
     with pytest.raises(LaunchError, match="No space left"):
-        await launch(directory, command("x"), "/")
+        await launch(directory, command("x"), "/", DIRECTLY)
     assert not directory.lock_held()
 
 

@@ -180,12 +180,12 @@ def refusals(monkeypatch: pytest.MonkeyPatch, number: int, times: float) -> None
     """Let the system refuse so many launches, after the stdin file was written."""
     launch, left = process_module.launch, [times]
 
-    async def refuse(directory: Any, command: Any, cwd: str) -> Any:
+    async def refuse(directory: Any, command: Any, *arguments: Any, **more: Any) -> Any:
         if left[0] > 0:
             left[0] -= 1
             directory.write_stdin(command.stdin)
             raise OSError(number, os.strerror(number))
-        return await launch(directory, command, cwd)
+        return await launch(directory, command, *arguments, **more)
 
     monkeypatch.setattr(launcher_module, "launch", refuse)
 
@@ -342,12 +342,12 @@ async def test_a_cancel_between_the_claim_and_the_launch_is_not_lost(build: Buil
     engine = await build()
     launch = process_module.launch
 
-    async def cancelled_meanwhile(directory: Any, command: Any, cwd: str) -> Any:
+    async def cancelled_meanwhile(directory: Any, command: Any, *arguments: Any, **more: Any) -> Any:
         (job,) = await engine.store.unfinished()
         await engine.manager.cancel(job.id)
         for _ in range(10):
             await anyio.lowlevel.checkpoint()
-        return await launch(directory, command, cwd)
+        return await launch(directory, command, *arguments, **more)
 
     monkeypatch.setattr(launcher_module, "launch", cancelled_meanwhile)
     job = await one(engine, f"stub:wait={engine.work}/never")

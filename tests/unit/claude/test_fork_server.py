@@ -1,0 +1,219 @@
+"""The fork server: what it starts, what it refuses, and what becomes of both when it dies."""
+
+import errno
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import psutil
+import pytest
+
+from jobs.claude.directory import AttemptDirectory
+from jobs.claude.process import LaunchError, launch, refused_for_now
+from jobs.claude.proctable import process_table
+from jobs.claude.spawning import ForkServer, SpawnerDiedError
+from tests.support.waiting import until_now
+from tests.unit.claude.support import command, start
+
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="there is none elsewhere")]
+
+SHELL = "/bin/sh"
+
+
+@pytest.fixture
+def server() -> Iterator[ForkServer]:
+    built = ForkServer()
+    try:
+        yield built
+    finally:
+        built.close()
+
+
+def pid_of(server: ForkServer) -> int:
+    (pid,) = server.adopters() - {os.getpid()}
+    return pid
+
+
+def written(path: Path) -> str:
+    until_now(path.exists)
+    return path.read_text()
+
+
+def run(server: ForkServer, script: str, *arguments: str, env: dict[str, str] | None = None, fds: tuple[int, ...] = ()):
+    return server.start([SHELL, "-c", script, "name", *arguments], env or {}, fds)
+
+
+DESCRIBE = """
+for each in /proc/$$/fd/*; do echo "${each##*/}"; done >"$1.part"
+echo "$2|$VALUE|$PWD" >>"$1.part"
+mv "$1.part" "$1"
+while :; do sleep 0.05; done
+"""
+
+
+def test_a_program_leads_its_session_with_its_arguments_its_environment_and_nothing_open(
+    server: ForkServer, tmp_path: Path
+):
+    out = tmp_path / "out"
+    pid = run(server, DESCRIBE, str(out), "a 'b' \udcff", env={"VALUE": "x=y", "PATH": "/bin:/usr/bin"})
+    until_now(out.exists)
+    try:
+        *descriptors, said = out.read_bytes().splitlines()
+        assert said == b"a 'b' \xff|x=y|/"
+        # At 3 it reads the directory, and at 10 it keeps the output that it had before.
+        assert set(descriptors) <= {b"0", b"1", b"2", b"3", b"10"}
+        entry = process_table().entry(pid)
+        assert entry is not None
+        assert (entry.session, entry.group, entry.parent) == (pid, pid, pid_of(server))
+    finally:
+        os.killpg(pid, signal.SIGKILL)
+
+
+def test_an_orphan_becomes_a_child_of_the_program_whatever_it_did_to_hide(server: ForkServer, tmp_path: Path):
+    noted = tmp_path / "pid"
+    hidden = (
+        f"env -i setsid sh -c 'setsid sh -c \"echo \\$\\$ >{noted}.part; mv {noted}.part {noted}; exec sleep 60\" & '"
+    )
+    pid = run(server, f"{hidden}; while :; do sleep 0.05; done", env={"PATH": "/bin:/usr/bin"})
+    orphan = int(written(noted))
+    try:
+        until_now(lambda: (entry := process_table().entry(orphan)) is not None and entry.parent == pid)
+    finally:
+        os.kill(orphan, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)
+
+
+def test_ended_programs_are_collected(server: ForkServer):
+    pids = [run(server, "exit 3") for _ in range(20)]
+    until_now(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def test_a_program_has_the_signals_of_a_fresh_process(server: ForkServer, tmp_path: Path):
+    out = tmp_path / "out"
+    run(server, 'grep SigIgn /proc/$$/status >"$1.part"; mv "$1.part" "$1"', str(out), env={"PATH": "/bin:/usr/bin"})
+    assert int(written(out).split()[1], 16) == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "number"),
+    [
+        (["/nonexistent"], errno.ENOENT),
+        (["/etc/passwd"], errno.EACCES),
+        ([SHELL, "x" * 10_000_000], errno.E2BIG),
+        ([SHELL, "a\0b"], errno.EINVAL),
+    ],
+)
+def test_a_refusal_has_the_number_of_the_system_and_the_next_launch_works(
+    server: ForkServer, argv: list[str], number: int
+):
+    with pytest.raises(OSError, match=re.escape(os.strerror(number)) if number != errno.EINVAL else "NUL") as raised:
+        server.start(argv, {}, ())
+    assert raised.value.errno == number
+    assert run(server, "exit 0") > 0
+
+
+def test_too_many_open_files_is_a_refusal_that_passes(server: ForkServer):
+    run(server, "exit 0")
+    resource.prlimit(pid_of(server), resource.RLIMIT_NOFILE, (4, 4))
+    with pytest.raises(OSError, match=re.escape(os.strerror(errno.EMFILE))) as raised:
+        run(server, "exit 0")
+    assert refused_for_now(raised.value)
+
+
+def test_it_ends_with_its_engine_and_the_programs_go_on(tmp_path: Path):
+    program = (
+        "import os, signal, sys\n"
+        "sys.path.append(sys.argv[1])\n"
+        "from jobs.claude.spawning import ForkServer\n"
+        "server = ForkServer()\n"
+        "pid = server.start(['/bin/sh', '-c', 'exec sleep 60'], {'PATH': '/bin:/usr/bin'}, ())\n"
+        "print(pid, *(server.adopters() - {os.getpid()}), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(Path(__file__).parents[3])], capture_output=True, timeout=60, check=False
+    )
+    started, server = map(int, done.stdout.split())
+    try:
+        until_now(lambda: process_table().entry(server) is None)
+        assert process_table().entry(started) is not None
+    finally:
+        os.kill(started, signal.SIGKILL)
+
+
+def test_it_holds_nothing_of_the_engine_open(server: ForkServer, tmp_path: Path):
+    with (tmp_path / "inherited").open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        run(server, "exit 0")
+        process = psutil.Process(pid_of(server))
+        assert process.open_files() == []
+        assert process.num_fds() == 4
+        assert process.num_threads() == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_a_terminal_sends_does_not_end_it(server: ForkServer, number: signal.Signals):
+    run(server, "exit 0")
+    before = pid_of(server)
+    os.kill(before, number)
+    run(server, "exit 0")
+    assert pid_of(server) == before
+
+
+async def test_a_launch_that_meets_a_dead_server_starts_another_one(server: ForkServer, tmp_path: Path):
+    run(server, "exit 0")
+    before = pid_of(server)
+    os.kill(before, signal.SIGKILL)
+    process = await start(tmp_path, "x", spawner=server)
+    with anyio.fail_after(20):
+        assert await process.wait() == 0
+    assert pid_of(server) != before
+
+
+class DyingServer(ForkServer):
+    """Dies as often as it is told to: before it hears of a launch, or after it has obeyed and before it says so.
+
+    Args:
+        times: How often.
+        obeys: Whether it starts the program first.
+    """
+
+    def __init__(self, times: int, *, obeys: bool) -> None:
+        super().__init__()
+        self.left, self._obeys = times, obeys
+
+    def start(self, argv: Sequence[str], env: Mapping[str, str], descriptors: Sequence[int]) -> int:
+        if not self.left:
+            return super().start(argv, env, descriptors)
+        self.left -= 1
+        if self._obeys:
+            super().start(argv, env, descriptors)
+        raise SpawnerDiedError
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+async def test_a_server_that_dies_before_its_answer_starts_a_job_once(tmp_path: Path, obeys: bool):
+    server = DyingServer(1, obeys=obeys)
+    try:
+        process = await start(tmp_path, f"stub:ledger={tmp_path}/ledger", spawner=server)
+        with anyio.fail_after(20):
+            assert await process.wait() == 0
+    finally:
+        await anyio.to_thread.run_sync(server.close)
+    assert (tmp_path / "ledger").read_text().split()[1::2] == ["begin", "end"]
+
+
+async def test_servers_that_die_one_after_the_other_are_a_refusal_that_passes(tmp_path: Path):
+    server = DyingServer(99, obeys=False)
+    directory = AttemptDirectory.create(tmp_path / "attempt")
+    with pytest.raises(LaunchError) as raised:
+        await launch(directory, command("x"), "/", server)
+    assert raised.value.passing
+    assert not directory.lock_held()
