@@ -342,6 +342,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "mcp_servers": {"github": {"command": "github-mcp-server"}},
     "trusted_directories": ["/home/me/project"],
     "enabled_tools": ["Task"],
+    "keep_processes": ["watchman"],
 }
 """Settings whose default is no example of what can be given."""
 

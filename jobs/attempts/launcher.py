@@ -168,9 +168,7 @@ class Launcher:
         with ExitStack() as unless_launched:
             unless_launched.callback(follower.close)
             follower.hold(create=True)
-            process = await launch(
-                directory, command, job.spec.cwd, self._spawner, keep=self._settings.keep_processes
-            )
+            process = await launch(directory, command, job.spec.cwd, self._spawner, keep=self._settings.keep_processes)
             unless_launched.pop_all()
         seconds = self._seconds_left(job, attempt, process, holders)
         return self._live(job, attempt, follower, process, holders, seconds)
