@@ -41,7 +41,7 @@ from jobs.upkeep.snapshots import Snapshots
 from jobs.waiting import Waiting
 from server import __version__
 from server.front_door.hello import Hello, Role
-from server.front_door.locate import Places, lock, prepare, pump_command
+from server.front_door.locate import Places, holder_of, lock, prepare, pump_command, sign_lock
 from server.protocol.app import Connection, build_server
 from server.protocol.callers import caller_of, calling_job
 from server.protocol.tools import Services
@@ -49,9 +49,9 @@ from server.protocol.updates import Updates
 from server.reception.connection import Reception, StrangerError, receive
 from server.reception.control import Control
 from server.reception.inside import InsideJobError, refuse_inside_job
-from server.reception.listening import accept_all
 from server.reception.peer import Peer
 from server.reception.presence import Presence
+from server.reception.state_watch import EngineSocket, StateWatch
 
 logger = logging.getLogger(__name__)
 
@@ -78,10 +78,17 @@ _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream
 
 
 class EngineRunningError(JobsError):
-    """Another engine serves this state directory."""
+    """Another engine serves this state directory.
 
-    def __init__(self, home: Path) -> None:
-        super().__init__(f"An engine already serves {home}. Stop it with `claude-jobs engine stop`.")
+    Args:
+        home: The state directory.
+        pid: Process id of that engine, or None where it cannot be told.
+    """
+
+    def __init__(self, home: Path, pid: int | None) -> None:
+        self.pid = pid
+        named = "" if pid is None else f" (pid {pid})"
+        super().__init__(f"An engine{named} already serves {home}. Stop it with `claude-jobs engine stop`.")
 
 
 class SystemClock:
@@ -111,10 +118,20 @@ class Engine:
         self._presence = presence
         self._stop = anyio.Event()
         self._looks = anyio.CapacityLimiter(_LOOKS)
+        self.end_jobs = settings.end_jobs_on_stop
 
     def stop(self) -> None:
         """Leave soon; running jobs go on without an engine."""
         self._stop.set()
+
+    def leave_lost_state(self, removed: bool) -> None:
+        """Leave soon, because the state directory is no longer where clients look for it.
+
+        Args:
+            removed: It is gone for good: its jobs end too, because no engine can take them over.
+        """
+        self.end_jobs = self.end_jobs or removed
+        self.stop()
 
     @property
     def leaving(self) -> bool:
@@ -282,15 +299,16 @@ async def serve(
     places = prepare(settings.home)
     held = lock(places.engine_lock, patience=LOCK_SECONDS)
     if held is None:
-        raise EngineRunningError(places.home)
+        raise EngineRunningError(places.home, holder_of(places.engine_lock))
     try:
-        await _serve(settings, places, on_ready, on_leaving)
+        sign_lock(held)
+        await _serve(settings, places, held, on_ready, on_leaving)
     finally:
         os.close(held)
 
 
 async def _serve(
-    settings: Settings, places: Places, on_ready: Callable[[], None], on_leaving: Callable[[], None]
+    settings: Settings, places: Places, held: int, on_ready: Callable[[], None], on_leaving: Callable[[], None]
 ) -> None:
     async with anyio.create_task_group() as group, assemble(settings, places, group) as services:
         clock = SystemClock()
@@ -318,21 +336,21 @@ async def _serve(
             server=build_server(Updates(services.signals, services.start_soon)),
             pid=os.getpid(),
         )
-        places.socket.unlink(missing_ok=True)
-        async with await anyio.create_unix_listener(places.socket, mode=0o600) as listener:
-            group.start_soon(_watch_signals, engine)
-            group.start_soon(engine.leave_when_idle)
-            group.start_soon(retention.keep)
-            resumed = await services.manager.resume()
-            logger.info("engine %s serves %s, pid %d, %d jobs resumed", __version__, places.home, os.getpid(), resumed)
-            group.start_soon(accept_all, listener, partial(_receive, reception, presence), group)
-            _spare_the_collector()
-            on_ready()
-            await engine.stopped()
-            places.socket.unlink(missing_ok=True)
-            on_leaving()
-            await _take_leave(settings, services)
-            group.cancel_scope.cancel()
+        socket = EngineSocket(places.socket, partial(_receive, reception, presence), group)
+        group.start_soon(_watch_signals, engine)
+        group.start_soon(engine.leave_when_idle)
+        group.start_soon(retention.keep)
+        resumed = await services.manager.resume()
+        logger.info("engine %s serves %s, pid %d, %d jobs resumed", __version__, places.home, os.getpid(), resumed)
+        await socket.bind()
+        group.start_soon(StateWatch(places, held, socket, engine.leave_lost_state).keep)
+        _spare_the_collector()
+        on_ready()
+        await engine.stopped()
+        socket.unlink()
+        on_leaving()
+        await _take_leave(engine.end_jobs, services)
+        group.cancel_scope.cancel()
     logger.info("engine left")
 
 
@@ -342,9 +360,9 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
-async def _take_leave(settings: Settings, services: Services) -> None:
+async def _take_leave(end_jobs: bool, services: Services) -> None:
     services.manager.stop_admitting()
-    if settings.end_jobs_on_stop:
+    if end_jobs:
         with anyio.move_on_after(END_SECONDS):
             await services.manager.cancel_all()
 

@@ -5,16 +5,31 @@ import os
 import threading
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from server.front_door.client import door_of
 from server.front_door.hello import FrontDoorError, Hello
-from server.front_door.locate import control, prepare, state_dir
+from server.front_door.locate import EngineUnreachableError, control, holder_of, prepare, state_dir
 from server.terminal.speech import complaints, fail, say
 
+if TYPE_CHECKING:
+    import psutil
+
 app = typer.Typer(help="Run the engine in the foreground, or look after the one that runs.")
+
+STOP_SECONDS = 10.0
+"""How long `stop` waits for an engine's answer before it sends a signal."""
+
+END_SECONDS = 12.0
+"""How long a process may take to end after a signal: an engine that leaves is gone after 9 s at the latest."""
+
+STOP_SECONDS = 10.0
+"""How long `stop` waits for an engine's answer before it sends a signal."""
+
+END_SECONDS = 12.0
+"""How long a process may take to end after a signal: an engine that leaves is gone after 9 s at the latest."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -40,6 +55,8 @@ def engine(
     """Run the engine in the foreground."""
     if ctx.invoked_subcommand is not None:
         return
+    # Everything that an engine makes is for this user alone, sockets and directories from their first moment too.
+    os.umask(0o077)
     # Imported here: the MCP SDK and LangGraph take over two seconds, and no other command needs them.
     from jobs.claude import control_group
     from jobs.errors import JobsError
@@ -88,12 +105,60 @@ def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
 
 @app.command()
 def stop() -> None:
-    """Ask the running engine to leave; its jobs go on and the next engine takes them over."""
-    answer = ask({"do": "stop"})
+    """Ask the running engine to leave; its jobs go on and the next engine takes them over.
+
+    An engine that cannot be asked is ended by a signal.
+    """
+    with complaints():
+        door = door_of(os.environ)._replace(patience=STOP_SECONDS)
+        try:
+            answer = control(door, {"do": "stop"}, Hello(cwd="/", client="claude-jobs engine"))
+        except EngineUnreachableError as error:
+            _end_unreachable(error)
+            return
     if answer is None:
         say("No engine runs.")
         return
+    if not answer["ok"]:
+        fail(answer["error"])
     say(f"The engine (pid {answer['pid']}) leaves.")
+
+
+def _end_unreachable(error: EngineUnreachableError) -> None:
+    """End exactly the process that holds the engine's lock: it is asked first, and killed where it does not leave."""
+    # Imported here: no other command needs it.
+    import psutil
+
+    path = error.places.engine_lock
+    try:
+        # From here on the process is known by its start too, so a later one of the same number is not signalled.
+        process = None if error.pid is None else psutil.Process(error.pid)
+        if process is None or holder_of(path) != error.pid or process.uids().effective != os.geteuid():
+            fail(
+                f"The engine of {error.places.home} cannot be reached, and the process that holds {path} could not "
+                f"be identified. Find it with `fuser {path}` and end it yourself; its jobs go on."
+            )
+        process.terminate()
+        # A suspended process handles no signal until it is continued.
+        process.resume()
+        if not _is_over(process):
+            process.kill()
+            if not _is_over(process):
+                fail(f"The engine (pid {process.pid}) could not be ended; the system does not let it go.")
+    except psutil.NoSuchProcess:
+        # It has left by itself.
+        pass
+    say(f"The engine (pid {error.pid}) could not be asked and was ended by a signal; its jobs go on.")
+
+
+def _is_over(process: "psutil.Process") -> bool:
+    import psutil
+
+    try:
+        process.wait(END_SECONDS)
+    except psutil.TimeoutExpired:
+        return False
+    return True
 
 
 @app.command("status")

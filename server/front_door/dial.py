@@ -8,8 +8,37 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from server.front_door.hello import FrontDoorError
 from server.front_door.launch import EngineStartError, StartedEngine, engine_command, start
+from server.front_door.lock_holder import holder_of, is_suspended, sign_lock
 from server.front_door.places import Places
+
+SOCKET_SECONDS = 6.0
+"""How long a client that starts no engine waits for the socket of one that holds its lock: an engine whose socket was
+removed binds it again within 5 s."""
+
+
+class EngineUnreachableError(FrontDoorError):
+    """An engine holds the lock of the state directory and cannot be reached.
+
+    Args:
+        places: The state directory.
+        problem: What it does not do, as a clause that follows its name.
+        pid: Its process id, or None where that cannot be told.
+    """
+
+    def __init__(self, places: Places, problem: str, pid: int | None) -> None:
+        self.places = places
+        self.problem = problem
+        self.pid = pid
+        name = "The engine" if pid is None else f"The engine (pid {pid})"
+        if pid is not None and is_suspended(pid):
+            cause = f"It is suspended: continue it with `kill -CONT {pid}`, or end it with `claude-jobs engine stop`"
+        else:
+            cause = (
+                "It may be starting, leaving or stuck: try again in a minute, or end it with `claude-jobs engine stop`"
+            )
+        super().__init__(f"{name} of {places.home} {problem}. {cause}; its jobs go on. Its log is {places.log}.")
 
 
 class Door(NamedTuple):
@@ -61,22 +90,32 @@ def lock(path: Path, patience: float = 0.0) -> int | None:
     lock for a moment.
 
     Args:
-        path: A file in a prepared state directory; it is made where it is missing, and never removed.
+        path: A file in a prepared state directory; it is made where it is missing, and never removed by us.
         patience: Seconds to go on trying.
     """
     deadline = time.monotonic() + patience
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     pauses = _pauses()
     while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_at(handle, path):
+                return handle
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 os.close(handle)
                 return None
             next(pauses)
-        else:
-            return handle
+        # Held by another, or removed before it was locked: what is locked must be the file that others find.
+        os.close(handle)
+
+
+def is_at(handle: int, path: Path) -> bool:
+    """Tell whether an open file is the one that a path leads to now."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except OSError:
+        return False
 
 
 def ensure_engine(door: Door) -> socket.socket:
@@ -85,12 +124,15 @@ def ensure_engine(door: Door) -> socket.socket:
     However many clients call this at once, one of them starts one engine.
 
     Raises:
-        EngineStartError: The engine ended while starting, or did not listen in time.
+        EngineStartError: The engine ended while starting, or did not listen in time; or other clients are starting one
+            and do not come to an end.
+        EngineUnreachableError: An engine is there and does not listen.
     """
     deadline = time.monotonic() + door.patience
     pauses = _pauses()
     while (connection := try_connect(door.places)) is None:
         if (held := lock(door.places.start_lock)) is not None:
+            sign_lock(held)
             try:
                 return start_and_connect(door, deadline)
             finally:
@@ -120,6 +162,7 @@ def start_and_connect(door: Door, deadline: float) -> socket.socket:
 
     Raises:
         EngineStartError: The engine ended while starting, or did not listen in time.
+        EngineUnreachableError: An engine is there and does not listen.
     """
     started: StartedEngine | None = None
     pauses = _pauses()
@@ -145,6 +188,31 @@ def _start_where_none_is(door: Door) -> StartedEngine | None:
     return start(door.places, door.command or engine_command(), door.environ)
 
 
+def await_running(places: Places) -> socket.socket | None:
+    """Return a connection to the engine, without starting one; None where none runs.
+
+    Raises:
+        EngineUnreachableError: An engine is there and does not listen within `SOCKET_SECONDS`.
+    """
+    deadline = time.monotonic() + SOCKET_SECONDS
+    pauses = _pauses()
+    while (connection := try_connect(places)) is None and _engine_is_there(places):
+        if time.monotonic() >= deadline:
+            raise not_listening(places)
+        next(pauses)
+    return connection
+
+
+def not_listening(places: Places) -> EngineUnreachableError:
+    """Return the error for an engine that holds its lock and cannot be connected to."""
+    return EngineUnreachableError(places, f"does not listen on {places.socket}", holder_of(places.engine_lock))
+
+
+def unanswered(places: Places, seconds: float) -> EngineUnreachableError:
+    """Return the error for an engine that can be connected to and did not answer within so many seconds."""
+    return EngineUnreachableError(places, f"did not answer within {seconds:g} s", holder_of(places.engine_lock))
+
+
 def _engine_is_there(places: Places) -> bool:
     handle = lock(places.engine_lock)
     if handle is None:
@@ -153,9 +221,14 @@ def _engine_is_there(places: Places) -> bool:
     return False
 
 
-def late(door: Door) -> EngineStartError:
+def late(door: Door) -> FrontDoorError:
     """Return the error for an engine that is there, or is being started by another client, and does not answer."""
-    return EngineStartError(f"did not answer within {door.patience:g} s", door.places.log, "")
+    if _engine_is_there(door.places):
+        return not_listening(door.places)
+    pid = holder_of(door.places.start_lock)
+    named = "another client" if pid is None else f"another client (`ps -p {pid}`)"
+    problem = f"did not answer within {door.patience:g} s: {named} is starting it, or hangs and should be ended"
+    return EngineStartError(problem, door.places.log, "")
 
 
 def _pauses() -> Iterator[None]:

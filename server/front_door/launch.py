@@ -41,10 +41,10 @@ class EngineStartError(FrontDoorError):
         self.problem = problem
         self.log = log
         self.tail = tail
-        said = f"Its last lines:\n{tail}" if tail else "It wrote nothing."
+        said = f" Its last lines:\n{tail}" if tail else ""
         super().__init__(
             f"The engine {problem}. Run `claude-jobs doctor`, or `claude-jobs engine` to see it start; "
-            f"its log is {log}. {said}"
+            f"its log is {log}.{said}"
         )
 
 

@@ -4,11 +4,23 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from server.front_door.dial import Door, connect, ensure_engine, late, lock, start_and_connect, try_connect
+from server.front_door.dial import (
+    Door,
+    EngineUnreachableError,
+    await_running,
+    connect,
+    ensure_engine,
+    late,
+    lock,
+    start_and_connect,
+    try_connect,
+    unanswered,
+)
 from server.front_door.hello import (
     MAX_LINE,
     FrontDoorError,
@@ -20,12 +32,14 @@ from server.front_door.hello import (
     encode_line,
 )
 from server.front_door.launch import EngineStartError
+from server.front_door.lock_holder import holder_of, sign_lock
 from server.front_door.places import Places, StateDirError, prepare, state_dir
 
 __all__ = [
     "Door",
     "EngineGoneError",
     "EngineStartError",
+    "EngineUnreachableError",
     "Places",
     "RefusedError",
     "StateDirError",
@@ -33,10 +47,12 @@ __all__ = [
     "control",
     "ensure_engine",
     "enter",
+    "holder_of",
     "lock",
     "prepare",
     "pump_command",
     "reach",
+    "sign_lock",
     "state_dir",
 ]
 
@@ -88,6 +104,7 @@ def enter(door: Door, hello: Hello) -> tuple[socket.socket, Welcome]:
         RefusedError: The engine wants nothing of this client.
         EngineStartError: There is no engine and none can be started.
         EngineGoneError: The engine left before it answered, several times over.
+        EngineUnreachableError: The engine does not listen, or does not answer within the door's patience.
         ProtocolError: The engine speaks another protocol.
     """
     connection, welcome = _greet_anew(door, hello)
@@ -135,15 +152,24 @@ def control(door: Door, request: Mapping[str, Any], hello: Hello) -> dict[str, A
     Raises:
         RefusedError: The engine wants nothing of this client.
         EngineGoneError: The engine left before it answered.
+        EngineUnreachableError: An engine is there and does not listen, or does not answer within the door's patience.
         ProtocolError: The engine's answer cannot be read.
     """
-    connection = try_connect(door.places)
+    connection = await_running(door.places)
     if connection is None:
         return None
-    with connection:
+    with connection, _within_patience(door):
         connection.settimeout(door.patience)
         _greet(connection, hello._replace(role=Role.CONTROL))
         return _ask(connection, request)
+
+
+@contextmanager
+def _within_patience(door: Door) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise unanswered(door.places, door.patience) from error
 
 
 def _greet_anew(door: Door, hello: Hello) -> tuple[socket.socket, Welcome]:
@@ -160,7 +186,8 @@ def _connect_and_greet(door: Door, hello: Hello) -> tuple[socket.socket, Welcome
     connection = ensure_engine(door)
     try:
         connection.settimeout(door.patience)
-        welcome = _greet(connection, hello)
+        with _within_patience(door):
+            welcome = _greet(connection, hello)
         connection.settimeout(None)
     except BaseException:
         connection.close()
@@ -183,8 +210,6 @@ def _exchange(connection: socket.socket, line: bytes, what: str) -> bytes:
     try:
         connection.sendall(line)
         return _read_line(connection, what)
-    except TimeoutError as error:
-        raise ProtocolError(what, "it did not come in time") from error
     except ConnectionError as error:
         raise EngineGoneError from error
 
@@ -207,6 +232,7 @@ def _replace_engine(door: Door, hello: Hello) -> None:
     held = lock(door.places.start_lock, door.patience)
     if held is None:
         raise late(door)
+    sign_lock(held)
     try:
         if _stop_where_still_older(door, hello):
             gone = lock(door.places.engine_lock, door.patience)
@@ -223,7 +249,7 @@ def _stop_where_still_older(door: Door, hello: Hello) -> bool:
     connection = try_connect(door.places)
     if connection is None:
         return True
-    with connection:
+    with connection, _within_patience(door):
         connection.settimeout(door.patience)
         try:
             welcome = _greet(connection, hello._replace(role=Role.CONTROL))

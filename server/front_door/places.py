@@ -1,5 +1,6 @@
 """The state directory: where it is, what lies in it, and whether it is safe to use."""
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -87,14 +88,28 @@ class Places(NamedTuple):
 
 
 def state_dir(environ: Mapping[str, str]) -> Path:
-    """Return the absolute state directory: `CLAUDE_JOBS_HOME`, else the platform's directory for user state."""
-    named = environ.get("CLAUDE_JOBS_HOME")
-    if named:
-        return Path(named).expanduser().absolute()
-    # Imported here: a pump that is told its directory runs without site-packages.
-    from platformdirs import user_state_path
+    """Return the absolute state directory: `CLAUDE_JOBS_HOME`, else the platform's directory for user state.
 
-    return user_state_path("claude-jobs").absolute()
+    Raises:
+        StateDirError: The user's home directory is needed and not known.
+    """
+    named = environ.get("CLAUDE_JOBS_HOME")
+    try:
+        if named:
+            return Path(named).expanduser().absolute()
+        # Imported here: a pump that is told its directory runs without site-packages.
+        from platformdirs import user_state_path
+
+        path = user_state_path("claude-jobs")
+        if not path.is_absolute():
+            raise RuntimeError  # noqa: TRY301 - what later versions of platformdirs raise themselves
+    except RuntimeError as error:
+        raise StateDirError(
+            Path(named or "~"),
+            "there is no home directory for it: HOME is not set, or there is no such user",
+            "Set HOME, or set CLAUDE_JOBS_HOME to an absolute path.",
+        ) from error
+    return path
 
 
 def prepare(home: Path) -> Places:
@@ -113,8 +128,7 @@ def prepare(home: Path) -> Places:
 
 def _own_directory(path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
+        _make_private(path)
         # Judged through one descriptor that follows no link: the path may be exchanged between two looks at it.
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
@@ -123,6 +137,20 @@ def _own_directory(path: Path) -> None:
         _check_and_close_to_others(path, handle)
     finally:
         os.close(handle)
+
+
+def _make_private(path: Path) -> None:
+    """Make a directory and those above it that are missing, each for this user alone whatever the umask is."""
+    if path.is_dir():
+        return
+    if not path.parent.is_dir():
+        _make_private(path.parent)
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    # A umask can take bits of the owner's too.
+    path.chmod(0o700)
 
 
 def _check_and_close_to_others(path: Path, handle: int) -> None:
@@ -144,6 +172,8 @@ def _check_and_close_to_others(path: Path, handle: int) -> None:
 
 
 def _unusable(path: Path, error: OSError) -> StateDirError:
+    if error.errno == errno.ENAMETOOLONG:
+        return StateDirError(path, "the path is too long", "Set CLAUDE_JOBS_HOME to a shorter path.")
     if path.is_symlink():
         return StateDirError(
             path, "it is a symbolic link", "Set CLAUDE_JOBS_HOME to the directory that it points to, or remove it."

@@ -14,7 +14,15 @@ import pytest
 
 from server.front_door.hello import Hello
 from server.front_door.launch import engine_command, engine_environment
-from server.front_door.locate import Door, EngineStartError, Places, connect, ensure_engine, lock
+from server.front_door.locate import (
+    Door,
+    EngineStartError,
+    EngineUnreachableError,
+    Places,
+    connect,
+    ensure_engine,
+    lock,
+)
 from tests.unit.frontdoor.conftest import MakeDoor, noted
 
 
@@ -87,7 +95,7 @@ def test_a_socket_that_nobody_listens_on_is_no_engine(make_door: MakeDoor, place
 def test_no_engine_is_started_while_one_that_is_leaving_holds_the_lock(make_door: MakeDoor, places: Places):
     leaving = lock(places.engine_lock)
     assert leaving is not None
-    with pytest.raises(EngineStartError, match="did not answer"):
+    with pytest.raises(EngineUnreachableError, match="does not listen"):
         ensure_engine(make_door(patience=0.5))
     assert noted(places, "starts") == []
     os.close(leaving)

@@ -34,11 +34,45 @@ def test_without_a_name_the_platform_decides(environ: dict[str, str]):
 def test_a_new_state_directory_is_this_users_alone_whatever_the_umask(tmp_path: Path):
     before = os.umask(0)
     try:
+        prepare(tmp_path / "a" / "b" / "state")
+    finally:
+        os.umask(before)
+
+    made = [tmp_path / "a" / "b" / "state", tmp_path / "a" / "b", tmp_path / "a"]
+    assert [mode(path) for path in made] == [0o700, 0o700, 0o700]
+
+
+def test_a_umask_that_takes_the_owners_bits_does_not_keep_a_state_directory_from_being_made(tmp_path: Path):
+    before = os.umask(0o777)
+    try:
         prepare(tmp_path / "a" / "state")
     finally:
         os.umask(before)
 
-    assert mode(tmp_path / "a" / "state") == 0o700
+    assert [mode(tmp_path / "a"), mode(tmp_path / "a" / "state")] == [0o700, 0o700]
+
+
+def test_without_any_home_directory_it_is_said_which_variable_to_set(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", _no_such_user)
+
+    with pytest.raises(StateDirError, match="CLAUDE_JOBS_HOME"):
+        state_dir({})
+    with pytest.raises(StateDirError, match="CLAUDE_JOBS_HOME"):
+        state_dir({"CLAUDE_JOBS_HOME": "~/state"})
+    with pytest.raises(StateDirError, match="no such user"):
+        state_dir({"CLAUDE_JOBS_HOME": "~nobody-of-this-name/state"})
+
+
+def _no_such_user(uid: int) -> None:
+    raise KeyError(uid)
+
+
+def test_a_path_that_is_too_long_is_said_to_be_too_long(tmp_path: Path):
+    with pytest.raises(StateDirError, match="too long"):
+        prepare(tmp_path / ("x" * 300) / "state")
+    with pytest.raises(StateDirError, match="too long"):
+        prepare(tmp_path.joinpath(*["x" * 200] * 30))
 
 
 def test_a_directory_that_others_may_only_read_is_closed_to_them(tmp_path: Path):

@@ -1,0 +1,133 @@
+"""Keeps an engine reachable: its socket, its lock file and its state directory are where clients look for them.
+
+Cleaners of temporary directories remove old sockets and old files, and people move or remove directories.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import SocketListener, SocketStream, TaskGroup
+
+from server.front_door.dial import is_at, lock
+from server.front_door.hello import FrontDoorError
+from server.front_door.lock_holder import sign_lock
+from server.front_door.places import Places, prepare
+from server.reception.listening import accept_all
+
+logger = logging.getLogger(__name__)
+
+WATCH_SECONDS = 2.0
+"""Seconds between two looks: a removed socket is there again within 5 s, also on a busy machine."""
+
+Handle = Callable[[SocketStream], Coroutine[Any, Any, None]]
+
+
+class EngineSocket:
+    """The unix socket of an engine, which is bound again where its file is gone.
+
+    Args:
+        path: Where it is; its directory exists.
+        handle: Serves one connection.
+        group: Owns the connections.
+    """
+
+    def __init__(self, path: Path, handle: Handle, group: TaskGroup) -> None:
+        self._path = path
+        self._handle = handle
+        self._group = group
+        self._accepting = anyio.CancelScope()
+        self._file: tuple[int, int] | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file at the path is the socket that this engine bound last."""
+        return self._file is not None and _file_at(self._path) == self._file
+
+    async def bind(self) -> None:
+        """Bind the socket and take connections from it, and no longer from one that was bound before.
+
+        Raises:
+            OSError: It cannot be bound.
+        """
+        listener = await anyio.create_unix_listener(self._path, mode=0o600)
+        self._file = _file_at(self._path)
+        self._accepting.cancel()
+        self._accepting = anyio.CancelScope()
+        self._group.start_soon(self._accept, listener, self._accepting)
+
+    def unlink(self) -> None:
+        """Remove the socket's file, and no other engine's."""
+        if self.is_there:
+            self._path.unlink(missing_ok=True)
+
+    async def _accept(self, listener: SocketListener, scope: anyio.CancelScope) -> None:
+        async with listener:
+            with scope:
+                await accept_all(listener, self._handle, self._group)
+
+
+class StateWatch:
+    """Looks after the files by which clients find an engine.
+
+    Args:
+        places: The state directory.
+        held: The engine's lock file, open and locked.
+        socket: The engine's socket.
+        leave: Makes the engine leave; called with whether its jobs must end too, because no engine can take them over.
+    """
+
+    def __init__(self, places: Places, held: int, socket: EngineSocket, leave: Callable[[bool], None]) -> None:
+        self._places = places
+        self._held = [held]
+        self._socket = socket
+        self._leave = leave
+
+    async def keep(self) -> None:
+        """Look and repair until the state directory is another or gone."""
+        # Kept open: only an open directory tells whether it was moved or removed.
+        home = os.open(self._places.home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            while is_at(home, self._places.home):
+                await self._repair()
+                await anyio.sleep(WATCH_SECONDS)
+            removed = not os.fstat(home).st_nlink
+        finally:
+            os.close(home)
+            for handle in self._held[1:]:
+                os.close(handle)
+        what = "was removed: its jobs are ended" if removed else "was moved or replaced"
+        logger.error("leaving: the state directory %s %s", self._places.home, what)
+        self._leave(removed)
+
+    async def _repair(self) -> None:
+        try:
+            if not is_at(self._held[-1], self._places.engine_lock):
+                self._lock_again()
+            if not self._socket.is_there:
+                logger.warning("the socket %s is gone or another's; binding it again", self._places.socket)
+                prepare(self._places.home)
+                await self._socket.bind()
+        except (FrontDoorError, OSError) as error:
+            logger.warning("clients cannot find this engine now: %s", error)
+
+    def _lock_again(self) -> None:
+        held = lock(self._places.engine_lock)
+        if held is None:
+            logger.error("leaving: another engine has taken %s", self._places.engine_lock)
+            self._leave(False)
+            return
+        logger.warning("the lock file %s was removed; it is made again", self._places.engine_lock)
+        sign_lock(held)
+        self._held.append(held)
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
