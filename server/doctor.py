@@ -15,6 +15,7 @@ from jobs.claude.binary import OLDEST_VERSION, ClaudeFinder
 from jobs.errors import ClaudeTooOldError, JobsError
 from jobs.settings import Settings
 from jobs.settings_sources import PREFIX, known_variables, load_here
+from jobs.store.repair import noted_damage
 from jobs.upkeep.rescue import last_rescue, report_path
 from server import __version__
 from server.front_door.client import door_of
@@ -186,6 +187,13 @@ def _engine(environ: Mapping[str, str]) -> Finding:
 def _database(environ: Mapping[str, str]) -> Finding:
     database = Places(state_dir(environ)).database
     rescue = last_rescue(database)
+    if (damage := noted_damage(database)) is not None:
+        return Finding(
+            name="Job database",
+            good=False,
+            detail=f"{database} is damaged: {damage}",
+            remedy="Run `claude-jobs engine stop`: running jobs go on, and the next start repairs it.",
+        )
     return Finding(
         name="Job database",
         good=rescue is None,

@@ -34,6 +34,7 @@ from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.signals import JobSignals
 from jobs.store.sqlite import SqliteStore
+from jobs.upkeep.integrity import check_after_crash
 from jobs.upkeep.recovery import Recovery
 from jobs.upkeep.rescue import open_rescued
 from jobs.upkeep.retention import Retention
@@ -192,6 +193,7 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
         clock = SystemClock()
         store = await stack.enter_async_context(open_rescued(places.database, places.trees, SqliteStore.open))
         group.start_soon(Snapshots(store, places.database, clock).keep)
+        group.start_soon(check_after_crash, places.database)
         signals = JobSignals()
         origins = OriginFiles(places.trees)
         limits = settings.tree_limits

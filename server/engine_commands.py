@@ -172,6 +172,8 @@ def status(*, as_json: AsJson = False) -> None:
     else:
         jobs = ", ".join(f"{count} {status}" for status, count in answer["jobs"].items()) or "none"
         say(f"Engine {answer['version']}, pid {answer['pid']}, socket {answer['socket']}\nJobs: {jobs}")
+        if answer["damage"]:
+            say(answer["damage"])
         if answer["rescue"]:
             say(answer["rescue"]["says"])
     if answer is None:

@@ -18,13 +18,52 @@ PRAGMA wal_autocheckpoint = 0;
 -- Reads every page, and leaves out what only a full check would find: that an index holds what its table holds.
 PRAGMA quick_check(1);
 
+-- name: integrity_check
+-- All of that too: asked where a query found damage that the quick check may not see.
+PRAGMA integrity_check(1);
+
+-- name: checkpoint
+-- Alone with the file: the whole log goes into it.
+PRAGMA wal_checkpoint(TRUNCATE);
+
+-- name: extent
+-- How long the file must be.
+SELECT count(*), (SELECT page_count FROM pragma_page_count), (SELECT page_size FROM pragma_page_size)
+FROM sqlite_schema;
+
+-- name: ends
+-- Reads both ends of every tree of pages, and what a crash most likely hit: whatever is not over, and the newest jobs.
+SELECT
+    (SELECT count(*) FROM (SELECT * FROM tree ORDER BY id LIMIT 1)),
+    (SELECT max(created_at) FROM (SELECT * FROM tree ORDER BY id DESC LIMIT 1)),
+    (SELECT max(created_at) FROM (SELECT * FROM batch ORDER BY id LIMIT 1)),
+    (SELECT max(created_at) FROM (SELECT * FROM batch ORDER BY id DESC LIMIT 1)),
+    (SELECT max(created_at) FROM (SELECT * FROM job ORDER BY seq LIMIT 1)),
+    (SELECT max(length(spec)) FROM (SELECT * FROM job ORDER BY seq DESC LIMIT 1000)),
+    (SELECT max(length(spec)) FROM job WHERE status IN ('queued', 'running')),
+    (SELECT max(created_at) FROM (SELECT * FROM job ORDER BY id LIMIT 1)),
+    (SELECT max(created_at) FROM (SELECT * FROM job ORDER BY path DESC LIMIT 1)),
+    (SELECT max(started_at) FROM (SELECT * FROM attempt ORDER BY rowid LIMIT 1)),
+    (SELECT max(length(frame)) FROM (SELECT * FROM attempt ORDER BY rowid DESC LIMIT 100)),
+    (SELECT max(started_at) FROM (SELECT * FROM attempt ORDER BY job_id, number LIMIT 1)),
+    (SELECT max(at) FROM (SELECT * FROM event ORDER BY job_id, attempt, offset LIMIT 1)),
+    (SELECT max(at) FROM (SELECT * FROM event ORDER BY job_id DESC, attempt DESC, offset DESC LIMIT 1));
+
+-- name: table_names
+-- For a check of one table at a time.
+SELECT name FROM sqlite_schema WHERE type = 'table';
+
+-- name: check_table
+-- As quick_check, of one table and its indexes.
+SELECT * FROM pragma_quick_check(?);
+
 -- name: snapshot
 -- One read transaction, so the copy is of one moment, and writers are not kept waiting.
 VACUUM INTO ?;
 
 -- name: standing
 -- As little as tells whether a directory is ahead of its row.
-SELECT id, attempt, status = 'running' FROM job;
+SELECT id, attempt, status = 'running' FROM job WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: restore_tree
 -- What stands already is as true as what the directories say.

@@ -1,5 +1,6 @@
 """The transaction that brings back a job from what its directory says, on the writing connection."""
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,9 +41,9 @@ class Standing:
     running: bool
 
 
-def standing(connection: sqlite3.Connection) -> Mapping[str, Standing]:
-    """Return how far every job is, by its id."""
-    rows = connection.execute(SQL["standing"]).fetchall()
+def standing(connection: sqlite3.Connection, job_ids: Sequence[str]) -> Mapping[str, Standing]:
+    """Return how far each of these jobs is that there is, by its id."""
+    rows = connection.execute(SQL["standing"], (json.dumps(job_ids),)).fetchall()
     return {id_: Standing(attempt=attempt, running=bool(running)) for id_, attempt, running in rows}
 
 

@@ -17,6 +17,7 @@ from jobs.store import restoration, writes
 from jobs.store.group_commit import Transactions, open_reader, open_writer
 from jobs.store.migrations import prepare
 from jobs.store.queries import SQL
+from jobs.store.repair import is_damage, note_damage
 from jobs.store.reserve import Reserve
 from jobs.store.restoration import Found, Standing
 from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, event_of, job_of, rollup_of, tree_of
@@ -38,12 +39,14 @@ class SqliteStore(Store):
     writing connection's thread.
 
     Args:
+        path: The file.
         writer: Runs the transactions.
         reader: Runs the queries; it sees every write that has returned.
         reserve: Space for the ends of jobs on a full disk. While it is gone nothing is admitted or claimed.
     """
 
-    def __init__(self, *, writer: Transactions, reader: Transactions, reserve: Reserve) -> None:
+    def __init__(self, *, path: Path, writer: Transactions, reader: Transactions, reserve: Reserve) -> None:
+        self._path = path
         self._writer = writer
         self._reader = reader
         self._reserve = reserve
@@ -68,7 +71,7 @@ class SqliteStore(Store):
                 await to_thread.run_sync(_prepare, path, space)
                 writer = await stack.enter_async_context(open_writer(path))
                 reader = await stack.enter_async_context(open_reader(path))
-            store = cls(writer=writer, reader=reader, reserve=space)
+            store = cls(path=path, writer=writer, reader=reader, reserve=space)
             stack.callback(store._close)
             yield store
 
@@ -197,9 +200,9 @@ class SqliteStore(Store):
         """A number that grows whenever something is written."""
         return self._writer.changes
 
-    async def standing(self) -> Mapping[str, Standing]:
-        """Return how far every job is, by its id."""
-        return await self._write("look how far jobs are", restoration.standing)
+    async def standing(self, job_ids: Sequence[str]) -> Mapping[str, Standing]:
+        """Return how far each of these jobs is that there is, by its id."""
+        return await self._write("look how far jobs are", partial(restoration.standing, job_ids=job_ids))
 
     async def restore(self, found: Found) -> bool:
         """Write what the rows lack of a job; return whether they lacked something."""
@@ -216,6 +219,16 @@ class SqliteStore(Store):
         if not self._reserve.ready():
             raise DiskFullError(operation)
 
+    @contextmanager
+    def _noting_damage(self, operation: str) -> Iterator[None]:
+        with _store_errors(operation, sqlite3.Error):
+            try:
+                yield
+            except sqlite3.Error as error:
+                if is_damage(error):
+                    note_damage(self._path, str(error))
+                raise
+
     async def _write_in_need(self, operation: str, work: Callable[[sqlite3.Connection], T]) -> T:
         """Write even on a full disk, where the reserve is there to be spent."""
         while True:
@@ -227,14 +240,14 @@ class SqliteStore(Store):
 
     async def _write(self, operation: str, work: Callable[[sqlite3.Connection], T]) -> T:
         self._require_open(operation)
-        with _store_errors(operation, sqlite3.Error):
+        with self._noting_damage(operation):
             return await self._writer.run(work)
 
     async def _read(self, name: str, values: Sequence[object] | Mapping[str, object]) -> Sequence[Row]:
         operation = f"read ({name})"
         self._require_open(operation)
         # Half of a surrogate pair, as a hostile caller may send for an id, cannot be in any row.
-        with _store_errors(operation, sqlite3.Error), suppress(UnicodeEncodeError):
+        with self._noting_damage(operation), suppress(UnicodeEncodeError):
             rows: Sequence[Row] = await self._reader.run(
                 lambda connection: connection.execute(SQL[name], values).fetchall()
             )

@@ -4,7 +4,7 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Protocol, TypeVar
 import anyio.to_thread
 
 from jobs.errors import StoreError
-from jobs.store.repair import Condition, marked_open, restore_where_damaged
+from jobs.model import Job
+from jobs.store.repair import Condition, marked_open, renew_mark, restore_where_damaged
 from jobs.store.restoration import Found, Standing
 from jobs.upkeep.traces import found_in, lacking, traces_under
 
@@ -23,8 +24,12 @@ logger = logging.getLogger(__name__)
 class Restorable(Protocol):
     """A store whose rows can be brought back."""
 
-    async def standing(self) -> Mapping[str, Standing]:
-        """Return how far every job's row is, by its id."""
+    async def standing(self, job_ids: Sequence[str]) -> Mapping[str, Standing]:
+        """Return how far the row of each of these jobs is that has one, by its id."""
+        ...
+
+    async def unfinished(self) -> Sequence[Job]:
+        """Return every job that is not over."""
         ...
 
     async def restore(self, found: Found) -> bool:
@@ -33,6 +38,9 @@ class Restorable(Protocol):
 
 
 S = TypeVar("S", bound=Restorable)
+
+CLOCK_STEP = 2.0
+"""Seconds by which two times of files may be too far apart: the coarsest step of a file system's clock (FAT)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +88,14 @@ def last_rescue(database: Path) -> Rescue | None:
         return None
 
 
+def damage_words(damage: str) -> str:
+    """Say to a person that a database in use was found damaged, and what to do."""
+    return (
+        f"The job database is damaged ({damage}). What can still be read goes on. Run `claude-jobs engine stop`: jobs "
+        "that run go on, and the next start replaces the file by the last snapshot and what the jobs' directories say."
+    )
+
+
 @asynccontextmanager
 async def open_rescued(
     database: Path, trees: Path, opening: Callable[[Path], AbstractAsyncContextManager[S]]
@@ -103,17 +119,22 @@ async def open_rescued(
         async with opening(database) as store:
             if not condition.clean:
                 await _bring_back(store, database, trees, condition)
+                await anyio.to_thread.run_sync(renew_mark, database)
             yield store
 
 
 def _repaired(database: Path, trees: Path) -> Condition:
-    return restore_where_damaged(database, has_past=next(traces_under(trees), None) is not None)
+    return restore_where_damaged(database, has_past=lambda: next(traces_under(trees), None) is not None)
 
 
 async def _bring_back(store: Restorable, database: Path, trees: Path, condition: Condition) -> None:
-    known = await store.standing()
+    # After a crash alone, only what was added while that engine ran can be missing.
+    since = None if condition.open_since is None else condition.open_since - CLOCK_STEP
+    live = frozenset(job.root_id for job in await store.unfinished())
+    traces = await anyio.to_thread.run_sync(lambda: list(traces_under(trees, since=since, live=live)))
+    known = await store.standing([trace.directory.name for trace in traces])
     restored = unreadable = 0
-    for directory in await anyio.to_thread.run_sync(lacking, trees, known):
+    for directory in await anyio.to_thread.run_sync(lacking, traces, known):
         if await _restored(store, directory):
             restored += 1
         elif directory.name not in known:

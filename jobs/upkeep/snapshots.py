@@ -13,7 +13,7 @@ import anyio.to_thread
 from jobs.errors import StoreError
 from jobs.model import Job
 from jobs.ports import Clock
-from jobs.store.repair import take_snapshot
+from jobs.store.repair import is_damage, note_damage, take_snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,8 @@ class Snapshots:
                 if await self.due():
                     await self.take()
             except (StoreError, sqlite3.Error, OSError) as error:
+                if is_damage(error):
+                    note_damage(self._database, str(error))
                 logger.warning("the snapshot of the database could not be taken: %s", error)
 
     async def due(self) -> bool:

@@ -1,7 +1,7 @@
 """What jobs' directories say of jobs: enough to bring back the rows that a database has lost."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -41,9 +41,17 @@ class Trace:
         return (launched.job.depth, launched.job.seq) if launched else (0, 0)
 
 
-def traces_under(trees: Path) -> Iterator[Trace]:
-    """Yield the trace of every job that was ever launched."""
+def traces_under(trees: Path, *, since: float | None = None, live: Collection[str] = ()) -> Iterator[Trace]:
+    """Yield the trace of every job that was ever launched.
+
+    Args:
+        trees: Directory of the job directories, one directory a tree.
+        since: Leave out trees to which nothing was added after this time, in seconds since the epoch. None takes all.
+        live: Trees that are not left out: what was added to one of their jobs does not show on the tree's directory.
+    """
     for tree in _directories(trees):
+        if since is not None and tree.name not in live and _changed_at(tree) < since:
+            continue
         for directory in _directories(tree):
             numbers = [int(attempt.name) for attempt in _directories(directory) if attempt.name.isdecimal()]
             launched = [number for number in numbers if (directory / str(number) / JOB).exists()]
@@ -51,9 +59,9 @@ def traces_under(trees: Path) -> Iterator[Trace]:
                 yield Trace(directory, max(launched))
 
 
-def lacking(trees: Path, known: Mapping[str, Standing]) -> Sequence[Path]:
+def lacking(traces: Iterable[Trace], known: Mapping[str, Standing]) -> Sequence[Path]:
     """Return the directories of the jobs that are further than their rows, parents before their children."""
-    ahead = [trace for trace in traces_under(trees) if trace.is_ahead_of(known.get(trace.directory.name))]
+    ahead = [trace for trace in traces if trace.is_ahead_of(known.get(trace.directory.name))]
     return [trace.directory for trace in sorted(ahead, key=Trace.place)]
 
 
@@ -63,6 +71,13 @@ def _directories(path: Path) -> Sequence[Path]:
             return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return ()
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _launched(path: Path) -> Launched | None:

@@ -11,7 +11,8 @@ import anyio.to_thread
 from jobs.errors import StoreError
 from jobs.ports import Store
 from jobs.recursion_manager import RecursionManager
-from jobs.upkeep.rescue import last_rescue
+from jobs.store.repair import noted_damage
+from jobs.upkeep.rescue import damage_words, last_rescue
 from jobs.upkeep.retention import Retention
 from server import __version__
 from server.front_door.locate import Places
@@ -80,6 +81,7 @@ class Control:
     async def _status(self) -> dict[str, Any]:
         everything = await self._store.rollup_all()
         rescue = await anyio.to_thread.run_sync(last_rescue, self._places.database)
+        damage = await anyio.to_thread.run_sync(noted_damage, self._places.database)
         return {
             "ok": True,
             "pid": os.getpid(),
@@ -89,6 +91,7 @@ class Control:
             "tasks": len(asyncio.all_tasks()),
             "jobs": {str(status): count for status, count in sorted(everything.counts.items())},
             "costUsd": round(everything.usage.cost_usd, 6),
+            "damage": None if damage is None else damage_words(damage),
             "rescue": None if rescue is None else {**asdict(rescue), "says": str(rescue)},
             **replies.paused(self._recursion.pause),
         }

@@ -1,8 +1,9 @@
 """A store whose file is damaged or gone comes back from its snapshot and from the jobs' directories, and says so."""
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from jobs.claude.directory import AttemptDirectory
 from jobs.errors import StoreError
 from jobs.model import TASK_PREVIEW, Job, JobEvent, JobSpec, JobStatus, Outcome, Reason
 from jobs.ports import NewJob, Submission
-from jobs.store.repair import snapshot_of, take_snapshot
+from jobs.store import repair
+from jobs.store.repair import noted_damage, snapshot_of, take_snapshot
 from jobs.store.sqlite import SqliteStore
+from jobs.upkeep.integrity import check_after_crash
 from jobs.upkeep.rescue import last_rescue, open_rescued
 from tests.contract.support import admit, anything_goes, ids, known
 
@@ -170,6 +173,97 @@ async def test_a_damaged_database_comes_back_from_snapshot_and_directories(
     assert (rescue.aside is None) == (damaged is None)
     if rescue.aside is not None:
         assert Path(rescue.aside).read_bytes() == damaged != before
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=NAMES)
+async def test_a_large_database_that_is_damaged_where_a_start_reads_comes_back_too(
+    home: Home, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], Any]
+) -> None:
+    monkeypatch.setattr(repair, "CHECKED_AT_ONCE", 0)
+    async with home.open() as store:
+        await home.family(store)
+    damage(home.database)
+
+    async with home.open() as store:
+        await _expect_family(store)
+    rescue = last_rescue(home.database)
+
+    assert rescue is not None
+    assert rescue.restored == 4
+
+
+def _crash_with_a_damaged_event(home: Home) -> None:
+    """Damage a page that no start reads, and leave the mark of a crash."""
+    with closing(sqlite3.connect(home.database)) as connection:
+        connection.executemany(
+            "INSERT INTO event VALUES ('j2', 1, ?, 5.0, 'assistant', ?)",
+            [(offset, f"needle{'x' * 1000}") for offset in range(1000, 1200)],
+        )
+        connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = bytearray(home.database.read_bytes())
+    middle = [page for page in range(0, len(data), 4096) if b"needle" in data[page : page + 4096]]
+    data[middle[len(middle) // 2]] ^= 0xFF
+    home.database.write_bytes(data)
+    (home.database.parent / "jobs.db.open").touch()
+
+
+async def test_damage_that_a_start_does_not_see_is_found_in_the_background_and_repaired_by_the_next(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair, "CHECKED_AT_ONCE", 0)
+    async with home.open() as store:
+        await home.family(store)
+    await anyio.to_thread.run_sync(_crash_with_a_damaged_event, home)
+
+    async with home.open() as store:
+        assert (await known(store, "j3")).status is JobStatus.CANCELLED
+        assert noted_damage(home.database) is None
+        await check_after_crash(home.database, delay=0)
+    noted, told = noted_damage(home.database), last_rescue(home.database)
+    async with home.open() as store:
+        await _expect_family(store)
+
+    assert noted is not None
+    assert told is None
+    assert noted_damage(home.database) is None
+    assert last_rescue(home.database) is not None
+
+
+async def test_damage_that_a_query_meets_is_noted_and_repaired_by_the_next_start(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair, "CHECKED_AT_ONCE", 0)
+    async with home.open() as store:
+        await home.family(store)
+    await anyio.to_thread.run_sync(_crash_with_a_damaged_event, home)
+
+    async with home.open() as store:
+        with pytest.raises(StoreError, match="malformed"):
+            await store.events("j2")
+    noted = noted_damage(home.database)
+    async with home.open() as store:
+        await _expect_family(store)
+
+    assert noted is not None
+    assert "malformed" in noted
+    assert last_rescue(home.database) is not None
+
+
+async def test_a_sound_database_is_checked_once_after_a_crash(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repair, "CHECKED_AT_ONCE", 0)
+    async with home.open() as store:
+        await home.family(store)
+    (home.database.parent / "jobs.db.open").touch()
+
+    async with home.open():
+        before = repair.is_unchecked(home.database)
+        await check_after_crash(home.database, delay=0)
+        after = repair.is_unchecked(home.database)
+    async with home.open():
+        assert not repair.is_unchecked(home.database)
+
+    assert (before, after, noted_damage(home.database)) == (True, False, None)
 
 
 async def test_a_log_that_vanished_is_made_good_from_the_directories(home: Home) -> None:
