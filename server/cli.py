@@ -219,11 +219,12 @@ def mcp() -> None:
 def doctor(
     *,
     selftest: Annotated[bool, typer.Option(help="Also kill engines of its own for two minutes and count.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say what is found, what is missing, and what to do about it."""
+    """Say what is found, what keeps jobs from running, and what to do about it; status 1 if they cannot run."""
     from server.doctor import examine, kill_engines
 
-    good = examine(os.environ, out)
+    good = examine(os.environ, out, as_json=as_json)
     if selftest:
         good = kill_engines(out) and good
     raise typer.Exit(0 if good else 1)

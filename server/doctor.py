@@ -1,27 +1,27 @@
 """Says what is found on this machine, what is missing, and what to do about it."""
 
+import json
 import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from jobs.claude.binary import OLDEST_VERSION, ClaudeFinder
-from jobs.errors import ClaudeTooOldError, JobsError
+from jobs.errors import JobsError
 from jobs.settings import Settings
 from jobs.settings_sources import PREFIX, known_variables, load_here
-from jobs.store.repair import noted_damage
-from jobs.upkeep.rescue import last_rescue, report_path
 from server import __version__
-from server.front_door.client import door_of
-from server.front_door.hello import FrontDoorError, Hello
+from server.checks.claude import check_account, check_claude
+from server.checks.engine import check_engine
+from server.checks.finding import Finding
+from server.checks.storage import check_database, check_space, find_directory
+from server.front_door.hello import FrontDoorError
 from server.front_door.launch import JOB_MARKERS
-from server.front_door.locate import Places, control, prepare, state_dir
+from server.front_door.locate import Places, state_dir
 from server.selftest.campaign import Campaign, Plan
 
 _OLDEST_SQLITE = (3, 38, 0)
@@ -31,34 +31,26 @@ SELFTEST_SECONDS = 110.0
 """With the start of the first engine and the settling of the last jobs that is two minutes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at.
+def examine(environ: Mapping[str, str], console: Console, *, as_json: bool = False) -> bool:
+    """Print what is found, each thing once it is known, and return whether jobs can run.
 
     Args:
-        name: What.
-        good: Whether it is as it should be.
-        detail: What was found.
-        remedy: What to do where it is not good.
-        needed: Whether nothing works without it.
+        environ: The environment of the person.
+        console: Where to print.
+        as_json: Print one JSON list of objects with `name`, `status` ("ok", "note" or "error"), `detail`, `remedy`.
     """
-
-    name: str
-    good: bool
-    detail: str
-    remedy: str = ""
-    needed: bool = True
-
-
-def examine(environ: Mapping[str, str], console: Console) -> bool:
-    """Print what is found and return whether everything that is needed is there."""
-    findings = [look(environ) for look in _LOOKS]
-    for finding in findings:
-        mark, style = ("ok", "green") if finding.good else ("missing", "red") if finding.needed else ("note", "yellow")
-        console.print(Text.assemble((f"{mark:>7}", style), f"  {finding.name}: {finding.detail}"), soft_wrap=True)
-        if not finding.good and finding.remedy:
-            console.print(f"         {finding.remedy}", markup=False, soft_wrap=True)
-    return all(finding.good for finding in findings if finding.needed)
+    found: list[Finding] = []
+    for finding in _findings(environ):
+        found.append(finding)
+        if not as_json:
+            _print(finding, console)
+    if as_json:
+        shown = [
+            {"name": one.name, "status": one.mark, "detail": one.detail, "remedy": "" if one.good else one.remedy}
+            for one in found
+        ]
+        console.print(json.dumps(shown, indent=2), markup=False, highlight=False, soft_wrap=True)
+    return all(finding.good for finding in found if finding.needed)
 
 
 def kill_engines(console: Console, seconds: float = SELFTEST_SECONDS) -> bool:
@@ -93,27 +85,44 @@ def kill_engines(console: Console, seconds: float = SELFTEST_SECONDS) -> bool:
     return report.good
 
 
-def _python(_: Mapping[str, str]) -> Finding:
+def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
+    yield _python()
+    yield _sqlite()
+    places, directory = find_directory(environ)
+    yield directory
+    explicit = environ.get("CLAUDE_JOBS_CLI")
+    if places is not None:
+        yield _settings(environ)
+        settings = _settings_of(environ)
+        explicit = settings.for_trees.cli if isinstance(settings, Settings) else explicit
+    yield check_claude(explicit, environ.get("PATH"))
+    yield check_account(environ)
+    if places is not None:
+        yield check_space(places)
+        yield from check_database(places)
+        yield check_engine(places, environ)
+
+
+def _print(finding: Finding, console: Console) -> None:
+    style = {"ok": "green", "note": "yellow"}.get(finding.mark, "red")
+    text = Text.assemble((f"{finding.mark:>7}", style), f"  {finding.name}: {finding.detail}")
+    console.print(text, soft_wrap=True)
+    if not finding.good and finding.remedy:
+        console.print(f"         {finding.remedy}", markup=False, soft_wrap=True)
+
+
+def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
     return Finding(name="Python", good=True, detail=f"{version}, claude-jobs {__version__}")
 
 
-def _sqlite(_: Mapping[str, str]) -> Finding:
+def _sqlite() -> Finding:
     return Finding(
         name="SQLite",
         good=sqlite3.sqlite_version_info >= _OLDEST_SQLITE,
         detail=sqlite3.sqlite_version,
         remedy="Use a Python that is built with a newer SQLite.",
     )
-
-
-def _state(environ: Mapping[str, str]) -> Finding:
-    home = state_dir(environ)
-    try:
-        places = prepare(home)
-    except FrontDoorError as error:
-        return Finding(name="State directory", good=False, detail=str(home), remedy=str(error))
-    return Finding(name="State directory", good=True, detail=f"{home}, socket {places.socket}")
 
 
 def _settings(environ: Mapping[str, str]) -> Finding:
@@ -139,77 +148,3 @@ def _settings_of(environ: Mapping[str, str]) -> Settings | Exception:
         return load_here(state_dir(environ), environ).settings
     except JobsError as error:
         return error
-
-
-def _claude(environ: Mapping[str, str]) -> Finding:
-    settings = _settings_of(environ)
-    explicit = str(settings.cli or "") if isinstance(settings, Settings) else environ.get("CLAUDE_JOBS_CLI")
-    try:
-        claude = ClaudeFinder(ask_wrappers=True).find(explicit, environ.get("PATH"))
-    except JobsError as error:
-        what = "too old" if isinstance(error, ClaudeTooOldError) else "not found"
-        return Finding(name="claude", good=False, detail=what, remedy=str(error))
-    passed = "".join(f"; passed over: {old}, older than {OLDEST_VERSION}" for old in claude.passed_over)
-    return Finding(
-        name="claude",
-        good=claude.version is not None,
-        detail=f"{claude.path}, {claude.version or 'does not say its version'}{passed}",
-        remedy="Run it with --version yourself, and install Claude Code again if it fails.",
-    )
-
-
-def _login(environ: Mapping[str, str]) -> Finding:
-    names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CODE_TOKEN")
-    named = [name for name in names if environ.get(name)]
-    config = Path(environ.get("CLAUDE_CONFIG_DIR") or Path(environ.get("HOME", "~")).expanduser() / ".claude")
-    logged_in = (config / ".credentials.json").exists()
-    return Finding(
-        name="Account",
-        good=bool(named) or logged_in,
-        detail=", ".join(named) or ("a login of Claude Code" if logged_in else "none seen"),
-        remedy="Run `claude` and log in, or set ANTHROPIC_API_KEY. `claude-jobs demo` works without.",
-        needed=False,
-    )
-
-
-def _engine(environ: Mapping[str, str]) -> Finding:
-    try:
-        answer = control(door_of(environ), {"do": "status"}, Hello(cwd="/", client="doctor"))
-    except (FrontDoorError, OSError) as error:
-        return Finding(name="Engine", good=False, detail="does not answer", remedy=str(error))
-    if answer is None:
-        return Finding(name="Engine", good=True, detail="not running; the next call starts it")
-    if not answer["ok"]:
-        return Finding(name="Engine", good=False, detail="runs and cannot do its work", remedy=answer["error"])
-    return Finding(name="Engine", good=True, detail=f"version {answer['version']}, pid {answer['pid']}")
-
-
-def _database(environ: Mapping[str, str]) -> Finding:
-    database = Places(state_dir(environ)).database
-    rescue = last_rescue(database)
-    if (damage := noted_damage(database)) is not None:
-        return Finding(
-            name="Job database",
-            good=False,
-            detail=f"{database} is damaged: {damage}",
-            remedy="Run `claude-jobs engine stop`: running jobs go on, and the next start repairs it.",
-        )
-    return Finding(
-        name="Job database",
-        good=rescue is None,
-        detail=str(database) if rescue is None else str(rescue),
-        remedy=f"Once you have seen to it, remove {report_path(database)}.",
-        needed=False,
-    )
-
-
-_LOOKS: tuple[Callable[[Mapping[str, str]], Finding], ...] = (
-    _python,
-    _sqlite,
-    _state,
-    _settings,
-    _database,
-    _claude,
-    _login,
-    _engine,
-)

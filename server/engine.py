@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -17,6 +18,7 @@ from anyio.abc import SocketStream, TaskGroup
 
 from jobs.attempts.origin import OriginFiles
 from jobs.attempts.preparation import Preparation
+from jobs.claude.account import accounts_of
 from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import McpServer
 from jobs.claude.spawning import spawner
@@ -262,7 +264,15 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
             approvals=Approvals(settings.permission_requests, settings.permission_seconds, clock.monotonic),
             now=clock.now,
             resident=_resident,
+            in_use=partial(_in_use, claudes, origins),
         )
+
+
+def _in_use(claudes: ClaudeFinder, origins: OriginFiles) -> dict[str, Any]:
+    # Many trees come from one client: each environment is looked at once.
+    environments = {tuple(sorted(env.items())) for env in origins.environments()}
+    accounts = {str(account) for env in environments for account in accounts_of(dict(env))}
+    return {"claudes": dict(claudes.versions), "accounts": sorted(accounts)}
 
 
 def _resident() -> int:
@@ -329,6 +339,7 @@ async def _serve(
             recursion=services.recursion,
             retention=retention,
             presence=presence,
+            in_use=services.in_use,
         )
         reception = Reception(
             admit=engine.admit,

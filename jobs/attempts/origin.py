@@ -81,6 +81,10 @@ class OriginFiles:
         except StoreError:
             return None
 
+    def environments(self) -> list[Mapping[str, str]]:
+        """Return the environments of the trees that live and were used since the engine began."""
+        return [origin.env for origin in list(self._known.values())]
+
     def forget(self, root_id: str) -> None:
         """Remove a tree's origin once the tree is over."""
         self._known.pop(root_id, None)

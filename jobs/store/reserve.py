@@ -36,6 +36,10 @@ class Reserve:
         needed = self._margin if self._whole else self._margin + self._size - self._kept()
         return self._free() >= needed and (self._whole or self._fill())
 
+    def shortfall(self) -> int:
+        """Return how many more bytes must be free before something new may be begun; 0 where it may."""
+        return max(0, self._margin + self._size - self._kept() - self._free())
+
     def release(self) -> bool:
         """Give a piece of the space back to the disk, and tell whether there was any."""
         self._whole = False
@@ -83,3 +87,8 @@ class Reserve:
         except OSError:
             return 0
         return status.f_bavail * status.f_frsize
+
+
+def reserve_beside(database: Path) -> Reserve:
+    """Return the usual reserve of a database."""
+    return Reserve(database.with_name(f"{database.name}.reserve"))

@@ -18,7 +18,7 @@ from jobs.store.group_commit import Transactions, open_reader, open_writer
 from jobs.store.migrations import prepare
 from jobs.store.queries import SQL
 from jobs.store.repair import is_damage, note_damage
-from jobs.store.reserve import Reserve
+from jobs.store.reserve import Reserve, reserve_beside
 from jobs.store.restoration import Found, Standing
 from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, event_of, job_of, rollup_of, tree_of
 
@@ -65,7 +65,7 @@ class SqliteStore(Store):
             StoreError: The file cannot be made, read or written, or is no database.
             SchemaTooNewError: A newer version of this package wrote it.
         """
-        space = reserve or Reserve(path.with_name(f"{path.name}.reserve"))
+        space = reserve or reserve_beside(path)
         async with AsyncExitStack() as stack:
             with _store_errors("open its file", sqlite3.Error, OSError):
                 await to_thread.run_sync(_prepare, path, space)

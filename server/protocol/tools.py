@@ -1,7 +1,7 @@
 """One short handler a tool: arguments in, text out; every decision is made below this layer."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -72,6 +72,7 @@ class Services:
         approvals: Requests of jobs for a permission.
         now: Returns seconds since the epoch.
         resident: Returns the bytes of memory that the engine holds.
+        in_use: Returns which `claude` and which accounts jobs use, with nothing secret; blocks.
     """
 
     settings: Settings
@@ -86,6 +87,7 @@ class Services:
     approvals: Approvals
     now: Callable[[], float]
     resident: Callable[[], int]
+    in_use: Callable[[], Mapping[str, Any]]
 
 
 async def alone(wait: Callable[[], Awaitable[WaitReport]], _: Callable[[], Awaitable[Scope]]) -> WaitReport:

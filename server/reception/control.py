@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -29,6 +29,7 @@ class Control:
         recursion: Knows whether launches are paused.
         retention: Forgets old trees.
         presence: Who is connected.
+        in_use: Returns which `claude` and which accounts jobs use; blocks.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class Control:
         recursion: RecursionManager,
         retention: Retention,
         presence: Presence,
+        in_use: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._places = places
         self._store = store
         self._recursion = recursion
         self._retention = retention
         self._presence = presence
+        self._in_use = in_use
 
     async def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a request: `status`, `prune` or `stop`; `leaving` in the answer asks for the end once it is sent."""
@@ -94,4 +97,5 @@ class Control:
             "damage": None if damage is None else damage_words(damage),
             "rescue": None if rescue is None else {**asdict(rescue), "says": str(rescue)},
             **replies.paused(self._recursion.pause),
+            **await anyio.to_thread.run_sync(self._in_use),
         }

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from server import doctor, engine_commands
+from server import engine_commands
+from server.checks import engine as engine_check
 from tests.support.engines import House
 from tests.unit.server.conftest import Invoke
 
@@ -32,7 +33,7 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(invoke: Invoke, monkeypat
     monkeypatch.setenv("CLAUDE_JOBS_CLI", "/no/such/claude")
     result = invoke("doctor")
     assert result.exit_code == 1
-    assert "missing  claude: not found" in result.stdout
+    assert "error  claude: not found" in result.stdout
     assert "pip install 'claude-jobs[cli]'" in result.stdout
 
 
@@ -54,7 +55,7 @@ def test_doctor_reports_a_state_directory_that_others_can_write_to(
     monkeypatch.setenv("CLAUDE_JOBS_HOME", str(tmp_path / "open"))
     result = invoke("doctor")
     assert result.exit_code == 1
-    assert "missing  State directory" in result.stdout
+    assert "error  State directory" in result.stdout
     assert "chmod 700" in result.stdout
 
 
@@ -85,7 +86,7 @@ def test_doctor_names_the_variable_of_a_bad_value_and_an_example(
 ):
     monkeypatch.setenv("CLAUDE_JOBS_MAX_DEPTH", "deep")
     found = invoke("doctor").stdout
-    assert "missing  Settings: cannot be used" in found
+    assert "error  Settings: cannot be used" in found
     assert "CLAUDE_JOBS_MAX_DEPTH: it is not a whole number ('deep'). For example: CLAUDE_JOBS_MAX_DEPTH=5" in found
 
 
@@ -94,7 +95,7 @@ def test_doctor_says_what_is_wrong_with_the_settings(invoke: Invoke, home: Path,
     configured.write_text(f"cli = '{claude}'\nmax_depht = 3\n")
     result = invoke("doctor")
     assert result.exit_code == 1
-    assert "missing  Settings: cannot be used" in result.stdout
+    assert "error  Settings: cannot be used" in result.stdout
     assert "Did you mean 'max_depth'?" in result.stdout
 
 
@@ -126,7 +127,7 @@ def test_an_engine_that_cannot_answer_is_a_line_and_no_traceback(
         return {"ok": False, "error": "The job database cannot be read: disk I/O error."}
 
     monkeypatch.setenv("CLAUDE_JOBS_CLI", str(program(quarters.base / "fine", "echo 2.1.330")))
-    for module in (doctor, engine_commands):
+    for module in (engine_check, engine_commands):
         monkeypatch.setattr(module, "control", broken)
     result = invoke(*command.split())
     assert result.exit_code == 1

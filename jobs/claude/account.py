@@ -1,0 +1,175 @@
+"""Which account or provider the `claude` of an environment uses, as far as files and variables show it."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+MANAGED_SETTINGS: Final = Path(
+    "/Library/Application Support/ClaudeCode" if sys.platform == "darwin" else "/etc/claude-code"
+)
+"""Directory of the settings that an administrator gives to everybody (documentation of Claude Code, "Settings")."""
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+"""What switches a provider on; "0" and "false" do not (measured on 2.1.332)."""
+
+_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CODE_TOKEN")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """A provider of the model besides Anthropic's own API.
+
+    Args:
+        name: Its name.
+        switch: The variable that turns it on, without `CLAUDE_CODE_USE_`; `CLAUDE_CODE_SKIP_` and this and `_AUTH` says
+            that a gateway adds the credentials.
+        variables: Each of them brings credentials.
+        files: Files that hold credentials, below the home directory.
+        helpers: Keys of settings.json that fetch credentials.
+    """
+
+    name: str
+    switch: str
+    variables: Sequence[str]
+    files: Sequence[str]
+    helpers: Sequence[str] = ()
+
+
+_AWS: Mapping[str, Any] = {
+    "variables": (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_PROFILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_SHARED_CREDENTIALS_FILE",
+    ),
+    "files": (".aws/credentials", ".aws/config"),
+    "helpers": ("awsAuthRefresh", "awsCredentialExport"),
+}
+_GOOGLE: Mapping[str, Any] = {
+    "variables": ("GOOGLE_APPLICATION_CREDENTIALS",),
+    "files": (".config/gcloud/application_default_credentials.json",),
+    "helpers": ("gcpAuthRefresh",),
+}
+
+PROVIDERS: Final = (
+    Provider(
+        name="Amazon Bedrock",
+        switch="BEDROCK",
+        **{**_AWS, "variables": ("AWS_BEARER_TOKEN_BEDROCK", *_AWS["variables"])},
+    ),
+    Provider(name="Google Vertex AI", switch="VERTEX", **_GOOGLE),
+    Provider(
+        name="Microsoft Foundry",
+        switch="FOUNDRY",
+        variables=("ANTHROPIC_FOUNDRY_API_KEY", "ANTHROPIC_FOUNDRY_AUTH_TOKEN"),
+        files=(".azure/azureProfile.json",),
+    ),
+    Provider(
+        name="Amazon Bedrock (Mantle)",
+        switch="MANTLE",
+        **{**_AWS, "variables": ("AWS_BEARER_TOKEN_BEDROCK", *_AWS["variables"])},
+    ),
+    Provider(name="Claude on AWS", switch="ANTHROPIC_AWS", **_AWS),
+    Provider(name="Claude on Google Cloud", switch="ANTHROPIC_GOOGLE_CLOUD", **_GOOGLE),
+)
+"""Each switch was tried with `claude auth status` (2.1.332), which then names the provider."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A sign of an account; it names variables and files, never their contents.
+
+    Args:
+        name: What pays, and where that was seen.
+        credentials: Whether credentials were seen too. A cloud machine's own role shows nowhere, so they may exist all
+            the same.
+    """
+
+    name: str
+    credentials: bool = True
+
+    def __str__(self) -> str:
+        """Return the name, and whether credentials are missing."""
+        return self.name if self.credentials else f"{self.name}, but no credentials for it were seen"
+
+
+def account_variables() -> frozenset[str]:
+    """Return the variables that name an account or switch a provider on."""
+    switches = {f"CLAUDE_CODE_USE_{provider.switch}" for provider in PROVIDERS}
+    return frozenset(_KEYS) | switches
+
+
+def accounts_of(env: Mapping[str, str], managed: Path = MANAGED_SETTINGS) -> list[Account]:
+    """Return every sign of an account that a `claude` in this environment finds; the first one counts. Reads files.
+
+    Not seen are the macOS keychain, a cloud machine's role, and what a project's own settings bring.
+
+    Args:
+        env: The environment that `claude` gets.
+        managed: Directory of the managed settings.
+    """
+    home = Path(env.get("HOME") or "/nonexistent")
+    config = Path(env.get("CLAUDE_CONFIG_DIR") or home / ".claude")
+    settings = {str(path): _read(path) for path in (config / "settings.json", *_managed_files(managed))}
+    # The settings' variables replace those of the process.
+    where = dict.fromkeys(env, "")
+    merged = dict(env)
+    for path, values in settings.items():
+        given = values.get("env")
+        for name, value in (given if isinstance(given, dict) else {}).items():
+            merged[name], where[name] = str(value), f" in {path}"
+    found = [account for one in PROVIDERS if (account := _provider(one, merged, where, settings, home)) is not None]
+    found += [Account(name=f"{name}{where[name]}") for name in _KEYS if merged.get(name)]
+    if merged.get("ANTHROPIC_FEDERATION_RULE_ID"):
+        found.append(Account(name="workload identity (ANTHROPIC_FEDERATION_RULE_ID)"))
+    found += [
+        Account(name=f"apiKeyHelper in {path}") for path, values in settings.items() if values.get("apiKeyHelper")
+    ]
+    return found + _logins(home, config, env)
+
+
+def _provider(
+    provider: Provider,
+    env: Mapping[str, str],
+    where: Mapping[str, str],
+    settings: Mapping[str, Mapping[str, Any]],
+    home: Path,
+) -> Account | None:
+    switch = f"CLAUDE_CODE_USE_{provider.switch}"
+    if env.get(switch, "").lower() not in _TRUE:
+        return None
+    seen = (
+        *(name for name in (*provider.variables, f"CLAUDE_CODE_SKIP_{provider.switch}_AUTH") if env.get(name)),
+        *(key for key in provider.helpers if any(values.get(key) for values in settings.values())),
+        *(f"~/{file}" for file in provider.files if (home / file).is_file()),
+    )
+    name = f"{provider.name}{where[switch]}"
+    return Account(name=f"{name} with {seen[0]}") if seen else Account(name=name, credentials=False)
+
+
+def _logins(home: Path, config: Path, env: Mapping[str, str]) -> list[Account]:
+    found: list[Account] = []
+    login = _read(config / ".credentials.json").get("claudeAiOauth")
+    if isinstance(login, dict) and login.get("accessToken"):
+        found.append(Account(name=f"a login of Claude Code in {config / '.credentials.json'}"))
+    state = (Path(env["CLAUDE_CONFIG_DIR"]) if env.get("CLAUDE_CONFIG_DIR") else home) / ".claude.json"
+    if _read(state).get("primaryApiKey"):
+        found.append(Account(name=f"a key of Claude Code's login in {state}"))
+    return found
+
+
+def _managed_files(directory: Path) -> list[Path]:
+    return [directory / "managed-settings.json", *sorted((directory / "managed-settings.d").glob("*.json"))]
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -1,0 +1,58 @@
+"""Checks of what a job needs besides us: a `claude` that is new enough, and an account."""
+
+import sys
+from collections.abc import Mapping
+
+from jobs.claude.account import account_variables, accounts_of
+from jobs.claude.binary import OLDEST_VERSION, ClaudeFinder
+from jobs.errors import ClaudeTooOldError, JobsError
+from server.checks.finding import Finding
+from server.front_door.hello import client_environment
+
+
+def check_claude(explicit: str | None, path: str | None) -> Finding:
+    """Tell which `claude` the jobs of this environment run.
+
+    Args:
+        explicit: The setting `cli`, or None.
+        path: PATH.
+    """
+    try:
+        claude = ClaudeFinder(ask_wrappers=True).find(explicit, path)
+    except JobsError as error:
+        what = f"older than {OLDEST_VERSION}" if isinstance(error, ClaudeTooOldError) else "not found"
+        return Finding(name="claude", good=False, detail=what, remedy=str(error))
+    if claude.version is None:
+        return Finding(
+            name="claude",
+            good=False,
+            detail=f"{claude.path}, does not say its version",
+            remedy=f"Run `{claude.path} --version` yourself, and install Claude Code again if it fails.",
+        )
+    passed = "".join(f"; passed over: {old}, older than {OLDEST_VERSION}" for old in claude.passed_over)
+    return Finding(name="claude", good=True, detail=f"{claude.path}, {claude.version}{passed}")
+
+
+def check_account(environ: Mapping[str, str]) -> Finding:
+    """Tell which account the jobs of this environment use, by the names of variables and files alone."""
+    env = client_environment(environ)
+    found = accounts_of(env)
+    lost = sorted(name for name in account_variables() & environ.keys() - env.keys() if environ[name])
+    if any(account.credentials for account in found):
+        return Finding(name="Account", good=True, detail="; ".join(map(str, found)))
+    remedy = "Run `claude auth status`: it asks Claude Code itself. To log in, run `claude auth login`"
+    if lost:
+        detail, remedy = (
+            f"{', '.join(lost)} is set, and jobs do not get it",
+            f'Put it under "env" into ~/.claude/settings.json. {remedy}',
+        )
+    elif found:
+        detail = "; ".join(map(str, found))
+        remedy = f"A machine's own role cannot be seen from here. {remedy}"
+    else:
+        keychain = "; the keychain, where macOS keeps a login, cannot be looked at" if sys.platform == "darwin" else ""
+        detail = f"none seen{keychain}"
+        remedy += ", or set ANTHROPIC_API_KEY"
+    return Finding(
+        name="Account", good=False, detail=detail, remedy=f"{remedy}. `claude-jobs demo` works without.", needed=False
+    )

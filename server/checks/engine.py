@@ -1,0 +1,40 @@
+"""The check of a running engine: does it answer, which version is it, and what do its jobs run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from server import __version__
+from server.checks.finding import Finding
+from server.front_door.hello import FrontDoorError, Hello
+from server.front_door.locate import Door, Places, control
+
+ANSWER_SECONDS = 5.0
+"""How long an engine may take to answer; chosen, not measured. A person waits for it where the engine hangs."""
+
+
+def check_engine(places: Places, environ: Mapping[str, str]) -> Finding:
+    """Ask a running engine what it is; none is started."""
+    door = Door(places=places, environ=environ, patience=ANSWER_SECONDS)
+    try:
+        answer = control(door, {"do": "status"}, Hello(cwd="/", client="doctor"))
+    except (FrontDoorError, OSError) as error:
+        return Finding(name="Engine", good=False, detail="does not answer", remedy=str(error))
+    if answer is None:
+        return Finding(name="Engine", good=True, detail="not running; the next call starts it")
+    if not answer["ok"]:
+        return Finding(name="Engine", good=False, detail="runs and cannot do its work", remedy=answer["error"])
+    detail = f"version {answer['version']}, pid {answer['pid']}{_in_use(answer)}"
+    if answer["version"] == __version__:
+        return Finding(name="Engine", good=True, detail=detail)
+    remedy = (
+        f"This is version {__version__}. Run `claude-jobs engine stop`: jobs go on, and the next command starts an "
+        "engine of this version."
+    )
+    return Finding(name="Engine", good=False, detail=detail, remedy=remedy, needed=False)
+
+
+def _in_use(answer: Mapping[str, Any]) -> str:
+    # An engine of an older version does not tell.
+    used = (*(f"{path} ({version or 'version unknown'})" for path, version in answer.get("claudes", {}).items()),)
+    accounts = answer.get("accounts", ())
+    return "".join(f"; its jobs use {', '.join(some)}" for some in (used, accounts) if some)

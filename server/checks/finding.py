@@ -1,0 +1,27 @@
+"""The result of one check."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        name: What.
+        good: Whether it is as it should be.
+        detail: What was found.
+        remedy: What to do where it is not good, with the command to run.
+        needed: Whether jobs cannot run without it; what is not needed is a mere note.
+    """
+
+    name: str
+    good: bool
+    detail: str
+    remedy: str = ""
+    needed: bool = True
+
+    @property
+    def mark(self) -> str:
+        """Return "ok", "error", or "note" for what keeps no job from running."""
+        return "ok" if self.good else "error" if self.needed else "note"
