@@ -200,6 +200,8 @@ class LocalRunner:
             if contains(holder.path, live.job.path) and live.ended_for is None and not live.reader.answered:
                 logger.info("job %s is ended: the budget of %s is used up", live.job.id, holder.name)
                 live.ended_for = Reason.BUDGET_EXHAUSTED
+                # To look for its processes takes longer than it may take to begin another call.
+                live.process.freeze()
                 self._start_soon(self._end, live, Reason.BUDGET_EXHAUSTED)
 
     async def _end(self, live: LiveAttempt, reason: Reason) -> None:

@@ -1,7 +1,9 @@
 """Follows a running attempt to its outcome: reads what it writes, minds its limits, and ends it where it must."""
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -12,6 +14,7 @@ from jobs.attempts.live_attempt import LiveAttempt
 from jobs.claude import out_of_memory
 from jobs.claude.directory import UnsafeDirectoryError
 from jobs.claude.events import event_of
+from jobs.claude.file_events import FileEvents
 from jobs.claude.framer import Line
 from jobs.claude.limit_signs import Busy, UsedUp, sign_of
 from jobs.claude.outcome import stopped_for
@@ -31,13 +34,55 @@ TICK = 0.5
 """Seconds between two looks at what a running job has written and at its deadline."""
 
 BUDGET_TICK = 0.1
-"""The same for a job with a budget above it: what it begins between two looks is beyond the budget."""
+"""The same for a job with a budget above it, where the system does not tell that a file grows: what it begins between
+two looks is beyond the budget."""
+
+EAGER_GAP = 0.05
+"""Seconds between two looks at a job with a budget above it that goes on writing."""
 
 FIRST_TICK = 0.005
 """Seconds until the first look at a process that has said nothing yet; each further one waits twice as long."""
 
 PIECES = 16
 """Most pieces of output that one look takes: a process that never stops writing must not keep us from its deadline."""
+
+
+class WriteAlarm:
+    """Ends a pause early where an attempt has written what cannot wait: too much, or news for a budget above it.
+
+    Args:
+        live: The attempt.
+        eager: Whatever it writes cannot wait.
+    """
+
+    def __init__(self, live: LiveAttempt, *, eager: bool) -> None:
+        self._live = live
+        self._eager = eager
+        self._looked = -math.inf
+        self._due = math.inf
+        self._scope = anyio.CancelScope()
+
+    @contextmanager
+    def pause(self, seconds: float) -> Iterator[None]:
+        """Cancel what is done in it after so many seconds, or when the attempt has written what cannot wait."""
+        now = anyio.current_time()
+        with anyio.CancelScope(deadline=min(now + seconds, self._due)) as self._scope:
+            yield
+        self._looked, self._due = anyio.current_time(), math.inf
+
+    def on_write(self) -> None:
+        """Note that the attempt has written something."""
+        if self._live.ended_for is not None:
+            return
+        if self.too_much():
+            self._due = -math.inf
+        elif self._eager:
+            self._due = min(self._due, self._looked + EAGER_GAP)
+        self._scope.deadline = min(self._scope.deadline, self._due)
+
+    def too_much(self) -> bool:
+        """Tell whether the attempt has written more than it may."""
+        return self._live.follower.size_of_all() > self._live.watchdog.patience.output
 
 
 class Supervisor:
@@ -74,6 +119,7 @@ class Supervisor:
         self._clock = clock
         self._grace = grace
         self._on_overdrawn = on_overdrawn
+        self._events = FileEvents()
 
     async def watch(self, live: LiveAttempt) -> Outcome:
         """Follow an attempt until its process is gone, and return how it ended."""
@@ -90,27 +136,35 @@ class Supervisor:
         """End an attempt's process and everything that it started; return its exit status where that is known."""
         if live.ended_for is not None:
             await anyio.to_thread.run_sync(live.directory.note_stop, live.ended_for.value)
+        grace = self._grace
+        if live.ended_for is Reason.OUTPUT_LIMIT:
+            # Asked to end, it would go on writing for as long as that takes.
+            live.process.freeze()
+            grace = 0.0
         try:
-            return await self._reaper.end(live.process, live.marker, grace=self._grace)
+            return await self._reaper.end(live.process, live.marker, grace=grace)
         except UnsafeDirectoryError:
             await self._reaper.sweep(live.target)
             return None
 
     async def _follow(self, live: LiveAttempt) -> int | None:
-        pause = FIRST_TICK
-        tick = BUDGET_TICK if any(holder.usd is not None for holder in live.holders) else TICK
-        while True:
-            with anyio.move_on_after(pause):
-                return await live.process.wait()
-            written = live.follower.size()
-            pause = tick if written else min(tick, 2 * pause)
-            if written:
-                self._throttle.started(live.job.id)
-                await self._look(live)
-                await self._mind_budget(live)
-            if live.ended_for is None and (reason := self._verdict(live, written + live.directory.error_size())):
-                live.ended_for = reason
-                return await self.end(live)
+        live.follower.hold()
+        pause, budgeted = FIRST_TICK, any(holder.usd is not None for holder in live.holders)
+        alarm = WriteAlarm(live, eager=budgeted)
+        with self._events.watching(live.follower.descriptors, alarm.on_write) as heard:
+            tick = BUDGET_TICK if budgeted and not heard else TICK
+            while True:
+                with alarm.pause(pause):
+                    return await live.process.wait()
+                written = live.follower.size()
+                pause = tick if written else min(tick, 2 * pause)
+                # What writes fast is ended before it is read.
+                if written and not alarm.too_much():
+                    self._throttle.started(live.job.id)
+                    await self._look(live)
+                if live.ended_for is None and (reason := self._verdict(live, live.follower.size_of_all())):
+                    live.ended_for = reason
+                    return await self.end(live)
 
     async def _mind_budget(self, live: LiveAttempt) -> None:
         if not self._ledger.note(live.job, live.attempt.number, live.reader.usage.cost_usd):
@@ -137,6 +191,8 @@ class Supervisor:
             if not await self._record(live) or (lines := await live.follower.read()) is None:
                 return
             self._take(live, lines)
+            # Before it is stored, which takes a write to the disk: meanwhile the job could begin another call.
+            await self._mind_budget(live)
 
     async def _conclude(self, live: LiveAttempt, exit_code: int | None) -> Outcome:
         while (lines := await live.follower.read()) is not None:

@@ -140,28 +140,28 @@ class AttemptDirectory:
         except OSError:
             return ""
 
-    def error_size(self) -> int:
-        """Return the bytes that the process has written to stderr so far."""
-        return self._size(STDERR)
-
     def output_size(self) -> int:
         """Return the bytes that the process has written to stdout so far."""
-        return self._size(STDOUT)
+        try:
+            return (self.path / STDOUT).lstat().st_size
+        except OSError:
+            return 0
 
-    def open_output(self, *, create: bool = False) -> int | None:
-        """Return a descriptor from which stdout can be read, also after the job has removed the file; None without one.
+    def open_written(self, name: str, *, create: bool = False) -> int | None:
+        """Return a descriptor of a file that the process writes, good also after the job removed it; None without one.
 
         Args:
+            name: `STDOUT` or `STDERR`.
             create: Make the file where there is none: the process is about to be launched.
         """
         try:
-            return self._open(STDOUT, os.O_RDONLY | (os.O_CREAT if create else 0))
+            return self._open(name, os.O_RDONLY | (os.O_CREAT if create else 0))
         except OSError:
             return None
 
     def read_output(self, offset: int, limit: int) -> bytes:
         """Return at most `limit` bytes of stdout from byte `offset`; empty where there are none."""
-        descriptor = self.open_output()
+        descriptor = self.open_written(STDOUT)
         if descriptor is None:
             return b""
         try:
@@ -201,12 +201,6 @@ class AttemptDirectory:
         finally:
             os.close(descriptor)
         return False
-
-    def _size(self, name: str) -> int:
-        try:
-            return (self.path / name).lstat().st_size
-        except OSError:
-            return 0
 
     def _number(self, name: str) -> int | None:
         # A number and its newline are written at once; without the newline the disk was full.

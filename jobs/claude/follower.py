@@ -1,10 +1,11 @@
 """Follows the growing output file of an attempt, a bounded piece at a time."""
 
 import os
+from collections.abc import Sequence
 
 import anyio.to_thread
 
-from jobs.claude.directory import AttemptDirectory
+from jobs.claude.directory import STDERR, STDOUT, AttemptDirectory
 from jobs.claude.framer import Framer, Line
 
 PIECE = 1024 * 1024
@@ -24,26 +25,35 @@ class Follower:
     def __init__(self, directory: AttemptDirectory, offset: int = 0) -> None:
         self._directory = directory
         self._framer = Framer(offset)
-        self._descriptor: int | None = None
+        self._files: dict[str, int] = {}
 
     def hold(self, *, create: bool = False) -> None:
-        """Open the file, if that has not been done.
+        """Open what the process writes, stdout and stderr, as far as that has not been done.
 
         Args:
-            create: Make it where there is none: the process is about to be launched.
+            create: Make the files where there are none: the process is about to be launched.
         """
-        if self._descriptor is None:
-            self._descriptor = self._directory.open_output(create=create)
+        for name in (STDOUT, STDERR):
+            if name not in self._files and (opened := self._directory.open_written(name, create=create)) is not None:
+                self._files[name] = opened
 
     def close(self) -> None:
-        """Let the file go: nothing more is read."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Close the files: nothing more is read."""
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        """The open files."""
+        return tuple(self._files.values())
 
     def size(self) -> int:
-        """Return the bytes that the file holds."""
-        return self._directory.output_size() if self._descriptor is None else os.fstat(self._descriptor).st_size
+        """Return the bytes that stdout holds."""
+        return os.fstat(self._files[STDOUT]).st_size if STDOUT in self._files else self._directory.output_size()
+
+    def size_of_all(self) -> int:
+        """Return the bytes that stdout and stderr hold together."""
+        return sum(os.fstat(descriptor).st_size for descriptor in self._files.values())
 
     @property
     def offset(self) -> int:
@@ -67,7 +77,7 @@ class Follower:
 
     def _read(self) -> list[Line] | None:
         self.hold()
-        piece = b"" if self._descriptor is None else _read_at(self._descriptor, self._framer.read)
+        piece = _read_at(self._files[STDOUT], self._framer.read) if STDOUT in self._files else b""
         return self._framer.feed(piece) if piece else None
 
 

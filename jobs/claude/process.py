@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Collection
@@ -114,6 +115,13 @@ class Process:
     def lives(self) -> bool:
         """Tell whether the recorded process is there, whatever became of its files."""
         return self.identity is not None and process_table().identify(self.identity.pid) == self.identity
+
+    def freeze(self) -> None:
+        """Stop `claude` where it is until it is ended: it begins no further call and writes nothing more."""
+        if self.lives() and self.identity is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                # The shim leads the group; what is in sessions of its own is ended with the rest.
+                os.killpg(self.identity.pid, signal.SIGSTOP)
 
     def reap(self) -> None:
         """Collect the shim if it is an ended child of ours; otherwise do nothing."""

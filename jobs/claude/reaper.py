@@ -81,11 +81,11 @@ class Reaper:
         Args:
             process: The process.
             marker: The mark of the attempt's processes.
-            grace: Seconds to wait for an orderly end.
+            grace: Seconds to wait for an orderly end; 0 kills at once.
         """
         target = Target(marker=marker, shim=process.identity)
         with anyio.CancelScope(shield=True):
-            known = await self._patiently(partial(self._ask, target))
+            known = await self._patiently(partial(self._ask, target, orderly=grace > 0))
             with anyio.move_on_after(grace):
                 await process.wait()
             await self.clear(replace(target, known=known))
@@ -97,11 +97,13 @@ class Reaper:
         """Kill every process of these targets at once; see `survivors.clear`."""
         await self._patiently(partial(clear, self._table, targets, quiet=quiet, exempt=self._exempt()))
 
-    def _ask(self, target: Target) -> frozenset[ProcessIdentity]:
+    def _ask(self, target: Target, *, orderly: bool) -> frozenset[ProcessIdentity]:
         """Ask `claude` to end, and return what was the attempt's before it did: afterwards its orphans look foreign."""
         known = frozenset(find(self._table, (target,)))
-        for member in group_of(self._table, target):
+        for member in group_of(self._table, target) if orderly else ():
             self._table.send(member, signal.SIGTERM)
+            # Stopped, it could not obey.
+            self._table.send(member, signal.SIGCONT)
         return known
 
     async def _sweep_all_waiting(self) -> None:

@@ -2,10 +2,12 @@
 
 import math
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from jobs.attempts import supervisor
 from jobs.intake import TaskRequest
 from jobs.limits.budget import BudgetError
 from jobs.model import Job, JobStatus, Reason
@@ -60,6 +62,19 @@ async def test_a_tree_that_has_used_up_its_budget_ends_what_runs_and_starts_noth
         assert {each.attempt for each in over[live:]} == {0}, "a job was started that nothing was left for"
         assert budget <= market.till.total() <= budget + live * CALL
         assert sum(each.usage.cost_usd for each in over) == pytest.approx(market.till.total(), abs=1e-6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a job is looked at on a beat")
+async def test_a_used_up_budget_is_heard_of_when_it_is_written_and_not_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("TICK", "BUDGET_TICK"):
+        monkeypatch.setattr(supervisor, name, 3600.0)
+    async with shop(tmp_path) as market:
+        [job] = await market.start([TaskRequest(task=market.task(calls=ENDLESS, pause=0.5), max_budget_usd=2.5 * CALL)])
+        [over] = await market.engine.over(job.id)
+        assert over.reason is Reason.BUDGET_EXHAUSTED
+        assert market.till.total() <= (2.5 + 1) * CALL
 
 
 async def test_a_jobs_budget_ends_its_subtree_and_not_its_siblings(tmp_path: Path):

@@ -204,7 +204,7 @@ async def test_a_refused_launch_leaves_no_stdin_and_no_token(build: Build, monke
     job = await one(engine, "x")
     assert (job.status, job.reason, job.attempt) == (JobStatus.FAILED, Reason.STARTUP, 1)
     assert os.strerror(errno.E2BIG) in (job.error or "")
-    assert {path.name for path in attempt_directory(engine, job).iterdir()} == {"job.json", "end.json", "out"}
+    assert {path.name for path in attempt_directory(engine, job).iterdir()} == {"job.json", "end.json", "out", "err"}
     assert not engine.store._tokens
 
 

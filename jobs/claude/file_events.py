@@ -1,0 +1,92 @@
+"""Hears at once that a file grows, where the system tells: inotify on Linux. Elsewhere the caller looks by itself."""
+
+import asyncio
+import ctypes
+import logging
+import os
+import struct
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+logger = logging.getLogger(__name__)
+
+GAP = 0.02
+"""Seconds between two readings of the events, of all files together: many small writes wake nobody more often."""
+
+_MODIFIED = 0x2
+_EVENT = struct.Struct("iIII")
+_BUFFER = 4096 * _EVENT.size
+_OVERFLOW = -1
+
+
+class FileEvents:
+    """Calls back when watched files are written to. Used by one event loop; holds nothing while nothing is watched."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._descriptor: int | None = None
+
+    @contextmanager
+    def watching(self, descriptors: Sequence[int], on_write: Callable[[], None]) -> Iterator[bool]:
+        """Watch open files; yield whether the system tells of every one of them.
+
+        Args:
+            descriptors: The files.
+            on_write: Called in the event loop, at most every `GAP` seconds, after something was written.
+        """
+        watches = self._add(descriptors) if sys.platform == "linux" else []
+        self._callbacks.update(dict.fromkeys(watches, on_write))
+        try:
+            yield bool(descriptors) and len(watches) == len(descriptors)
+        finally:
+            self._remove(watches)
+
+    def _add(self, descriptors: Sequence[int]) -> list[int]:
+        if self._descriptor is None:
+            self._open()
+        if self._descriptor is None:
+            return []
+        # By its descriptor: the name may have come to mean another file.
+        paths = [f"/proc/self/fd/{descriptor}".encode() for descriptor in descriptors]
+        watches = [_libc().inotify_add_watch(self._descriptor, path, _MODIFIED) for path in paths]
+        return [watch for watch in watches if watch >= 0]
+
+    def _remove(self, watches: Sequence[int]) -> None:
+        for watch in watches:
+            self._callbacks.pop(watch, None)
+            if self._descriptor is not None:
+                _libc().inotify_rm_watch(self._descriptor, watch)
+        if self._descriptor is not None and not self._callbacks:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _open(self) -> None:
+        descriptor = _libc().inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if descriptor < 0:
+            logger.info("no file events: %s", os.strerror(ctypes.get_errno()))
+            return
+        self._descriptor = descriptor
+        self._listen(descriptor)
+
+    def _listen(self, descriptor: int) -> None:
+        if descriptor == self._descriptor:
+            asyncio.get_running_loop().add_reader(descriptor, self._read, descriptor)
+
+    def _read(self, descriptor: int) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(descriptor)
+        loop.call_later(GAP, self._listen, descriptor)
+        try:
+            data = os.read(descriptor, _BUFFER)
+        except BlockingIOError:
+            return
+        written = {watch for watch, *_ in _EVENT.iter_unpack(data)}
+        watches = set(self._callbacks) if _OVERFLOW in written else written & self._callbacks.keys()
+        for on_write in {self._callbacks[watch] for watch in watches}:
+            on_write()
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

@@ -1,0 +1,67 @@
+import os
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from jobs.claude.file_events import GAP, FileEvents
+
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="inotify")]
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Iterator[int]:
+    descriptor = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    yield descriptor
+    os.close(descriptor)
+
+
+async def test_a_write_is_heard_and_many_writes_are_heard_together(output: int) -> None:
+    heard = anyio.Event()
+    times: list[float] = []
+
+    def on_write() -> None:
+        times.append(anyio.current_time())
+        heard.set()
+
+    with FileEvents().watching([output], on_write) as told:
+        assert told
+        os.write(output, b"x")
+        with anyio.fail_after(10):
+            await heard.wait()
+        until = anyio.current_time() + 10 * GAP
+        while anyio.current_time() < until:
+            os.write(output, b"x")
+            await anyio.lowlevel.checkpoint()
+    assert all(later - earlier >= GAP / 2 for earlier, later in pairwise(times))
+
+
+async def test_a_file_that_was_removed_is_still_heard(output: int, tmp_path: Path) -> None:
+    heard = anyio.Event()
+    (tmp_path / "out").unlink()
+    with FileEvents().watching([output], heard.set):
+        os.write(output, b"x")
+        with anyio.fail_after(10):
+            await heard.wait()
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_nothing_is_held_once_nothing_is_watched(output: int) -> None:
+    events = FileEvents()
+    before = open_files()
+    for _ in range(3):
+        with events.watching([output], lambda: None), events.watching([output], lambda: None):
+            assert open_files() == before + 1
+    assert open_files() == before
+
+
+async def test_no_file_is_not_told_of() -> None:
+    with FileEvents().watching([], lambda: None) as told:
+        assert not told
