@@ -14,6 +14,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -219,6 +220,15 @@ def leave(stub: Stub) -> int:
     return answer(stub)
 
 
+def run_script(stub: Stub) -> int:
+    """Run the script `arg` once it is there, whatever it says, and answer."""
+    wait_for_file(stub.given["arg"])
+    subprocess.run(["/bin/sh", stub.given["arg"]], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+    stub.ready()
+    wait_for_file(stub.given["gate"])
+    return answer(stub)
+
+
 def wait_for_file(path: str) -> None:
     while not Path(path).exists():
         time.sleep(0.02)
@@ -312,6 +322,7 @@ SCENARIOS: dict[str, Callable[[Stub], int]] = {
     "scrubbed": daemonise_scrubbed,
     "chain": chain,
     "leave": leave,
+    "script": run_script,
     "wide": wide,
     "tworesults": two_results,
     "apiretry": api_retry,

@@ -1,7 +1,10 @@
 """Over many spawns the engine ends where it began: descriptors, tasks, threads, zombies and memory."""
 
 import os
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -36,18 +39,43 @@ def test_after_many_spawns_the_engine_holds_what_it_held_before(busy: House, cap
         assert status is not None
         engine = psutil.Process(status["pid"])
         before = figures(engine) | {"tasks": tasks(busy)}
-        for _ in range(SPAWNS // BATCH):
-            spawn(pump, BATCH)
+        began = time.monotonic()
+        with newcomers(busy) as waits:
+            for _ in range(SPAWNS // BATCH):
+                spawn(pump, BATCH)
+        took = time.monotonic() - began
         until_now(lambda: zombies(engine) == 0, 30, "the collection of every shim")
         until_now(lambda: engine.num_fds() <= before["descriptors"] + 3, 30, "the end of every descriptor")
         # The sweeps of ended jobs take a tenth of a core at most, so after thousands in a row the last ones wait.
         until_now(lambda: tasks(busy) <= before["tasks"] + 3, 110, "the end of every task")
         after = figures(engine) | {"tasks": tasks(busy)}
     with capsys.disabled():
-        print(f"\n  {SPAWNS} spawns: {before} before, {after} after")
+        print(f"\n  {SPAWNS} spawns in {took:.0f} s: {before} before, {after} after")
+        print(f"  {len(waits)} new clients waited {max(waits):.2f} s at most")
     assert after["threads"] <= WORKERS + OTHERS
     assert after["resident"] - before["resident"] < GROWTH
     assert b"Traceback" not in busy.places.log.read_bytes()
+
+
+@contextmanager
+def newcomers(made: House) -> Iterator[list[float]]:
+    """Connect one client after the other, and note for how many seconds each waits for its answer."""
+    waits: list[float] = []
+    over = threading.Event()
+
+    def come() -> None:
+        while not over.wait(0.2):
+            began = time.monotonic()
+            tasks(made)
+            waits.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=come)
+    thread.start()
+    try:
+        yield waits
+    finally:
+        over.set()
+        thread.join(60)
 
 
 def spawn(pump: Pump, count: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engines import PYTHON_STUB, House, Pump, house
+from tests.support.engines import MAIN, PYTHON_STUB, SYSTEM_PATH, House, Pump, house
 from tests.support.tokens import attempt_directory, pump_of_job, running
 from tests.support.waiting import until_now
 
@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.timeout(170),
 ]
 
+SETTINGS = "CLAUDE_JOBS_HOME={home}"
 SECONDS = 60.0
 AS_ROOT = ("namespace", "other-user") if os.geteuid() == 0 else ()
 KINDS = ("bare", "links", "deaf", "stopped", *AS_ROOT)
@@ -31,12 +32,13 @@ SURROUNDINGS = ("alone", "with an older job", "nested")
 
 
 @pytest.fixture
-def home() -> Iterator[House]:
+def home(request: pytest.FixtureRequest) -> Iterator[House]:
     with house(
         CLAUDE_JOBS_CLI=str(PYTHON_STUB),
         CLAUDE_JOBS_MAX_RUNNING="60",
         CLAUDE_JOBS_MAX_CONCURRENT='{"0": 60}',
         CLAUDE_JOBS_MEMORY_FLOOR_BYTES="0",
+        **getattr(request, "param", {}),
     ) as made:
         yield made
 
@@ -72,7 +74,7 @@ class Leavers:
     def left(self) -> set[str]:
         """Return the kinds of which a process lives."""
         kinds = dict(zip((tag.encode() for tag in self.tags), KINDS, strict=True))
-        found = {kinds[arguments[-1]] for arguments in command_lines() if arguments[-1] in kinds}
+        found = {kinds[arguments[-1]] for _, arguments in command_lines() if arguments[-1] in kinds}
         # The links of a chain are faster than any look at the process table.
         return found | ({"links"} if self._beats() else set())
 
@@ -97,18 +99,23 @@ class Leavers:
         for job_id in self.job_ids:
             self.pump.text("claude_kill_job", jobId=job_id)
 
+    def kill(self) -> None:
+        for pid, arguments in command_lines():
+            if arguments[-1] in {tag.encode() for tag in self.tags}:
+                os.kill(pid, signal.SIGKILL)
+
     def all_gone(self) -> None:
         until_now(lambda: not self.left(), SECONDS, "the end of every process")
 
 
-def command_lines() -> Iterator[list[bytes]]:
+def command_lines() -> Iterator[tuple[int, list[bytes]]]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = path.read_bytes()
         except OSError:
             continue
         if line:
-            yield line.rstrip(b"\0").split(b"\0")
+            yield int(path.parent.name), line.rstrip(b"\0").split(b"\0")
 
 
 @contextmanager
@@ -177,3 +184,49 @@ def test_the_engine_after_a_killed_one_cancels_a_job_with_all_that_it_left(home:
         kill_engine(home)
         jobs.cancel()
         jobs.all_gone()
+
+
+@pytest.mark.parametrize("home", [{"CLAUDE_JOBS_KEEP_PROCESSES": '["sleep"]'}], indirect=True)
+@pytest.mark.parametrize("then", ["answer", "stay"])
+def test_a_program_that_a_person_wants_to_keep_outlives_its_job_and_nothing_else_does(home: House, then: str):
+    with home.pump() as pump:
+        jobs = Leavers(home, pump, then)
+        try:
+            if then == "stay":
+                jobs.cancel()
+            assert jobs.end() == {"completed" if then == "answer" else "cancelled"}
+            until_now(lambda: "links" not in jobs.left(), SECONDS, "the end of the chain")
+            # A job that ends later has a pass of its own, which leaves them alone too.
+            assert pump.settled(pump.json("claude_run_async", task="x")["jobId"])["status"] == "completed"
+            assert jobs.left() == set(KINDS) - {"links"}
+        finally:
+            jobs.kill()
+
+
+def test_an_engine_that_a_job_started_goes_on_after_that_job(home: House):
+    with home.pump() as pump:
+        script, gate, ready = (home.base / name for name in ("script", "gate", "ready"))
+        job_id = pump.json(
+            "claude_run_async", task=f"stub:do=script stub:arg={script} stub:gate={gate} stub:ready={ready}"
+        )["jobId"]
+        running(pump, job_id)
+        other = running(pump, pump.json("claude_run_async", task="stub:do=silent")["jobId"])
+        first: Any = home.control("status")
+        # It is refused as a process of a job, and has started an engine before.
+        script.with_suffix(".part").write_text(
+            f"kill -9 {first['pid']}\n"
+            f"env -i PATH={SYSTEM_PATH} HOME={home.base} {SETTINGS.format(home=home.places.home)} "
+            f"{sys.executable} {MAIN} list\n"
+        )
+        script.with_suffix(".part").rename(script)
+        until_now(ready.exists, SECONDS, "the script's end")
+        started: Any = home.control("status")
+        assert started["pid"] != first["pid"]
+        # This one hangs below the job that started the engine once the engine has died.
+        late = running(pump, pump.json("claude_run_async", task="stub:do=silent")["jobId"])
+        gate.touch()
+        assert pump.settled(job_id)["status"] == "completed"
+        after: Any = home.control("status")
+        assert after["pid"] == started["pid"]
+        for status in (other, late):
+            assert pump.json("claude_status", jobId=status["jobId"])["status"] == "running"
