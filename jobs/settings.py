@@ -133,9 +133,9 @@ class Settings(BaseModel):
     """Seconds without a connection and without a live job after which the engine leaves."""
     end_jobs_on_stop: Annotated[bool, Scope.RELOADED] = False
     """Whether an engine that is told to leave cancels every job; otherwise they go on and the next one adopts them."""
-    keep_days: Annotated[PositiveFloat, Scope.RELOADED] = 30.0
+    keep_days: Annotated[PositiveFloat, Scope.RESTART] = 30.0
     """Days for which a tree that is over is kept, its transcripts included."""
-    keep_bytes: Annotated[PositiveInt, Scope.RELOADED] = 10 * 1024**3
+    keep_bytes: Annotated[PositiveInt, Scope.RESTART] = 10 * 1024**3
     """Most bytes of all job directories together; of the trees that are over the longest ended go first."""
     permission_mode: Annotated[PermissionMode, Scope.TREE] = "acceptEdits"
     """Permission mode of a job that names none."""

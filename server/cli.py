@@ -25,6 +25,7 @@ app = typer.Typer(
 for command in (submit_commands.run, submit_commands.batch, submit_commands.send):
     app.command()(command)
 app.add_typer(engine_commands.app, name="engine")
+app.command()(engine_commands.settings)
 
 JobId = Annotated[str, typer.Argument(help="Id of a job.")]
 AnyId = Annotated[str, typer.Argument(help="Id of a job, a batch or a tree.")]

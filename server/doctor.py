@@ -19,9 +19,10 @@ from server.checks.claude import check_account, check_claude
 from server.checks.engine import check_engine
 from server.checks.finding import Finding
 from server.checks.storage import check_database, check_space, find_directory
-from server.front_door.hello import FrontDoorError
-from server.front_door.launch import JOB_MARKERS
-from server.front_door.locate import Places, state_dir
+from server.front_door.client import door_of
+from server.front_door.hello import FrontDoorError, Hello
+from server.front_door.launch import JOB_MARKERS, setting_variables
+from server.front_door.locate import Places, control, state_dir
 from server.selftest.campaign import Campaign, Plan
 
 _OLDEST_SQLITE = (3, 38, 0)
@@ -131,15 +132,29 @@ def _settings(environ: Mapping[str, str]) -> Finding:
         return Finding(name="Settings", good=False, detail="cannot be used", remedy=str(settings))
     # Those of a job's processes are no settings and no mistake.
     strange = sorted({name for name in environ if name.startswith(PREFIX)} - known_variables().keys() - JOB_MARKERS)
+    said = [f"{', '.join(strange)} is no setting."] if strange else []
+    if differs := _difference_from_engine(environ):
+        said.append(differs)
     config = Places(settings.home).config
     file = str(config) if config.is_file() else f"from variables and defaults; there is no file {config}"
     return Finding(
         name="Settings",
-        good=not strange,
-        detail=f"{', '.join(strange)} is no setting" if strange else file,
-        remedy="README.md lists the settings. Correct the name, or remove the variable.",
+        good=not said,
+        detail=" ".join(said) or file,
+        remedy="`claude-jobs settings` lists each setting, its value in force and where it came from.",
         needed=False,
     )
+
+
+def _difference_from_engine(environ: Mapping[str, str]) -> str | None:
+    """Return how the settings here differ from those of the running engine, or None where nothing is to be said."""
+    request = {"do": "settings", "variables": setting_variables(environ)}
+    try:
+        answer = control(door_of(environ), request, Hello(cwd="/", client="doctor"))
+    except (FrontDoorError, OSError):
+        # The finding about the engine says why it does not answer.
+        return None
+    return answer.get("note") if answer else None
 
 
 def _settings_of(environ: Mapping[str, str]) -> Settings | Exception:

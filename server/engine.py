@@ -1,12 +1,9 @@
 """The composition root: builds every concrete part once, listens on the socket, and leaves when nobody needs it."""
 
-import gc
 import logging
 import os
-import signal
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import psutil
-from anyio.abc import SocketStream, TaskGroup
+from anyio.abc import TaskGroup
 
 from jobs.attempts.origin import OriginFiles
 from jobs.attempts.preparation import Preparation
@@ -22,6 +19,7 @@ from jobs.claude.account import accounts_of
 from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import McpServer
 from jobs.claude.spawning import spawner
+from jobs.effective_settings import EffectiveSettings
 from jobs.errors import JobsError
 from jobs.follow_up import FollowUp
 from jobs.intake import Intake
@@ -33,7 +31,8 @@ from jobs.recursion_manager import RecursionManager
 from jobs.rights.approvals import Approvals
 from jobs.runner import LocalRunner
 from jobs.scheduler import Scheduler
-from jobs.settings import Settings
+from jobs.settings import Settings, TreeSettings
+from jobs.settings_sources import ClientVariables
 from jobs.signals import JobSignals
 from jobs.store.sqlite import SqliteStore
 from jobs.upkeep.integrity import check_after_crash
@@ -43,23 +42,21 @@ from jobs.upkeep.retention import Retention
 from jobs.upkeep.snapshots import Snapshots
 from jobs.waiting import Waiting
 from server import __version__
-from server.front_door.hello import Hello, Role
+from server.clock import SystemClock
 from server.front_door.locate import Places, holder_of, lock, prepare, pump_command, sign_lock
-from server.protocol.app import Connection, build_server
-from server.protocol.callers import caller_of, calling_job
+from server.lifecycle import Engine
+from server.process import spare_the_collector, stop_on_signals
+from server.protocol.app import build_server
 from server.protocol.tools import Services
 from server.protocol.updates import Updates
-from server.reception.connection import Reception, StrangerError, receive
+from server.reception.boundary import serve_connection
+from server.reception.connection import Reception
 from server.reception.control import Control
-from server.reception.inside import InsideJobError, refuse_inside_job
-from server.reception.peer import Peer
 from server.reception.presence import Presence
+from server.reception.settings_notices import SettingsNotices
 from server.reception.state_watch import EngineSocket, StateWatch
 
 logger = logging.getLogger(__name__)
-
-IDLE_CHECKS = 20
-"""How often within the idle time the engine looks whether it is needed."""
 
 POKE_SECONDS = 0.05
 """How often the scheduler looks whether the gate in front of it has opened."""
@@ -72,12 +69,6 @@ END_SECONDS = 7.0
 
 LOCK_SECONDS = 2.0
 """How long a new engine waits for the lock of one that is leaving."""
-
-_LOOKS = 4
-"""How many threads look at once which process has connected; a look takes about a millisecond."""
-
-_GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead)
-"""How a stream says that the client left, at whatever moment it did."""
 
 
 class EngineRunningError(JobsError):
@@ -94,106 +85,35 @@ class EngineRunningError(JobsError):
         super().__init__(f"An engine{named} already serves {home}. Stop it with `claude-jobs engine stop`.")
 
 
-class SystemClock:
-    """Time as the system tells it."""
-
-    def now(self) -> float:
-        """Return seconds since the epoch."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Return seconds that never jump."""
-        return time.monotonic()
+ForTree = Callable[[Mapping[str, str] | None], TreeSettings]
+"""Returns what a tree takes from the client that begins it, for the variables that the client sent."""
 
 
-class Engine:
-    """What runs while the engine runs, and when it leaves.
-
-    Args:
-        settings: The engine's settings.
-        services: What the tools call.
-        presence: Who is connected.
-    """
-
-    def __init__(self, settings: Settings, services: Services, presence: Presence) -> None:
-        self._settings = settings
-        self._services = services
-        self._presence = presence
-        self._stop = anyio.Event()
-        self._looks = anyio.CapacityLimiter(_LOOKS)
-        self.end_jobs = settings.end_jobs_on_stop
-
-    def stop(self) -> None:
-        """Leave soon; running jobs go on without an engine."""
-        self._stop.set()
-
-    def leave_lost_state(self, removed: bool) -> None:
-        """Leave soon, because the state directory is no longer where clients look for it.
-
-        Args:
-            removed: It is gone for good: its jobs end too, because no engine can take them over.
-        """
-        self.end_jobs = self.end_jobs or removed
-        self.stop()
-
-    @property
-    def leaving(self) -> bool:
-        """Whether somebody asked the engine to leave."""
-        return self._stop.is_set()
-
-    async def stopped(self) -> None:
-        """Wait until somebody asked the engine to leave."""
-        await self._stop.wait()
-
-    async def admit(self, hello: Hello, peer: Peer | None) -> Connection:
-        """Return the state of a client's connection; every hello passes here, whatever its role.
-
-        A live job's token is good from every process of the user: it makes the caller that job. Without a token the
-        process itself must be outside every job.
-
-        Args:
-            hello: What the client says of itself.
-            peer: The process that connected, or None where that is not known.
-
-        Raises:
-            UnknownTokenError: It brought a token that no live job holds.
-            InsideJobError: It is a job, or a process of one, and asks for what only a person may have.
-            UnknownPeerError: It has no token, and nothing tells which process it is.
-            BadInputError: Its directory or its environment cannot be kept as text.
-        """
-        caller = caller_of(hello)
-        job = await calling_job(self._services.store, caller)
-        if job is None:
-            # A limiter of its own: clean-up after many jobs fills the threads that all others share.
-            await anyio.to_thread.run_sync(refuse_inside_job, peer, limiter=self._looks, abandon_on_cancel=True)
-        elif hello.role is not Role.MCP:
-            raise InsideJobError
-        return Connection(services=self._services, caller=caller)
-
-    async def leave_when_idle(self) -> None:
-        """Stop the engine once it has been idle for the set time."""
-        pause = self._settings.idle_seconds / IDLE_CHECKS
-        while True:
-            await anyio.sleep(pause)
-            if self._presence.idle_for() < self._settings.idle_seconds:
-                continue
-            if not await insist(self._services.store.unfinished, "asking for live jobs"):
-                logger.info("leaving: nobody has needed the engine for %s s", self._settings.idle_seconds)
-                self.stop()
+def open_store(places: Places) -> AbstractAsyncContextManager[SqliteStore]:
+    """Open the job store of a prepared state directory, repaired where that is needed."""
+    return open_rescued(places.database, places.trees, SqliteStore.open)
 
 
 @asynccontextmanager
-async def assemble(settings: Settings, places: Places, group: TaskGroup) -> AsyncIterator[Services]:
+async def assemble(
+    settings: Settings,
+    places: Places,
+    group: TaskGroup,
+    opened: SqliteStore | None = None,
+    for_tree: ForTree | None = None,
+) -> AsyncIterator[Services]:
     """Build the services over one state directory and close them in the opposite order.
 
     Args:
         settings: The engine's settings.
         places: A prepared state directory.
         group: Owns what outlives a request.
+        opened: The directory's store where it is open already; None opens it.
+        for_tree: Returns what a tree takes from its client's variables; None gives every tree the engine's settings.
     """
     async with AsyncExitStack() as stack:
         clock = SystemClock()
-        store = await stack.enter_async_context(open_rescued(places.database, places.trees, SqliteStore.open))
+        store = await stack.enter_async_context(open_store(places)) if opened is None else opened
         group.start_soon(Snapshots(store, places.database, clock).keep)
         group.start_soon(check_after_crash, places.database)
         signals = JobSignals()
@@ -253,6 +173,7 @@ async def assemble(settings: Settings, places: Places, group: TaskGroup) -> Asyn
         )
         yield Services(
             settings=settings,
+            for_tree=for_tree or (lambda _: settings.for_trees),
             store=store,
             manager=manager,
             follow_up=follow_up,
@@ -294,38 +215,58 @@ async def _poke(scheduler: Scheduler) -> None:
 
 
 async def serve(
-    settings: Settings,
+    home: Path,
+    starter: ClientVariables,
+    *,
+    by_person: bool = True,
     on_ready: Callable[[], None] = lambda: None,
     on_leaving: Callable[[], None] = lambda: None,
 ) -> None:
     """Run the engine of a state directory until it is asked to leave or has been idle long enough.
 
     Args:
-        settings: The engine's settings; `home` is the state directory.
+        home: The state directory.
+        starter: Variables of the client that starts the engine; `EffectiveSettings` says when they count.
+        by_person: That client is a person's or a program's, and not a job's.
         on_ready: Called once clients can connect.
         on_leaving: Called once the engine begins to leave; it should be gone `LEAVE_SECONDS` later.
 
     Raises:
         EngineRunningError: Another engine serves the directory.
+        InvalidSettingsError: A setting has a value that cannot be used.
+        BadInputError: The settings file cannot be used.
     """
-    places = prepare(settings.home)
+    places = prepare(home)
     held = lock(places.engine_lock, patience=LOCK_SECONDS)
     if held is None:
         raise EngineRunningError(places.home, holder_of(places.engine_lock))
     try:
         sign_lock(held)
-        await _serve(settings, places, held, on_ready, on_leaving)
+        async with open_store(places) as store:
+            live = bool(await store.unfinished())
+            effective = EffectiveSettings.choose(places.home, starter, by_person=by_person, jobs_live=live)
+            logging.getLogger().setLevel(effective.settings.log_level)
+            await _serve(effective, places, held, store, on_ready, on_leaving)
     finally:
         os.close(held)
 
 
 async def _serve(
-    settings: Settings, places: Places, held: int, on_ready: Callable[[], None], on_leaving: Callable[[], None]
+    effective: EffectiveSettings,
+    places: Places,
+    held: int,
+    store: SqliteStore,
+    on_ready: Callable[[], None],
+    on_leaving: Callable[[], None],
 ) -> None:
-    async with anyio.create_task_group() as group, assemble(settings, places, group) as services:
+    settings = effective.settings
+    async with (
+        anyio.create_task_group() as group,
+        assemble(settings, places, group, store, effective.for_tree) as services,
+    ):
         clock = SystemClock()
         presence = Presence(clock)
-        engine = Engine(settings, services, presence)
+        engine = Engine(effective, services, presence)
         retention = Retention(
             store=services.store,
             trees=places.trees,
@@ -340,7 +281,9 @@ async def _serve(
             retention=retention,
             presence=presence,
             in_use=services.in_use,
+            settings=effective,
         )
+        notices = SettingsNotices(effective, services.store)
         reception = Reception(
             admit=engine.admit,
             control=control.answer,
@@ -348,16 +291,18 @@ async def _serve(
             idle=control.idle,
             server=build_server(Updates(services.signals, services.start_soon)),
             pid=os.getpid(),
+            note=notices.line_for,
         )
-        socket = EngineSocket(places.socket, partial(_receive, reception, presence), group)
-        group.start_soon(_watch_signals, engine)
+        socket = EngineSocket(places.socket, partial(serve_connection, reception, presence), group)
+        group.start_soon(stop_on_signals, lambda: engine.leaving, engine.stop)
         group.start_soon(engine.leave_when_idle)
+        group.start_soon(notices.watch_file)
         group.start_soon(retention.keep)
         resumed = await services.manager.resume()
         logger.info("engine %s serves %s, pid %d, %d jobs resumed", __version__, places.home, os.getpid(), resumed)
         await socket.bind()
         group.start_soon(StateWatch(places, held, socket, engine.leave_lost_state).keep)
-        _spare_the_collector()
+        spare_the_collector()
         on_ready()
         await engine.stopped()
         socket.unlink()
@@ -367,40 +312,8 @@ async def _serve(
     logger.info("engine left")
 
 
-def _spare_the_collector() -> None:
-    # What the imports left is never garbage; each full collection walked its 100,000 objects for 65 ms (measured).
-    gc.collect()
-    gc.freeze()
-
-
 async def _take_leave(end_jobs: bool, services: Services) -> None:
     services.manager.stop_admitting()
     if end_jobs:
         with anyio.move_on_after(END_SECONDS):
             await services.manager.cancel_all()
-
-
-async def _receive(reception: Reception, presence: Presence, stream: SocketStream) -> None:
-    """Serve one connection; whatever goes wrong with it ends there."""
-    presence.come()
-    try:
-        async with stream:
-            await receive(stream, reception)
-    # Groups: reading and writing are tasks of their own. What escapes here would end the engine and every connection.
-    except* _GONE:
-        logger.debug("a client went away")
-    except* StrangerError:
-        logger.warning("closed a connection", exc_info=True)
-    except* (JobsError, OSError, ValueError):
-        logger.exception("a connection failed")
-    finally:
-        presence.go()
-
-
-async def _watch_signals(engine: Engine) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            if engine.leaving:
-                os._exit(128 + number)
-            logger.info("leaving on signal %d; running jobs go on", number)
-            engine.stop()

@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +11,9 @@ import typer
 
 from server.front_door.client import door_of
 from server.front_door.hello import FrontDoorError, Hello
+from server.front_door.launch import A_JOB, STARTED_BY, setting_variables
 from server.front_door.locate import EngineUnreachableError, control, holder_of, prepare, state_dir
-from server.terminal.speech import complaints, fail, say
+from server.terminal.speech import complaints, fail, note, say
 
 if TYPE_CHECKING:
     import psutil
@@ -59,27 +60,35 @@ def engine(
     os.umask(0o077)
     # Imported here: the MCP SDK and LangGraph take over two seconds, and no other command needs them.
     from jobs.claude import control_group
-    from jobs.errors import JobsError
-    from jobs.settings_sources import load_here
+    from jobs.claude.proctable import process_table
+    from jobs.errors import BadInputError, JobsError
+    from jobs.settings_sources import ClientVariables, InvalidSettingsError
 
     try:
-        settings = load_here(state_dir(os.environ), os.environ).settings
-        prepare(settings.home)
-    except (FrontDoorError, JobsError) as error:
-        fail(f"The settings cannot be used: {error}")
+        home = prepare(state_dir(os.environ)).home
+    except FrontDoorError as error:
+        fail(error)
     import anyio
 
     from server.engine import LEAVE_SECONDS, serve
     from server.logs import log_to_stderr
+    from server.reception.inside import inside_job
     from server.reception.listening import allow_many_files
 
-    log_to_stderr(settings.log_level)
+    log_to_stderr("INFO")
+    started_by = os.environ.get(STARTED_BY) or f"claude-jobs engine, pid {os.getpid()}"
+    starter = ClientVariables(values=setting_variables(os.environ), client=started_by)
+    # One that runs in a job's own shell bears the job's mark, or an ancestor of it does.
+    by_person = started_by != A_JOB and not inside_job(os.getpid(), process_table())
     reasons: list[BaseException] = []
     try:
         # A job's pump may have started this engine.
         control_group.leave()
         allow_many_files()
-        anyio.run(partial(serve, settings, on_leaving=partial(_leave_within, LEAVE_SECONDS)))
+        leaving = partial(_leave_within, LEAVE_SECONDS)
+        anyio.run(partial(serve, home, starter, by_person=by_person, on_leaving=leaving))
+    except* (InvalidSettingsError, BadInputError) as errors:
+        reasons += [JobsError(f"The settings cannot be used: {error}") for error in _leaves(errors)]
     # A group: the store is opened inside the engine's own. What is raised here would become one too.
     except* (FrontDoorError, JobsError) as errors:
         reasons += _leaves(errors)
@@ -163,8 +172,8 @@ def _is_over(process: "psutil.Process") -> bool:
 
 @app.command("status")
 def status(*, as_json: AsJson = False) -> None:
-    """Print whether an engine runs, which one, and how many jobs it knows."""
-    answer = ask({"do": "status"})
+    """Print whether an engine runs, which one, how many jobs it knows, and the settings in force."""
+    answer = ask({"do": "status", "variables": setting_variables(os.environ)})
     if as_json:
         say(json.dumps({"running": answer is not None, **(answer or {})}, indent=2))
     elif answer is None:
@@ -176,5 +185,45 @@ def status(*, as_json: AsJson = False) -> None:
             say(answer["damage"])
         if answer["rescue"]:
             say(answer["rescue"]["says"])
+        # An engine of an older version that still has work tells of none.
+        say_settings(answer.get("settings", ()), answer.get("note"))
     if answer is None:
         raise typer.Exit(3)
+
+
+def settings(*, as_json: AsJson = False) -> None:
+    """Print each setting, its value in force, and where that came from."""
+    variables = setting_variables(os.environ)
+    answer = ask({"do": "settings", "variables": variables})
+    if answer is None:
+        answer = {"settings": _of_next_engine(), "note": None}
+        running = False
+    else:
+        running = True
+    if as_json:
+        say(json.dumps({"running": running, "settings": answer["settings"], "note": answer["note"]}, indent=2))
+        return
+    say("In force:" if running else "No engine runs. One that you start now, while no job is live, has:")
+    say_settings(answer["settings"], answer["note"])
+
+
+def say_settings(rows: Sequence[Mapping[str, Any]], remark: str | None) -> None:
+    """Print settings as a table of name, value, source and scope, and the remark below it."""
+    cells = [(row["setting"], json.dumps(row["value"]), row["source"], row["scope"]) for row in rows]
+    widths = [max((len(line[column]) for line in cells), default=0) for column in range(2)]
+    for name, value, source, scope in cells:
+        say(f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {source} [{scope}]")
+    if remark:
+        note(remark)
+
+
+def _of_next_engine() -> list[dict[str, Any]]:
+    # Imported here: no other command needs pydantic, and its import takes 0.2 s.
+    from jobs.effective_settings import rows
+    from jobs.errors import JobsError
+    from jobs.settings_sources import load_here
+
+    try:
+        return rows(load_here(state_dir(os.environ), os.environ))
+    except JobsError as error:
+        fail(f"The settings cannot be used: {error}")

@@ -21,6 +21,7 @@ if not __package__:
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from server.front_door.hello import MAX_LINE, FrontDoorError, Hello, client_environment
+from server.front_door.launch import setting_variables
 from server.front_door.locate import Door, prepare, reach, state_dir
 from server.front_door.relay import Ends, Relay
 
@@ -121,7 +122,7 @@ def run(home: Path, job_dir: Path | None) -> int:
     """
     _end_at_once_when_told()
     try:
-        door = Door(places=prepare(home), environ=os.environ, note=_say)
+        door = Door(places=prepare(home), environ=os.environ, note=_say, for_job=job_dir is not None)
         hello = introduce(os.environ, job_dir)
         connection = reach(door, hello)
     except (FrontDoorError, OSError) as error:
@@ -152,6 +153,8 @@ def introduce(environ: Mapping[str, str], job_dir: Path | None) -> Hello:
         client=environ.get("CLAUDE_CODE_ENTRYPOINT"),
         cwd=str(Path.cwd()),
         env=client_environment(environ),
+        # A job's settings are its tree's: what its own environment says of them counts for nothing.
+        settings=None if job_dir else setting_variables(environ),
     )
 
 

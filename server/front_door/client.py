@@ -12,6 +12,7 @@ from typing import Any
 
 from server import __version__
 from server.front_door.hello import FrontDoorError, Hello, client_environment
+from server.front_door.launch import setting_variables
 from server.front_door.locate import Door, enter, prepare, reach, state_dir
 
 PROTOCOL = "2025-11-25"
@@ -166,14 +167,17 @@ class Client:
         return self._connection
 
 
-def door_of(environ: Mapping[str, str], home: Path | None = None) -> Door:
+def door_of(
+    environ: Mapping[str, str], home: Path | None = None, note: Callable[[str], None] = lambda _line: None
+) -> Door:
     """Return the way to the engine of a state directory, which is made where it is missing.
 
     Args:
         environ: Where settings come from.
         home: The state directory, or None for the environment's.
+        note: Where a remark for the person goes.
     """
-    return Door(places=prepare(home or state_dir(environ)), environ=environ)
+    return Door(places=prepare(home or state_dir(environ)), environ=environ, note=note)
 
 
 @contextmanager
@@ -192,6 +196,7 @@ def open_client(door: Door, environ: Mapping[str, str], cwd: Path | None = None)
         cwd=str((cwd or _working_directory()).absolute()),
         env=client_environment(environ),
         client=f"claude-jobs command line, pid {os.getpid()}",
+        settings=setting_variables(environ),
     )
     with connected(door, hello) as client:
         yield client

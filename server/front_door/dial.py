@@ -50,6 +50,7 @@ class Door(NamedTuple):
         command: Program and arguments that run an engine; empty for this installation's own.
         patience: Seconds after which waiting for the engine ends.
         note: Where a remark for the person goes, one line without its newline.
+        for_job: The client belongs to a job: an engine that it starts takes no setting from it.
     """
 
     places: Places
@@ -57,6 +58,7 @@ class Door(NamedTuple):
     command: Sequence[str] = ()
     patience: float = 30.0
     note: Callable[[str], None] = lambda _line: None
+    for_job: bool = False
 
     def __repr__(self) -> str:
         # The environment holds credentials and may not reach a log this way.
@@ -185,7 +187,7 @@ def _start_where_none_is(door: Door) -> StartedEngine | None:
     # would end at once on that lock.
     if _engine_is_there(door.places):
         return None
-    return start(door.places, door.command or engine_command(), door.environ)
+    return start(door.places, door.command or engine_command(), door.environ, for_job=door.for_job)
 
 
 def await_running(places: Places) -> socket.socket | None:

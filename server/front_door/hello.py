@@ -77,6 +77,8 @@ class Hello(NamedTuple):
         session: The client's Claude Code session id, or None.
         client: Who the client is, for a person to read, or None.
         version: Version of the client's package.
+        settings: Variables of a person's client that name settings, or None where it sends none: a job's, or one of an
+            older version.
     """
 
     cwd: str
@@ -86,9 +88,10 @@ class Hello(NamedTuple):
     session: str | None = None
     client: str | None = None
     version: str = __version__
+    settings: Mapping[str, str] | None = None
 
     def __repr__(self) -> str:
-        # Neither token nor environment may reach a log this way.
+        # Neither token nor environment nor settings may reach a log this way.
         return f"Hello(role={self.role.value!r}, session={self.session!r}, client={self.client!r}, cwd={self.cwd!r})"
 
     def encode(self) -> bytes:
@@ -97,7 +100,7 @@ class Hello(NamedTuple):
         Raises:
             ProtocolError: The line would be longer than `MAX_LINE`.
         """
-        frame = {
+        frame: dict[str, Any] = {
             "claude_jobs": WIRE,
             "version": self.version,
             "role": self.role.value,
@@ -107,6 +110,7 @@ class Hello(NamedTuple):
             "cwd": self.cwd,
             "env": dict(self.env),
         }
+        frame |= {} if self.settings is None else {"settings": dict(self.settings)}
         return encode_line(frame, "hello")
 
     @classmethod
@@ -126,6 +130,7 @@ class Hello(NamedTuple):
             client=frame.text_or_none("client"),
             cwd=frame.absolute_path("cwd"),
             env=client_environment(frame.environment("env")),
+            settings=frame.environment("settings") if "settings" in frame.values else None,
         )
 
 
@@ -138,6 +143,7 @@ class Welcome(NamedTuple):
         error: Where `ok` is false: a sentence that says what to do. Else None.
         version: Version of the engine's package.
         pid: Process id of the engine.
+        note: One line for the person at the client, or None.
     """
 
     ok: bool = True
@@ -145,6 +151,7 @@ class Welcome(NamedTuple):
     error: str | None = None
     version: str = __version__
     pid: int = 0
+    note: str | None = None
 
     def encode(self) -> bytes:
         """Return the welcome as one line.
@@ -154,6 +161,7 @@ class Welcome(NamedTuple):
         """
         frame: dict[str, Any] = {"claude_jobs": WIRE, "version": self.version, "pid": self.pid, "ok": self.ok}
         frame |= {"idle": self.idle} if self.ok else {"error": self.error or "Refused without a reason."}
+        frame |= {"note": self.note} if self.note else {}
         return encode_line(frame, "welcome")
 
     @classmethod
@@ -170,7 +178,12 @@ class Welcome(NamedTuple):
             error = frame.text_or_none("error") or "The engine refused without a reason; see its log."
             return cls(ok=False, error=error, version=frame.text_or_none("version") or "", pid=0)
         frame.check_wire()
-        return cls(version=frame.text("version"), pid=frame.number("pid"), idle=frame.flag("idle"))
+        return cls(
+            version=frame.text("version"),
+            pid=frame.number("pid"),
+            idle=frame.flag("idle"),
+            note=frame.text_or_none("note"),
+        )
 
 
 def client_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -14,10 +14,20 @@ _TAIL_BYTES = 4096
 _TAIL_LINES = 12
 
 _SYSTEM = "PATH HOME LANG TMPDIR TZ USER"
+_ALLOWED = frozenset(_SYSTEM.split())
+_ALLOWED_PREFIX = "XDG_"
+
 # The older server's settings, which still count as fall-backs.
-_OLDER = "CLAUDE_TIMEOUT_MULTIPLIER CLAUDE_LOG_LEVEL CLAUDE_ALLOW_BYPASS_PERMISSIONS CLAUDE_DEFAULT_PERMISSION_MODE"
-_ALLOWED = frozenset(f"{_SYSTEM} {_OLDER}".split())
-_ALLOWED_PREFIXES = ("XDG_", "CLAUDE_JOBS_", "CLAUDE_MAX_")
+_OLDER_LIMITS = "CLAUDE_MAX_RECURSION_DEPTH CLAUDE_MAX_CONCURRENT_AT_DEPTH CLAUDE_MAX_TOTAL_JOBS"
+_OLDER_OTHERS = "CLAUDE_TIMEOUT_MULTIPLIER CLAUDE_LOG_LEVEL"
+_OLDER_RIGHTS = "CLAUDE_ALLOW_BYPASS_PERMISSIONS CLAUDE_DEFAULT_PERMISSION_MODE"
+_OLDER = frozenset(f"{_OLDER_LIMITS} {_OLDER_OTHERS} {_OLDER_RIGHTS}".split())
+_SETTING_PREFIX = "CLAUDE_JOBS_"
+
+STARTED_BY = "CLAUDE_JOBS_STARTED_BY"
+"""Tells an engine which client started it, for a person to read; `A_JOB` where that was one of a job."""
+
+A_JOB = "a job"
 
 JOB_MARKERS = frozenset(("CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN"))
 """What the processes of a job carry in their environment, and no engine may."""
@@ -95,18 +105,44 @@ def engine_command() -> tuple[str, ...]:
     return (sys.executable, "-I", str(main), "engine", "--detached")
 
 
-def engine_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
+def setting_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an environment that may be a client's settings, the older server's names included.
+
+    The state directory's is not among them: it says which engine is meant, not how that engine is set.
+    """
+    apart = JOB_MARKERS | {"CLAUDE_JOBS_HOME", STARTED_BY}
+    return {
+        name: value
+        for name, value in environ.items()
+        if (name.startswith(_SETTING_PREFIX) or name in _OLDER) and name not in apart
+    }
+
+
+def engine_environment(environ: Mapping[str, str], home: Path, *, for_job: bool = False) -> dict[str, str]:
     """Return the environment in which an engine starts: settings, nothing of a client's account, and no job's marker.
+
+    A job's client gives the engine no setting at all: the limits are the person's.
 
     Args:
         environ: Environment of the client that starts it.
         home: The state directory that the engine is to serve.
+        for_job: The client belongs to a job; one that bears a job's marker does in any case.
     """
-    kept = {name: value for name, value in environ.items() if _allowed(name)}
-    return kept | {"CLAUDE_JOBS_HOME": str(home)}
+    for_job = for_job or not JOB_MARKERS.isdisjoint(environ)
+    system = {name: value for name, value in environ.items() if name in _ALLOWED or name.startswith(_ALLOWED_PREFIX)}
+    settings = {} if for_job else setting_variables(environ)
+    return system | settings | {"CLAUDE_JOBS_HOME": str(home), STARTED_BY: A_JOB if for_job else _client_of(environ)}
 
 
-def start(places: Places, command: Sequence[str], environ: Mapping[str, str]) -> StartedEngine:
+def _client_of(environ: Mapping[str, str]) -> str:
+    session = environ.get("CLAUDE_CODE_SESSION_ID")
+    name = f"Claude Code session {session}" if session else environ.get("CLAUDE_CODE_ENTRYPOINT") or "a client"
+    return f"{name}, pid {os.getpid()}"
+
+
+def start(
+    places: Places, command: Sequence[str], environ: Mapping[str, str], *, for_job: bool = False
+) -> StartedEngine:
     """Start a detached engine and return at once; the caller holds the start lock.
 
     The engine gets a session and process group of its own, the root directory, stdin from the null device, and no
@@ -116,6 +152,7 @@ def start(places: Places, command: Sequence[str], environ: Mapping[str, str]) ->
         places: A prepared state directory.
         command: Absolute program and its arguments.
         environ: Environment of the client; `engine_environment` picks from it.
+        for_job: The client belongs to a job.
 
     Raises:
         EngineStartError: The command could not be run.
@@ -127,7 +164,7 @@ def start(places: Places, command: Sequence[str], environ: Mapping[str, str]) ->
             log=places.log, handle=_open_log(places.log, os.O_RDONLY), offset=os.fstat(shared).st_size
         )
         try:
-            _run_detached(command, engine_environment(environ, places.home), shared)
+            _run_detached(command, engine_environment(environ, places.home, for_job=for_job), shared)
         except OSError as error:
             engine.close()
             raise EngineStartError(f"cannot be started ({error})", places.log, "") from error
@@ -155,7 +192,3 @@ def _run_detached(command: Sequence[str], environ: Mapping[str, str], log: int) 
 
 def _open_log(path: Path, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-
-def _allowed(name: str) -> bool:
-    return name not in JOB_MARKERS and (name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES))

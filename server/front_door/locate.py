@@ -108,9 +108,7 @@ def enter(door: Door, hello: Hello) -> tuple[socket.socket, Welcome]:
         ProtocolError: The engine speaks another protocol.
     """
     connection, welcome = _greet_anew(door, hello)
-    if not _older(welcome.version, hello.version):
-        return connection, welcome
-    if welcome.idle:
+    if welcome.idle and _older(welcome.version, hello.version):
         connection.close()
         _replace_engine(door, hello)
         connection, welcome = _greet_anew(door, hello)
@@ -119,6 +117,8 @@ def enter(door: Door, hello: Hello) -> tuple[socket.socket, Welcome]:
             f"the running engine is version {welcome.version} and has work, so version {hello.version} uses it; "
             "`claude-jobs engine stop` ends it"
         )
+    if welcome.note:
+        door.note(welcome.note)
     return connection, welcome
 
 

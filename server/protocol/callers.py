@@ -1,6 +1,7 @@
 """Who is calling: a person or a program at the root, or the job that holds the token."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jobs.attempts.origin import Origin
@@ -25,10 +26,12 @@ class Caller:
     Args:
         origin: The client's directory and environment, for trees that it begins.
         token_hash: Hash of the token it brought, or None for a person or a program outside every tree.
+        settings: The client's variables that name settings, or None where it sent none.
     """
 
     origin: Origin
     token_hash: str | None = None
+    settings: Mapping[str, str] | None = None
 
 
 def caller_of(hello: Hello) -> Caller:
@@ -38,7 +41,7 @@ def caller_of(hello: Hello) -> Caller:
         UnknownTokenError: Its token cannot be one of ours.
         BadInputError: Its directory cannot be kept as text.
     """
-    return Caller(origin=_origin(hello), token_hash=_token_hash(hello))
+    return Caller(origin=_origin(hello), token_hash=_token_hash(hello), settings=hello.settings)
 
 
 async def calling_job(store: Store, caller: Caller) -> Job | None:

@@ -1,11 +1,13 @@
 """What a handler finds in its context: the engine's services, who is calling, and the call that follows from both."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mcp.server.context import ServerRequestContext
 
+from jobs.attempts.origin import Origin
+from jobs.model import Job
 from server.front_door.unanswered import CALL_ID, TOOL_USE_ID
 from server.protocol import elicitation
 from server.protocol.callers import Caller, calling_job
@@ -36,17 +38,27 @@ async def call_of(ctx: Context) -> Call:
 
     Raises:
         UnknownTokenError: The job that calls is over.
+        InvalidSettingsError: The settings file has changed, and the client's settings do not fit it any more.
     """
     connection = ctx.lifespan_context
+    job = await calling_job(connection.services.store, connection.caller)
     return Call(
         services=connection.services,
-        job=await calling_job(connection.services.store, connection.caller),
-        origin=connection.caller.origin,
+        job=job,
+        origin=_origin(connection, job),
         tool_use_id=_tool_use_id(ctx),
         on_progress=_progress(ctx),
         company=partial(elicitation.beside, ctx),
         flow=connection.flow,
     )
+
+
+def _origin(connection: Connection, job: Job | None) -> Origin:
+    # At each call: the file may have changed since the client came. A job's tree has its settings already.
+    origin = connection.caller.origin
+    if job is not None:
+        return origin
+    return replace(origin, settings=connection.services.for_tree(connection.caller.settings))
 
 
 def _tool_use_id(ctx: Context) -> str | None:

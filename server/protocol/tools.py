@@ -18,7 +18,7 @@ from jobs.ports import Admission, Store
 from jobs.recursion_manager import RecursionManager, RecursionStatistics
 from jobs.rights.approvals import Approvals
 from jobs.rights.visibility import Scope, Visibility
-from jobs.settings import Settings
+from jobs.settings import Settings, TreeSettings
 from jobs.signals import JobSignals
 from jobs.tree import is_batch_id
 from jobs.waiting import OnProgress, Waiting, WaitMode, WaitReport
@@ -61,6 +61,7 @@ class Services:
 
     Args:
         settings: The engine's settings.
+        for_tree: Returns what a tree takes from the client that begins it, for the variables that the client sent.
         store: Where trees are kept.
         manager: Admits, runs and cancels.
         follow_up: Continues sessions and tries jobs again.
@@ -76,6 +77,7 @@ class Services:
     """
 
     settings: Settings
+    for_tree: Callable[[Mapping[str, str] | None], TreeSettings]
     store: Store
     manager: EnhancedJobManager
     follow_up: FollowUp

@@ -28,6 +28,10 @@ class StrangerError(Exception):
     """The other end runs under another user id."""
 
 
+async def _nothing(_: Hello) -> None:
+    """Say nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reception:
     """What the engine does with those who connect.
@@ -40,6 +44,7 @@ class Reception:
         idle: Tells whether nothing would be lost if the engine left.
         server: The MCP server.
         pid: The engine's process id.
+        note: Returns one line for the person at a client, or None.
     """
 
     admit: Callable[[Hello, Peer | None], Awaitable[Connection]]
@@ -48,6 +53,7 @@ class Reception:
     idle: Callable[[], Awaitable[bool]]
     server: Server[Any]
     pid: int
+    note: Callable[[Hello], Awaitable[str | None]] = _nothing
 
 
 async def receive(stream: SocketStream, reception: Reception) -> None:
@@ -73,7 +79,8 @@ async def receive(stream: SocketStream, reception: Reception) -> None:
             return await _refuse(stream, "The hello line is too long.")
         except (ProtocolError, JobsError) as error:
             return await _refuse(stream, str(error))
-        await stream.send(Welcome(pid=reception.pid, idle=await reception.idle()).encode())
+        welcome = Welcome(pid=reception.pid, idle=await reception.idle(), note=await reception.note(hello))
+        await stream.send(welcome.encode())
     if greeting.cancelled_caught:
         logger.warning("a client said nothing for %s s", HELLO_SECONDS)
     elif hello.role is Role.CONTROL:

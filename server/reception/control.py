@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio.to_thread
 
+from jobs.effective_settings import EffectiveSettings
 from jobs.errors import StoreError
 from jobs.ports import Store
 from jobs.recursion_manager import RecursionManager
@@ -30,6 +31,7 @@ class Control:
         retention: Forgets old trees.
         presence: Who is connected.
         in_use: Returns which `claude` and which accounts jobs use; blocks.
+        settings: The settings in force.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Control:
         retention: Retention,
         presence: Presence,
         in_use: Callable[[], Mapping[str, Any]],
+        settings: EffectiveSettings,
     ) -> None:
         self._places = places
         self._store = store
@@ -48,12 +51,18 @@ class Control:
         self._retention = retention
         self._presence = presence
         self._in_use = in_use
+        self._settings = settings
 
     async def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a request: `status`, `prune` or `stop`; `leaving` in the answer asks for the end once it is sent."""
+        """Answer a request: `status`, `settings`, `prune` or `stop`.
+
+        `leaving` in the answer asks for the end once it is sent.
+        """
         match request.get("do"):
             case "status":
-                return await self._status()
+                return {**await self._status(), **await self._settings_for(request)}
+            case "settings":
+                return {"ok": True, "pid": os.getpid(), **await self._settings_for(request)}
             case "stop":
                 if request.get("if_idle") and not await self.idle():
                     return {"ok": False, "error": "The engine has work."}
@@ -61,11 +70,26 @@ class Control:
             case "prune":
                 return await self._prune(dry_run=bool(request.get("dry_run")))
             case other:
-                return {"ok": False, "error": f"Unknown request {str(other)[:40]!r}; there are stop, status and prune."}
+                return {
+                    "ok": False,
+                    "error": f"Unknown request {str(other)[:40]!r}; there are stop, status, settings and prune.",
+                }
 
     async def idle(self) -> bool:
         """Tell whether nothing would be lost if the engine left: nobody else is connected and no job is live."""
         return self._presence.connections <= 1 and not await self._store.unfinished()
+
+    async def _settings_for(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return each setting in force, and how the variables in the request differ from them."""
+        await anyio.to_thread.run_sync(self._settings.refresh)
+        variables = _variables(request)
+        if variables is None:
+            return {"settings": self._settings.table(None), "note": None}
+        live = bool(await self._store.unfinished())
+        return {
+            "settings": self._settings.table(variables),
+            "note": self._settings.notice(variables, jobs_live=live),
+        }
 
     async def _prune(self, *, dry_run: bool) -> dict[str, Any]:
         try:
@@ -99,3 +123,10 @@ class Control:
             **replies.paused(self._recursion.pause),
             **await anyio.to_thread.run_sync(self._in_use),
         }
+
+
+def _variables(request: Mapping[str, Any]) -> dict[str, str] | None:
+    given = request.get("variables")
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        return None
+    return given

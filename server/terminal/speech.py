@@ -69,5 +69,5 @@ def complaints() -> Iterator[None]:
 @contextmanager
 def client() -> Iterator[Client]:
     """Connect to the engine, and start one where none runs."""
-    with complaints(), open_client(door_of(os.environ), os.environ) as connected:
+    with complaints(), open_client(door_of(os.environ, note=note), os.environ) as connected:
         yield connected

@@ -53,8 +53,9 @@ def nursery(places: Places, environ: Mapping[str, str]) -> Iterator[Callable[[],
 def main() -> None:
     import anyio
 
-    from jobs.settings import Settings
+    from jobs.settings_sources import ClientVariables
     from server.engine import serve
+    from server.front_door.launch import setting_variables
 
     places = Places(Path(os.environ["CLAUDE_JOBS_HOME"]))
     log = os.open(places.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -68,7 +69,7 @@ def main() -> None:
             os._exit(0)
         for number in (0, 1, 2):
             os.dup2(log, number)
-        anyio.run(partial(serve, Settings(home=places.home)))
+        anyio.run(partial(serve, places.home, ClientVariables(values=setting_variables(os.environ))))
         os._exit(0)
 
 

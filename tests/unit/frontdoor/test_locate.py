@@ -161,12 +161,24 @@ def test_an_engine_that_a_job_starts_carries_nothing_of_the_job(make_door: MakeD
     environ = noted(places, "starts")[0]["environ"]
 
     assert environ["CLAUDE_JOBS_HOME"] == str(places.home)
-    assert environ["CLAUDE_JOBS_CLI"] == "/c"
-    assert environ.keys().isdisjoint({"CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN", "ANTHROPIC_API_KEY", "CLAUDECODE"})
+    # Not its settings either: an engine's are the person's.
+    of_the_job = {"CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN", "CLAUDE_JOBS_CLI", "ANTHROPIC_API_KEY", "CLAUDECODE"}
+    assert environ.keys().isdisjoint(of_the_job)
 
 
 @pytest.mark.parametrize(
-    "name", ["PATH", "HOME", "LANG", "TMPDIR", "TZ", "USER", "XDG_STATE_HOME", "CLAUDE_JOBS_MAX_DEPTH", "CLAUDE_MAX_X"]
+    "name",
+    [
+        "PATH",
+        "HOME",
+        "LANG",
+        "TMPDIR",
+        "TZ",
+        "USER",
+        "XDG_STATE_HOME",
+        "CLAUDE_JOBS_MAX_DEPTH",
+        "CLAUDE_MAX_TOTAL_JOBS",
+    ],
 )
 def test_a_setting_reaches_the_engine(name: str):
     assert engine_environment({name: "v"}, Path("/s"))[name] == "v"

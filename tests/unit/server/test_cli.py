@@ -363,7 +363,7 @@ def test_a_settings_file_that_cannot_be_used_is_said_without_what_is_secret_in_i
     for command in ("engine", "list"):
         result = invoke(command)
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "mcp_servers.gh.command" in result.stderr
+        assert "mcp_servers: it lacks a value at gh.command" in result.stderr
         assert "ghp_secret" not in result.stderr
     assert "ghp_secret" not in (home / "engine.log").read_text()
 

@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from anyio.abc import SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from jobs.settings import Settings
+from jobs.settings_sources import ClientVariables, variable_of
 from server.engine import EngineRunningError, serve
 from server.front_door.hello import MAX_LINE, MAX_MESSAGE, Hello, Role
 from server.front_door.locate import Places, prepare
@@ -73,10 +74,10 @@ class Wire:
 async def running_engine(home: Path, **settings: Any) -> AsyncIterator[Places]:
     """Serve a state directory in this process; an engine that breaks fails the test."""
     places = prepare(home / "state")
-    chosen = Settings(**{"home": places.home, "cli": STUB, "grace_seconds": 0.2, **settings})
+    chosen = {variable_of(name): str(value) for name, value in {"cli": STUB, "grace_seconds": 0.2, **settings}.items()}
     ready = anyio.Event()
     async with anyio.create_task_group() as group:
-        group.start_soon(serve, chosen, ready.set)
+        group.start_soon(partial(serve, places.home, ClientVariables(values=chosen), on_ready=ready.set))
         with anyio.fail_after(PATIENCE):
             await ready.wait()
         yield places
@@ -117,7 +118,7 @@ async def test_a_second_engine_is_refused_with_what_to_do(home: Path, monkeypatc
     monkeypatch.setattr("server.engine.LOCK_SECONDS", 0.0)
     async with running_engine(home) as places:
         with pytest.raises(EngineRunningError, match="claude-jobs engine stop"):
-            await serve(Settings(home=places.home))
+            await serve(places.home, ClientVariables(values={}))
         await assert_serves(places)
 
 
@@ -215,9 +216,9 @@ async def test_a_control_client_that_asks_nothing_is_let_go(home: Path, monkeypa
     ("line", "words"),
     [
         (b"no json", "not JSON"),
-        (b'{"do":"dance"}', "there are stop, status and prune"),
-        (b'{"do":["stop"]}', "there are stop, status and prune"),
-        (b'{"do":"\\ud800"}', "there are stop, status and prune"),
+        (b'{"do":"dance"}', "there are stop, status, settings and prune"),
+        (b'{"do":["stop"]}', "there are stop, status, settings and prune"),
+        (b'{"do":"\\ud800"}', "there are stop, status, settings and prune"),
         (b"x" * (MAX_LINE + 10), "more than 1048576 bytes"),
         (b"x" * (2 * MAX_LINE), "too long"),
     ],

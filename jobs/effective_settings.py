@@ -1,0 +1,293 @@
+"""The settings in force in one engine: their sources, what the file changes, and how they differ from a client's.
+
+Where an engine takes its settings from:
+
+- Settings of `Scope.TREE` come from the client that begins a tree, and the tree keeps them. A job's client cannot
+  change them, whatever its environment says.
+- All others are the engine's. An engine that a person's client starts while no job is live takes the variables of that
+  client, and keeps them in the state directory. An engine that a job's client starts, or that starts while jobs are
+  live, takes the variables that were kept and none of its starter's. The file ranks below the variables in both cases,
+  and every engine reads it.
+- A person's client that comes later with other variables changes nothing in a running engine: it would change the
+  limits of everybody's jobs. It is told the difference in one line, with the command that ends the engine, so that its
+  own variables count for the next one. A client that gives no value for a setting is told nothing about it.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs import kept_settings
+from jobs.errors import JobsError
+from jobs.safe_text import safe
+from jobs.settings import Scope, Settings, TreeSettings, names, scope_of
+from jobs.settings_sources import (
+    SECRET,
+    ClientVariables,
+    InvalidSetting,
+    InvalidSettingsError,
+    LoadedSettings,
+    SourceKind,
+    known_variables,
+    load,
+    load_usable,
+    read_file,
+)
+
+logger = logging.getLogger(__name__)
+
+_MOST_CACHED = 256
+"""Clients whose settings for trees are remembered; each takes about a kilobyte."""
+
+_MOST_SAID = 4000
+"""Characters of the line for a person."""
+
+_OF_ENGINE = names(Scope.RELOADED, Scope.RESTART)
+_TREE_VARIABLES = frozenset(name for name, of in known_variables().items() if scope_of(of) is Scope.TREE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingDifference:
+    """A value that a person gave and that is not in force.
+
+    Args:
+        setting: Its name.
+        in_force: The engine's value, fit to be shown.
+        in_force_source: Where that came from.
+        wanted: The other value, fit to be shown.
+        wanted_source: Where that came from.
+    """
+
+    setting: str
+    in_force: str
+    in_force_source: str
+    wanted: str
+    wanted_source: str
+
+    def __str__(self) -> str:
+        """Return the difference as part of a sentence."""
+        return f"{self.setting} is {self.in_force} ({self.in_force_source}), not {self.wanted} ({self.wanted_source})"
+
+
+class EffectiveSettings:
+    """The settings of a running engine.
+
+    Args:
+        loaded: What the engine started with.
+        variables: The variables that it was made of.
+        file: What the settings file held.
+    """
+
+    def __init__(self, loaded: LoadedSettings, variables: ClientVariables, file: Mapping[str, Any]) -> None:
+        self._settings = loaded.settings
+        self._sources = dict(loaded.sources)
+        self._variables = variables
+        self._path = loaded.settings.home / "config.toml"
+        self._file = file
+        self._seen = _signature(self._path)
+        self._newest = loaded
+        self._of_trees: dict[frozenset[tuple[str, str]], TreeSettings] = {}
+        self.file_problem: str | None = None
+        """Why the file as it is now is not used, or None."""
+
+    @classmethod
+    def choose(cls, home: Path, starter: ClientVariables, *, by_person: bool, jobs_live: bool) -> "EffectiveSettings":
+        """Return the settings of an engine that starts now, by the rules of this module.
+
+        Args:
+            home: The state directory.
+            starter: Variables of the client that starts the engine.
+            by_person: That client is a person's or a program's, and not a job's.
+            jobs_live: Some job is queued or running.
+
+        Raises:
+            InvalidSettingsError: A variable of a person's client, or the file, has a value that cannot be used. A value
+                that was kept is left out instead.
+            BadInputError: The file cannot be used.
+        """
+        file = read_file(home / "config.toml")
+        if by_person and not jobs_live:
+            loaded = load(home, starter, file)
+            _keep(home, starter)
+            return cls(loaded, starter, file)
+        kept = kept_settings.read(home) or ClientVariables(values={}, kept=True)
+        loaded, problems = load_usable(home, kept, file)
+        if of_file := [one for one in problems if one.source.kind is SourceKind.FILE]:
+            raise InvalidSettingsError(of_file)
+        for problem in problems:
+            logger.warning("a setting that an earlier engine kept is left out: %s", problem)
+        return cls(loaded, kept, file)
+
+    @property
+    def settings(self) -> Settings:
+        """The engine's settings: one object, which a change of the file changes."""
+        return self._settings
+
+    def refresh(self) -> bool:
+        """Read the file again if it has changed, and tell whether it had; an unusable file changes nothing."""
+        signature = _signature(self._path)
+        if signature == self._seen:
+            return False
+        self._seen = signature
+        try:
+            file = read_file(self._path)
+            newest, problems = load_usable(self._settings.home, self._variables, file)
+            if of_file := [one for one in problems if one.source.kind is SourceKind.FILE]:
+                raise InvalidSettingsError(of_file)
+        except JobsError as error:
+            self.file_problem = str(error)
+            logger.warning("%s has changed and is not used: %s", self._path, error)
+            return True
+        self.file_problem = None
+        self._file, self._newest = file, newest
+        self._of_trees.clear()
+        self._settings.reload(newest.settings)
+        self._sources |= {name: newest.sources[name] for name in names(Scope.RELOADED)}
+        logger.info("%s was read again", self._path)
+        return True
+
+    def for_tree(self, values: Mapping[str, str] | None) -> TreeSettings:
+        """Return what a tree takes from the client that begins it.
+
+        Args:
+            values: The client's variables, or None for a client that does not send them: the engine's own count.
+
+        Raises:
+            InvalidSettingsError: A variable of the client has a value that its setting cannot take.
+        """
+        given = self._variables.values if values is None else values
+        key = frozenset((name, value) for name, value in given.items() if name in _TREE_VARIABLES)
+        if key not in self._of_trees:
+            if len(self._of_trees) >= _MOST_CACHED:
+                self._of_trees.clear()
+            read = load_usable if values is None else _load_strictly
+            loaded, _ = read(self._settings.home, ClientVariables(values=dict(key)), self._file)
+            self._of_trees[key] = loaded.settings.for_trees
+        return self._of_trees[key]
+
+    def compare(self, values: Mapping[str, str]) -> tuple[list[SettingDifference], list[InvalidSetting]]:
+        """Return where a person's variables, or the file, ask for something else than what is in force.
+
+        Args:
+            values: Variables of the person's client.
+
+        Returns:
+            The differences, and the client's values that cannot be used.
+        """
+        theirs, problems = load_usable(self._settings.home, ClientVariables(values=values), self._file)
+        found = []
+        for name in _OF_ENGINE:
+            if theirs.sources[name].kind in (SourceKind.ENVIRONMENT, SourceKind.OLDER):
+                found.append((name, theirs))
+            elif self._newest.sources[name].kind is SourceKind.FILE or self._sources[name].kind is SourceKind.FILE:
+                # The file has changed, and this setting is read at a start only.
+                found.append((name, self._newest))
+        differences = [
+            self._difference(name, wanted)
+            for name, wanted in found
+            if getattr(wanted.settings, name) != getattr(self._settings, name)
+        ]
+        return differences, [one for one in problems if one.source.kind is not SourceKind.FILE]
+
+    def notice(self, values: Mapping[str, str], *, jobs_live: bool) -> str | None:
+        """Return the one line for a person whose settings are not those in force, or None where all of them are.
+
+        Args:
+            values: Variables of the person's client.
+            jobs_live: Some job is queued or running.
+        """
+        differences, problems = self.compare(values)
+        said = []
+        if differences:
+            listed = "; ".join(map(str, differences))
+            remedy = remedy_for(jobs_live=jobs_live)
+            said.append(f"The running engine's settings are not all as you set them: {listed}. {remedy}")
+        said += [f"Not used: {problem}." for problem in problems]
+        if self.file_problem:
+            said.append(f"The settings file has changed and is not used: {self.file_problem}")
+        return safe(" ".join(said).replace("\n", " "))[:_MOST_SAID] or None
+
+    def table(self, values: Mapping[str, str] | None) -> list[dict[str, Any]]:
+        """Return every setting with its value in force and where that came from, without secrets.
+
+        Args:
+            values: Variables of the client that asks, whose trees the settings of `Scope.TREE` are for; None takes the
+                engine's own.
+        """
+        theirs = self._newest
+        if values is not None:
+            theirs, _ = load_usable(self._settings.home, ClientVariables(values=values), self._file)
+        mixed = LoadedSettings(
+            settings=self._settings.model_copy(
+                update={name: getattr(theirs.settings, name) for name in names(Scope.TREE)}
+            ),
+            sources=self._sources | {name: theirs.sources[name] for name in names(Scope.TREE)},
+        )
+        return rows(mixed)
+
+    def _difference(self, name: str, wanted: LoadedSettings) -> SettingDifference:
+        source = wanted.sources[name]
+        return SettingDifference(
+            setting=name,
+            in_force=shown(self._settings, name),
+            in_force_source=str(self._sources[name]),
+            wanted=shown(wanted.settings, name),
+            wanted_source=f"your {source.name}" if source.name in known_variables() else str(source),
+        )
+
+
+def remedy_for(*, jobs_live: bool) -> str:
+    """Return what a person does so that the own settings count."""
+    when = "Once its jobs are over, run" if jobs_live else "Run"
+    return f"{when} `claude-jobs engine stop`: the next engine takes the settings of the client that starts it."
+
+
+def rows(loaded: LoadedSettings) -> list[dict[str, Any]]:
+    """Return every setting as a row for a person: name, value without secrets, source, scope."""
+    return [
+        {
+            "setting": name,
+            "value": _public(loaded.settings, name),
+            "source": "the client's CLAUDE_JOBS_HOME, or the platform" if name == "home" else str(loaded.sources[name]),
+            "scope": str(scope_of(name)),
+        }
+        for name in Settings.model_fields
+    ]
+
+
+def shown(settings: Settings, name: str) -> str:
+    """Return a setting's value as a person may read it, on one line."""
+    return json.dumps(_public(settings, name)) + (" and values that are not shown" if name in SECRET else "")
+
+
+def _public(settings: Settings, name: str) -> Any:
+    value = settings.model_dump(mode="json", include={name})[name]
+    if name in SECRET:
+        # Neither arguments nor environment of a server: both may hold credentials.
+        return {server: {"command": given["command"]} for server, given in value.items()}
+    return sorted(value) if name == "enabled_tools" else value
+
+
+def _load_strictly(
+    home: Path, variables: ClientVariables, file: Mapping[str, Any]
+) -> tuple[LoadedSettings, list[InvalidSetting]]:
+    return load(home, variables, file), []
+
+
+def _keep(home: Path, variables: ClientVariables) -> None:
+    try:
+        kept_settings.write(home, variables)
+    except OSError:
+        # A full disk must not keep the engine from starting: what it still can do is end jobs and free space.
+        logger.exception("the engine's settings could not be kept for the engines after it")
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino

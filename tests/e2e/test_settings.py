@@ -1,0 +1,288 @@
+"""Whose settings an engine has: the person's, over crashes, idle leaves, other clients and the shell of a job."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.front_door.launch import setting_variables
+from tests.support.engines import MAIN, SECONDS, House, Pump, house
+from tests.support.waiting import until_now
+
+HOLD = "stub:wait=/nonexistent"
+LIMITS = {"CLAUDE_JOBS_MAX_DEPTH": "2", "CLAUDE_JOBS_MAX_JOBS": "4"}
+STOP = "claude-jobs engine stop"
+
+
+@pytest.fixture
+def limited() -> Iterator[House]:
+    """A house whose person limits her trees by environment."""
+    with house(**LIMITS) as made:
+        yield made
+
+
+@pytest.fixture
+def plain() -> Iterator[House]:
+    with house() as made:
+        yield made
+
+
+def without_settings(environ: Mapping[str, str], **more: str) -> dict[str, str]:
+    """The environment without every variable that is a setting."""
+    return {name: value for name, value in environ.items() if name not in setting_variables(environ)} | more
+
+
+def run_in(made: House, environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `claude-jobs` in an environment of its own, with nothing on its stdin."""
+    return subprocess.run(
+        [sys.executable, str(MAIN), *arguments],
+        env=dict(environ),
+        cwd=made.work,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def in_force(made: House, **environ: str) -> dict[str, Any]:
+    done = made.run("settings", "--json", **environ)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["running"] is True
+    return {row["setting"]: (row["value"], row["source"]) for row in found["settings"]}
+
+
+def kill_engine(made: House) -> int:
+    status = made.control("status")
+    assert status is not None
+    os.kill(status["pid"], signal.SIGKILL)
+    made.wait_for_the_engine_to_go()
+    return int(status["pid"])
+
+
+def claude_that_says(base: Path, word: str) -> Path:
+    """A `claude` whose answer is this word and its permission mode."""
+    path = base / word
+    frame = {"type": "result", "subtype": "success", "is_error": False, "num_turns": 1, "total_cost_usd": 0}
+    line = json.dumps(frame | {"usage": {}, "session_id": "S", "result": f"{word} in mode MODE"})
+    quoted = line.replace("MODE", "'$mode'")
+    mode = "for each; do case $each in --permission-mode=*) mode=${each#*=};; esac; done"
+    path.write_text(f"#!/bin/sh\nread -r a; read -r b\n{mode}\necho '{quoted}'\n")
+    path.chmod(0o755)
+    return path
+
+
+class JobsPump:
+    """The pump of a running job, with whatever environment somebody in the job made for it."""
+
+    def __init__(self, made: House, job: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+        directory = made.places.trees / job["rootJobId"] / job["jobId"] / "1"
+        until_now((directory / "in").exists, 30.0, "the job's token")
+        self.process = subprocess.Popen(
+            [sys.executable, str(MAIN), "mcp", "--home", str(made.places.home), "--job", str(directory)],
+            env=dict(environ),
+            cwd=made.work,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def __enter__(self) -> Pump:
+        pump = Pump(self.process)
+        pump.shake_hands()
+        return pump
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+def living_job(made: House) -> dict[str, Any]:
+    with made.pump() as pump:
+        started = pump.json("claude_run_async", task=HOLD)
+        found = pump.json("claude_status", jobId=started["jobId"])
+    return {"jobId": started["jobId"], "rootJobId": found.get("rootJobId", started["jobId"])}
+
+
+@pytest.mark.parametrize("tricks", [{}, {"CLAUDE_JOBS_MAX_DEPTH": "99", "CLAUDE_MAX_TOTAL_JOBS": "99999"}])
+def test_an_engine_that_a_jobs_pump_starts_after_a_kill_has_the_persons_settings(
+    limited: House, tricks: dict[str, str]
+):
+    job = living_job(limited)
+    kill_engine(limited)
+    with JobsPump(limited, job, without_settings(limited.environ, **tricks)) as pump:
+        found = in_force(limited)
+        assert [found[name][0] for name in ("max_depth", "max_jobs")] == [2, 4]
+        assert "CLAUDE_JOBS_MAX_DEPTH" in found["max_depth"][1]
+        assert "kept from an earlier engine" in found["max_depth"][1]
+        # The stub, and not the binary that an engine without the person's variables would find.
+        children = pump.json("claude_run_batch_async", tasks=["stub:say=stub-child"] * 3)["jobIds"]
+        assert pump.settled(children[0])["status"] == "completed"
+        assert "4" in pump.refusal("claude_run_async", task="one too many")
+    kept = limited.places.home / "engine-settings.json"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+def test_an_engine_that_starts_while_jobs_live_takes_nothing_from_its_starter(limited: House):
+    living_job(limited)
+    kill_engine(limited)
+    # Whoever runs this may sit in a job's shell with a cleared environment.
+    other = without_settings(limited.environ, CLAUDE_JOBS_MAX_DEPTH="99", CLAUDE_MAX_TOTAL_JOBS="7")
+    done = run_in(limited, other, "list")
+    assert done.returncode == 0, done.stderr
+    assert "max_depth is 2" in done.stderr
+    assert "not 99 (your CLAUDE_JOBS_MAX_DEPTH)" in done.stderr
+    assert "Once its jobs are over" in done.stderr
+    found = in_force(limited)
+    assert [found[name][0] for name in ("max_depth", "max_jobs", "grace_seconds")] == [2, 4, 0.5]
+
+
+def test_a_kept_setting_that_cannot_be_used_any_more_is_left_out_and_the_engine_starts(limited: House):
+    job = living_job(limited)
+    kill_engine(limited)
+    path = limited.places.home / "engine-settings.json"
+    kept = json.loads(path.read_text())
+    kept["variables"] |= {
+        "CLAUDE_JOBS_MAX_JOBS": "lots",
+        "CLAUDE_JOBS_COLOUR": "red",
+        "CLAUDE_JOBS_MAX_CONCURRENT": "{",
+    }
+    path.write_text(json.dumps(kept))
+    with JobsPump(limited, job, without_settings(limited.environ)):
+        found = in_force(limited)
+    assert (found["max_depth"][0], found["max_jobs"]) == (2, (1000, "default"))
+
+
+def test_a_client_with_other_values_is_told_them_in_one_line_and_changes_nothing(limited: House):
+    with limited.pump():
+        pass
+    other = {"CLAUDE_JOBS_MAX_DEPTH": "7", "CLAUDE_JOBS_MAX_JOBS": "4"}
+    said = limited.run("list", **other).stderr.strip()
+    assert len(said.splitlines()) == 1
+    assert "max_depth is 2 (environment CLAUDE_JOBS_MAX_DEPTH of " in said
+    assert "not 7 (your CLAUDE_JOBS_MAX_DEPTH)" in said
+    assert "max_jobs" not in said
+    assert STOP in said
+    assert limited.run("list").stderr == ""
+    silent = run_in(limited, without_settings(limited.environ), "list")
+    assert silent.stderr == ""
+    pumped = run_in(limited, {**limited.environ, **other}, "mcp")
+    assert pumped.stderr == f"claude-jobs: {said}\n"
+    assert in_force(limited)["max_depth"][0] == 2
+    checked = limited.run("doctor", **other).stdout
+    assert f"note  Settings: {said}" in checked
+    assert "claude-jobs settings" in checked
+    shown = limited.run("engine", "status", **other)
+    assert "not 7 (your CLAUDE_JOBS_MAX_DEPTH)" in shown.stderr
+    assert "max_depth" in shown.stdout
+    # The command that the line names brings the client's own.
+    limited.run("engine", "stop")
+    limited.wait_for_the_engine_to_go()
+    assert limited.run("list", **other).stderr == ""
+    assert in_force(limited, **other)["max_depth"][0] == 7
+
+
+def test_after_an_idle_leave_the_first_person_decides_and_the_other_is_told():
+    with house(**LIMITS, CLAUDE_JOBS_IDLE_SECONDS="0.5") as made:
+        made.run("list")
+        made.wait_for_the_engine_to_go()
+        done = run_in(made, without_settings(made.environ), "list")
+        assert done.returncode == 0
+        said = made.run("list").stderr
+        assert "max_depth is 5 (default), not 2 (your CLAUDE_JOBS_MAX_DEPTH)" in said
+        assert f"Run `{STOP}`" in said
+
+
+def test_a_tree_has_the_settings_of_the_client_that_began_it(plain: House):
+    one, other = (claude_that_says(plain.base, word) for word in ("one", "other"))
+    # The first starts the engine; what the second brings counts for its own trees all the same.
+    with plain.pump({"CLAUDE_JOBS_CLI": str(one)}) as first:
+        with plain.pump({"CLAUDE_JOBS_CLI": str(other), "CLAUDE_DEFAULT_PERMISSION_MODE": "plan"}) as second:
+            assert "other in mode plan" in second.text("claude_run", task="x")
+        assert "one in mode acceptEdits" in first.text("claude_run", task="x")
+
+
+def test_a_jobs_environment_cannot_change_what_its_tree_has_and_an_engines_restart_neither(plain: House):
+    mine = claude_that_says(plain.base, "mine")
+    evil = claude_that_says(plain.base, "evil")
+    job = living_job(plain)
+    path = plain.places.trees / job["rootJobId"] / "origin.json"
+    kept = json.loads(path.read_text())["settings"]
+    assert kept["cli"] == plain.environ["CLAUDE_JOBS_CLI"]
+    tricks = {"CLAUDE_JOBS_CLI": str(evil), "CLAUDE_JOBS_PERMISSION_MODE": "bypassPermissions"}
+    for kill in (False, True):
+        if kill:
+            kill_engine(plain)
+        with JobsPump(plain, job, {**plain.environ, **tricks}) as pump:
+            child = pump.settled(pump.json("claude_run_async", task="stub:say=childs-answer")["jobId"])
+            assert pump.text("claude_result", jobId=child["jobId"]).count("childs-answer")
+            assert child["status"] == "completed"
+    # Another person's value meanwhile is her own tree's.
+    with plain.pump({"CLAUDE_JOBS_CLI": str(mine)}) as pump:
+        assert pump.text("claude_run", task="x").count("mine")
+
+
+def test_a_wrong_value_names_its_source_and_an_example_whoever_meets_it(plain: House):
+    bad = {"CLAUDE_JOBS_MAX_DEPTH": "deep"}
+    words = "CLAUDE_JOBS_MAX_DEPTH: it is not a whole number ('deep'). For example: CLAUDE_JOBS_MAX_DEPTH=5"
+    for command in (("list",), ("engine",)):
+        said = plain.run(*command, **bad).stderr
+        assert words in said
+        assert "Traceback" not in said
+        assert "pydantic" not in said
+    plain.run("list")
+    assert f"Not used: {words}" in plain.run("list", **bad).stderr
+    refused = plain.run("list", CLAUDE_JOBS_PERMISSION_MODE="god")
+    assert refused.returncode == 1
+    assert "CLAUDE_JOBS_PERMISSION_MODE: it must be one of" in refused.stderr
+    assert plain.run("engine", "status", CLAUDE_JOBS_PERMISSION_MODE="god").returncode == 0
+
+
+def test_a_change_of_the_file_holds_at_once_where_that_is_safe_and_is_told_where_not(plain: House):
+    plain.run("list")
+    (plain.places.config).write_text("max_task_chars = 10\nmax_depth = 3\npermission_mode = 'plan'\n")
+    found = in_force(plain)
+    assert found["max_task_chars"] == (10, str(plain.places.config))
+    assert found["permission_mode"] == ("plan", str(plain.places.config))
+    assert found["max_depth"] == (5, "default")
+    with plain.pump({"CLAUDE_JOBS_CLI": str(claude_that_says(plain.base, "me"))}) as pump:
+        assert "10" in pump.refusal("claude_run_async", task="a task of more than ten characters")
+        assert "me in mode plan" in pump.text("claude_run", task="x")
+    assert f"max_depth is 5 (default), not 3 ({plain.places.config})" in plain.run("list").stderr
+    plain.places.config.write_text("max_task_chars = 'ten'\n")
+    in_force(plain)
+    said = plain.run("list").stderr
+    assert f"The settings file has changed and is not used: {plain.places.config}, max_task_chars: it is not" in said
+    assert in_force(plain)["max_task_chars"][0] == 10
+    plain.places.config.unlink()
+    assert in_force(plain)["max_task_chars"] == (1_000_000, "default")
+    assert plain.run("list").stderr == ""
+
+
+def test_no_secret_of_a_server_is_shown_and_the_kept_file_is_private():
+    servers = json.dumps({"gh": {"command": "gh-server", "args": ["--key", "arg-secret"], "env": {"T": "env-secret"}}})
+    with house(CLAUDE_JOBS_MCP_SERVERS=servers) as made:
+        other = json.dumps({"gh": {"command": "gh-server", "env": {"T": "other-secret"}}})
+        said = [made.run("settings"), made.run("settings", "--json"), made.run("engine", "status")]
+        said += [
+            made.run(*command, CLAUDE_JOBS_MCP_SERVERS=other) for command in (("list",), ("settings",), ("doctor",))
+        ]
+        said += [made.run("settings")]
+        text = "".join(done.stdout + done.stderr for done in said)
+        assert "gh-server" in text
+        assert "mcp_servers is" in text
+        assert "secret" not in text + made.places.log.read_text()
+        kept = made.places.home / "engine-settings.json"
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
