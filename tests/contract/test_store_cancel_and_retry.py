@@ -67,6 +67,21 @@ async def test_a_cancel_settles_what_waits_and_marks_what_runs(store: Store) -> 
     assert await store.jobs(["j1", "j2", "j3"]) == list(changed)
 
 
+async def test_subtrees_are_cancelled_together_and_each_job_once(store: Store) -> None:
+    await admit(store, "b1", "j1", "j2", "j3")
+    await start(store, "j1")
+    await admit(store, "b2", "j4", parent_id="j1")
+    changed = await store.cancel_under("b1/j1", "b1/j3", "b1/j1/j4", "b1/nobody", at=5.0)
+
+    assert [(job.id, job.status, job.cancel_requested) for job in changed] == [
+        ("j1", JobStatus.RUNNING, True),
+        ("j3", JobStatus.CANCELLED, False),
+        ("j4", JobStatus.CANCELLED, False),
+    ]
+    assert [job.status for job in await store.jobs(["j2"])] == [JobStatus.QUEUED]
+    assert await store.cancel_under(at=6.0) == []
+
+
 async def test_a_second_cancel_changes_nothing(store: Store) -> None:
     await bring_to(store, "j1", JobStatus.RUNNING)
     await admit(store, "b2", "j2", parent_id="j1")

@@ -22,9 +22,10 @@ from jobs.claude.framer import Line
 from jobs.claude.proctable import process_table
 from jobs.errors import DiskFullError, StoreError
 from jobs.intake import TaskRequest
-from jobs.model import Job, JobStatus, Reason
+from jobs.model import TASK_PREVIEW, Job, JobStatus, Reason
 from jobs.rights.tokens import hash_token
 from jobs.store.memory import MemoryStore
+from jobs.upkeep.traces import found_in
 from tests.unit.jobs.support import LONG, QUICK_STUB, TORTURE_STUB, Parts, parts
 
 pytestmark = pytest.mark.anyio
@@ -352,6 +353,37 @@ async def test_a_cancel_between_the_claim_and_the_launch_is_not_lost(build: Buil
     monkeypatch.setattr(launcher_module, "launch", cancelled_meanwhile)
     job = await one(engine, f"stub:wait={engine.work}/never")
     assert (job.status, job.reason) == (JobStatus.CANCELLED, Reason.CANCELLED)
+
+
+class CancellingStore(MemoryStore):
+    """Cancels a job after its claim, when its task is read for the launch."""
+
+    async def task(self, job_id: str) -> str | None:
+        job = await self.job(job_id)
+        if job is not None and job.status is JobStatus.RUNNING:
+            await self.cancel_under(job.path, at=1.0)
+        return await super().task(job_id)
+
+
+async def test_a_job_that_is_cancelled_after_its_claim_starts_no_process(build: Build, tmp_path: Path):
+    cli = recorder(tmp_path)
+    engine = await build(cli=cli, store=CancellingStore())
+    job = await one(engine, "x")
+    assert (job.status, job.reason) == (JobStatus.CANCELLED, Reason.CANCELLED)
+    assert list(tmp_path.glob("recorder.*")) == []
+
+
+async def test_a_long_task_reaches_the_process_whole_and_its_directory_can_bring_it_back(build: Build, tmp_path: Path):
+    cli = recorder(tmp_path)
+    engine = await build(cli=cli)
+    task = f"{'ü' * 300_000} the end"
+    job = await one(engine, task)
+    [directory] = engine.trees.glob(f"*/{job.id}")
+    found = found_in(directory)
+    assert task in json.loads((tmp_path / "recorder.in.0").read_text().splitlines()[1])["message"]["content"]
+    assert (len(job.spec.task), job.spec.task_chars) == (TASK_PREVIEW, len(task))
+    assert found is not None
+    assert (found.job.spec.task, found.job.status) == (task, JobStatus.COMPLETED)
 
 
 async def test_a_process_that_a_signal_killed_is_resumed_and_its_siblings_go_on(build: Build):
