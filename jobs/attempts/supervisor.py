@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -126,11 +126,17 @@ class Supervisor:
         try:
             return await self._conclude(live, await self._follow(live))
         except UnsafeDirectoryError as error:
-            # A job that opens its own directory to others must not come to run unwatched.
+            # A job whose files are not its own any more must not come to run unwatched.
             await self.end(live)
-            return Outcome(
-                reason=Reason.UNKNOWN_ERROR, status=JobStatus.FAILED, detail=str(error), usage=live.reader.usage
+            # What was open before it happened is still the job's.
+            with suppress(UnsafeDirectoryError):
+                await self._read_rest(live)
+            outcome = live.reader.conclude(
+                exit_code=None, asked_schema=live.job.spec.json_schema is not None, ended_for=live.ended_for
             )
+            if outcome.status is not JobStatus.COMPLETED:
+                outcome = replace(outcome, reason=Reason.UNKNOWN_ERROR, status=JobStatus.FAILED)
+            return replace(outcome, detail=str(error))
 
     async def end(self, live: LiveAttempt) -> int | None:
         """End an attempt's process and everything that it started; return its exit status where that is known."""
@@ -194,22 +200,25 @@ class Supervisor:
             # Before it is stored, which takes a write to the disk: meanwhile the job could begin another call.
             await self._mind_budget(live)
 
-    async def _conclude(self, live: LiveAttempt, exit_code: int | None) -> Outcome:
+    async def _read_rest(self, live: LiveAttempt) -> None:
         while (lines := await live.follower.read()) is not None:
             self._take(live, lines)
             await self._record_all(live)
         self._take(live, await live.follower.finish())
         await self._record_all(live)
+
+    async def _conclude(self, live: LiveAttempt, exit_code: int | None) -> Outcome:
+        await self._read_rest(live)
         outcome = live.reader.conclude(
             exit_code=exit_code,
             stderr=live.directory.error_tail(),
             asked_schema=live.job.spec.json_schema is not None,
             ended_for=live.ended_for or stopped_for(live.directory.stop_note(), exit_code),
         )
+        notes = [outcome.detail, live.directory.note]
         if outcome.reason is Reason.LOST and exit_code in {None, out_of_memory.SIGKILL_EXIT}:
-            why = out_of_memory.explanation(live.marker, live.oom_kills)
-            return replace(outcome, detail=f"{outcome.detail} {why}".strip())
-        return outcome
+            notes.append(out_of_memory.explanation(live.marker, live.oom_kills))
+        return replace(outcome, detail=" ".join(filter(None, notes)))
 
     def _take(self, live: LiveAttempt, lines: list[Line]) -> None:
         now = self._clock.now()

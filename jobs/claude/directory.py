@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import logging
 import os
 import stat
 from contextlib import suppress
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from jobs.errors import JobsError
+
+logger = logging.getLogger(__name__)
 
 STDIN: Final = "in"
 STDOUT: Final = "out"
@@ -20,23 +23,29 @@ STOP: Final = "stop"
 CLAUDE: Final = "claude"
 
 
+_OTHERS: Final = 0o077
+_WRITABLE: Final = 0o022
+_ELSEWHERE: Final = "Remove it, or choose another state directory, then call again."
+
 _PART: Final = ".part"
 STDIN_FILES: Final = (STDIN, STDIN + _PART)
 """Files that hold the job's token and the environments of its servers."""
 
 
 class UnsafeDirectoryError(JobsError):
-    """An attempt's directory is a link, belongs to somebody else or is open to others.
+    """An attempt's directory is a link, belongs to somebody else, or stays open to others.
 
     Args:
         path: The directory.
         problem: What is wrong with it.
+        remedy: What to do next, as a sentence.
     """
 
-    def __init__(self, path: Path, problem: str) -> None:
+    def __init__(self, path: Path, problem: str, remedy: str) -> None:
         self.path = path
         self.problem = problem
-        super().__init__(f"{path} {problem}. Remove it, or choose another state directory, then call again.")
+        self.remedy = remedy
+        super().__init__(f"{path} {problem}. {remedy}")
 
 
 class AttemptRunningError(JobsError):
@@ -57,19 +66,32 @@ class AttemptDirectory:
     Its files are opened relative to the directory and never through a link, so that a job that replaces one of them
     cannot make the engine read or write elsewhere.
 
+    A directory that was opened to others, by a person or a tool, is made private again and its files are used: nobody
+    else can have made a file that belongs to this user, and the state directory above it keeps others out. A file that
+    belongs to another user is not read.
+
     Args:
         path: Absolute path of the directory.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._found_open: int | None = None
+
+    @property
+    def note(self) -> str:
+        """What a person should know of it, as a sentence, or nothing."""
+        if self._found_open is None:
+            return ""
+        could = "write to" if self._found_open & _WRITABLE else "read"
+        return f"Others could {could} {self.path} (mode {self._found_open:04o}); it is private again."
 
     @classmethod
     def create(cls, path: Path) -> "AttemptDirectory":
         """Make the directory, or accept one that is there and private, and return it.
 
         Raises:
-            UnsafeDirectoryError: It is a link, belongs to another user, or others may enter it.
+            UnsafeDirectoryError: It is a link, belongs to another user, or cannot be made private.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
@@ -221,9 +243,13 @@ class AttemptDirectory:
         here = self._open_self()
         try:
             # Without O_NONBLOCK a job that puts a named pipe in a file's place would hang the engine.
-            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=here)
+            opened = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=here)
         finally:
             os.close(here)
+        if os.fstat(opened).st_uid != os.geteuid():
+            os.close(opened)
+            raise FileNotFoundError(errno.ENOENT, "it belongs to another user", str(self.path / name))
+        return opened
 
     def _open_self(self) -> int:
         try:
@@ -232,9 +258,25 @@ class AttemptDirectory:
             # A link is "not a directory" on Linux and "too many links" on macOS.
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
-            raise UnsafeDirectoryError(self.path, "is a link or no directory") from None
+            raise UnsafeDirectoryError(self.path, "is a link or no directory", _ELSEWHERE) from None
+        try:
+            self._make_private(here)
+        except UnsafeDirectoryError:
+            os.close(here)
+            raise
+        return here
+
+    def _make_private(self, here: int) -> None:
         status = os.fstat(here)
-        if status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077:
-            return here
-        os.close(here)
-        raise UnsafeDirectoryError(self.path, "belongs to another user or is open to others")
+        if status.st_uid != os.geteuid():
+            raise UnsafeDirectoryError(self.path, f"belongs to user {status.st_uid}", _ELSEWHERE)
+        if not status.st_mode & _OTHERS:
+            return
+        with suppress(OSError):
+            os.fchmod(here, 0o700)
+        if os.fstat(here).st_mode & _OTHERS:
+            raise UnsafeDirectoryError(
+                self.path, "is open to others", f"Run `chmod 700 '{self.path}'`, or choose another state directory."
+            )
+        self._found_open = stat.S_IMODE(status.st_mode)
+        logger.warning("%s", self.note)

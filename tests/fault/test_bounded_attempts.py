@@ -156,3 +156,25 @@ def test_a_job_that_writes_too_much_is_ended_whichever_stream_it_writes_to(case:
     written = sum((case.attempt(job_id) / name).stat().st_size for name in ("out", "err"))
     print(f"limit {LIMIT}, written {written}")
     assert LIMIT < written < 25 * LIMIT
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o777])
+def test_an_answer_is_kept_though_the_state_directory_was_opened_to_others(case: Case, mode: int):
+    go, trees = case.base / "go", case.house.places.trees
+    with case.house.pump() as pump:
+        job_id = pump.json("claude_run_async", task=case.task(wait=go))["jobId"]
+        until_now(partial(case.has_paid, 1), SECONDS, "the call")
+        attempt = case.attempt(job_id)
+        opened = [attempt, attempt.parent, attempt.parent.parent, trees, trees.parent]
+        for path in opened:
+            path.chmod(mode)
+        said = case.house.run("list")
+        assert (said.returncode == 0) == (mode == 0o755), said
+        assert mode == 0o755 or f"chmod 700 '{trees.parent}'" in said.stderr
+        go.touch()
+        status = pump.settled(job_id)
+        trees.parent.chmod(0o700)
+    assert (status["status"], case.starts()) == ("completed", 1)
+    assert f"(mode {mode:04o}); it is private again." in status["error"]
+    assert attempt.stat().st_mode & 0o777 == 0o700
+    assert case.run()["status"] == "completed"

@@ -38,11 +38,36 @@ def test_a_link_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
         AttemptDirectory.create(tmp_path / "link")
 
 
-def test_a_directory_that_others_may_enter_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "open").mkdir(mode=0o700)
-    (tmp_path / "open").chmod(0o750)
-    with pytest.raises(UnsafeDirectoryError):
-        AttemptDirectory.create(tmp_path / "open")
+@pytest.mark.parametrize(
+    ("mode", "could"), [(0o750, "read"), (0o755, "read"), (0o770, "write to"), (0o777, "write to")]
+)
+def test_a_directory_that_was_opened_to_others_is_made_private_again(
+    directory: AttemptDirectory, mode: int, could: str
+) -> None:
+    (directory.path / "rc").write_text("7\n")
+    assert directory.note == ""
+    directory.path.chmod(mode)
+    assert directory.exit_code() == 7
+    assert directory.path.stat().st_mode & 0o777 == 0o700
+    assert f"could {could} {directory.path} (mode {mode:04o})" in directory.note
+
+
+def test_a_directory_that_cannot_be_made_private_names_the_command(
+    directory: AttemptDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory.path.chmod(0o755)
+    monkeypatch.setattr(os, "fchmod", lambda *_: None)
+    with pytest.raises(UnsafeDirectoryError, match=f"chmod 700 '{directory.path}'"):
+        directory.exit_code()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
+def test_a_file_that_belongs_to_another_user_is_not_read(directory: AttemptDirectory) -> None:
+    for name in ("rc", "out"):
+        (directory.path / name).write_text("7\n")
+        os.chown(directory.path / name, 65534, 65534)
+    assert directory.exit_code() is None
+    assert directory.read_output(0, 10) == b""
 
 
 def test_a_file_replaced_by_a_link_is_not_followed(directory: AttemptDirectory, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from jobs.attempts import launcher as launcher_module
 from jobs.attempts import supervisor as supervisor_module
 from jobs.attempts.sequel import MOST_REFUSED
 from jobs.claude import process as process_module
+from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.follower import Follower
 from jobs.claude.framer import Line
 from jobs.claude.proctable import process_table
@@ -566,7 +567,7 @@ async def test_a_process_that_cannot_be_recorded_is_followed_all_the_same(build:
     assert (await one(engine, "x")).status is JobStatus.COMPLETED
 
 
-async def test_a_job_that_opens_its_directory_to_others_is_ended_and_failed(build: Build, tmp_path: Path):
+async def test_a_job_that_opens_its_directory_to_others_is_cancelled_like_any_other(build: Build, tmp_path: Path):
     engine = await build(**TORTURE)
     (job_id,) = await engine.run(f"stub:do=silent stub:ready={tmp_path}/ready")
     await appears(tmp_path / "ready")
@@ -576,7 +577,27 @@ async def test_a_job_that_opens_its_directory_to_others_is_ended_and_failed(buil
     directory.chmod(0o755)
     await engine.manager.cancel(job_id)
     (ended,) = await engine.over(job_id)
-    assert (ended.status, ended.reason) == (JobStatus.FAILED, Reason.UNKNOWN_ERROR)
-    assert "open to others" in (ended.error or "")
-    directory.chmod(0o700)
+    assert (ended.status, ended.reason) == (JobStatus.CANCELLED, Reason.CANCELLED)
+    assert "it is private again" in (ended.error or "")
     await vanishes(shim)
+
+
+@pytest.mark.parametrize(
+    ("task", "status"), [("stub:say=kept", JobStatus.COMPLETED), ("stub:exit=0", JobStatus.FAILED)]
+)
+async def test_an_answer_is_kept_though_the_directory_belongs_to_another_user_by_now(
+    build: Build, monkeypatch: pytest.MonkeyPatch, task: str, status: JobStatus
+):
+    engine = await build()
+    (job_id,) = await engine.run(f"stub:wait={engine.work}/go {task}")
+    job = await engine.reaches(job_id, JobStatus.RUNNING)
+    await answers(attempt_directory(engine, job) / "out")
+
+    def refuse(directory: AttemptDirectory, here: int) -> None:
+        raise UnsafeDirectoryError(directory.path, "belongs to user 7", "Choose another.")
+
+    monkeypatch.setattr(AttemptDirectory, "_make_private", refuse)
+    (engine.work / "go").touch()
+    (over,) = await engine.over(job_id)
+    assert over.status is status
+    assert "belongs to user 7" in (over.error or "")
