@@ -156,10 +156,12 @@ class ClaudeNotFoundError(JobsError):
 
     Args:
         looked: The places that were looked at, in order.
+        passing: One was there before, so an update may bring it back.
     """
 
-    def __init__(self, looked: tuple[str, ...]) -> None:
+    def __init__(self, looked: tuple[str, ...], *, passing: bool = False) -> None:
         self.looked = looked
+        self.passing = passing
         super().__init__(
             f"No claude binary (looked at: {', '.join(looked)}). Install Claude Code, or "
             "`pip install 'claude-jobs[cli]'`, or set CLAUDE_JOBS_CLI to its path; then call again."

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+import anyio
 import anyio.to_thread
 
 from jobs.attempts.live_attempt import LiveAttempt
 from jobs.attempts.preparation import Preparation, Session
 from jobs.attempts.record import Launched, note_launch
+from jobs.attempts.sequel import NOT_EXECUTED
 from jobs.attempts.settlement import Settlement
 from jobs.claude.command import Command
 from jobs.claude.directory import AttemptDirectory
@@ -30,6 +32,10 @@ from jobs.settings import Settings
 from jobs.signals import JobSignals
 
 logger = logging.getLogger(__name__)
+
+
+NOT_EXECUTED_SECONDS = 2.0
+"""Pause before a job is launched again whose `claude` could not be executed."""
 
 
 class Launcher:
@@ -79,7 +85,7 @@ class Launcher:
         if left is not None and left <= 0:
             await self._fail_unpaid(job)
             return None
-        await self._preparation.wait_for_claude(job)
+        await self._wait_for_claude(job)
         session = await self._preparation.session(job)
         token = new_token()
         attempt = await self._store.claim(
@@ -123,6 +129,13 @@ class Launcher:
         seconds = self._seconds_left(job, attempt, process, holders) if lives else math.inf
         ran = self._preparation.ever_ran(job, attempt)
         return replace(self._live(job, attempt, Follower(directory), process, holders, seconds), ran=ran)
+
+    async def _wait_for_claude(self, job: Job) -> None:
+        previous = await self._store.attempt(job.id, job.attempt) if job.attempt else None
+        if previous is not None and previous.status is JobStatus.QUEUED and previous.exit_code in NOT_EXECUTED:
+            # Not the throttle's pause: the `claude` of one client keeps no other client's jobs from running.
+            await anyio.sleep(NOT_EXECUTED_SECONDS)
+        await self._preparation.wait_for_claude(job)
 
     async def record(self, live: LiveAttempt) -> None:
         """Write down which process runs an attempt."""

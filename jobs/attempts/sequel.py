@@ -19,6 +19,9 @@ TRANSIENT = frozenset({Reason.SERVER_ERROR, Reason.CONNECTION})
 
 REFUSED = frozenset({Reason.STARTUP})
 
+NOT_EXECUTED = frozenset({126, 127})
+"""Exit codes of a shell whose program cannot be executed ("Text file busy"), or is not there."""
+
 # Each of these holds for all attempts since the job was submitted, retried on request, or asked for subtasks, whatever
 # came in between: two reasons that take turns would otherwise start a job for ever.
 MOST_TRANSIENT = 5
@@ -29,6 +32,9 @@ MOST_LIMITED = 20
 
 MOST_REFUSED = 10
 """How often the system may refuse a job its process for now: the throttle's pauses between come to minutes."""
+
+MOST_NOT_EXECUTED = 5
+"""How often a shell may say of a job's `claude` that it is not there or cannot be executed: an update takes seconds."""
 
 MOST_LOST = 1
 """How often a job whose attempt was lost is resumed."""
@@ -101,6 +107,8 @@ class Sequel:
                 return sum(one.reason in LIMITS for one in earlier) < MOST_LIMITED
             case reason if reason in TRANSIENT:
                 return sum(one.reason in TRANSIENT for one in earlier) < MOST_TRANSIENT
+            case Reason.STARTUP if outcome.exit_code in NOT_EXECUTED:
+                return sum(one.reason in REFUSED for one in earlier) < MOST_NOT_EXECUTED
             case _:
                 return False
 

@@ -58,8 +58,8 @@ class ClaudeFinder:
     A version is kept for as long as the file's modification time and size stay the same.
 
     Args:
-        ask_wrappers: Ask shell scripts too. To launch a job they are taken as they are: what a wrapper does besides
-            starting `claude` (a container, a log) would be done once more.
+        ask_wrappers: Ask a shell script that `CLAUDE_JOBS_CLI` names, too. To launch a job it is taken as it is: a
+            person chose it, and what it does besides starting `claude` (a container, a log) would be done once more.
     """
 
     def __init__(self, *, ask_wrappers: bool = False) -> None:
@@ -92,8 +92,11 @@ class ClaudeFinder:
         return found
 
     async def find_in_thread(self, explicit: str | None, path: str | None) -> Claude:
-        """Do what `find` does without blocking the event loop."""
-        return await anyio.to_thread.run_sync(self.find, explicit, path, limiter=self._limiter)
+        """Do what `find` does without blocking the event loop; the error says whether one was found before."""
+        try:
+            return await anyio.to_thread.run_sync(self.find, explicit, path, limiter=self._limiter)
+        except ClaudeNotFoundError as error:
+            raise ClaudeNotFoundError(error.looked, passing=(explicit, path) in self._found) from error
 
     async def check(self, explicit: str | None, path: str | None) -> None:
         """Make sure that there is a `claude`, or that one was there before and may be back soon.
@@ -103,21 +106,26 @@ class ClaudeFinder:
         """
         try:
             await self.find_in_thread(explicit, path)
-        except ClaudeNotFoundError:
-            if (explicit, path) not in self._found:
+        except ClaudeNotFoundError as error:
+            if not error.passing:
                 raise
 
     async def wait_for_update(self, explicit: str | None, path: str | None) -> None:
-        """Wait up to `UPDATE_SECONDS` for a `claude` that was found before and is missing now; otherwise return."""
-        with anyio.move_on_after(UPDATE_SECONDS):
-            while (explicit, path) in self._found and await self._missing(explicit, path):  # noqa: ASYNC110 - a file
-                await anyio.sleep(_UPDATE_PAUSE)
+        """Wait up to `UPDATE_SECONDS` for a `claude` that was found before and is missing now; otherwise return.
 
-    async def _missing(self, explicit: str | None, path: str | None) -> bool:
+        One that does not come back counts as never found, so that the next job fails at once.
+        """
+        with anyio.move_on_after(UPDATE_SECONDS) as waiting:
+            while await self._may_come_back(explicit, path):  # noqa: ASYNC110 - a file sets no event
+                await anyio.sleep(_UPDATE_PAUSE)
+        if waiting.cancelled_caught:
+            self._found.discard((explicit, path))
+
+    async def _may_come_back(self, explicit: str | None, path: str | None) -> bool:
         try:
             await self.find_in_thread(explicit, path)
-        except ClaudeNotFoundError:
-            return True
+        except ClaudeNotFoundError as error:
+            return error.passing
         except JobsError:
             # Waiting does not help.
             return False
@@ -138,7 +146,7 @@ class ClaudeFinder:
                 )
             if not _executable(chosen):
                 raise ClaudeNotFoundError((f"{chosen} (not an executable file)",))
-        version = self._version(chosen, path)
+        version = self._version(chosen, path, ask=self._ask_wrappers or not _is_shell_script(chosen))
         if _too_old(version):
             raise ClaudeTooOldError((f"{chosen} ({version})",), OLDEST_VERSION)
         return Claude(path=chosen, version=version)
@@ -147,7 +155,7 @@ class ClaudeFinder:
         candidates = [*_on_path(path or "", _NAME), *_bundled()]
         old: list[str] = []
         for candidate in filter(_executable, candidates):
-            version = self._version(candidate, path)
+            version = self._version(candidate, path, ask=True)
             if not _too_old(version):
                 return Claude(path=candidate, version=version, passed_over=tuple(old))
             old.append(f"{candidate} ({version})")
@@ -155,17 +163,18 @@ class ClaudeFinder:
             raise ClaudeTooOldError(tuple(old), OLDEST_VERSION)
         raise ClaudeNotFoundError(_looked(path, candidates))
 
-    def _version(self, binary: Path, path: str | None) -> str | None:
+    def _version(self, binary: Path, path: str | None, *, ask: bool) -> str | None:
         try:
             status = binary.stat()
         except OSError:
             raise ClaudeNotFoundError((f"{binary} (it has just been removed)",)) from None
+        if not ask:
+            return None
         key = (str(binary), status.st_mtime_ns, status.st_size)
         version, asked_at = self._versions.get(key, (None, -_RECHECK_SECONDS))
         known = key in self._versions
         if not known or (_too_old(version) and time.monotonic() - asked_at >= _RECHECK_SECONDS):
-            asked = self._ask_wrappers or not _is_shell_script(binary)
-            version = ask_version(binary, path) if asked else None
+            version = ask_version(binary, path)
             self._versions[key] = (version, time.monotonic())
         return version
 

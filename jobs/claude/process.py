@@ -17,7 +17,7 @@ from jobs.claude.command import MARKER, Command
 from jobs.claude.directory import AttemptDirectory, AttemptRunningError
 from jobs.claude.proctable import ProcessIdentity, pidfd, process_table
 from jobs.claude.spawning import Spawner, SpawnerDiedError
-from jobs.errors import JobsError
+from jobs.errors import ClaudeNotFoundError, JobsError
 
 _POLL = 0.1
 _PASSING: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
@@ -76,8 +76,10 @@ class LaunchError(JobsError):
 
 
 def refused_for_now(error: Exception) -> bool:
-    """Tell whether the operating system refused something that it may grant a little later."""
-    return error.errno in _PASSING if isinstance(error, OSError) else isinstance(error, LaunchError) and error.passing
+    """Tell whether a launch failed for something that may be there a little later: memory, or a binary in an update."""
+    if isinstance(error, OSError):
+        return error.errno in _PASSING
+    return isinstance(error, LaunchError | ClaudeNotFoundError) and error.passing
 
 
 class Process:

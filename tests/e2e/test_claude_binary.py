@@ -99,3 +99,23 @@ def test_no_job_fails_while_an_update_takes_the_binary_away_for_three_seconds():
                 updating.join(30)
             counts = pump.json("claude_status", jobId=batch["batchId"])
     assert counts["counts"] == {"completed": 60}, counts
+
+
+def test_a_wrapper_whose_program_is_away_for_three_seconds_fails_no_job():
+    with house(CLAUDE_JOBS_CLI="claude") as made:
+        directory = made.base / "bin"
+        real = program(made.base / "real", f"import os, sys\nos.execv('{SHELL_STUB}', ['claude', *sys.argv[1:]])\n")
+        wrapper = program(directory, "")
+        wrapper.write_text(f'#!/bin/sh\nexec {real} "$@"\n')
+        aside = real.with_name("aside")
+        with made.pump({"PATH": f"{directory}:{SYSTEM_PATH}"}) as pump:
+            first = pump.json("claude_run_async", task="stub:say=right")
+            assert pump.settled(first["jobId"])["status"] == "completed"
+            real.rename(aside)
+            back = threading.Timer(3.0, aside.rename, (real,))
+            back.start()
+            try:
+                second = pump.settled(pump.json("claude_run_async", task="stub:say=right")["jobId"])
+            finally:
+                back.join(30)
+    assert (second["status"], second["attempt"] > 1) == ("completed", True), second

@@ -6,7 +6,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from jobs.claude import binary
 from jobs.claude.binary import OLDEST_VERSION, ClaudeFinder
+from jobs.claude.process import refused_for_now
 from jobs.errors import BadInputError, ClaudeNotFoundError, ClaudeTooOldError
 
 
@@ -171,3 +173,26 @@ def test_another_script_is_run_for_its_version(tmp_path: Path) -> None:
     mine.chmod(0o755)
     with pytest.raises(ClaudeTooOldError):
         ClaudeFinder().find(str(mine), None)
+
+
+def test_a_shell_script_on_the_path_is_asked_since_a_later_one_may_work(tmp_path: Path, bundle: Path) -> None:
+    executable(tmp_path / "a" / "claude", body="echo 2.1.1")
+    new = executable(tmp_path / "b" / "claude", body=f"echo {OLDEST_VERSION}")
+    assert ClaudeFinder().find(None, f"{tmp_path}/a:{tmp_path}/b").path == new
+
+
+async def test_a_binary_that_does_not_come_back_fails_the_next_job_at_once(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binary, "UPDATE_SECONDS", 0.05)
+    mine = executable(tmp_path / "mine")
+    finder = ClaudeFinder()
+    await finder.find_in_thread(str(mine), None)
+    mine.unlink()
+    with pytest.raises(ClaudeNotFoundError) as missing:
+        await finder.find_in_thread(str(mine), None)
+    assert refused_for_now(missing.value)
+    await finder.wait_for_update(str(mine), None)
+    with pytest.raises(ClaudeNotFoundError) as gone:
+        await finder.find_in_thread(str(mine), None)
+    assert not refused_for_now(gone.value)
