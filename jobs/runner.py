@@ -206,12 +206,16 @@ class LocalRunner:
 
     async def _end(self, live: LiveAttempt, reason: Reason) -> None:
         live.ended_for = reason
+        ended = False
         try:
             await self._supervisor.end(live)
+            ended = True
         except OSError:
-            # This runs in the engine's own task group, where an error would end every other job's engine.
             logger.exception("job %s could not be ended", live.job.id)
-            live.ended_for = None
+        finally:
+            if not ended:
+                # Otherwise nobody would mind its limits any more.
+                live.ended_for = None
 
     async def _abandon(self, job: Job, live: LiveAttempt | None, why: str) -> Job:
         usage = live.reader.usage if live else Usage()

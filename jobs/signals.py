@@ -1,5 +1,6 @@
 """Wakes those who wait for jobs to change: in memory only, since the store remembers what happened."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from dataclasses import dataclass, field
 import anyio
 
 from jobs.model import Job
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -61,13 +64,16 @@ class JobSignals:
         for subscription in tuple(self._by_root.get(job.root_id, ())):
             subscription._offer(job)
         for observer in tuple(self._observers.values()):
-            observer(job)
+            try:
+                observer(job)
+            except Exception:
+                logger.exception("an observer of job %s failed", job.id)
 
     def observe(self, observer: Callable[[Job], None]) -> Callable[[], None]:
         """Call something on each change of any job, until what this returns is called.
 
         Args:
-            observer: Called where the change is announced: it neither waits nor raises.
+            observer: Called where the change is announced, so it must not wait; an error of its is logged.
         """
         key = object()
         self._observers[key] = observer

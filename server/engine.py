@@ -55,6 +55,7 @@ from server.reception.control import Control
 from server.reception.presence import Presence
 from server.reception.settings_notices import SettingsNotices
 from server.reception.state_watch import EngineSocket, StateWatch
+from server.supervision import SupervisedTasks
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +114,10 @@ async def assemble(
     """
     async with AsyncExitStack() as stack:
         clock = SystemClock()
+        tasks = SupervisedTasks(group)
         store = await stack.enter_async_context(open_store(places)) if opened is None else opened
-        group.start_soon(Snapshots(store, places.database, clock).keep)
-        group.start_soon(check_after_crash, places.database)
+        tasks.keep(Snapshots(store, places.database, clock).keep)
+        tasks.start(check_after_crash, places.database)
         signals = JobSignals()
         origins = OriginFiles(places.trees)
         limits = settings.tree_limits
@@ -147,13 +149,13 @@ async def assemble(
             throttle=throttle,
             signals=signals,
             clock=clock,
-            start_soon=group.start_soon,
+            start_soon=tasks.start,
             ledger=ledger,
             spawner=stack.enter_context(spawner()),
         )
-        group.start_soon(_poke, scheduler)
-        group.start_soon(_recover, Recovery(store, preparation, keep=settings.keep_processes))
-        group.start_soon(runner.patrol)
+        tasks.keep(_poke, scheduler)
+        tasks.start(_recover, Recovery(store, preparation, keep=settings.keep_processes))
+        tasks.keep(runner.patrol)
         manager = EnhancedJobManager(
             store=store,
             runner=runner,
@@ -162,14 +164,14 @@ async def assemble(
             origins=origins,
             signals=signals,
             clock=clock,
-            start_soon=group.start_soon,
+            start_soon=tasks.keep,
         )
         follow_up = FollowUp(
             store=store,
             manager=manager,
             origins=origins,
             signals=signals,
-            start_soon=group.start_soon,
+            start_soon=tasks.keep,
         )
         yield Services(
             settings=settings,
@@ -180,7 +182,7 @@ async def assemble(
             recursion=recursion,
             waiting=Waiting(signals),
             signals=signals,
-            start_soon=group.start_soon,
+            start_soon=tasks.start,
             transcript=runner.transcript,
             approvals=Approvals(settings.permission_requests, settings.permission_seconds, clock.monotonic),
             now=clock.now,
@@ -264,6 +266,7 @@ async def _serve(
         anyio.create_task_group() as group,
         assemble(settings, places, group, store, effective.for_tree) as services,
     ):
+        tasks = SupervisedTasks(group)
         clock = SystemClock()
         presence = Presence(clock)
         engine = Engine(effective, services, presence)
@@ -293,15 +296,15 @@ async def _serve(
             pid=os.getpid(),
             note=notices.line_for,
         )
-        socket = EngineSocket(places.socket, partial(serve_connection, reception, presence), group)
-        group.start_soon(stop_on_signals, lambda: engine.leaving, engine.stop)
-        group.start_soon(engine.leave_when_idle)
-        group.start_soon(notices.watch_file)
-        group.start_soon(retention.keep)
+        socket = EngineSocket(places.socket, partial(serve_connection, reception, presence), tasks.start)
+        tasks.keep(stop_on_signals, lambda: engine.leaving, engine.stop)
+        tasks.keep(engine.leave_when_idle)
+        tasks.keep(notices.watch_file)
+        tasks.keep(retention.keep)
         resumed = await services.manager.resume()
         logger.info("engine %s serves %s, pid %d, %d jobs resumed", __version__, places.home, os.getpid(), resumed)
         await socket.bind()
-        group.start_soon(StateWatch(places, held, socket, engine.leave_lost_state).keep)
+        tasks.keep(StateWatch(places, held, socket, engine.leave_lost_state).keep)
         spare_the_collector()
         on_ready()
         await engine.stopped()

@@ -19,9 +19,6 @@ T = TypeVar("T")
 _ANSWER_SECONDS = 30.0
 """Seconds after which a fork server that does not answer is taken for dead, one that somebody stopped for example."""
 
-_END_SECONDS = 2.0
-"""Seconds that a fork server may take to end; it needs about a millisecond (measured)."""
-
 
 class SpawnerDiedError(Exception):
     """The fork server died while it was asked: the process may run, or it may not."""
@@ -168,12 +165,10 @@ class ForkServer:
             self._connection.close()
             self._connection = None
         if self._server is not None:
-            # It ends at once: at the end of its input, or it is dead. A stopped one is not waited for.
-            try:
-                self._server.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._server.kill()
-                self._server.wait()
+            # At the end of its input it has nothing left to do. Killed, so that also a stopped one is gone at once: a
+            # wait with a time-out would sleep on the event loop.
+            self._server.kill()
+            self._server.wait()
             self._server = None
 
 

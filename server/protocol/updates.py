@@ -133,6 +133,8 @@ class Updates:
                 changed, watcher.changed, watcher.news = watcher.changed, {}, anyio.Event()
                 await _send(watcher, list(changed))
         finally:
+            # Also where it failed: the client's next subscription then begins another delivery.
+            watcher.gone = True
             stop()
 
 

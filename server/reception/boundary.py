@@ -1,11 +1,10 @@
-"""The boundary of a connection: whatever goes wrong with it ends there."""
+"""Serves one connection as a task of its own, which ends with it and with nothing else."""
 
 import logging
 
 import anyio
 from anyio.abc import SocketStream
 
-from jobs.errors import JobsError
 from server.reception.connection import Reception, StrangerError, receive
 from server.reception.presence import Presence
 
@@ -27,12 +26,10 @@ async def serve_connection(reception: Reception, presence: Presence, stream: Soc
     try:
         async with stream:
             await receive(stream, reception)
-    # Groups: reading and writing are tasks of their own. What escapes here would end the engine and every connection.
+    # Groups: reading and writing are tasks of their own. What is unforeseen is logged where this task was started.
     except* _GONE:
         logger.debug("a client went away")
     except* StrangerError:
         logger.warning("closed a connection", exc_info=True)
-    except* (JobsError, OSError, ValueError):
-        logger.exception("a connection failed")
     finally:
         presence.go()

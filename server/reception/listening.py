@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 import anyio
-from anyio.abc import SocketStream, TaskGroup
+from anyio.abc import SocketStream
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +41,16 @@ def allow_many_files() -> int:
 
 
 async def accept_all(
-    listener: Listener, handle: Callable[[SocketStream], Coroutine[Any, Any, None]], group: TaskGroup
+    listener: Listener,
+    handle: Callable[[SocketStream], Coroutine[Any, Any, None]],
+    start: Callable[..., None],
 ) -> None:
     """Serve every connection in a task of its own, for ever.
 
     Args:
         listener: Where they come from.
         handle: Serves one.
-        group: Owns the tasks.
+        start: Starts a task; what goes wrong in it must not reach us.
 
     Raises:
         OSError: The listener is broken.
@@ -63,4 +65,4 @@ async def accept_all(
             logger.warning("a client has to wait: %s", error)
             await anyio.sleep(RETRY_SECONDS)
             continue
-        group.start_soon(handle, stream)
+        start(handle, stream)

@@ -52,16 +52,17 @@ class McpConnection:
         to_server, incoming = anyio.create_memory_object_stream[Incoming](0)
         outgoing, from_server = anyio.create_memory_object_stream[SessionMessage](0)
         async with anyio.create_task_group() as group:
-            group.start_soon(self._read, to_server)
-            group.start_soon(self._hand_over, to_server)
-            group.start_soon(self._write, from_server)
-            await serve_dual_era_loop(
-                server,
-                incoming,
-                outgoing,
-                lifespan_state=state,
-                init_options=server.create_initialization_options(),
-            )
+            with to_server, incoming, outgoing, from_server:
+                group.start_soon(self._read, to_server)
+                group.start_soon(self._hand_over, to_server)
+                group.start_soon(self._write, from_server)
+                await serve_dual_era_loop(
+                    server,
+                    incoming,
+                    outgoing,
+                    lifespan_state=state,
+                    init_options=server.create_initialization_options(),
+                )
             group.cancel_scope.cancel()
 
     async def _read(self, to_server: ObjectSendStream[Incoming]) -> None:
@@ -88,12 +89,11 @@ class McpConnection:
                 return  # the client has left, and nobody waits for the answer
 
     async def _write(self, from_server: ObjectReceiveStream[SessionMessage]) -> None:
-        async with from_server:
-            async for message in from_server:
-                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
-                await self._stream.send(text.encode() + b"\n")
-                if isinstance(message.message, mcp_types.JSONRPCResponse | mcp_types.JSONRPCError):
-                    self._end(message.message.id)
+        async for message in from_server:
+            text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+            await self._stream.send(text.encode() + b"\n")
+            if isinstance(message.message, mcp_types.JSONRPCResponse | mcp_types.JSONRPCError):
+                self._end(message.message.id)
 
     def _withdrawn(self, message: Incoming) -> bool:
         content = message.message if isinstance(message, SessionMessage) else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from anyio.abc import SocketListener, SocketStream, TaskGroup
+from anyio.abc import SocketListener, SocketStream
 
 from server.front_door.dial import is_at, lock
 from server.front_door.hello import FrontDoorError
@@ -32,13 +32,13 @@ class EngineSocket:
     Args:
         path: Where it is; its directory exists.
         handle: Serves one connection.
-        group: Owns the connections.
+        start: Starts a task, whose errors are logged and end it alone.
     """
 
-    def __init__(self, path: Path, handle: Handle, group: TaskGroup) -> None:
+    def __init__(self, path: Path, handle: Handle, start: Callable[..., None]) -> None:
         self._path = path
         self._handle = handle
-        self._group = group
+        self._start = start
         self._accepting = anyio.CancelScope()
         self._file: tuple[int, int] | None = None
 
@@ -57,7 +57,7 @@ class EngineSocket:
         self._file = _file_at(self._path)
         self._accepting.cancel()
         self._accepting = anyio.CancelScope()
-        self._group.start_soon(self._accept, listener, self._accepting)
+        self._start(self._accept, listener, self._accepting)
 
     def unlink(self) -> None:
         """Remove the socket's file, and no other engine's."""
@@ -67,7 +67,11 @@ class EngineSocket:
     async def _accept(self, listener: SocketListener, scope: anyio.CancelScope) -> None:
         async with listener:
             with scope:
-                await accept_all(listener, self._handle, self._group)
+                try:
+                    await accept_all(listener, self._handle, self._start)
+                finally:
+                    if not scope.cancel_called:
+                        self._file = None  # broken: the next look binds another
 
 
 class StateWatch:
@@ -97,8 +101,8 @@ class StateWatch:
             removed = not os.fstat(home).st_nlink
         finally:
             os.close(home)
-            for handle in self._held[1:]:
-                os.close(handle)
+            while len(self._held) > 1:
+                os.close(self._held.pop())
         what = "was removed: its jobs are ended" if removed else "was moved or replaced"
         logger.error("leaving: the state directory %s %s", self._places.home, what)
         self._leave(removed)

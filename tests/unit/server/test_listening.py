@@ -13,6 +13,7 @@ from anyio.abc import SocketStream
 
 from server.reception import listening
 from server.reception.listening import accept_all
+from server.supervision import SupervisedTasks
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +56,7 @@ async def taken(listener: Listener, count: int) -> list[Any]:
             enough.set()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(accept_all, listener, handle, group)
+        group.start_soon(accept_all, listener, handle, SupervisedTasks(group).start)
         with anyio.fail_after(10):
             await enough.wait()
         group.cancel_scope.cancel()
