@@ -49,6 +49,7 @@ from server.process import spare_the_collector, stop_on_signals
 from server.protocol.app import build_server
 from server.protocol.tools import Services
 from server.protocol.updates import Updates
+from server.reception.binding import bind
 from server.reception.boundary import serve_connection
 from server.reception.connection import Reception
 from server.reception.control import Control
@@ -133,6 +134,7 @@ async def assemble(
         recursion = RecursionManager(limits, store, scheduler, ledger=ledger, throttle=throttle)
         command, args = pump_command(places.home)
         claudes = ClaudeFinder()
+        location = await bind(places, store)
         preparation = Preparation(
             settings=settings,
             store=store,
@@ -140,6 +142,7 @@ async def assemble(
             trees=places.trees,
             mcp_server=McpServer(command=command, args=args),
             claudes=claudes,
+            key=location.key,
         )
         runner = LocalRunner(
             settings=settings,

@@ -185,6 +185,8 @@ def status(*, as_json: AsJson = False) -> None:
             say(answer["damage"])
         if answer["rescue"]:
             say(answer["rescue"]["says"])
+        if answer.get("copy"):
+            say(answer["copy"])
         # An engine of an older version that still has work tells of none.
         say_settings(answer.get("settings", ()), answer.get("note"))
     if answer is None:

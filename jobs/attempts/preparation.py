@@ -1,6 +1,5 @@
 """Everything that one attempt's process needs before it is launched: session, command, directory, mark."""
 
-import hashlib
 import os
 import uuid
 from dataclasses import dataclass, replace
@@ -45,6 +44,8 @@ class Preparation:
         origins: Where each tree's client environment is.
         trees: Directory of the job directories, one directory a tree.
         mcp_server: How a job's `claude` starts our MCP server; the job's directory is added.
+        key: Begins the mark of every process. Two state directories on one machine have different ones, so that
+            neither takes the other's processes for its own.
         claudes: Finds the binary; None for a finder of its own.
     """
 
@@ -56,6 +57,7 @@ class Preparation:
         origins: OriginFiles,
         trees: Path,
         mcp_server: McpServer,
+        key: str,
         claudes: ClaudeFinder | None = None,
     ) -> None:
         self._settings = settings
@@ -65,8 +67,7 @@ class Preparation:
         self._mcp_server = mcp_server
         self._claudes = claudes or ClaudeFinder()
         self._prompts = Prompts(store, settings.tree_limits)
-        # Two state directories on one machine must not take each other's processes for their own.
-        self._home_key = hashlib.sha256(str(trees).encode()).hexdigest()[:8]
+        self._key = key
 
     async def session(self, job: Job) -> Session:
         """Choose the session of the job's next attempt, to be written down before its process exists."""
@@ -144,13 +145,13 @@ class Preparation:
 
     def marker(self, job: Job, attempt: int) -> str:
         """Return the mark that the processes of an attempt bear."""
-        return f"{self._home_key}:{job.id}:{attempt}"
+        return f"{self._key}:{job.id}:{attempt}"
 
     def owner(self, mark: str) -> tuple[str, int] | None:
         """Return job and attempt of a mark of this state directory's, or None for a mark of another."""
         home, _, rest = mark.partition(":")
         job_id, _, attempt = rest.rpartition(":")
-        return (job_id, int(attempt)) if home == self._home_key and job_id and attempt.isdecimal() else None
+        return (job_id, int(attempt)) if home == self._key and job_id and attempt.isdecimal() else None
 
     def config_directory(self, job: Job) -> Path | None:
         """Return where the job's `claude` keeps its configuration, or None where the tree's environment is gone."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from server.front_door.hello import FrontDoorError
 from server.front_door.launch import EngineStartError, StartedEngine, engine_command, start
+from server.front_door.location import original_of
 from server.front_door.lock_holder import holder_of, is_suspended, sign_lock
 from server.front_door.places import Places
 
@@ -187,6 +188,11 @@ def _start_where_none_is(door: Door) -> StartedEngine | None:
     # would end at once on that lock.
     if _engine_is_there(door.places):
         return None
+    if (original := original_of(door.places.home)) is not None:
+        door.note(
+            f"{door.places.home} is a copy of {original}: jobs that ran or waited there are not started here, and "
+            "nothing of the original is touched; `claude-jobs retry ID` runs one here"
+        )
     return start(door.places, door.command or engine_command(), door.environ, for_job=door.for_job)
 
 

@@ -17,6 +17,7 @@ from jobs.upkeep.rescue import damage_words, last_rescue
 from jobs.upkeep.retention import Retention
 from server import __version__
 from server.front_door.locate import Places
+from server.front_door.location import read_location
 from server.protocol import replies
 from server.reception.presence import Presence
 
@@ -109,6 +110,7 @@ class Control:
         everything = await self._store.rollup_all()
         rescue = await anyio.to_thread.run_sync(last_rescue, self._places.database)
         damage = await anyio.to_thread.run_sync(noted_damage, self._places.database)
+        location = await anyio.to_thread.run_sync(read_location, self._places.home)
         return {
             "ok": True,
             "pid": os.getpid(),
@@ -120,6 +122,7 @@ class Control:
             "costUsd": round(everything.usage.cost_usd, 6),
             "damage": None if damage is None else damage_words(damage),
             "rescue": None if rescue is None else {**asdict(rescue), "says": str(rescue)},
+            "copy": None if location is None else location.says(),
             **replies.paused(self._recursion.pause),
             **await anyio.to_thread.run_sync(self._in_use),
         }

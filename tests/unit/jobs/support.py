@@ -271,6 +271,7 @@ def _preparation(settings: Settings, store: MemoryStore, origins: OriginFiles) -
         origins=origins,
         trees=settings.home / "trees",
         mcp_server=McpServer(command="claude-jobs", args=("mcp",)),
+        key="0badcafe",
     )
 
 
