@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.errors import JobsError
-from server import __version__, engine_commands, submit_commands
+from server import __version__, engine_commands, state_commands, submit_commands
 from server.front_door.places import Places, state_dir
 from server.terminal.answers import whole_answer
 from server.terminal.drawing import description, draw, job_line
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (submit_commands.run, submit_commands.batch, submit_commands.send):
+for command in (submit_commands.run, submit_commands.batch, submit_commands.send, state_commands.backup):
     app.command()(command)
 app.add_typer(engine_commands.app, name="engine")
 app.command()(engine_commands.settings)

@@ -61,6 +61,14 @@ SELECT * FROM pragma_quick_check(?);
 -- One read transaction, so the copy is of one moment, and writers are not kept waiting.
 VACUUM INTO ?;
 
+-- name: forget_tokens
+-- For a copy that leaves the state directory.
+UPDATE attempt SET token_hash = NULL WHERE token_hash IS NOT NULL;
+
+-- name: tree_ids
+-- Their directories have these names.
+SELECT id FROM tree ORDER BY created_at, id;
+
 -- name: standing
 -- As little as tells whether a directory is ahead of its row.
 SELECT id, attempt, status = 'running' FROM job WHERE id IN (SELECT value FROM json_each(?));

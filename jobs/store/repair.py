@@ -176,14 +176,24 @@ def take_snapshot(database: Path) -> None:
     """
     part = _part(database)
     part.unlink(missing_ok=True)
-    part.touch(mode=0o600)
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.executescript(SQL["open_copier"])
-        # A copy through one read transaction: the backup interface would begin anew whenever a writer commits.
-        connection.execute(SQL["snapshot"], (str(part),))
+    copy_database(database, part)
     _sync(part)
     part.rename(snapshot_of(database))
     _sync(database.parent)
+
+
+def copy_database(database: Path, target: Path) -> None:
+    """Copy the database, open as it may be, as it is at one moment, to a new file of mode 0600.
+
+    Raises:
+        sqlite3.Error: The database cannot be read, or the copy not be written.
+        OSError: The copy cannot be made.
+    """
+    target.touch(mode=0o600)
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.executescript(SQL["open_copier"])
+        # A copy through one read transaction: the backup interface would begin anew whenever a writer commits.
+        connection.execute(SQL["snapshot"], (str(target),))
 
 
 def _damage(database: Path, check: str) -> str | None:
