@@ -96,15 +96,14 @@ class Patrol:
             yield from ((entry.identity, marker) for entry in self._beside_the_first(targets[marker], own))
 
     def _beside_the_first(self, target: Target, members: Iterable[Entry]) -> Iterator[Entry]:
-        shim = target.shim.pid if target.shim else None
-        running = [
-            (entry, program)
-            for entry in members
-            if entry.identity != target.shim and (program := self._programs(entry.identity.pid)) is not None
-        ]
-        first = next((program for entry, program in running if entry.parent == shim), None)
-        for entry, program in running:
-            if entry.parent != shim and is_claude(program, first):
+        others = [entry for entry in members if entry.identity != target.shim]
+        # Not by its parent alone: an orphan of the job is a child of the shim too, and a killed shim has no children.
+        led = [entry for entry in others if target.shim and entry.session == target.shim.pid]
+        first = min(led, key=lambda entry: (entry.identity.start, entry.identity.pid), default=None)
+        own = self._programs(first.identity.pid) if first else None
+        for entry in others:
+            program = None if entry is first else self._programs(entry.identity.pid)
+            if program is not None and is_claude(program, own):
                 yield entry
 
 

@@ -33,6 +33,10 @@ STORY = Story.model_validate(
                 ),
                 {"text": "It went unseen."},
             ],
+            "leaver": [
+                bash("setsid --fork $CLAUDE_CODE_EXECPATH -p hello </dev/null >/dev/null 2>&1; sleep 20"),
+                {"text": "It went unseen."},
+            ],
             "searcher": [bash("for i in 1 2 3 4 5 6; do rg -l x . ; sleep 0.5; done; true"), {"text": "Done."}],
         },
     }
@@ -47,7 +51,7 @@ def outcome(cli: Path, role: str) -> Mapping[str, Any]:
             return dict(pump.settled(job["jobId"]))
 
 
-@pytest.mark.parametrize("role", ["nester", "hider"])
+@pytest.mark.parametrize("role", ["nester", "hider", "leaver"])
 def test_a_second_claude_ends_the_job_with_that_reason(claude_cli: Path, role: str):
     status = outcome(claude_cli, role)
     assert (status["status"], status["reason"]) == ("failed", "unmanaged_claude")
