@@ -3,6 +3,8 @@
 JobsError
 ├── BadInputError            what the caller gave cannot be used
 ├── NotFoundError            no such job, batch or tree (or not one of the caller's)
+├── IdempotencyKeyError      the key was used for another request
+├── OwnJobError              a job asked for what it can only have once it is over
 ├── NotFinishedError         a result was asked for before there is one
 ├── JobFailedError           a result was asked for, and the job has none
 ├── TreeClosedError          the tree was cancelled, so nothing more may be spawned in it
@@ -17,6 +19,8 @@ JobsError
 `orchestration.limits.RecursionLimitError` is the thirteenth: the rules of a tree are older than its jobs.
 """
 
+from collections.abc import Sequence
+
 from orchestration.limits import RecursionLimitError
 
 __all__ = [
@@ -25,11 +29,13 @@ __all__ = [
     "ClaudeTooOldError",
     "DiskFullError",
     "EngineLeavingError",
+    "IdempotencyKeyError",
     "IllegalTransitionError",
     "JobFailedError",
     "JobsError",
     "NotFinishedError",
     "NotFoundError",
+    "OwnJobError",
     "RecursionLimitError",
     "SchemaTooNewError",
     "StoreError",
@@ -38,6 +44,7 @@ __all__ = [
 
 
 _SHOWN_OF_AN_ID = 80
+_SHOWN_JOBS = 3
 _SHOWN_OF_A_PROBLEM = 400
 
 
@@ -87,6 +94,43 @@ class NotFoundError(JobsError):
     def shown(self) -> str:
         """The id as a sentence holds it: what a caller takes for one may be of any length."""
         return self.id if len(self.id) <= _SHOWN_OF_AN_ID else f"{self.id[:_SHOWN_OF_AN_ID]}…"
+
+
+class IdempotencyKeyError(JobsError):
+    """A caller used an idempotency key a second time, for another request than the first time.
+
+    Args:
+        key: The key.
+        batch_id: The batch that the first request became.
+        job_ids: Its jobs.
+    """
+
+    def __init__(self, key: str, batch_id: str, job_ids: Sequence[str]) -> None:
+        self.key = key
+        self.batch_id = batch_id
+        self.job_ids = tuple(job_ids)
+        more = f" and {len(job_ids) - _SHOWN_JOBS} more" if len(job_ids) > _SHOWN_JOBS else ""
+        super().__init__(
+            f"idempotencyKey: {key[:_SHOWN_OF_AN_ID]!r} was used before for a different request, which became batch "
+            f"{batch_id} (jobs {', '.join(job_ids[:_SHOWN_JOBS])}{more}). Nothing was started. "
+            "Give this request a key of its own, or read those jobs with claude_status."
+        )
+
+
+class OwnJobError(JobsError):
+    """A job asked about itself what can only be had once it is over.
+
+    Args:
+        job_id: The job that asks.
+        what: What it asked for, as an infinitive.
+        remedy: What to do instead, as a sentence.
+    """
+
+    def __init__(self, job_id: str, what: str, remedy: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"Job {job_id} is the job that makes this call, and it is not over. It cannot {what}. {remedy}"
+        )
 
 
 class NotFinishedError(JobsError):

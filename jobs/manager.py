@@ -12,6 +12,7 @@ import anyio
 from jobs.attempts.continuation import continued
 from jobs.attempts.origin import Origin, OriginFiles
 from jobs.errors import BadInputError, EngineLeavingError, JobsError, NotFoundError, RecursionLimitError, StoreError
+from jobs.idempotency import request_digest
 from jobs.intake import Intake, TaskRequest, TreeBounds
 from jobs.model import TERMINAL, Attempt, Job, JobStatus
 from jobs.patience import insist
@@ -122,6 +123,7 @@ class EnhancedJobManager:
 
         Raises:
             BadInputError: A task cannot be used.
+            IdempotencyKeyError: The key was used for a different request.
             RightsError: A task asks for more than its parent may do.
             NotFoundError: Unknown parent.
             TreeClosedError: The parent is over or being cancelled, or stands below a job that was cancelled.
@@ -136,8 +138,9 @@ class EnhancedJobManager:
         origin = origin or Origin(cwd="/")
         if parent is None:
             await self._intake.check_claude(origin.env, origin.settings)
-        submission = self._submission(tasks, parent, origin=origin, single=single, idempotency_key=idempotency_key)
-        submission = self._bounded(submission, bounds or TreeBounds())
+        submission = self._submission(
+            tasks, parent, origin=origin, single=single, idempotency_key=idempotency_key, bounds=bounds
+        )
         # A request that is cancelled while its rows are written must not leave rows that nobody runs.
         with anyio.CancelScope(shield=True):
             admission = await self._admit(submission, origin)
@@ -235,17 +238,17 @@ class EnhancedJobManager:
         *,
         origin: Origin,
         single: bool,
-        idempotency_key: str | None,
+        idempotency_key: str | None = None,
+        bounds: TreeBounds | None = None,
     ) -> Submission:
+        (bounds := bounds or TreeBounds()).check(new_tree=parent is None)
         if isinstance(tasks, str):
             raise BadInputError("tasks", "it is a text and not a list", "Give a list with one task.")
         if not tasks:
             raise BadInputError("tasks", "the list is empty", "Give at least one task.")
         requests = [TaskRequest(task=task) if isinstance(task, str) else task for task in tasks]
         if single and len(requests) > 1:
-            raise BadInputError(
-                "tasks", f"{len(requests)} tasks cannot be one root", "Give one task, or start a batch."
-            )
+            raise BadInputError("tasks", f"{len(requests)} tasks cannot be one root", "Give one, or start a batch.")
         now = self._clock.now()
         return Submission(
             batch_id=new_batch_id(),
@@ -254,14 +257,12 @@ class EnhancedJobManager:
             single=single,
             caller=parent.id if parent else origin.client or "",
             idempotency_key=idempotency_key,
+            request_digest=request_digest(requests, bounds, single=single, cwd=(parent.spec if parent else origin).cwd),
+            max_budget_usd=bounds.usd,
+            deadline=None if bounds.seconds is None else now + bounds.seconds,
             client=origin.client,
             at=now,
         )
-
-    def _bounded(self, submission: Submission, bounds: TreeBounds) -> Submission:
-        bounds.check(new_tree=submission.parent_id is None)
-        deadline = None if bounds.seconds is None else submission.at + bounds.seconds
-        return replace(submission, max_budget_usd=bounds.usd, deadline=deadline)
 
     def _new_jobs(
         self, requests: Sequence[TaskRequest], parent: Job | None, *, origin: Origin, single: bool, at: float
@@ -353,9 +354,7 @@ class EnhancedJobManager:
         requests = [_subtask(task, job) for task in tasks]
         batch_id = subtasks_batch_id(job.id, attempt.number)
         try:
-            submission = self._submission(
-                requests, job, origin=Origin(cwd=job.spec.cwd), single=False, idempotency_key=None
-            )
+            submission = self._submission(requests, job, origin=Origin(cwd=job.spec.cwd), single=False)
             admission = await self._recursion.admit(replace(submission, batch_id=batch_id))
         except (JobsError, RecursionLimitError) as error:
             if isinstance(error, StoreError) and error.passing:

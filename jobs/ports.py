@@ -33,6 +33,8 @@ class Submission:
             jobs stand at depth 1.
         caller: Whose idempotency keys these are: the spawning job's id, or the client's name.
         idempotency_key: A submission of the same caller with the same key is admitted once; None for no key.
+        request_digest: What tells whether a second submission with the key asks for the same, or None where nothing
+            does; see `jobs.idempotency`.
         client: Who asked, for a person to read, or None.
         max_budget_usd: For a new tree: most US dollars for the whole of it, or None.
         deadline: For a new tree: seconds since the epoch after which nothing of it may run, or None.
@@ -45,6 +47,7 @@ class Submission:
     single: bool = False
     caller: str = ""
     idempotency_key: str | None = None
+    request_digest: str | None = None
     client: str | None = None
     max_budget_usd: float | None = None
     deadline: float | None = None
@@ -119,6 +122,7 @@ class Store(Protocol):
         else is looked at.
 
         Raises:
+            IdempotencyKeyError: The key was used for a request with another digest.
             NotFoundError: Unknown parent.
             TreeClosedError: The parent is over, or a cancel of it or of an ancestor has been requested, or an ancestor
                 is cancelled.

@@ -15,7 +15,7 @@ from jobs.errors import BadInputError, StoreError
 from jobs.model import Attempt, Job
 from jobs.ports import Store
 from jobs.prompts.composition import Prompts
-from jobs.rights.granting import check_unmoved
+from jobs.rights.granting import check_mode_at_launch, check_unmoved
 from jobs.rights.trust import setting_sources
 from jobs.settings import Settings
 
@@ -106,7 +106,8 @@ class Preparation:
         """Return what is started for an attempt.
 
         Raises:
-            BadInputError: A value of the job's that the CLI could misread, or an MCP server that the settings lost.
+            BadInputError: A value of the job's that the CLI could misread, an MCP server that the settings lost, or a
+                permission mode that they no longer allow.
             RightsError: A directory of the job's leads elsewhere than when it was spawned.
             ClaudeNotFoundError: There is no binary.
             ClaudeTooOldError: The binary is too old.
@@ -114,6 +115,7 @@ class Preparation:
         """
         origin = self._origins.load(job.root_id)
         env = origin.env
+        check_mode_at_launch(job.spec, self._settings)
         check_unmoved(job.spec, child=job.parent_id is not None)
         prompt = await self._prompts.compose(job, session.resumed)
         server = replace(self._mcp_server, args=(*self._mcp_server.args, "--job", str(self.path(job, attempt.number))))

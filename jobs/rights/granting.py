@@ -112,13 +112,40 @@ class Grants:
                 raise BadInputError("mcpServers", f"{name[:80]!r} is not in the settings ({there})", "Leave it out.")
 
     def _check_bypass(self, rights: Rights) -> Rights:
-        if rights.mode == "bypassPermissions" and not self._settings.allow_bypass_permissions:
-            raise BadInputError(
-                "permissionMode",
-                "bypassPermissions is switched off",
-                "Use acceptEdits with allowedTools, or have a person set CLAUDE_ALLOW_BYPASS_PERMISSIONS=1.",
-            )
+        check_mode(
+            rights.mode, self._settings, f"Use acceptEdits with allowedTools, or have a person {_ALLOWS_BYPASS}."
+        )
         return rights
+
+
+_ALLOWS_BYPASS = "set allow_bypass_permissions = true in config.toml (or CLAUDE_ALLOW_BYPASS_PERMISSIONS=1)"
+
+
+def check_mode(mode: str, settings: Settings, remedy: str) -> None:
+    """Make sure that a person allows a permission mode at this moment.
+
+    Args:
+        mode: The mode of a job that is to be admitted or launched.
+        settings: The engine's settings.
+        remedy: What to do next, as a sentence.
+
+    Raises:
+        BadInputError: It is `bypassPermissions`, and that is switched off.
+    """
+    if mode == "bypassPermissions" and not settings.allow_bypass_permissions:
+        raise BadInputError("permissionMode", "bypassPermissions is switched off", remedy)
+
+
+def check_mode_at_launch(spec: JobSpec, settings: Settings) -> None:
+    """Make sure that a job which was admitted earlier may still run in its permission mode.
+
+    A queued, retried or resumed job may meet other settings than those under which it was admitted.
+
+    Raises:
+        BadInputError: It may not.
+    """
+    remedy = f"Start the task as a new job with another mode, or have a person {_ALLOWS_BYPASS} and retry this one."
+    check_mode(spec.permission_mode, settings, remedy)
 
 
 def check_unmoved(spec: JobSpec, *, child: bool) -> None:

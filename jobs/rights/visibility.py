@@ -1,9 +1,9 @@
 """What a caller may see: a job its own subtree, a person or a program everything; the rest does not exist."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from jobs.errors import NotFoundError
+from jobs.errors import NotFoundError, OwnJobError
 from jobs.model import Batch, Job, Rollup
 from jobs.ports import Store
 from jobs.tree import contains, is_batch_id
@@ -132,6 +132,23 @@ class Visibility:
         own = await self._store.jobs_under(self._caller.path)
         older = [job for job in reversed(own) if before_seq is None or job.seq < before_seq]
         return older[:limit]
+
+    def refuse_self(
+        self, what: str, remedy: str, *, jobs: Collection[str | None] = (), batches: Collection[str | None] = ()
+    ) -> None:
+        """Refuse a job what only its own end could give it; others may ask.
+
+        Args:
+            what: What is asked for, as an infinitive.
+            remedy: What to do instead, as a sentence.
+            jobs: Ids of the jobs that are asked about.
+            batches: Ids of the batches that are asked about.
+
+        Raises:
+            OwnJobError: The caller is one of the jobs, or belongs to one of the batches.
+        """
+        if self._caller is not None and (self._caller.id in jobs or self._caller.batch_id in batches):
+            raise OwnJobError(self._caller.id, what, remedy)
 
     def _sees(self, path: str) -> bool:
         return self._caller is None or contains(self._caller.path, path)

@@ -21,7 +21,7 @@ from jobs.model import (
     Usage,
 )
 from jobs.ports import Admission, AdmissionFacts, EndedTree, SpawnCheck, Store, Submission
-from jobs.store.placement import Place, batch_at, budgeted, closed_by_cancel, jobs_at, place_of
+from jobs.store.placement import Place, batch_at, budgeted, check_same_request, closed_by_cancel, jobs_at, place_of
 from jobs.store.rows import excerpt_of, writable
 from jobs.store.writes import refusal
 from orchestration.limits import SpawnFacts
@@ -34,6 +34,7 @@ class MemoryStore(Store):
         self._trees: dict[str, Tree] = {}
         self._batches: dict[str, Batch] = {}
         self._keys: dict[tuple[str, str], str] = {}
+        self._digests: dict[str, str | None] = {}
         self._jobs: dict[str, Job] = {}  # in order of admission, as dictionaries keep it
         self._tasks: dict[str, str] = {}
         self._attempts: dict[tuple[str, int], Attempt] = {}
@@ -44,14 +45,16 @@ class MemoryStore(Store):
         """Keep a batch and its jobs."""
         key = (submission.caller, submission.idempotency_key or "")
         if submission.idempotency_key is not None and key in self._keys:
-            batch_id = self._keys[key]
-            return Admission(batch=self._batches[batch_id], jobs=await self.jobs_in_batch(batch_id), fresh=False)
+            batch, jobs = self._batches[self._keys[key]], await self.jobs_in_batch(self._keys[key])
+            check_same_request(submission, batch, jobs, self._digests[batch.id])
+            return Admission(batch=batch, jobs=jobs, fresh=False)
         place = self._place(submission)
         check(self._facts(submission, place))
         self._refuse_known_ids(submission)
         batch = batch_at(place, submission)
         jobs = jobs_at(place, submission, last_seq=max((job.seq for job in self._jobs.values()), default=0))
         self._batches[batch.id] = batch
+        self._digests[batch.id] = submission.request_digest
         self._jobs.update((job.id, job) for job in jobs)
         self._tasks.update((new.id, writable(new.spec.task)) for new in submission.jobs)
         if submission.idempotency_key is not None:

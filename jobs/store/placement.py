@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.errors import NotFoundError, TreeClosedError
+from jobs.errors import IdempotencyKeyError, NotFoundError, TreeClosedError
 from jobs.model import TERMINAL, Batch, Job, Tree
 from jobs.ports import Submission
 
@@ -46,6 +46,22 @@ def batch_at(place: Place, submission: Submission) -> Batch:
         idempotency_key=submission.idempotency_key,
         created_at=submission.at,
     )
+
+
+def check_same_request(submission: Submission, batch: Batch, jobs: Sequence[Job], digest: str | None) -> None:
+    """Make sure that a submission asks for what its idempotency key was used for.
+
+    Args:
+        submission: What is asked.
+        batch: What the key was used for.
+        jobs: The jobs of that batch.
+        digest: The digest of that request, or None where it was not kept.
+
+    Raises:
+        IdempotencyKeyError: It asks for something else.
+    """
+    if None not in (digest, submission.request_digest) and digest != submission.request_digest:
+        raise IdempotencyKeyError(submission.idempotency_key or "", batch.id, [job.id for job in jobs])
 
 
 def jobs_at(place: Place, submission: Submission, *, last_seq: int) -> Sequence[Job]:

@@ -118,7 +118,8 @@ INSERT INTO tree (id, created_at, client, max_budget_usd, deadline) VALUES (?, ?
 
 -- name: insert_batch
 -- Its unique (caller, idempotency_key) is the last line against a submission that is written twice.
-INSERT INTO batch (id, root_id, parent_id, caller, idempotency_key, created_at) VALUES (?, ?, ?, ?, ?, ?);
+INSERT INTO batch (id, root_id, parent_id, caller, idempotency_key, request_digest, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_job
 -- Whatever is not named here starts at its default: never tried, nothing consumed.
@@ -135,7 +136,9 @@ SELECT coalesce(max(seq), 0) FROM job;
 
 -- name: batch_by_key
 -- A submission that was admitted before is answered before anything else is looked at.
-SELECT id, root_id, parent_id, idempotency_key, created_at FROM batch WHERE caller = ? AND idempotency_key = ?;
+SELECT request_digest, id, root_id, parent_id, idempotency_key, created_at
+FROM batch
+WHERE caller = ? AND idempotency_key = ?;
 
 -- name: spawn_counts
 -- Children of a parent and jobs of its tree, in one go.

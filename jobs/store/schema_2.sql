@@ -24,5 +24,8 @@ WHERE id IN (SELECT job_id FROM task);
 DROP INDEX job_by_root;
 CREATE INDEX job_by_root ON job (root_id, status, ended_at);
 
+-- A digest of the request, so that its key is not answered for another one; NULL where an earlier version wrote the row.
+ALTER TABLE batch ADD COLUMN request_digest TEXT;
+
 PRAGMA user_version = 2;
 COMMIT;

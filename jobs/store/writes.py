@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jobs.errors import IllegalTransitionError, NotFoundError
 from jobs.model import NEXT, TASK_PREVIEW, TERMINAL, Attempt, Job, JobEvent, JobSpec, JobStatus, Outcome
 from jobs.ports import Admission, AdmissionFacts, SpawnCheck, Submission
-from jobs.store.placement import Place, batch_at, budgeted, closed_by_cancel, jobs_at, place_of
+from jobs.store.placement import Place, batch_at, budgeted, check_same_request, closed_by_cancel, jobs_at, place_of
 from jobs.store.queries import SQL
 from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, spec_text, tree_of, writable
 from orchestration.limits import SpawnFacts
@@ -160,9 +160,10 @@ def _admitted(connection: sqlite3.Connection, submission: Submission) -> Admissi
     row = connection.execute(SQL["batch_by_key"], (submission.caller, submission.idempotency_key)).fetchone()
     if row is None:
         return None
-    batch = batch_of(row)
-    rows = connection.execute(SQL["jobs_in_batch"], (batch.id,)).fetchall()
-    return Admission(batch=batch, jobs=[job_of(row) for row in rows], fresh=False)
+    digest, batch = row[0], batch_of(row[1:])
+    jobs = [job_of(row) for row in connection.execute(SQL["jobs_in_batch"], (batch.id,)).fetchall()]
+    check_same_request(submission, batch, jobs, digest)
+    return Admission(batch=batch, jobs=jobs, fresh=False)
 
 
 def _place(connection: sqlite3.Connection, submission: Submission) -> Place:
@@ -194,8 +195,11 @@ def _insert(connection: sqlite3.Connection, submission: Submission, place: Place
     jobs = jobs_at(place, submission, last_seq=connection.execute(SQL["last_seq"]).fetchone()[0])
     connection.execute(
         SQL["insert_batch"],
-        (batch.id, batch.root_id, batch.parent_id, submission.caller, batch.idempotency_key, batch.created_at),
-    )
+        (
+            batch.id, batch.root_id, batch.parent_id, submission.caller, batch.idempotency_key,
+            submission.request_digest, batch.created_at,
+        ),
+    )  # fmt: skip
     connection.executemany(
         SQL["insert_job"],
         [

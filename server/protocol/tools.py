@@ -191,6 +191,7 @@ async def claude_wait(call: Call, arguments: WaitArguments) -> str:
 
 async def claude_result(call: Call, arguments: ResultArguments) -> str:
     """Return a page of one result, or of the answers of several jobs within one budget."""
+    call.sight.refuse_self("read its own result", "Leave it out.", jobs=(arguments.job_id, *arguments.job_ids))
     limit = min(arguments.limit or call.services.settings.result_chars, MAX_RESULT_CHARS)
     if arguments.job_ids:
         ids = [*([arguments.job_id] if arguments.job_id else []), *arguments.job_ids]
@@ -245,6 +246,7 @@ async def claude_send(call: Call, arguments: SendArguments) -> str:
     """Go on with the session of a job that is over, as a new job."""
     job = await call.sight.job(arguments.job_id)
     parent_id = call.job.id if call.job else None
+    call.sight.refuse_self("send itself a message", "Start a job with claude_run_async.", jobs=(job.id,))
     message = arguments.message(call.tool_use_id)
     admission = await call.services.follow_up.send(job, message, parent_id=parent_id, origin=call.origin)
     return replies.sent(admission.jobs[0], job)
@@ -372,10 +374,14 @@ def scope_reader(call: Call, arguments: WaitArguments) -> Callable[[], Awaitable
 
     Raises:
         BadInputError: Not exactly one way to name them was used.
+        OwnJobError: The calling job is among them.
     """
     given = [bool(arguments.job_ids), arguments.batch_id is not None, arguments.subtree_of is not None]
     if sum(given) != 1:
         raise BadInputError("jobIds", "give exactly one of jobIds, batchId and subtreeOf", "Then call again.")
+    remedy = "Leave it out, or give subtreeOf with its id for everything below it."
+    batches = (arguments.batch_id, arguments.subtree_of)
+    call.sight.refuse_self("wait for itself", remedy, jobs=arguments.job_ids, batches=batches)
     if arguments.job_ids:
         return partial(_scope_of, call, tuple(arguments.job_ids))
     if arguments.batch_id is not None:
@@ -392,8 +398,7 @@ async def _below(call: Call, root: str) -> Scope:
     if call.job is None:
         return scope
     # A job that waits for its own subtree must not wait for itself.
-    others = [job for job in scope.jobs if job.id != call.job.id]
-    return Scope(jobs=others, path=scope.path, without=call.job.id)
+    return Scope(jobs=[job for job in scope.jobs if job.id != call.job.id], path=scope.path, without=call.job.id)
 
 
 Handler = Callable[[Call, Any], Awaitable[str]]

@@ -32,6 +32,7 @@ def submission(
     single: bool = False,
     caller: str = "",
     key: str | None = None,
+    digest: str | None = None,
     at: float = 1.0,
 ) -> Submission:
     jobs = [NewJob(id=id_, spec=JobSpec(task=f"task of {id_}", cwd="/srv")) for id_ in ids]
@@ -42,6 +43,7 @@ def submission(
         single=single,
         caller=caller,
         idempotency_key=key,
+        request_digest=digest,
         client="a client",
         at=at,
     )

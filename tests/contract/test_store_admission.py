@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import NotFoundError, StoreError, TreeClosedError
+from jobs.errors import IdempotencyKeyError, NotFoundError, StoreError, TreeClosedError
 from jobs.model import TERMINAL, JobSpec, JobStatus
 from jobs.ports import AdmissionFacts, NewJob, Store
 from orchestration.limits import LimitKind, RecursionLimitError, SpawnFacts, TreeLimits
@@ -247,6 +247,23 @@ async def test_a_used_key_is_answered_before_anything_is_checked(store: Store) -
     elsewhere = await store.admit(submission("b4", "j4", parent_id="nobody", caller="j1", key="k"), refuse)
 
     assert (ids(again.jobs), ids(elsewhere.jobs)) == (["j2"], ["j2"])
+
+
+async def test_a_key_that_was_used_for_another_request_is_refused_with_the_earlier_jobs(store: Store) -> None:
+    await store.admit(submission("b1", "j1", "j2", caller="c", key="k", digest="one"), anything_goes)
+    with pytest.raises(IdempotencyKeyError) as refused:
+        await store.admit(submission("b2", "j3", caller="c", key="k", digest="other"), anything_goes)
+    assert (refused.value.key, refused.value.batch_id, refused.value.job_ids) == ("k", "b1", ("j1", "j2"))
+    assert ids(await store.newest_jobs(limit=9)) == ["j2", "j1"]
+    again = await store.admit(submission("b3", "j4", "j5", caller="c", key="k", digest="one"), anything_goes)
+    assert (ids(again.jobs), again.fresh) == (["j1", "j2"], False)
+
+
+async def test_without_a_digest_a_key_alone_tells_that_a_request_is_the_same(store: Store) -> None:
+    await store.admit(submission("b1", "j1", caller="c", key="k"), anything_goes)
+    await store.admit(submission("b2", "j2", caller="c", key="l", digest="one"), anything_goes)
+    assert not (await store.admit(submission("b3", "j3", caller="c", key="k", digest="one"), anything_goes)).fresh
+    assert not (await store.admit(submission("b4", "j4", caller="c", key="l"), anything_goes)).fresh
 
 
 async def test_keys_of_two_callers_do_not_meet(store: Store) -> None:

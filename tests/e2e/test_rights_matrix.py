@@ -176,8 +176,33 @@ def test_a_foreign_job_answers_as_one_that_does_not_exist(forest: Forest, how: s
 @pytest.mark.parametrize("question", BY_BATCH)
 def test_a_foreign_batch_answers_as_one_that_does_not_exist(forest: Forest, how: str, whose: str, question: str):
     tool, arguments = BY_BATCH[question]
+    if tool == "claude_wait" and whose == "its own siblings":
+        pytest.skip("the caller is in that batch: it is told that it may not wait for itself")
     ask, foreign = forest.asks[how], forest.foreign_batches[whose]
     assert without(ask(tool, arguments(foreign)), foreign) == without(ask(tool, arguments(RANDOM_BATCH)), RANDOM_BATCH)
+
+
+@pytest.mark.parametrize("how", ["real", "stolen"])
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("claude_wait", {"jobIds": ["OWN"]}),
+        ("claude_wait", {"jobIds": ["CHILD", "OWN"], "mode": "any"}),
+        ("claude_wait", {"batchId": "BATCH"}),
+        ("claude_wait", {"subtreeOf": "BATCH"}),
+        ("claude_result", {"jobId": "OWN"}),
+        ("claude_result", {"jobIds": ["CHILD", "OWN"]}),
+        ("claude_send", {"jobId": "OWN", "task": "x"}),
+    ],
+)
+def test_what_only_its_own_end_could_answer_is_refused_a_job_at_once(
+    forest: Forest, how: str, tool: str, arguments: Mapping[str, Any]
+):
+    own, child, _ = forest.own
+    text = json.dumps(arguments).replace("OWN", own).replace("CHILD", child)
+    answer = forest.asks[how](tool, json.loads(text.replace("BATCH", forest.foreign_batches["its own siblings"])))
+    assert answer.startswith(f"True Job {own} is the job that makes this call")
+    assert forest.asks[how]("claude_wait", {"subtreeOf": own, "timeoutSeconds": 0}).startswith("False")
 
 
 @pytest.mark.parametrize("how", ["real", "stolen"])

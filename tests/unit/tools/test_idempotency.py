@@ -1,11 +1,13 @@
 """A submission that is repeated is the same submission: by its key, by its tasks' keys, or by the tool use."""
 
+import json
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from server.protocol.app import TOOL_USE_ID
-from tests.unit.server.world import ERAS, call, call_json, refusal, world
+from tests.unit.server.world import ERAS, call, call_json, refusal, text_of, world
 
 pytestmark = pytest.mark.anyio
 
@@ -34,6 +36,66 @@ async def test_the_keys_of_all_tasks_together_are_the_key_of_the_batch(home: Pat
         assert first == again != other
         words = await refusal(client, "claude_run_batch_async", tasks=[tasks[0], "b"])
         assert "some tasks have one and others have none" in words
+
+
+@pytest.mark.parametrize(
+    ("tool", "first", "other"),
+    [
+        ("claude_run_async", {"task": "a"}, {"task": "b"}),
+        ("claude_run_async", {"task": "a"}, {"task": "a", "maxJobs": 0}),
+        ("claude_run_async", {"task": "a"}, {"task": "a", "allowedTools": []}),
+        ("claude_run_async", {"task": "a"}, {"task": "a", "permissionMode": "plan"}),
+        ("claude_run_async", {"task": "a"}, {"task": "a", "cwd": "/"}),
+        ("claude_run_batch_async", {"tasks": ["a", "b"]}, {"tasks": ["b", "a"]}),
+        ("claude_run_batch_async", {"tasks": ["a"]}, {"tasks": ["a"], "treeBudgetUsd": 1}),
+        ("claude_run_batch_async", {"tasks": ["a"]}, {"tasks": [{"task": "a", "key": "one"}]}),
+    ],
+)
+async def test_a_key_of_another_request_is_refused_with_the_earlier_jobs(
+    home: Path, tool: str, first: dict[str, Any], other: dict[str, Any]
+):
+    async with world(home) as here, here.client() as client:
+        for key in ({"idempotencyKey": "k"}, None):
+            meta = None if key else {TOOL_USE_ID: "toolu_1"}
+            begun = json.loads(await call(client, tool, first | (key or {}), meta))
+            result = await client.call_tool(tool, other | (key or {}), meta=cast(Any, meta))
+            assert result.is_error
+            assert "used before for a different request" in text_of(result)
+            for job_id in begun.get("jobIds") or [begun["jobId"]]:
+                assert job_id in text_of(result)
+            assert json.loads(await call(client, tool, first | (key or {}), meta)) == begun
+
+
+async def test_one_root_and_a_batch_of_one_are_two_requests(home: Path):
+    async with world(home) as here, here.client() as client:
+        await call(client, "claude_run_async", {"task": "a", "idempotencyKey": "k"})
+        assert "different request" in await refusal(client, "claude_run_batch_async", tasks=["a"], idempotencyKey="k")
+
+
+async def test_the_same_request_in_other_words_is_the_same(home: Path):
+    async with world(home) as here, here.client() as client:
+        forms: list[dict[str, Any]] = [
+            {},
+            {"cwd": "."},
+            {"cwd": str(here.work)},
+            {"output_format": "json"},
+            {"disallowedTools": []},
+        ]
+        ids = {
+            (await call_json(client, "claude_run_async", task="a", idempotencyKey="k", **form))["jobId"]
+            for form in forms
+        }
+        assert len(ids) == 1
+
+
+async def test_a_key_of_another_message_to_a_session_is_refused(home: Path):
+    async with world(home) as here, here.client() as client:
+        job_id = (await call_json(client, "claude_run_async", task="a"))["jobId"]
+        await call(client, "claude_wait", {"jobIds": [job_id]})
+        sent = await call_json(client, "claude_send", jobId=job_id, task="b", idempotencyKey="k")
+        await call(client, "claude_wait", {"jobIds": [sent["jobId"]]})
+        words = await refusal(client, "claude_send", jobId=job_id, task="c", idempotencyKey="k")
+        assert sent["jobId"] in words
 
 
 async def test_two_callers_may_use_one_key(home: Path):
