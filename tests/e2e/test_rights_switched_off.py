@@ -7,6 +7,8 @@ import pytest
 from tests.support.engines import House, Pump, house
 from tests.support.tokens import running
 
+pytestmark = pytest.mark.timeout(300)
+
 OFF = "bypassPermissions is switched off"
 
 
@@ -35,6 +37,7 @@ def is_refused(person: Pump, job_id: str) -> None:
 
 def test_a_queued_job_does_not_run_with_bypass_once_that_is_off(made: House):
     go, ledger = made.base / "go", made.base / "ledger"
+    made.start_engine()
     with made.pump() as person:
         first = running(person, person.json("claude_run_async", task=f"stub:wait={go}")["jobId"])["jobId"]
         task = f"stub:ledger={ledger}"
@@ -42,6 +45,7 @@ def test_a_queued_job_does_not_run_with_bypass_once_that_is_off(made: House):
         waits = person.json("claude_run_async", **bypass)["jobId"]
     stop_engine(made)
     allow_bypass(made, allowed=False)
+    made.start_engine()
     with made.pump() as person:
         go.touch()
         assert person.settled(first)["status"] == "completed"
@@ -53,6 +57,7 @@ def test_a_queued_job_does_not_run_with_bypass_once_that_is_off(made: House):
         assert not ledger.exists()
     stop_engine(made)
     allow_bypass(made, allowed=True)
+    made.start_engine()
     with made.pump() as person:
         person.json("claude_retry", jobId=waits)
         assert person.settled(waits)["status"] == "completed"
@@ -60,10 +65,12 @@ def test_a_queued_job_does_not_run_with_bypass_once_that_is_off(made: House):
 
 
 def test_a_session_of_a_job_with_bypass_does_not_go_on_once_that_is_off(made: House):
+    made.start_engine()
     with made.pump() as person:
         job_id = person.json("claude_run_async", task="x", permissionMode="bypassPermissions")["jobId"]
         assert person.settled(job_id)["status"] == "completed"
     stop_engine(made)
     allow_bypass(made, allowed=False)
+    made.start_engine()
     with made.pump() as person:
         assert OFF in person.refusal("claude_send", jobId=job_id, task="go on")

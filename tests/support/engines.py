@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from server.front_door.hello import FrontDoorError, Hello
-from server.front_door.locate import Door, Places, control, lock, prepare
+from server.front_door.locate import Door, Places, control, ensure_engine, lock, prepare
 from tests.support.waiting import until_now
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +77,10 @@ class House:
         if answer and "pid" in answer:
             self.pids.add(answer["pid"])
         return answer
+
+    def start_engine(self) -> None:
+        """Have an engine run; on a machine that is busy it may take longer to start than a client waits."""
+        ensure_engine(self.door._replace(patience=2 * SECONDS)).close()
 
     def engine_is_gone(self) -> bool:
         """Whether nobody holds the engine's lock."""
