@@ -7,7 +7,8 @@ Where an engine takes its settings from:
 - All others are the engine's. An engine that a person's client starts while no job is live takes the variables of that
   client, and keeps them in the state directory. An engine that a job's client starts, or that starts while jobs are
   live, takes the variables that were kept and none of its starter's. The file ranks below the variables in both cases,
-  and every engine reads it.
+  and every engine reads it. What the engine before had from another person's client, and the starter says nothing
+  about, is told to the starter once: a file holds for everybody, a variable for the engines of its client.
 - A person's client that comes later with other variables changes nothing in a running engine: it would change the
   limits of everybody's jobs. It is told the difference in one line, with the command that ends the engine, so that its
   own variables count for the next one. A client that gives no value for a setting is told nothing about it.
@@ -90,6 +91,8 @@ class EffectiveSettings:
         self._seen = _signature(self._path)
         self._newest = loaded
         self._of_trees: dict[frozenset[tuple[str, str]], TreeSettings] = {}
+        self.dropped: list[SettingDifference] = []
+        """What the engine before had from another person's client, and this one's starter says nothing about."""
         self.file_problem: str | None = None
         """Why the file as it is now is not used, or None."""
 
@@ -110,9 +113,10 @@ class EffectiveSettings:
         """
         file = read_file(home / "config.toml")
         if by_person and not jobs_live:
-            loaded = load(home, starter, file)
+            chosen = cls(load(home, starter, file), starter, file)
+            chosen._note_dropped()
             _keep(home, starter)
-            return cls(loaded, starter, file)
+            return chosen
         kept = kept_settings.read(home) or ClientVariables(values={}, kept=True)
         loaded, problems = load_usable(home, kept, file)
         if of_file := [one for one in problems if one.source.kind is SourceKind.FILE]:
@@ -228,6 +232,30 @@ class EffectiveSettings:
         )
         return rows(mixed)
 
+    def _note_dropped(self) -> None:
+        before = kept_settings.read(self._settings.home)
+        if before is None:
+            return
+        earlier, _ = load_usable(self._settings.home, before, self._file)
+        self.dropped = [
+            self._difference(name, earlier)
+            for name in _OF_ENGINE
+            if earlier.sources[name].kept
+            and self._sources[name].name not in known_variables()
+            and getattr(earlier.settings, name) != getattr(self._settings, name)
+        ]
+
+    def take_dropped(self) -> str | None:
+        """Return, once, what the starter's client is told of settings that the engine before had, or None."""
+        dropped, self.dropped = self.dropped, []
+        if not dropped:
+            return None
+        listed = "; ".join(map(str, dropped))
+        return safe(
+            f"This engine starts with your settings, and the one before had others: {listed}. "
+            f"What is to hold for every client belongs in {self._path}."
+        )[:_MOST_SAID]
+
     def _difference(self, name: str, wanted: LoadedSettings) -> SettingDifference:
         source = wanted.sources[name]
         return SettingDifference(
@@ -235,7 +263,9 @@ class EffectiveSettings:
             in_force=shown(self._settings, name),
             in_force_source=str(self._sources[name]),
             wanted=shown(wanted.settings, name),
-            wanted_source=f"your {source.name}" if source.name in known_variables() else str(source),
+            wanted_source=f"your {source.name}"
+            if source.name in known_variables() and not source.kept
+            else str(source),
         )
 
 

@@ -136,7 +136,8 @@ def engine_environment(environ: Mapping[str, str], home: Path, *, for_job: bool 
 
 def _client_of(environ: Mapping[str, str]) -> str:
     session = environ.get("CLAUDE_CODE_SESSION_ID")
-    name = f"Claude Code session {session}" if session else environ.get("CLAUDE_CODE_ENTRYPOINT") or "a client"
+    command = next((word for word in sys.argv[1:2] if not word.startswith("-")), "mcp")
+    name = f"Claude Code session {session}" if session else f"claude-jobs {command}"
     return f"{name}, pid {os.getpid()}"
 
 

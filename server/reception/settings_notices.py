@@ -34,10 +34,12 @@ class SettingsNotices:
         """
         if hello.role is not Role.MCP or hello.token or hello.settings is None:
             return None
+        dropped = self._settings.take_dropped()
         if self._settings.notice(hello.settings, jobs_live=False) is None:
-            return None
+            return dropped
         live = bool(await insist(self._store.unfinished, "asking for live jobs"))
-        return self._settings.notice(hello.settings, jobs_live=live)
+        said = self._settings.notice(hello.settings, jobs_live=live)
+        return " ".join(filter(None, (dropped, said)))
 
     async def watch_file(self) -> None:
         """Read the settings file again whenever it changes, for as long as the engine runs."""

@@ -85,8 +85,7 @@ class JobsPump:
     """The pump of a running job, with whatever environment somebody in the job made for it."""
 
     def __init__(self, made: House, job: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-        directory = made.places.trees / job["rootJobId"] / job["jobId"] / "1"
-        until_now((directory / "in").exists, 30.0, "the job's token")
+        directory = attempt_of(made, job)
         self.process = subprocess.Popen(
             [sys.executable, str(MAIN), "mcp", "--home", str(made.places.home), "--job", str(directory)],
             env=dict(environ),
@@ -110,10 +109,17 @@ class JobsPump:
 
 
 def living_job(made: House) -> dict[str, Any]:
+    """A job whose process runs until the test ends it."""
     with made.pump() as pump:
         started = pump.json("claude_run_async", task=HOLD)
         found = pump.json("claude_status", jobId=started["jobId"])
-    return {"jobId": started["jobId"], "rootJobId": found.get("rootJobId", started["jobId"])}
+        job = {"jobId": started["jobId"], "rootJobId": found.get("rootJobId", started["jobId"])}
+        until_now((attempt_of(made, job) / "pid").exists, 30.0, "the job's process")
+    return job
+
+
+def attempt_of(made: House, job: Mapping[str, Any]) -> Path:
+    return made.places.trees / str(job["rootJobId"]) / str(job["jobId"]) / "1"
 
 
 @pytest.mark.parametrize("tricks", [{}, {"CLAUDE_JOBS_MAX_DEPTH": "99", "CLAUDE_MAX_TOTAL_JOBS": "99999"}])
@@ -200,6 +206,8 @@ def test_after_an_idle_leave_the_first_person_decides_and_the_other_is_told():
         made.wait_for_the_engine_to_go()
         done = run_in(made, without_settings(made.environ), "list")
         assert done.returncode == 0
+        assert "max_depth is 5 (default), not 2 (environment CLAUDE_JOBS_MAX_DEPTH of claude-jobs list" in done.stderr
+        assert str(made.places.config) in done.stderr
         said = made.run("list").stderr
         assert "max_depth is 5 (default), not 2 (your CLAUDE_JOBS_MAX_DEPTH)" in said
         assert f"Run `{STOP}`" in said

@@ -56,6 +56,21 @@ def test_the_next_person_decides_once_no_job_is_live(tmp_path: Path):
     assert limits(started(tmp_path, ClientVariables(values={"CLAUDE_JOBS_MAX_DEPTH": "3"}))) == (3, 1000, 100)
 
 
+def test_a_person_who_starts_an_engine_is_told_once_what_the_one_before_had_from_another(tmp_path: Path):
+    started(tmp_path, PERSON)
+    engine = started(tmp_path, ClientVariables(values={"CLAUDE_JOBS_MAX_DEPTH": "3"}, client="Bob"))
+    # She chose her own depth; of the number of jobs she said nothing.
+    assert engine.take_dropped() == (
+        "This engine starts with your settings, and the one before had others: max_jobs is 1000 (default), not 4 "
+        "(older variable CLAUDE_MAX_TOTAL_JOBS of Ann, kept from an earlier engine). What is to hold for every client "
+        f"belongs in {tmp_path / 'config.toml'}."
+    )
+    assert engine.take_dropped() is None
+    assert started(tmp_path, PERSON).take_dropped() is None
+    assert started(tmp_path, PERSON).take_dropped() is None
+    assert started(tmp_path, JOB, by_person=False).take_dropped() is None
+
+
 def test_the_file_as_it_is_now_counts_below_what_was_kept(tmp_path: Path):
     started(tmp_path, PERSON)
     (tmp_path / "config.toml").write_text("max_depth = 8\nmax_children = 8\n")
