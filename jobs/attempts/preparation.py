@@ -63,7 +63,7 @@ class Preparation:
         self._settings = settings
         self._store = store
         self._origins = origins
-        self._trees = trees
+        self.trees = trees
         self._mcp_server = mcp_server
         self._claudes = claudes or ClaudeFinder()
         self._prompts = Prompts(store, settings.tree_limits)
@@ -139,7 +139,7 @@ class Preparation:
 
     def path(self, job: Job, attempt: int) -> Path:
         """Return the directory of an attempt."""
-        return self._trees / job.root_id / job.id / str(attempt)
+        return self.trees / job.root_id / job.id / str(attempt)
 
     def ever_ran(self, job: Job, attempt: Attempt) -> bool:
         """Tell whether a process of an attempt was ever started; its files do not, where the job removed them."""

@@ -10,21 +10,24 @@ The decision for every unfinished job, carried out by the batch's graph as it is
 """
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import partial
+from pathlib import Path
 
 import anyio.to_thread
 
 from jobs.attempts.preparation import Preparation
 from jobs.claude import control_group
-from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
+from jobs.claude.directory import STDIN_FILES, AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.exempt import exempt
 from jobs.claude.finding import examine
 from jobs.claude.proctable import ProcessTable, process_table
 from jobs.claude.survivors import Target, clear
 from jobs.model import Job, JobStatus
 from jobs.ports import Store
+from jobs.upkeep.traces import subdirectories
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +74,22 @@ class Recovery:
         logger.info("ended %d processes of attempts that are over", killed)
         return killed
 
+    async def remove_stdin_files(self) -> int:
+        """Remove the stdin files of attempts that do not run, and return how many attempts had one.
+
+        They hold tokens and the environments of servers. An engine that is killed while it starts or settles an attempt
+        leaves them.
+        """
+        removed = 0
+        for tree in await anyio.to_thread.run_sync(subdirectories, self._preparation.trees):
+            # Tree by tree: the thread is for others too.
+            for path in await anyio.to_thread.run_sync(_attempts_with_stdin, tree):
+                # Read after the listing, and claimed before the file was written: an attempt that starts now runs.
+                if not await self._lives(path.parent.name, int(path.name)):
+                    await anyio.to_thread.run_sync(AttemptDirectory(path).remove_stdin)
+                    removed += 1
+        return removed
+
     def _survey(self, jobs: Sequence[Job]) -> Counter[str]:
         return Counter(self._place(job) for job in jobs)
 
@@ -94,3 +113,12 @@ class Recovery:
     async def _lives(self, job_id: str, attempt: int) -> bool:
         job = await self._store.job(job_id)
         return job is not None and job.status is JobStatus.RUNNING and job.attempt == attempt
+
+
+def _attempts_with_stdin(tree: Path) -> list[Path]:
+    return [
+        attempt
+        for job in subdirectories(tree)
+        for attempt in subdirectories(job)
+        if attempt.name.isdecimal() and any(os.path.lexists(attempt / name) for name in STDIN_FILES)
+    ]

@@ -49,11 +49,11 @@ def traces_under(trees: Path, *, since: float | None = None, live: Collection[st
         since: Leave out trees to which nothing was added after this time, in seconds since the epoch. None takes all.
         live: Trees that are not left out: what was added to one of their jobs does not show on the tree's directory.
     """
-    for tree in _directories(trees):
+    for tree in subdirectories(trees):
         if since is not None and tree.name not in live and _changed_at(tree) < since:
             continue
-        for directory in _directories(tree):
-            numbers = [int(attempt.name) for attempt in _directories(directory) if attempt.name.isdecimal()]
+        for directory in subdirectories(tree):
+            numbers = [int(attempt.name) for attempt in subdirectories(directory) if attempt.name.isdecimal()]
             launched = [number for number in numbers if (directory / str(number) / JOB).exists()]
             if launched:
                 yield Trace(directory, max(launched))
@@ -65,7 +65,8 @@ def lacking(traces: Iterable[Trace], known: Mapping[str, Standing]) -> Sequence[
     return [trace.directory for trace in sorted(ahead, key=Trace.place)]
 
 
-def _directories(path: Path) -> Sequence[Path]:
+def subdirectories(path: Path) -> Sequence[Path]:
+    """Return the directories in a directory, links left out; none where it cannot be read."""
     try:
         with os.scandir(path) as entries:
             return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -89,7 +90,7 @@ def _launched(path: Path) -> Launched | None:
 
 def found_in(directory: Path) -> Found | None:
     """Return a job as its directory tells of it, or None where that does not say enough. Reads its whole output."""
-    numbers = sorted(int(path.name) for path in _directories(directory) if path.name.isdecimal())
+    numbers = sorted(int(path.name) for path in subdirectories(directory) if path.name.isdecimal())
     readable = [
         (launched, directory / str(number)) for number in numbers if (launched := _launched(directory / str(number)))
     ]

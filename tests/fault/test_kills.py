@@ -43,6 +43,8 @@ def test_no_acknowledged_job_is_lost_or_run_twice_however_the_engine_dies(
     assert report.good, report.lines()
     assert report.kills == KILLS
     assert report.verdict.acknowledged > report.kills / 4
+    secrets = [path for name in ("in", "in.part", "origin.json") for path in campaign.door.places.trees.rglob(name)]
+    assert not secrets, "tokens and environments of jobs that are over"
 
 
 @pytest.mark.timeout(180)
