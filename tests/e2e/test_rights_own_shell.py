@@ -17,6 +17,7 @@ import pytest
 from tests.support.engines import House, Pump, house
 from tests.support.shells import SHELL_CLI, JobShell, job_shell
 from tests.support.tokens import attempt_directory, token_of
+from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an orphan falls to init and is not known")
 
@@ -197,3 +198,44 @@ def test_the_person_outside_is_still_let_in_at_every_door(scene: Scene):
     assert made.run("engine", "status").returncode == 0
     with made.pump() as another:
         assert another.json("claude_list_jobs", limit=1)
+
+
+@pytest.mark.timeout(300)
+def test_a_job_in_mode_plan_cannot_make_itself_a_root_with_bypass_by_any_chain_of_tricks():
+    with house(CLAUDE_JOBS_CLI=SHELL_CLI) as made:
+        made.door.places.config.write_text("max_depth = 2\nallow_bypass_permissions = false\n")
+        made.start_engine()
+        with made.pump() as person:
+            with job_shell(made, person, permissionMode="plan") as shell:
+                wide = ("CLAUDE_JOBS_MAX_DEPTH=99", "CLAUDE_ALLOW_BYPASS_PERMISSIONS=1")
+                root = shell.cli("run", "--permission-mode", "bypassPermissions", "a way out")
+                go = made.base / "go"
+                waits = 'while [ -e "$1" ] && ! [ -e "$2" ]; do sleep 0.05; done; cd /; shift 2; exec "$@"'
+                later = ("/bin/sh", "-c", waits, "sh", str(made.base), str(go), *root)
+                log = made.base / "orphan.log"
+                # An orphan that stands ready before anything else happens; it keeps no output of the shell's open.
+                aside = ("/bin/sh", "-c", 'log=$1; shift; "$@" >"$log" 2>&1 &', "sh", str(log))
+                shell.run(*aside, *shell.orphaned, "env", *wide, *later)
+                assert OVER in shell.run(*shell.orphaned, *shell.raw("control", "x"))
+                before = engine_of(made)
+                shell.run("kill", "-9", str(before))
+                made.wait_for_the_engine_to_go()
+                # Whoever starts the next engine gives it no better word for what started it.
+                for trick in ("bare environment", "new session", "orphan"):
+                    at_root = ("env", *wide, "/bin/sh", "-c", 'cd /; exec "$@"', "sh", *root)
+                    assert INSIDE in shell.run(*TRICKS[trick](shell), *at_root)
+                assert engine_of(made) != before
+                for role in ("mcp", "control"):
+                    assert UNKNOWN in shell.run(*shell.orphaned, *shell.raw(role, connector="ended_child"))
+                go.touch()
+                until_now(lambda: INSIDE in log.read_text(), 60.0, "the refusal of the orphan")
+                jobs = person.json("claude_list_jobs", limit=100)
+                assert [job["jobId"] for job in jobs if "jobId" in job] == [shell.job["jobId"]]
+            assert person.settled(shell.job["jobId"])["status"] == "completed"
+
+
+def engine_of(made: House) -> int:
+    """Return the process id of the engine that answers a person."""
+    status = made.control("status")
+    assert status is not None
+    return int(status["pid"])
