@@ -230,7 +230,8 @@ def run_script(stub: Stub) -> int:
 
 
 def wait_for_file(path: str) -> None:
-    while not Path(path).exists():
+    end = time.monotonic() + FOR_EVER
+    while not Path(path).exists() and time.monotonic() < end:
         time.sleep(0.02)
 
 
