@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from server.front_door.client import door_of
+from server.front_door.dial import is_at
 from server.front_door.hello import FrontDoorError, Hello
 from server.front_door.launch import A_JOB, STARTED_BY, setting_variables
 from server.front_door.locate import EngineUnreachableError, control, holder_of, prepare, state_dir
@@ -65,7 +67,7 @@ def engine(
     from jobs.settings_sources import ClientVariables, InvalidSettingsError
 
     try:
-        home = prepare(state_dir(os.environ)).home
+        places = prepare(state_dir(os.environ))
     except FrontDoorError as error:
         fail(error)
     import anyio
@@ -75,7 +77,7 @@ def engine(
     from server.reception.inside import inside_job
     from server.reception.listening import allow_many_files
 
-    log_to_stderr("INFO")
+    log_to_stderr("INFO", path=places.log if is_at(sys.stderr.fileno(), places.log) else None)
     started_by = os.environ.get(STARTED_BY) or f"claude-jobs engine, pid {os.getpid()}"
     starter = ClientVariables(values=setting_variables(os.environ), client=started_by)
     # One that runs in a job's own shell bears the job's mark, or an ancestor of it does.
@@ -86,7 +88,7 @@ def engine(
         control_group.leave()
         allow_many_files()
         leaving = partial(_leave_within, LEAVE_SECONDS)
-        anyio.run(partial(serve, home, starter, by_person=by_person, on_leaving=leaving))
+        anyio.run(partial(serve, places.home, starter, by_person=by_person, on_leaving=leaving))
     except* (InvalidSettingsError, BadInputError) as errors:
         reasons += [JobsError(f"The settings cannot be used: {error}") for error in _leaves(errors)]
     # A group: the store is opened inside the engine's own. What is raised here would become one too.

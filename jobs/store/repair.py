@@ -25,6 +25,9 @@ _STEPS = 100_000
 CHECKED_AT_ONCE = 32 * 1024 * 1024
 """Bytes up to which a database is checked as a whole at the start: 0.3 s on an idle core (measured)."""
 
+MAX_ASIDE = 3
+"""How many damaged databases are kept, the newest; each is as large as the database was."""
+
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 """What SQLite says of a file that another try will not read either."""
 
@@ -155,9 +158,12 @@ def marked_open(database: Path) -> Iterator[None]:
     # the disk is full too, since it takes no block.
     if not _mark(database).exists():
         _mark(database).touch(mode=0o600)
+    mark = _mark(database).stat()
     yield
     with suppress(OSError):
-        _mark(database).unlink()
+        # The directory may have been replaced meanwhile: the mark there is its own engine's.
+        if os.path.samestat(mark, _mark(database).stat()):
+            _mark(database).unlink()
 
 
 def renew_mark(database: Path) -> None:
@@ -239,7 +245,23 @@ def _move_aside(database: Path) -> Path | None:
     for suffix in (*_LOGS, ""):
         with suppress(FileNotFoundError):
             database.with_name(f"{database.name}{suffix}").rename(f"{aside}{suffix}")
+    _prune_aside(database, aside)
     return aside if aside.exists() else None
+
+
+def _prune_aside(database: Path, newest: Path) -> None:
+    """Remove all but the newest databases that were moved aside, with their logs."""
+    new = {f"{newest.name}{suffix}" for suffix in (*_LOGS, "")}
+    older: dict[tuple[str, int], list[Path]] = {}
+    for path in database.parent.glob(f"{database.name}.damaged-*"):
+        if path.name not in new:
+            stamp, _, number = path.name.removeprefix(f"{database.name}.damaged-").partition("-")[0].partition("_")
+            older.setdefault((stamp, int(number) if number.isdecimal() else 0), []).append(path)
+    for place in sorted(older)[: 1 - MAX_ASIDE]:
+        for path in older[place]:
+            # Whatever it is, a repair does not fail for it.
+            with suppress(OSError):
+                path.unlink()
 
 
 def _restore(database: Path) -> float | None:

@@ -85,7 +85,9 @@ class StartedEngine(NamedTuple):
 
     def failure(self, problem: str) -> EngineStartError:
         """Return the error that tells what happened and what the engine wrote last."""
-        begin = max(self.offset, os.fstat(self.handle).st_size - _TAIL_BYTES)
+        size = os.fstat(self.handle).st_size
+        # A log that was rotated since is shorter than it was.
+        begin = max(self.offset if self.offset <= size else 0, size - _TAIL_BYTES)
         written = os.pread(self.handle, _TAIL_BYTES, begin).decode(errors="replace")
         return EngineStartError(problem, self.log, "\n".join(written.splitlines()[-_TAIL_LINES:]))
 
