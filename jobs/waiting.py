@@ -1,9 +1,9 @@
 """Waits for jobs to end, and reports each one that ended once."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import anyio
@@ -49,12 +49,32 @@ class WaitReport:
         pending: Number of jobs that are not over.
         total: Number of all jobs in the scope.
         cursor: Give it to the next wait on the same jobs.
+        positions: Where in the scope each of `done` stands.
+        left: Number of jobs that are over and stand in neither `done` nor the cursor.
     """
 
     done: tuple[Job, ...]
     pending: int
     total: int
     cursor: str
+    positions: tuple[int, ...] = ()
+    left: int = 0
+
+    @classmethod
+    def of_all(cls, jobs: Sequence[Job]) -> "WaitReport":
+        """Return the report of jobs of which each is over."""
+        count = len(jobs)
+        return cls(
+            done=tuple(jobs), pending=0, total=count, cursor=f"{(1 << count) - 1:x}", positions=tuple(range(count))
+        )
+
+    def first(self, count: int) -> "WaitReport":
+        """Return the report of the first jobs alone, whose cursor leaves the others to the next wait."""
+        bits = int(self.cursor, 16)
+        for position in self.positions[count:]:
+            bits &= ~(1 << position)
+        left = self.left + max(0, len(self.done) - count)
+        return replace(self, done=self.done[:count], positions=self.positions[:count], cursor=f"{bits:x}", left=left)
 
 
 class _Seen:
@@ -182,6 +202,7 @@ class _Watch:
             done=tuple(job for _, job in fresh),
             pending=self.total() - self.over(),
             total=self.total(),
+            positions=tuple(position for position, _ in fresh),
             cursor=self._seen.cursor(
                 reported=(position for position, _ in fresh),
                 live=(position for position, job_id in enumerate(self._jobs) if job_id in self._open),

@@ -13,7 +13,7 @@ from server.terminal.answers import whole_answer
 from server.terminal.drawing import description, draw, job_line
 from server.terminal.speech import client, complaints, exit_unless_completed, fail, note, out, say
 from server.terminal.transcripts import transcript_of
-from server.terminal.watching import jobs_of, wait_for, watch
+from server.terminal.watching import jobs_of, listed, wait_for, watch
 
 app = typer.Typer(
     name="claude-jobs",
@@ -119,15 +119,13 @@ def list_jobs(
 ) -> None:
     """Print the newest jobs, one line each."""
     with client() as engine:
-        text = engine.call("claude_list_jobs", {"limit": limit, "before": before})
+        jobs, more = listed(engine, limit=limit, before=before)
     if as_json:
-        say(text)
+        say(json.dumps(jobs, indent=2, ensure_ascii=False))
         return
-    lines = json.loads(text)
-    jobs = [line for line in lines if "jobId" in line]
     for job in jobs:
         out.print(job_line(job), soft_wrap=True)
-    if len(lines) > len(jobs):
+    if more:
         note(f"more: claude-jobs list --before {jobs[-1]['jobId']}")
 
 

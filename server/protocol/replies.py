@@ -15,6 +15,7 @@ from jobs.redaction import redact
 from jobs.rights.approvals import Request
 from jobs.tree import is_batch_id
 from jobs.waiting import WaitReport
+from server.protocol.reply_bounds import MAX_REPLY_CHARS, MAX_REQUESTS_CHARS, fitting, rest, within
 
 KEPT_FRAME_KEYS = (
     "type",
@@ -44,6 +45,18 @@ _LISTED_CHARS = 120
 _EXCERPT_BUDGET = 16_000
 """Characters of excerpts in one reply of `claude_wait`: a hundred jobs must not flood the caller."""
 
+_LEAST_EXCERPT = 40
+"""Characters of an excerpt at least: where many jobs are over, fewer are told at once rather than nothing of each."""
+
+_HEAD_CHARS = 1000
+"""Characters of a reply besides its list of jobs, about."""
+
+_ROOTS = 100
+"""Trees whose live jobs are counted one by one."""
+
+_NAMED = 300
+"""Ids in each list of a reply about a retry."""
+
 
 def pretty(value: Any) -> str:
     """Return JSON as the older server wrote it, two spaces deep."""
@@ -63,35 +76,39 @@ def started(job: Job) -> str:
 def spawned(admission: Admission) -> str:
     """Answer `claude_run_batch_async`."""
     ids = [job.id for job in admission.jobs]
-    return pretty(
-        {
-            "jobIds": ids,
-            "batchId": admission.batch.id,
-            "count": len(ids),
-            "status": "all_spawned_parallel",
-            "parentJobId": admission.batch.parent_id,
-        }
-    )
+    shown = fitting(ids, MAX_REPLY_CHARS - _HEAD_CHARS)
+    reply = {
+        "jobIds": shown,
+        "batchId": admission.batch.id,
+        "count": len(ids),
+        "status": "all_spawned_parallel",
+        "parentJobId": admission.batch.parent_id,
+        **rest(len(ids) - len(shown), f"claude_wait with batchId {admission.batch.id!r} waits for all of them."),
+    }
+    return within(pretty(reply), compact(reply))
 
 
 def batch_done(batch: Batch, report: WaitReport, milliseconds: int) -> str:
     """Answer `claude_run_batch`: the older keys, and one line a job."""
     successful = sum(job.status is JobStatus.COMPLETED for job in report.done)
-    return pretty(
-        {
-            "batch_id": batch.id,
-            "job_ids": [job.id for job in report.done],
-            "parent_job_id": batch.parent_id,
-            "execution_time_ms": milliseconds,
-            "results_summary": {
-                "total": report.total,
-                "successful": successful,
-                "failed": len(report.done) - successful,
-                "pending": report.pending,
-            },
-            "jobs": _lines(report.done),
-        }
-    )
+    head = {
+        "batch_id": batch.id,
+        "job_ids": fitting([job.id for job in report.done], MAX_REPLY_CHARS // 2),
+        "parent_job_id": batch.parent_id,
+        "execution_time_ms": milliseconds,
+        "results_summary": {
+            "total": report.total,
+            "successful": successful,
+            "failed": len(report.done) - successful,
+            "pending": report.pending,
+        },
+    }
+    lines = fitting(_lines(report.done), MAX_REPLY_CHARS - len(compact(head)) - len(report.cursor) - _HEAD_CHARS)
+    shown = report.first(len(lines))
+    how = f"Call claude_wait with batchId {batch.id!r} and this cursor for the others."
+    more = {"cursor": shown.cursor, **rest(shown.left, how)} if shown.left else {}
+    reply = {**head, **more, "jobs": lines}
+    return within(pretty(reply), compact(reply))
 
 
 def job_status(
@@ -131,21 +148,30 @@ def waited(report: WaitReport, requests: Sequence[Request] = ()) -> str:
         report: What the wait found.
         requests: Permissions that jobs wait for and that the caller may give.
     """
-    reply: dict[str, Any] = {"done": _lines(report.done), "pending": report.pending, "cursor": report.cursor}
-    if report.pending:
+    asked = {"waitingForPermission": permission_requests(requests)} if requests else {}
+    room = MAX_REPLY_CHARS - len(compact(asked)) - len(report.cursor) - _HEAD_CHARS
+    lines = fitting(_lines(report.done), room)
+    shown = report.first(len(lines))
+    reply: dict[str, Any] = {"cursor": shown.cursor, "pending": shown.pending}
+    if shown.pending:
         reply["next"] = "Call claude_wait again with this cursor."
+    # Without a wait: in the mode "all" it would last until the last job is over.
+    reply |= rest(shown.left, "Call claude_wait again with this cursor and timeoutSeconds 0 for the others.")
     if requests:
-        reply["waitingForPermission"] = permission_requests(requests)
         reply["next"] = "Answer each with claude_approve, then call claude_wait again with this cursor."
-    return compact(reply)
+    return compact({**reply, **asked, "done": lines})
 
 
 def permission_requests(requests: Sequence[Request]) -> list[dict[str, str]]:
     """Return what is shown of requests for a permission to whoever decides."""
-    return [
+    lines = [
         {"requestId": one.id, "jobId": one.job.id, "tool": one.tool, "input": _call_of(one.arguments)}
         for one in requests
     ]
+    shown = fitting(lines, MAX_REQUESTS_CHARS)
+    if left := len(lines) - len(shown):
+        shown.append({"more": f"{left} more wait: answer these, then call claude_approve without requestId."})
+    return shown
 
 
 def _call_of(arguments: Mapping[str, Any]) -> str:
@@ -185,10 +211,18 @@ def page(text: str, *, offset: int, limit: int, asked: str, where: str) -> str:
 
 def job_list(jobs: Sequence[Job], *, more: bool, asking: Collection[str] = ()) -> str:
     """Answer `claude_list_jobs`: a line a job, newest first; those in `asking` lack a permission."""
-    rows = [_row(job, asks=job.id in asking) for job in jobs]
-    if more and jobs:
-        rows.append({"more": f"Call claude_list_jobs with before {jobs[-1].id!r}."})
+    rows = _rows(jobs, asking)
+    if jobs and (more or len(rows) < len(jobs)):
+        rows.append({"more": f"Call claude_list_jobs with before {rows[-1]['jobId']!r}."})
     return f"[\n{text}\n]" if (text := ",\n".join(map(compact, rows))) else "[]"
+
+
+def tree(identity: str, sums: Rollup, jobs: Sequence[Job]) -> str:
+    """Answer the resource `tree://`: the counts of all, and the first jobs in order of their admission."""
+    rows = _rows(jobs)
+    figures = {name: value for name, value in _rollup(sums).items() if "Tokens" not in name}
+    how = f"Call claude_list_jobs with under {identity!r}."
+    return compact({"id": identity, **figures, **rest(len(jobs) - len(rows), how), "jobs": rows})
 
 
 def killed(job_id: str, cancelled: Sequence[Job]) -> str:
@@ -211,21 +245,26 @@ def sent(job: Job, original: Job) -> str:
 def retried(what: Retried) -> str:
     """Answer `claude_retry`: who is in line again, who was not over, and whose session another job goes on with."""
     again = [job.id for job in what.again]
+    live = [job.id for job in what.live]
     status = "requeued" if again else "nothing_requeued"
-    reply: dict[str, Any] = {"jobIds": again, "count": len(again), "status": status}
-    if what.live:
-        reply["live"] = [job.id for job in what.live]
+    reply: dict[str, Any] = {"jobIds": again[:_NAMED], "count": len(again), "status": status}
+    if live:
+        reply["live"] = live[:_NAMED]
     steps = []
     if again:
         # Where they are over again before anybody looks, an earlier cursor holds their first end for the last.
         steps.append("Call claude_wait for jobIds without a cursor.")
     if what.busy:
-        reply["busy"] = [{"jobId": job_id, "heldBy": holder} for job_id, holder in what.busy.items()]
-        holders = list(dict.fromkeys(what.busy.values()))
+        busy = [{"jobId": job_id, "heldBy": holder} for job_id, holder in what.busy.items()][:_NAMED]
+        reply["busy"] = busy
+        holders = list(dict.fromkeys(one["heldBy"] for one in busy))
         steps.append(f"For the busy ones call claude_wait with jobIds {holders}, then claude_retry again.")
+    if left := sum(max(0, len(ids) - _NAMED) for ids in (again, live, what.busy)):
+        reply["left"] = left
+        steps.append("claude_list_jobs names the others.")
     if steps:
         reply["next"] = " ".join(steps)
-    return pretty(reply)
+    return within(pretty(reply), compact(reply))
 
 
 def dashboard(sums: Rollup, figures: Figures, *, deepest: int, resident: int, statistics: RecursionStatistics) -> str:
@@ -260,10 +299,13 @@ def recursion_statistics(statistics: RecursionStatistics) -> str:
 
 
 def _recursion(statistics: RecursionStatistics) -> dict[str, Any]:
+    by_root = dict(sorted(statistics.live_by_root.items(), key=lambda one: -one[1])[:_ROOTS])
+    left = len(statistics.live_by_root) - len(by_root)
     return {
         "max_depth": statistics.limits.max_depth,
         "depth_counts": {str(depth): count for depth, count in sorted(statistics.live_by_depth.items())},
-        "root_job_counts": statistics.live_by_root,
+        "root_job_counts": by_root,
+        **({"other_roots": left} if left else {}),
         "active_contexts": statistics.running + statistics.waiting,
         "running": statistics.running,
         "waiting": statistics.waiting,
@@ -306,6 +348,10 @@ def _row(job: Job, *, asks: bool) -> dict[str, Any]:
     return row | ({"excerpt": _line(job.excerpt, _LISTED_CHARS)} if job.excerpt else {})
 
 
+def _rows(jobs: Sequence[Job], asking: Collection[str] = ()) -> list[dict[str, Any]]:
+    return fitting((_row(job, asks=job.id in asking) for job in jobs), MAX_REPLY_CHARS - _HEAD_CHARS)
+
+
 def _rollup(rollup: Rollup) -> dict[str, Any]:
     return {
         "counts": dict(sorted(rollup.counts.items())),
@@ -318,7 +364,7 @@ def _rollup(rollup: Rollup) -> dict[str, Any]:
 
 
 def _lines(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    share = _EXCERPT_BUDGET // max(1, len(jobs))
+    share = max(_LEAST_EXCERPT, _EXCERPT_BUDGET // max(1, len(jobs)))
     return [_done_line(job, share) for job in jobs]
 
 

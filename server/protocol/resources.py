@@ -1,10 +1,9 @@
 """Jobs, their transcripts and trees as resources; each caller finds what the tools would show it."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -36,9 +35,6 @@ LISTED: Final = 50
 
 TRANSCRIPT_BYTES: Final = 1024 * 1024
 """Most bytes of a transcript in one read: its end, since its beginning is the task that the reader knows."""
-
-TREE_JOBS: Final = 500
-"""Most jobs of a tree in one read; the counts are those of all."""
 
 _JSON: Final = "application/json"
 _LINES: Final = "application/x-ndjson"
@@ -146,13 +142,8 @@ async def _read(call: Call, uri: str) -> tuple[str, str]:
 
 
 async def _tree(call: Call, identity: str) -> str:
-    sums = json.loads(replies.batch_status(identity, None, await call.sight.rollup(identity)))
-    scope = await call.sight.subtree_scope(identity)
-    lines: list[Any] = json.loads(replies.job_list(scope.jobs[:TREE_JOBS], more=False))
-    tree = {"id": identity, **{key: sums[key] for key in ("counts", "total", "costUsd", "deepest")}, "jobs": lines}
-    if len(scope.jobs) > TREE_JOBS:
-        tree["left"] = len(scope.jobs) - TREE_JOBS
-    return replies.pretty(tree)
+    sums = await call.sight.rollup(identity)
+    return replies.tree(identity, sums, (await call.sight.subtree_scope(identity)).jobs)
 
 
 def _transcript(call: Call, job: Job) -> str:

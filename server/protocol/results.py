@@ -8,6 +8,9 @@ from jobs.model import LIVE, Attempt, Job, JobStatus
 from jobs.ports import Store
 from server.protocol import replies
 
+MAX_SECTIONS = 100
+"""Jobs in one reply of `claude_result`: the notes on how to read on take 20,000 characters then."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
@@ -44,8 +47,13 @@ class Results:
             offset: First character of each.
             limit: Most characters of all of them together.
         """
-        share = limit // len(jobs)
-        return "\n\n".join([await self._section(job, offset=offset, limit=share) for job in jobs])
+        shown = jobs[:MAX_SECTIONS]
+        share = limit // len(shown)
+        sections = [await self._section(job, offset=offset, limit=share) for job in shown]
+        if left := len(jobs) - len(shown):
+            # By the first of them: the caller has the list.
+            sections.append(f"[{left} more jobs: call claude_result with the jobIds from {jobs[len(shown)].id!r} on]")
+        return "\n\n".join(sections)
 
     async def _section(self, job: Job, *, offset: int, limit: int) -> str:
         try:

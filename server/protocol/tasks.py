@@ -211,8 +211,7 @@ async def _of_batch(call: Call, batch_id: str) -> Snapshot:
         return Snapshot(status="working", created=batch.created_at, updated=updated, message=message)
     if all(job.status is JobStatus.CANCELLED for job in jobs):
         return Snapshot(status="cancelled", created=batch.created_at, updated=updated)
-    report = WaitReport(done=tuple(jobs), pending=0, total=len(jobs), cursor="")
-    text = replies.batch_done(batch, report, round((updated - batch.created_at) * 1000))
+    text = replies.batch_done(batch, WaitReport.of_all(jobs), round((updated - batch.created_at) * 1000))
     return Snapshot(status="completed", created=batch.created_at, updated=updated, result=success(text))
 
 

@@ -18,18 +18,43 @@ _LIVE = frozenset(("queued", "running"))
 
 def jobs_of(client: Client, identity: str | None) -> list[dict[str, Any]]:
     """Return the lines of `claude_list_jobs` for everything below an id, or for the newest jobs."""
-    limit = _MOST_JOBS if identity else _NEWEST
-    lines: list[dict[str, Any]] = client.call_json("claude_list_jobs", {"under": identity, "limit": limit})
-    return [line for line in lines if "jobId" in line]
+    return listed(client, limit=_MOST_JOBS if identity else _NEWEST, under=identity)[0]
+
+
+def listed(
+    client: Client, *, limit: int, under: str | None = None, before: str | None = None
+) -> tuple[list[dict[str, Any]], bool]:
+    """Return the newest jobs and whether there are more; one reply holds what a model can take, and we ask again.
+
+    Args:
+        client: The way to the engine.
+        limit: Most jobs.
+        under: Only jobs at and below this one, or None.
+        before: Only jobs that are older than this one, or None.
+    """
+    jobs: list[dict[str, Any]] = []
+    while True:
+        asked = {"under": under, "limit": limit - len(jobs), "before": before}
+        lines: list[dict[str, Any]] = client.call_json("claude_list_jobs", asked)
+        page = [line for line in lines if "jobId" in line]
+        jobs += page
+        more = len(lines) > len(page)
+        if not (more and page) or len(jobs) >= limit:
+            return jobs, more
+        before = page[-1]["jobId"]
 
 
 def watch(client: Client, identity: str | None, title: str, console: Console) -> list[dict[str, Any]]:
     """Draw jobs until every one of them is over, and return their last lines."""
     jobs = jobs_of(client, identity)
     with Live(draw(title, jobs), console=console, refresh_per_second=REFRESHES_A_SECOND) as live:
+        took = 0.0
         while not _over(client, identity, jobs):
-            time.sleep(1 / REFRESHES_A_SECOND)
+            # A tree of a thousand jobs is many calls: no more than a fourth of the engine's time is for the drawing.
+            time.sleep(max(1 / REFRESHES_A_SECOND, 3 * took))
+            begin = time.monotonic()
             jobs = jobs_of(client, identity)
+            took = time.monotonic() - begin
             live.update(draw(title, jobs))
     if not console.is_terminal:
         # Where nothing is redrawn, the drawing's last line is left open.
@@ -64,6 +89,8 @@ def wait_for(client: Client, scope: Mapping[str, Any], mode: str = "all") -> lis
         reply = client.call_json("claude_wait", {**scope, "mode": mode, "cursor": cursor})
         lines += reply["done"]
         cursor = reply["cursor"]
+        if reply.get("left"):
+            continue
         if not reply["pending"] or _enough(mode, reply["done"]):
             return lines
 

@@ -137,9 +137,14 @@ class House:
         with contextlib.suppress(FrontDoorError, OSError):
             if self.control("status"):
                 with self.pump() as pump:
-                    for job in pump.json("claude_list_jobs", limit=1000):
-                        if job.get("status") in {"queued", "running"}:
-                            pump.json("claude_kill_job", jobId=job["jobId"])
+                    for status in ("running", "queued"):
+                        # A page at a time: killed ones are of neither status.
+                        while jobs := pump.json("claude_list_jobs", limit=1000, status=status):
+                            killed = [
+                                pump.json("claude_kill_job", jobId=job["jobId"]) for job in jobs if "jobId" in job
+                            ]
+                            if not any(each["success"] for each in killed):
+                                break
                 self.control("stop")
         try:
             self.wait_for_the_engine_to_go()
