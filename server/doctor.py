@@ -16,7 +16,7 @@ from jobs.settings import Settings
 from jobs.settings_sources import PREFIX, known_variables, load_here
 from server import __version__
 from server.checks.claude import check_account, check_claude
-from server.checks.engine import check_engine
+from server.checks.engine import ANSWER_SECONDS, check_engine
 from server.checks.finding import Finding
 from server.checks.storage import check_database, check_space, find_directory
 from server.front_door.client import door_of
@@ -93,7 +93,9 @@ def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield directory
     explicit = environ.get("CLAUDE_JOBS_CLI")
     if places is not None:
-        yield _settings(environ)
+        engine = check_engine(places, environ)
+        # One that did not answer is not asked again: that would take as long once more.
+        yield _settings(environ, ask_engine=engine.mark != "error")
         settings = _settings_of(environ)
         explicit = settings.for_trees.cli if isinstance(settings, Settings) else explicit
     yield check_claude(explicit, environ.get("PATH"))
@@ -101,7 +103,7 @@ def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     if places is not None:
         yield check_space(places)
         yield from check_database(places)
-        yield check_engine(places, environ)
+        yield engine
 
 
 def _print(finding: Finding, console: Console) -> None:
@@ -126,14 +128,14 @@ def _sqlite() -> Finding:
     )
 
 
-def _settings(environ: Mapping[str, str]) -> Finding:
+def _settings(environ: Mapping[str, str], *, ask_engine: bool) -> Finding:
     settings = _settings_of(environ)
     if not isinstance(settings, Settings):
         return Finding(name="Settings", good=False, detail="cannot be used", remedy=str(settings))
     # Those of a job's processes are no settings and no mistake.
     strange = sorted({name for name in environ if name.startswith(PREFIX)} - known_variables().keys() - JOB_MARKERS)
     said = [f"{', '.join(strange)} is no setting."] if strange else []
-    if differs := _difference_from_engine(environ):
+    if ask_engine and (differs := _difference_from_engine(environ)):
         said.append(differs)
     config = Places(settings.home).config
     file = str(config) if config.is_file() else f"from variables and defaults; there is no file {config}"
@@ -150,9 +152,9 @@ def _difference_from_engine(environ: Mapping[str, str]) -> str | None:
     """Return how the settings here differ from those of the running engine, or None where nothing is to be said."""
     request = {"do": "settings", "variables": setting_variables(environ)}
     try:
-        answer = control(door_of(environ), request, Hello(cwd="/", client="doctor"))
+        answer = control(door_of(environ)._replace(patience=ANSWER_SECONDS), request, Hello(cwd="/", client="doctor"))
     except (FrontDoorError, OSError):
-        # The finding about the engine says why it does not answer.
+        # It went away since it answered.
         return None
     return answer.get("note") if answer else None
 

@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -170,10 +169,8 @@ def test_a_damaged_database_is_a_note_since_the_next_engine_repairs_it(ill: Hous
 def test_a_lock_that_is_held_without_a_socket(ill: House):
     with (state_of(ill) / "engine.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        began = time.monotonic()
         said = bad(ill, "Engine")
     assert "does not listen" in said
-    assert time.monotonic() - began < 25
 
 
 def test_a_running_engine_tells_what_its_jobs_use_and_nothing_secret(ill: House):
@@ -200,13 +197,10 @@ def test_an_engine_that_is_stopped_is_named_with_the_command_that_continues_it(i
     assert answer is not None
     os.kill(answer["pid"], signal.SIGSTOP)
     try:
-        began = time.monotonic()
         said = bad(ill, "Engine")
-        took = time.monotonic() - began
     finally:
         os.kill(answer["pid"], signal.SIGCONT)
     assert f"kill -CONT {answer['pid']}" in said
-    assert took < 25
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a user namespace")
