@@ -96,7 +96,7 @@ async def test_what_a_running_job_has_spent_counts_when_its_child_is_spawned(tmp
         [parent] = await market.start([TaskRequest(task=market.task(calls=ENDLESS, pause=5), max_budget_usd=10 * CALL)])
 
         async def is_noted() -> bool:
-            return bool(market.engine.ledger.live())
+            return any(market.engine.ledger.live().values())
 
         await until(is_noted)
         with pytest.raises(BudgetError, match="more than is left") as refused:
