@@ -77,7 +77,7 @@ class Approvals:
         self._seconds = seconds
         self._monotonic = monotonic
         self._open: dict[str, Request] = {}
-        self._listeners: dict[anyio.CancelScope, Job] = {}
+        self._listeners: dict[anyio.CancelScope, Callable[[Request], bool]] = {}
         self._news = anyio.Event()
 
     @property
@@ -109,7 +109,9 @@ class Approvals:
         """
         return [request for request in self._open.values() if self._may_answer(caller, request)]
 
-    def told(self, caller: Job | None, paths: Iterable[str] | None = None) -> Sequence[Request]:
+    def told(
+        self, caller: Job | None, paths: Iterable[str] | None = None, *, client: str | None = None
+    ) -> Sequence[Request]:
         """Return the requests that a caller is to be shown unasked, and note that a job has heard of them.
 
         Where only a person decides nobody is: what a model is shown it would try to answer.
@@ -117,13 +119,13 @@ class Approvals:
         Args:
             caller: A job, or None for who stands outside every tree.
             paths: Where the subtrees lie whose requests are meant, or None for all that the caller may answer.
+            client: Name of a client outside every tree, or None.
         """
         requests = self.open_to(caller) if self._answerer == "parent" else ()
         if paths is not None:
             requests = _within(paths, requests)
-        if caller is not None:
-            for request in requests:
-                request.told.add(caller.id)
+        for request in requests:
+            request.told.add(_hearer(caller, client))
         return requests
 
     def to_show(self, paths: Iterable[str]) -> Sequence[Request]:
@@ -164,13 +166,28 @@ class Approvals:
         return request
 
     @contextmanager
-    def interrupting(self, caller: Job | None) -> Iterator[anyio.CancelScope]:
-        """Cancel what runs inside as soon as there is a request that this job may answer and has not heard of."""
+    def interrupting(
+        self, caller: Job | None, paths: Iterable[str] | None = None, *, client: str | None = None
+    ) -> Iterator[anyio.CancelScope]:
+        """Cancel what runs inside as soon as there is a request that the caller may answer and has not heard of.
+
+        Args:
+            caller: A job, which hears of everything below it, or None for who stands outside every tree.
+            paths: Where the subtrees lie that somebody outside waits for; without them it hears of nothing.
+            client: Name of a client outside every tree, or None.
+        """
+        asked = () if paths is None else tuple(paths)
+
+        def is_news(request: Request) -> bool:
+            if self._answerer != "parent" or _hearer(caller, client) in request.told:
+                return False
+            return self._may_answer(caller, request) if caller is not None else bool(_within(asked, [request]))
+
         with anyio.CancelScope() as scope:
-            if caller is not None and any(caller.id not in one.told for one in self.open_to(caller)):
+            if any(map(is_news, self._open.values())):
                 scope.cancel()
-            elif caller is not None:
-                self._listeners[scope] = caller
+            else:
+                self._listeners[scope] = is_news
             try:
                 yield scope
             finally:
@@ -183,8 +200,8 @@ class Approvals:
         self._open[request.id] = request
         self._news.set()
         self._news = anyio.Event()
-        for scope, listener in self._listeners.items():
-            if self._may_answer(listener, request):
+        for scope, is_news in self._listeners.items():
+            if is_news(request):
                 scope.cancel()
         return request
 
@@ -195,6 +212,10 @@ class Approvals:
         below = contains(caller.path, request.job.path) and caller.id != request.job.id
         own = rights_of(caller.spec)
         return self._answerer == "parent" and below and permits_call(own, request.tool, request.arguments)
+
+
+def _hearer(caller: Job | None, client: str | None) -> str:
+    return caller.id if caller is not None else f"client {client}"
 
 
 def _within(paths: Iterable[str], requests: Iterable[Request]) -> Sequence[Request]:

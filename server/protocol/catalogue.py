@@ -7,7 +7,7 @@ from typing import Any
 
 from mcp_types import Tool, ToolAnnotations
 
-from server.protocol import tools
+from server.protocol import statistics, tools
 from server.protocol.arguments import (
     Arguments,
     BatchArguments,
@@ -148,14 +148,14 @@ DEFINITIONS: tuple[Definition, ...] = (
         name="claude_dashboard",
         about="How many jobs run, completed and failed, how long they take, and what the engine holds.",
         arguments=NoArguments,
-        handle=tools.claude_dashboard,
+        handle=statistics.claude_dashboard,
         reads=True,
     ),
     Definition(
         name="claude_recursion_stats",
         about="Limits of depth, width and concurrency, and how much is in use.",
         arguments=NoArguments,
-        handle=tools.claude_recursion_stats,
+        handle=statistics.claude_recursion_stats,
         reads=True,
     ),
 )

@@ -3,20 +3,19 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from jobs.attempts.origin import Origin
 from jobs.errors import BadInputError, NotFoundError
-from jobs.figures import figures_of
 from jobs.follow_up import FollowUp
 from jobs.intake import TaskRequest, TreeBounds
 from jobs.manager import EnhancedJobManager
-from jobs.model import LIVE, Job
+from jobs.model import Job
 from jobs.ports import Admission, Store
-from jobs.recursion_manager import RecursionManager, RecursionStatistics
-from jobs.rights.approvals import Approvals
+from jobs.recursion_manager import RecursionManager
+from jobs.rights.approvals import Approvals, Request
 from jobs.rights.visibility import Scope, Visibility
 from jobs.settings import Settings, TreeSettings
 from jobs.signals import JobSignals
@@ -27,7 +26,6 @@ from server.protocol.arguments import (
     BatchArguments,
     JobArguments,
     ListArguments,
-    NoArguments,
     ResultArguments,
     RetryArguments,
     RunArguments,
@@ -35,6 +33,7 @@ from server.protocol.arguments import (
     WaitArguments,
 )
 from server.protocol.flow_control import FlowControl
+from server.protocol.interrupted_calls import batch_asks, run_asks
 from server.protocol.results import Results
 
 UNBOUNDED = float("inf")
@@ -50,9 +49,6 @@ More than `MAX_RESULT_CHARS`: the notes that say how to read on count too, and o
 
 _LIST_PAGE = 200
 """How many jobs are read at once for a list."""
-
-_FIGURES_OVER = 5000
-"""How many of the newest jobs the averages of the dashboard are reckoned from; the counts are those of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +131,9 @@ class Call:
 async def claude_run(call: Call, arguments: RunArguments) -> str:
     """Run one job to its end and return its result."""
     admission = await submit_run(call, arguments)
-    await _wait_for(call, admission)
+    report, asked = await _wait_for(call, admission)
+    if asked and report.pending:
+        return run_asks(admission, asked)
     return await run_reply(call, admission.jobs[0].id)
 
 
@@ -148,7 +146,9 @@ async def claude_run_batch(call: Call, arguments: BatchArguments) -> str:
     """Run several jobs to their end and return a line each."""
     began = time.monotonic()
     admission = await submit_batch(call, arguments)
-    report = await _wait_for(call, admission)
+    report, asked = await _wait_for(call, admission)
+    if asked and report.pending:
+        return batch_asks(admission, asked)
     return replies.batch_done(admission.batch, report, round((time.monotonic() - began) * 1000))
 
 
@@ -180,13 +180,8 @@ async def claude_wait(call: Call, arguments: WaitArguments) -> str:
     read = scope_reader(call, arguments)
     longest = call.services.settings.wait_seconds
     asked = longest if arguments.timeout_seconds is None else min(arguments.timeout_seconds, longest)
-    wait = partial(_wait, call, read, mode=WaitMode(arguments.mode), cursor=arguments.cursor)
-    approvals = call.services.approvals
-    with approvals.interrupting(call.job) as asking:
-        report = await wait(seconds=asked)
-    if asking.cancelled_caught:
-        report = await wait(seconds=0)
-    return replies.waited(report, approvals.told(call.job))
+    mode = WaitMode(arguments.mode)
+    return replies.waited(*await _wait_unless_asked(call, read, mode=mode, seconds=asked, cursor=arguments.cursor))
 
 
 async def claude_result(call: Call, arguments: ResultArguments) -> str:
@@ -262,34 +257,6 @@ async def claude_retry(call: Call, arguments: RetryArguments) -> str:
     return replies.retried(await call.services.follow_up.retry(mine, origin=call.origin))
 
 
-async def claude_dashboard(call: Call, _: NoArguments) -> str:
-    """Tell the older server's figures, as they are."""
-    store = call.services.store
-    sums = await store.rollup_all() if call.job is None else await store.rollup_under(call.job.path)
-    jobs = await call.sight.newest(limit=_FIGURES_OVER)
-    return replies.dashboard(
-        sums,
-        figures_of(jobs, now=call.services.now()),
-        deepest=max((job.depth for job in jobs if job.status in LIVE), default=0),
-        resident=call.services.resident(),
-        statistics=await _statistics(call),
-    )
-
-
-async def claude_recursion_stats(call: Call, _: NoArguments) -> str:
-    """Tell the limits and how much of them is in use."""
-    return replies.recursion_statistics(await _statistics(call))
-
-
-async def _statistics(call: Call) -> RecursionStatistics:
-    """Return the figures of the machine; of trees a job hears of its own alone."""
-    statistics = await call.services.recursion.statistics()
-    if call.job is None:
-        return statistics
-    own = call.job.root_id
-    return replace(statistics, live_by_root={own: statistics.live_by_root.get(own, 0)})
-
-
 async def submit_run(call: Call, arguments: RunArguments) -> Admission:
     """Admit and start one job."""
     return await _submit(
@@ -344,9 +311,29 @@ def _parent_id(call: Call, asserted: str | None) -> str | None:
     return call.job.id
 
 
-async def _wait_for(call: Call, admission: Admission) -> WaitReport:
+async def _wait_for(call: Call, admission: Admission) -> tuple[WaitReport, Sequence[Request]]:
     read = partial(_scope_of, call, tuple(job.id for job in admission.jobs))
-    return await _wait(call, read, mode=WaitMode.ALL, seconds=UNBOUNDED)
+    return await _wait_unless_asked(call, read, mode=WaitMode.ALL, seconds=UNBOUNDED)
+
+
+async def _wait_unless_asked(
+    call: Call,
+    read: Callable[[], Awaitable[Scope]],
+    *,
+    mode: WaitMode,
+    seconds: float,
+    cursor: str | None = None,
+) -> tuple[WaitReport, Sequence[Request]]:
+    """Wait, at most until a job asks for a permission that the caller may give, and return what it may give."""
+    approvals = call.services.approvals
+    # A job answers for everything below it, and who stands outside every tree for what it waits for.
+    paths = (await read()).paths if call.job is None else None
+    wait = partial(_wait, call, read, mode=mode, cursor=cursor)
+    with approvals.interrupting(call.job, paths, client=call.origin.client) as asking:
+        report = await wait(seconds=seconds)
+    if asking.cancelled_caught:
+        report = await wait(seconds=0)
+    return report, approvals.told(call.job, paths, client=call.origin.client)
 
 
 async def _wait(

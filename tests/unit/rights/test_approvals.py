@@ -167,3 +167,19 @@ async def test_a_stranger_is_not_interrupted():
             await settle()
         assert not scope.cancelled_caught
         group.cancel_scope.cancel()
+
+
+async def test_a_client_outside_hears_once_of_what_it_waits_for_and_of_nothing_else():
+    subject = approvals()
+    async with anyio.create_task_group() as group:
+        group.start_soon(subject.ask, CHILD, "Bash", ARGUMENTS)
+        await settle()
+        with subject.interrupting(None, ["t/a"], client="one") as asked:
+            await anyio.lowlevel.checkpoint()
+        assert asked.cancelled_caught
+        assert [one.job.id for one in subject.told(None, ["t/a"], client="one")] == ["b"]
+        with subject.interrupting(None, ["t/a"], client="one") as again, subject.interrupting(None, ["u"]) as other:
+            await anyio.lowlevel.checkpoint()
+        assert not again.cancelled_caught
+        assert not other.cancelled_caught
+        group.cancel_scope.cancel()
