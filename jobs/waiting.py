@@ -243,3 +243,8 @@ async def _until_met(watch: _Watch, subscription: Subscription, on_progress: OnP
         pause = max(0.0, due - now) if untold else PROGRESS_SECONDS
         with anyio.move_on_after(pause):
             watch.note(await subscription.news())
+
+
+async def alone(wait: Callable[[], Awaitable[WaitReport]], _: Callable[[], Awaitable[Scope]]) -> WaitReport:
+    """Wait, with nothing else beside it."""
+    return await wait()

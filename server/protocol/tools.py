@@ -20,7 +20,7 @@ from jobs.rights.visibility import Scope, Visibility
 from jobs.settings import Settings, TreeSettings
 from jobs.signals import JobSignals
 from jobs.tree import is_batch_id
-from jobs.waiting import OnProgress, Waiting, WaitMode, WaitReport
+from jobs.waiting import OnProgress, Waiting, WaitMode, WaitReport, alone
 from server.protocol import replies
 from server.protocol.arguments import (
     BatchArguments,
@@ -86,11 +86,6 @@ class Services:
     now: Callable[[], float]
     resident: Callable[[], int]
     in_use: Callable[[], Mapping[str, Any]]
-
-
-async def alone(wait: Callable[[], Awaitable[WaitReport]], _: Callable[[], Awaitable[Scope]]) -> WaitReport:
-    """Wait, with nothing else beside it."""
-    return await wait()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
