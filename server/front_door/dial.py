@@ -1,5 +1,6 @@
 """Reaching the engine's socket: connect to it, and start an engine where none runs."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -12,7 +13,7 @@ from server.front_door.hello import FrontDoorError
 from server.front_door.launch import EngineStartError, StartedEngine, engine_command, start
 from server.front_door.location import original_of
 from server.front_door.lock_holder import holder_of, is_suspended, sign_lock
-from server.front_door.places import Places
+from server.front_door.places import Places, StateDirError
 
 SOCKET_SECONDS = 6.0
 """How long a client that starts no engine waits for the socket of one that holds its lock: an engine whose socket was
@@ -95,11 +96,14 @@ def lock(path: Path, patience: float = 0.0) -> int | None:
     Args:
         path: A file in a prepared state directory; it is made where it is missing, and never removed by us.
         patience: Seconds to go on trying.
+
+    Raises:
+        StateDirError: The directory or its file system cannot be written to.
     """
     deadline = time.monotonic() + patience
     pauses = _pauses()
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        handle = _open_lock(path)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if is_at(handle, path):
@@ -111,6 +115,19 @@ def lock(path: Path, patience: float = 0.0) -> int | None:
             next(pauses)
         # Held by another, or removed before it was locked: what is locked must be the file that others find.
         os.close(handle)
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise StateDirError(
+            path.parent,
+            f"{path.name} in it cannot be written ({error.strerror})",
+            "Make the directory writable, or set CLAUDE_JOBS_HOME to one that is.",
+        ) from error
 
 
 def is_at(handle: int, path: Path) -> bool:
