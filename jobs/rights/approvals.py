@@ -10,7 +10,7 @@ from typing import Any, Literal
 import anyio
 
 from jobs.errors import NotFoundError
-from jobs.model import Job
+from jobs.model import LIVE, Job
 from jobs.rights.granting import rights_of
 from jobs.rights.permissions import permits_call
 from jobs.tree import contains
@@ -85,13 +85,28 @@ class Approvals:
         """Who answers."""
         return self._answerer
 
-    async def ask(self, job: Job, tool: str, arguments: Mapping[str, Any]) -> Decision:
-        """Wait until somebody decides, at most the set time, and return the decision."""
+    async def ask(
+        self, job: Job, tool: str, arguments: Mapping[str, Any], *, above: Sequence[Job] | None = None
+    ) -> Decision:
+        """Wait until somebody decides, at most the set time, and return the decision.
+
+        Args:
+            job: Who asks.
+            tool: The tool.
+            arguments: Its arguments.
+            above: The jobs above it, for which nobody waits in vain: where none of them may decide, the answer is no at
+                once. None where they are not known.
+        """
         if self._answerer == "deny":
             return Decision(allowed=False, why="It is not permitted, and nobody can be asked. Do without it.")
         if sum(request.job.id == job.id for request in self._open.values()) >= MOST_OPEN:
             return Decision(allowed=False, why="Too many of this job's requests are open. Do without it.")
-        request = self._add(job, tool, arguments)
+        request = Request(
+            id=f"p{secrets.token_hex(4)}", job=job, tool=tool, arguments=arguments, asked_at=self._monotonic()
+        )
+        if above is not None and not self._can_be_heard(request, above):
+            return Decision(allowed=False, why="No job above this one is left that may permit it. Do without it.")
+        self._add(request)
         logger.info("job %s waits for permission %s to use %s", job.id, request.id, tool)
         try:
             with anyio.move_on_after(self._seconds):
@@ -193,17 +208,21 @@ class Approvals:
             finally:
                 self._listeners.pop(scope, None)
 
-    def _add(self, job: Job, tool: str, arguments: Mapping[str, Any]) -> Request:
-        request = Request(
-            id=f"p{secrets.token_hex(4)}", job=job, tool=tool, arguments=arguments, asked_at=self._monotonic()
-        )
+    def _can_be_heard(self, request: Request, above: Iterable[Job]) -> bool:
+        """Tell whether somebody may come to answer: of a root job the client that began it, whenever it calls."""
+        if self._answerer != "parent" or request.job.parent_id is None:
+            return True
+        if any(one.status in LIVE and self._may_answer(one, request) for one in above):
+            return True
+        return any(is_news(request) for is_news in self._listeners.values())
+
+    def _add(self, request: Request) -> None:
         self._open[request.id] = request
         self._news.set()
         self._news = anyio.Event()
         for scope, is_news in self._listeners.items():
             if is_news(request):
                 scope.cancel()
-        return request
 
     def _may_answer(self, caller: Job | None, request: Request) -> bool:
         """Tell whether a caller may answer: a person always, a job for those below it and where it may do it itself."""

@@ -38,8 +38,9 @@ async def claude_permit(call: Call, arguments: PermitArguments) -> str:
     """Ask whoever may decide, and answer in the CLI's words."""
     if call.job is None:
         raise BadInputError("claude_permit", "only a job's own claude calls it", "Use claude_approve.")
+    above = await call.services.store.jobs(call.job.path.split("/")[:-1])
     async with call.flow.waiting():
-        decision = await call.services.approvals.ask(call.job, arguments.tool_name, arguments.input)
+        decision = await call.services.approvals.ask(call.job, arguments.tool_name, arguments.input, above=above)
     if decision.allowed:
         return compact({"behavior": "allow", "updatedInput": arguments.input})
     return compact({"behavior": "deny", "message": decision.why})

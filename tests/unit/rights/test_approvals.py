@@ -1,6 +1,7 @@
 """Who is asked for a permission, who may give it, and what silence means."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ import anyio
 import pytest
 
 from jobs.errors import NotFoundError
-from jobs.model import Job, JobSpec
+from jobs.model import Job, JobSpec, JobStatus
 from jobs.rights.approvals import MOST_OPEN, Answerer, Approvals, Decision
 from tests.unit.jobs.support import job, settle
 
@@ -183,3 +184,14 @@ async def test_a_client_outside_hears_once_of_what_it_waits_for_and_of_nothing_e
         assert not again.cancelled_caught
         assert not other.cancelled_caught
         group.cancel_scope.cancel()
+
+
+async def test_where_no_job_above_may_decide_the_answer_is_no_at_once():
+    child, parent = replace(CHILD, parent_id="a"), replace(PARENT, status=JobStatus.RUNNING)
+    over = replace(parent, status=JobStatus.COMPLETED)
+    for above, arguments in ([over], ARGUMENTS), ([parent], {"command": "rm -rf /"}):
+        with anyio.fail_after(5):
+            decision = await approvals().ask(child, "Bash", arguments, above=above)
+        assert (decision.allowed, "No job above" in decision.why) == (False, True)
+    decision = await approvals(seconds=0.01).ask(child, "Bash", ARGUMENTS, above=[parent])
+    assert "Nobody answered" in decision.why
