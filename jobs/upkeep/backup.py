@@ -6,6 +6,7 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
@@ -40,7 +41,8 @@ def back_up(database: Path, trees: Path, target: Path, notes: Mapping[str, bytes
     """
     database.stat()
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
+    with ExitStack() as unfinished:
+        unfinished.callback(target.unlink, missing_ok=True)
         # The rows are copied next to the archive, so that they need no space elsewhere.
         with (
             os.fdopen(descriptor, "wb") as file,
@@ -55,10 +57,9 @@ def back_up(database: Path, trees: Path, target: Path, notes: Mapping[str, bytes
                 _add(archive, f"{ROOT}/{name}", io.BytesIO(data), len(data))
             _add_directory(archive, f"{ROOT}/{trees.name}")
             # The trees of the copied rows: one that began since would be a directory without rows.
-            return sum(_add_tree(archive, f"{ROOT}/{trees.name}/{root}", trees / root) for root in roots)
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
+            attempts = sum(_add_tree(archive, f"{ROOT}/{trees.name}/{root}", trees / root) for root in roots)
+        unfinished.pop_all()
+    return attempts
 
 
 def _add_tree(archive: tarfile.TarFile, name: str, tree: Path) -> int:
