@@ -121,11 +121,12 @@ def list_jobs(
     with client() as engine:
         jobs, more = listed(engine, limit=limit, before=before)
     if as_json:
-        say(json.dumps(jobs, indent=2, ensure_ascii=False))
+        rest = [{"more": f"Call claude_list_jobs with before {jobs[-1]['jobId']!r}."}] if more and jobs else []
+        say(json.dumps([*jobs, *rest], indent=2, ensure_ascii=False))
         return
     for job in jobs:
         out.print(job_line(job), soft_wrap=True)
-    if more:
+    if more and jobs:
         note(f"more: claude-jobs list --before {jobs[-1]['jobId']}")
 
 
