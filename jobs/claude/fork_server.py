@@ -7,6 +7,9 @@ orphan did to its environment and its session. Code between the two costs the 13
 It ends when the engine closes the other end of the socket or dies; the shims go on. It is a subreaper too: what a
 killed shim leaves falls to it, where the engine finds it.
 
+Each shim also gets a resource limit that nothing enforces and that only root can raise again. What a job starts
+inherits it, so a process of a job is known as one also after the shim, the fork server and the engine were killed.
+
 A request is four bytes of length and that many bytes of body: the number of arguments, the arguments and the variables
 `NAME=VALUE`, separated by NUL. With its first byte come the descriptors that the program inherits. An answer is two
 four-byte integers: an error number, or 0 and the process id.
@@ -16,6 +19,7 @@ import array
 import ctypes
 import errno
 import os
+import resource
 import signal
 import socket
 import struct
@@ -24,6 +28,12 @@ import sys
 LENGTH = struct.Struct("!I")
 ANSWER = struct.Struct("!ii")
 MOST_DESCRIPTORS = 4
+
+RLIMIT_LOCKS = 10
+"""Limit of file locks (asm-generic/resource.h), for which Python has no name. Linux has not enforced it since 2.4.25,
+nobody sets it, and a process without privileges can only lower it."""
+JOB_LOCKS = (1 << 40) + 0x636A
+"""Hard limit of file locks in every process of a job; elsewhere there is none."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 _KEPT_FROM = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
@@ -91,6 +101,7 @@ def _become(body: bytes, descriptors: list[int], prctl: "ctypes._FuncPointer", r
         argv, variables = words[: int(count)], words[int(count) :]
         os.setsid()
         prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _limit_locks()
         for number in _RESTORED:
             signal.signal(number, signal.SIG_DFL)
         for descriptor in descriptors:
@@ -100,6 +111,13 @@ def _become(body: bytes, descriptors: list[int], prctl: "ctypes._FuncPointer", r
         os.write(report, b"%d" % (getattr(error, "errno", None) or errno.EINVAL))
     finally:
         os._exit(127)
+
+
+def _limit_locks() -> None:
+    _, hard = resource.getrlimit(RLIMIT_LOCKS)
+    # Lower already in a shim of an engine that a job's process started.
+    if hard == resource.RLIM_INFINITY or hard > JOB_LOCKS:
+        resource.setrlimit(RLIMIT_LOCKS, (JOB_LOCKS, JOB_LOCKS))
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:

@@ -12,6 +12,7 @@ from typing import Protocol
 import psutil
 
 from jobs.claude.command import MARKER
+from jobs.claude.fork_server import JOB_LOCKS
 
 _VARIABLE = f"{MARKER}=".encode()
 
@@ -69,6 +70,10 @@ class ProcessTable(Protocol):
         """Return the mark that the process inherited, or None where it has none or may not be asked."""
         ...
 
+    def limited(self, pid: int) -> bool:
+        """Return whether the process has the resource limit that every process of a job inherits."""
+        ...
+
     def send(self, target: ProcessIdentity, number: signal.Signals) -> bool:
         """Signal exactly this process; False where it is gone or not ours."""
         ...
@@ -123,6 +128,12 @@ class LinuxTable:
             return None
         found = [entry for entry in environ.split(b"\0") if entry.startswith(_VARIABLE)]
         return found[0][len(_VARIABLE) :].decode("utf-8", "replace") if found else None
+
+    def limited(self, pid: int) -> bool:
+        """Return whether the process has the resource limit that every process of a job inherits."""
+        _, _, locks = _read(f"/proc/{pid}/limits").partition(b"Max file locks")
+        hard = locks.split(maxsplit=2)[1] if locks else b"unlimited"
+        return hard != b"unlimited" and int(hard) <= JOB_LOCKS
 
     def send(self, target: ProcessIdentity, number: signal.Signals) -> bool:
         """Signal exactly this process; False where it is gone or not ours."""
@@ -183,6 +194,10 @@ class PortableTable:
             return psutil.Process(pid).environ().get(MARKER)
         except (psutil.Error, OSError):
             return None
+
+    def limited(self, pid: int) -> bool:
+        """Return False: only Linux has the limit."""
+        return False
 
     def send(self, target: ProcessIdentity, number: signal.Signals) -> bool:
         """Signal this process, its start time checked just before; False where it is gone or not ours."""

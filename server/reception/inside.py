@@ -60,7 +60,9 @@ def inside_job(pid: int, table: ProcessTable) -> bool:
     """Tell whether a process or one of its ancestors has a job's mark, or an ancestor is this engine.
 
     A process that clears its environment still has a marked ancestor, and an orphan of a job falls to a marked shim or
-    to the engine. Not recognised is what another service starts for a job: `systemd-run`, `at`, a running tmux.
+    to the engine. One whose shim and engine were killed falls to init, and is known by the resource limit that it
+    inherited and that only root can raise. Not recognised is what another service starts for a job: `systemd-run`,
+    `at`, a running tmux.
 
     Raises:
         UnknownPeerError: The line of ancestors cannot be read to its end.
@@ -69,7 +71,9 @@ def inside_job(pid: int, table: ProcessTable) -> bool:
         line = _line_of(pid, table)
         if line is None:
             continue
-        if any(table.mark(one.pid) is not None for one in line) or os.getpid() in (one.pid for one in line[1:]):
+        if any(table.mark(one.pid) is not None or table.limited(one.pid) for one in line) or os.getpid() in (
+            one.pid for one in line[1:]
+        ):
             return True
         # Unchanged: no ancestor ended while it was read, so none was skipped.
         if line == _line_of(pid, table):

@@ -7,10 +7,12 @@ which a process can hide what it belongs to. Whatever combination, nothing of a 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -239,3 +241,21 @@ def engine_of(made: House) -> int:
     status = made.control("status")
     assert status is not None
     return int(status["pid"])
+
+
+def test_an_orphan_whose_shim_and_engine_were_killed_at_once_is_still_no_person(tmp_path: Path):
+    said, go = tmp_path / "said", tmp_path / "go"
+    with house(CLAUDE_JOBS_CLI=SHELL_CLI) as made:
+        made.start_engine()
+        engine = engine_of(made)
+        with made.pump() as person, job_shell(made, person) as shell:
+            wait = f'exec >"{said}" 2>&1; while [ ! -e "{go}" ]; do sleep 0.05; done; exec "$@"'
+            shell.run(*shell.orphaned, "sh", "-c", wait, "sh", *shell.cli("list"))
+            shim = int((attempt_directory(made, shell.job) / "pid").read_text())
+            for pid in (engine, shim):
+                os.kill(pid, signal.SIGKILL)
+            made.wait_for_the_engine_to_go()
+            made.start_engine()
+            go.touch()
+            until_now(lambda: INSIDE in said.read_text(), 30.0, "the refusal")
+            assert shell.job["jobId"] not in said.read_text()
