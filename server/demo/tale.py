@@ -140,7 +140,10 @@ def _topic_turns(topic: Topic) -> tuple[Turn, ...]:
         Turn(
             text="I ask two helpers.",
             tool_calls=(
-                ToolCall(name=f"{_TOOL}claude_run_batch_async", input={"tasks": [_task(one) for one in topic.helpers]}),
+                ToolCall(
+                    name=f"{_TOOL}claude_run_batch_async",
+                    input={"tasks": [_task(one) for one in topic.helpers], "outputFormat": "text"},
+                ),
             ),
             delay=0.4,
             usage=Usage(input_tokens=1200, output_tokens=80),
