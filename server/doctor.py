@@ -18,7 +18,7 @@ from server import __version__
 from server.checks.claude import check_account, check_claude
 from server.checks.engine import ANSWER_SECONDS, check_engine
 from server.checks.finding import Finding
-from server.checks.storage import check_database, check_space, find_directory
+from server.checks.storage import check_copy, check_database, check_space, find_directory
 from server.front_door.client import door_of
 from server.front_door.hello import FrontDoorError, Hello
 from server.front_door.launch import JOB_MARKERS, setting_variables
@@ -101,6 +101,7 @@ def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield check_claude(explicit, environ.get("PATH"))
     yield check_account(environ)
     if places is not None:
+        yield from check_copy(places)
         yield check_space(places)
         yield from check_database(places)
         yield engine

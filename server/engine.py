@@ -206,9 +206,6 @@ def _resident() -> int:
 
 
 async def _recover(recovery: Recovery) -> None:
-    found = await insist(recovery.survey, "looking at what an earlier engine left")
-    if found:
-        logger.info("found %s", ", ".join(f"{count} {place}" for place, count in sorted(found.items())))
     await insist(recovery.sweep, "sweeping what an earlier engine left")
     if removed := await insist(recovery.remove_stdin_files, "removing stdin files that an earlier engine left"):
         logger.info("removed the stdin files of %d attempts that do not run", removed)

@@ -11,8 +11,7 @@ The decision for every unfinished job, carried out by the batch's graph as it is
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +19,11 @@ import anyio.to_thread
 
 from jobs.attempts.preparation import Preparation
 from jobs.claude import control_group
-from jobs.claude.directory import STDIN_FILES, AttemptDirectory, UnsafeDirectoryError
+from jobs.claude.directory import STDIN_FILES, AttemptDirectory
 from jobs.claude.exempt import exempt
-from jobs.claude.finding import examine
 from jobs.claude.proctable import ProcessTable, process_table
 from jobs.claude.survivors import Target, clear
-from jobs.model import Job, JobStatus
+from jobs.model import JobStatus
 from jobs.ports import Store
 from jobs.upkeep.traces import subdirectories
 
@@ -53,11 +51,6 @@ class Recovery:
         self._store = store
         self._preparation = preparation
         self._table = table or process_table()
-
-    async def survey(self) -> Counter[str]:
-        """Return how many unfinished jobs there are by what is to be done with them."""
-        jobs = await self._store.unfinished()
-        return await anyio.to_thread.run_sync(self._survey, jobs)
 
     async def sweep(self) -> int:
         """End what attempts that are over left behind, and return how many processes that were.
@@ -89,17 +82,6 @@ class Recovery:
                     await anyio.to_thread.run_sync(AttemptDirectory(path).remove_stdin)
                     removed += 1
         return removed
-
-    def _survey(self, jobs: Sequence[Job]) -> Counter[str]:
-        return Counter(self._place(job) for job in jobs)
-
-    def _place(self, job: Job) -> str:
-        if job.status is JobStatus.QUEUED:
-            return "queued"
-        try:
-            return examine(AttemptDirectory(self._preparation.path(job, job.attempt)))
-        except UnsafeDirectoryError:
-            return "unsafe"
 
     def _marks(self) -> list[tuple[str, str, int]]:
         found = {self._table.mark(pid) for pid, entry in self._table.entries().items() if entry.session}

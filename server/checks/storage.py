@@ -16,6 +16,7 @@ from jobs.store.reserve import reserve_beside
 from jobs.upkeep.rescue import last_rescue, report_path
 from server.checks.finding import Finding
 from server.front_door.locate import Places, StateDirError, prepare, state_dir
+from server.front_door.location import original_of, read_location
 
 _DIRECTORY, _DATABASE = "State directory", "Job database"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -30,6 +31,17 @@ def find_directory(environ: Mapping[str, str]) -> tuple[Places | None, Finding]:
     if refused := _refusal(places.home):
         return None, refused
     return places, Finding(name=_DIRECTORY, good=True, detail=f"{places.home}, socket {places.socket}")
+
+
+def check_copy(places: Places) -> Iterator[Finding]:
+    """Tell whether the state directory is a copy of another one; nothing where it is none."""
+    location = read_location(places.home)
+    says = None if location is None else location.says()
+    if says is None and (original := original_of(places.home)) is not None:
+        says = f"This state directory is a copy of {original}. Unfinished jobs are not started here by themselves."
+    if says is not None:
+        remedy = "`claude-jobs retry ID` runs one of its jobs; `claude-jobs list` shows them."
+        yield Finding(name=_DIRECTORY, good=False, detail=says, remedy=remedy, needed=False)
 
 
 def check_space(places: Places) -> Finding:

@@ -64,6 +64,7 @@ def test_a_copy_touches_nothing_of_the_original_and_says_that_it_is_one(own: Hou
         status = copy.run("status", running).stdout
         assert "copy" in status
         assert f"copy of {own.places.home}" in copy.run("engine", "status").stdout
+        assert f"copy of {own.places.home}" in copy.run("doctor").stdout
         copy.run("kill", running)
         assert starts(own) == 1
         assert listed(own)[running]["status"] == "running"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from jobs.claude.finding import Finding
 from jobs.claude.proctable import process_table
 from jobs.model import JobStatus
 from jobs.upkeep.recovery import Recovery
@@ -31,14 +30,6 @@ def recovery_of(engine: Parts) -> Recovery:
 
 def daemon(mark: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(["/bin/sleep", "60"], env={"CLAUDE_JOBS_JOB": mark}, start_new_session=True)
-
-
-async def test_the_survey_counts_each_unfinished_job_by_what_is_to_be_done(engine: Parts):
-    await left_running(engine, f"stub:wait={engine.work}/go")
-    assert await recovery_of(engine).survey() == {Finding.LIVES: 1}
-    (engine.work / "go").touch()
-    await result(engine.runner)
-    assert await recovery_of(engine).survey() == {}
 
 
 async def test_a_daemon_of_an_attempt_that_is_over_is_ended_at_the_next_start_and_a_live_one_is_left(engine: Parts):

@@ -206,7 +206,8 @@ async def test_a_client_that_says_nothing_is_let_go(home: Path, monkeypatch: pyt
 
 
 async def test_a_control_client_that_asks_nothing_is_let_go(home: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(connection, "HELLO_SECONDS", 0.05)
+    # A busy machine takes some of it for the greeting.
+    monkeypatch.setattr(connection, "HELLO_SECONDS", 2.0)
     async with running_engine(home) as places, wire(places) as client:
         await client.greet(role=Role.CONTROL)
         assert await client.ended()
