@@ -13,7 +13,7 @@ import typer
 from server.front_door.client import door_of
 from server.front_door.dial import is_at
 from server.front_door.hello import FrontDoorError, Hello
-from server.front_door.launch import A_JOB, STARTED_BY, setting_variables
+from server.front_door.launch import A_JOB, SETTINGS_REFUSED, STARTED_BY, setting_variables
 from server.front_door.locate import EngineUnreachableError, control, holder_of, prepare, state_dir
 from server.terminal.speech import complaints, fail, note, say
 
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     import psutil
 
 app = typer.Typer(help="Run the engine in the foreground, or look after the one that runs.")
-
-STOP_SECONDS = 10.0
-"""How long `stop` waits for an engine's answer before it sends a signal."""
-
-END_SECONDS = 12.0
-"""How long a process may take to end after a signal: an engine that leaves is gone after 9 s at the latest."""
 
 STOP_SECONDS = 10.0
 """How long `stop` waits for an engine's answer before it sends a signal."""
@@ -90,7 +84,7 @@ def engine(
         leaving = partial(_leave_within, LEAVE_SECONDS)
         anyio.run(partial(serve, places.home, starter, by_person=by_person, on_leaving=leaving))
     except* (InvalidSettingsError, BadInputError) as errors:
-        reasons += [JobsError(f"The settings cannot be used: {error}") for error in _leaves(errors)]
+        reasons += [JobsError(f"{SETTINGS_REFUSED}{error}") for error in _leaves(errors)]
     # A group: the store is opened inside the engine's own. What is raised here would become one too.
     except* (FrontDoorError, JobsError) as errors:
         reasons += _leaves(errors)
@@ -230,4 +224,4 @@ def _of_next_engine() -> list[dict[str, Any]]:
     try:
         return rows(load_here(state_dir(os.environ), os.environ))
     except JobsError as error:
-        fail(f"The settings cannot be used: {error}")
+        fail(f"{SETTINGS_REFUSED}{error}")

@@ -38,6 +38,10 @@ JOB_MARKERS = frozenset(("CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN"))
 _LET_GO = "import os, sys; os.fork() and os._exit(0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
+SETTINGS_REFUSED = "The settings cannot be used: "
+"""How an engine begins the line that says which setting keeps it from starting."""
+
+
 class EngineStartError(FrontDoorError):
     """The engine was started and does not answer.
 
@@ -51,6 +55,8 @@ class EngineStartError(FrontDoorError):
         self.problem = problem
         self.log = log
         self.tail = tail
+        self.final = SETTINGS_REFUSED in tail
+        """Whether another start would end in the same way."""
         said = f" Its last lines:\n{tail}" if tail else ""
         super().__init__(
             f"The engine {problem}. Run `claude-jobs doctor`, or `claude-jobs engine` to see it start; "

@@ -134,9 +134,9 @@ def reach(door: Door, hello: Hello) -> socket.socket:
     for _ in range(_STARTS - 1):
         try:
             return enter(door, hello)[0]
-        except (EngineGoneError, EngineStartError):
+        except (EngineGoneError, EngineStartError) as error:
             # Whatever ended the last one may end this one too, as it starts.
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or (isinstance(error, EngineStartError) and error.final):
                 raise
     return enter(door, hello)[0]
 

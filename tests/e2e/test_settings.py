@@ -250,6 +250,10 @@ def test_a_wrong_value_names_its_source_and_an_example_whoever_meets_it(plain: H
         assert words in said
         assert "Traceback" not in said
         assert "pydantic" not in said
+    # The same end again and again: a client that waits for the engine starts it once.
+    before = plain.places.log.read_text().count(words)
+    assert words in plain.run("mcp", **bad).stderr
+    assert plain.places.log.read_text().count(words) == before + 1
     plain.run("list")
     assert f"Not used: {words}" in plain.run("list", **bad).stderr
     refused = plain.run("list", CLAUDE_JOBS_PERMISSION_MODE="god")
