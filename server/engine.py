@@ -310,7 +310,7 @@ async def _serve(
         spare_the_collector()
         on_ready()
         await engine.stopped()
-        socket.unlink()
+        socket.close()
         on_leaving()
         await _take_leave(engine.end_jobs, services)
         group.cancel_scope.cancel()

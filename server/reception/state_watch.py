@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from anyio.abc import SocketListener, SocketStream
 
 from server.front_door.dial import is_at, lock
@@ -22,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 2.0
 """Seconds between two looks: a removed socket is there again within 5 s, also on a busy machine."""
+
+LOCK_SECONDS = 1.0
+"""How long another process may hold a lock file that was made again before it counts as another engine."""
 
 Handle = Callable[[SocketStream], Coroutine[Any, Any, None]]
 
@@ -41,6 +45,12 @@ class EngineSocket:
         self._start = start
         self._accepting = anyio.CancelScope()
         self._file: tuple[int, int] | None = None
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the engine leaves, so that clients must not find it any more."""
+        return self._closed
 
     @property
     def is_there(self) -> bool:
@@ -59,8 +69,9 @@ class EngineSocket:
         self._accepting = anyio.CancelScope()
         self._start(self._accept, listener, self._accepting)
 
-    def unlink(self) -> None:
-        """Remove the socket's file, and no other engine's."""
+    def close(self) -> None:
+        """Remove the socket's file, and no other engine's; from now on it is not bound again."""
+        self._closed = True
         if self.is_there:
             self._path.unlink(missing_ok=True)
 
@@ -91,11 +102,16 @@ class StateWatch:
         self._leave = leave
 
     async def keep(self) -> None:
-        """Look and repair until the state directory is another or gone."""
+        """Look and repair until the state directory is another or gone, or another engine serves it."""
         # Kept open: only an open directory tells whether it was moved or removed.
         home = os.open(self._places.home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             while is_at(home, self._places.home):
+                if not await self._holds_lock():
+                    logger.error("leaving: another engine has taken %s", self._places.engine_lock)
+                    # Its socket is there too: nothing more is repaired.
+                    self._leave(False)
+                    return
                 await self._repair()
                 await anyio.sleep(WATCH_SECONDS)
             removed = not os.fstat(home).st_nlink
@@ -108,25 +124,32 @@ class StateWatch:
         self._leave(removed)
 
     async def _repair(self) -> None:
+        # An engine that leaves has removed its socket itself, and its jobs may take seconds to end.
+        if self._socket.closed or self._socket.is_there:
+            return
+        logger.warning("the socket %s is gone or another's; binding it again", self._places.socket)
         try:
-            if not is_at(self._held[-1], self._places.engine_lock):
-                self._lock_again()
-            if not self._socket.is_there:
-                logger.warning("the socket %s is gone or another's; binding it again", self._places.socket)
-                prepare(self._places.home)
-                await self._socket.bind()
+            prepare(self._places.home)
+            await self._socket.bind()
         except (FrontDoorError, OSError) as error:
             logger.warning("clients cannot find this engine now: %s", error)
 
-    def _lock_again(self) -> None:
-        held = lock(self._places.engine_lock)
+    async def _holds_lock(self) -> bool:
+        """Take the lock again where its file was removed; return False where another engine has taken it meanwhile."""
+        if is_at(self._held[-1], self._places.engine_lock):
+            return True
+        try:
+            # With patience: a client that looks whether an engine is there holds the lock for a moment.
+            held = await anyio.to_thread.run_sync(lock, self._places.engine_lock, LOCK_SECONDS)
+        except (FrontDoorError, OSError) as error:
+            logger.warning("the lock file cannot be made again now: %s", error)
+            return True
         if held is None:
-            logger.error("leaving: another engine has taken %s", self._places.engine_lock)
-            self._leave(False)
-            return
+            return False
         logger.warning("the lock file %s was removed; it is made again", self._places.engine_lock)
         sign_lock(held)
         self._held.append(held)
+        return True
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:
