@@ -6,7 +6,9 @@ Where an engine takes its settings from:
   change them, whatever its environment says.
 - All others are the engine's. An engine that a person's client starts while no job is live takes the variables of that
   client, and keeps them in the state directory. An engine that a job's client starts, or that starts while jobs are
-  live, takes the variables that were kept and none of its starter's. The file ranks below the variables in both cases,
+  live, takes the variables that were kept and none of its starter's. Where none are kept, because the engine before was
+  of an older version or the file is lost, a person's client counts while jobs are live too: the alternative is defaults
+  in place of the person's limits. The file ranks below the variables in both cases,
   and every engine reads it. What the engine before had from another person's client, and the starter says nothing
   about, is told to the starter once: a file holds for everybody, a variable for the engines of its client.
 - A person's client that comes later with other variables changes nothing in a running engine: it would change the
@@ -112,12 +114,13 @@ class EffectiveSettings:
             BadInputError: The file cannot be used.
         """
         file = read_file(home / "config.toml")
-        if by_person and not jobs_live:
+        kept = kept_settings.read(home)
+        if by_person and (not jobs_live or kept is None):
             chosen = cls(load(home, starter, file), starter, file)
-            chosen._note_dropped()
+            chosen._note_dropped(kept)
             _keep(home, starter)
             return chosen
-        kept = kept_settings.read(home) or ClientVariables(values={}, kept=True)
+        kept = kept or ClientVariables(values={}, kept=True)
         loaded, problems = load_usable(home, kept, file)
         if of_file := [one for one in problems if one.source.kind is SourceKind.FILE]:
             raise InvalidSettingsError(of_file)
@@ -147,7 +150,8 @@ class EffectiveSettings:
             return True
         self.file_problem = None
         self._file, self._newest = file, newest
-        self._of_trees.clear()
+        # Another one and not the same one emptied: this runs in a thread, and `for_tree` may be about to add to it.
+        self._of_trees = {}
         self._settings.reload(newest.settings)
         self._sources |= {name: newest.sources[name] for name in names(Scope.RELOADED)}
         logger.info("%s was read again", self._path)
@@ -164,13 +168,15 @@ class EffectiveSettings:
         """
         given = self._variables.values if values is None else values
         key = frozenset((name, value) for name, value in given.items() if name in _TREE_VARIABLES)
-        if key not in self._of_trees:
-            if len(self._of_trees) >= _MOST_CACHED:
-                self._of_trees.clear()
+        # Before the file is looked at: settings of an older file must not get into the memory of a newer one.
+        known = self._of_trees
+        if key not in known:
+            if len(known) >= _MOST_CACHED:
+                known.clear()
             read = load_usable if values is None else _load_strictly
             loaded, _ = read(self._settings.home, ClientVariables(values=dict(key)), self._file)
-            self._of_trees[key] = loaded.settings.for_trees
-        return self._of_trees[key]
+            known[key] = loaded.settings.for_trees
+        return known[key]
 
     def compare(self, values: Mapping[str, str]) -> tuple[list[SettingDifference], list[InvalidSetting]]:
         """Return where a person's variables, or the file, ask for something else than what is in force.
@@ -232,8 +238,7 @@ class EffectiveSettings:
         )
         return rows(mixed)
 
-    def _note_dropped(self) -> None:
-        before = kept_settings.read(self._settings.home)
+    def _note_dropped(self, before: ClientVariables | None) -> None:
         if before is None:
             return
         earlier, _ = load_usable(self._settings.home, before, self._file)

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,14 @@ from jobs import kept_settings
 from jobs.effective_settings import EffectiveSettings
 from jobs.errors import BadInputError
 from jobs.settings import Scope, names
-from jobs.settings_sources import ClientVariables, InvalidSettingsError, known_variables, variable_of
+from jobs.settings_sources import (
+    ClientVariables,
+    InvalidSettingsError,
+    LoadedSettings,
+    known_variables,
+    load,
+    variable_of,
+)
 from server.front_door.launch import A_JOB, JOB_MARKERS, STARTED_BY, engine_environment, setting_variables
 
 PERSON = ClientVariables(values={"CLAUDE_JOBS_MAX_DEPTH": "2", "CLAUDE_MAX_TOTAL_JOBS": "4"}, client="Ann")
@@ -49,6 +57,11 @@ def test_an_engine_started_for_a_job_or_over_live_jobs_takes_what_was_kept(
 def test_where_nothing_was_kept_a_job_still_gives_nothing(tmp_path: Path):
     (tmp_path / "config.toml").write_text("max_jobs = 7\n")
     assert limits(started(tmp_path, JOB, by_person=False, jobs_live=True)) == (5, 7, 100)
+
+
+def test_where_nothing_was_kept_a_persons_limits_hold_over_live_jobs_too(tmp_path: Path):
+    assert limits(started(tmp_path, PERSON, jobs_live=True)) == (2, 4, 100)
+    assert limits(started(tmp_path, JOB, by_person=False, jobs_live=True)) == (2, 4, 100)
 
 
 def test_the_next_person_decides_once_no_job_is_live(tmp_path: Path):
@@ -126,6 +139,23 @@ def test_a_wrong_value_of_a_person_or_of_the_file_is_an_error_at_the_start(tmp_p
     (tmp_path / "config.toml").write_text("max_jbos = 1\n")
     with pytest.raises(BadInputError, match="Did you mean 'max_jobs'"):
         started(tmp_path, ClientVariables(values={}))
+
+
+def test_a_file_that_changes_while_a_trees_settings_are_read_counts_for_the_next_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    engine, path, real = started(tmp_path, PERSON), tmp_path / "config.toml", load
+
+    def changed_meanwhile(*arguments: Any) -> LoadedSettings:
+        loaded = real(*arguments)
+        write_later(path, "permission_mode = 'plan'\n")
+        engine.refresh()
+        return loaded
+
+    monkeypatch.setattr("jobs.effective_settings.load", changed_meanwhile)
+    assert engine.for_tree({}).permission_mode == "acceptEdits"
+    monkeypatch.undo()
+    assert engine.for_tree({}).permission_mode == "plan"
 
 
 def test_a_change_of_the_file_holds_where_that_is_safe_and_is_told_where_not(tmp_path: Path):
