@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import anyio
+
 from jobs.attempts.origin import Origin
 from jobs.errors import BadInputError, NotFoundError
 from jobs.follow_up import FollowUp
@@ -324,11 +326,17 @@ async def _wait_unless_asked(
     # A job answers for everything below it, and who stands outside every tree for what it waits for.
     paths = (await read()).paths if call.job is None else None
     wait = partial(_wait, call, read, mode=mode, cursor=cursor)
-    with approvals.interrupting(call.job, paths, client=call.origin.client) as asking:
-        report = await wait(seconds=seconds)
-    if asking.cancelled_caught:
-        report = await wait(seconds=0)
-    return report, approvals.told(call.job, paths, client=call.origin.client)
+    client = call.origin.client
+    until = anyio.current_time() + seconds
+    while True:
+        with approvals.interrupting(call.job, paths, client=client) as asking:
+            report = await wait(seconds=max(0.0, until - anyio.current_time()))
+        if asking.cancelled_caught:
+            report = await wait(seconds=0)
+        asked = approvals.told(call.job, paths, client=client)
+        # Interrupted for nothing: somebody else answered first, or the time to answer was over.
+        if asked or not report.pending or not asking.cancelled_caught:
+            return report, asked
 
 
 async def _wait(

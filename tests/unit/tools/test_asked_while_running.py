@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from mcp import Client
 
@@ -87,3 +88,25 @@ async def test_a_client_outside_every_tree_is_told_as_the_parent_of_its_jobs(
 ):
     async with world(home, **WIDE) as here, here.client() as person:
         await run_and_answer(here, person, 0 if tool == "claude_run" else 1, tool, arguments)
+
+
+async def test_a_run_goes_on_where_another_answers_before_its_caller_is_told(home: Path):
+    async with world(home, **WIDE) as here, here.client() as person:
+        early: list[Any] = []
+
+        async def run() -> None:
+            early.append(await person.call_tool("claude_run", {"task": HOLD}))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            job, _ = await begun_job(here, 0)
+            approvals = here.services.approvals
+            async with anyio.create_task_group() as asking:
+                asking.start_soon(approvals.ask, job, "Bash", {"command": "git status"})
+                while not (requests := approvals.open_to(None)):
+                    await anyio.lowlevel.checkpoint()
+                # In the moment in which the caller's wait is interrupted, and before it looks what for.
+                approvals.answer(requests[0].id, None, allow=True)
+            await call_json(person, "claude_kill_job", jobId=job.id)
+        [answer] = early
+        assert "cancelled" in str(answer)
