@@ -177,13 +177,13 @@ def status(*, as_json: AsJson = False) -> None:
     else:
         jobs = ", ".join(f"{count} {status}" for status, count in answer["jobs"].items()) or "none"
         say(f"Engine {answer['version']}, pid {answer['pid']}, socket {answer['socket']}\nJobs: {jobs}")
-        if answer["damage"]:
+        # An engine of an older version that still has work tells less.
+        if answer.get("damage"):
             say(answer["damage"])
         if answer["rescue"]:
             say(answer["rescue"]["says"])
         if answer.get("copy"):
             say(answer["copy"])
-        # An engine of an older version that still has work tells of none.
         say_settings(answer.get("settings", ()), answer.get("note"))
     if answer is None:
         raise typer.Exit(3)

@@ -289,6 +289,16 @@ def test_what_stands_beside_an_answer_is_no_markup_either(invoke: Invoke):
     assert "Job j:bug:[b] not found" in invoke("status", "j:bug:[b]").stderr
 
 
+def test_engine_status_shows_what_an_engine_of_the_version_before_tells(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+):
+    told = {"ok": True, "pid": 77, "version": "0.1.0", "socket": "/s", "jobs": {"running": 1}, "rescue": None}
+    monkeypatch.setattr("server.engine_commands.control", lambda *_: told)
+    shown = invoke("engine", "status")
+    assert (shown.exit_code, shown.exception) == (0, None)
+    assert shown.stdout == "Engine 0.1.0, pid 77, socket /s\nJobs: 1 running\n"
+
+
 def test_engine_status_says_which_engine_serves(invoke: Invoke, quarters: House):
     invoke("run", "stub:say=x")
     status = json.loads(invoke("engine", "status", "--json").stdout)
