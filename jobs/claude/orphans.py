@@ -11,14 +11,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 
 from jobs.claude.kill_children import children
 from jobs.claude.proctable import ProcessIdentity, ProcessTable, ended_children
 from jobs.claude.survivors import Exempt, nothing
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 
 _SECONDS = 3.0
 """Most seconds to go on: a process that waits for a broken device cannot be killed."""
@@ -29,14 +30,27 @@ _CALM = 5
 _PAUSE = 0.002
 
 
-def become_subreaper() -> bool:
-    """Ask for the orphans of everything that this process starts from now on; False where the system has no such thing.
+@contextmanager
+def subreaper() -> Iterator[bool]:
+    """Ask for the orphans of everything that this process starts while the block lasts.
 
     The order is kept by this process alone: it is not inherited by what it starts.
+
+    Yields:
+        False where the system has no such thing.
     """
     if sys.platform != "linux":
-        return False
-    return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+        yield False
+        return
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    before = ctypes.c_int(0)
+    prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+    taken = prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    try:
+        yield taken
+    finally:
+        # A program that ran an engine within itself goes on as it was: nobody there would collect orphans.
+        prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
 def orphans(

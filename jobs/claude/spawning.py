@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from jobs.claude import fork_server
 from jobs.claude.fork_server import ANSWER, LENGTH
-from jobs.claude.orphans import become_subreaper
+from jobs.claude.orphans import subreaper
 
 T = TypeVar("T")
 
@@ -97,6 +97,7 @@ class ForkServer:
         self._turn = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
+        self._closed = False
 
     def adopters(self) -> frozenset[int]:
         """Return the ids of this process and of the fork server."""
@@ -129,11 +130,15 @@ class ForkServer:
             return look()
 
     def close(self) -> None:
-        """End the fork server; what it started goes on."""
+        """End the fork server, and start no other one; what it started goes on."""
         with self._turn:
+            self._closed = True
             self._stop()
 
     def _connect(self) -> socket.socket:
+        if self._closed:
+            # A launch that was under way in a thread when the engine left: another engine makes it.
+            raise OSError(errno.EAGAIN, "the engine leaves")
         if self._server is not None and self._server.poll() is not None:
             self._stop()
         if self._connection is None:
@@ -178,13 +183,13 @@ def spawner() -> Iterator[Spawner]:
     if sys.platform != "linux":
         yield DirectSpawner()
         return
-    # What the fork server leaves, were it killed, falls to this process.
-    become_subreaper()
     server = ForkServer()
-    try:
-        yield server
-    finally:
-        server.close()
+    # What the fork server leaves, were it killed, falls to this process.
+    with subreaper():
+        try:
+            yield server
+        finally:
+            server.close()
 
 
 def _body(argv: Sequence[str], env: Mapping[str, str]) -> bytes:

@@ -217,3 +217,11 @@ async def test_servers_that_die_one_after_the_other_are_a_refusal_that_passes(tm
         await launch(directory, command("x"), "/", server)
     assert raised.value.passing
     assert not directory.lock_held()
+
+
+def test_a_launch_that_comes_after_the_end_starts_no_other_server():
+    server = ForkServer()
+    server.close()
+    with pytest.raises(BlockingIOError):
+        server.start(["/bin/true"], {}, ())
+    assert server.adopters() == {os.getpid()}

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from jobs.claude.command import MARKER
-from jobs.claude.orphans import become_subreaper, orphans
+from jobs.claude.orphans import orphans, subreaper
 from jobs.claude.proctable import ProcessIdentity, process_table
 from tests.support.waiting import until_now
 
@@ -19,9 +19,10 @@ ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import json, os, sys, time
 sys.path.append(sys.argv[1])
-from jobs.claude.orphans import become_subreaper, bury, end_orphans, orphans
+from jobs.claude.orphans import bury, end_orphans, orphans, subreaper
 from jobs.claude.proctable import ProcessIdentity, ended_children, process_table
-said = {"asked": become_subreaper()}
+asking = subreaper()
+said = {"asked": asking.__enter__()}
 table, own = process_table(), {os.getpid()}
 if os.fork() == 0:
     os.setsid()
@@ -51,7 +52,8 @@ print(json.dumps(said))
 def test_a_daemon_without_mark_and_parent_is_found_unless_a_job_with_a_killed_shim_may_want_it():
     if sys.platform != "linux":
         # The weaker promise of other systems, stated in the README.
-        assert not become_subreaper()
+        with subreaper() as asked:
+            assert not asked
         return
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(ROOT)], capture_output=True, text=True, timeout=60, check=False
@@ -89,3 +91,23 @@ def test_a_child_with_a_living_attempts_mark_or_in_our_own_session_is_no_orphan(
         for process in (own, living, *strays):
             process.kill()
             process.wait()
+
+
+def test_the_order_ends_with_its_block():
+    program = (
+        "import os, sys; sys.path.append(sys.argv[1])\n"
+        "from jobs.claude.orphans import subreaper\n"
+        "with subreaper():\n    pass\n"
+        "print(os.getpid(), flush=True)\n"
+        "if os.fork() == 0:\n"
+        "    middle = os.getpid()\n"
+        "    if os.fork():\n        os._exit(0)\n"
+        "    while os.getppid() == middle:\n        pass\n"
+        "    print(os.getppid(), flush=True)\n"
+        "    os._exit(0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(ROOT)], capture_output=True, text=True, timeout=60, check=True
+    )
+    own, adopter = done.stdout.split()
+    assert own != adopter

@@ -63,7 +63,7 @@ def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connectio
     connection.executescript(
         """
         INSERT INTO tree VALUES ('r', 0, NULL, NULL, NULL);
-        INSERT INTO batch VALUES ('b', 'r', NULL, '', NULL, 0);
+        INSERT INTO batch (id, root_id, caller, created_at) VALUES ('b', 'r', '', 0);
         INSERT INTO job VALUES (7, 'id', 'r', 'parent', 'b', 5, 2, 'path', '{"task": "t", "cwd": "c"}', 'timeout',
             'deadline', 3, 'session', 'excerpt', 'error', 0.5, 11, 12, 13, 1, 1.5, 2.5, 3.5);
         INSERT INTO attempt VALUES ('id', 3, 'session', NULL, 4711, 0.5, 99, 'timeout', 'deadline', 4, 'result', '{}',
@@ -100,7 +100,7 @@ def test_a_row_that_contradicts_the_model_is_refused(connection: sqlite3.Connect
     connection.executescript(
         """
         INSERT INTO tree VALUES ('r', 0, NULL, NULL, NULL);
-        INSERT INTO batch VALUES ('b', 'r', NULL, '', NULL, 0);
+        INSERT INTO batch (id, root_id, caller, created_at) VALUES ('b', 'r', '', 0);
         INSERT INTO job (id, root_id, batch_id, position, depth, path, spec, status, created_at)
         VALUES ('j', 'r', 'b', 0, 0, 'j', '{}', 'queued', 0);
         """
