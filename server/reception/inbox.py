@@ -39,6 +39,7 @@ class Inbox:
     def __init__(self) -> None:
         self._queue: deque[Queued] = deque()
         self._bytes = 0
+        self._closed = False
         self._changed = anyio.Event()
 
     async def put(self, message: Queued) -> None:
@@ -49,9 +50,16 @@ class Inbox:
         self._bytes += message.size
         self._announce()
 
-    async def first(self) -> Queued:
-        """Return the first message once there is one, and leave it in line."""
+    def close(self) -> None:
+        """Note that no message comes any more."""
+        self._closed = True
+        self._announce()
+
+    async def first(self) -> Queued | None:
+        """Return the first message once there is one, and leave it in line; None where no message comes any more."""
         while not self._queue:
+            if self._closed:
+                return None
             await self._changed.wait()
         return self._queue[0]
 

@@ -66,27 +66,28 @@ class McpConnection:
             group.cancel_scope.cancel()
 
     async def _read(self, to_server: ObjectSendStream[Incoming]) -> None:
-        async with to_server:
-            async for line in _lines(self._lines):
-                message = _message(line)
-                if not _concerns_open_requests(message):
-                    await self._inbox.put(Queued(line, _request_id(message)))
-                elif not self._withdrawn(message):
-                    await to_server.send(message)
+        async for line in _lines(self._lines):
+            message = _message(line)
+            if not _concerns_open_requests(message):
+                await self._inbox.put(Queued(line, _request_id(message)))
+            elif not self._withdrawn(message):
+                await to_server.send(message)
+        self._inbox.close()
 
     async def _hand_over(self, to_server: ObjectSendStream[Incoming]) -> None:
-        while True:
-            queued = await self._inbox.first()
-            if queued.request_id is not None:
-                # It stays in line meanwhile, where a cancellation finds it.
-                await self._flow.begin(queued.request_id, queued.size)
-            if not self._inbox.remove(queued):
-                self._end(queued.request_id)
-                continue
-            try:
-                await to_server.send(self._counted(_message(queued.line), queued.request_id))
-            except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                return  # the client has left, and nobody waits for the answer
+        # Closed here: a client may end its side right behind its requests, and they are begun all the same.
+        async with to_server:
+            while (queued := await self._inbox.first()) is not None:
+                if queued.request_id is not None:
+                    # It stays in line meanwhile, where a cancellation finds it.
+                    await self._flow.begin(queued.request_id, queued.size)
+                if not self._inbox.remove(queued):
+                    self._end(queued.request_id)
+                    continue
+                try:
+                    await to_server.send(self._counted(_message(queued.line), queued.request_id))
+                except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+                    return  # the client has left, and nobody waits for the answer
 
     async def _write(self, from_server: ObjectReceiveStream[SessionMessage]) -> None:
         async for message in from_server:

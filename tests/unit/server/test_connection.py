@@ -133,6 +133,18 @@ async def test_a_client_that_dies_before_it_reads_its_replies_disturbs_nobody(ho
         await assert_serves(places)
 
 
+async def test_what_a_client_sent_right_before_it_ended_its_side_is_begun(home: Path):
+    info = {"name": "test", "version": "1"}
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info}
+    opening = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}).encode()
+    async with running_engine(home) as places, wire(places) as client:
+        await client.greet(cwd=str(home))
+        await client.send(opening)
+        await client.stream.send_eof()
+        assert (await client.receive())["result"]["serverInfo"]["name"] == "claude-jobs"
+        assert await client.ended()
+
+
 async def test_an_over_long_line_closes_its_own_connection_only(home: Path):
     async with running_engine(home) as places, caller(places) as bystander:
         async with caller(places) as client:
