@@ -25,7 +25,7 @@ async def bind(places: Places, store: Store) -> Location:
 
     Raises:
         StoreError: The ends of a copy's jobs cannot be written now.
-        OSError: The location cannot be written.
+        OSError: The location of a copy cannot be written.
     """
     known = read_location(places.home)
     relation = await anyio.to_thread.run_sync(_relation, places.home, known)
@@ -39,7 +39,13 @@ async def bind(places: Places, store: Store) -> Location:
     status = places.home.stat()
     bound = location._replace(path=str(places.home), device=status.st_dev, inode=status.st_ino)
     if bound != known:
-        await anyio.to_thread.run_sync(write_location, places.home, bound)
+        try:
+            await anyio.to_thread.run_sync(write_location, places.home, bound)
+        except OSError:
+            if relation is Relation.COPIED:
+                raise
+            # A full disk must not keep the engine from starting: it can still end jobs. The next one writes it.
+            logger.exception("the location of %s could not be written", places.home)
     return bound
 
 
