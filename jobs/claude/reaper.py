@@ -104,6 +104,9 @@ class Reaper:
             self._table.send(member, signal.SIGTERM)
             # Stopped, it could not obey.
             self._table.send(member, signal.SIGCONT)
+        if orderly and target.shim is not None:
+            # Stopped with it, the shim could not write how it ended, and all of the grace would be waited for.
+            self._table.send(target.shim, signal.SIGCONT)
         return known
 
     async def _sweep_all_waiting(self) -> None:

@@ -23,8 +23,8 @@ PRAGMA quick_check(1);
 PRAGMA integrity_check(1);
 
 -- name: checkpoint
--- Alone with the file: the whole log goes into it.
-PRAGMA wal_checkpoint(TRUNCATE);
+-- Puts into the file what it may of the log: all of it, unless another process reads what was before. Waits for nobody.
+PRAGMA wal_checkpoint(PASSIVE);
 
 -- name: extent
 -- How long the file must be.

@@ -213,8 +213,7 @@ def _damage(database: Path, check: str) -> str | None:
 def _bounded_damage(database: Path) -> str | None:
     try:
         with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-            # Only once the log is in the file does the file have its length.
-            connection.execute(SQL["checkpoint"]).fetchall()
+            _, logged, moved = connection.execute(SQL["checkpoint"]).fetchone()
             _, pages, size = connection.execute(SQL["extent"]).fetchone()
             connection.execute(SQL["ends"]).fetchall()
     except sqlite3.DatabaseError as error:
@@ -222,7 +221,9 @@ def _bounded_damage(database: Path) -> str | None:
             # Another version's schema: whoever opens it says so.
             return None
         return _words_of(error)
-    return None if database.stat().st_size >= pages * size else "its end was missing"
+    # Only once the log is in the file does the file have its length. A backup that reads it keeps the log's end out.
+    whole = logged == moved
+    return "its end was missing" if whole and database.stat().st_size < pages * size else None
 
 
 def _said(rows: Sequence[tuple[str, ...]]) -> str | None:

@@ -81,6 +81,18 @@ async def test_a_stopped_process_is_ended(tmp_path: Path, table: type[ProcessTab
 
 
 @pytest.mark.parametrize("table", TABLES)
+async def test_a_frozen_process_that_obeys_does_not_use_up_its_grace(tmp_path: Path, table: type[ProcessTable]) -> None:
+    process = await standing(tmp_path, "silent", "end:frozen", table=table)
+    assert process.identity is not None
+    # As `Process.freeze` does, the shim included.
+    os.killpg(process.identity.pid, signal.SIGSTOP)
+    # An end is not cancelled once it has begun, so the scope only tells the time.
+    with anyio.move_on_after(12) as patience:
+        assert await Reaper(table()).end(process, "end:frozen", grace=15) == 143
+    assert not patience.cancel_called
+
+
+@pytest.mark.parametrize("table", TABLES)
 async def test_what_a_killed_claude_leaves_is_swept(tmp_path: Path, table: type[ProcessTable]) -> None:
     process = await standing(tmp_path, "wide", "sweep:killed", "stub:arg=30", table=table)
     claude = process.directory.claude_pid()
