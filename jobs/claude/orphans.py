@@ -62,6 +62,9 @@ def orphans(
 ) -> frozenset[ProcessIdentity]:
     """Return the processes that fell to the adopters, that bear no mark of a living attempt and that no job may want.
 
+    To this process fall also orphans that were never a job's, where it is the first process of a container, or a shell
+    became it. They lack the resource limit of a job's processes and are left alone.
+
     Such a process does not tell whose it was: it can clear its mark, empty it or make one up. It is the orphan of an
     attempt whose shim was killed, and is left alone while such an attempt lives that began before it did. One with the
     mark of a living attempt is ended with that attempt.
@@ -75,13 +78,14 @@ def orphans(
     """
     began = [shim.start for shim in shims if table.identify(shim.pid) != shim]
     known = {shim.pid for shim in shims}
-    session = os.getsid(0)
+    own, session = os.getpid(), os.getsid(0)
     fallen = [
         entry
         for adopter in adopters
         for pid in children(adopter)
         # The session is that of the engine's own helpers.
         if pid not in known and (entry := table.entry(pid)) is not None and entry.session != session
+        if adopter != own or table.limited(pid)
     ]
     return frozenset(
         entry.identity

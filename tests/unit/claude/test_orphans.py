@@ -5,11 +5,13 @@ The subreaper is a process of its own here: what pytest started must not fall to
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 from jobs.claude.command import MARKER
+from jobs.claude.fork_server import JOB_LOCKS, RLIMIT_LOCKS
 from jobs.claude.orphans import orphans, subreaper
 from jobs.claude.proctable import ProcessIdentity, process_table
 from tests.support.waiting import until_now
@@ -17,19 +19,26 @@ from tests.support.waiting import until_now
 ROOT = Path(__file__).parents[3]
 
 PROGRAM = """
-import json, os, sys, time
+import json, os, resource, sys, time
 sys.path.append(sys.argv[1])
+from jobs.claude.fork_server import JOB_LOCKS, RLIMIT_LOCKS
+from jobs.claude.kill_children import children
 from jobs.claude.orphans import bury, end_orphans, orphans, subreaper
 from jobs.claude.proctable import ProcessIdentity, ended_children, process_table
 asking = subreaper()
 said = {"asked": asking.__enter__()}
 table, own = process_table(), {os.getpid()}
-if os.fork() == 0:
-    os.setsid()
+def leave_orphan(*, of_a_job):
     if os.fork() == 0:
-        os.execve("/bin/sleep", ["sleep", "60"], {})
-    os._exit(0)
-os.wait()
+        os.setsid()
+        if of_a_job:
+            resource.setrlimit(RLIMIT_LOCKS, (JOB_LOCKS, JOB_LOCKS))
+        if os.fork() == 0:
+            os.execve("/bin/sleep", ["sleep", "60"], {})
+        os._exit(0)
+    os.wait()
+leave_orphan(of_a_job=False)
+leave_orphan(of_a_job=True)
 until = time.monotonic() + 10
 while not (found := orphans(table, own, [], [])) and time.monotonic() < until:
     time.sleep(0.01)
@@ -45,6 +54,10 @@ while not ended_children(os.getpid()) and time.monotonic() < until:
     time.sleep(0.01)
 bury()
 said["left"] = len(orphans(table, own, [], [])) + len(ended_children(os.getpid()))
+others = children(os.getpid())
+said["another program's daemon"] = [table.identify(pid) is not None and pid != stray.pid for pid in others]
+for pid in others:
+    os.kill(pid, 9)
 print(json.dumps(said))
 """
 
@@ -68,11 +81,13 @@ def test_a_daemon_without_mark_and_parent_is_found_unless_a_job_with_a_killed_sh
         "it fell to somebody else": 0,
         "killed": 1,
         "left": 0,
+        "another program's daemon": [True],
     }
 
 
 def test_a_child_with_a_living_attempts_mark_or_in_our_own_session_is_no_orphan():
     own = subprocess.Popen(["/bin/sleep", "60"], env={})
+    foreign = subprocess.Popen(["/bin/sleep", "60"], env={}, start_new_session=True)
     envs: list[dict[str, str]] = [
         {MARKER: "k:j:1"},
         {},
@@ -81,14 +96,16 @@ def test_a_child_with_a_living_attempts_mark_or_in_our_own_session_is_no_orphan(
     ]
     living, *strays = [subprocess.Popen(["/bin/sleep", "60"], env=env, start_new_session=True) for env in envs]
     try:
+        for process in (own, living, *strays):
+            resource.prlimit(process.pid, RLIMIT_LOCKS, (JOB_LOCKS, JOB_LOCKS))
         table = process_table()
         until_now(lambda: table.mark(living.pid) is not None and table.mark(strays[-1].pid) is not None)
         younger = ProcessIdentity(pid=1, start=float("inf"))
         found = {identity.pid for identity in orphans(table, {os.getpid()}, [younger], {"k:j:1"})}
         assert {stray.pid for stray in strays} <= found
-        assert not {own.pid, living.pid} & found
+        assert not {own.pid, living.pid, foreign.pid} & found
     finally:
-        for process in (own, living, *strays):
+        for process in (own, foreign, living, *strays):
             process.kill()
             process.wait()
 
