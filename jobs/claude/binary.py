@@ -174,7 +174,11 @@ class ClaudeFinder:
         version, asked_at = self._versions.get(key, (None, -_RECHECK_SECONDS))
         known = key in self._versions
         if not known or (_too_old(version) and time.monotonic() - asked_at >= _RECHECK_SECONDS):
-            version = ask_version(binary, path)
+            try:
+                version = ask_version(binary, path)
+            except OSError:
+                # A full disk is no reason to fail a job. The next launch asks again.
+                return None
             self._versions[key] = (version, time.monotonic())
         return version
 
@@ -188,6 +192,7 @@ def ask_version(binary: Path, path: str | None) -> str | None:
 
     Raises:
         ClaudeNotFoundError: The file is being written: an update is in progress.
+        OSError: No directory for it can be made.
     """
     # An empty home: asking for a version must not touch the person's configuration.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:

@@ -1,6 +1,7 @@
 import importlib.machinery
 import importlib.util
 import sys
+import tempfile
 from pathlib import Path
 
 import anyio
@@ -112,6 +113,18 @@ def test_what_does_not_say_its_version_is_taken(tmp_path: Path, bundle: Path, bo
     mine = executable(tmp_path / "mine", body=body)
     found = ClaudeFinder(ask_wrappers=True).find(str(mine), None)
     assert (found.path, found.version) == (mine, None)
+
+
+def test_without_room_for_an_empty_home_the_version_is_unknown_for_now(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = executable(tmp_path / "claude", body="echo '2.1.197 (Claude Code)'")
+    finder = ClaudeFinder()
+    with monkeypatch.context() as full:
+        full.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        assert finder.find(None, str(tmp_path)).path == old
+    with pytest.raises(ClaudeTooOldError):
+        finder.find(None, str(tmp_path))
 
 
 def test_a_binary_is_asked_for_its_version_once_until_it_changes(tmp_path: Path, bundle: Path) -> None:
