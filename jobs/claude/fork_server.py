@@ -33,7 +33,7 @@ RLIMIT_LOCKS = 10
 """Limit of file locks (asm-generic/resource.h), for which Python has no name. Linux has not enforced it since 2.4.25,
 nobody sets it, and a process without privileges can only lower it."""
 JOB_LOCKS = (1 << 40) + 0x636A
-"""Hard limit of file locks in every process of a job; elsewhere there is none."""
+"""Hard limit of file locks in every process of a job, on a machine that has no lower one for everybody."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 _KEPT_FROM = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
@@ -113,11 +113,17 @@ def _become(body: bytes, descriptors: list[int], prctl: "ctypes._FuncPointer", r
         os._exit(127)
 
 
-def _limit_locks() -> None:
+def job_locks() -> int:
+    """Return the hard limit of file locks of the jobs that this process's engine launches; below 0 there is none."""
     _, hard = resource.getrlimit(RLIMIT_LOCKS)
-    # Lower already in a shim of an engine that a job's process started.
-    if hard == resource.RLIM_INFINITY or hard > JOB_LOCKS:
-        resource.setrlimit(RLIMIT_LOCKS, (JOB_LOCKS, JOB_LOCKS))
+    # An engine that a job's process started has the limit itself. An administrator's limit holds for persons too.
+    return JOB_LOCKS if hard == resource.RLIM_INFINITY or hard >= JOB_LOCKS else hard - 1
+
+
+def _limit_locks() -> None:
+    limit = job_locks()
+    if limit >= 0:
+        resource.setrlimit(RLIMIT_LOCKS, (limit, limit))
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:

@@ -12,7 +12,7 @@ from typing import Protocol
 import psutil
 
 from jobs.claude.command import MARKER
-from jobs.claude.fork_server import JOB_LOCKS
+from jobs.claude.fork_server import job_locks
 
 _VARIABLE = f"{MARKER}=".encode()
 
@@ -133,7 +133,7 @@ class LinuxTable:
         """Return whether the process has the resource limit that every process of a job inherits."""
         _, _, locks = _read(f"/proc/{pid}/limits").partition(b"Max file locks")
         hard = locks.split(maxsplit=2)[1] if locks else b"unlimited"
-        return hard != b"unlimited" and int(hard) <= JOB_LOCKS
+        return hard != b"unlimited" and int(hard) <= job_locks()
 
     def send(self, target: ProcessIdentity, number: signal.Signals) -> bool:
         """Signal exactly this process; False where it is gone or not ours."""

@@ -225,3 +225,33 @@ def test_a_launch_that_comes_after_the_end_starts_no_other_server():
     with pytest.raises(BlockingIOError):
         server.start(["/bin/true"], {}, ())
     assert server.adopters() == {os.getpid()}
+
+
+@pytest.mark.parametrize("machine", [resource.RLIM_INFINITY, 1000, 0])
+def test_a_jobs_process_is_known_by_a_limit_that_the_machine_gives_nobody(machine: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(Path(__file__).parents[3]), str(machine)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # Below 0 no limit can be set: such a machine gives no mark, and takes no person for a job's.
+    assert done.stdout.split() == ["False", str(machine != 0)]
+
+
+LIMITED = """
+import os, resource, sys
+sys.path.append(sys.argv[1])
+from jobs.claude.fork_server import RLIMIT_LOCKS
+from jobs.claude.proctable import process_table
+from jobs.claude.spawning import ForkServer
+machine = int(sys.argv[2])
+resource.setrlimit(RLIMIT_LOCKS, (machine, machine))
+server = ForkServer()
+pid = server.start(["/bin/sleep", "60"], {}, [])
+print(process_table().limited(os.getpid()), process_table().limited(pid))
+os.kill(pid, 9)
+server.close()
+"""
