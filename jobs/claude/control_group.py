@@ -7,7 +7,7 @@ Linux only, and only where the engine's own group is marked as delegated, as sys
 import os
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,17 +35,24 @@ def make(marker: str) -> Path | None:
     return path
 
 
-def end(marker: str) -> int:
-    """Kill everything in the group of an attempt, remove it, and return how many processes that were."""
+def end(marker: str, spared: Callable[[int], bool] = lambda _: False) -> int:
+    """Kill everything in the group of an attempt, remove it, and return how many processes that were.
+
+    A group with a spared process is left alone: the kernel ends all of it or nothing.
+
+    Args:
+        marker: The mark of the attempt's processes.
+        spared: Tells of a process id whether that process may outlive the attempt.
+    """
     path = path_of(marker) if marker else None
-    if path is None or not path.is_dir():
+    if path is None or not path.is_dir() or any(map(spared, _members(path))):
         return 0
     killed = 0
     until = time.monotonic() + _PATIENCE
     # A group that still holds a dying process cannot be removed.
     while time.monotonic() < until:
         with suppress(OSError):
-            killed = max(killed, len((path / "cgroup.procs").read_text().split()))
+            killed = max(killed, len(_members(path)))
             (path / "cgroup.kill").write_text("1")
             path.rmdir()
             break
@@ -55,9 +62,9 @@ def end(marker: str) -> int:
     return killed
 
 
-def end_all(markers: Collection[str]) -> int:
+def end_all(markers: Collection[str], spared: Callable[[int], bool]) -> int:
     """Do so for several attempts; where there are no groups, that is found out once and not for each of them."""
-    return sum(map(end, markers)) if markers and _delegated() is not None else 0
+    return sum(end(marker, spared) for marker in markers) if markers and _delegated() is not None else 0
 
 
 def markers() -> Iterator[str]:
@@ -78,6 +85,13 @@ def path_of(marker: str) -> Path | None:
     """Return where the group of an attempt is or would be, or None where there are no groups."""
     own = _delegated()
     return None if own is None or "/" in marker else own / f"{_PREFIX}{marker}"
+
+
+def _members(path: Path) -> list[int]:
+    try:
+        return [int(pid) for pid in (path / "cgroup.procs").read_text().split()]
+    except OSError:
+        return []
 
 
 def _delegated() -> Path | None:

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from jobs.claude import control_group
 from jobs.claude.proctable import Entry, ProcessIdentity, ProcessTable
@@ -100,7 +101,7 @@ def clear(
         How many processes were killed.
     """
     began = time.monotonic()
-    enclosed = control_group.end_all(_markers(targets))
+    enclosed = control_group.end_all(_markers(targets), partial(_is_exempt, table, exempt))
     shims = frozenset(target.shim for target in targets if target.shim)
     killed: set[ProcessIdentity] = set()
     calm = passes = 0
@@ -114,6 +115,11 @@ def clear(
         killed |= chased
         calm = 0 if found or chased else calm + 1
     return enclosed + len(killed)
+
+
+def _is_exempt(table: ProcessTable, exempt: Exempt, pid: int) -> bool:
+    identity = table.identify(pid)
+    return identity is not None and exempt(identity)
 
 
 def _killed(

@@ -32,15 +32,18 @@ async def hidden():
         assert await process.wait() == 0
     return process
 
-if do == "hide":
+if do in ("hide", "keep"):
     process = anyio.run(hidden)
     pid = int((work / "pids").read_text())
     table, target = process_table(), Target(marker="key:j:1", shim=process.identity)
     said = {"lives": pid in table.entries(), "seen without": len(find(table, [target]))}
     said["markers"] = list(control_group.markers())
-    said["killed"] = clear(table, [target])
+    kept = {table.identify(pid)} if do == "keep" else set()
+    said["killed"] = clear(table, [target], exempt=kept.__contains__)
     said["left"] = pid in table.entries()
     said["groups left"] = list(control_group.markers())
+    if do == "keep":
+        clear(table, [target])
 else:
     inner = control_group.make("key:j:1")
     (inner / "cgroup.procs").write_text("0")
@@ -93,6 +96,11 @@ def test_a_daemon_that_nothing_else_shows_is_ended_with_its_group(delegated: Pat
         "left": False,
         "groups left": [],
     }
+
+
+def test_a_daemon_that_a_person_keeps_is_not_ended_with_its_group(delegated: Path, tmp_path: Path):
+    said = play(delegated, tmp_path, "keep")
+    assert (said["killed"], said["left"], said["groups left"]) == (0, True, ["key:j:1"])
 
 
 def test_an_engine_that_a_job_started_leaves_the_jobs_group(delegated: Path, tmp_path: Path):
