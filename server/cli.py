@@ -126,6 +126,8 @@ def list_jobs(
         return
     for job in jobs:
         out.print(job_line(job), soft_wrap=True)
+    if not jobs:
+        note("No jobs." if before is None else "No older jobs.")
     if more and jobs:
         note(f"more: claude-jobs list --before {jobs[-1]['jobId']}")
 
@@ -170,7 +172,10 @@ def approve(
 ) -> None:
     """Answer a job that waits for a permission, or list what jobs wait for."""
     with client() as engine:
-        say(engine.call("claude_approve", {"requestId": request_id, "allow": not deny}))
+        answer = engine.call("claude_approve", {"requestId": request_id, "allow": not deny})
+    say(answer)
+    if request_id is None and not json.loads(answer):
+        note("No job waits for a permission.")
 
 
 @app.command()

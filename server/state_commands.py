@@ -42,7 +42,9 @@ def backup(
         except FileExistsError:
             fail(f"{target} exists already. Give another name, or remove it first.")
         except FileNotFoundError as error:
-            fail(f"There is no {error.filename}, so nothing was written.")
+            if not target.parent.is_dir():
+                fail(f"There is no directory {target.parent}. Make it first, or name a file in another.")
+            fail(f"There is no {error.filename}: no job has been started here, so there is nothing to back up.")
         except sqlite3.Error as error:
             fail(f"{places.database} cannot be read: {error}. `claude-jobs doctor` says what is wrong with it.")
     say(f"{target}: {attempts} attempts of jobs, {target.stat().st_size} bytes.")

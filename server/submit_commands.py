@@ -8,7 +8,7 @@ from uuid import uuid4
 import typer
 
 from server.terminal.answers import whole_answer
-from server.terminal.speech import client, exit_unless_completed, note, out, say
+from server.terminal.speech import client, exit_unless_completed, note, out, say, while_it_goes_on
 from server.terminal.watching import wait_for, watch
 
 Cwd = Annotated[Path | None, typer.Option(help="Directory that the job works in.")]
@@ -41,7 +41,8 @@ def run(
             say(job_id)
             return
         note(f"job {job_id}")
-        wait_for(engine, {"jobIds": [job_id]})
+        with while_it_goes_on(job_id):
+            wait_for(engine, {"jobIds": [job_id]})
         say(whole_answer(engine, job_id))
 
 
@@ -62,9 +63,10 @@ def batch(
         if detach:
             say(json.dumps(spawned, indent=2))
             return
-        watch(engine, spawned["batchId"], f"batch {spawned['batchId']}", out)
-        # Not by what was drawn: of a large tree that is a part.
-        jobs = wait_for(engine, {"batchId": spawned["batchId"]})
+        with while_it_goes_on(spawned["batchId"]):
+            watch(engine, spawned["batchId"], f"batch {spawned['batchId']}", out)
+            # Not by what was drawn: of a large tree that is a part.
+            jobs = wait_for(engine, {"batchId": spawned["batchId"]})
     exit_unless_completed(jobs)
 
 
@@ -79,7 +81,8 @@ def send(
         asked = {"jobId": job_id, "task": task, "fork": fork, "outputFormat": "text"}
         new_id = engine.call_json("claude_send", {**asked, "idempotencyKey": uuid4().hex})["jobId"]
         note(f"job {new_id}")
-        wait_for(engine, {"jobIds": [new_id]})
+        with while_it_goes_on(new_id):
+            wait_for(engine, {"jobIds": [new_id]})
         say(whole_answer(engine, new_id))
 
 

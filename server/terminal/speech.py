@@ -1,6 +1,7 @@
 """How a command speaks to a person: its answer on stdout, what went wrong in one line on stderr."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -16,6 +17,19 @@ from server.front_door.hello import FrontDoorError
 # Without emoji: ":bug:" in a path or a task is no name of a picture, and `markup=False` alone would draw it.
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
+
+_COMMANDS = "result|status|wait|send|retry|approve|list|kill|run|dashboard"
+_FOR_A_PERSON = (
+    # What a tool accepts is spelled otherwise on the command line, and `--help` tells it.
+    (re.compile(r"^claude_\w+: (.*)\. It accepts: .* Correct the call and repeat it\.$", re.DOTALL), r"\1."),
+    (re.compile(r"claude_wait with it (?:as batchId|in jobIds) if it is a (?:batch|job)'s, or "), ""),
+    (re.compile(r"claude_\w+ \((`claude-jobs [^`]+`)\)"), r"\1"),
+    (re.compile(rf"\bclaude_({_COMMANDS})\w* with (?:jobIds?|batchId) \[?'(\w+)'\]?"), r"`claude-jobs \1 \2`"),
+    (re.compile(rf"\bclaude_({_COMMANDS})(?:_(?:jobs|job|async))?\b"), r"`claude-jobs \1`"),
+    (re.compile(r"\bCall (?=`claude-jobs )"), "Run "),
+    (re.compile(r"\bcall (?=`claude-jobs )"), "run "),
+)
+"""What a refusal says to a model, and what a person would have to do instead; applied in this order."""
 
 
 def say(text: str) -> None:
@@ -52,12 +66,33 @@ def exit_unless_completed(jobs: Iterable[Mapping[str, Any]]) -> None:
         raise typer.Exit(1)
 
 
+def for_a_person(refusal: str) -> str:
+    """Return a tool's refusal with commands where it names tools."""
+    for pattern, words in _FOR_A_PERSON:
+        refusal = pattern.sub(words, refusal)
+    return refusal
+
+
+@contextmanager
+def while_it_goes_on(identity: str) -> Iterator[None]:
+    """Where a person interrupts the command, say that its jobs go on, and how to come back to them or end them."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        # The terminal has shown ^C in the line before.
+        err.print()
+        note(f"{identity} goes on. `claude-jobs wait {identity}` waits for it; `claude-jobs kill {identity}` ends it.")
+        raise
+
+
 @contextmanager
 def complaints() -> Iterator[None]:
     """Turn what the front door, a tool or the system refuses into one line and status 1."""
     try:
         yield
-    except (FrontDoorError, ToolError) as error:
+    except ToolError as error:
+        fail(for_a_person(str(error)))
+    except FrontDoorError as error:
         fail(error)
     except BrokenPipeError:
         # Whoever reads the output has read enough: typer ends the command in silence.

@@ -36,6 +36,18 @@ class NothingWrittenError(JobsError):
         )
 
 
+class NotAJobError(JobsError):
+    """A batch has no transcript of its own.
+
+    Args:
+        batch_id: The batch.
+    """
+
+    def __init__(self, batch_id: str) -> None:
+        self.batch_id = batch_id
+        super().__init__(f"{batch_id} is a batch. Name one of its jobs: `claude-jobs tree {batch_id}` shows them.")
+
+
 def transcript_of(
     places: Places, status: Mapping[str, Any], attempt: int | None = None, *, raw: bool = False
 ) -> Iterator[str]:
@@ -48,9 +60,12 @@ def transcript_of(
         raw: The lines as they were written, instead of one for each thing that a person would want to see.
 
     Raises:
+        NotAJobError: The status is a batch's.
         NothingWrittenError: The attempt has not written anything.
         UnsafeDirectoryError: A job has put something else in the directory's place.
     """
+    if "jobId" not in status:
+        raise NotAJobError(status["batchId"])
     number = status["attempt"] if attempt is None else attempt
     directory = AttemptDirectory(places.trees / status["rootId"] / status["jobId"] / str(number))
     if not directory.output_size():

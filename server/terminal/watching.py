@@ -13,6 +13,9 @@ from server.terminal.drawing import draw
 REFRESHES_A_SECOND = 4
 _MOST_JOBS = 1000
 _NEWEST = 50
+LONGEST_PAUSE = 2.0
+"""Seconds between two drawings at most: one during which the next engine started took seconds, and says nothing of how
+long the next drawing takes."""
 _LIVE = frozenset(("queued", "running"))
 
 
@@ -50,8 +53,7 @@ def watch(client: Client, identity: str | None, title: str, console: Console) ->
     with Live(draw(title, jobs), console=console, refresh_per_second=REFRESHES_A_SECOND) as live:
         took = 0.0
         while not _over(client, identity, jobs):
-            # A tree of a thousand jobs is many calls: no more than a fourth of the engine's time is for the drawing.
-            time.sleep(max(1 / REFRESHES_A_SECOND, 3 * took))
+            time.sleep(pause_after(took))
             begin = time.monotonic()
             jobs = jobs_of(client, identity)
             took = time.monotonic() - begin
@@ -60,6 +62,12 @@ def watch(client: Client, identity: str | None, title: str, console: Console) ->
         # Where nothing is redrawn, the drawing's last line is left open.
         console.print()
     return jobs
+
+
+def pause_after(took: float) -> float:
+    """Return the seconds from one drawing to the next, after one that took so many seconds."""
+    # A tree of a thousand jobs is many calls: no more than a fourth of the engine's time is for the drawing.
+    return min(max(1 / REFRESHES_A_SECOND, 3 * took), LONGEST_PAUSE)
 
 
 def _over(client: Client, identity: str | None, jobs: Sequence[Mapping[str, Any]]) -> bool:
