@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     import psutil
 
 app = typer.Typer(help="Run the engine in the foreground, or look after the one that runs.")
+
+STDERR = 2
+"""Descriptor; `sys.stderr` may be a stream that has none."""
 
 STOP_SECONDS = 10.0
 """How long `stop` waits for an engine's answer before it sends a signal."""
@@ -71,7 +73,7 @@ def engine(
     from server.reception.inside import inside_job
     from server.reception.listening import allow_many_files
 
-    log_to_stderr("INFO", path=places.log if is_at(sys.stderr.fileno(), places.log) else None)
+    log_to_stderr("INFO", path=places.log if is_at(STDERR, places.log) else None)
     started_by = os.environ.get(STARTED_BY) or f"claude-jobs engine, pid {os.getpid()}"
     starter = ClientVariables(values=setting_variables(os.environ), client=started_by)
     # One that runs in a job's own shell bears the job's mark, or an ancestor of it does.
