@@ -25,7 +25,7 @@ def examine(directory: AttemptDirectory) -> Finding:
         directory: The attempt's files.
 
     Raises:
-        UnsafeDirectoryError: The directory is a link or open to others.
+        UnsafeDirectoryError: The directory is a link, or belongs to another user.
     """
     # In this order: the exit code is written before the lock is let go, and the process id after it was taken.
     if directory.lock_held():
@@ -48,4 +48,4 @@ def ever_ran(directory: AttemptDirectory) -> bool:
     try:
         return examine(directory) is not Finding.NEVER_RAN
     except UnsafeDirectoryError:
-        return True  # only a process of the attempt could have opened it to others
+        return True  # only a process of the attempt could have put a link in its place

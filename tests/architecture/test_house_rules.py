@@ -34,8 +34,8 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
     "jobs/runner.py": {
         "start_soon(self._end)": "Ends a process, and runs none.",
     },
-    "jobs/attempts/settlement.py": {
-        "start_soon(self._aftermath.of)": "Cleans up behind an attempt that is over, which nobody waits for.",
+    "jobs/attempts/aftermath.py": {
+        "start_soon(self._work)": "Cleans up behind attempts that are over, all of them in one task.",
     },
 }
 """File to call to the reason why it may stand there. Extend it, with a reason, rather than working around a rule."""

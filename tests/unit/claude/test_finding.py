@@ -43,7 +43,15 @@ def test_a_directory_that_was_never_made_never_ran(tmp_path: Path):
     assert examine(AttemptDirectory(tmp_path / "none")) is Finding.NEVER_RAN
 
 
-def test_only_the_attempt_itself_can_have_opened_its_directory_to_others(tmp_path: Path):
+def test_an_attempt_whose_directory_was_opened_to_others_is_judged_by_its_files(tmp_path: Path):
     directory = AttemptDirectory.create(tmp_path / "1")
     (tmp_path / "1").chmod(0o755)
+    assert not ever_ran(directory)
+    (tmp_path / "1" / "pid").write_text("7\n")
+    (tmp_path / "1").chmod(0o777)
     assert ever_ran(directory)
+
+
+def test_an_attempt_whose_directory_became_a_link_ran(tmp_path: Path):
+    (tmp_path / "1").symlink_to(tmp_path)
+    assert ever_ran(AttemptDirectory(tmp_path / "1"))
