@@ -47,7 +47,7 @@ def test_a_removed_socket_is_bound_again_and_commands_reach_the_same_engine(own:
     assert f"pid {pid}" in own.run("engine", "status").stdout
     own.places.socket.unlink()
     done = own.run("list")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "No jobs.\n")
     status = own.control("status")
     assert status is not None
     assert status["pid"] == pid
