@@ -239,7 +239,9 @@ class Pump:
 
     def settled(self, job_id: str) -> Any:
         """Wait for a job's end and return its status."""
-        self.text("claude_wait", jobIds=[job_id])
+        # A wait also ends where a job below asks for a permission, once for each request.
+        while self.json("claude_wait", jobIds=[job_id])["pending"]:
+            pass
         return self.json("claude_status", jobId=job_id)
 
 
