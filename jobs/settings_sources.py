@@ -26,7 +26,7 @@ _OLDER: Mapping[str, str] = {
     "CLAUDE_DEFAULT_PERMISSION_MODE": "permission_mode",
     "CLAUDE_LOG_LEVEL": "log_level",
 }
-"""Variables of the older server, each with the setting that it stands for."""
+"""Variables of the older server, each with the setting that it sets."""
 
 SECRET = frozenset({"mcp_servers"})
 """Settings whose values hold credentials and are never shown."""
@@ -116,7 +116,7 @@ class InvalidSetting:
     problem: str
 
     def __str__(self) -> str:
-        """Return where the value stands, what is wrong with it, and a value that can be used."""
+        """Return where the value is, what is wrong with it, and a value that can be used."""
         if self.source.kind is SourceKind.FILE:
             return f"{self.source.name}, {self.setting}: it {self.problem}. For example: {_toml_example(self.setting)}"
         name = self.source.name

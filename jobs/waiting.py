@@ -49,7 +49,7 @@ class WaitReport:
         pending: Number of jobs that are not over.
         total: Number of all jobs in the scope.
         cursor: Give it to the next wait on the same jobs.
-        positions: Where in the scope each of `done` stands.
+        positions: Where in the scope each of `done` is.
         left: Number of jobs that are over and stand in neither `done` nor the cursor.
     """
 

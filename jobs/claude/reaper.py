@@ -30,8 +30,8 @@ TRY_PAUSE = 0.25
 """Seconds between two of these tries."""
 
 THREADS = 4
-"""Most threads that end processes at once. They are not the shared ones: each may take `PATIENCE` seconds, and whoever
-connects must not wait for them."""
+"""Most threads that end processes at once. They are not the shared ones: each may take `PATIENCE` seconds, and no
+client that connects may wait for them."""
 
 _SHARE = 10
 _LEAST_PAUSE = 0.02

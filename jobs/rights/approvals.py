@@ -132,7 +132,7 @@ class Approvals:
         Where only a person decides nobody is: what a model is shown it would try to answer.
 
         Args:
-            caller: A job, or None for who stands outside every tree.
+            caller: A job, or None for a caller outside every tree.
             paths: Where the subtrees lie whose requests are meant, or None for all that the caller may answer.
             client: Name of a client outside every tree, or None.
         """
@@ -187,7 +187,7 @@ class Approvals:
         """Cancel what runs inside as soon as there is a request that the caller may answer and has not heard of.
 
         Args:
-            caller: A job, which hears of everything below it, or None for who stands outside every tree.
+            caller: A job, which hears of everything below it, or None for a caller outside every tree.
             paths: Where the subtrees lie that somebody outside waits for; without them it hears of nothing.
             client: Name of a client outside every tree, or None.
         """

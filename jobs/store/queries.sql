@@ -241,7 +241,7 @@ RETURNING *;
 SELECT * FROM job WHERE id = ?;
 
 -- name: task
--- A short task stands in the spec alone.
+-- A short task is in the spec alone.
 SELECT coalesce(task.text, json_extract(job.spec, '$.task'))
 FROM job LEFT JOIN task ON task.job_id = job.id WHERE job.id = ?;
 

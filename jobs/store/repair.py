@@ -198,7 +198,7 @@ def copy_database(database: Path, target: Path) -> None:
     target.touch(mode=0o600)
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.executescript(SQL["open_copier"])
-        # A copy through one read transaction: the backup interface would begin anew whenever a writer commits.
+        # A copy through one read transaction: the backup interface would start over at each commit of a writer.
         connection.execute(SQL["snapshot"], (str(target),))
 
 
@@ -218,7 +218,7 @@ def _bounded_damage(database: Path) -> str | None:
             connection.execute(SQL["ends"]).fetchall()
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR:
-            # Another version's schema: whoever opens it says so.
+            # Another version's schema: the code that opens it says so.
             return None
         return _words_of(error)
     # Only once the log is in the file does the file have its length. A backup that reads it keeps the log's end out.

@@ -1,7 +1,7 @@
 -- Version 2. Sets user_version in the same transaction, so a crash leaves version 1 as it was.
 BEGIN IMMEDIATE;
 
--- A long task would be read with every row of its job. It stands here, and the job's spec keeps its beginning.
+-- A long task would be read with every row of its job. It is here, and the job's spec keeps its beginning.
 CREATE TABLE task (
     job_id TEXT PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE,
     text TEXT NOT NULL

@@ -10,7 +10,7 @@ from server.protocol.arguments import NoArguments
 from server.protocol.tools import Call
 
 _FIGURES_OVER = 5000
-"""How many of the newest jobs the averages of the dashboard are reckoned from; the counts are those of all."""
+"""How many of the newest jobs the averages of the dashboard are taken from; the counts are those of all."""
 
 
 async def claude_dashboard(call: Call, _: NoArguments) -> str:

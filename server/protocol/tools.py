@@ -323,7 +323,7 @@ async def _wait_unless_asked(
 ) -> tuple[WaitReport, Sequence[Request]]:
     """Wait, at most until a job asks for a permission that the caller may give, and return what it may give."""
     approvals = call.services.approvals
-    # A job answers for everything below it, and who stands outside every tree for what it waits for.
+    # A job answers for everything below it, and a caller outside every tree for what it waits for.
     paths = (await read()).paths if call.job is None else None
     wait = partial(_wait, call, read, mode=mode, cursor=cursor)
     client = call.origin.client

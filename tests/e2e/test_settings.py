@@ -144,7 +144,7 @@ def test_an_engine_that_a_jobs_pump_starts_after_a_kill_has_the_persons_settings
 def test_an_engine_that_starts_while_jobs_live_takes_nothing_from_its_starter(limited: House):
     living_job(limited)
     kill_engine(limited)
-    # Whoever runs this may sit in a job's shell with a cleared environment.
+    # The caller may be a job's shell with a cleared environment.
     other = without_settings(limited.environ, CLAUDE_JOBS_MAX_DEPTH="99", CLAUDE_MAX_TOTAL_JOBS="7")
     done = run_in(limited, other, "list")
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,6 @@
 """Runs a command as an orphan: forks twice, takes a session of its own, and begins once its parent is gone.
 
-Usage: orphan.py PROGRAM ARGUMENT…. The command keeps this process's output, so whoever reads that waits for it.
+Usage: orphan.py PROGRAM ARGUMENT…. The command keeps this process's output, so the reader of that waits for it.
 """
 
 import os

@@ -98,7 +98,7 @@ async def test_ending_processes_leaves_the_shared_threads_to_others(tmp_path: Pa
     held = anyio.Event()
     try:
         async with anyio.create_task_group() as group:
-            # Whoever needs a shared thread waits from here on.
+            # A call that needs a shared thread waits from here on.
             await shared.acquire_on_behalf_of(held)
             with anyio.fail_after(10):
                 await Reaper(EmptyTable()).sweep(Target(marker="m"))
