@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -26,3 +27,12 @@ def nothing_slow_on_the_loop() -> Iterator[None]:
     yield
     for function in guarded:
         function.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def own_umask() -> Iterator[None]:
+    """Keep the mask of new files from test to test: an engine that runs in this process narrows it for good."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)

@@ -391,7 +391,7 @@ async def test_a_process_that_a_signal_killed_is_resumed_and_its_siblings_go_on(
     engine = await build()
     killed, sibling = await engine.run(f"stub:wait={engine.work}/never", "stub:sleep=0.3")
     job = await engine.reaches(killed, JobStatus.RUNNING)
-    await speaks(attempt_directory(engine, job) / "out")
+    await answers(attempt_directory(engine, job) / "out")
     shim = int((attempt_directory(engine, job) / "pid").read_text())
     os.killpg(shim, signal.SIGTERM)
     ended, beside = await engine.over(killed, sibling)
