@@ -1,5 +1,6 @@
 """What the tests of `jobs` share: jobs in memory, a clock, a runner without processes, and an engine's parts."""
 
+import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -271,7 +272,8 @@ def _preparation(settings: Settings, store: MemoryStore, origins: OriginFiles) -
         origins=origins,
         trees=settings.home / "trees",
         mcp_server=McpServer(command="claude-jobs", args=("mcp",)),
-        key="0badcafe",
+        # One of its own, as each state directory has: what another test left running is not taken for this one's.
+        key=hashlib.sha256(str(settings.home).encode()).hexdigest()[:8],
     )
 
 
