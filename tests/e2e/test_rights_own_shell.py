@@ -222,7 +222,7 @@ def test_a_job_in_mode_plan_cannot_make_itself_a_root_with_bypass_by_any_chain_o
                 before = engine_of(made)
                 shell.run("kill", "-9", str(before))
                 made.wait_for_the_engine_to_go()
-                # Whoever starts the next engine gives it no better word for what started it.
+                # The next engine is started by the job too, and is told nothing better of its starter.
                 for trick in ("bare environment", "new session", "orphan"):
                     at_root = ("env", *wide, "/bin/sh", "-c", 'cd /; exec "$@"', "sh", *root)
                     assert INSIDE in shell.run(*TRICKS[trick](shell), *at_root)
