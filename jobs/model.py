@@ -276,7 +276,6 @@ class Attempt:
         token_hash: SHA-256 of the attempt's token in hexadecimal, or None once it is revoked.
         pid: Process id of the shim, or None before the launch is recorded.
         pid_start: When that process started, in the unit of the platform; tells a reused pid apart.
-        offset: Bytes of the output that have been ingested.
         status: The status it led to, or None while it is under way.
         reason: How it ended, or None.
         exit_code: As the shim wrote it, or None.
@@ -294,7 +293,6 @@ class Attempt:
     token_hash: str | None
     pid: int | None = None
     pid_start: float | None = None
-    offset: int = 0
     status: JobStatus | None = None
     reason: Reason | None = None
     exit_code: int | None = None
@@ -304,27 +302,6 @@ class Attempt:
     setting_sources: str = "user"
     started_at: float = 0.0
     ended_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobEvent:
-    """Something that a process reported, in short; the whole line stays in its output file.
-
-    Args:
-        job_id: The job.
-        attempt: The attempt's number.
-        offset: Byte at which the line begins in the output file; with job and attempt it is unique.
-        at: Seconds since the epoch at which it was read.
-        kind: The frame's type, and its subtype after a dot where it has one.
-        text: What a person would want to see of it, bounded.
-    """
-
-    job_id: str
-    attempt: int
-    offset: int
-    at: float
-    kind: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from jobs.model import Attempt, Batch, Job, JobEvent, JobSpec, Outcome, Rollup, Tree
+from jobs.model import Attempt, Batch, Job, JobSpec, Outcome, Rollup, Tree
 from orchestration.limits import SpawnFacts
 
 
@@ -144,13 +144,6 @@ class Store(Protocol):
         """Note which process runs the attempt; does nothing where there is no such attempt."""
         ...
 
-    async def record_events(self, job_id: str, attempt: int, events: Sequence[JobEvent], offset: int) -> None:
-        """Append events and move the attempt's offset, never backwards; events before the stored offset are left out.
-
-        Does nothing where another attempt of the job has begun: its reader is late.
-        """
-        ...
-
     async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
         """Write how the attempt ended and the status it leads to, and revoke its token.
 
@@ -247,10 +240,6 @@ class Store(Protocol):
 
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """Return one attempt, or None."""
-        ...
-
-    async def events(self, job_id: str, *, after: tuple[int, int] = (0, -1), limit: int = 1000) -> Sequence[JobEvent]:
-        """Return a job's events after (attempt, offset), in order."""
         ...
 
     async def caller(self, token_hash: str) -> Job | None:

@@ -94,7 +94,6 @@ class LocalRunner:
             spawner=spawner,
         )
         self._supervisor = Supervisor(
-            store=store,
             scheduler=scheduler,
             throttle=throttle,
             ledger=self._ledger,

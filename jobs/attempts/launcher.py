@@ -128,7 +128,8 @@ class Launcher:
         # What is over already is settled or lost; however long ago it began, it did not run out of time.
         seconds = self._seconds_left(job, attempt, process, holders) if lives else math.inf
         ran = self._preparation.ever_ran(job, attempt)
-        return replace(self._live(job, attempt, Follower(directory), process, holders, seconds), ran=ran)
+        live = self._live(job, attempt, Follower(directory), process, holders, seconds)
+        return replace(live, ran=ran, adopted_at=directory.output_size())
 
     async def _wait_for_claude(self, job: Job) -> None:
         previous = await self._store.attempt(job.id, job.attempt) if job.attempt else None
@@ -207,8 +208,6 @@ class Launcher:
             marker=self._preparation.marker(job, attempt.number),
             directory=process.directory,
             process=process,
-            # From byte 0 also where events up to another one are stored: the outcome is made of all frames, and the
-            # store leaves out the events that it has.
             follower=follower,
             watchdog=Watchdog(patience=patience, deadline=now + seconds, heard_at=now),
             holders=holders,

@@ -11,7 +11,7 @@ from jobs.claude.process import Process
 from jobs.claude.survivors import Target
 from jobs.limits.budget import Holder
 from jobs.limits.watchdog import Watchdog
-from jobs.model import Attempt, Job, JobEvent, Reason
+from jobs.model import Attempt, Job, Reason
 
 
 @dataclass(kw_only=True)
@@ -28,7 +28,7 @@ class LiveAttempt:
         watchdog: Says when it must be ended.
         holders: Whose budgets it spends, the tree's first.
         reader: Makes the outcome of its frames.
-        unwritten: Events that have been read and are not stored yet.
+        adopted_at: Bytes of output that were there when this engine took the attempt over; 0 for its own launch.
         ran: A process of it was started; False for one that was taken over without a trace of any.
         oom_kills: How many processes the kernel had ended for want of memory when this began; None where nothing tells.
         unmanaged: A `claude` that the job started by itself has been seen.
@@ -44,7 +44,7 @@ class LiveAttempt:
     watchdog: Watchdog
     holders: Sequence[Holder] = ()
     reader: OutcomeReader = field(default_factory=OutcomeReader)
-    unwritten: list[JobEvent] = field(default_factory=list)
+    adopted_at: int = 0
     ran: bool = True
     oom_kills: int | None = field(default_factory=out_of_memory.kills)
     unmanaged: bool = False

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -13,7 +12,6 @@ import anyio.to_thread
 from jobs.attempts.live_attempt import LiveAttempt
 from jobs.claude import out_of_memory
 from jobs.claude.directory import UnsafeDirectoryError
-from jobs.claude.events import event_of
 from jobs.claude.file_events import FileEvents
 from jobs.claude.framer import Line
 from jobs.claude.limit_signs import Busy, UsedUp, sign_of
@@ -24,8 +22,7 @@ from jobs.limits.budget import Holder
 from jobs.limits.ledger import Ledger
 from jobs.limits.throttle import Throttle
 from jobs.model import JobStatus, Outcome, Reason
-from jobs.patience import insist
-from jobs.ports import Clock, Store
+from jobs.ports import Clock
 from jobs.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
@@ -92,7 +89,6 @@ class Supervisor:
     """Watches attempts.
 
     Args:
-        store: Where events are kept.
         scheduler: Tells which jobs wait for their descendants.
         throttle: Hears of the API's limits.
         ledger: Hears what running attempts cost.
@@ -105,7 +101,6 @@ class Supervisor:
     def __init__(
         self,
         *,
-        store: Store,
         scheduler: Scheduler,
         throttle: Throttle,
         ledger: Ledger,
@@ -114,7 +109,6 @@ class Supervisor:
         grace: float,
         on_overdrawn: Callable[[Holder], None],
     ) -> None:
-        self._store = store
         self._scheduler = scheduler
         self._throttle = throttle
         self._ledger = ledger
@@ -196,19 +190,15 @@ class Supervisor:
 
     async def _look(self, live: LiveAttempt) -> None:
         for _ in range(PIECES):
-            # While the storage fails nothing more is read: the file keeps it, and the deadline goes on being watched.
-            if not await self._record(live) or (lines := await live.follower.read()) is None:
+            if (lines := await live.follower.read()) is None:
                 return
             self._take(live, lines)
-            # Before it is stored, which takes a write to the disk: meanwhile the job could begin another call.
             await self._mind_budget(live)
 
     async def _read_rest(self, live: LiveAttempt) -> None:
         while (lines := await live.follower.read()) is not None:
             self._take(live, lines)
-            await self._record_all(live)
         self._take(live, await live.follower.finish())
-        await self._record_all(live)
 
     async def _conclude(self, live: LiveAttempt, exit_code: int | None) -> Outcome:
         await self._read_rest(live)
@@ -224,15 +214,12 @@ class Supervisor:
         return replace(outcome, detail=" ".join(filter(None, notes)))
 
     def _take(self, live: LiveAttempt, lines: list[Line]) -> None:
-        now = self._clock.now()
-        job_id, number = live.job.id, live.attempt.number
         for line in lines:
             if line.frame is not None:
                 live.reader.feed(line.frame)
-                self._heed(sign_of(line.frame), new=line.offset >= live.attempt.offset)
+                self._heed(sign_of(line.frame), new=line.offset >= live.adopted_at)
         if lines:
             live.watchdog.heard(self._clock.monotonic(), answered=live.reader.answered)
-        live.unwritten += [event for line in lines if (event := event_of(line, job_id=job_id, attempt=number, at=now))]
 
     def _heed(self, sign: Busy | UsedUp | None, *, new: bool) -> None:
         # An earlier engine heeded what it read. Of that only a usage limit that has not ended yet still holds.
@@ -243,21 +230,3 @@ class Supervisor:
                 self._throttle.used_up(resets_at, because)
             case _:
                 pass
-
-    async def _record(self, live: LiveAttempt) -> bool:
-        try:
-            await self._record_events(live)
-        except StoreError as error:
-            if not error.passing:
-                raise
-            logger.warning("what job %s reports cannot be stored now: %s", live.job.id, error.cause)
-            live.watchdog.heard(self._clock.monotonic(), answered=live.reader.answered)
-        return not live.unwritten
-
-    async def _record_all(self, live: LiveAttempt) -> None:
-        await insist(partial(self._record_events, live), f"storing what job {live.job.id} reported")
-
-    async def _record_events(self, live: LiveAttempt) -> None:
-        if live.unwritten:
-            await self._store.record_events(live.job.id, live.attempt.number, live.unwritten, live.follower.offset)
-            live.unwritten.clear()

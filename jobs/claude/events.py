@@ -1,14 +1,14 @@
 """From a line of output to the short event that people read; the whole line stays in the file."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from jobs.claude.framer import Line
 from jobs.claude.shapes import mapping, mappings, number, plain, text, texts
-from jobs.model import JobEvent
 from jobs.redaction import redact
 
-TEXT_LIMIT: Final = 500
+TEXT_LIMIT: Final = 2000
 _KIND_LIMIT = 80
 
 _SILENT: Final = frozenset({"control_response", "control_request", "stream_event", "keep_alive"})
@@ -18,16 +18,21 @@ _TELLING: Final = ("command", "file_path", "path", "pattern", "url", "query", "d
 """Arguments of a tool that say what a call is about, the most telling first."""
 
 
-def event_of(line: Line, *, job_id: str, attempt: int, at: float, limit: int = TEXT_LIMIT) -> JobEvent | None:
-    """Return what a person would want to see of a line, or None where that is nothing; never raises.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """Something that a process reported, in short.
 
     Args:
-        line: The line.
-        job_id: The job.
-        attempt: The attempt's number.
-        at: Seconds since the epoch at which the line was read.
-        limit: Most characters of its text.
+        kind: The frame's type, and its subtype after a dot where it has one.
+        text: What a person would want to see of it, at most `TEXT_LIMIT` characters.
     """
+
+    kind: str
+    text: str
+
+
+def event_of(line: Line) -> JobEvent | None:
+    """Return what a person would want to see of a line, or None where that is nothing; never raises."""
     if line.frame is None:
         kind, said = (
             ("oversize", f"A line of {line.dropped} bytes was dropped.") if line.dropped else ("text", line.text)
@@ -36,9 +41,7 @@ def event_of(line: Line, *, job_id: str, attempt: int, at: float, limit: int = T
         return None
     else:
         kind, said = _kind(line.frame), _said(line.frame)
-    return JobEvent(
-        job_id=job_id, attempt=attempt, offset=line.offset, at=at, kind=kind, text=redact(plain(said, limit))
-    )
+    return JobEvent(kind=kind, text=redact(plain(said, TEXT_LIMIT)))
 
 
 def _kind(frame: Mapping[str, Any]) -> str:

@@ -19,12 +19,11 @@ class Follower:
 
     Args:
         directory: The attempt's files.
-        offset: Byte from which to read: 0, or what `offset` was when the events up to it were stored.
     """
 
-    def __init__(self, directory: AttemptDirectory, offset: int = 0) -> None:
+    def __init__(self, directory: AttemptDirectory) -> None:
         self._directory = directory
-        self._framer = Framer(offset)
+        self._framer = Framer()
         self._files: dict[str, int] = {}
 
     def hold(self, *, create: bool = False) -> None:
@@ -54,11 +53,6 @@ class Follower:
     def size_of_all(self) -> int:
         """Return the bytes that stdout and stderr hold together."""
         return sum(os.fstat(descriptor).st_size for descriptor in self._files.values())
-
-    @property
-    def offset(self) -> int:
-        """Byte up to which every line has been returned: what to store with them."""
-        return self._framer.offset
 
     async def read(self) -> list[Line] | None:
         """Return the lines that the next piece completes, maybe none, or None where the file holds nothing new."""

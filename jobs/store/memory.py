@@ -12,7 +12,6 @@ from jobs.model import (
     Attempt,
     Batch,
     Job,
-    JobEvent,
     JobStatus,
     Outcome,
     Reason,
@@ -38,7 +37,6 @@ class MemoryStore(Store):
         self._jobs: dict[str, Job] = {}  # in order of admission, as dictionaries keep it
         self._tasks: dict[str, str] = {}
         self._attempts: dict[tuple[str, int], Attempt] = {}
-        self._events: dict[str, dict[tuple[int, int], JobEvent]] = {}
         self._tokens: dict[str, str] = {}
 
     async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
@@ -101,18 +99,6 @@ class MemoryStore(Store):
         known = self._attempts.get((job_id, attempt))
         if known is not None:
             self._attempts[job_id, attempt] = replace(known, pid=pid, pid_start=pid_start)
-
-    async def record_events(self, job_id: str, attempt: int, events: Sequence[JobEvent], offset: int) -> None:
-        """Append events and move the attempt's offset."""
-        known = self._attempts.get((job_id, attempt))
-        if known is None or self._jobs[job_id].attempt != attempt:
-            return
-        kept = self._events.setdefault(job_id, {})
-        for event in events:
-            if event.offset >= known.offset:
-                clean = replace(event, kind=writable(event.kind), text=writable(event.text))
-                kept.setdefault((attempt, event.offset), clean)
-        self._attempts[job_id, attempt] = replace(known, offset=max(known.offset, offset))
 
     async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
         """Keep how the attempt ended."""
@@ -230,7 +216,6 @@ class MemoryStore(Store):
         self._jobs = {id_: job for id_, job in self._jobs.items() if id_ not in gone}
         self._tasks = {id_: text for id_, text in self._tasks.items() if id_ not in gone}
         self._attempts = {key: attempt for key, attempt in self._attempts.items() if key[0] not in gone}
-        self._events = {id_: events for id_, events in self._events.items() if id_ not in gone}
         self._batches = {id_: batch for id_, batch in self._batches.items() if batch.root_id != root_id}
         self._keys = {key: id_ for key, id_ in self._keys.items() if id_ in self._batches}
         del self._trees[root_id]
@@ -239,11 +224,6 @@ class MemoryStore(Store):
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """Return one attempt, or None."""
         return self._attempts.get((job_id, number))
-
-    async def events(self, job_id: str, *, after: tuple[int, int] = (0, -1), limit: int = 1000) -> Sequence[JobEvent]:
-        """Return a page of a job's events."""
-        kept = self._events.get(job_id, {})
-        return [kept[key] for key in sorted(kept) if key > after][:limit]
 
     async def caller(self, token_hash: str) -> Job | None:
         """Return the running job that holds this token, or None."""

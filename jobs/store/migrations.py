@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobs.errors import SchemaTooNewError
 
-STEPS = ("schema.sql", "schema_2.sql")
+STEPS = ("schema.sql", "schema_2.sql", "schema_3.sql")
 """Scripts in order: the n-th brings a file from version n-1 to n, in a transaction of its own, and says so in it."""
 
 

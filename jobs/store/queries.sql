@@ -45,9 +45,7 @@ SELECT
     (SELECT max(created_at) FROM (SELECT * FROM job ORDER BY path DESC LIMIT 1)),
     (SELECT max(started_at) FROM (SELECT * FROM attempt ORDER BY rowid LIMIT 1)),
     (SELECT max(length(frame)) FROM (SELECT * FROM attempt ORDER BY rowid DESC LIMIT 100)),
-    (SELECT max(started_at) FROM (SELECT * FROM attempt ORDER BY job_id, number LIMIT 1)),
-    (SELECT max(at) FROM (SELECT * FROM event ORDER BY job_id, attempt, offset LIMIT 1)),
-    (SELECT max(at) FROM (SELECT * FROM event ORDER BY job_id DESC, attempt DESC, offset DESC LIMIT 1));
+    (SELECT max(started_at) FROM (SELECT * FROM attempt ORDER BY job_id, number LIMIT 1));
 
 -- name: table_names
 -- For a check of one table at a time.
@@ -166,20 +164,6 @@ INSERT INTO attempt (job_id, number, session_id, token_hash, setting_sources, st
 -- name: record_launch
 -- Keyed by the attempt, so a late call never marks a newer one.
 UPDATE attempt SET pid = ?, pid_start = ? WHERE job_id = ? AND number = ?;
-
--- name: ingested
--- Fence: an attempt that has been followed by another has no row here, so its reader writes nothing.
-SELECT attempt.offset
-FROM attempt JOIN job ON job.id = attempt.job_id AND job.attempt = attempt.number
-WHERE attempt.job_id = ? AND attempt.number = ?;
-
--- name: insert_event
--- A line that is read again after a crash has the same key and is left out.
-INSERT INTO event (job_id, attempt, offset, at, kind, text) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING;
-
--- name: move_offset
--- Never backwards: a slow reader does not undo a fast one.
-UPDATE attempt SET offset = max(offset, ?) WHERE job_id = ? AND number = ?;
 
 -- name: settle
 -- Guarded by status and attempt: an outcome is written once, and by the attempt that is under way.
@@ -308,12 +292,8 @@ SELECT count(*) > 0 AND coalesce(sum(status IN ('queued', 'running')), 0) = 0 FR
 -- Jobs and batches name each other, so the links are cut before either is deleted.
 UPDATE batch SET parent_id = NULL WHERE root_id = ?;
 
--- name: delete_events
--- Children before parents: the foreign keys hold at every statement.
-DELETE FROM event WHERE job_id IN (SELECT id FROM job WHERE root_id = ?);
-
 -- name: delete_attempts
--- As above.
+-- Children before parents: the foreign keys hold at every statement.
 DELETE FROM attempt WHERE job_id IN (SELECT id FROM job WHERE root_id = ?);
 
 -- name: delete_jobs
@@ -331,12 +311,6 @@ DELETE FROM tree WHERE id = ?;
 -- name: attempt
 -- By job and number.
 SELECT * FROM attempt WHERE job_id = ? AND number = ?;
-
--- name: events
--- A row value, because an offset begins again with each attempt.
-SELECT * FROM event
-WHERE job_id = ? AND (attempt, offset) > (?, ?)
-ORDER BY attempt, offset LIMIT ?;
 
 -- name: caller
 -- The token counts while its attempt is the one that runs.

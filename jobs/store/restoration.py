@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jobs.model import Attempt, Job, JobEvent, Tree
+from jobs.model import Attempt, Job, Tree
 from jobs.store.queries import SQL
 from jobs.store.rows import frame_text, spec_text, writable
 from jobs.store.writes import insert_task
@@ -18,13 +18,11 @@ class Found:
     Args:
         job: The job with the state to which its last attempt brought it.
         attempts: Its attempts, the first one first.
-        events: What its ended attempts reported.
         tree: The tree, where the job stands at its top.
     """
 
     job: Job
     attempts: Sequence[Attempt]
-    events: Sequence[JobEvent] = ()
     tree: Tree | None = None
 
 
@@ -78,13 +76,6 @@ def restore(connection: sqlite3.Connection, found: Found) -> bool:
     if changed:
         for attempt in found.attempts:
             connection.execute(SQL["restore_attempt"], _attempt(attempt))
-        connection.executemany(
-            SQL["insert_event"],
-            [
-                (one.job_id, one.attempt, one.offset, one.at, writable(one.kind), writable(one.text))
-                for one in found.events
-            ],
-        )
     return changed
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from jobs.model import Attempt, Batch, Job, JobEvent, JobSpec, JobStatus, Reason, Rollup, Tree, Usage
+from jobs.model import Attempt, Batch, Job, JobSpec, JobStatus, Reason, Rollup, Tree, Usage
 from jobs.ports import EndedTree
 
 Row = tuple[Any, ...]
-"""One row, its columns in the order of `schema.sql`."""
+"""One row, its columns in the order of the table."""
 
 EXCERPT_LENGTH = 500
 """Characters of a result that stand on the job itself."""
@@ -72,7 +72,7 @@ def job_of(row: Row) -> Job:
 def attempt_of(row: Row) -> Attempt:
     """Return the attempt of a row."""
     (
-        job_id, number, session_id, token_hash, pid, pid_start, offset, status, reason, exit_code, result, frame,
+        job_id, number, session_id, token_hash, pid, pid_start, status, reason, exit_code, result, frame,
         cost_usd, input_tokens, output_tokens, turns, setting_sources, started_at, ended_at,
     ) = row  # fmt: skip
     return Attempt(
@@ -82,7 +82,6 @@ def attempt_of(row: Row) -> Attempt:
         token_hash=token_hash,
         pid=pid,
         pid_start=pid_start,
-        offset=offset,
         status=None if status is None else JobStatus(status),
         reason=_reason(reason),
         exit_code=exit_code,
@@ -111,12 +110,6 @@ def ended_tree_of(row: Row) -> EndedTree:
     """Return the ended tree of a row (root, end, number of jobs)."""
     root_id, ended_at, jobs = row
     return EndedTree(id=root_id, ended_at=ended_at, jobs=jobs)
-
-
-def event_of(row: Row) -> JobEvent:
-    """Return the event of a row."""
-    job_id, attempt, offset, at, kind, text = row
-    return JobEvent(job_id=job_id, attempt=attempt, offset=offset, at=at, kind=kind, text=text)
 
 
 def rollup_of(rows: Iterable[Row]) -> Rollup:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from anyio import to_thread
 
 from jobs.errors import DiskFullError, StoreError
-from jobs.model import Attempt, Batch, Job, JobEvent, Outcome, Rollup, Tree
+from jobs.model import Attempt, Batch, Job, Outcome, Rollup, Tree
 from jobs.ports import Admission, EndedTree, SpawnCheck, Store, Submission
 from jobs.store import restoration, writes
 from jobs.store.group_commit import Transactions, open_reader, open_writer
@@ -20,7 +20,7 @@ from jobs.store.queries import SQL
 from jobs.store.repair import is_damage, note_damage
 from jobs.store.reserve import Reserve, reserve_beside
 from jobs.store.restoration import Found, Standing
-from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, event_of, job_of, rollup_of, tree_of
+from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, job_of, rollup_of, tree_of
 
 T = TypeVar("T")
 
@@ -100,11 +100,6 @@ class SqliteStore(Store):
         """Note which process runs the attempt."""
         work = partial(writes.record_launch, job_id=job_id, attempt=attempt, pid=pid, pid_start=pid_start)
         await self._write("record a launch", work)
-
-    async def record_events(self, job_id: str, attempt: int, events: Sequence[JobEvent], offset: int) -> None:
-        """Append events and move the attempt's offset."""
-        work = partial(writes.record_events, job_id=job_id, attempt=attempt, events=events, offset=offset)
-        await self._write_in_need("record events", work)
 
     async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
         """Write how the attempt ended."""
@@ -186,10 +181,6 @@ class SqliteStore(Store):
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """Return one attempt, or None."""
         return _first(attempt_of, await self._read("attempt", (job_id, number)))
-
-    async def events(self, job_id: str, *, after: tuple[int, int] = (0, -1), limit: int = 1000) -> Sequence[JobEvent]:
-        """Return a page of a job's events."""
-        return [event_of(row) for row in await self._read("events", (job_id, *after, limit))]
 
     async def caller(self, token_hash: str) -> Job | None:
         """Return the running job that holds this token, or None."""

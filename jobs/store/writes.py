@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from jobs.errors import IllegalTransitionError, NotFoundError
-from jobs.model import NEXT, TASK_PREVIEW, TERMINAL, Attempt, Job, JobEvent, JobSpec, JobStatus, Outcome
+from jobs.model import NEXT, TASK_PREVIEW, TERMINAL, Attempt, Job, JobSpec, JobStatus, Outcome
 from jobs.ports import Admission, AdmissionFacts, SpawnCheck, Submission
 from jobs.store.placement import Place, batch_at, budgeted, check_same_request, closed_by_cancel, jobs_at, place_of
 from jobs.store.queries import SQL
@@ -14,7 +14,6 @@ from orchestration.limits import SpawnFacts
 
 _DELETIONS = (
     SQL["delete_references"],
-    SQL["delete_events"],
     SQL["delete_attempts"],
     SQL["delete_jobs"],
     SQL["delete_batches"],
@@ -66,24 +65,6 @@ def claim(
 def record_launch(connection: sqlite3.Connection, job_id: str, attempt: int, *, pid: int, pid_start: float) -> None:
     """Write the process of an attempt."""
     connection.execute(SQL["record_launch"], (pid, pid_start, job_id, attempt))
-
-
-def record_events(
-    connection: sqlite3.Connection, job_id: str, attempt: int, events: Sequence[JobEvent], offset: int
-) -> None:
-    """Append what is new of the events and move the offset."""
-    row = connection.execute(SQL["ingested"], (job_id, attempt)).fetchone()
-    if row is None:
-        return
-    connection.executemany(
-        SQL["insert_event"],
-        [
-            (job_id, attempt, event.offset, event.at, writable(event.kind), writable(event.text))
-            for event in events
-            if event.offset >= row[0]
-        ],
-    )
-    connection.execute(SQL["move_offset"], (offset, job_id, attempt))
 
 
 def settle(connection: sqlite3.Connection, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:

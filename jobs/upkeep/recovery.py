@@ -3,7 +3,7 @@
 The decision for every unfinished job, carried out by the batch's graph as it is run again:
 
 - queued: it starts, or waits for its turn, its siblings or its subtasks;
-- running, and its process lives: it is adopted, followed from where its events end, and settled when it is over;
+- running, and its process lives: it is adopted, followed from the beginning of its output, and settled when it is over;
 - running, and its process has ended: it is settled from its files;
 - running, and its process is gone without a word: lost; its session is resumed once, and the model is told so;
 - running, and no process ever was: it runs, as another attempt.

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from jobs.attempts.record import END, JOB, Launched, end_in, launched_in
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
-from jobs.claude.events import event_of
 from jobs.claude.framer import Framer
 from jobs.claude.outcome import OutcomeReader
-from jobs.model import Attempt, JobEvent, JobStatus, Outcome, Reason
+from jobs.model import Attempt, JobStatus, Outcome, Reason
 from jobs.store.restoration import Found, Standing
 
 _PIECE = 1024 * 1024
@@ -102,32 +101,31 @@ def found_in(directory: Path) -> Found | None:
     return Found(
         # What was noted at the launch has the whole task, what was noted at the end has its beginning.
         job=last.job if end is None else replace(end, spec=last.job.spec),
-        attempts=[attempt for attempt, _ in _closed(ended)],
-        events=[event for _, events in ended for event in events],
+        attempts=list(_closed(ended)),
         tree=last.tree,
     )
 
 
-def _closed(read: Sequence[tuple[Attempt, Sequence[JobEvent]]]) -> Iterator[tuple[Attempt, Sequence[JobEvent]]]:
+def _closed(read: Sequence[Attempt]) -> Iterator[Attempt]:
     """Close every attempt but the last: another followed it, whether or not its own end was noted."""
-    for (attempt, events), (following, _) in pairwise(read):
+    for attempt, following in pairwise(read):
         if attempt.status is None:
             attempt = replace(  # noqa: PLW2901 - the same attempt, closed
                 attempt, token_hash=None, status=JobStatus.QUEUED, reason=Reason.LOST, ended_at=following.started_at
             )
-        yield attempt, events
+        yield attempt
     yield read[-1]
 
 
-def _ended_attempt(launched: Launched, path: Path) -> tuple[Attempt, Sequence[JobEvent]]:
+def _ended_attempt(launched: Launched, path: Path) -> Attempt:
     directory, attempt = AttemptDirectory(path), launched.attempt
     end = end_in(directory)
     if end is None:
         # The runner will read its output from the beginning.
-        return attempt, ()
-    outcome, events = _read_output(directory, launched)
+        return attempt
+    outcome = _read_output(directory, launched)
     at = end.ended_at if end.ended_at is not None else attempt.started_at
-    closed = replace(
+    return replace(
         attempt,
         token_hash=None,
         status=end.status,
@@ -138,21 +136,16 @@ def _ended_attempt(launched: Launched, path: Path) -> tuple[Attempt, Sequence[Jo
         usage=outcome.usage,
         ended_at=at,
     )
-    return closed, events
 
 
-def _read_output(directory: AttemptDirectory, launched: Launched) -> tuple[Outcome, Sequence[JobEvent]]:
+def _read_output(directory: AttemptDirectory, launched: Launched) -> Outcome:
     reader, framer = OutcomeReader(), Framer(0)
-    events: list[JobEvent] = []
-    job_id, number, at = launched.job.id, launched.attempt.number, launched.attempt.started_at
     while True:
         piece = directory.read_output(framer.read, _PIECE)
         for line in framer.feed(piece) if piece else framer.close():
             if line.frame is not None:
                 reader.feed(line.frame)
-            if event := event_of(line, job_id=job_id, attempt=number, at=at):
-                events.append(event)
         if not piece:
             break
     schema = launched.job.spec.json_schema is not None
-    return reader.conclude(exit_code=directory.exit_code(), asked_schema=schema), events
+    return reader.conclude(exit_code=directory.exit_code(), asked_schema=schema)

@@ -79,7 +79,7 @@ class Report:
             f"{self.kills} kills in {self.seconds:.0f} s; from a kill to the next answer {outage}",
             f"{found.acknowledged} jobs acknowledged, {found.jobs} in the database",
             f"lost {len(found.lost)}, run twice {len(found.twice)}, wrong outcome {len(found.wrong)}",
-            f"attempts with events missing or doubled {len(found.events)}",
+            f"attempts with lines of output missing or doubled {len(found.events)}",
             f"calls repeated {self.repeated}, refused {len(self.refused)}, clients lost {len(self.died)}",
             *(f"  {line}" for kind in (found.lost, found.twice, found.wrong, found.events) for line in kind[:5]),
             *(f"  {line}" for line in (*self.refused[:5], *self.died)),

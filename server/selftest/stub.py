@@ -26,6 +26,9 @@ answer='"subtype":"success","is_error":false,"num_turns":1,"total_cost_usd":0.00
 echo '{"type":"result",'"$answer"',"terminal_reason":"completed","result":"'"$token"'"}'
 """
 
+REPORTED = ("system.init", "assistant", "result.success")
+"""What a transcript shows of it, in order; it says all of it where it answers, and the beginning of it elsewhere."""
+
 
 class Errand(NamedTuple):
     """One job of the selftest.

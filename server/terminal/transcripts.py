@@ -4,14 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jobs.claude.directory import AttemptDirectory
-from jobs.claude.events import event_of
+from jobs.claude.events import TEXT_LIMIT, event_of
 from jobs.claude.framer import Framer, Line
 from jobs.claude.shapes import plain
 from jobs.errors import JobsError
 from server.front_door.places import Places
-
-LINE_CHARS = 2000
-"""Most characters of a line that a person reads; the raw lines are whole."""
 
 _CHUNK = 1024 * 1024
 
@@ -73,7 +70,7 @@ def transcript_of(
     if raw:
         yield from _raw(directory)
     else:
-        yield _shown("task", plain(status["task"], LINE_CHARS))
+        yield _shown("task", plain(status["task"], TEXT_LIMIT))
         yield from _readable(directory)
 
 
@@ -85,8 +82,7 @@ def _raw(directory: AttemptDirectory) -> Iterator[str]:
 
 def _readable(directory: AttemptDirectory) -> Iterator[str]:
     for line in _lines(directory):
-        event = event_of(line, job_id="", attempt=0, at=0.0, limit=LINE_CHARS)
-        if event is not None:
+        if (event := event_of(line)) is not None:
             yield _shown(event.kind, event.text)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jobs.model import Attempt, Job, JobEvent, JobSpec, JobStatus, Outcome, Reason, Usage
+from jobs.model import Attempt, Job, JobSpec, JobStatus, Outcome, Reason, Usage
 from jobs.ports import Admission, AdmissionFacts, NewJob, SpawnCheck, Store, Submission
 from orchestration.limits import TreeLimits
 
@@ -83,10 +83,6 @@ async def known(store: Store, job_id: str) -> Job:
     job = await store.job(job_id)
     assert job is not None
     return job
-
-
-def event(job_id: str, offset: int, *, attempt: int = 1, text: str = "") -> JobEvent:
-    return JobEvent(job_id=job_id, attempt=attempt, offset=offset, at=2.5, kind="assistant", text=text)
 
 
 def ids(jobs: Sequence[Job]) -> list[str]:

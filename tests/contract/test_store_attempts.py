@@ -10,7 +10,6 @@ from tests.contract.support import (
     admit_root,
     bring_to,
     ending,
-    event,
     known,
     start,
 )
@@ -100,68 +99,6 @@ async def test_a_launch_of_an_unknown_attempt_is_ignored(store: Store) -> None:
     assert await store.attempt("nobody", 1) is None
 
 
-async def test_events_come_back_in_order_and_paged(store: Store) -> None:
-    await bring_to(store, "j1", JobStatus.RUNNING)
-    first = [event("j1", 20), event("j1", 0, text="naïve"), event("j1", 10)]
-    await store.record_events("j1", 1, first, 30)
-    await store.settle("j1", 1, ending(JobStatus.QUEUED), at=3.0)
-    await start(store, "j1")
-    await store.record_events("j1", 2, [event("j1", 0, attempt=2)], 5)
-
-    everything = await store.events("j1")
-    assert [(item.attempt, item.offset) for item in everything] == [(1, 0), (1, 10), (1, 20), (2, 0)]
-    assert everything[0] == first[1]
-    assert await store.events("j1", limit=2) == list(everything[:2])
-    assert await store.events("j1", after=(1, 10)) == list(everything[2:])
-    assert await store.events("j1", after=(2, 0)) == []
-    assert await store.events("nobody") == []
-
-
-async def test_events_before_the_stored_offset_are_left_out(store: Store) -> None:
-    await bring_to(store, "j1", JobStatus.RUNNING)
-    await store.record_events("j1", 1, [event("j1", 0)], 10)
-    await store.record_events("j1", 1, [event("j1", 0, text="again"), event("j1", 5), event("j1", 10)], 20)
-
-    assert [(item.offset, item.text) for item in await store.events("j1")] == [(0, ""), (10, "")]
-
-
-async def test_an_event_at_the_stored_offset_is_kept_once(store: Store) -> None:
-    await bring_to(store, "j1", JobStatus.RUNNING)
-    await store.record_events("j1", 1, [event("j1", 10, text="first")], 10)
-    await store.record_events("j1", 1, [event("j1", 10, text="second")], 10)
-
-    assert [item.text for item in await store.events("j1")] == ["first"]
-
-
-async def test_an_offset_never_moves_back(store: Store) -> None:
-    await bring_to(store, "j1", JobStatus.RUNNING)
-    for offset in (20, 10):
-        await store.record_events("j1", 1, [], offset)
-
-    attempt = await store.attempt("j1", 1)
-    assert attempt is not None
-    assert attempt.offset == 20
-
-
-async def test_a_late_reader_of_an_old_attempt_writes_nothing(store: Store) -> None:
-    await bring_to(store, "j1", JobStatus.RUNNING)
-    await store.settle("j1", 1, ending(JobStatus.QUEUED), at=3.0)
-    await start(store, "j1")
-    await store.record_events("j1", 1, [event("j1", 0)], 10)
-    await store.record_events("nobody", 1, [event("nobody", 0)], 10)
-
-    old = await store.attempt("j1", 1)
-    assert old is not None
-    assert (old.offset, await store.events("j1"), await store.events("nobody")) == (0, [], [])
-
-
-async def test_the_last_lines_of_a_settled_attempt_are_still_kept(store: Store) -> None:
-    await bring_to(store, "j1", JobStatus.COMPLETED)
-    await store.record_events("j1", 1, [event("j1", 0)], 10)
-
-    assert len(await store.events("j1")) == 1
-
-
 @pytest.mark.parametrize("status", RUNNING_ENDS)
 async def test_a_running_job_settles_into_every_status_that_has_an_arrow(store: Store, status: JobStatus) -> None:
     await bring_to(store, "j1", JobStatus.RUNNING)
@@ -246,13 +183,11 @@ async def test_a_job_adds_up_what_its_attempts_consumed(store: Store) -> None:
 
 async def test_text_that_no_file_can_hold_is_kept_with_question_marks(store: Store) -> None:
     await bring_to(store, "j1", JobStatus.RUNNING)
-    await store.record_events("j1", 1, [event("j1", 0, text="a\ud800b")], 10)
     job = await store.settle("j1", 1, ending(JobStatus.FAILED, detail="\udfff", result="c\ud800"), at=3.0)
     attempt = await store.attempt("j1", 1)
 
     assert attempt is not None
     assert (attempt.result, job.excerpt, job.error) == ("c?", "c?", "?")
-    assert [item.text for item in await store.events("j1")] == ["a?b"]
 
 
 async def test_a_job_whose_cancel_was_ordered_does_not_go_back_in_line(store: Store) -> None:

@@ -13,7 +13,6 @@ from tests.contract.support import (
     anything_goes,
     bring_to,
     ending,
-    event,
     ids,
     known,
     start,
@@ -27,7 +26,6 @@ USAGE = Usage(cost_usd=0.5, input_tokens=10, output_tokens=2, turns=1)
 
 async def _end(store: Store, job_id: str, at: float) -> None:
     attempt = await start(store, job_id, token_hash=f"token of {job_id}")
-    await store.record_events(job_id, attempt.number, [event(job_id, 0)], 10)
     await store.settle(job_id, attempt.number, ending(JobStatus.COMPLETED, usage=USAGE, result="r"), at=at)
 
 
@@ -97,7 +95,7 @@ async def test_a_forgotten_tree_leaves_nothing_and_nothing_else_is_touched(store
     for batch_id in ("b1", "b2", "b3"):
         assert await store.batch(batch_id) is None
     for job_id in ("j1", "j2", "j3", "j4"):
-        assert (await store.job(job_id), await store.attempt(job_id, 1), await store.events(job_id)) == (None, None, [])
+        assert (await store.job(job_id), await store.attempt(job_id, 1)) == (None, None)
     assert await store.tree("b1") is None
     assert await store.ended_trees(before=99.0) == []
     assert await store.newest_jobs(limit=9) == [other]

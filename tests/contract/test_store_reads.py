@@ -34,7 +34,6 @@ async def test_nothing_is_found_where_nothing_is(store: Store, name: str) -> Non
     assert await store.jobs([name]) == []
     assert await store.jobs_in_batch(name) == []
     assert await store.jobs_under(name) == []
-    assert await store.events(name) == []
 
 
 async def test_a_job_carries_the_beginning_of_a_long_task_and_the_store_has_the_whole(store: Store) -> None:

@@ -72,7 +72,7 @@ async def read(process: Process, code: int | None, ended_for: Reason | None = No
     reader = OutcomeReader()
     for line in await Follower(process.directory).finish():
         assert line.frame is not None, line.text
-        event_of(line, job_id="j", attempt=1, at=0)
+        event_of(line)
         reader.feed(line.frame)
     return reader.conclude(exit_code=code, stderr=process.directory.error_tail(), ended_for=ended_for)
 

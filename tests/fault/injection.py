@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from server.front_door.places import Places
+from server.terminal.transcripts import transcript_of
 from tests.fault.zygote import BATCHES, JOBS
 
 ROOT = Path(__file__).parents[2]
@@ -135,8 +137,9 @@ def _broken(home: Path, promised: Sequence[str]) -> Iterator[str]:
     with closing(sqlite3.connect(home / "home" / "jobs.db")) as database:
         if (check := database.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
             yield f"integrity: {check}"
-        jobs = database.execute("SELECT id, batch_id, status, session_id, excerpt, ended_at FROM job").fetchall()
-        events = database.execute("SELECT job_id, kind FROM event ORDER BY job_id, attempt, offset").fetchall()
+        jobs = database.execute(
+            "SELECT id, batch_id, status, session_id, excerpt, ended_at, root_id FROM job"
+        ).fetchall()
     by_batch: defaultdict[str, set[str]] = defaultdict(set)
     for id_, batch_id, *_ in jobs:
         by_batch[batch_id].add(id_)
@@ -147,7 +150,7 @@ def _broken(home: Path, promised: Sequence[str]) -> Iterator[str]:
     if [len(batch) for batch in by_batch.values()] != [JOBS] * BATCHES:
         yield f"torn or doubled batches: {dict(by_batch)}"
     yield from _broken_outcomes(jobs, promised)
-    yield from _broken_processes(home, jobs, events)
+    yield from _broken_processes(home, jobs)
 
 
 def _broken_outcomes(jobs: Sequence[Any], promised: Sequence[str]) -> Iterator[str]:
@@ -158,13 +161,14 @@ def _broken_outcomes(jobs: Sequence[Any], promised: Sequence[str]) -> Iterator[s
         yield f"an outcome changed: {missing}"
 
 
-def _broken_processes(home: Path, jobs: Sequence[Any], events: Sequence[Any]) -> Iterator[str]:
+def _broken_processes(home: Path, jobs: Sequence[Any]) -> Iterator[str]:
     starts = Counter(line for line in _lines(home / "ledger") if line.endswith(" begin"))
     if starts != {f"{job[3]} begin": 1 for job in jobs}:
         yield f"starts: {starts} of {[job[3] for job in jobs]}"
-    for id_, *_ in jobs:
-        if (kinds := [kind for job_id, kind in events if job_id == id_]) != EVENTS:
-            yield f"events of {id_}: {kinds}"
+    for id_, *_, root_id in jobs:
+        status = {"jobId": id_, "rootId": root_id, "attempt": 1, "task": ""}
+        if (kinds := [line.split()[0] for line in transcript_of(Places(home / "home"), status)]) != ["task", *EVENTS]:
+            yield f"transcript of {id_}: {kinds}"
 
 
 def _lines(path: Path) -> list[str]:

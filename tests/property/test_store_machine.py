@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from jobs.errors import JobsError, RecursionLimitError, StoreError
-from jobs.model import Job, JobEvent, JobSpec, JobStatus, Outcome, Reason, Usage
+from jobs.model import Job, JobSpec, JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Store, Submission
 from jobs.store.memory import MemoryStore
 from jobs.store.sqlite import SqliteStore
@@ -115,7 +115,6 @@ class StoreMachine(RuleBasedStateMachine):
         """Take a job through a whole attempt."""
         self.claim(which, token_hash, at)
         self.the_same_jobs_stand_in_both()
-        self.ingest(which, 0, [0, 5], "line", 7)
         self.settle(which, 0, outcome, at)
 
     @rule(
@@ -150,15 +149,6 @@ class StoreMachine(RuleBasedStateMachine):
     def launch(self, which: int, shift: int, pid: int) -> None:
         job_id, _, attempt = self._pick(which)
         self._both(lambda store: store.record_launch(job_id, attempt + shift, pid=pid, pid_start=0.5))
-
-    @rule(which=picks, shift=shifts, at=st.lists(offsets, max_size=4), text=texts, offset=offsets)
-    def ingest(self, which: int, shift: int, at: list[int], text: str, offset: int) -> None:
-        job_id, _, current = self._pick(which)
-        number = current + shift
-        events = [
-            JobEvent(job_id=job_id, attempt=number, offset=start, at=1.0, kind="assistant", text=text) for start in at
-        ]
-        self._both(lambda store: store.record_events(job_id, number, events, offset))
 
     @rule(which=picks, shift=shifts, outcome=outcomes, at=times)
     def settle(self, which: int, shift: int, outcome: Outcome, at: float) -> None:
@@ -199,12 +189,11 @@ class StoreMachine(RuleBasedStateMachine):
         if not self._newest:
             self.begin()
 
-    @rule(which=picks, limit=numbers, before=offsets, after=st.tuples(numbers, offsets))
-    def page(self, which: int, limit: int, before: int, after: tuple[int, int]) -> None:
-        job_id, path, _ = self._pick(which)
+    @rule(which=picks, limit=numbers, before=offsets)
+    def page(self, which: int, limit: int, before: int) -> None:
+        _, path, _ = self._pick(which)
         self._both(lambda store: store.jobs_under(path))
         self._both(lambda store: store.newest_jobs(limit=limit, before_seq=before))
-        self._both(lambda store: store.events(job_id, after=after, limit=limit))
 
     @invariant()
     def the_same_jobs_stand_in_both(self) -> None:
@@ -233,7 +222,6 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _compare_reads_of(self, id_: str, path: str) -> None:
         self._both(lambda store: store.job(id_))
-        self._both(lambda store: store.events(id_))
         self._both(lambda store: store.batch(id_))
         self._both(lambda store: store.tree(id_))
         self._both(lambda store: store.jobs_in_batch(id_))

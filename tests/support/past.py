@@ -1,4 +1,4 @@
-"""Makes a state directory with a past: many jobs that are over, with their rows, events and directories."""
+"""Makes a state directory with a past: many jobs that are over, with their rows and directories."""
 
 import json
 import sqlite3
@@ -7,15 +7,11 @@ from pathlib import Path
 
 from jobs.store.migrations import prepare
 
-EVENTS = 10
-"""Events of each job."""
-
-_TEXT = "x" * 250
 _RESULT = "y" * 1500
 
 
 def make_past(home: Path, jobs: int, *, per_tree: int = 100) -> None:
-    """Write the rows and the directories of completed jobs; with 100,000 the database has 909 MB.
+    """Write the rows and the directories of completed jobs.
 
     Args:
         home: The state directory; it is made.
@@ -53,8 +49,4 @@ def _write_tree(connection: sqlite3.Connection, root: str, ids: list[str]) -> No
         "INSERT INTO attempt (job_id, number, session_id, status, reason, result, frame, setting_sources,"
         " started_at, ended_at) VALUES (?, 1, 's', 'completed', 'completed', ?, ?, 'user', 2.0, 3.0)",
         [(id_, _RESULT, json.dumps({"result": _RESULT})) for id_ in ids],
-    )
-    connection.executemany(
-        "INSERT INTO event (job_id, attempt, offset, at, kind, text) VALUES (?, 1, ?, 2.5, 'assistant', ?)",
-        [(id_, 300 * number, _TEXT) for id_ in ids for number in range(EVENTS)],
     )

@@ -5,15 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.claude.events import TEXT_LIMIT, event_of
+from jobs.claude.events import TEXT_LIMIT, JobEvent, event_of
 from jobs.claude.framer import Framer, Line
 from jobs.claude.shapes import plain
-from jobs.model import JobEvent
 from tests.unit.claude.support import STREAMS, recorded
 
 
 def event(frame: dict[str, Any]) -> JobEvent | None:
-    return event_of(Line(offset=7, end=9, frame=frame), job_id="j1", attempt=2, at=5.0)
+    return event_of(Line(offset=7, end=9, frame=frame))
 
 
 def shown(frame: dict[str, Any]) -> tuple[str, str]:
@@ -76,24 +75,19 @@ def test_a_frame_becomes_a_kind_and_a_text(frame: dict[str, Any], kind: str, tex
     assert shown(frame) == (kind, text)
 
 
-def test_an_event_says_where_it_comes_from() -> None:
-    found = event({"type": "x"})
-    assert found == JobEvent(job_id="j1", attempt=2, offset=7, at=5.0, kind="x", text="")
-
-
 @pytest.mark.parametrize("kind", ["control_response", "stream_event"])
 def test_a_frame_of_the_protocol_is_no_event(kind: str) -> None:
     assert event({"type": kind}) is None
 
 
 def test_a_line_that_is_no_frame_is_shown_as_text() -> None:
-    found = event_of(Line(offset=0, end=4, text="oops"), job_id="j", attempt=1, at=0)
+    found = event_of(Line(offset=0, end=4, text="oops"))
     assert found is not None
     assert (found.kind, found.text) == ("text", "oops")
 
 
 def test_a_line_that_was_too_long_is_mentioned() -> None:
-    found = event_of(Line(offset=0, end=99, dropped=99), job_id="j", attempt=1, at=0)
+    found = event_of(Line(offset=0, end=99, dropped=99))
     assert found is not None
     assert (found.kind, found.text) == ("oversize", "A line of 99 bytes was dropped.")
 
@@ -138,6 +132,6 @@ def test_a_frame_of_any_shape_becomes_an_event(kind: Any, subtype: Any, fields: 
 def test_every_recorded_line_becomes_a_bounded_event(name: str) -> None:
     data, _, _ = recorded(name)
     for line in Framer().feed(data):
-        found = event_of(line, job_id="j", attempt=1, at=0)
+        found = event_of(line)
         assert found is not None
         assert found.text or found.kind.startswith("system.")

@@ -30,21 +30,11 @@ async def test_lines_come_once_and_a_half_line_waits_for_its_end(directory: Atte
     first = await follower.read()
     assert first is not None
     assert [line.frame for line in first] == [{"n": 1}]
-    assert follower.offset == 8
     assert await follower.read() is None
     append(directory, b"2}\n")
     second = await follower.read()
     assert second is not None
     assert [(line.offset, line.frame) for line in second] == [(8, {"n": 2})]
-
-
-async def test_a_follower_goes_on_where_an_earlier_one_stood(directory: AttemptDirectory) -> None:
-    append(directory, b'{"n":1}\n{"n":2}\n{"n":')
-    earlier = Follower(directory)
-    await earlier.read()
-    append(directory, b"3}\n")
-    later = await Follower(directory, earlier.offset).finish()
-    assert [line.frame for line in later] == [{"n": 3}]
 
 
 async def test_one_read_takes_a_bounded_piece(directory: AttemptDirectory) -> None:

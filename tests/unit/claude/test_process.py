@@ -222,7 +222,7 @@ async def test_what_a_process_reports_becomes_its_outcome(
         code = await process.wait()
     reader, follower = OutcomeReader(), Follower(process.directory)
     for line in await follower.finish():
-        event_of(line, job_id="j", attempt=1, at=0)
+        event_of(line)
         if line.frame is not None:
             reader.feed(line.frame)
     outcome = reader.conclude(exit_code=code, stderr=process.directory.error_tail())

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -12,7 +13,7 @@ from jobs.attempts import supervisor as supervisor_module
 from jobs.claude import reaper
 from jobs.claude.proctable import Entry, LinuxTable
 from jobs.errors import StoreError
-from jobs.model import Job, JobEvent, JobStatus, Outcome, Reason
+from jobs.model import Job, JobStatus, Outcome, Reason
 from jobs.store.memory import MemoryStore
 from tests.unit.jobs.support import LONG, FakeRunner, Parts, parts, settle
 from tests.unit.jobs.test_runner import NoPids, answers, attempt_directory, vanishes
@@ -21,16 +22,13 @@ from tests.unit.jobs.test_runner_adoption import left_running
 pytestmark = pytest.mark.anyio
 
 
-class NoEvents(MemoryStore):
-    """A database that takes no event of any job, and with `broken` nothing at all."""
+class NoEnds(MemoryStore):
+    """A database that takes no end of any job, once it is `broken`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.broken = False
         self.refused = anyio.Event()
-
-    async def record_events(self, job_id: str, attempt: int, events: Sequence[JobEvent], offset: int) -> None:
-        raise StoreError("record events", "datatype mismatch")
 
     async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
         if self.broken:
@@ -39,10 +37,16 @@ class NoEvents(MemoryStore):
         return await super().settle(job_id, attempt, outcome, at=at)
 
 
+def unreadable(frame: Mapping[str, Any]) -> None:
+    """Stand for a mistake of ours that a line of a job's output brings to light."""
+    raise ValueError(f"no sign in {frame['type']}")
+
+
 @pytest.fixture
 async def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Parts]:
     monkeypatch.setattr(supervisor_module, "TICK", 0.02)
-    async with parts(tmp_path, processes=True, store=NoEvents()) as built:
+    monkeypatch.setattr(supervisor_module, "sign_of", unreadable)
+    async with parts(tmp_path, processes=True, store=NoEnds()) as built:
         yield built
 
 
@@ -50,11 +54,11 @@ def shim_of(engine: Parts, job: Job) -> int:
     return int((attempt_directory(engine, job) / "pid").read_text())
 
 
-async def test_a_job_whose_events_the_store_refuses_is_failed_and_its_process_ended(engine: Parts):
+async def test_a_job_that_cannot_be_followed_is_failed_and_its_process_ended(engine: Parts):
     (job_id,) = await engine.run(f"stub:wait={engine.work}/never")
     (job,) = await engine.over(job_id)
     assert (job.status, job.reason) == (JobStatus.FAILED, Reason.UNKNOWN_ERROR)
-    assert "datatype mismatch" in (job.error or "")
+    assert "no sign in system" in (job.error or "")
     assert "claude_retry" in (job.error or "")
     await vanishes(shim_of(engine, job))
     assert not engine.runner._live
@@ -62,7 +66,7 @@ async def test_a_job_whose_events_the_store_refuses_is_failed_and_its_process_en
 
 
 async def test_a_process_goes_on_for_the_next_engine_where_the_store_refuses_its_failure_too(engine: Parts):
-    assert isinstance(engine.store, NoEvents)
+    assert isinstance(engine.store, NoEnds)
     engine.store.broken = True
     (job_id,) = await engine.run(f"stub:wait={engine.work}/never")
     job = await engine.reaches(job_id, JobStatus.RUNNING)

@@ -14,7 +14,7 @@ import pytest
 from jobs.attempts.record import Launched, note_end, note_launch
 from jobs.claude.directory import AttemptDirectory
 from jobs.errors import StoreError
-from jobs.model import TASK_PREVIEW, Job, JobEvent, JobSpec, JobStatus, Outcome, Reason
+from jobs.model import TASK_PREVIEW, Job, JobSpec, JobStatus, Outcome, Reason
 from jobs.ports import NewJob, Submission
 from jobs.store import repair
 from jobs.store.repair import noted_damage, snapshot_of, take_snapshot
@@ -61,8 +61,6 @@ class Home:
         directory = self.directory(job, job.attempt)
         (directory.path / "out").write_text(json.dumps({"type": "system"}) + "\n" + json.dumps(ANSWER) + "\n")
         (directory.path / "rc").write_text("0\n")
-        event = JobEvent(job_id=job_id, attempt=job.attempt, offset=0, at=6.0, kind="system", text="")
-        await store.record_events(job_id, job.attempt, [event], 18)
         note_end(directory, await store.settle(job_id, job.attempt, outcome, at=7.0))
 
     async def family(self, store: SqliteStore) -> None:
@@ -139,7 +137,6 @@ async def _expect_family(store: SqliteStore) -> None:
     attempt = await store.attempt("j2", 1)
     assert attempt is not None
     assert (attempt.result, attempt.exit_code, attempt.token_hash) == ("forty-two", 0, None)
-    assert next(event.offset for event in await store.events("j2")) == 0
     first = await store.attempt("j4", 1)
     assert first is not None
     assert (first.status, first.reason) == (JobStatus.QUEUED, Reason.USAGE_LIMIT)
@@ -192,12 +189,15 @@ async def test_a_large_database_that_is_damaged_where_a_start_reads_comes_back_t
     assert rescue.restored == 4
 
 
-def _crash_with_a_damaged_event(home: Home) -> None:
+DAMAGED = range(1000, 1400)
+
+
+def _crash_with_a_damaged_attempt(home: Home) -> None:
     """Damage a page that no start reads, and leave the mark of a crash."""
     with closing(sqlite3.connect(home.database)) as connection:
         connection.executemany(
-            "INSERT INTO event VALUES ('j2', 1, ?, 5.0, 'assistant', ?)",
-            [(offset, f"needle{'x' * 1000}") for offset in range(1000, 1200)],
+            "INSERT INTO attempt (job_id, number, session_id, setting_sources, started_at) VALUES ('j2', ?, ?, '', 5)",
+            [(number, f"needle{'x' * 1000}") for number in DAMAGED],
         )
         connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -214,7 +214,7 @@ async def test_damage_that_a_start_does_not_see_is_found_in_the_background_and_r
     monkeypatch.setattr(repair, "CHECKED_AT_ONCE", 0)
     async with home.open() as store:
         await home.family(store)
-    await anyio.to_thread.run_sync(_crash_with_a_damaged_event, home)
+    await anyio.to_thread.run_sync(_crash_with_a_damaged_attempt, home)
 
     async with home.open() as store:
         assert (await known(store, "j3")).status is JobStatus.CANCELLED
@@ -230,17 +230,22 @@ async def test_damage_that_a_start_does_not_see_is_found_in_the_background_and_r
     assert last_rescue(home.database) is not None
 
 
+async def _read_every_attempt(store: SqliteStore) -> None:
+    for number in DAMAGED:
+        await store.attempt("j2", number)
+
+
 async def test_damage_that_a_query_meets_is_noted_and_repaired_by_the_next_start(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repair, "CHECKED_AT_ONCE", 0)
     async with home.open() as store:
         await home.family(store)
-    await anyio.to_thread.run_sync(_crash_with_a_damaged_event, home)
+    await anyio.to_thread.run_sync(_crash_with_a_damaged_attempt, home)
 
     async with home.open() as store:
         with pytest.raises(StoreError, match="malformed"):
-            await store.events("j2")
+            await _read_every_attempt(store)
     noted = noted_damage(home.database)
     async with home.open() as store:
         await _expect_family(store)

@@ -86,7 +86,7 @@ def test_the_log_holds_nothing_that_a_terminal_obeys():
 
 def test_an_event_has_no_secret():
     frame = {"type": "assistant", "message": {"content": [{"type": "text", "text": f"my key is {SECRETS[0]}"}]}}
-    event = event_of(Line(offset=0, end=1, text="", frame=frame), job_id="j", attempt=1, at=0)
+    event = event_of(Line(offset=0, end=1, text="", frame=frame))
     assert event is not None
     assert event.text == f"my key is {HIDDEN}"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.terminal.transcripts import LINE_CHARS
+from jobs.claude.events import TEXT_LIMIT
 from tests.support.engines import House
 from tests.unit.server.conftest import Invoke
 
@@ -37,7 +37,7 @@ def test_the_raw_lines_are_those_of_the_file(invoke: Invoke, quarters: House):
 def test_a_long_text_is_read_further_than_its_excerpt(invoke: Invoke, quarters: House):
     job_id, _ = finished(invoke, quarters, f"stub:say={'x' * 3000}")
     said = invoke("transcript", job_id).stdout.splitlines()[-1].split()[-1]
-    assert said == "x" * (LINE_CHARS - 1) + "\u2026"
+    assert said == "x" * (TEXT_LIMIT - 1) + "\u2026"
 
 
 def test_a_transcript_of_many_megabytes_is_read_to_its_end(invoke: Invoke, quarters: House):

@@ -19,14 +19,14 @@ from jobs.model import JobSpec, JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Submission
 from jobs.store.migrations import STEPS
 from jobs.store.sqlite import SqliteStore
-from tests.contract.support import admit, anything_goes, event, known
+from tests.contract.support import admit, anything_goes, known
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "store"
 FRAME = {"type": "result", "subtype": "success", "is_error": False, "result": "forty-two", "num_turns": 1}
 
 
 async def make(home: Path) -> None:
-    """Leave a tree in every status, with attempts, events and directories."""
+    """Leave a tree in every status, with attempts and directories."""
     async with SqliteStore.open(home / "jobs.db") as store:
         spec = JobSpec(task="naïve “task”", cwd="/srv", model="m", allowed_tools=("Read",), max_budget_usd=2.0)
         jobs = [NewJob(id=f"j{number}", spec=spec) for number in range(1, 6)]
@@ -52,7 +52,6 @@ async def _launch(store: SqliteStore, home: Path, job_id: str) -> None:
     attempt = await store.claim(job_id, session_id=f"s of {job_id}", token_hash=f"t of {job_id}", at=2.0)
     assert attempt is not None
     await store.record_launch(job_id, 1, pid=4711, pid_start=0.5)
-    await store.record_events(job_id, 1, [event(job_id, 0, text="hello")], 10)
     launched = Launched(job=await known(store, job_id), attempt=attempt, tree=await store.tree("b1"))
     note_launch(_directory(home, job_id), launched)
 

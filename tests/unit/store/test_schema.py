@@ -56,7 +56,7 @@ def test_the_comment_of_a_status_draws_the_arrows_of_the_model(status: JobStatus
 def test_every_table_is_strict(connection: sqlite3.Connection) -> None:
     tables = connection.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'").fetchall()
 
-    assert {name for name, strict in tables if strict} == {"tree", "batch", "job", "attempt", "event", "task"}
+    assert {name for name, strict in tables if strict} == {"tree", "batch", "job", "attempt", "task"}
 
 
 def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connection) -> None:
@@ -66,7 +66,7 @@ def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connectio
         INSERT INTO batch (id, root_id, caller, created_at) VALUES ('b', 'r', '', 0);
         INSERT INTO job VALUES (7, 'id', 'r', 'parent', 'b', 5, 2, 'path', '{"task": "t", "cwd": "c"}', 'timeout',
             'deadline', 3, 'session', 'excerpt', 'error', 0.5, 11, 12, 13, 1, 1.5, 2.5, 3.5);
-        INSERT INTO attempt VALUES ('id', 3, 'session', NULL, 4711, 0.5, 99, 'timeout', 'deadline', 4, 'result', '{}',
+        INSERT INTO attempt VALUES ('id', 3, 'session', NULL, 4711, 0.5, 'timeout', 'deadline', 4, 'result', '{}',
             0.25, 21, 22, 23, 'user,project', 2.5, 3.5);
         """
     )
@@ -77,7 +77,7 @@ def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connectio
     assert (job.depth, job.path, job.status, job.reason, job.attempt) == (2, "path", "timeout", "deadline", 3)
     assert (job.session_id, job.excerpt, job.error, job.cancel_requested) == ("session", "excerpt", "error", True)
     assert (job.created_at, job.started_at, job.ended_at, job.usage.turns) == (1.5, 2.5, 3.5, 13)
-    assert (attempt.pid, attempt.pid_start, attempt.offset, attempt.exit_code) == (4711, 0.5, 99, 4)
+    assert (attempt.pid, attempt.pid_start, attempt.exit_code) == (4711, 0.5, 4)
     assert (attempt.usage.cost_usd, attempt.usage.turns, attempt.setting_sources) == (0.25, 23, "user,project")
     assert (attempt.result, attempt.frame, attempt.started_at, attempt.ended_at) == ("result", {}, 2.5, 3.5)
 

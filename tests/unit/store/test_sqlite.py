@@ -71,15 +71,15 @@ async def test_a_failing_disk_is_a_store_error_that_says_what_was_being_done(tmp
     path = tmp_path / "jobs.db"
     async with SqliteStore.open(path) as store:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("DROP TABLE event")
+            other.execute("DROP TABLE task")
             other.execute("ALTER TABLE batch RENAME TO gone")
 
         with pytest.raises(StoreError) as write:
             await admit(store, "b1", "j1")
         with pytest.raises(StoreError) as read:
-            await store.events("j1")
+            await store.task("j1")
 
-    assert (write.value.operation, read.value.operation) == ("admit jobs", "read (events)")
+    assert (write.value.operation, read.value.operation) == ("admit jobs", "read (task)")
     assert isinstance(write.value.__cause__, sqlite3.Error)
 
 
