@@ -1,7 +1,9 @@
 """What is done about attempts once their outcomes are written: what they left is ended and removed."""
 
 import logging
+import os
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,16 +11,21 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from jobs.claude import leavings
+from jobs.attempts.record import note_end
+from jobs.claude import control_group, leavings
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.exempt import exempt
-from jobs.claude.orphans import bury, end_orphans, orphans
+from jobs.claude.orphans import bury, end_orphans, fallen, orphans
 from jobs.claude.proctable import ProcessIdentity, ProcessTable, process_table
 from jobs.claude.reaper import Reaper
 from jobs.claude.spawning import Spawner
-from jobs.claude.survivors import Target
+from jobs.claude.survivors import Exempt, Target
+from jobs.model import Job
 
 logger = logging.getLogger(__name__)
+
+BEAT = 0.1
+"""Seconds over which ends are gathered: one hop and one look at what was left serve all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +36,21 @@ class EndedAttempt:
         target: Its processes.
         directory: Its files.
         config: Configuration directory of its `claude`, or None where that is not known.
+        exit_code: As its shim wrote it; None where it wrote none: it was killed, or nobody waited for it.
     """
 
     target: Target
     directory: AttemptDirectory
     config: Path | None
+    exit_code: int | None = None
 
 
 class Aftermath:
     """Clears up after attempts, in one task: those that end while it is at work share its next pass.
+
+    A shim that comes to its end has ended what its job left. What it could not end, or what a killed shim left, is a
+    child of the fork server then. So after an ordinary end one look at those children is enough; only where it finds
+    something, or where it cannot tell, the whole process table is searched for marks and sessions.
 
     Args:
         reaper: What ends processes.
@@ -68,47 +81,115 @@ class Aftermath:
         self._table = table or process_table()
         self._thread = anyio.CapacityLimiter(1)
         self._waiting: list[EndedAttempt] = []
+        self._unnoted: list[tuple[AttemptDirectory, Job]] = []
+        self._stuck: frozenset[ProcessIdentity] = frozenset()
         self._works = False
 
     def add(self, ended: EndedAttempt) -> None:
         """End soon what the attempt left running, and remove what its `claude` left if it was killed."""
         self._waiting.append(ended)
+        self._begin()
+
+    def note(self, directory: AttemptDirectory, job: Job) -> None:
+        """Write down soon, beside an attempt's other files, how it was settled.
+
+        Only the rescue of a lost database reads it. Without it an attempt is settled once more, from its output.
+        """
+        self._unnoted.append((directory, job))
+        self._begin()
+
+    def _begin(self) -> None:
         if not self._works:
             self._works = True
             self._start_soon(self._work)
 
     async def _work(self) -> None:
         try:
-            while self._waiting:
+            while self._waiting or self._unnoted:
+                if all(ended.exit_code is not None for ended in self._waiting):
+                    await anyio.sleep(BEAT)
                 batch, self._waiting = self._waiting, []
-                await self._clear_up(batch)
+                notes, self._unnoted = self._unnoted, []
+                await self._clear_up(batch, notes)
         finally:
             self._works = False
 
-    async def _clear_up(self, batch: Sequence[EndedAttempt]) -> None:
+    async def _clear_up(self, batch: Sequence[EndedAttempt], notes: Sequence[tuple[AttemptDirectory, Job]]) -> None:
+        doubtful = await anyio.to_thread.run_sync(self._tidy, batch, notes, limiter=self._thread)
+        if not doubtful:
+            return
         try:
-            await self._reaper.sweep(*(ended.target for ended in batch))
+            await self._reaper.sweep(*(ended.target for ended in doubtful))
             if self._spawner.adopters():
                 await self._end_orphans()
         except OSError:
             # This runs in the engine's own task group, where an error would end every job's engine.
             logger.exception("what %d attempts left could not be looked for", len(batch))
-        await anyio.to_thread.run_sync(self._remove_leavings, batch, limiter=self._thread)
+        await anyio.to_thread.run_sync(self._remove_leavings, doubtful, limiter=self._thread)
+
+    def _tidy(
+        self, batch: Sequence[EndedAttempt], notes: Sequence[tuple[AttemptDirectory, Job]]
+    ) -> Sequence[EndedAttempt]:
+        """Do what one short look allows, and return the attempts of which a process may be left."""
+        for directory, job in notes:
+            with suppress(OSError, UnsafeDirectoryError):
+                note_end(directory, job)
+        try:
+            is_doubtful = self._doubts()
+            ordinary = [ended for ended in batch if not is_doubtful(ended)]
+            control_group.end_all([ended.target.marker or "" for ended in ordinary], self._is_exempt)
+            if self._spawner.adopters():
+                bury()
+        except OSError as error:
+            logger.warning("what %d attempts left cannot be looked for now: %s", len(batch), error)
+            return batch
+        self._remove_leavings(ordinary)
+        return [ended for ended in batch if is_doubtful(ended)]
+
+    def _doubts(self) -> Callable[[EndedAttempt], bool]:
+        """Look at what fell to the fork server, and return what tells whether the end of an attempt needs more."""
+        began = self._adopter_began()
+        if began is None or self._spawner.between_launches(self._fallen) - self._stuck:
+            return lambda _: True
+        # A shim that was killed ended nothing. One that is older than the fork server was launched by another, whose
+        # death gave its orphans to somebody else, or by an earlier engine.
+        return lambda ended: ended.exit_code is None or ended.target.shim is None or ended.target.shim.start <= began
+
+    def _adopter_began(self) -> float | None:
+        """Return when the fork server started, or None where none lives."""
+        for pid in self._spawner.adopters() - {os.getpid()}:
+            entry = self._table.entry(pid)
+            return None if entry is None else entry.identity.start
+        return None
 
     async def _end_orphans(self) -> None:
-        ended = partial(end_orphans, self._table, partial(self._spawner.between_launches, self._look))
+        ended = partial(end_orphans, self._table, partial(self._spawner.between_launches, self._orphans))
         if killed := await anyio.to_thread.run_sync(ended, limiter=self._thread):
             logger.info("ended %d orphans that no job can want any more", killed)
+        # What is left of them cannot be ended, or belongs to a job that lives: it says nothing of those that end next.
+        left = partial(self._spawner.between_launches, self._fallen)
+        self._stuck = await anyio.to_thread.run_sync(left, limiter=self._thread)
         await anyio.to_thread.run_sync(bury, limiter=self._thread)
 
-    def _look(self) -> frozenset[ProcessIdentity]:
+    def _fallen(self) -> frozenset[ProcessIdentity]:
+        return fallen(self._table, self._spawner.adopters(), self._shims(), self._marks(), self._exempt())
+
+    def _orphans(self) -> frozenset[ProcessIdentity]:
         # Asked for at each look: what was launched since the one before is not to be taken for an orphan.
-        return orphans(
-            self._table, self._spawner.adopters(), self._shims(), self._marks(), exempt(self._shims(), self._keep)
-        )
+        return orphans(self._table, self._spawner.adopters(), self._shims(), self._marks(), self._exempt())
+
+    def _exempt(self) -> Exempt:
+        return exempt(self._shims(), self._keep)
+
+    def _is_exempt(self, pid: int) -> bool:
+        identity = self._table.identify(pid)
+        return identity is not None and self._exempt()(identity)
 
     def _remove_leavings(self, batch: Sequence[EndedAttempt]) -> None:
         for ended in batch:
+            # One that left by itself took everything along.
+            if ended.exit_code == 0:
+                continue
             try:
                 pid = ended.directory.claude_pid()
             except (UnsafeDirectoryError, OSError):

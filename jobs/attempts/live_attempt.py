@@ -46,7 +46,7 @@ class LiveAttempt:
     reader: OutcomeReader = field(default_factory=OutcomeReader)
     adopted_at: int = 0
     ran: bool = True
-    oom_kills: int | None = field(default_factory=out_of_memory.kills)
+    oom_kills: int | None = field(default_factory=out_of_memory.recent_kills)
     unmanaged: bool = False
     ended_for: Reason | None = None
 

@@ -1,17 +1,13 @@
 """Writes how an attempt ended: the job's end or its return to the line, announced and cleared up after."""
 
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-
-import anyio.to_thread
 
 from jobs.attempts.aftermath import Aftermath, EndedAttempt
 from jobs.attempts.live_attempt import LiveAttempt
 from jobs.attempts.preparation import Preparation
-from jobs.attempts.record import note_end
 from jobs.attempts.sequel import LIMITS, TRANSIENT, Sequel
-from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
+from jobs.claude.directory import AttemptDirectory
 from jobs.claude.survivors import Target
 from jobs.limits.throttle import Throttle
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
@@ -62,7 +58,9 @@ class Settlement:
         # Before the end is written: with its last job a tree's environment is forgotten.
         config = self._preparation.config_directory(live.job)
         settled = await self.write(live.job, live.attempt, outcome)
-        self._aftermath.add(EndedAttempt(target=live.target, directory=live.directory, config=config))
+        self._aftermath.add(
+            EndedAttempt(target=live.target, directory=live.directory, config=config, exit_code=outcome.exit_code)
+        )
         self._tell_throttle(outcome)
         live.process.reap()
         return settled
@@ -103,16 +101,14 @@ class Settlement:
         await self.write(job, attempt, outcome)
 
     async def write(self, job: Job, attempt: Attempt, outcome: Outcome) -> Job:
-        """Write an outcome to store and directory, announce it, and return the job as it is then."""
+        """Write an outcome to the store, announce it, and return the job as it is then."""
         outcome = replace(outcome, detail=redact(outcome.detail))
         # What ended the attempt is known here alone, so this is where a full disk is waited for. An engine that ends
         # meanwhile loses nothing else: the attempt's files stay, and the next one settles it from them.
         settle = partial(self._store.settle, job.id, attempt.number, outcome, at=self._clock.now())
         settled = await insist(settle, f"settling job {job.id}")
         directory = AttemptDirectory(self._preparation.path(job, attempt.number))
-        with suppress(OSError, UnsafeDirectoryError):
-            # Only a rescue of the database needs it, and a rescue does without.
-            await anyio.to_thread.run_sync(note_end, directory, settled)
+        self._aftermath.note(directory, settled)
         self._signals.publish(settled)
         return settled
 

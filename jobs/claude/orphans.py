@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
 from jobs.claude.kill_children import children
-from jobs.claude.proctable import ProcessIdentity, ProcessTable, ended_children
+from jobs.claude.proctable import ProcessIdentity, ProcessTable, is_zombie
 from jobs.claude.survivors import Exempt, nothing
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -53,21 +53,17 @@ def subreaper() -> Iterator[bool]:
         prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
-def orphans(
+def fallen(
     table: ProcessTable,
     adopters: Collection[int],
     shims: Collection[ProcessIdentity],
     marks: Collection[str],
     exempt: Exempt = nothing,
 ) -> frozenset[ProcessIdentity]:
-    """Return the processes that fell to the adopters, that bear no mark of a living attempt and that no job may want.
+    """Return the processes that fell to the adopters and bear no mark of a living attempt: two short lists are read.
 
     To this process fall also orphans that were never a job's, where it is the first process of a container, or a shell
     became it. They lack the resource limit of a job's processes and are left alone.
-
-    Such a process does not tell whose it was: it can clear its mark, empty it or make one up. It is the orphan of an
-    attempt whose shim was killed, and is left alone while such an attempt lives that began before it did. One with the
-    mark of a living attempt is ended with that attempt.
 
     Args:
         table: The process table.
@@ -76,10 +72,9 @@ def orphans(
         marks: The marks of these attempts, and of those that are just being launched.
         exempt: Tells which processes are left alone.
     """
-    began = [shim.start for shim in shims if table.identify(shim.pid) != shim]
     known = {shim.pid for shim in shims}
     own, session = os.getpid(), os.getsid(0)
-    fallen = [
+    entries = [
         entry
         for adopter in adopters
         for pid in children(adopter)
@@ -89,11 +84,27 @@ def orphans(
     ]
     return frozenset(
         entry.identity
-        for entry in fallen
-        if table.mark(entry.identity.pid) not in marks
-        and not any(start <= entry.identity.start for start in began)
-        and not exempt(entry.identity)
+        for entry in entries
+        if table.mark(entry.identity.pid) not in marks and not exempt(entry.identity)
     )
+
+
+def orphans(
+    table: ProcessTable,
+    adopters: Collection[int],
+    shims: Collection[ProcessIdentity],
+    marks: Collection[str],
+    exempt: Exempt = nothing,
+) -> frozenset[ProcessIdentity]:
+    """Return those of the fallen processes that no job may want; takes what `fallen` takes.
+
+    Such a process does not tell whose it was: it can clear its mark, empty it or make one up. It is the orphan of an
+    attempt whose shim was killed, and is left alone while such an attempt lives that began before it did. One with the
+    mark of a living attempt is ended with that attempt.
+    """
+    began = [shim.start for shim in shims if table.identify(shim.pid) != shim]
+    found = fallen(table, adopters, shims, marks, exempt)
+    return frozenset(identity for identity in found if not any(start <= identity.start for start in began))
 
 
 def end_orphans(table: ProcessTable, look: Callable[[], Collection[ProcessIdentity]]) -> int:
@@ -121,8 +132,24 @@ def end_orphans(table: ProcessTable, look: Callable[[], Collection[ProcessIdenti
 def bury() -> None:
     """Collect the orphans that have ended; a shim that has ended is collected with them."""
     session = os.getsid(0)
-    for pid in ended_children(os.getpid()):
+    for pid in ended_children():
         # A helper of the engine's own stands in its session, and whoever started it collects it.
         with suppress(ProcessLookupError, ChildProcessError):
             if os.getsid(pid) != session:
                 os.waitpid(pid, os.WNOHANG)
+
+
+def ended_children() -> list[int]:
+    """Return the ids of this process's children that have ended and were not collected; only Linux tells.
+
+    Orphans are all among the children of the first thread; what another thread started, it collects itself.
+    """
+    if sys.platform != "linux":
+        return []
+    try:
+        # Almost always there is none, and one call tells so.
+        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return []
+    except ChildProcessError:
+        return []
+    return [pid for pid in children(os.getpid()) if is_zombie(pid)]

@@ -1,5 +1,7 @@
 """Whether the kernel's out-of-memory killer ended a process: told by the control group and by the kernel's counter."""
 
+import time
+from functools import lru_cache
 from pathlib import Path
 
 from jobs.claude import control_group
@@ -9,10 +11,19 @@ VMSTAT = Path("/proc/vmstat")
 SIGKILL_EXIT = 137
 """Exit code of a process that SIGKILL ended, the only signal that this killer sends."""
 
+RECENT = 1.0
+"""Seconds for which a reading of the counter serves as the beginning of further attempts: the kernel adds up its
+statistics of all processors for each."""
+
 
 def kills() -> int | None:
     """Return how many processes this machine's kernel has ended for want of memory; None where it does not tell."""
     return _counter(VMSTAT, "oom_kill")
+
+
+def recent_kills() -> int | None:
+    """Return what `kills` returned at most `RECENT` seconds ago."""
+    return _kills_in(int(time.monotonic() / RECENT))
 
 
 def explanation(marker: str, before: int | None) -> str:
@@ -29,6 +40,11 @@ def explanation(marker: str, before: int | None) -> str:
     if before is not None and now is not None and now > before:
         return "Probably out of memory: the kernel ended a process for want of memory while it ran."
     return ""
+
+
+@lru_cache(maxsize=1)
+def _kills_in(_stretch: int) -> int | None:
+    return kills()
 
 
 def _counter(path: Path, name: str) -> int | None:

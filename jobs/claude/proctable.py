@@ -224,12 +224,10 @@ def process_table() -> ProcessTable:
     return LinuxTable() if sys.platform == "linux" else PortableTable()
 
 
-def ended_children(parent: int) -> list[int]:
-    """Return the ids of this parent's children that have ended and were not collected; only Linux tells."""
-    if sys.platform != "linux":
-        return []
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - see `entries`
-    return [pid for pid in pids if (fields := _stat(pid)) and fields[0] == b"Z" and int(fields[1]) == parent]
+def is_zombie(pid: int) -> bool:
+    """Tell whether a process has ended and was not collected; only Linux tells."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] == b"Z"
 
 
 @contextmanager

@@ -23,8 +23,8 @@ import json, os, resource, sys, time
 sys.path.append(sys.argv[1])
 from jobs.claude.fork_server import JOB_LOCKS, RLIMIT_LOCKS
 from jobs.claude.kill_children import children
-from jobs.claude.orphans import bury, end_orphans, orphans, subreaper
-from jobs.claude.proctable import ProcessIdentity, ended_children, process_table
+from jobs.claude.orphans import bury, end_orphans, ended_children, orphans, subreaper
+from jobs.claude.proctable import ProcessIdentity, process_table
 asking = subreaper()
 said = {"asked": asking.__enter__()}
 table, own = process_table(), {os.getpid()}
@@ -50,10 +50,10 @@ said["a younger shim was killed"] = len(orphans(table, own, [gone_later], []))
 said["it is a shim"] = len(orphans(table, own, [stray], []))
 said["it fell to somebody else"] = len(orphans(table, {1}, [stray], []) & found)
 said["killed"] = end_orphans(table, lambda: orphans(table, own, [], []))
-while not ended_children(os.getpid()) and time.monotonic() < until:
+while not ended_children() and time.monotonic() < until:
     time.sleep(0.01)
 bury()
-said["left"] = len(orphans(table, own, [], [])) + len(ended_children(os.getpid()))
+said["left"] = len(orphans(table, own, [], [])) + len(ended_children())
 others = children(os.getpid())
 said["another program's daemon"] = [table.identify(pid) is not None and pid != stray.pid for pid in others]
 for pid in others:

@@ -1,6 +1,10 @@
 """What is done about attempts that are over: together, in one task, however many there are."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,9 @@ from jobs.attempts.aftermath import Aftermath, EndedAttempt
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.proctable import Entry, LinuxTable, ProcessIdentity
 from jobs.claude.reaper import Reaper
-from jobs.claude.spawning import DirectSpawner
+from jobs.claude.spawning import DirectSpawner, ForkServer
 from jobs.claude.survivors import Target
+from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.anyio
 
@@ -106,3 +111,86 @@ async def test_ending_processes_leaves_the_shared_threads_to_others(tmp_path: Pa
             group.cancel_scope.cancel()
     finally:
         shared.total_tokens = before
+
+
+@pytest.fixture
+def server() -> Iterator[ForkServer]:
+    built = ForkServer()
+    try:
+        yield built
+    finally:
+        built.close()
+
+
+def launched(server: ForkServer, script: str = "exec sleep 60") -> ProcessIdentity:
+    """Start a process as a shim is started, and return which one it is."""
+    pid = server.start(["/bin/sh", "-c", script], {"PATH": "/usr/bin:/bin"}, ())
+    identity = LinuxTable().identify(pid)
+    assert identity is not None
+    return identity
+
+
+class CountingTable(LinuxTable):
+    """The machine's table; counts the looks at all of it."""
+
+    looks = 0
+
+    def entries(self) -> Mapping[int, Entry]:
+        self.looks += 1
+        return super().entries()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server elsewhere")
+class TestUnderAForkServer:
+    async def clear_up(self, server: ForkServer, *attempts: EndedAttempt) -> int:
+        """Clear up after attempts, and return how often all of the table was looked at."""
+        table = CountingTable()
+        async with anyio.create_task_group() as group:
+            aftermath = Aftermath(Reaper(table), server, list, list, group.start_soon, table=table)
+            for attempt in attempts:
+                aftermath.add(attempt)
+        return table.looks
+
+    def over(self, tmp_path: Path, shim: ProcessIdentity) -> EndedAttempt:
+        """Let a shim end, and return its attempt as one whose exit code it wrote."""
+        os.kill(shim.pid, signal.SIGKILL)
+        until_now(lambda: LinuxTable().identify(shim.pid) != shim)
+        return replace(ended(tmp_path, 1), target=Target(marker="k:1:1", shim=shim), exit_code=1)
+
+    async def test_after_ordinary_ends_nobody_looks_at_all_processes(self, server: ForkServer, tmp_path: Path):
+        attempts = [self.over(tmp_path, launched(server)) for _ in range(3)]
+        assert await self.clear_up(server, *attempts) == 0
+        assert list((tmp_path / "config" / "sessions").iterdir()) == []
+
+    async def test_what_fell_to_the_fork_server_is_ended(self, server: ForkServer, tmp_path: Path):
+        noted = tmp_path / "noted"
+        shim = launched(server, f"setsid sh -c 'echo $$ >{noted}.part; mv {noted}.part {noted}; exec sleep 60' & wait")
+        until_now(noted.exists)
+        orphan = int(noted.read_text())
+        try:
+            assert await self.clear_up(server, self.over(tmp_path, shim)) > 0
+            assert LinuxTable().entry(orphan) is None
+        finally:
+            if LinuxTable().entry(orphan) is not None:
+                os.kill(orphan, signal.SIGKILL)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda attempt: replace(attempt, exit_code=None),
+            lambda attempt: replace(attempt, target=replace(attempt.target, shim=None)),
+            lambda attempt: replace(attempt, target=replace(attempt.target, shim=ProcessIdentity(pid=DEAD, start=0.0))),
+        ],
+        ids=["no exit code", "no known shim", "launched by an earlier engine"],
+    )
+    async def test_where_the_shim_tells_too_little_all_processes_are_looked_at(
+        self, server: ForkServer, tmp_path: Path, change: Callable[[EndedAttempt], EndedAttempt]
+    ):
+        assert await self.clear_up(server, change(self.over(tmp_path, launched(server)))) > 0
+
+    async def test_so_they_are_after_the_fork_servers_death(self, server: ForkServer, tmp_path: Path):
+        attempt = self.over(tmp_path, launched(server))
+        (pid,) = server.adopters() - {os.getpid()}
+        os.kill(pid, signal.SIGKILL)
+        until_now(lambda: LinuxTable().entry(pid) is None)
+        assert await self.clear_up(server, attempt) > 0

@@ -196,6 +196,13 @@ def refusals(monkeypatch: pytest.MonkeyPatch, number: int, times: float) -> None
     monkeypatch.setattr(launcher_module, "launch", refuse)
 
 
+async def end_noted(directory: Path) -> None:
+    """Wait for what is written beside an attempt's files once its end is in the store."""
+    with anyio.fail_after(10):
+        while not (directory / "end.json").exists():  # noqa: ASYNC110 - it sets no event
+            await anyio.sleep(0.01)
+
+
 async def pass_pauses(engine: Parts) -> None:
     """Let no pause last, as the engine's poke finds it over."""
     while True:
@@ -210,7 +217,9 @@ async def test_a_refused_launch_leaves_no_stdin_and_no_token(build: Build, monke
     job = await one(engine, "x")
     assert (job.status, job.reason, job.attempt) == (JobStatus.FAILED, Reason.STARTUP, 1)
     assert os.strerror(errno.E2BIG) in (job.error or "")
-    assert {path.name for path in attempt_directory(engine, job).iterdir()} == {"job.json", "end.json", "out", "err"}
+    directory = attempt_directory(engine, job)
+    await end_noted(directory)
+    assert {path.name for path in directory.iterdir()} == {"job.json", "end.json", "out", "err"}
     assert not engine.store._tokens
 
 
@@ -384,6 +393,7 @@ async def test_a_long_task_reaches_the_process_whole_and_its_directory_can_bring
     task = f"{'ü' * 300_000} the end"
     job = await one(engine, task)
     [directory] = engine.trees.glob(f"*/{job.id}")
+    await end_noted(directory / "1")
     found = found_in(directory)
     assert task in json.loads((tmp_path / "recorder.in.0").read_text().splitlines()[1])["message"]["content"]
     assert (len(job.spec.task), job.spec.task_chars) == (TASK_PREVIEW, len(task))
