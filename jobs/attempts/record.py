@@ -1,5 +1,6 @@
 """What an attempt's directory says of its job, so that a lost database can be made again from the directories."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
@@ -8,7 +9,9 @@ from jobs.claude.directory import AttemptDirectory
 from jobs.model import Attempt, Job, Tree
 
 JOB = "job.json"
+"""Its first line tells of the launch, the last one of the end."""
 END = "end.json"
+"""Where earlier engines wrote down the end."""
 
 _MOST_BYTES = 32 * 1024 * 1024
 """Longest record that is read back: a task has at most a million characters, unless a person set more."""
@@ -34,37 +37,47 @@ _LAUNCHED = TypeAdapter(Launched)
 _JOB = TypeAdapter(Job)
 
 
+def launch_line(launched: Launched) -> bytes:
+    """Return what is written down of a launch."""
+    return _LAUNCHED.dump_json(launched, exclude_defaults=True) + b"\n"
+
+
 def note_launch(directory: AttemptDirectory, launched: Launched) -> None:
     """Write down what an attempt is, before its process exists.
 
     Raises:
         OSError: The disk refused it.
     """
-    directory.write_note(JOB, _LAUNCHED.dump_json(launched, exclude_defaults=True))
+    directory.write_note(JOB, launch_line(launched))
 
 
 def note_end(directory: AttemptDirectory, job: Job) -> None:
     """Write down how an attempt was settled, after the store has it.
 
     Raises:
-        OSError: The disk refused it.
+        OSError: The disk refused it, or the job removed the file.
     """
-    directory.write_note(END, _JOB.dump_json(job, exclude_defaults=True))
+    directory.add_line(JOB, _JOB.dump_json(job, exclude_defaults=True))
 
 
 def launched_in(directory: AttemptDirectory) -> Launched | None:
     """Return what was noted at the launch, or None where that is gone or damaged."""
-    text = directory.read_note(JOB, _MOST_BYTES)
+    launch, *_ = _lines(directory)
     try:
-        return None if text is None else _LAUNCHED.validate_json(text)
+        return _LAUNCHED.validate_json(launch)
     except ValidationError:
         return None
 
 
 def end_in(directory: AttemptDirectory) -> Job | None:
     """Return the job as it was settled, or None where it was not or the note is damaged."""
-    text = directory.read_note(END, _MOST_BYTES)
-    try:
-        return None if text is None else _JOB.validate_json(text)
-    except ValidationError:
-        return None
+    _, *ends = _lines(directory)
+    for text in (*reversed(ends), directory.read_note(END, _MOST_BYTES) or b""):
+        # A line that a full disk cut off is not valid JSON.
+        with suppress(ValidationError):
+            return _JOB.validate_json(text)
+    return None
+
+
+def _lines(directory: AttemptDirectory) -> list[bytes]:
+    return (directory.read_note(JOB, _MOST_BYTES) or b"").split(b"\n")

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -17,19 +18,23 @@ STDIN: Final = "in"
 STDOUT: Final = "out"
 STDERR: Final = "err"
 LOCK: Final = "lock"
-PID: Final = "pid"
-EXIT_CODE: Final = "rc"
+"""Locked while the process lives. It has a line for the shim's process id, for that of `claude`, and for the exit code:
+`shim 12`, `claude 13`, `exit 0`."""
 STOP: Final = "stop"
-CLAUDE: Final = "claude"
 
+_FORMERLY: Final = {"shim": "pid", "claude": "claude", "exit": "rc"}
+"""The file that each line of `LOCK` was before the first release that had lines there. Attempts from before an update
+of the engine are still to be read."""
+_NOTE: Final = re.compile(rb"^(shim|claude|exit) (\d{1,10})\n", re.MULTILINE)
+_MOST_NOTES: Final = 4096
 
 _OTHERS: Final = 0o077
 _WRITABLE: Final = 0o022
 _ELSEWHERE: Final = "Remove it, or choose another state directory, then call again."
 
-_PART: Final = ".part"
-STDIN_FILES: Final = (STDIN, STDIN + _PART)
-"""Files that hold the job's token and the environments of its servers."""
+STDIN_FILES: Final = (STDIN, f"{STDIN}.part")
+"""Files that hold the job's token and the environments of its servers; earlier engines wrote to the second one first.
+"""
 
 
 class UnsafeDirectoryError(JobsError):
@@ -101,19 +106,21 @@ class AttemptDirectory:
         return directory
 
     def write_stdin(self, data: bytes) -> None:
-        """Write what the process will read, complete and on disk before it is named."""
+        """Write what the process will read."""
         self.write_note(STDIN, data)
 
     def write_note(self, name: str, data: bytes) -> None:
-        """Write a file of the engine's own, complete before it is named."""
-        part = f"{name}{_PART}"
-        here = self._open_self()
-        try:
-            with os.fdopen(self._open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-                file.write(data)
-            os.rename(part, name, src_dir_fd=here, dst_dir_fd=here)
-        finally:
-            os.close(here)
+        """Write a file of the engine's own; where the engine dies meanwhile, it may be empty or end early."""
+        with os.fdopen(self._open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb", buffering=0) as file:
+            _write(file.fileno(), data)
+
+    def add_line(self, name: str, line: bytes) -> None:
+        """Add a line to a file of the engine's own, without its newline; where the file is gone, it stays so."""
+        with os.fdopen(self._open(name, os.O_RDWR | os.O_APPEND), "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            # A line before it may have been cut off by a full disk.
+            cut = size and os.pread(file.fileno(), 1, size - 1) != b"\n"
+            _write(file.fileno(), b"%b%b\n" % (b"\n" if cut else b"", line))
 
     def read_note(self, name: str, limit: int) -> bytes | None:
         """Return a file of the engine's own, or None where there is none or it is longer than `limit` bytes."""
@@ -138,19 +145,19 @@ class AttemptDirectory:
     def stop_note(self) -> str | None:
         """Return why an engine wanted to end the process, or None."""
         note = self.read_note(STOP, 64)
-        return None if note is None else note.decode("ascii", "replace")
+        return note.decode("ascii", "replace") if note else None
 
     def exit_code(self) -> int | None:
         """Return the exit code that the shim wrote, or None while there is none."""
-        return self._number(EXIT_CODE)
+        return self._noted("exit")
 
     def shim_pid(self) -> int | None:
         """Return the process id that the shim wrote, or None where no shim ever ran here."""
-        return self._number(PID)
+        return self._noted("shim")
 
     def claude_pid(self) -> int | None:
         """Return the process id of `claude`, which may be over, or None where it was never started."""
-        return self._number(CLAUDE)
+        return self._noted("claude")
 
     def error_tail(self, limit: int = 4096) -> str:
         """Return at most the last `limit` bytes of what the process wrote to stderr."""
@@ -224,10 +231,11 @@ class AttemptDirectory:
             os.close(descriptor)
         return False
 
-    def _number(self, name: str) -> int | None:
-        # A number and its newline are written at once; without the newline the disk was full.
-        text = self._head(name, 16)
-        return int(text) if text.endswith(b"\n") and text.strip().isdigit() else None
+    def _noted(self, what: str) -> int | None:
+        # A line is written at once; without its newline the disk was full.
+        notes = self._head(LOCK, _MOST_NOTES) or b"%b %b" % (what.encode(), self._head(_FORMERLY[what], 16))
+        found = (int(note[2]) for note in _NOTE.finditer(notes) if note[1] == what.encode())
+        return next(found, None)
 
     def _head(self, name: str, limit: int) -> bytes:
         try:
@@ -280,3 +288,9 @@ class AttemptDirectory:
             )
         self._found_open = stat.S_IMODE(status.st_mode)
         logger.warning("%s", self.note)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

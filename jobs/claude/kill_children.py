@@ -65,7 +65,9 @@ def spared(pid: int, trees: str, keep: Collection[str]) -> bool:
     if arguments[-2:] == ENGINE:
         return _serves(pid, os.path.dirname(trees))  # noqa: PTH120 - no pathlib: this must start fast
     if arguments[:2] == ("/bin/sh", "-c") and arguments[4:5] and arguments[4].startswith(f"{trees}/"):
-        return _read(f"{arguments[4]}/pid").strip() == b"%d" % pid
+        # An attempt from before an update of the engine has its shim's id in a file of its own.
+        noted = _read(f"{arguments[4]}/lock").partition(b"\n")[0] or b"shim %b" % _read(f"{arguments[4]}/pid").strip()
+        return noted == b"shim %d" % pid
     return bool(keep) and not names_of(_executable(pid), arguments).isdisjoint(keep)
 
 

@@ -37,12 +37,12 @@ _SHIM: Final = """\
 umask 077
 d=$1 w=$2 g=$3 k=$4
 shift 4
-exec 2>>"$d/err"
+exec 2>>"$d/err" 9>>"$d/lock"
 [ -z "$g" ] || echo $$ >"$g/cgroup.procs"
-echo $$ >"$d/pid"
+echo shim $$ >&9
 trap : HUP INT TERM
-cd "$w" && /bin/sh -c 'echo $$ >"$0/claude"; exec "$@"' "$d" "$@" <"$d/in" >>"$d/out"
-echo $? >"$d/rc"
+cd "$w" && /bin/sh -c 'echo claude $$ >&9; exec "$@" 9>&-' "$0" "$@" <"$d/in" >>"$d/out"
+echo exit $? >&9
 [ -n "$k" ] || exit
 left=unknown
 { read -r left <"/proc/$$/task/$$/children"; } 2>/dev/null
@@ -51,12 +51,12 @@ trap '' HUP INT TERM
 IFS='
 '
 set -f
-exec $k
+exec $k 9>&-
 """
 # The inner shell becomes `claude`, whose id names the socket and the keys that it leaves when it is killed.
 # The trap: a signal to the whole group must not end the shim before it has written how `claude` ended; a shell gives a
-# trapped signal its default back in the program that it starts. One write with its newline is as whole as a rename,
-# and starts no `mv`, which may be missing from the PATH and costs as much as the shim itself.
+# trapped signal its default back in the program that it starts. A line is one write, so it is there as a whole or not
+# at all.
 # Once the exit code is written, a shim with children that are left becomes the program that ends them, `$k`, one word a
 # line. A kernel that does not list children leaves `left` as it is: then the program looks.
 

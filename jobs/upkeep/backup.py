@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import IO
 
 from jobs.attempts.record import END, JOB
-from jobs.claude.directory import EXIT_CODE, STDERR, STDOUT
+from jobs.claude.directory import LOCK, STDERR, STDOUT
 from jobs.store.export import copy_without_tokens
 
-KEPT = (JOB, END, STDOUT, STDERR, EXIT_CODE)
-"""Files of an attempt that are kept. Its stdin has the token, and process ids and locks mean nothing elsewhere."""
+KEPT = (JOB, END, STDOUT, STDERR, LOCK, "rc")
+"""Files of an attempt that are kept, `rc` and `END` of those that an earlier engine launched. Its stdin has the token.
+"""
 
 ROOT = "claude-jobs"
 """The one directory in an archive."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from jobs.attempts.record import END, JOB, Launched, end_in, launched_in
+from jobs.attempts.record import JOB, Launched, end_in, launched_in
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.framer import Framer
 from jobs.claude.outcome import OutcomeReader
-from jobs.model import Attempt, JobStatus, Outcome, Reason
+from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
 from jobs.store.restoration import Found, Standing
 
 _PIECE = 1024 * 1024
@@ -32,7 +32,7 @@ class Trace:
         """Tell whether the directory says more of the job than its row; None for a job without a row."""
         if standing is None or standing.attempt < self.attempt:
             return True
-        return standing.running and (self.directory / str(self.attempt) / END).exists()
+        return standing.running and _end(self.directory / str(self.attempt)) is not None
 
     def place(self) -> tuple[int, int]:
         """Return depth and order of admission, by which parents come before their children."""
@@ -83,6 +83,13 @@ def _changed_at(path: Path) -> float:
 def _launched(path: Path) -> Launched | None:
     try:
         return launched_in(AttemptDirectory(path))
+    except UnsafeDirectoryError:
+        return None
+
+
+def _end(path: Path) -> Job | None:
+    try:
+        return end_in(AttemptDirectory(path))
     except UnsafeDirectoryError:
         return None
 

@@ -40,8 +40,8 @@ def test_a_backup_holds_jobs_and_transcripts_and_no_secrets_and_restores_as_a_co
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert not list(own.base.glob(".jobs*"))
     kept = {name.rpartition("/")[2] for name in names_in(file)}
-    assert {"jobs.db", "out", "job.json", "end.json", "rc"} <= kept
-    assert not kept & {"in", "origin.json", "lock", "pid", "config.toml", "engine.log"}
+    assert {"jobs.db", "out", "job.json", "lock"} <= kept
+    assert not kept & {"in", "origin.json", "config.toml", "engine.log"}
 
     restored = own.base / "restored"
     (restored / "work").mkdir(parents=True)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.engines import House, house
+from tests.support.noted import shim_of
 from tests.support.waiting import until_now
 
 
@@ -87,7 +88,7 @@ def test_a_copy_touches_nothing_of_the_original_and_says_that_it_is_one(own: Hou
 
 def test_a_copy_in_the_originals_place_touches_no_process_of_the_original(own: House):
     running, _, gate = begin(own)
-    shim = int((own.places.trees / running / running / "1" / "pid").read_text())
+    shim = shim_of(own.places.trees / running / running / "1")
     own.run("engine", "stop")
     own.wait_for_the_engine_to_go()
     kept = own.base / "kept"

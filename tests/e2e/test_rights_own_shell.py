@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engines import House, Pump, house
+from tests.support.noted import shim_of
 from tests.support.shells import SHELL_CLI, JobShell, job_shell
 from tests.support.tokens import attempt_directory, token_of
 from tests.support.waiting import until_now
@@ -251,7 +252,7 @@ def test_an_orphan_whose_shim_and_engine_were_killed_at_once_is_still_no_person(
         with made.pump() as person, job_shell(made, person) as shell:
             wait = f'exec >"{said}" 2>&1; while [ ! -e "{go}" ]; do sleep 0.05; done; exec "$@"'
             shell.run(*shell.orphaned, "sh", "-c", wait, "sh", *shell.cli("list"))
-            shim = int((attempt_directory(made, shell.job) / "pid").read_text())
+            shim = shim_of(attempt_directory(made, shell.job))
             for pid in (engine, shim):
                 os.kill(pid, signal.SIGKILL)
             made.wait_for_the_engine_to_go()

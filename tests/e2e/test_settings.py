@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from jobs.claude.directory import AttemptDirectory
 from server.front_door.launch import setting_variables
 from tests.support.engines import MAIN, SECONDS, House, Pump, house
 from tests.support.waiting import until_now
@@ -114,7 +115,7 @@ def living_job(made: House) -> dict[str, Any]:
         started = pump.json("claude_run_async", task=HOLD)
         found = pump.json("claude_status", jobId=started["jobId"])
         job = {"jobId": started["jobId"], "rootJobId": found.get("rootJobId", started["jobId"])}
-        until_now((attempt_of(made, job) / "pid").exists, 30.0, "the job's process")
+        until_now(lambda: AttemptDirectory(attempt_of(made, job)).shim_pid() is not None, 30.0, "the job's process")
     return job
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.engines import FAKES, House, house
+from tests.support.noted import claude_of, shim_of
 from tests.support.spending import Till
 from tests.support.waiting import until_now
 
@@ -69,7 +70,7 @@ class Case:
 
     def pids(self, job_id: str) -> list[int]:
         """The shim and the `claude` of a job's first attempt."""
-        return [int((self.attempt(job_id) / name).read_text()) for name in ("pid", "claude")]
+        return [shim_of(self.attempt(job_id)), claude_of(self.attempt(job_id))]
 
 
 @pytest.fixture(scope="module")

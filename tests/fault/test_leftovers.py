@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.engines import MAIN, PYTHON_STUB, SYSTEM_PATH, House, Pump, house
+from tests.support.noted import shim_of
 from tests.support.tokens import attempt_directory, pump_of_job, running
 from tests.support.waiting import until_now
 
@@ -86,7 +87,7 @@ class Leavers:
 
     def shims(self) -> list[int]:
         statuses = [self.pump.json("claude_status", jobId=job_id) for job_id in self.job_ids]
-        return [int((attempt_directory(self.house, status) / "pid").read_text()) for status in statuses]
+        return [shim_of(attempt_directory(self.house, status)) for status in statuses]
 
     def end(self) -> set[str]:
         """Let the jobs answer, and return the statuses of all of them."""

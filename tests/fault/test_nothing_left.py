@@ -11,6 +11,7 @@ import pytest
 
 from jobs.claude.proctable import process_table
 from tests.support.engines import PYTHON_STUB, House, house
+from tests.support.noted import claude_of
 from tests.support.waiting import until_now
 
 SECONDS = 60.0
@@ -44,7 +45,7 @@ class Kind:
         until_now(lambda: lines(self.ready) == EACH, SECONDS, f"{EACH} jobs of {self.ready.name}")
 
     def claudes(self) -> list[int]:
-        return [int((self.trees / self.batch_id / each / "1" / "claude").read_text()) for each in self.job_ids]
+        return [claude_of(self.trees / self.batch_id / each / "1") for each in self.job_ids]
 
     def started(self) -> set[int]:
         noted = self.pids_path.read_text().split() if self.pids_path.exists() else []

@@ -15,6 +15,7 @@ from server.demo.environment import isolated_environment
 from server.demo.story import Story, ToolCall, Turn
 from tests.e2e.conftest import claude_cli as claude_cli  # noqa: PLC0414 - pytest finds fixtures by name
 from tests.support.engines import SYSTEM_PATH, House, house
+from tests.support.noted import claude_of
 from tests.support.waiting import until_now
 
 LONG = bool(os.environ.get("CLAUDE_JOBS_LONG"))
@@ -82,5 +83,5 @@ def test_a_cancel_leaves_nothing_of_a_job_whose_bash_tool_started_daemons(real: 
         until_now(lambda: not daemons & set(process_table().entries()), MINUTE, "the daemons' end")
         print(f"0 of {len(daemons)} daemons left {time.monotonic() - began:.1f} s after the cancel")
         directory = real.places.trees / job["jobId"] / job["jobId"] / "1"
-        claude = int((directory / "claude").read_text())
+        claude = claude_of(directory)
         until_now(lambda: not Path(f"/tmp/cc-socks/{claude}.sock").exists(), MINUTE, "the end of its socket")

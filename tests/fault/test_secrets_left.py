@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.claude.directory import AttemptDirectory
 from tests.support.engines import house
 from tests.support.waiting import until_now
 
@@ -27,7 +28,7 @@ def test_the_next_engine_removes_what_holds_secrets_of_attempts_that_do_not_run_
                 assert pump.settled(job_id)["status"] == "completed"
             runs = pump.json("claude_run_async", task=f"stub:wait={go}")["jobId"]
             directories = {job_id: made.places.trees / job_id / job_id / "1" for job_id in (*over, runs)}
-            until_now((directories[runs] / "claude").exists, SECONDS, "a running job")
+            until_now(lambda: AttemptDirectory(directories[runs]).claude_pid() is not None, SECONDS, "a running job")
         engine = made.control("status")
         assert engine
         assert [secrets_in(directories[job_id]) for job_id in over] == [set()] * 3

@@ -30,7 +30,6 @@ def make_past(home: Path, jobs: int, *, per_tree: int = 100) -> None:
                 attempt = home / "trees" / f"b{first:016d}" / id_ / "1"
                 attempt.mkdir(parents=True, mode=0o700)
                 (attempt / "job.json").write_text("{}")
-                (attempt / "end.json").write_text("{}")
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

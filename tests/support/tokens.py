@@ -22,8 +22,13 @@ def attempt_directory(house: House, status: dict[str, Any]) -> Path:
 def token_of(directory: Path) -> str:
     """Return the token that stands in a running attempt's stdin file."""
     # A job counts as running from its claim on; its files come a moment later.
-    until_now((directory / "in").exists, 20.0, "the job's token")
+    _wait_for_token(directory)
     return str(json.loads((directory / "in").read_bytes().splitlines()[0])["claude_jobs_token"])
+
+
+def _wait_for_token(directory: Path) -> None:
+    stdin = directory / "in"
+    until_now(lambda: stdin.exists() and stdin.stat().st_size > 0, 20.0, "the job's token")
 
 
 def running(pump: Pump, job_id: str) -> dict[str, Any]:
@@ -41,7 +46,7 @@ def running(pump: Pump, job_id: str) -> dict[str, Any]:
 @contextmanager
 def pump_of_job(house: House, directory: Path) -> Iterator[Pump]:
     """Start the pump of a running job, as its `claude` would."""
-    until_now((directory / "in").exists, 20.0, "the job's token")
+    _wait_for_token(directory)
     process = subprocess.Popen(
         [sys.executable, str(MAIN), "mcp", "--job", str(directory)],
         env=dict(house.environ),

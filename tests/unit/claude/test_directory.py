@@ -44,7 +44,7 @@ def test_a_link_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
 def test_a_directory_that_was_opened_to_others_is_made_private_again(
     directory: AttemptDirectory, mode: int, could: str
 ) -> None:
-    (directory.path / "rc").write_text("7\n")
+    (directory.path / "lock").write_text("exit 7\n")
     assert directory.note == ""
     directory.path.chmod(mode)
     assert directory.exit_code() == 7
@@ -63,16 +63,16 @@ def test_a_directory_that_cannot_be_made_private_names_the_command(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
 def test_a_file_that_belongs_to_another_user_is_not_read(directory: AttemptDirectory) -> None:
-    for name in ("rc", "out"):
-        (directory.path / name).write_text("7\n")
+    for name in ("lock", "rc", "out"):
+        (directory.path / name).write_text("exit 7\n")
         os.chown(directory.path / name, 65534, 65534)
     assert directory.exit_code() is None
     assert directory.read_output(0, 10) == b""
 
 
 def test_a_file_replaced_by_a_link_is_not_followed(directory: AttemptDirectory, tmp_path: Path) -> None:
-    (tmp_path / "other").write_text("7\n")
-    for name in ("rc", "out", "err", "pid", "in.part"):
+    (tmp_path / "other").write_text("exit 7\nshim 7\n")
+    for name in ("lock", "out", "err", "in"):
         (directory.path / name).symlink_to(tmp_path / "other")
     assert directory.exit_code() is None
     assert directory.shim_pid() is None
@@ -80,11 +80,13 @@ def test_a_file_replaced_by_a_link_is_not_followed(directory: AttemptDirectory, 
     assert directory.read_output(0, 10) == b""
     with pytest.raises(OSError, match="symbolic link"):
         directory.write_stdin(b"x")
-    assert (tmp_path / "other").read_text() == "7\n"
+    with pytest.raises(OSError, match="symbolic link"):
+        directory.add_line("out", b"x")
+    assert (tmp_path / "other").read_text() == "exit 7\nshim 7\n"
 
 
 def test_a_named_pipe_in_a_files_place_does_not_hang_the_reader(directory: AttemptDirectory) -> None:
-    for name in ("rc", "out", "err"):
+    for name in ("lock", "out", "err"):
         os.mkfifo(directory.path / name)
     assert directory.exit_code() is None
     assert directory.error_tail() == ""
@@ -93,14 +95,46 @@ def test_a_named_pipe_in_a_files_place_does_not_hang_the_reader(directory: Attem
 
 @pytest.mark.parametrize(
     ("written", "code"),
-    [(b"0\n", 0), (b"143\n", 143), (b"", None), (b"14", None), (b"x\n", None), (b"\n", None), (b"-1\n", None)],
+    [
+        (b"exit 0\n", 0),
+        (b"shim 1\nclaude 12\nexit 143\n", 143),
+        (b"clauexit 1\nexit 143\n", 143),
+        (b"", None),
+        (b"exit 14", None),
+        (b"exit x\n", None),
+        (b"exit \n", None),
+        (b"exit -1\n", None),
+        (b"shim 1\nexit\n", None),
+    ],
 )
 def test_an_exit_code_counts_once_its_line_is_whole(
     directory: AttemptDirectory, written: bytes, code: int | None
 ) -> None:
     assert directory.exit_code() is None
-    (directory.path / "rc").write_bytes(written)
+    (directory.path / "lock").write_bytes(written)
     assert directory.exit_code() == code
+
+
+def test_the_files_of_an_attempt_that_an_earlier_engine_launched_are_read(directory: AttemptDirectory) -> None:
+    (directory.path / "lock").touch()
+    for name, text in {"pid": "12\n", "claude": "13\n", "rc": "14"}.items():
+        (directory.path / name).write_text(text)
+    assert (directory.shim_pid(), directory.claude_pid(), directory.exit_code()) == (12, 13, None)
+    (directory.path / "rc").write_text("143\n")
+    assert directory.exit_code() == 143
+
+
+def test_a_line_is_added_to_a_file_that_is_there_and_begins_anew_after_one_that_was_cut_off(
+    directory: AttemptDirectory,
+) -> None:
+    with pytest.raises(FileNotFoundError):
+        directory.add_line("job.json", b"{}")
+    directory.write_note("job.json", b"{}\n")
+    directory.add_line("job.json", b"1")
+    with (directory.path / "job.json").open("ab") as file:
+        file.write(b"cut o")
+    directory.add_line("job.json", b"2")
+    assert (directory.path / "job.json").read_bytes() == b"{}\n1\ncut o\n2\n"
 
 
 def test_the_end_of_a_long_stderr_is_read(directory: AttemptDirectory) -> None:

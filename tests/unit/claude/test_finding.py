@@ -15,6 +15,11 @@ from jobs.claude.finding import Finding, ever_ran, examine
     [
         ({}, Finding.NEVER_RAN),
         ({"lock": "", "in": "x"}, Finding.NEVER_RAN),
+        ({"lock": "shim 12"}, Finding.NEVER_RAN),
+        ({"lock": "shim 12\n"}, Finding.LOST),
+        ({"lock": "shim 12\nclaude 13\nexit "}, Finding.LOST),
+        ({"lock": "shim 12\nclaude 13\nexit 0\n"}, Finding.ENDED),
+        # As the engine before this one wrote it.
         ({"lock": "", "pid": "12"}, Finding.NEVER_RAN),
         ({"lock": "", "pid": "12\n"}, Finding.LOST),
         ({"lock": "", "pid": "12\n", "rc": ""}, Finding.LOST),
@@ -31,7 +36,7 @@ def test_the_files_tell(tmp_path: Path, files: dict[str, str], finding: Finding)
 
 def test_whoever_holds_the_lock_lives_whatever_else_the_files_say(tmp_path: Path):
     directory = AttemptDirectory.create(tmp_path / "1")
-    (tmp_path / "1" / "rc").write_text("0\n")
+    (tmp_path / "1" / "lock").write_text("shim 12\nexit 0\n")
     handle = os.open(tmp_path / "1" / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(handle, fcntl.LOCK_EX)
     assert examine(directory) is Finding.LIVES
@@ -47,7 +52,7 @@ def test_an_attempt_whose_directory_was_opened_to_others_is_judged_by_its_files(
     directory = AttemptDirectory.create(tmp_path / "1")
     (tmp_path / "1").chmod(0o755)
     assert not ever_ran(directory)
-    (tmp_path / "1" / "pid").write_text("7\n")
+    (tmp_path / "1" / "lock").write_text("shim 7\n")
     (tmp_path / "1").chmod(0o777)
     assert ever_ran(directory)
 

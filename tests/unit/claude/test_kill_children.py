@@ -118,16 +118,17 @@ def test_the_engine_of_the_state_directory_is_spared(home: str, spared: list[int
     assert left(children, "/s/trees/r/j/1", env={"CLAUDE_JOBS_HOME": home, "PATH": "/bin:/usr/bin"}) == spared
 
 
-def test_the_shim_of_another_attempt_is_spared(tmp_path: Path):
+@pytest.mark.parametrize(("name", "text"), [("lock", "shim {}\nclaude 1\n"), ("pid", "{}\n")])
+def test_the_shim_of_another_attempt_is_spared(tmp_path: Path, name: str, text: str):
     trees = tmp_path / "trees"
     for job in ("one", "other", "made-up"):
         (trees / "r" / job / "1").mkdir(parents=True)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     children = [shell("claude-jobs", str(path)) for path in (trees / "r/other/1", trees / "r/made-up/1", elsewhere)]
-    os.mkfifo(trees / "r/made-up/1/pid")
+    os.mkfifo(trees / "r/made-up/1/lock")
     with parent(children, str(trees / "r/one/1"), env={"PATH": "/bin:/usr/bin"}) as (process, pids):
-        (trees / "r/other/1/pid").write_text(f"{pids[0]}\n")
-        (elsewhere / "pid").write_text(f"{pids[2]}\n")
+        (trees / "r/other/1" / name).write_text(text.format(pids[0]))
+        (elsewhere / name).write_text(text.format(pids[2]))
         become(process)
         assert [pid for pid in pids if process_table().entry(pid)] == [pids[0]]

@@ -54,7 +54,7 @@ async def test_a_launched_process_runs_to_its_answer(tmp_path: Path, stub: Path)
 async def test_what_a_process_writes_is_private(tmp_path: Path) -> None:
     await ended(await start(tmp_path, "x"))
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "attempt").iterdir()}
-    assert modes == dict.fromkeys(("in", "out", "err", "lock", "pid", "rc", "claude"), 0o600)
+    assert modes == dict.fromkeys(("in", "out", "err", "lock"), 0o600)
 
 
 async def test_an_ended_child_is_collected(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_files_that_cannot_be_read_for_a_moment_do_not_make_a_process_gone
     opened, left = os.open, [0]
 
     def short(name: Any, *arguments: Any, **more: Any) -> int:
-        if name in {"rc", "lock"} and left[0]:
+        if name == "lock" and left[0]:
             left[0] -= 1
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return opened(name, *arguments, **more)
@@ -186,7 +186,7 @@ async def test_a_process_that_is_over_is_taken_over_with_its_exit_code(tmp_path:
 
 async def test_a_reused_process_id_is_not_taken_for_the_shim(tmp_path: Path) -> None:
     directory = AttemptDirectory.create(tmp_path / "attempt")
-    (directory.path / "pid").write_text(f"{os.getpid()}\n")
+    (directory.path / "lock").write_text(f"shim {os.getpid()}\n")
     assert attach(directory, marker="m:4").identity is None
     mine = process_table().identify(os.getpid())
     assert mine is not None

@@ -15,6 +15,7 @@ from jobs.claude.proctable import Entry, LinuxTable
 from jobs.errors import StoreError
 from jobs.model import Job, JobStatus, Outcome, Reason
 from jobs.store.memory import MemoryStore
+from tests.support.noted import shim_of
 from tests.unit.jobs.support import LONG, FakeRunner, Parts, parts, settle
 from tests.unit.jobs.test_runner import NoPids, answers, attempt_directory, vanishes
 from tests.unit.jobs.test_runner_adoption import left_running
@@ -50,8 +51,8 @@ async def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         yield built
 
 
-def shim_of(engine: Parts, job: Job) -> int:
-    return int((attempt_directory(engine, job) / "pid").read_text())
+def shim(engine: Parts, job: Job) -> int:
+    return shim_of(attempt_directory(engine, job))
 
 
 async def test_a_job_that_cannot_be_followed_is_failed_and_its_process_ended(engine: Parts):
@@ -60,7 +61,7 @@ async def test_a_job_that_cannot_be_followed_is_failed_and_its_process_ended(eng
     assert (job.status, job.reason) == (JobStatus.FAILED, Reason.UNKNOWN_ERROR)
     assert "no sign in system" in (job.error or "")
     assert "claude_retry" in (job.error or "")
-    await vanishes(shim_of(engine, job))
+    await vanishes(shim(engine, job))
     assert not engine.runner._live
     assert not (attempt_directory(engine, job) / "in").exists()
 
@@ -74,9 +75,9 @@ async def test_a_process_goes_on_for_the_next_engine_where_the_store_refuses_its
         await engine.store.refused.wait()
     await settle()
     assert (await engine.job(job_id)).status is JobStatus.RUNNING
-    os.kill(shim_of(engine, job), 0)
+    os.kill(shim(engine, job), 0)
     await engine.manager.cancel(job_id)
-    await vanishes(shim_of(engine, job))
+    await vanishes(shim(engine, job))
 
 
 async def test_a_job_that_opened_its_directory_while_no_engine_ran_completes_with_a_note(

@@ -62,7 +62,7 @@ class Tasks:
 def ended(tmp_path: Path, number: int) -> EndedAttempt:
     """An attempt whose `claude` was killed, and left a file of its own."""
     directory = AttemptDirectory.create(tmp_path / str(number))
-    (directory.path / "claude").write_text(f"{DEAD + number}\n")
+    (directory.path / "lock").write_text(f"claude {DEAD + number}\n")
     keys = tmp_path / "config" / "sessions"
     keys.mkdir(parents=True, exist_ok=True)
     (keys / f"{DEAD + number}.x.key").touch()

@@ -95,7 +95,7 @@ async def test_a_message_to_a_session_is_told_again_where_the_attempt_was_lost_b
         attempt = await past.begins(first.id)
         directory = preparation(here).path(await past.job(), attempt.number)
         directory.mkdir(parents=True, mode=0o700)
-        (directory / "pid").write_text("1\n")
+        (directory / "lock").write_text("shim 1\n")
         await here.store.settle("j1", 1, Outcome(reason=Reason.LOST, status=JobStatus.QUEUED), at=2.0)
         session = await preparation(here).session(await past.job())
         assert session.continues == ASKED

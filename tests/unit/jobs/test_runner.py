@@ -16,6 +16,7 @@ import pytest
 
 from jobs.attempts import launcher as launcher_module
 from jobs.attempts import supervisor as supervisor_module
+from jobs.attempts.record import end_in
 from jobs.attempts.sequel import MOST_REFUSED
 from jobs.claude import process as process_module
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
@@ -29,6 +30,7 @@ from jobs.model import TASK_PREVIEW, Job, JobStatus, Reason
 from jobs.rights.tokens import hash_token
 from jobs.store.memory import MemoryStore
 from jobs.upkeep.traces import found_in
+from tests.support.noted import shim_of
 from tests.unit.jobs.support import LONG, QUICK_STUB, TORTURE_STUB, Parts, parts
 
 pytestmark = pytest.mark.anyio
@@ -76,6 +78,13 @@ def attempt_directory(engine: Parts, job: Job, number: int = 1) -> Path:
 async def appears(path: Path) -> None:
     with anyio.fail_after(LONG):
         while not path.exists():  # noqa: ASYNC110 - another process makes it
+            await anyio.sleep(0.01)
+
+
+async def ends(attempt: Path) -> None:
+    """Wait until the shim has noted how `claude` ended."""
+    with anyio.fail_after(LONG):
+        while AttemptDirectory(attempt).exit_code() is None:  # noqa: ASYNC110 - as above
             await anyio.sleep(0.01)
 
 
@@ -199,7 +208,7 @@ def refusals(monkeypatch: pytest.MonkeyPatch, number: int, times: float) -> None
 async def end_noted(directory: Path) -> None:
     """Wait for what is written beside an attempt's files once its end is in the store."""
     with anyio.fail_after(10):
-        while not (directory / "end.json").exists():  # noqa: ASYNC110 - it sets no event
+        while end_in(AttemptDirectory(directory)) is None:  # noqa: ASYNC110 - it sets no event
             await anyio.sleep(0.01)
 
 
@@ -219,7 +228,7 @@ async def test_a_refused_launch_leaves_no_stdin_and_no_token(build: Build, monke
     assert os.strerror(errno.E2BIG) in (job.error or "")
     directory = attempt_directory(engine, job)
     await end_noted(directory)
-    assert {path.name for path in directory.iterdir()} == {"job.json", "end.json", "out", "err"}
+    assert {path.name for path in directory.iterdir()} == {"job.json", "out", "err"}
     assert not engine.store._tokens
 
 
@@ -406,7 +415,7 @@ async def test_a_process_that_a_signal_killed_is_resumed_and_its_siblings_go_on(
     killed, sibling = await engine.run(f"stub:wait={engine.work}/never", "stub:sleep=0.3")
     job = await engine.reaches(killed, JobStatus.RUNNING)
     await answers(attempt_directory(engine, job) / "out")
-    shim = int((attempt_directory(engine, job) / "pid").read_text())
+    shim = shim_of(attempt_directory(engine, job))
     os.killpg(shim, signal.SIGTERM)
     ended, beside = await engine.over(killed, sibling)
     assert (ended.status, ended.attempt) == (JobStatus.COMPLETED, 2)
@@ -492,7 +501,7 @@ async def test_a_job_is_told_who_it_is_before_its_task_and_how_to_reach_the_engi
 
 
 def kill_everything(directory: Path) -> None:
-    os.killpg(int((directory / "pid").read_text()), signal.SIGKILL)
+    os.killpg(shim_of(directory), signal.SIGKILL)
 
 
 async def test_a_lost_attempt_is_resumed_once_in_its_session_and_told_so(build: Build, tmp_path: Path):
@@ -587,7 +596,7 @@ async def test_a_job_that_opens_its_directory_to_others_is_cancelled_like_any_ot
     await appears(tmp_path / "ready")
     job = await engine.job(job_id)
     directory = attempt_directory(engine, job)
-    shim = int((directory / "pid").read_text())
+    shim = shim_of(directory)
     directory.chmod(0o755)
     await engine.manager.cancel(job_id)
     (ended,) = await engine.over(job_id)

@@ -18,7 +18,7 @@ from jobs.ports import NewJob, Submission
 from jobs.runner import LocalRunner
 from tests.support.waiting import until
 from tests.unit.jobs.support import LONG, Parts, admit_anything, parts
-from tests.unit.jobs.test_runner import answers, appears, attempt_directory, kill_everything, speaks
+from tests.unit.jobs.test_runner import answers, attempt_directory, ends, kill_everything, speaks
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +64,7 @@ async def test_a_running_job_is_adopted_and_settled_once(engine: Parts):
 
 async def test_a_job_that_ended_while_no_engine_ran_is_settled_from_its_files(engine: Parts):
     job = await left_running(engine, "stub:say=early stub:cost=0.5")
-    await appears(attempt_directory(engine, job) / "rc")
+    await ends(attempt_directory(engine, job))
     second = engine.local_runner()
     await second.start_or_attach("j1")
     ended = await result(second)
@@ -176,7 +176,7 @@ async def test_the_transcript_is_the_last_attempts_output(engine: Parts):
     job = await left_running(engine, "x")
     path = Path(engine.runner.transcript(job))
     assert path == attempt_directory(engine, job) / "out"
-    await appears(path.with_name("rc"))
+    await ends(path.parent)
     assert b'"type"' in path.read_bytes()
     await result(engine.runner)
 

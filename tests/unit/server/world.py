@@ -78,7 +78,8 @@ class World:
         return str(json.loads((self._attempt(job) / "in").read_bytes().splitlines()[0])["claude_jobs_token"])
 
     def _begun(self, job: Job) -> bool:
-        return job.status is JobStatus.RUNNING and (self._attempt(job) / "in").exists()
+        stdin = self._attempt(job) / "in"
+        return job.status is JobStatus.RUNNING and stdin.exists() and stdin.stat().st_size > 0
 
     def _attempt(self, job: Job) -> Path:
         return self.places.trees / job.root_id / job.id / str(job.attempt)
