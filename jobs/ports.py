@@ -141,7 +141,11 @@ class Store(Protocol):
         ...
 
     async def record_launch(self, job_id: str, attempt: int, *, pid: int, pid_start: float) -> None:
-        """Note which process runs the attempt; does nothing where there is no such attempt."""
+        """Note which process runs the attempt; does nothing where there is no such attempt.
+
+        Returns at once, unlike the other writes: the note is on disk with the next write, at the latest after about a
+        second, and reads tell it from now on. A crash before that loses it.
+        """
         ...
 
     async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:

@@ -183,7 +183,8 @@ RETURNING *;
 -- Forgets the token's hash: a process that survives its settlement is nobody.
 UPDATE attempt
 SET status = ?, reason = ?, exit_code = ?, result = ?, frame = ?,
-    cost_usd = ?, input_tokens = ?, output_tokens = ?, turns = ?, ended_at = ?, token_hash = NULL
+    cost_usd = ?, input_tokens = ?, output_tokens = ?, turns = ?, ended_at = ?, token_hash = NULL,
+    pid = coalesce(?, pid), pid_start = coalesce(?, pid_start)
 WHERE job_id = ? AND number = ?;
 
 -- name: fail_queued

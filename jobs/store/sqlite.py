@@ -3,24 +3,25 @@
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 
 from jobs.errors import DiskFullError, StoreError
 from jobs.model import Attempt, Batch, Job, Outcome, Rollup, Tree
 from jobs.ports import Admission, EndedTree, SpawnCheck, Store, Submission
 from jobs.store import restoration, writes
 from jobs.store.group_commit import Transactions, open_reader, open_writer
+from jobs.store.launch_notes import LaunchNotes, ProcessNote
 from jobs.store.migrations import prepare
 from jobs.store.queries import SQL
 from jobs.store.repair import is_damage, note_damage
 from jobs.store.reserve import Reserve, reserve_beside
 from jobs.store.restoration import Found, Standing
-from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, job_of, rollup_of, tree_of
+from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, job_of, rollup_of, task_of, tree_of
 
 T = TypeVar("T")
 
@@ -50,6 +51,8 @@ class SqliteStore(Store):
         self._writer = writer
         self._reader = reader
         self._reserve = reserve
+        self._launches = LaunchNotes(writer, partial(self._noted, "record launches"))
+        self._spacious_at = 0
         self._closed = False
 
     @classmethod
@@ -72,20 +75,17 @@ class SqliteStore(Store):
                 writer = await stack.enter_async_context(open_writer(path))
                 reader = await stack.enter_async_context(open_reader(path))
             store = cls(path=path, writer=writer, reader=reader, reserve=space)
-            stack.callback(store._close)
+            stack.push_async_callback(store._close)
             yield store
 
     async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
         """Write a batch and its jobs."""
-        self._require_space("admit jobs")
-        return await self._write("admit jobs", partial(writes.admit, submission=submission, check=check))
+        return await self._write_with_space("admit jobs", partial(writes.admit, submission=submission, check=check))
 
     async def claim(
         self, job_id: str, *, session_id: str, token_hash: str | None, at: float, setting_sources: str = "user"
     ) -> Attempt | None:
         """Move a queued job to running with a new attempt."""
-        # A process that is launched on a full disk would only fail.
-        self._require_space("claim a job")
         work = partial(
             writes.claim,
             job_id=job_id,
@@ -94,17 +94,27 @@ class SqliteStore(Store):
             at=at,
             setting_sources=setting_sources,
         )
-        return await self._write("claim a job", work)
+        # A process that is launched on a full disk would only fail.
+        return await self._write_with_space("claim a job", work)
 
     async def record_launch(self, job_id: str, attempt: int, *, pid: int, pid_start: float) -> None:
         """Note which process runs the attempt."""
-        work = partial(writes.record_launch, job_id=job_id, attempt=attempt, pid=pid, pid_start=pid_start)
-        await self._write("record a launch", work)
+        self._require_open("record a launch")
+        self._launches.note((job_id, attempt), ProcessNote(pid=pid, start=pid_start))
 
     async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
         """Write how the attempt ended."""
-        work = partial(writes.settle, job_id=job_id, attempt=attempt, outcome=outcome, at=at)
-        return await self._write_in_need("settle a job", work)
+        key = (job_id, attempt)
+        process = self._launches.take(key)
+        work = partial(writes.settle, job_id=job_id, attempt=attempt, outcome=outcome, at=at, process=process)
+        try:
+            job = await self._write_in_need("settle a job", work)
+        except BaseException:
+            if process is not None:
+                self._launches.note(key, process)
+            raise
+        self._launches.written(key)
+        return job
 
     async def fail_queued(self, job_id: str, outcome: Outcome, *, at: float) -> Job | None:
         """Settle a job that waits."""
@@ -121,57 +131,56 @@ class SqliteStore(Store):
 
     async def job(self, job_id: str) -> Job | None:
         """Return a job, or None."""
-        return _first(job_of, await self._read("job", (job_id,)))
+        return await self._first("job", (job_id,), job_of)
 
     async def task(self, job_id: str) -> str | None:
         """Return the whole text of a job's task, or None."""
-        rows = await self._read("task", (job_id,))
-        return str(rows[0][0]) if rows else None
+        return await self._first("task", (job_id,), task_of)
 
     async def jobs(self, job_ids: Sequence[str]) -> Sequence[Job]:
         """Return jobs in the order asked."""
-        return [job_of(row) for row in await self._read("jobs", (json.dumps(list(job_ids)),))]
+        return await self._read("jobs", (json.dumps(list(job_ids)),), job_of)
 
     async def jobs_in_batch(self, batch_id: str) -> Sequence[Job]:
         """Return a batch's jobs."""
-        return [job_of(row) for row in await self._read("jobs_in_batch", (batch_id,))]
+        return await self._read("jobs_in_batch", (batch_id,), job_of)
 
     async def jobs_under(self, path: str) -> Sequence[Job]:
         """Return a subtree's jobs."""
-        return [job_of(row) for row in await self._read("jobs_under", {"path": path})]
+        return await self._read("jobs_under", {"path": path}, job_of)
 
     async def newest_jobs(self, *, limit: int, before_seq: int | None = None) -> Sequence[Job]:
         """Return a page of jobs, newest first."""
         before = _LAST_SEQ if before_seq is None else before_seq
-        return [job_of(row) for row in await self._read("newest_jobs", (before, limit))]
+        return await self._read("newest_jobs", (before, limit), job_of)
 
     async def unfinished(self) -> Sequence[Job]:
         """Return the jobs that are queued or running."""
-        return [job_of(row) for row in await self._read("unfinished", ())]
+        return await self._read("unfinished", (), job_of)
 
     async def batch(self, batch_id: str) -> Batch | None:
         """Return a batch, or None."""
-        return _first(batch_of, await self._read("batch", (batch_id,)))
+        return await self._first("batch", (batch_id,), batch_of)
 
     async def tree(self, root_id: str) -> Tree | None:
         """Return a tree, or None."""
-        return _first(tree_of, await self._read("tree", (root_id,)))
+        return await self._first("tree", (root_id,), tree_of)
 
     async def rollup_under(self, path: str) -> Rollup:
         """Sum up a subtree."""
-        return rollup_of(await self._read("rollup_under", {"path": path}))
+        return rollup_of(await self._read("rollup_under", {"path": path}, tuple))
 
     async def rollup_batch(self, batch_id: str) -> Rollup:
         """Sum up a batch and everything below it."""
-        return rollup_of(await self._read("rollup_batch", (batch_id,)))
+        return rollup_of(await self._read("rollup_batch", (batch_id,), tuple))
 
     async def rollup_all(self) -> Rollup:
         """Sum up every job."""
-        return rollup_of(await self._read("rollup_all", ()))
+        return rollup_of(await self._read("rollup_all", (), tuple))
 
     async def ended_trees(self, *, before: float) -> Sequence[EndedTree]:
         """Return the trees that ended before this time."""
-        return [ended_tree_of(row) for row in await self._read("ended_trees", (before,))]
+        return await self._read("ended_trees", (before,), ended_tree_of)
 
     async def delete_tree(self, root_id: str) -> bool:
         """Forget a tree that is over."""
@@ -180,11 +189,12 @@ class SqliteStore(Store):
 
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """Return one attempt, or None."""
-        return _first(attempt_of, await self._read("attempt", (job_id, number)))
+        attempt = await self._first("attempt", (job_id, number), attempt_of)
+        return None if attempt is None else self._launches.seen_in(attempt)
 
     async def caller(self, token_hash: str) -> Job | None:
         """Return the running job that holds this token, or None."""
-        return _first(job_of, await self._read("caller", (token_hash,)))
+        return await self._first("caller", (token_hash,), job_of)
 
     @property
     def changes(self) -> int:
@@ -199,26 +209,14 @@ class SqliteStore(Store):
         """Write what the rows lack of a job; return whether they lacked something."""
         return await self._write("bring back a job", partial(restoration.restore, found=found))
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         self._closed = True
+        with CancelScope(shield=True):
+            await self._launches.close()
 
     def _require_open(self, operation: str) -> None:
         if self._closed:
             raise StoreError(operation, "it has been closed")
-
-    def _require_space(self, operation: str) -> None:
-        if not self._reserve.ready():
-            raise DiskFullError(operation)
-
-    @contextmanager
-    def _noting_damage(self, operation: str) -> Iterator[None]:
-        with _store_errors(operation, sqlite3.Error):
-            try:
-                yield
-            except sqlite3.Error as error:
-                if is_damage(error):
-                    note_damage(self._path, str(error))
-                raise
 
     async def _write_in_need(self, operation: str, work: Callable[[sqlite3.Connection], T]) -> T:
         """Write even on a full disk, where the reserve is there to be spent."""
@@ -226,28 +224,61 @@ class SqliteStore(Store):
             try:
                 return await self._write(operation, work)
             except StoreError as error:
-                if not error.passing or not self._reserve.release():
+                # On the thread, where the reserve is looked at too.
+                if not error.passing or not await self._write(operation, lambda _connection: self._reserve.release()):
                     raise
+
+    async def _write_with_space(self, operation: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Write what may only be begun while the reserve is there."""
+
+        def with_space(connection: sqlite3.Connection) -> T:
+            self._require_space(operation)
+            return work(connection)
+
+        return await self._write(operation, with_space)
+
+    def _require_space(self, operation: str) -> None:
+        # On the thread, and once for all that share a transaction: the question to the file system took longer than the
+        # claim of a job.
+        if self._spacious_at != self._writer.turn:
+            if not self._reserve.ready():
+                raise DiskFullError(operation)
+            self._spacious_at = self._writer.turn
 
     async def _write(self, operation: str, work: Callable[[sqlite3.Connection], T]) -> T:
         self._require_open(operation)
-        with self._noting_damage(operation):
+        self._launches.post()
+        try:
             return await self._writer.run(work)
+        except sqlite3.Error as error:
+            raise self._noted(operation, error) from error
 
-    async def _read(self, name: str, values: Sequence[object] | Mapping[str, object]) -> Sequence[Row]:
+    async def _read(
+        self, name: str, values: Sequence[object] | Mapping[str, object], make: Callable[[Row], T]
+    ) -> Sequence[T]:
         operation = f"read ({name})"
         self._require_open(operation)
-        # Half of a surrogate pair, as a hostile caller may send for an id, cannot be in any row.
-        with self._noting_damage(operation), suppress(UnicodeEncodeError):
-            rows: Sequence[Row] = await self._reader.run(
-                lambda connection: connection.execute(SQL[name], values).fetchall()
+        try:
+            # Rows become values on the connection's thread too: a long list is work.
+            return await self._reader.run(
+                lambda connection: [make(row) for row in connection.execute(SQL[name], values).fetchall()]
             )
-            return rows
-        return []
+        except UnicodeEncodeError:
+            # Half of a surrogate pair, as a hostile caller may send for an id, cannot be in any row.
+            return []
+        except sqlite3.Error as error:
+            raise self._noted(operation, error) from error
 
+    async def _first(
+        self, name: str, values: Sequence[object] | Mapping[str, object], make: Callable[[Row], T]
+    ) -> T | None:
+        rows = await self._read(name, values, make)
+        return rows[0] if rows else None
 
-def _first(make: Callable[[Row], T], rows: Sequence[Row]) -> T | None:
-    return make(rows[0]) if rows else None
+    def _noted(self, operation: str, error: sqlite3.Error) -> StoreError:
+        if is_damage(error):
+            note_damage(self._path, str(error))
+        return StoreError(operation, str(error), passing=_passes(error))
 
 
 @contextmanager

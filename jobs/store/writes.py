@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from jobs.errors import IllegalTransitionError, NotFoundError
 from jobs.model import NEXT, TASK_PREVIEW, TERMINAL, Attempt, Job, JobSpec, JobStatus, Outcome
 from jobs.ports import Admission, AdmissionFacts, SpawnCheck, Submission
+from jobs.store.launch_notes import ProcessNote
 from jobs.store.placement import Place, batch_at, budgeted, check_same_request, closed_by_cancel, jobs_at, place_of
 from jobs.store.queries import SQL
 from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, spec_text, tree_of, writable
@@ -62,13 +63,16 @@ def claim(
     return attempt
 
 
-def record_launch(connection: sqlite3.Connection, job_id: str, attempt: int, *, pid: int, pid_start: float) -> None:
-    """Write the process of an attempt."""
-    connection.execute(SQL["record_launch"], (pid, pid_start, job_id, attempt))
-
-
-def settle(connection: sqlite3.Connection, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
-    """Write the end of an attempt and move its job on."""
+def settle(
+    connection: sqlite3.Connection,
+    job_id: str,
+    attempt: int,
+    outcome: Outcome,
+    *,
+    at: float,
+    process: ProcessNote | None = None,
+) -> Job:
+    """Write the end of an attempt, with its process where that has not been written, and move its job on."""
     row = None
     usage = outcome.usage
     if outcome.status in NEXT[JobStatus.RUNNING]:
@@ -98,6 +102,8 @@ def settle(connection: sqlite3.Connection, job_id: str, attempt: int, outcome: O
             usage.output_tokens,
             usage.turns,
             at,
+            None if process is None else process.pid,
+            None if process is None else process.start,
             job_id,
             attempt,
         ),

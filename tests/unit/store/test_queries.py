@@ -38,7 +38,7 @@ def test_an_unknown_name_is_an_error() -> None:
 
 def test_every_name_that_is_used_exists_and_every_name_that_exists_is_used() -> None:
     sources = "".join(path.read_text() for path in PACKAGE.glob("*.py"))
-    used = set(re.findall(r'(?:SQL\[|_read\()"(\w+)"', sources))
+    used = set(re.findall(r'(?:SQL\[|_read\(|_first\()"(\w+)"', sources))
 
     assert used == set(SQL)
 
