@@ -12,6 +12,10 @@ PIECE = 1024 * 1024
 """Most bytes that one read takes from the file."""
 
 
+SMALL = 64 * 1024
+"""Most bytes that are read and parsed on the event loop: less work than a hop to a thread and back."""
+
+
 class Follower:
     """Reads an attempt's output from a byte on.
 
@@ -54,10 +58,17 @@ class Follower:
         """Return the bytes that stdout and stderr hold together."""
         return sum(os.fstat(descriptor).st_size for descriptor in self._files.values())
 
+    def error_tail(self) -> str:
+        """Return the last of what the process wrote to stderr."""
+        held = self._files.get(STDERR)
+        return "" if held is not None and not os.fstat(held).st_size else self._directory.error_tail()
+
     async def read(self) -> list[Line] | None:
         """Return the lines that the next piece completes, maybe none, or None where the file holds nothing new."""
-        # Parsing a piece takes up to 20 ms, so it happens beside the event loop, like the reading.
-        return await anyio.to_thread.run_sync(self._read)
+        self.hold()
+        left = self.size() - self._framer.offset
+        # Parsing a large piece takes up to 20 ms, so it happens beside the event loop, like the reading.
+        return self._read() if left <= SMALL else await anyio.to_thread.run_sync(self._read)
 
     async def finish(self) -> list[Line]:
         """Return everything that is left, an unterminated tail included; the process is over.
@@ -70,7 +81,6 @@ class Follower:
         return lines + self._framer.close()
 
     def _read(self) -> list[Line] | None:
-        self.hold()
         piece = _read_at(self._files[STDOUT], self._framer.read) if STDOUT in self._files else b""
         return self._framer.feed(piece) if piece else None
 

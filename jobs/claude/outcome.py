@@ -176,7 +176,7 @@ class OutcomeReader:
     def _by_itself(self, exit_code: int | None, stderr: str, asked_schema: bool) -> tuple[Reason, str]:
         if self._result is None:
             return self._without_result(exit_code, stderr)
-        if not self.answered and self._result.get("is_error") is False and _was_cut_off(exit_code):
+        if not self.answered and self._result.get("is_error") is False and was_cut_off(exit_code):
             return Reason.LOST, "The process was cut off while work that it had begun after its first result went on."
         said = self._said() or stderr
         if self._result.get("is_error") is not False:
@@ -259,11 +259,12 @@ def stopped_for(note: str | None, exit_code: int | None) -> Reason | None:
         note: What that engine wrote down before, or None.
         exit_code: As the shim wrote it, or None where it wrote none.
     """
-    known = note is not None and note in _ENDED_FOR and _was_cut_off(exit_code)
+    known = note is not None and note in _ENDED_FOR and was_cut_off(exit_code)
     return Reason(note) if known and note is not None else None
 
 
-def _was_cut_off(exit_code: int | None) -> bool:
+def was_cut_off(exit_code: int | None) -> bool:
+    """Tell whether a process was ended from outside: it has no exit code, or that of a signal nobody meant for it."""
     return exit_code is None or exit_code in _CUT_OFF
 
 

@@ -103,6 +103,10 @@ class Process:
         shim leaves a `claude` that works on.
         """
         await self._wait_for_shim()
+        # A shim writes it just before its end.
+        if (exit_code := self.directory.exit_code()) is not None:
+            self.reap()
+            return exit_code
         while True:
             over, exit_code = await anyio.to_thread.run_sync(self._look)
             if over:

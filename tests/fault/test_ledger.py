@@ -68,7 +68,7 @@ async def test_a_tree_that_has_used_up_its_budget_ends_what_runs_and_starts_noth
 async def test_a_used_up_budget_is_heard_of_when_it_is_written_and_not_at_the_next_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    for name in ("TICK", "BUDGET_TICK"):
+    for name in ("TICK", "DEAF_TICK"):
         monkeypatch.setattr(supervisor, name, 3600.0)
     async with shop(tmp_path) as market:
         [job] = await market.start([TaskRequest(task=market.task(calls=ENDLESS, pause=0.5), max_budget_usd=2.5 * CALL)])

@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -53,12 +54,37 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_nothing_is_held_once_nothing_is_watched(output: int) -> None:
-    events = FileEvents()
+async def test_one_descriptor_serves_all_files_for_as_long_as_the_events_are_there(output: int) -> None:
     before = open_files()
+    events = FileEvents()
     for _ in range(3):
         with events.watching([output], lambda: None), events.watching([output], lambda: None):
             assert open_files() == before + 1
+    assert open_files() == before + 1
+
+
+async def test_a_file_that_is_watched_again_is_heard_again_and_the_earlier_listener_is_not(output: int) -> None:
+    events, heard, stale = FileEvents(), anyio.Event(), anyio.Event()
+    with events.watching([output], stale.set):
+        pass
+    with events.watching([output], heard.set):
+        os.write(output, b"x")
+        with anyio.fail_after(10):
+            await heard.wait()
+    assert not stale.is_set()
+
+
+def test_the_descriptor_ends_with_the_event_loop(tmp_path: Path) -> None:
+    async def watch() -> None:
+        with (tmp_path / "out").open("w") as file, FileEvents().watching([file.fileno()], lambda: None):
+            pass
+
+    anyio.run(watch)
+    gc.collect()
+    before = open_files()
+    for _ in range(3):
+        anyio.run(watch)
+    gc.collect()
     assert open_files() == before
 
 

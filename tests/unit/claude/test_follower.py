@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from jobs.claude.directory import AttemptDirectory
-from jobs.claude.follower import PIECE, Follower
+from jobs.claude.follower import PIECE, SMALL, Follower
 
 pytestmark = pytest.mark.anyio
 
@@ -52,3 +54,29 @@ async def test_the_unterminated_tail_of_an_ended_process_comes_with_the_finish(d
     append(directory, b'{"n":1}\n{"n":2')
     lines = await Follower(directory).finish()
     assert [(line.frame, line.text, line.complete) for line in lines] == [({"n": 1}, "", True), (None, '{"n":2', False)]
+
+
+async def test_a_little_output_takes_no_thread_and_much_does(directory: AttemptDirectory) -> None:
+    threads = anyio.to_thread.current_default_thread_limiter()
+    threads.total_tokens = 1
+    held = anyio.Event()
+    # Whoever needs a shared thread waits from here on.
+    await threads.acquire_on_behalf_of(held)
+    follower = Follower(directory)
+    append(directory, b'{"n":1}\n')
+    with anyio.fail_after(10):
+        assert [line.frame for line in await follower.read() or ()] == [{"n": 1}]
+    # A line whose beginning was read is parsed as a whole.
+    append(directory, b'"' + SMALL * b"x")
+    with anyio.move_on_after(0.05) as waited:
+        await follower.read()
+    assert waited.cancelled_caught
+    threads.release_on_behalf_of(held)
+
+
+async def test_the_tail_of_stderr_is_read_where_there_is_any(directory: AttemptDirectory) -> None:
+    follower = Follower(directory)
+    follower.hold(create=True)
+    assert follower.error_tail() == ""
+    (directory.path / "err").write_text("went wrong\n")
+    assert follower.error_tail() == "went wrong"

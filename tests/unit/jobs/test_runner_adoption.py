@@ -99,7 +99,7 @@ async def test_a_job_that_vanished_goes_back_in_line_with_its_session(
     with monkeypatch.context() as asleep:
         # No engine ran for longer than the job had: that is nothing that it could have used up.
         asleep.setattr(Process, "age", lambda _: 3600.0 * hours)
-        asleep.setattr(supervisor_module, "FIRST_TICK", 1e-6)
+        asleep.setattr(supervisor_module, "TICK", 1e-6)
         await second.start_or_attach("j1")
         lost = await result(second)
     assert (lost.status, lost.reason, lost.session_id) == (JobStatus.QUEUED, Reason.LOST, job.session_id)
@@ -112,7 +112,7 @@ async def test_a_job_that_was_claimed_long_ago_and_never_launched_runs(engine: P
     await engine.store.admit(Submission(batch_id="b1", jobs=[NewJob(id="j1", spec=spec)], single=True), admit_anything)
     await engine.origins.save("j1", engine.origin)
     await engine.store.claim("j1", session_id="00000000-0000-4000-8000-000000000001", token_hash="h", at=1.0)
-    monkeypatch.setattr(supervisor_module, "FIRST_TICK", 1e-6)
+    monkeypatch.setattr(supervisor_module, "TICK", 1e-6)
     second = engine.local_runner()
     await second.start_or_attach("j1")
     lost = await result(second)
