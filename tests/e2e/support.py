@@ -80,7 +80,7 @@ def run_claude(
     home, work = directory / "home", directory / "work"
     home.mkdir(parents=True)
     work.mkdir()
-    (directory / "in").write_text(_input(task, mcp_config or {}), encoding="utf-8")
+    (directory / "in").write_text(print_input(task, mcp_config or {}), encoding="utf-8")
     # Files, not pipes: an MCP server that outlives `claude` would hold a pipe open, and the test with it.
     with (
         (directory / "in").open("rb") as stdin,
@@ -88,7 +88,7 @@ def run_claude(
         (directory / "err").open("wb") as stderr,
     ):
         ended = subprocess.run(
-            [*_command(cli), *args],
+            [*print_command(cli), *args],
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
@@ -105,12 +105,14 @@ def run_claude(
     )
 
 
-def _command(cli: Path) -> list[str]:
+def print_command(cli: Path) -> list[str]:
+    """Return the command of one run."""
     streams = "--input-format stream-json --await-initialize --output-format stream-json --verbose"
     return [str(cli), "-p", *streams.split(), "--strict-mcp-config", "--setting-sources", "user"]
 
 
-def _input(task: str, mcp_config: Mapping[str, Any]) -> str:
+def print_input(task: str, mcp_config: Mapping[str, Any]) -> str:
+    """Return what a run reads from its stdin: a task, and MCP servers by name."""
     initialize = {
         "type": "control_request",
         "request_id": "r1",
