@@ -365,7 +365,7 @@ class EnhancedJobManager:
         return admission.jobs
 
     async def _run_attempt(self, job: Job) -> Job:
-        deadline = await self._recursion.deadline(job)
+        deadline = self._recursion.deadline(job)
         async with self._recursion.slot(job, deadline=deadline, now=self._clock.now()) as granted:
             if granted:
                 await self._runner.start_or_attach(job.id)

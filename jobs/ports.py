@@ -78,14 +78,12 @@ class AdmissionFacts:
         submission: What is asked.
         tree: The tree, or None for a new one.
         above: The parent and its ancestors, the root first; empty for a new tree.
-        kin: Every job of the tree, in order of admission, where the tree or one of `above` has a budget; else empty.
     """
 
     spawn: SpawnFacts
     submission: Submission
     tree: Tree | None = None
     above: Sequence[Job] = ()
-    kin: Sequence[Job] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +102,8 @@ class EndedTree:
 
 
 SpawnCheck = Callable[[AdmissionFacts], None]
-"""Raises where the facts, read inside the admitting transaction, forbid the spawn. A pure function of the facts, it may
-run on the store's own thread while the transaction is open."""
+"""Raises where the facts, read inside the admitting transaction, forbid the spawn. It may run on the store's own thread
+while the transaction is open, so it must be quick and may not wait."""
 
 
 class Store(Protocol):

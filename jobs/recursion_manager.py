@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from jobs.limits import budget
 from jobs.limits.ledger import Ledger
 from jobs.limits.throttle import Pause, Throttle
 from jobs.model import Job, JobStatus, Outcome, Reason
@@ -51,7 +50,7 @@ class RecursionManager:
         limits: The rules.
         store: Where trees are kept.
         scheduler: The line in front of the slots.
-        ledger: What running attempts have cost; None takes one that knows of none.
+        ledger: What is left of the budgets; None takes one that knows of none.
         throttle: Knows whether launches are paused; None where they never are.
     """
 
@@ -67,7 +66,7 @@ class RecursionManager:
         self.limits = limits
         self._store = store
         self._scheduler = scheduler
-        self._ledger = ledger or Ledger(store)
+        self._ledger = ledger or Ledger()
         self._throttle = throttle
         self._turns = Singly()
 
@@ -98,7 +97,10 @@ class RecursionManager:
             NotFoundError: Unknown parent.
             TreeClosedError: The parent is over or being cancelled.
         """
-        return await self._store.admit(submission, self._check)
+        try:
+            return await self._store.admit(submission, self._check)
+        finally:
+            self._ledger.release(submission.batch_id)
 
     def expect(self, job: Job) -> None:
         """Count a job that an earlier engine launched, before anybody else is given a slot."""
@@ -145,9 +147,9 @@ class RecursionManager:
         outcome = Outcome(reason=Reason.DEADLINE, status=JobStatus.FAILED, detail=said)
         return await self._store.fail_queued(job.id, outcome, at=at)
 
-    async def deadline(self, job: Job) -> float | None:
+    def deadline(self, job: Job) -> float | None:
         """Return the seconds since the epoch after which a job must not run, or None."""
-        return await self._ledger.deadline(job)
+        return self._ledger.deadline(job)
 
     @asynccontextmanager
     async def parked(self, job_id: str) -> AsyncIterator[None]:
@@ -156,9 +158,9 @@ class RecursionManager:
             yield
 
     def _check(self, facts: AdmissionFacts) -> None:
-        # On the store's thread: the ledger gives it a copy.
+        # On the store's thread, inside the transaction.
         self.limits.check(facts.spawn)
-        budget.check(facts, self._ledger.live())
+        self._ledger.reserve(facts)
 
     def withdraw(self, job_id: str) -> None:
         """Take a job out of the line."""

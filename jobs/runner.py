@@ -68,7 +68,7 @@ class LocalRunner:
         self._signals = signals
         self._clock = clock
         self._start_soon = start_soon
-        self._ledger = ledger or Ledger(store)
+        self._ledger = ledger or Ledger()
         self._patrol = Patrol()
         self._live: dict[str, LiveAttempt] = {}
         self._launching: set[str] = set()
@@ -231,7 +231,6 @@ class LocalRunner:
 
     def _forget(self, live: LiveAttempt) -> None:
         live.follower.close()
-        self._ledger.close(live.job, live.attempt.number)
         self._live.pop(live.job.id, None)
 
     def _shims(self) -> list[ProcessIdentity]:

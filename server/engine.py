@@ -34,6 +34,7 @@ from jobs.scheduler import Scheduler
 from jobs.settings import Settings, TreeSettings
 from jobs.settings_sources import ClientVariables
 from jobs.signals import JobSignals
+from jobs.store.live import LiveStore
 from jobs.store.sqlite import SqliteStore
 from jobs.upkeep.integrity import check_after_crash
 from jobs.upkeep.recovery import Recovery
@@ -116,8 +117,10 @@ async def assemble(
     async with AsyncExitStack() as stack:
         clock = SystemClock()
         tasks = SupervisedTasks(group)
-        store = await stack.enter_async_context(open_store(places)) if opened is None else opened
-        tasks.keep(Snapshots(store, places.database, clock).keep)
+        database = await stack.enter_async_context(open_store(places)) if opened is None else opened
+        location = await bind(places, database)
+        store = await LiveStore.over(database)
+        tasks.keep(Snapshots(database, places.database, clock).keep)
         tasks.start(check_after_crash, places.database)
         signals = JobSignals()
         origins = OriginFiles(places.trees)
@@ -130,11 +133,10 @@ async def assemble(
             clock=clock,
         )
         scheduler = Scheduler(limits, settings.max_running, throttle)
-        ledger = Ledger(store)
+        ledger = Ledger(store.trees)
         recursion = RecursionManager(limits, store, scheduler, ledger=ledger, throttle=throttle)
         command, args = pump_command(places.home)
         claudes = ClaudeFinder()
-        location = await bind(places, store)
         preparation = Preparation(
             settings=settings,
             store=store,

@@ -81,7 +81,7 @@ class Launcher:
         Raises:
             StoreError: The storage fails; where that passes the job may be claimed and without a process.
         """
-        left = await self._ledger.left(job)
+        left = self._ledger.left(job)
         if left is not None and left <= 0:
             await self._fail_unpaid(job)
             return None
@@ -118,7 +118,7 @@ class Launcher:
         if attempt is None:
             return None
         directory = AttemptDirectory(self._preparation.path(job, attempt.number))
-        holders = await self._ledger.holders(job)
+        holders = self._ledger.holders(job)
         process = attach(
             directory, marker=self._preparation.marker(job, attempt.number), identity=known_process(attempt)
         )
@@ -172,7 +172,7 @@ class Launcher:
         return now is not None and now.cancel_requested
 
     async def _start_process(self, job: Job, attempt: Attempt, command: Command) -> LiveAttempt | None:
-        holders = await self._ledger.holders(job)
+        holders = self._ledger.holders(job)
         directory = AttemptDirectory.create(self._preparation.path(job, attempt.number))
         if await self._is_cancelled(job):
             cancelled = Outcome(reason=Reason.CANCELLED, status=JobStatus.CANCELLED)

@@ -18,7 +18,6 @@ from jobs.claude.framer import Line
 from jobs.claude.limit_signs import Busy, UsedUp, sign_of
 from jobs.claude.outcome import stopped_for, was_cut_off
 from jobs.claude.reaper import Reaper
-from jobs.errors import StoreError
 from jobs.limits.budget import Holder
 from jobs.limits.ledger import Ledger
 from jobs.limits.throttle import Throttle
@@ -211,14 +210,10 @@ class Supervisor:
             if alarm.live.ended_for is None and (not heard or self._verdict(alarm.live)):
                 alarm.ring()
 
-    async def _mind_budget(self, live: LiveAttempt) -> None:
+    def _mind_budget(self, live: LiveAttempt) -> None:
         if not self._ledger.note(live.job, live.attempt.number, live.reader.usage.cost_usd):
             return
-        try:
-            overdrawn = await self._ledger.overdrawn(live.holders)
-        except StoreError:
-            logger.warning("the budgets above job %s cannot be read now", live.job.id, exc_info=True)
-            return
+        overdrawn = self._ledger.overdrawn(live.holders)
         if overdrawn is not None:
             self._on_overdrawn(overdrawn)
 
@@ -235,7 +230,7 @@ class Supervisor:
             if (lines := await live.follower.read()) is None:
                 return
             self._take(live, lines)
-            await self._mind_budget(live)
+            self._mind_budget(live)
 
     async def _read_rest(self, live: LiveAttempt) -> None:
         while (lines := await live.follower.read()) is not None:

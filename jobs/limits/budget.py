@@ -1,20 +1,18 @@
 """What is left of the budgets of a tree: dollars and jobs, reserved when a job is spawned, settled by what was used."""
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from jobs.errors import JobsError
-from jobs.model import LIVE, Job, JobStatus, Tree
+from jobs.live_trees import Reservation
+from jobs.model import Job, JobSpec, Tree
 from jobs.ports import AdmissionFacts
 
 CENT_FRACTION = 1e-9
 """Dollars below which a difference is one of floating point."""
-
-LiveCosts = Mapping[tuple[str, int], float]
-"""Job and number of its attempt to the US dollars that this attempt is known to have cost while it runs."""
 
 
 class BudgetKind(StrEnum):
@@ -115,59 +113,31 @@ def holders_of(tree: Tree | None, line: Sequence[Job]) -> list[Holder]:
     ]
 
 
-class Books:
+class Books(Protocol):
     """What the subtrees of one tree have used, and what is reserved in them.
 
     A live subtree whose job has a budget counts with the whole of it, since its job may still use it; a subtree that
     is over counts with what it used.
-
-    Args:
-        kin: Every job of the tree, or of the subtree that is asked about.
-        live: What running attempts have cost so far; an attempt that has been settled counts by its row.
     """
 
-    def __init__(self, kin: Sequence[Job], live: LiveCosts) -> None:
-        self._spent: defaultdict[str, float] = defaultdict(float)
-        self._charged: defaultdict[str, float] = defaultdict(float)
-        self._below: Counter[str] = Counter()
-        self._present: Counter[str] = Counter()
-        self._alive: set[str] = set()
-        for job in sorted(kin, key=lambda each: each.depth, reverse=True):
-            self._enter(job, _cost(job, live))
-
     def spent(self, path: str) -> float:
-        """Return the US dollars that a subtree has cost."""
-        return self._spent[path]
+        """Return the US dollars that a subtree has cost, running attempts included."""
+        ...
 
     def charged(self, path: str) -> float:
         """Return the US dollars that a subtree has cost, and what the budgets inside it reserve beyond that."""
-        return self._charged[path]
+        ...
 
     def jobs(self, path: str) -> int:
         """Return how many jobs there are or may come below a path."""
-        return self._below[path]
+        ...
 
     def present(self, path: str) -> int:
         """Return how many jobs there are below a path."""
-        return self._present[path]
-
-    def _enter(self, job: Job, cost: float) -> None:
-        path, above = job.path, job.path.rpartition("/")[0]
-        self._spent[path] += cost
-        self._charged[path] += cost
-        alive = job.status in LIVE or path in self._alive
-        if not above:
-            return
-        budget, room = job.spec.max_budget_usd or 0.0, job.spec.max_jobs or 0
-        self._spent[above] += self._spent[path]
-        self._charged[above] += max(self._charged[path], budget if alive else 0.0)
-        self._present[above] += 1 + self._present[path]
-        self._below[above] += 1 + max(self._below[path], room if alive else 0)
-        if alive:
-            self._alive.add(above)
+        ...
 
 
-def check(facts: AdmissionFacts, live: LiveCosts) -> None:
+def check(facts: AdmissionFacts, books: Books) -> None:
     """Refuse a spawn for which a budget above it has no room.
 
     The nearest budget must hold what is asked besides all that it has promised already; those further up have
@@ -177,16 +147,24 @@ def check(facts: AdmissionFacts, live: LiveCosts) -> None:
         BudgetError: Naming what is asked, what is left and what to do.
     """
     submission = facts.submission
-    if facts.tree is None:
-        root = _of_tree(facts.spawn.tree_id or "", submission.max_budget_usd, submission.deadline)
-        holders = [root]
-    else:
-        holders = holders_of(facts.tree, facts.above)
-    books = Books(facts.kin, live)
+    holders = _holders_at(facts)
     specs = [new.spec for new in submission.jobs]
     _check_time(holders, [spec.deadline for spec in specs if spec.deadline is not None], submission.at)
-    _check_usd(holders, books, sum(spec.max_budget_usd or 0.0 for spec in specs))
-    _check_jobs(holders, books, sum(1 + (spec.max_jobs or 0) for spec in specs))
+    _check_usd(holders, books, _usd_asked(specs))
+    _check_jobs(holders, books, _rooms_asked(specs))
+
+
+def reservation_of(facts: AdmissionFacts) -> Reservation:
+    """Return what a spawn takes of the budgets above it."""
+    holders, specs = _holders_at(facts), [new.spec for new in facts.submission.jobs]
+    return Reservation(
+        path=facts.above[-1].path,
+        usd_holder=next((holder.path for holder in reversed(holders) if holder.usd is not None), None),
+        usd=_usd_asked(specs),
+        jobs_holder=next((holder.path for holder in reversed(holders) if holder.jobs is not None), None),
+        rooms=_rooms_asked(specs),
+        count=len(specs),
+    )
 
 
 def left_for(holders: Sequence[Holder], books: Books) -> float | None:
@@ -250,6 +228,16 @@ def _of_tree(root_id: str, usd: float | None, deadline: float | None) -> Holder:
     return Holder(path=root_id, name=f"tree {root_id}", usd=usd, deadline=deadline)
 
 
-def _cost(job: Job, live: LiveCosts) -> float:
-    running = live.get((job.id, job.attempt), 0.0) if job.status is JobStatus.RUNNING else 0.0
-    return math.fsum((job.usage.cost_usd, running))
+def _holders_at(facts: AdmissionFacts) -> Sequence[Holder]:
+    if facts.tree is not None:
+        return holders_of(facts.tree, facts.above)
+    submission = facts.submission
+    return [_of_tree(facts.spawn.tree_id or "", submission.max_budget_usd, submission.deadline)]
+
+
+def _usd_asked(specs: Sequence[JobSpec]) -> float:
+    return sum(spec.max_budget_usd or 0.0 for spec in specs)
+
+
+def _rooms_asked(specs: Sequence[JobSpec]) -> int:
+    return sum(1 + (spec.max_jobs or 0) for spec in specs)

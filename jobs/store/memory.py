@@ -20,7 +20,7 @@ from jobs.model import (
     Usage,
 )
 from jobs.ports import Admission, AdmissionFacts, EndedTree, SpawnCheck, Store, Submission
-from jobs.store.placement import Place, batch_at, budgeted, check_same_request, closed_by_cancel, jobs_at, place_of
+from jobs.store.placement import Place, batch_at, check_same_request, closed_by_cancel, jobs_at, place_of
 from jobs.store.rows import excerpt_of, writable
 from jobs.store.writes import refusal
 from orchestration.limits import SpawnFacts
@@ -260,9 +260,7 @@ class MemoryStore(Store):
         if parent_id is None:
             return AdmissionFacts(spawn=spawn, submission=submission)
         tree, above = self._trees[place.root_id], self._line_of(self._jobs[parent_id])
-        return AdmissionFacts(
-            spawn=spawn, submission=submission, tree=tree, above=above, kin=kin if budgeted(tree, above) else ()
-        )
+        return AdmissionFacts(spawn=spawn, submission=submission, tree=tree, above=above)
 
     def _ended_tree(self, root_id: str) -> EndedTree | None:
         jobs = self._where(lambda job: job.root_id == root_id)

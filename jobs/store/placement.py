@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.errors import IdempotencyKeyError, NotFoundError, TreeClosedError
-from jobs.model import TERMINAL, Batch, Job, Tree
+from jobs.model import TERMINAL, Batch, Job
 from jobs.ports import Submission
 
 
@@ -80,13 +80,6 @@ def jobs_at(place: Place, submission: Submission, *, last_seq: int) -> Sequence[
         )
         for seq, new in enumerate(submission.jobs, start=last_seq + 1)
     ]
-
-
-def budgeted(tree: Tree, above: Sequence[Job]) -> bool:
-    """Tell whether what has been spent and spawned in a tree matters to a spawn below these jobs."""
-    return tree.max_budget_usd is not None or any(
-        job.spec.max_budget_usd is not None or job.spec.max_jobs is not None for job in above
-    )
 
 
 def closed_by_cancel(parent_id: str) -> TreeClosedError:

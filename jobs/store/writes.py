@@ -8,7 +8,7 @@ from jobs.errors import IllegalTransitionError, NotFoundError
 from jobs.model import NEXT, TASK_PREVIEW, TERMINAL, Attempt, Job, JobSpec, JobStatus, Outcome
 from jobs.ports import Admission, AdmissionFacts, SpawnCheck, Submission
 from jobs.store.launch_notes import ProcessNote
-from jobs.store.placement import Place, batch_at, budgeted, check_same_request, closed_by_cancel, jobs_at, place_of
+from jobs.store.placement import Place, batch_at, check_same_request, closed_by_cancel, jobs_at, place_of
 from jobs.store.queries import SQL
 from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, spec_text, tree_of, writable
 from orchestration.limits import SpawnFacts
@@ -173,8 +173,7 @@ def _facts(connection: sqlite3.Connection, submission: Submission, place: Place)
     tree = tree_of(connection.execute(SQL["tree"], (place.root_id,)).fetchone())
     line = connection.execute(SQL["jobs"], (json.dumps(place.above.split("/")),)).fetchall()
     above = [job_of(row) for row in line]
-    kin = connection.execute(SQL["jobs_under"], {"path": place.root_id}).fetchall() if budgeted(tree, above) else ()
-    return AdmissionFacts(spawn=spawn, submission=submission, tree=tree, above=above, kin=[job_of(row) for row in kin])
+    return AdmissionFacts(spawn=spawn, submission=submission, tree=tree, above=above)
 
 
 def _insert(connection: sqlite3.Connection, submission: Submission, place: Place) -> Admission:

@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 
 from jobs.ports import Store
+from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from jobs.store.sqlite import SqliteStore
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(params=["sqlite", "memory", "live"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     if request.param == "memory":
         yield MemoryStore()
         return
 
     async with SqliteStore.open(tmp_path / "jobs.db") as opened:
-        yield opened
+        yield LiveStore(opened) if request.param == "live" else opened

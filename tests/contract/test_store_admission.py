@@ -1,7 +1,6 @@
 """What every store does when jobs are submitted."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -118,28 +117,12 @@ async def test_the_check_is_told_who_stands_above_with_the_root_first(store: Sto
     assert (seen[1].above, seen[1].tree) == ((), None)
 
 
-@pytest.mark.parametrize("bound", [{"max_budget_usd": 1.0}, {"max_jobs": 9}])
-async def test_the_check_sees_the_kin_where_an_ancestor_has_a_budget(store: Store, bound: dict[str, Any]) -> None:
-    seen: list[AdmissionFacts] = []
-    spec = JobSpec(task="t", cwd="/srv", **bound)
-    await store.admit(
-        replace(submission("b1"), jobs=[NewJob(id="j1", spec=spec), *submission("b", "j2").jobs]), anything_goes
-    )
-    await admit(store, "b0", "j9")
-    await admit(store, "b2", "j3", parent_id="j1")
-    await store.admit(submission("b3", "j4", parent_id="j3"), seen.append)
-    await store.admit(submission("b4", "j5", parent_id="j2"), seen.append)
-
-    assert [ids(facts.kin) for facts in seen] == [["j1", "j2", "j3"], []]
-
-
-async def test_the_check_sees_the_kin_where_the_tree_has_a_budget(store: Store) -> None:
+async def test_the_check_sees_the_budget_of_the_tree(store: Store) -> None:
     seen: list[AdmissionFacts] = []
     await store.admit(replace(submission("b1", "j1", "j2"), max_budget_usd=2.5, deadline=99.0), anything_goes)
     await store.admit(submission("b2", "j3", parent_id="j2"), seen.append)
     tree = await store.tree("b1")
 
-    assert ids(seen[0].kin) == ["j1", "j2"]
     assert tree is not None
     assert (tree.max_budget_usd, tree.deadline) == (2.5, 99.0)
     assert seen[0].tree == tree

@@ -45,10 +45,8 @@ async def test_the_ledger_of_fifty_jobs_equals_their_bill_through_kills_cancels_
             assert each.usage.cost_usd == pytest.approx(bill[each.session_id or ""], abs=1e-7)
         assert sum(each.usage.cost_usd for each in over) == pytest.approx(market.till.total(), abs=1e-6)
 
-        async def is_closed() -> bool:
-            return not market.engine.ledger.live()
-
-        await until(is_closed)
+        settled = (await market.engine.store.rollup_under(jobs[0].root_id)).usage.cost_usd
+        assert market.engine.store.trees.spent(jobs[0].root_id) == pytest.approx(settled, abs=1e-9)
 
 
 async def test_a_tree_that_has_used_up_its_budget_ends_what_runs_and_starts_nothing_more(tmp_path: Path):
@@ -96,7 +94,7 @@ async def test_what_a_running_job_has_spent_counts_when_its_child_is_spawned(tmp
         [parent] = await market.start([TaskRequest(task=market.task(calls=ENDLESS, pause=5), max_budget_usd=10 * CALL)])
 
         async def is_noted() -> bool:
-            return any(market.engine.ledger.live().values())
+            return market.engine.store.trees.spent(parent.path) > 0
 
         await until(is_noted)
         with pytest.raises(BudgetError, match="more than is left") as refused:

@@ -1,4 +1,4 @@
-"""Random trees that spawn, spend and end: no budget promises more than it has, and none is passed."""
+"""Random trees that spawn, spend and end: no budget promises too much, none is passed, and every sum is right."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,8 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from jobs.limits.budget import Books, BudgetError, check, holders_of, left_for
-from jobs.model import LIVE, Job, JobSpec, JobStatus, Tree, Usage
+from jobs.limits.budget import BudgetError, check, holders_of, left_for
+from jobs.live_trees import LiveTrees
+from jobs.model import LIVE, Batch, Job, JobSpec, JobStatus, Tree, Usage
 from jobs.ports import AdmissionFacts, NewJob, Submission
 from orchestration.limits import SpawnFacts
 from tests.unit.jobs.support import job
@@ -27,6 +28,8 @@ class BudgetMachine(RuleBasedStateMachine):
         self.tree = Tree(id="t", created_at=0.0, client=None, max_budget_usd=usd)
         self.jobs: dict[str, Job] = {}
         self.live: dict[tuple[str, int], float] = {}
+        self.books = LiveTrees()
+        self.books.enter(self.tree, ())
         self._add(self._new("t", JobSpec(task="x", cwd="/")))
 
     @rule(parent=picks, usd=dollars, room=rooms, count=st.integers(1, 3))
@@ -49,38 +52,52 @@ class BudgetMachine(RuleBasedStateMachine):
         spender = self._pick(who)
         if spender is None:
             return
-        left = left_for(self._holders(spender), self._books())
+        left = left_for(self._holders(spender), self.books)
         assert left is not None
-        key = (spender.id, 1)
+        key = (spender.id, spender.attempt)
         self.live[key] = self.live.get(key, 0.0) + left * share
+        self.books.note_cost(*key, self.live[key])
 
-    @rule(who=picks)
-    def settle(self, who: int) -> None:
+    @rule(who=picks, status=st.sampled_from([JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.QUEUED]))
+    def settle(self, who: int, status: JobStatus) -> None:
         ending = self._pick(who)
         if ending is None:
             return
-        spent = self.live.get((ending.id, 1), 0.0)
-        before = self._books().spent("t")
-        self.jobs[ending.path] = replace(ending, status=JobStatus.COMPLETED, usage=Usage(cost_usd=spent))
-        # The ledger strikes it out a moment later: until then it must not count twice.
-        assert abs(self._books().spent("t") - before) < EPSILON
-        self.live.pop((ending.id, 1), None)
-        assert abs(self._books().spent("t") - before) < EPSILON
+        spent = ending.usage.cost_usd + self.live.pop((ending.id, ending.attempt), 0.0)
+        before = self.books.spent("t")
+        self._put(replace(ending, status=status, usage=Usage(cost_usd=spent)))
+        assert abs(self.books.spent("t") - before) < EPSILON
+
+    @rule(who=picks)
+    def run_again(self, who: int) -> None:
+        waiting = [each for each in self.jobs.values() if each.status is JobStatus.QUEUED]
+        if waiting:
+            again = waiting[who % len(waiting)]
+            self._put(replace(again, status=JobStatus.RUNNING, attempt=again.attempt + 1))
 
     @invariant()
     def no_budget_is_passed_or_promised_twice(self) -> None:
-        books = self._books()
         for holder in holders_of(self.tree, list(self.jobs.values())):
             if holder.usd is not None:
-                assert books.spent(holder.path) <= books.charged(holder.path) + EPSILON
+                assert self.books.spent(holder.path) <= self.books.charged(holder.path) + EPSILON
                 assert self._promised(holder.path) <= holder.usd + EPSILON
             if holder.jobs is not None:
-                assert books.jobs(holder.path) <= holder.jobs
+                assert self.books.jobs(holder.path) <= holder.jobs
+
+    @invariant()
+    def every_sum_is_what_the_jobs_come_to(self) -> None:
+        for path in ("t", *self.jobs):
+            assert abs(self.books.charged(path) - self._promised(path)) < EPSILON
+            below = [each for each in self.jobs.values() if each.path.startswith(f"{path}/")]
+            costs = [self._cost(each) for each in (*below, *(each for each in [self.jobs.get(path)] if each))]
+            assert abs(self.books.spent(path) - sum(costs)) < EPSILON
+            assert self.books.present(path) == len(below)
+            assert self.books.jobs(path) == self._rooms(path)
 
     def _promised(self, path: str) -> float:
         """Reckon anew what has been spent below a path and may still be: every live subtree its whole budget."""
         own = self.jobs.get(path)
-        spent = 0.0 if own is None else own.usage.cost_usd + self.live.get((own.id, 1), 0.0) * (own.status in LIVE)
+        spent = 0.0 if own is None else self._cost(own)
         return spent + sum(self._may_cost(each) for each in self.jobs.values() if each.path.rpartition("/")[0] == path)
 
     def _may_cost(self, each: Job) -> float:
@@ -88,15 +105,23 @@ class BudgetMachine(RuleBasedStateMachine):
         lives = any(one.status in LIVE for one in (each, *below))
         return max(self._promised(each.path), (each.spec.max_budget_usd or 0.0) if lives else 0.0)
 
+    def _cost(self, each: Job) -> float:
+        return each.usage.cost_usd + self.live.get((each.id, each.attempt), 0.0)
+
+    def _rooms(self, path: str) -> int:
+        children = [each for each in self.jobs.values() if each.path.rpartition("/")[0] == path]
+        return sum(1 + max(self._rooms(each.path), self._room(each)) for each in children)
+
+    def _room(self, each: Job) -> int:
+        below = [other for other in self.jobs.values() if other.path.startswith(f"{each.path}/")]
+        return (each.spec.max_jobs or 0) if any(one.status in LIVE for one in (each, *below)) else 0
+
     def _refusal(self, facts: AdmissionFacts) -> BudgetError | None:
         try:
-            check(facts, self.live)
+            check(facts, self.books)
         except BudgetError as refused:
             return refused
         return None
-
-    def _books(self) -> Books:
-        return Books(list(self.jobs.values()), self.live)
 
     def _holders(self, of: Job) -> Any:
         return holders_of(self.tree, [each for each in self.jobs.values() if f"{of.path}/".startswith(f"{each.path}/")])
@@ -109,7 +134,6 @@ class BudgetMachine(RuleBasedStateMachine):
             submission=Submission(batch_id="b", jobs=new, parent_id=above.id),
             tree=self.tree,
             above=line,
-            kin=list(self.jobs.values()),
         )
 
     def _new(self, above: str, spec: JobSpec, number: int = 0) -> Job:
@@ -119,9 +143,15 @@ class BudgetMachine(RuleBasedStateMachine):
 
     def _add(self, new: Job) -> None:
         self.jobs[new.path] = new
+        batch = Batch(id=f"b{new.id}", root_id="t", parent_id=None, idempotency_key=None, created_at=0.0)
+        self.books.admit([new], batch)
+
+    def _put(self, changed: Job) -> None:
+        self.jobs[changed.path] = changed
+        self.books.put(changed)
 
     def _pick(self, number: int) -> Job | None:
-        running = [each for each in self.jobs.values() if each.status in LIVE]
+        running = [each for each in self.jobs.values() if each.status is JobStatus.RUNNING]
         return running[number % len(running)] if running else None
 
 

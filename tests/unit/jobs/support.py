@@ -18,12 +18,13 @@ from jobs.limits.ledger import Ledger
 from jobs.limits.throttle import Throttle
 from jobs.manager import EnhancedJobManager
 from jobs.model import TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
-from jobs.ports import AdmissionFacts, Runner
+from jobs.ports import AdmissionFacts, Runner, Store
 from jobs.recursion_manager import RecursionManager
 from jobs.runner import LocalRunner
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.signals import JobSignals
+from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 
 TESTS = Path(__file__).parents[2]
@@ -62,7 +63,7 @@ class FakeRunner:
         signals: Where changes are announced.
     """
 
-    def __init__(self, store: MemoryStore, signals: JobSignals) -> None:
+    def __init__(self, store: Store, signals: JobSignals) -> None:
         self.started: list[str] = []
         self.adopted: list[str] = []
         self.cancelled: list[str] = []
@@ -82,7 +83,7 @@ class FakeRunner:
         found = await known(self._store, job_id)
         if found.status is not JobStatus.RUNNING:
             return found
-        if found.spec.task.startswith("hold"):
+        if found.spec.task.startswith("hold") or (found.spec.task.startswith("fail once") and found.attempt > 1):
             await self._release_of(job_id).wait()
         settled = await self._store.settle(job_id, found.attempt, self._outcome(found), at=2.0)
         self._signals.publish(settled)
@@ -105,6 +106,8 @@ class FakeRunner:
     def _outcome(self, found: Job) -> Outcome:
         if found.id in self.cancelled:
             return Outcome(reason=Reason.CANCELLED, status=JobStatus.CANCELLED)
+        if found.spec.task.startswith("fail once") and found.attempt > 1:
+            return Outcome(reason=Reason.COMPLETED, status=JobStatus.COMPLETED)
         if found.spec.task.startswith("fail"):
             return Outcome(reason=Reason.MAX_TURNS, status=JobStatus.FAILED, detail="told to")
         if found.spec.task.startswith("raise"):
@@ -121,7 +124,7 @@ class Parts:
     """
 
     settings: Settings
-    store: MemoryStore
+    store: LiveStore
     signals: JobSignals
     scheduler: Scheduler
     origins: OriginFiles
@@ -174,7 +177,11 @@ class Parts:
         )
 
 
-async def given_up(store: MemoryStore, signals: JobSignals, job_id: str, why: str) -> Job:
+async def _in_memory(store: Store) -> LiveStore:
+    return store if isinstance(store, LiveStore) else await LiveStore.over(store)
+
+
+async def given_up(store: Store, signals: JobSignals, job_id: str, why: str) -> Job:
     """What abandoning a job comes to where there are no processes."""
     found = await known(store, job_id)
     outcome = Outcome(reason=Reason.UNKNOWN_ERROR, status=JobStatus.FAILED, detail=why)
@@ -186,7 +193,7 @@ async def given_up(store: MemoryStore, signals: JobSignals, job_id: str, why: st
     return found
 
 
-async def known(store: MemoryStore, job_id: str) -> Job:
+async def known(store: Store, job_id: str) -> Job:
     found = await store.job(job_id)
     assert found is not None
     return found
@@ -194,7 +201,7 @@ async def known(store: MemoryStore, job_id: str) -> Job:
 
 @asynccontextmanager
 async def parts(
-    tmp_path: Path, *, processes: bool = False, store: MemoryStore | None = None, **settings: Any
+    tmp_path: Path, *, processes: bool = False, store: Store | None = None, **settings: Any
 ) -> AsyncIterator[Parts]:
     """Build the parts; whatever still runs in the engine's task group is cancelled at the end.
 
@@ -208,7 +215,7 @@ async def parts(
     home.mkdir(exist_ok=True)
     defaults = {"cli": QUICK_STUB, "grace_seconds": 0.2, "max_running": 50, "max_starting": 50, "memory_floor_bytes": 0}
     chosen = Settings(**{"home": home, **defaults, **settings})
-    store, signals, clock = store or MemoryStore(), JobSignals(), Clock()
+    store, signals, clock = await _in_memory(store or MemoryStore()), JobSignals(), Clock()
     origins = OriginFiles(home / "trees")
     throttle = Throttle(
         max_running=chosen.max_running,
@@ -218,7 +225,7 @@ async def parts(
         clock=clock,
     )
     scheduler = Scheduler(chosen.tree_limits, chosen.max_running, throttle)
-    ledger = Ledger(store)
+    ledger = Ledger(store.trees)
     recursion = RecursionManager(chosen.tree_limits, store, scheduler, ledger=ledger, throttle=throttle)
     async with anyio.create_task_group() as group:
         runner: Runner = (
@@ -265,7 +272,7 @@ async def parts(
         group.cancel_scope.cancel()
 
 
-def _preparation(settings: Settings, store: MemoryStore, origins: OriginFiles) -> Preparation:
+def _preparation(settings: Settings, store: Store, origins: OriginFiles) -> Preparation:
     return Preparation(
         settings=settings,
         store=store,

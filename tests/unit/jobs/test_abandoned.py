@@ -66,18 +66,23 @@ async def test_a_job_that_cannot_be_followed_is_failed_and_its_process_ended(eng
     assert not (attempt_directory(engine, job) / "in").exists()
 
 
-async def test_a_process_goes_on_for_the_next_engine_where_the_store_refuses_its_failure_too(engine: Parts):
-    assert isinstance(engine.store, NoEnds)
-    engine.store.broken = True
-    (job_id,) = await engine.run(f"stub:wait={engine.work}/never")
-    job = await engine.reaches(job_id, JobStatus.RUNNING)
-    with anyio.fail_after(LONG):
-        await engine.store.refused.wait()
-    await settle()
-    assert (await engine.job(job_id)).status is JobStatus.RUNNING
-    os.kill(shim(engine, job), 0)
-    await engine.manager.cancel(job_id)
-    await vanishes(shim(engine, job))
+async def test_a_process_goes_on_for_the_next_engine_where_the_store_refuses_its_failure_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(supervisor_module, "TICK", 0.02)
+    monkeypatch.setattr(supervisor_module, "sign_of", unreadable)
+    store = NoEnds()
+    store.broken = True
+    async with parts(tmp_path, processes=True, store=store) as engine:
+        (job_id,) = await engine.run(f"stub:wait={engine.work}/never")
+        job = await engine.reaches(job_id, JobStatus.RUNNING)
+        with anyio.fail_after(LONG):
+            await store.refused.wait()
+        await settle()
+        assert (await engine.job(job_id)).status is JobStatus.RUNNING
+        os.kill(shim(engine, job), 0)
+        await engine.manager.cancel(job_id)
+        await vanishes(shim(engine, job))
 
 
 async def test_a_job_that_opened_its_directory_while_no_engine_ran_completes_with_a_note(

@@ -8,7 +8,7 @@ import pytest
 from jobs.attempts.preparation import Preparation
 from jobs.attempts.sequel import MOST_DIVISIONS, MOST_REFUSED, MOST_UNSTARTED, Sequel
 from jobs.model import Attempt, Job, JobSpec, JobStatus, Outcome, Reason, Usage
-from jobs.ports import NewJob, Submission
+from jobs.ports import NewJob, Store, Submission
 from jobs.prompts.composition import Prompts
 from jobs.store.memory import MemoryStore
 from orchestration.limits import TreeLimits
@@ -28,11 +28,11 @@ class Past:
         store: Where it stands.
     """
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
 
     @classmethod
-    async def of(cls, store: MemoryStore, **spec: Any) -> "Past":
+    async def of(cls, store: Store, **spec: Any) -> "Past":
         asked = JobSpec(task="the task itself", cwd="/", **spec)
         submission = Submission(batch_id="b1", jobs=[NewJob(id="j1", spec=asked)], single=True)
         await store.admit(submission, admit_anything)

@@ -1,6 +1,5 @@
 """Another try for jobs that are over: all that is put back in line runs, with an environment, whatever fails."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -108,8 +107,7 @@ class Between(MemoryStore):
 async def test_the_end_of_a_trees_last_batch_leaves_the_environment_that_a_retry_has_just_kept(tmp_path: Path):
     store = Between()
     async with parts(tmp_path, store=store) as engine:
-        (job,) = await failed(engine, "fail")
-        store._jobs[job.id] = _holding(job)
+        (job,) = await failed(engine, "fail once")
         with anyio.fail_after(LONG):
             async with anyio.create_task_group() as group:
                 group.start_soon(_retry, engine, job)
@@ -136,8 +134,7 @@ async def test_nothing_is_tried_again_below_a_job_that_is_being_cancelled(tmp_pa
 
 async def test_a_job_that_somebody_else_has_put_in_line_meanwhile_is_named_as_live(tmp_path: Path):
     async with parts(tmp_path) as engine:
-        (job,) = await failed(engine, "fail")
-        engine.store._jobs[job.id] = _holding(job)
+        (job,) = await failed(engine, "fail once")
         await follow_up(engine).retry([job], origin=engine.origin)
         second = await follow_up(engine).retry([job], origin=engine.origin)
         assert (second.again, [one.id for one in second.live]) == ((), [job.id])
@@ -145,7 +142,3 @@ async def test_a_job_that_somebody_else_has_put_in_line_meanwhile_is_named_as_li
 
 async def _retry(engine: Parts, job: Job) -> None:
     await follow_up(engine).retry([job], origin=engine.origin)
-
-
-def _holding(job: Job) -> Job:
-    return replace(job, spec=replace(job.spec, task="hold"))

@@ -12,6 +12,7 @@ from jobs.errors import BadInputError, NotFoundError, RecursionLimitError, Store
 from jobs.intake import TaskRequest
 from jobs.model import Job, JobStatus, Rollup
 from jobs.ports import Admission, SpawnCheck, Submission
+from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from tests.contract.support import admit, admit_root, start
 from tests.unit.jobs.support import LONG, Parts, parts, settle
@@ -306,11 +307,11 @@ async def test_a_store_that_refuses_a_batch_leaves_no_environment(tmp_path: Path
         await nothing_was_written(engine)
 
 
-class ForgetfulStore(MemoryStore):
-    """A database that fails when a tree is summed up."""
+class ForgetfulStore(LiveStore):
+    """A store that fails when a tree is summed up."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(MemoryStore())
         self.asked = anyio.Event()
 
     async def rollup_under(self, path: str) -> Rollup:
@@ -328,14 +329,20 @@ async def test_a_tree_that_cannot_be_cleared_away_does_not_end_the_engine(tmp_pa
         assert [job.status for job in await engine.over(*await engine.run("b"))] == [JobStatus.COMPLETED]
 
 
-async def past() -> MemoryStore:
-    """A store that an engine left in the middle of its work: one root, three children, one of them over."""
+async def past(*holding: str) -> MemoryStore:
+    """A store that an engine left in the middle of its work: one root, three children, one of them over.
+
+    Args:
+        holding: Jobs that go on until they are released.
+    """
     store = MemoryStore()
     await admit_root(store, "jroot")
     await start(store, "jroot")
     await admit(store, "b2", "jrunning", "jqueued", "jdone", parent_id="jroot")
     await start(store, "jrunning")
     await store.cancel_under("jroot/jdone", at=1.0)
+    for job_id in holding:
+        store._jobs[job_id] = _holding(store._jobs[job_id])
     return store
 
 
@@ -348,10 +355,7 @@ async def test_a_new_engine_adopts_what_runs_starts_what_waits_and_leaves_what_i
 
 
 async def test_what_runs_already_is_adopted_although_the_machine_is_full(tmp_path: Path):
-    async with parts(tmp_path, store=await past(), max_running=1, max_concurrent={0: 1}) as engine:
-        for job_id in ("jroot", "jrunning"):
-            found = await engine.job(job_id)
-            engine.store._jobs[job_id] = _holding(found)
+    async with parts(tmp_path, store=await past("jroot", "jrunning"), max_running=1, max_concurrent={0: 1}) as engine:
         await engine.manager.resume()
         await settle()
         assert sorted(engine.runner.adopted) == ["jroot", "jrunning"]

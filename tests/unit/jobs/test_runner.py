@@ -28,6 +28,7 @@ from jobs.errors import DiskFullError, StoreError
 from jobs.intake import TaskRequest
 from jobs.model import TASK_PREVIEW, Job, JobStatus, Reason
 from jobs.rights.tokens import hash_token
+from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from jobs.upkeep.traces import found_in
 from tests.support.noted import shim_of
@@ -262,16 +263,16 @@ class FullAtTheLaunch(MemoryStore):
 
     full = True
 
-    async def tree(self, root_id: str) -> Any:
-        if self.full and any(job.status is JobStatus.RUNNING for job in await self.unfinished()):
+    async def task(self, job_id: str) -> str | None:
+        if self.full:
             self.full = False
-            raise DiskFullError("read the tree")
-        return await super().tree(root_id)
+            raise DiskFullError("read the task")
+        return await super().task(job_id)
 
 
 async def test_a_storage_that_fails_for_a_moment_during_a_launch_fails_no_job(build: Build):
     engine = await build(store=FullAtTheLaunch())
-    job = await one(engine, "x")
+    job = await one(engine, "x" * (TASK_PREVIEW + 1))
     assert (job.status, job.attempt) == (JobStatus.COMPLETED, 2)
 
 
@@ -378,8 +379,11 @@ async def test_a_cancel_between_the_claim_and_the_launch_is_not_lost(build: Buil
     assert (job.status, job.reason) == (JobStatus.CANCELLED, Reason.CANCELLED)
 
 
-class CancellingStore(MemoryStore):
+class CancellingStore(LiveStore):
     """Cancels a job after its claim, when its task is read for the launch."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore())
 
     async def task(self, job_id: str) -> str | None:
         job = await self.job(job_id)

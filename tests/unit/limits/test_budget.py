@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from jobs.limits.budget import Books, BudgetError, BudgetKind, check, deadline_of, holders_of, left_for
+from jobs.limits.budget import BudgetError, BudgetKind, check, deadline_of, holders_of, left_for
+from jobs.live_trees import LiveTrees
 from jobs.model import Job, JobSpec, JobStatus, Tree, Usage
 from jobs.ports import AdmissionFacts, NewJob, Submission
 from orchestration.limits import SpawnFacts
@@ -34,8 +35,14 @@ def spawn(*asked: JobSpec, tree: Tree | None, jobs: tuple[Job, ...] = (), parent
         ),
         tree=tree,
         above=above,
-        kin=jobs,
     )
+
+
+def books_of(*jobs: Job) -> LiveTrees:
+    """The sums of the tree t with these jobs."""
+    trees = LiveTrees()
+    trees.enter(tree(), jobs)
+    return trees
 
 
 def wants(usd: float | None = None, **spec: Any) -> JobSpec:
@@ -48,116 +55,118 @@ def tree(usd: float | None = None, deadline: float | None = None) -> Tree:
 
 def test_a_child_may_ask_for_all_that_is_left_and_not_for_more():
     jobs = (kin("t/a", cost=1.0), kin("t/b", cost=2.0))
-    check(spawn(wants(2.0), tree=tree(5.0), jobs=jobs), {})
+    check(spawn(wants(2.0), tree=tree(5.0), jobs=jobs), books_of(*jobs))
     with pytest.raises(BudgetError) as refused:
-        check(spawn(wants(2.01), tree=tree(5.0), jobs=jobs), {})
+        check(spawn(wants(2.01), tree=tree(5.0), jobs=jobs), books_of(*jobs))
     assert (refused.value.kind, refused.value.left, refused.value.limit) == (BudgetKind.USD, 2.0, 5.0)
     assert "2.0000 USD of 5.0000 USD of tree t" in str(refused.value)
 
 
 def test_the_children_of_one_batch_are_asked_for_together():
     with pytest.raises(BudgetError, match=r"3\.0000 USD in all"):
-        check(spawn(wants(1.0), wants(2.0), tree=tree(2.5), jobs=(kin("t/a"),)), {})
+        check(spawn(wants(1.0), wants(2.0), tree=tree(2.5), jobs=(kin("t/a"),)), books_of(kin("t/a")))
 
 
 def test_a_reservation_is_not_lent_to_a_sibling():
     jobs = (kin("t/a"), kin("t/b", max_budget_usd=4.0, cost=0.5))
     with pytest.raises(BudgetError) as refused:
-        check(spawn(wants(1.5), tree=tree(5.0), jobs=jobs), {})
+        check(spawn(wants(1.5), tree=tree(5.0), jobs=jobs), books_of(*jobs))
     assert refused.value.left == 1.0
 
 
 def test_what_a_job_that_is_over_did_not_use_is_given_back():
     jobs = (kin("t/a"), kin("t/b", max_budget_usd=4.0, cost=0.5, status=JobStatus.COMPLETED))
-    check(spawn(wants(4.5), tree=tree(5.0), jobs=jobs), {})
+    check(spawn(wants(4.5), tree=tree(5.0), jobs=jobs), books_of(*jobs))
 
 
 def test_a_reservation_lasts_while_anything_below_it_lives():
     over = kin("t/b", max_budget_usd=4.0, status=JobStatus.FAILED)
     jobs = (kin("t/a"), over, kin("t/b/c", status=JobStatus.QUEUED))
     with pytest.raises(BudgetError):
-        check(spawn(wants(1.5), tree=tree(5.0), jobs=jobs), {})
+        check(spawn(wants(1.5), tree=tree(5.0), jobs=jobs), books_of(*jobs))
 
 
 def test_a_child_spends_its_parents_reservation_not_the_trees_remainder():
     jobs = (kin("t/a", max_budget_usd=4.0), kin("t/b", max_budget_usd=1.0))
-    check(spawn(wants(4.0), tree=tree(5.0), jobs=jobs), {})
+    check(spawn(wants(4.0), tree=tree(5.0), jobs=jobs), books_of(*jobs))
     with pytest.raises(BudgetError, match="job a"):
-        check(spawn(wants(4.1), tree=tree(50.0), jobs=jobs), {})
+        check(spawn(wants(4.1), tree=tree(50.0), jobs=jobs), books_of(*jobs))
 
 
 @pytest.mark.parametrize("asked", [None, 0.1])
 def test_at_nothing_left_the_next_spawn_is_refused_whether_or_not_it_names_a_budget(asked: float | None):
     with pytest.raises(BudgetError, match=r"Nothing is left of the 1\.0000 USD of tree t"):
-        check(spawn(wants(asked), tree=tree(1.0), jobs=(kin("t/a", cost=1.0),)), {})
+        check(spawn(wants(asked), tree=tree(1.0), jobs=(kin("t/a", cost=1.0),)), books_of(kin("t/a", cost=1.0)))
 
 
 def test_an_overspent_tree_refuses_below_a_job_that_has_a_reservation_left():
     jobs = (kin("t/a", max_budget_usd=1.0), kin("t/b", cost=5.2))
     with pytest.raises(BudgetError, match="tree t"):
-        check(spawn(wants(), tree=tree(5.0), jobs=jobs), {})
+        check(spawn(wants(), tree=tree(5.0), jobs=jobs), books_of(*jobs))
 
 
 def test_a_child_without_a_budget_shares_what_is_left():
-    check(spawn(*(wants() for _ in range(50)), tree=tree(0.01), jobs=(kin("t/a"),)), {})
+    check(spawn(*(wants() for _ in range(50)), tree=tree(0.01), jobs=(kin("t/a"),)), books_of(kin("t/a")))
 
 
 def test_what_a_running_attempt_has_cost_counts_and_what_was_settled_counts_once():
-    running, over = kin("t/a"), kin("t/b", cost=1.0, status=JobStatus.COMPLETED)
-    live = {("a", 1): 0.75, ("b", 1): 1.0}
-    assert Books((running, over), live).spent("t") == pytest.approx(1.75)
+    books = books_of(kin("t/a"), kin("t/b"))
+    assert books.note_cost("a", 1, 0.75)
+    assert books.note_cost("b", 1, 1.0)
+    books.put(kin("t/b", cost=1.0, status=JobStatus.COMPLETED))
+    assert books.spent("t") == pytest.approx(1.75)
 
 
 def test_jobs_below_an_ancestor_are_counted_with_what_they_may_spawn_themselves():
     jobs = (kin("t/a", max_jobs=5), kin("t/a/b", max_jobs=2), kin("t/a/c"))
-    check(spawn(wants(), tree=tree(), jobs=jobs), {})
+    check(spawn(wants(), tree=tree(), jobs=jobs), books_of(*jobs))
     with pytest.raises(BudgetError) as refused:
-        check(spawn(wants(), wants(), tree=tree(), jobs=jobs), {})
+        check(spawn(wants(), wants(), tree=tree(), jobs=jobs), books_of(*jobs))
     assert (refused.value.kind, refused.value.left, refused.value.asked) == (BudgetKind.JOBS, 1, 2)
     assert "Spawn at most 1" in str(refused.value)
 
 
 def test_a_child_that_may_spawn_needs_room_for_those_too():
     with pytest.raises(BudgetError):
-        check(spawn(wants(max_jobs=5), tree=tree(), jobs=(kin("t/a", max_jobs=5),)), {})
+        check(spawn(wants(max_jobs=5), tree=tree(), jobs=(kin("t/a", max_jobs=5),)), books_of(kin("t/a", max_jobs=5)))
 
 
 def test_jobs_that_are_over_are_not_given_back():
     jobs = (kin("t/a", max_jobs=1), kin("t/a/b", status=JobStatus.COMPLETED))
     with pytest.raises(BudgetError, match="and has them"):
-        check(spawn(wants(), tree=tree(), jobs=jobs), {})
+        check(spawn(wants(), tree=tree(), jobs=jobs), books_of(*jobs))
 
 
 def test_a_job_that_is_tried_again_does_not_bring_more_below_an_ancestor_than_that_one_may_have():
     # While b was over, what it had not used of its five was given to its siblings.
     others = tuple(kin(f"t/a/c{number}") for number in range(7))
     jobs = (kin("t/a", max_jobs=10), kin("t/a/b", max_jobs=5), *others)
-    check(spawn(wants(), wants(), tree=tree(), jobs=jobs, parent="t/a/b"), {})
+    check(spawn(wants(), wants(), tree=tree(), jobs=jobs, parent="t/a/b"), books_of(*jobs))
     with pytest.raises(BudgetError, match="Spawn at most 2,") as refused:
-        check(spawn(wants(), wants(), wants(), tree=tree(), jobs=jobs, parent="t/a/b"), {})
+        check(spawn(wants(), wants(), wants(), tree=tree(), jobs=jobs, parent="t/a/b"), books_of(*jobs))
     assert (refused.value.holder, refused.value.left, refused.value.limit) == ("job a", 2, 10)
 
 
 def test_what_was_promised_to_a_job_is_there_for_it_however_full_its_ancestor_is():
     jobs = (kin("t/a", max_jobs=10), kin("t/a/b", max_jobs=5), *(kin(f"t/a/c{number}") for number in range(4)))
-    check(spawn(*(wants() for _ in range(5)), tree=tree(), jobs=jobs, parent="t/a/b"), {})
-    check(spawn(wants(max_jobs=4), tree=tree(), jobs=jobs, parent="t/a/b"), {})
+    check(spawn(*(wants() for _ in range(5)), tree=tree(), jobs=jobs, parent="t/a/b"), books_of(*jobs))
+    check(spawn(wants(max_jobs=4), tree=tree(), jobs=jobs, parent="t/a/b"), books_of(*jobs))
 
 
 def test_after_its_deadline_a_subtree_spawns_nothing():
     jobs = (kin("t/a", deadline=10.0),)
-    check(spawn(wants(), tree=tree(deadline=20.0), jobs=jobs, at=9.9), {})
+    check(spawn(wants(), tree=tree(deadline=20.0), jobs=jobs, at=9.9), books_of(*jobs))
     with pytest.raises(BudgetError, match="The time of job a is over"):
-        check(spawn(wants(), tree=tree(deadline=20.0), jobs=jobs, at=10.0), {})
+        check(spawn(wants(), tree=tree(deadline=20.0), jobs=jobs, at=10.0), books_of(*jobs))
 
 
 def test_a_child_may_ask_for_all_of_the_time_that_is_left_and_not_for_more():
     jobs = (kin("t/a", deadline=10.0),)
-    check(spawn(wants(deadline=10.0), tree=tree(deadline=20.0), jobs=jobs, at=4.0), {})
+    check(spawn(wants(deadline=10.0), tree=tree(deadline=20.0), jobs=jobs, at=4.0), books_of(*jobs))
     with pytest.raises(
         BudgetError, match=r"7 s is more than is left: 6 s of job a\. Leave subtreeSeconds out"
     ) as refused:
-        check(spawn(wants(deadline=11.0), tree=tree(deadline=20.0), jobs=jobs, at=4.0), {})
+        check(spawn(wants(deadline=11.0), tree=tree(deadline=20.0), jobs=jobs, at=4.0), books_of(*jobs))
     assert (refused.value.kind, refused.value.asked, refused.value.left) == (BudgetKind.TIME, 7.0, 6.0)
 
 
@@ -167,14 +176,14 @@ def test_the_jobs_of_a_new_tree_must_fit_into_its_budget():
         spawn=facts.spawn,
         submission=Submission(batch_id="b", jobs=facts.submission.jobs, max_budget_usd=2.0),
     )
-    check(facts, {})
+    check(facts, books_of())
     with pytest.raises(BudgetError):
-        check(bounded, {})
+        check(bounded, books_of())
 
 
 def test_what_is_left_for_a_job_is_the_least_of_what_bounds_it():
     jobs = (kin("t/a", max_budget_usd=4.0, cost=1.0), kin("t/a/b", cost=0.5), kin("t/c", cost=2.0))
-    books = Books(jobs, {})
+    books = books_of(*jobs)
     assert left_for(holders_of(tree(10.0), jobs[:2]), books) == pytest.approx(2.5)
     assert left_for(holders_of(tree(4.0), jobs[:2]), books) == pytest.approx(0.5)
     assert left_for(holders_of(tree(1.0), jobs[:2]), books) == 0.0

@@ -5,6 +5,7 @@ import pytest
 from jobs.limits.budget import Holder
 from jobs.limits.ledger import Ledger
 from jobs.model import Job, JobStatus, Usage
+from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from tests.contract.support import admit, ending, known, start
 
@@ -12,11 +13,11 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
+def store() -> LiveStore:
+    return LiveStore(MemoryStore())
 
 
-async def two_running(store: MemoryStore) -> list[Job]:
+async def two_running(store: LiveStore) -> list[Job]:
     """Two jobs of the tree b1 that run."""
     await admit(store, "b1", "j1", "j2")
     for job_id in ("j1", "j2"):
@@ -28,38 +29,38 @@ def tree_with(usd: float) -> Holder:
     return Holder(path="b1", name="tree b1", usd=usd)
 
 
-async def test_running_attempts_use_a_budget_up_together(store: MemoryStore):
-    ledger = Ledger(store)
+async def test_running_attempts_use_a_budget_up_together(store: LiveStore):
+    ledger = Ledger(store.trees)
     first, second = await two_running(store)
     ledger.note(first, 1, 1.0)
     ledger.note(second, 1, 0.4)
-    assert await ledger.overdrawn([tree_with(1.5)]) is None
+    assert ledger.overdrawn([tree_with(1.5)]) is None
     assert ledger.note(second, 1, 0.5)
-    assert await ledger.overdrawn([tree_with(1.5)]) == tree_with(1.5)
+    assert ledger.overdrawn([tree_with(1.5)]) == tree_with(1.5)
 
 
-async def test_an_attempt_that_is_settled_and_not_yet_struck_out_counts_once(store: MemoryStore):
-    ledger = Ledger(store)
+async def test_an_attempt_that_is_settled_counts_once(store: LiveStore):
+    ledger = Ledger(store.trees)
     first, second = await two_running(store)
     ledger.note(first, 1, 1.0)
     await store.settle("j1", 1, ending(JobStatus.COMPLETED, usage=Usage(cost_usd=1.0)), at=3.0)
-    assert await ledger.overdrawn([tree_with(1.5)]) is None
+    assert ledger.overdrawn([tree_with(1.5)]) is None
     ledger.note(second, 1, 0.5)
-    assert await ledger.overdrawn([tree_with(1.5)]) == tree_with(1.5)
+    assert ledger.overdrawn([tree_with(1.5)]) == tree_with(1.5)
 
 
-async def test_an_earlier_attempt_of_a_job_that_runs_again_counts_once(store: MemoryStore):
-    ledger = Ledger(store)
+async def test_an_earlier_attempt_of_a_job_that_runs_again_counts_once(store: LiveStore):
+    ledger = Ledger(store.trees)
     first, _ = await two_running(store)
     ledger.note(first, 1, 1.0)
     await store.settle("j1", 1, ending(JobStatus.QUEUED, usage=Usage(cost_usd=1.0)), at=3.0)
     await start(store, "j1")
     ledger.note(await known(store, "j1"), 2, 0.4)
-    assert await ledger.overdrawn([tree_with(1.5)]) is None
+    assert ledger.overdrawn([tree_with(1.5)]) is None
 
 
-async def test_what_lies_elsewhere_uses_nothing_of_a_budget(store: MemoryStore):
-    ledger = Ledger(store)
+async def test_what_lies_elsewhere_uses_nothing_of_a_budget(store: LiveStore):
+    ledger = Ledger(store.trees)
     first, second = await two_running(store)
     ledger.note(second, 1, 9.0)
-    assert await ledger.overdrawn([Holder(path=first.path, name="job j1", usd=1.0)]) is None
+    assert ledger.overdrawn([Holder(path=first.path, name="job j1", usd=1.0)]) is None

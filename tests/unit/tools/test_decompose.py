@@ -15,7 +15,6 @@ from jobs.ports import Store
 from jobs.prompts import decomposition
 from jobs.prompts.composition import Prompts
 from jobs.signals import JobSignals
-from jobs.store.memory import MemoryStore
 from tests.unit.jobs.support import LONG, Parts, given_up, known, parts
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +30,7 @@ class Dividing:
         max_depth: Deepest level.
     """
 
-    def __init__(self, store: MemoryStore, signals: JobSignals, prompts: Prompts, max_depth: int) -> None:
+    def __init__(self, store: Store, signals: JobSignals, prompts: Prompts, max_depth: int) -> None:
         self.told: dict[tuple[str, int], str] = {}
         self.held = anyio.Event()
         self.running: list[str] = []

@@ -1,0 +1,243 @@
+"""A store that answers from memory about live trees, in front of one that keeps everything."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from anyio import CancelScope
+
+from jobs.live_trees import LiveTrees
+from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
+from jobs.ports import Admission, EndedTree, SpawnCheck, Store, Submission
+from jobs.singly import Singly
+
+T = TypeVar("T")
+
+
+class LiveStore(Store):
+    """The store of a running engine, which is the only writer of its database.
+
+    Every write goes through to the store behind it, and its effect is taken into memory once that store has returned.
+    A question about a tree in which something is queued or running, or that has just ended, is answered from memory
+    without waiting; every other one is passed on.
+
+    Args:
+        behind: Keeps everything. Empty, or as `over` loads it.
+        trees: Where the live trees are kept.
+    """
+
+    def __init__(self, behind: Store, trees: LiveTrees | None = None) -> None:
+        self.trees = trees or LiveTrees()
+        self._behind = behind
+        self._attempts: dict[str, Attempt] = {}
+        self._tokens: dict[str, str] = {}
+        self._loading = Singly()
+
+    @classmethod
+    async def over(cls, behind: Store) -> "LiveStore":
+        """Return the store in front of one that has a past, every live tree of it in memory.
+
+        Raises:
+            StoreError: The trees cannot be read.
+        """
+        store = cls(behind)
+        for root_id in dict.fromkeys(job.root_id for job in await behind.unfinished()):
+            await store._load(root_id)
+        return store
+
+    async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
+        """Write a batch and its jobs."""
+
+        def take(admission: Admission) -> None:
+            if admission.fresh:
+                self._admitted(submission, admission)
+
+        return await self._write(self._behind.admit(submission, check), take)
+
+    async def claim(
+        self, job_id: str, *, session_id: str, token_hash: str | None, at: float, setting_sources: str = "user"
+    ) -> Attempt | None:
+        """Move a queued job to running with a new attempt."""
+        return await self._write(
+            self._behind.claim(
+                job_id, session_id=session_id, token_hash=token_hash, at=at, setting_sources=setting_sources
+            ),
+            self._claimed,
+        )
+
+    async def record_launch(self, job_id: str, attempt: int, *, pid: int, pid_start: float) -> None:
+        """Note which process runs the attempt."""
+
+        def take(_: None) -> None:
+            known = self._attempts.get(job_id)
+            if known is not None and known.number == attempt:
+                self._attempts[job_id] = replace(known, pid=pid, pid_start=pid_start)
+
+        await self._write(self._behind.record_launch(job_id, attempt, pid=pid, pid_start=pid_start), take)
+
+    async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
+        """Write how the attempt ended."""
+        return await self._write(self._behind.settle(job_id, attempt, outcome, at=at), self._changed)
+
+    async def fail_queued(self, job_id: str, outcome: Outcome, *, at: float) -> Job | None:
+        """Settle a job that waits."""
+        return await self._write(self._behind.fail_queued(job_id, outcome, at=at), self._changed)
+
+    async def cancel_under(self, *paths: str, at: float) -> Sequence[Job]:
+        """Cancel subtrees in one statement."""
+
+        def take(jobs: Sequence[Job]) -> None:
+            for job in jobs:
+                self._changed(job)
+
+        return await self._write(self._behind.cancel_under(*paths, at=at), take)
+
+    async def requeue(self, job_id: str) -> Job | None:
+        """Move a job back in line."""
+        job = await self.job(job_id)
+        if job is None:
+            return None
+        async with self._loading.turn(job.root_id):
+            with self.trees.held(job.root_id):
+                await self._load(job.root_id)
+                return await self._write(self._behind.requeue(job_id), self._changed)
+
+    async def job(self, job_id: str) -> Job | None:
+        """Return a job, or None."""
+        return self.trees.job(job_id) or await self._behind.job(job_id)
+
+    async def task(self, job_id: str) -> str | None:
+        """Return the whole text of a job's task, or None."""
+        job = self.trees.job(job_id)
+        return job.spec.task if job and job.spec.task_chars is None else await self._behind.task(job_id)
+
+    async def jobs(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """Return jobs in the order asked."""
+        found = {job_id: job for job_id in job_ids if (job := self.trees.job(job_id))}
+        if missing := [job_id for job_id in job_ids if job_id not in found]:
+            found |= {job.id: job for job in await self._behind.jobs(missing)}
+        return [found[job_id] for job_id in job_ids if job_id in found]
+
+    async def jobs_in_batch(self, batch_id: str) -> Sequence[Job]:
+        """Return a batch's jobs."""
+        known = self.trees.in_batch(batch_id)
+        return await self._behind.jobs_in_batch(batch_id) if known is None else known
+
+    async def jobs_under(self, path: str) -> Sequence[Job]:
+        """Return a subtree's jobs."""
+        known = self.trees.under(path)
+        return await self._behind.jobs_under(path) if known is None else known
+
+    async def newest_jobs(self, *, limit: int, before_seq: int | None = None) -> Sequence[Job]:
+        """Return a page of jobs, newest first."""
+        return await self._behind.newest_jobs(limit=limit, before_seq=before_seq)
+
+    async def unfinished(self) -> Sequence[Job]:
+        """Return the jobs that are queued or running."""
+        return self.trees.live()
+
+    async def batch(self, batch_id: str) -> Batch | None:
+        """Return a batch, or None."""
+        return self.trees.batch(batch_id) or await self._behind.batch(batch_id)
+
+    async def tree(self, root_id: str) -> Tree | None:
+        """Return a tree, or None."""
+        return self.trees.tree(root_id) or await self._behind.tree(root_id)
+
+    async def rollup_under(self, path: str) -> Rollup:
+        """Sum up a subtree."""
+        return self.trees.rollup(path) or await self._behind.rollup_under(path)
+
+    async def rollup_batch(self, batch_id: str) -> Rollup:
+        """Sum up a batch and everything below it."""
+        return self.trees.rollup_batch(batch_id) or await self._behind.rollup_batch(batch_id)
+
+    async def rollup_all(self) -> Rollup:
+        """Sum up every job."""
+        return await self._behind.rollup_all()
+
+    async def ended_trees(self, *, before: float) -> Sequence[EndedTree]:
+        """Return the trees that ended before this time."""
+        return await self._behind.ended_trees(before=before)
+
+    async def delete_tree(self, root_id: str) -> bool:
+        """Forget a tree that is over."""
+
+        def take(deleted: bool) -> None:
+            if deleted:
+                self.trees.forget(root_id)
+
+        return await self._write(self._behind.delete_tree(root_id), take)
+
+    async def attempt(self, job_id: str, number: int) -> Attempt | None:
+        """Return one attempt, or None."""
+        known = self._attempts.get(job_id)
+        return known if known and known.number == number else await self._behind.attempt(job_id, number)
+
+    async def caller(self, token_hash: str) -> Job | None:
+        """Return the running job that holds this token, or None."""
+        job_id = self._tokens.get(token_hash)
+        return None if job_id is None else self.trees.job(job_id)
+
+    async def _write(self, call: Awaitable[T], take: Callable[[T], None]) -> T:
+        # A caller that is cancelled while its rows are written must not leave memory behind them.
+        with CancelScope(shield=True):
+            value = await call
+        take(value)
+        return value
+
+    async def _load(self, root_id: str) -> None:
+        if root_id in self.trees:
+            return
+        tree, jobs = await self._behind.tree(root_id), await self._behind.jobs_under(root_id)
+        if tree is None:
+            return
+        for job in jobs:
+            if job.status is JobStatus.RUNNING:
+                self._remember(await self._behind.attempt(job.id, job.attempt))
+        self.trees.enter(tree, jobs)
+
+    def _admitted(self, submission: Submission, admission: Admission) -> None:
+        batch = admission.batch
+        if submission.parent_id is not None:
+            self.trees.admit(admission.jobs, batch)
+            return
+        tree = Tree(
+            id=batch.root_id,
+            created_at=submission.at,
+            client=submission.client,
+            max_budget_usd=submission.max_budget_usd,
+            deadline=submission.deadline,
+        )
+        self.trees.enter(tree, admission.jobs, batch)
+
+    def _claimed(self, attempt: Attempt | None) -> None:
+        job = None if attempt is None else self.trees.job(attempt.job_id)
+        if attempt is None or job is None:
+            return
+        self._remember(attempt)
+        self.trees.put(
+            replace(
+                job,
+                status=JobStatus.RUNNING,
+                reason=None,
+                error=None,
+                excerpt=None,
+                attempt=attempt.number,
+                session_id=attempt.session_id,
+                started_at=attempt.started_at,
+            )
+        )
+
+    def _remember(self, attempt: Attempt | None) -> None:
+        if attempt is not None:
+            self._attempts[attempt.job_id] = attempt
+            if attempt.token_hash is not None:
+                self._tokens[attempt.token_hash] = attempt.job_id
+
+    def _changed(self, job: Job | None) -> None:
+        if job is None:
+            return
+        if job.status is not JobStatus.RUNNING and (ended := self._attempts.pop(job.id, None)):
+            self._tokens.pop(ended.token_hash or "", None)
+        self.trees.put(job)
