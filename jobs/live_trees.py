@@ -232,8 +232,9 @@ class LiveTrees:
 
     def rollup_batch(self, batch_id: str) -> Rollup | None:
         """Sum up a batch and everything below it, or return None where it is not known."""
-        if batch_id in self._roots:
-            return self._roots[batch_id].node.rollup()
+        root = self._roots.get(batch_id)
+        if root is not None and root.node.job is None:
+            return root.node.rollup()
         nodes = self._batches.get(batch_id)
         return None if nodes is None else _together(nodes)
 
