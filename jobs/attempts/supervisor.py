@@ -178,7 +178,8 @@ class Supervisor:
                 # What writes fast is ended before it is read.
                 if live.follower.size() and not alarm.too_much():
                     self._throttle.started(live.job.id)
-                    await self._look(live)
+                    if await self._look(live):
+                        alarm.ring(anyio.current_time())
                 if live.ended_for is None and (reason := self._verdict(live)):
                     live.ended_for = reason
                     return await self.end(live)
@@ -225,12 +226,14 @@ class Supervisor:
             live.watchdog.waited(now)
         return live.watchdog.verdict(now, live.follower.size_of_all())
 
-    async def _look(self, live: LiveAttempt) -> None:
+    async def _look(self, live: LiveAttempt) -> bool:
+        """Read what an attempt has written, and tell whether more is left to read than one look takes."""
         for _ in range(PIECES):
             if (lines := await live.follower.read()) is None:
-                return
+                return False
             self._take(live, lines)
             self._mind_budget(live)
+        return True
 
     async def _read_rest(self, live: LiveAttempt) -> None:
         while (lines := await live.follower.read()) is not None:

@@ -15,7 +15,7 @@ import anyio.to_thread
 from jobs.claude import control_group, kill_children
 from jobs.claude.command import MARKER, Command
 from jobs.claude.directory import AttemptDirectory, AttemptRunningError
-from jobs.claude.proctable import ProcessIdentity, pidfd, process_table
+from jobs.claude.proctable import ProcessIdentity, already_ended, pidfd, process_table
 from jobs.claude.spawning import Spawner, SpawnerDiedError
 from jobs.errors import ClaudeNotFoundError, JobsError
 
@@ -223,7 +223,7 @@ def _start(directory: AttemptDirectory, command: Command, cwd: str, spawner: Spa
         pid = spawner.start([*shim, *command.argv], command.env, (lock,))
     finally:
         os.close(lock)
-    return Process(directory, process_table().identify(pid), child=spawner.children)
+    return Process(directory, process_table().identify(pid) or already_ended(pid), child=spawner.children)
 
 
 def _was_started(directory: AttemptDirectory) -> bool:

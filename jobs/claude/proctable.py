@@ -153,7 +153,7 @@ class LinuxTable:
 
     def age(self, target: ProcessIdentity) -> float:
         """Return for how many seconds this process has been, by the clock that counts from the boot."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - target.start / os.sysconf("SC_CLK_TCK")
+        return (_ticks() - target.start) / os.sysconf("SC_CLK_TCK")
 
 
 class PortableTable:
@@ -224,6 +224,17 @@ def process_table() -> ProcessTable:
     return LinuxTable() if sys.platform == "linux" else PortableTable()
 
 
+def already_ended(pid: int) -> ProcessIdentity:
+    """Return the identity of a process that was just started and has ended before anybody could look at it.
+
+    Its start is taken to be now; no living process has this identity.
+    """
+    if sys.platform != "linux":
+        return ProcessIdentity(pid=pid, start=time.time())
+    # A start that the kernel tells is a whole number.
+    return ProcessIdentity(pid=pid, start=_ticks() + 0.5)
+
+
 def is_zombie(pid: int) -> bool:
     """Tell whether a process has ended and was not collected; only Linux tells."""
     fields = _stat(pid)
@@ -247,6 +258,11 @@ def pidfd(target: ProcessIdentity) -> Iterator[int | None]:
         yield descriptor if fields and float(fields[19]) == target.start else None
     finally:
         os.close(descriptor)
+
+
+def _ticks() -> int:
+    """Return the clock ticks since the boot, by the clock that nobody sets."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
 def _stat(pid: int) -> list[bytes]:

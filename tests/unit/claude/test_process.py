@@ -3,6 +3,7 @@ import os
 import signal
 import stat
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from jobs.claude.outcome import OutcomeReader
 from jobs.claude.process import LaunchError, Process, attach, launch
 from jobs.claude.proctable import ProcessIdentity, process_table
 from jobs.claude.reaper import Reaper
+from jobs.claude.spawning import DirectSpawner
 from jobs.model import Outcome, Reason
 from tests.unit.claude.support import DIRECTLY, QUICK_STUB, TORTURE_STUB, classify, command, frames, start
 
@@ -259,3 +261,22 @@ async def test_a_process_that_ends_by_itself_is_left_alone(tmp_path: Path) -> No
     with anyio.fail_after(10):
         assert await Reaper().end(process, "m:5") == 0
     assert not living(process)
+
+
+async def test_a_process_that_ends_at_once_is_known_and_lives_no_more(tmp_path: Path) -> None:
+    """Its id names the session in which it may have left something."""
+
+    class Late(DirectSpawner):
+        """Returns from a start when the process is over and collected."""
+
+        def start(self, argv: Sequence[str], env: Mapping[str, str], descriptors: Sequence[int]) -> int:
+            pid = super().start(argv, env, descriptors)
+            os.waitpid(pid, 0)
+            return pid
+
+    process = await start(tmp_path, "x", spawner=Late())
+    directory = process.directory
+    assert process.identity is not None
+    assert process.identity.pid == directory.shim_pid()
+    assert not process.lives()
+    assert (await ended(process)).reason is Reason.COMPLETED
