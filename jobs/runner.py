@@ -71,6 +71,7 @@ class LocalRunner:
         self._ledger = ledger or Ledger()
         self._patrol = Patrol()
         self._live: dict[str, LiveAttempt] = {}
+        self._some_live = anyio.Event()
         self._launching: set[str] = set()
         spawner = spawner or DirectSpawner()
         reaper = Reaper(exempt=lambda: exempt(self._shims(), settings.keep_processes))
@@ -114,7 +115,7 @@ class LocalRunner:
         if job.status is JobStatus.QUEUED:
             await self._launch(job)
         elif job.status is JobStatus.RUNNING and (live := await self._launcher.adopt(job)):
-            self._live[job_id] = live
+            self._enter(live)
         await self._end_if_cancelled(job_id)
 
     async def result(self, job_id: str) -> Job:
@@ -158,10 +159,14 @@ class LocalRunner:
     async def patrol(self) -> None:
         """Look on a beat, for as long as the engine runs, for jobs that started a `claude` of their own."""
         while True:
+            # An engine without a job sleeps.
+            await self._some_live.wait()
             await anyio.sleep(BEAT)
+            if not self._live:
+                self._some_live = anyio.Event()
+                continue
             try:
-                if self._live:
-                    await self._look_for_unmanaged()
+                await self._look_for_unmanaged()
             except OSError:
                 logger.warning("the process table cannot be read now", exc_info=True)
 
@@ -175,7 +180,7 @@ class LocalRunner:
         self._launching.add(marker)
         try:
             if live := await self._launcher.launch(job):
-                self._live[job.id] = live
+                self._enter(live)
         finally:
             self._launching.discard(marker)
         if live:
@@ -228,6 +233,10 @@ class LocalRunner:
         if failed is not None:
             self._signals.publish(failed)
         return failed or job
+
+    def _enter(self, live: LiveAttempt) -> None:
+        self._live[live.job.id] = live
+        self._some_live.set()
 
     def _forget(self, live: LiveAttempt) -> None:
         live.follower.close()
