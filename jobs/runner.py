@@ -240,6 +240,7 @@ class LocalRunner:
 
     def _forget(self, live: LiveAttempt) -> None:
         live.follower.close()
+        live.process.close()
         self._live.pop(live.job.id, None)
 
     def _shims(self) -> list[ProcessIdentity]:

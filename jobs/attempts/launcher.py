@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import replace
 
 import anyio
@@ -11,11 +11,11 @@ import anyio.to_thread
 
 from jobs.attempts.live_attempt import LiveAttempt
 from jobs.attempts.preparation import Preparation, Session
-from jobs.attempts.record import Launched, note_launch
+from jobs.attempts.record import Launched, launch_line, note_launch
 from jobs.attempts.sequel import NOT_EXECUTED
 from jobs.attempts.settlement import Settlement
 from jobs.claude.command import Command
-from jobs.claude.directory import AttemptDirectory
+from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.finding import still_lives
 from jobs.claude.follower import Follower
 from jobs.claude.process import Process, attach, launch, refused_for_now
@@ -99,15 +99,17 @@ class Launcher:
             return None
         running = replace(job, status=JobStatus.RUNNING, attempt=attempt.number, started_at=attempt.started_at)
         self._signals.publish(running)
+        launched: Launched | None = None
         try:
             whole = await self._with_whole_task(running)
-            await self._note_launch(whole, attempt)
+            launched = await self._launched(whole, attempt)
             command = await self._command(whole, attempt, token, session, left)
-            return await self._start_process(running, attempt, command)
+            return await self._start_process(running, launched, command)
         except (JobsError, OSError) as error:
             if isinstance(error, StoreError) and error.passing:
                 # Claimed and not launched, it is found to have never run, and comes again.
                 raise
+            await self._note_unlaunched(launched)
             # What keeps a process from being started belongs to the job, not to the engine.
             await self._settlement.unstarted(running, attempt, str(error), for_now=refused_for_now(error))
             return None
@@ -128,7 +130,7 @@ class Launcher:
         # What is over already is settled or lost; however long ago it began, it did not run out of time.
         seconds = self._seconds_left(job, attempt, process, holders) if lives else math.inf
         ran = self._preparation.ever_ran(job, attempt)
-        live = self._live(job, attempt, Follower(directory), process, holders, seconds)
+        live = self._live(job, attempt, process, holders, seconds)
         return replace(live, ran=ran, adopted_at=directory.output_size())
 
     async def _wait_for_claude(self, job: Job) -> None:
@@ -151,14 +153,21 @@ class Launcher:
             # The process runs, and the shim noted its own id: nothing is lost.
             logger.warning("the process of job %s could not be recorded", live.job.id, exc_info=True)
 
-    async def _note_launch(self, job: Job, attempt: Attempt) -> None:
+    async def _launched(self, job: Job, attempt: Attempt) -> Launched:
         tree = await self._store.tree(job.root_id) if job.parent_id is None else None
-        launched = Launched(job=replace(job, session_id=attempt.session_id), attempt=attempt, tree=tree)
-        path = self._preparation.path(job, attempt.number)
-        await anyio.to_thread.run_sync(lambda: note_launch(AttemptDirectory.create(path), launched))
+        return Launched(job=replace(job, session_id=attempt.session_id), attempt=attempt, tree=tree)
+
+    async def _note_unlaunched(self, launched: Launched | None) -> None:
+        """Write down an attempt whose process could not be started: a rescue is to find it too."""
+        if launched is None:
+            return
+        path = self._preparation.path(launched.job, launched.attempt.number)
+        # Only a rescue of the database needs it, and a rescue does without.
+        with suppress(OSError, UnsafeDirectoryError):
+            await anyio.to_thread.run_sync(lambda: note_launch(AttemptDirectory.create(path), launched))
 
     async def _with_whole_task(self, job: Job) -> Job:
-        task = await self._store.task(job.id)
+        task = None if job.spec.task_chars is None else await self._store.task(job.id)
         return job if task is None else replace(job, spec=replace(job.spec, task=task, task_chars=None))
 
     async def _command(self, job: Job, attempt: Attempt, token: str, session: Session, left: float | None) -> Command:
@@ -171,27 +180,29 @@ class Launcher:
         now = await self._store.job(job.id)
         return now is not None and now.cancel_requested
 
-    async def _start_process(self, job: Job, attempt: Attempt, command: Command) -> LiveAttempt | None:
+    async def _start_process(self, job: Job, launched: Launched, command: Command) -> LiveAttempt | None:
+        attempt = launched.attempt
         holders = self._ledger.holders(job)
-        directory = AttemptDirectory.create(self._preparation.path(job, attempt.number))
         if await self._is_cancelled(job):
+            await self._note_unlaunched(launched)
             cancelled = Outcome(reason=Reason.CANCELLED, status=JobStatus.CANCELLED)
             await self._settlement.write(job, attempt, cancelled)
             return None
-        follower = Follower(directory)
-        with ExitStack() as unless_launched:
-            unless_launched.callback(follower.close)
-            follower.hold(create=True)
-            process = await launch(directory, command, job.spec.cwd, self._spawner, keep=self._settings.keep_processes)
-            unless_launched.pop_all()
+        process = await launch(
+            AttemptDirectory(self._preparation.path(job, attempt.number)),
+            command,
+            job.spec.cwd,
+            self._spawner,
+            record=launch_line(launched),
+            keep=self._settings.keep_processes,
+        )
         seconds = self._seconds_left(job, attempt, process, holders)
-        return self._live(job, attempt, follower, process, holders, seconds)
+        return self._live(job, attempt, process, holders, seconds)
 
     def _live(
         self,
         job: Job,
         attempt: Attempt,
-        follower: Follower,
         process: Process,
         holders: Sequence[Holder],
         seconds: float,
@@ -208,7 +219,7 @@ class Launcher:
             marker=self._preparation.marker(job, attempt.number),
             directory=process.directory,
             process=process,
-            follower=follower,
+            follower=Follower(process.directory, process.written),
             watchdog=Watchdog(patience=patience, deadline=now + seconds, heard_at=now),
             holders=holders,
         )

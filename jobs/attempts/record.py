@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter, ValidationError
 
 from jobs.claude.directory import AttemptDirectory
+from jobs.claude.fork_server import RECORD
 from jobs.model import Attempt, Job, Tree
 
-JOB = "job.json"
+JOB = RECORD
 """Its first line tells of the launch, the last one of the end."""
 END = "end.json"
 """Where earlier engines wrote down the end."""

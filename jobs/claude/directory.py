@@ -10,14 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from jobs.claude import fork_server
 from jobs.errors import JobsError
 
 logger = logging.getLogger(__name__)
 
-STDIN: Final = "in"
-STDOUT: Final = "out"
-STDERR: Final = "err"
-LOCK: Final = "lock"
+STDIN: Final = fork_server.STDIN
+STDOUT: Final = fork_server.STDOUT
+STDERR: Final = fork_server.STDERR
+LOCK: Final = fork_server.LOCK
 """Locked while the process lives. It has a line for the shim's process id, for that of `claude`, and for the exit code:
 `shim 12`, `claude 13`, `exit 0`."""
 STOP: Final = "stop"
@@ -102,17 +103,21 @@ class AttemptDirectory:
         with suppress(FileExistsError):
             path.mkdir(mode=0o700)
         directory = cls(path)
-        os.close(directory._open_self())
+        directory.make_private()
         return directory
 
-    def write_stdin(self, data: bytes) -> None:
-        """Write what the process will read."""
-        self.write_note(STDIN, data)
+    def make_private(self) -> None:
+        """Take from others what they may do here.
+
+        Raises:
+            UnsafeDirectoryError: It is a link, belongs to another user, or cannot be made private.
+        """
+        os.close(self._open_self())
 
     def write_note(self, name: str, data: bytes) -> None:
         """Write a file of the engine's own; where the engine dies meanwhile, it may be empty or end early."""
         with os.fdopen(self._open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb", buffering=0) as file:
-            _write(file.fileno(), data)
+            fork_server.write_all(file.fileno(), data)
 
     def add_line(self, name: str, line: bytes) -> None:
         """Add a line to a file of the engine's own, without its newline; where the file is gone, it stays so."""
@@ -120,7 +125,7 @@ class AttemptDirectory:
             size = os.fstat(file.fileno()).st_size
             # A line before it may have been cut off by a full disk.
             cut = size and os.pread(file.fileno(), 1, size - 1) != b"\n"
-            _write(file.fileno(), b"%b%b\n" % (b"\n" if cut else b"", line))
+            fork_server.write_all(file.fileno(), b"%b%b\n" % (b"\n" if cut else b"", line))
 
     def read_note(self, name: str, limit: int) -> bytes | None:
         """Return a file of the engine's own, or None where there is none or it is longer than `limit` bytes."""
@@ -176,15 +181,14 @@ class AttemptDirectory:
         except OSError:
             return 0
 
-    def open_written(self, name: str, *, create: bool = False) -> int | None:
+    def open_written(self, name: str) -> int | None:
         """Return a descriptor of a file that the process writes, good also after the job removed it; None without one.
 
         Args:
             name: `STDOUT` or `STDERR`.
-            create: Make the file where there is none: the process is about to be launched.
         """
         try:
-            return self._open(name, os.O_RDONLY | (os.O_CREAT if create else 0))
+            return self._open(name, os.O_RDONLY)
         except OSError:
             return None
 
@@ -199,20 +203,6 @@ class AttemptDirectory:
             return b""
         finally:
             os.close(descriptor)
-
-    def take_lock(self) -> int:
-        """Take the lock that the process will inherit and return its descriptor.
-
-        Raises:
-            AttemptRunningError: Somebody holds it.
-        """
-        descriptor = self._open(LOCK, os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise AttemptRunningError(self.path) from None
-        return descriptor
 
     def lock_held(self) -> bool:
         """Tell whether the shim or the `claude` below it lives; it may also be that the system does not let us see."""
@@ -250,14 +240,9 @@ class AttemptDirectory:
     def _open(self, name: str, flags: int) -> int:
         here = self._open_self()
         try:
-            # Without O_NONBLOCK a job that puts a named pipe in a file's place would hang the engine.
-            opened = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=here)
+            return fork_server.open_in(here, name, flags)
         finally:
             os.close(here)
-        if os.fstat(opened).st_uid != os.geteuid():
-            os.close(opened)
-            raise FileNotFoundError(errno.ENOENT, "it belongs to another user", str(self.path / name))
-        return opened
 
     def _open_self(self) -> int:
         try:
@@ -288,9 +273,3 @@ class AttemptDirectory:
             )
         self._found_open = stat.S_IMODE(status.st_mode)
         logger.warning("%s", self.note)
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

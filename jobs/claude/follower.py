@@ -23,21 +23,18 @@ class Follower:
 
     Args:
         directory: The attempt's files.
+        files: Descriptors of stdout and stderr where they are open already; it closes them.
     """
 
-    def __init__(self, directory: AttemptDirectory) -> None:
+    def __init__(self, directory: AttemptDirectory, files: Sequence[int] = ()) -> None:
         self._directory = directory
         self._framer = Framer()
-        self._files: dict[str, int] = {}
+        self._files = dict(zip((STDOUT, STDERR), files, strict=False))
 
-    def hold(self, *, create: bool = False) -> None:
-        """Open what the process writes, stdout and stderr, as far as that has not been done.
-
-        Args:
-            create: Make the files where there are none: the process is about to be launched.
-        """
+    def hold(self) -> None:
+        """Open what the process writes, stdout and stderr, as far as that has not been done."""
         for name in (STDOUT, STDERR):
-            if name not in self._files and (opened := self._directory.open_written(name, create=create)) is not None:
+            if name not in self._files and (opened := self._directory.open_written(name)) is not None:
                 self._files[name] = opened
 
     def close(self) -> None:

@@ -1,8 +1,10 @@
-"""The program of a small process that forks the shims: `python -I -S fork_server.py DESCRIPTOR`, Linux only.
+"""The program of a small process that launches the shims: `python -I -S fork_server.py DESCRIPTOR`, Linux only.
 
-Each shim becomes a subreaper between `fork` and `exec`: every orphan of its job is its child from then on, whatever the
-orphan did to its environment and its session. Code between the two costs the 130 MB engine 13 to 20 ms a launch
-(measured), and this process of 11 MB under a millisecond. It is single-threaded, so that code is safe here.
+It makes the files of the attempt, starts the shim and opens what the engine follows it by. All of that in the engine
+would be some forty system calls, each of which gives up the interpreter and waits to have it back. Each shim becomes a
+subreaper between `fork` and `exec`: every orphan of its job is its child from then on, whatever the orphan did to its
+environment and its session. Code between the two costs the 130 MB engine 13 to 20 ms a launch (measured), and this
+process of 11 MB under a millisecond. It is single-threaded, so that code is safe here.
 
 It ends when the engine closes the other end of the socket or dies; the shims go on. It is a subreaper too: what a
 killed shim leaves falls to it, where the engine finds it.
@@ -10,14 +12,17 @@ killed shim leaves falls to it, where the engine finds it.
 Each shim also gets a resource limit that nothing enforces and that only root can raise again. What a job starts
 inherits it, so a process of a job is known as one also after the shim, the fork server and the engine were killed.
 
-A request is four bytes of length and that many bytes of body: the number of arguments, the arguments and the variables
-`NAME=VALUE`, separated by NUL. With its first byte come the descriptors that the program inherits. An answer is two
-four-byte integers: an error number, or 0 and the process id.
+A request is four bytes of length and that many bytes of body, fields that are separated by NUL: the attempt's
+directory, its control group or nothing, its record, its stdin, the number of arguments, the arguments and the variables
+`NAME=VALUE`. Requests may follow each other before they are answered; they are answered in their order. An answer is an
+error number, the process id and the start of the process in clock ticks, or 0; with it come descriptors of its stdout,
+its stderr and the process itself.
 """
 
 import array
 import ctypes
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -26,8 +31,19 @@ import struct
 import sys
 
 LENGTH = struct.Struct("!I")
-ANSWER = struct.Struct("!ii")
-MOST_DESCRIPTORS = 4
+ANSWER = struct.Struct("!iiQ")
+MOST_DESCRIPTORS = 3
+
+RUNS = -1
+"""Stands for an error number: the attempt has a process already."""
+NOT_PRIVATE = -2
+"""The same: the directory is not this user's alone."""
+
+RECORD = "job.json"
+STDIN = "in"
+STDOUT = "out"
+STDERR = "err"
+LOCK = "lock"
 
 RLIMIT_LOCKS = 10
 """Limit of file locks (asm-generic/resource.h), for which Python has no name. Linux has not enforced it since 2.4.25,
@@ -35,12 +51,25 @@ nobody sets it, and a process without privileges can only lower it."""
 JOB_LOCKS = (1 << 40) + 0x636A
 """Hard limit of file locks in every process of a job, on a machine that has no lower one for everybody."""
 
+_OTHERS = 0o077
 _PR_SET_CHILD_SUBREAPER = 36
 _KEPT_FROM = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 """Ignored here: a Ctrl-C in the terminal of a foreground engine, and the ends of children, which the kernel then
 collects by itself."""
 _RESTORED = (*_KEPT_FROM, signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores the last two by itself."""
+
+
+class RefusedError(Exception):
+    """An attempt cannot be launched in its directory.
+
+    Args:
+        number: `RUNS` or `NOT_PRIVATE`.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(number)
 
 
 def main() -> None:
@@ -51,66 +80,159 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    while (request := receive(connection)) is not None:
-        body, descriptors = request
-        connection.sendall(ANSWER.pack(*launch(body, descriptors, prctl)))
+    while (body := receive(connection)) is not None:
+        answer, descriptors = obey(body, prctl)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        connection.sendmsg([answer], rights)
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def receive(connection: socket.socket) -> tuple[bytes, list[int]] | None:
-    """Return the body and the descriptors of the next request, or None where there will be none."""
-    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
-    head, ancillary, _, _ = connection.recvmsg(LENGTH.size, room)
-    descriptors = array.array("i")
-    for _, _, data in ancillary:
-        descriptors.frombytes(data)
-    head += _exactly(connection, LENGTH.size - len(head)) if head else b""
+def receive(connection: socket.socket) -> bytes | None:
+    """Return the body of the next request, or None where there will be none."""
+    head = _exactly(connection, LENGTH.size)
     if len(head) < LENGTH.size:
         return None
     (length,) = LENGTH.unpack(head)
     body = _exactly(connection, length)
-    return (body, list(descriptors)) if len(body) == length else None
+    return body if len(body) == length else None
 
 
-def launch(body: bytes, descriptors: list[int], prctl: "ctypes._FuncPointer") -> tuple[int, int]:
-    """Start a program and return 0 and its process id once it runs, or the error number of the refusal."""
+def obey(body: bytes, prctl: "ctypes._FuncPointer") -> tuple[bytes, list[int]]:
+    """Launch what a request asks for, and return the answer and its descriptors."""
+    directory, group, record, stdin, count, *words = body.split(b"\0")
+    argv, env = words[: int(count)], dict(word.split(b"=", 1) for word in words[int(count) :])
+    written: list[int] = []
     try:
-        result, report = os.pipe2(os.O_CLOEXEC)
-    except OSError as error:
-        return error.errno or errno.EIO, 0
+        make_group(group)
+        lock, *written = open_files(directory, record, stdin)
+        try:
+            pid = spawn(argv, env, lock, prctl)
+        finally:
+            os.close(lock)
+    except (RefusedError, OSError) as error:
+        for descriptor in written:
+            os.close(descriptor)
+        number = error.number if isinstance(error, RefusedError) else error.errno or errno.EIO
+        return ANSWER.pack(number, 0, 0), []
+    start, watch = watched(pid)
+    return ANSWER.pack(0, pid, start), [*written, *watch]
+
+
+def make_group(group: bytes) -> None:
+    """Make the control group of an attempt; where there can be none, the shim does without."""
+    if group:
+        try:  # noqa: SIM105 - no contextlib: this must start fast
+            os.mkdir(group)  # noqa: PTH102 - nor pathlib
+        except OSError:
+            pass
+
+
+def open_files(directory: bytes, record: bytes, stdin: bytes) -> list[int]:
+    """Make the files of an attempt and return descriptors of its lock, which is taken, of its stdout and its stderr.
+
+    Args:
+        directory: Its directory, which is made with those above it.
+        record: What the attempt is, written before its process exists; or nothing.
+        stdin: What its process will read.
+
+    Raises:
+        RefusedError: It runs already, or the directory is not private.
+        OSError: The system refused.
+    """
+    try:
+        os.mkdir(directory, 0o700)  # noqa: PTH102 - see `make_group`
+    except FileNotFoundError:
+        os.makedirs(directory, 0o700)  # noqa: PTH103 - the same
+    except FileExistsError:
+        pass
+    here = _open_private(directory)
+    opened: list[int] = []
+    try:
+        opened.append(open_in(here, LOCK, os.O_RDWR | os.O_CREAT))
+        _take(opened[0])
+        for name, data in ((RECORD, record), (STDIN, stdin)):
+            if data:
+                _write_in(here, name, data)
+        # In a loop, so that those before one that is refused are closed.
+        for name in (STDOUT, STDERR):
+            opened.append(open_in(here, name, os.O_RDONLY | os.O_CREAT))  # noqa: PERF401
+    except (RefusedError, OSError):
+        for descriptor in opened:
+            os.close(descriptor)
+        raise
+    finally:
+        os.close(here)
+    return opened
+
+
+def open_in(here: int, name: str, flags: int) -> int:
+    """Open a file of an attempt, never through a link and never one that belongs to another user.
+
+    Args:
+        here: Descriptor of the attempt's directory.
+        name: Its name.
+        flags: As `os.open` takes them.
+
+    Raises:
+        OSError: The system refused, or it belongs to another user.
+    """
+    # Without O_NONBLOCK a job that puts a named pipe in a file's place would hang whoever opens it.
+    opened = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=here)
+    if os.fstat(opened).st_uid != os.geteuid():
+        os.close(opened)
+        raise FileNotFoundError(errno.ENOENT, "it belongs to another user", name)
+    return opened
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of the data."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def spawn(argv: list[bytes], env: dict[bytes, bytes], lock: int, prctl: "ctypes._FuncPointer") -> int:
+    """Start a program that inherits the lock, and return its process id once it runs.
+
+    Raises:
+        OSError: The system refused.
+    """
+    result, report = os.pipe2(os.O_CLOEXEC)
     try:
         pid = os.fork()
-    except OSError as error:
-        os.close(report)
+        if pid == 0:
+            _become(argv, env, lock, prctl, report)
+    except OSError:
         os.close(result)
-        return error.errno or errno.EIO, 0
-    if pid == 0:
-        _become(body, descriptors, prctl, report)
-    os.close(report)
+        raise
+    finally:
+        os.close(report)
     # The pipe is closed by the `exec` that succeeds.
     refused = os.read(result, 16)
     os.close(result)
-    return (int(refused), 0) if refused else (0, pid)
+    if refused:
+        raise OSError(int(refused), os.strerror(int(refused)))
+    return pid
 
 
-def _become(body: bytes, descriptors: list[int], prctl: "ctypes._FuncPointer", report: int) -> None:
-    """Turn this forked process into the program; never returns."""
+def watched(pid: int) -> tuple[int, list[int]]:
+    """Return the start of a child in clock ticks and a descriptor of it, or 0 and none where it is over already."""
     try:
-        count, *words = body.split(b"\0")
-        argv, variables = words[: int(count)], words[int(count) :]
-        os.setsid()
-        prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        _limit_locks()
-        for number in _RESTORED:
-            signal.signal(number, signal.SIG_DFL)
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, True)
-        os.execve(argv[0], argv, dict(variable.split(b"=", 1) for variable in variables))  # noqa: S606 - no shell
-    except (OSError, ValueError) as error:
-        os.write(report, b"%d" % (getattr(error, "errno", None) or errno.EINVAL))
-    finally:
-        os._exit(127)
+        watch = os.pidfd_open(pid)
+    except OSError:
+        return 0, []
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - see `make_group`
+            _, _, stat = file.read().rpartition(b")")
+        _, parent, *fields = stat.split()
+    except (OSError, ValueError):
+        parent, fields = b"", []
+    # Otherwise it ended, and its id has passed to a process of somebody else's.
+    if parent != b"%d" % os.getpid():
+        os.close(watch)
+        return 0, []
+    return int(fields[17]), [watch]
 
 
 def job_locks() -> int:
@@ -118,6 +240,51 @@ def job_locks() -> int:
     _, hard = resource.getrlimit(RLIMIT_LOCKS)
     # An engine that a job's process started has the limit itself. An administrator's limit holds for persons too.
     return JOB_LOCKS if hard == resource.RLIM_INFINITY or hard >= JOB_LOCKS else hard - 1
+
+
+def _open_private(directory: bytes) -> int:
+    try:
+        here = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        raise RefusedError(NOT_PRIVATE) from None
+    status = os.fstat(here)
+    if status.st_uid != os.geteuid() or status.st_mode & _OTHERS:
+        os.close(here)
+        raise RefusedError(NOT_PRIVATE)
+    return here
+
+
+def _take(lock: int) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RefusedError(RUNS) from None
+
+
+def _write_in(here: int, name: str, data: bytes) -> None:
+    opened = open_in(here, name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        write_all(opened, data)
+    finally:
+        os.close(opened)
+
+
+def _become(argv: list[bytes], env: dict[bytes, bytes], lock: int, prctl: "ctypes._FuncPointer", report: int) -> None:
+    """Turn this forked process into the program; never returns."""
+    try:
+        os.setsid()
+        prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _limit_locks()
+        for number in _RESTORED:
+            signal.signal(number, signal.SIG_DFL)
+        os.set_inheritable(lock, True)
+        os.execve(argv[0], argv, env)  # noqa: S606 - no shell
+    except (OSError, ValueError) as error:
+        os.write(report, b"%d" % (getattr(error, "errno", None) or errno.EINVAL))
+    finally:
+        os._exit(127)
 
 
 def _limit_locks() -> None:

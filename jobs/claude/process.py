@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -15,8 +15,9 @@ import anyio.to_thread
 from jobs.claude import control_group, kill_children
 from jobs.claude.command import MARKER, Command
 from jobs.claude.directory import AttemptDirectory, AttemptRunningError
-from jobs.claude.proctable import ProcessIdentity, already_ended, pidfd, process_table
-from jobs.claude.spawning import Spawner, SpawnerDiedError
+from jobs.claude.fork_server import RUNS, RefusedError
+from jobs.claude.proctable import ProcessIdentity, pidfd, process_table
+from jobs.claude.spawning import Order, Spawner, SpawnerDiedError
 from jobs.errors import ClaudeNotFoundError, JobsError
 
 _POLL = 0.1
@@ -38,7 +39,7 @@ umask 077
 d=$1 w=$2 g=$3 k=$4
 shift 4
 exec 2>>"$d/err" 9>>"$d/lock"
-[ -z "$g" ] || echo $$ >"$g/cgroup.procs"
+[ ! -d "$g" ] || echo $$ >"$g/cgroup.procs"
 echo shim $$ >&9
 trap : HUP INT TERM
 cd "$w" && /bin/sh -c 'echo claude $$ >&9; exec "$@" 9>&-' "$0" "$@" <"$d/in" >>"$d/out"
@@ -89,12 +90,30 @@ class Process:
         directory: The attempt's files.
         identity: The shim, or None where it ended before anybody noted which one it was.
         child: It is a child of this process, so this process must collect it.
+        written: Descriptors of its stdout and its stderr, where its start brought them.
+        watch: Descriptor of the shim, where its start brought one.
     """
 
-    def __init__(self, directory: AttemptDirectory, identity: ProcessIdentity | None, *, child: bool) -> None:
+    def __init__(
+        self,
+        directory: AttemptDirectory,
+        identity: ProcessIdentity | None,
+        *,
+        child: bool,
+        written: Sequence[int] = (),
+        watch: int | None = None,
+    ) -> None:
         self.directory = directory
         self.identity = identity
+        self.written = written
         self._child = child
+        self._watch = watch
+
+    def close(self) -> None:
+        """Close the descriptor of the shim: nobody waits any more."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            os.close(watch)
 
     async def wait(self) -> int | None:
         """Wait until the process is over and return its exit code, or None where none was written.
@@ -136,6 +155,14 @@ class Process:
                 os.waitpid(self.identity.pid, os.WNOHANG)
 
     async def _wait_for_shim(self) -> None:
+        if self._watch is not None:
+            try:
+                await anyio.wait_readable(self._watch)
+            except anyio.BusyResourceError:
+                # Whoever ends it waits too.
+                pass
+            else:
+                return
         if self.identity is not None:
             with pidfd(self.identity) as descriptor:
                 if descriptor is not None:
@@ -154,7 +181,13 @@ class Process:
 
 
 async def launch(
-    directory: AttemptDirectory, command: Command, cwd: str, spawner: Spawner, *, keep: Collection[str] = ()
+    directory: AttemptDirectory,
+    command: Command,
+    cwd: str,
+    spawner: Spawner,
+    *,
+    record: bytes = b"",
+    keep: Collection[str] = (),
 ) -> Process:
     """Start the command in its own session and return it; it does not end when this process ends.
 
@@ -162,17 +195,37 @@ async def launch(
     stderr, like any other failure of the attempt.
 
     Args:
-        directory: The attempt's files, empty so far.
+        directory: The attempt's files; it is made where there is none.
         command: What to start.
         cwd: Absolute path of the working directory.
         spawner: Starts processes.
+        record: What the attempt is, written down before its process exists.
         keep: Names of programs that may go on after the attempt.
 
     Raises:
         AttemptRunningError: The attempt has a process already.
+        UnsafeDirectoryError: The directory is a link, belongs to another user, or cannot be made private.
         LaunchError: The operating system refused: no memory, no space, too many processes, too long an argument.
     """
-    return await anyio.to_thread.run_sync(_launch, directory, command, cwd, spawner, keep)
+    order = _order(directory, command, cwd, record, keep if spawner.subreapers else None)
+    try:
+        for _ in range(_SPAWNERS):
+            try:
+                started = await spawner.start(order)
+            except SpawnerDiedError:
+                if await anyio.to_thread.run_sync(_was_started, directory):
+                    return attach(directory, marker=command.env[MARKER])
+            except RefusedError as refusal:
+                if refusal.number == RUNS:
+                    raise AttemptRunningError(directory.path) from refusal
+                await anyio.to_thread.run_sync(directory.make_private)
+            else:
+                return Process(
+                    directory, started.identity, child=spawner.children, written=started.written, watch=started.watch
+                )
+    except OSError as error:
+        raise LaunchError(error.strerror or str(error), passing=refused_for_now(error)) from error
+    raise LaunchError("the process that starts others died several times in a row", passing=True)
 
 
 def attach(directory: AttemptDirectory, *, marker: str, identity: ProcessIdentity | None = None) -> Process:
@@ -195,35 +248,21 @@ def _noted(directory: AttemptDirectory, marker: str) -> ProcessIdentity | None:
     return table.identify(pid) if table.mark(pid) == marker else None
 
 
-def _launch(
-    directory: AttemptDirectory, command: Command, cwd: str, spawner: Spawner, keep: Collection[str]
-) -> Process:
-    try:
-        for _ in range(_SPAWNERS):
-            with suppress(SpawnerDiedError):
-                return _start(directory, command, cwd, spawner, keep)
-            if _was_started(directory):
-                return attach(directory, marker=command.env[MARKER])
-    except OSError as error:
-        raise LaunchError(error.strerror or str(error), passing=refused_for_now(error)) from error
-    raise LaunchError("the process that starts others died several times in a row", passing=True)
-
-
-def _start(directory: AttemptDirectory, command: Command, cwd: str, spawner: Spawner, keep: Collection[str]) -> Process:
-    lock = directory.take_lock()
-    try:
-        directory.write_stdin(command.stdin)
-        group = control_group.make(command.env[MARKER])
-        cleaner = (
-            [sys.executable, "-I", "-S", kill_children.__file__, str(directory.path), *keep]
-            if spawner.subreapers
-            else []
-        )
-        shim = ["/bin/sh", "-c", _SHIM, SHIM_NAME, str(directory.path), cwd, str(group or ""), "\n".join(cleaner)]
-        pid = spawner.start([*shim, *command.argv], command.env, (lock,))
-    finally:
-        os.close(lock)
-    return Process(directory, process_table().identify(pid) or already_ended(pid), child=spawner.children)
+def _order(
+    directory: AttemptDirectory, command: Command, cwd: str, record: bytes, keep: Collection[str] | None
+) -> Order:
+    group = str(control_group.path_of(command.env[MARKER]) or "")
+    # None: nothing tells the shim what its command left.
+    cleaner = [] if keep is None else [sys.executable, "-I", "-S", kill_children.__file__, str(directory.path), *keep]
+    shim = ["/bin/sh", "-c", _SHIM, SHIM_NAME, str(directory.path), cwd, group, "\n".join(cleaner)]
+    return Order(
+        directory=str(directory.path),
+        argv=[*shim, *command.argv],
+        env=command.env,
+        record=record,
+        stdin=command.stdin,
+        group=group,
+    )
 
 
 def _was_started(directory: AttemptDirectory) -> bool:

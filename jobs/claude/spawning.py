@@ -1,31 +1,83 @@
 """Starting a process that outlives the engine: through a small fork server on Linux, directly elsewhere."""
 
+import array
+import asyncio
 import errno
 import os
 import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import anyio
+import anyio.to_thread
+
 from jobs.claude import fork_server
-from jobs.claude.fork_server import ANSWER, LENGTH
+from jobs.claude.fork_server import ANSWER, LENGTH, MOST_DESCRIPTORS, NOT_PRIVATE, RUNS, RefusedError
 from jobs.claude.orphans import subreaper
+from jobs.claude.proctable import ProcessIdentity, already_ended, process_table
 
 T = TypeVar("T")
 
 _ANSWER_SECONDS = 30.0
 """Seconds after which a fork server that does not answer is taken for dead, one that somebody stopped for example."""
 
+_PAUSE = 0.001
+"""Seconds between two looks whether a look at the process table is over."""
+
+_ROOM = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
+
 
 class SpawnerDiedError(Exception):
     """The fork server died while it was asked: the process may run, or it may not."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be started.
+
+    Args:
+        directory: Absolute path of the attempt's directory, which is made where there is none.
+        argv: Absolute path of the program, and its arguments.
+        env: Its whole environment.
+        record: What the attempt is, written there before the process exists; or nothing.
+        stdin: What the process will read, written there.
+        group: Path of the attempt's control group, which is made if that is possible, or "".
+    """
+
+    directory: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    record: bytes = b""
+    stdin: bytes = b""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A process that was started. Whoever has it closes the descriptors.
+
+    Args:
+        identity: Which one.
+        written: Descriptors of its stdout and its stderr, to read from; fewer where too many files were open.
+        watch: Descriptor of the process, or None where there is none.
+    """
+
+    identity: ProcessIdentity
+    written: Sequence[int] = ()
+    watch: int | None = None
+
+
 class Spawner(Protocol):
-    """Starts processes as leaders of sessions of their own, in the root directory, without standard streams."""
+    """Starts processes as leaders of sessions of their own, in the root directory, without standard streams.
+
+    They inherit the lock of their attempt.
+    """
 
     subreapers: bool
     """Whether the orphans of a started process become its own children."""
@@ -37,18 +89,17 @@ class Spawner(Protocol):
         ...
 
     def between_launches(self, look: Callable[[], T]) -> T:
-        """Return what `look` returns; meanwhile no process is on its way from the fork to its program."""
+        """Return what `look` returns; meanwhile no process is on its way from the fork to its program.
+
+        Called in a thread.
+        """
         ...
 
-    def start(self, argv: Sequence[str], env: Mapping[str, str], descriptors: Sequence[int]) -> int:
-        """Start a program and return its process id once it runs.
-
-        Args:
-            argv: Absolute path of the program, and its arguments.
-            env: Its whole environment.
-            descriptors: Open files that it inherits, under whatever numbers.
+    async def start(self, order: Order) -> Started:
+        """Make an attempt's files, start its program and return once it runs.
 
         Raises:
+            RefusedError: The attempt runs already, or its directory is not private.
             OSError: The operating system refused, with its error number.
             SpawnerDiedError: Nobody can tell whether the process was started.
         """
@@ -69,34 +120,57 @@ class DirectSpawner:
         """Return what `look` returns."""
         return look()
 
-    def start(self, argv: Sequence[str], env: Mapping[str, str], descriptors: Sequence[int]) -> int:
-        """Start a program and return its process id."""
-        process = subprocess.Popen(
-            argv,
-            cwd="/",
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            pass_fds=tuple(descriptors),
-        )
+    async def start(self, order: Order) -> Started:
+        """Make an attempt's files, start its program and return once it runs."""
+        return await anyio.to_thread.run_sync(self._start, order)
+
+    def _start(self, order: Order) -> Started:
+        fork_server.make_group(os.fsencode(order.group))
+        lock, *written = fork_server.open_files(os.fsencode(order.directory), order.record, order.stdin)
+        try:
+            process = subprocess.Popen(
+                order.argv,
+                cwd="/",
+                env=dict(order.env),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
+        except OSError:
+            for descriptor in written:
+                os.close(descriptor)
+            raise
+        finally:
+            os.close(lock)
         # From here on the process is known by its identity and collected by `Process.reap`; the handle would warn at
         # its deletion that the process still runs, which is what it is meant to do.
         process.returncode = 0
-        return process.pid
+        identity = process_table().identify(process.pid) or already_ended(process.pid)
+        return Started(identity=identity, written=written)
 
 
 class ForkServer:
-    """Starts processes through a fork server, which is started at the first launch and again whenever it has died."""
+    """Starts processes through a fork server, which is started at the first launch and again whenever it has died.
+
+    Requests are sent one after the other and do not wait for the answers to those before. All of it happens on the
+    event loop, which neither waits for a disk nor for another thread: what takes time is done by the fork server.
+    """
 
     subreapers = True
     children = False
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()
+        self._turn = anyio.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._answers: deque[asyncio.Future[Started]] = deque()
+        self._one_look = threading.Lock()
+        self._look_waits = False
+        # Held by a look, and while an answer is due.
+        self._launching = threading.Lock()
         self._closed = False
 
     def adopters(self) -> frozenset[int]:
@@ -104,45 +178,66 @@ class ForkServer:
         server = self._server
         return frozenset({os.getpid()} if server is None else {os.getpid(), server.pid})
 
-    def start(self, argv: Sequence[str], env: Mapping[str, str], descriptors: Sequence[int]) -> int:
-        """Start a program and return its process id."""
-        body = _body(argv, env)
-        with self._turn:
-            connection = self._connect()
-            try:
-                # Descriptors go with the first byte; the rest of a long body is sent piece by piece.
-                socket.send_fds(connection, [LENGTH.pack(len(body))], list(descriptors))
-                connection.sendall(body)
-                answer = _answer(connection)
-            except OSError:
-                answer = b""
-            if len(answer) < ANSWER.size:
-                self._stop()
-                raise SpawnerDiedError
-        number, pid = ANSWER.unpack(answer)
-        if number:
-            raise OSError(number, os.strerror(number))
-        return int(pid)
+    async def start(self, order: Order) -> Started:
+        """Make an attempt's files, start its program and return once it runs."""
+        body = _body(order)
+        # A launch that was asked for is made: cancelled half-way, it would leave half a request, or a process that
+        # nobody follows.
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(_ANSWER_SECONDS):
+                async with self._turn:
+                    answer = await self._ask(body)
+                return await answer
+        self._lose()
+        raise SpawnerDiedError
 
     def between_launches(self, look: Callable[[], T]) -> T:
         """Return what `look` returns; meanwhile no process is on its way from the fork to its program."""
-        with self._turn:
-            return look()
+        with self._one_look:
+            # Requests that come from here on wait, so that those under way come to an end.
+            self._look_waits = True
+            with self._launching:
+                self._look_waits = False
+                return look()
 
     def close(self) -> None:
         """End the fork server, and start no other one; what it started goes on."""
-        with self._turn:
-            self._closed = True
-            self._stop()
+        self._closed = True
+        self._lose()
+
+    async def _ask(self, body: bytes) -> asyncio.Future[Started]:
+        """Send a request and return what its answer will be."""
+        while not self._may_launch():  # noqa: ASYNC110 - a thread lets go of it
+            # It takes a few milliseconds.
+            await anyio.sleep(_PAUSE)
+        try:
+            connection = self._connect()
+        except OSError:
+            if not self._answers:
+                self._launching.release()
+            raise
+        answer: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+        self._answers.append(answer)
+        try:
+            await _send(connection, LENGTH.pack(len(body)) + body)
+        except (OSError, anyio.ClosedResourceError):
+            if self._connection is connection:
+                self._lose()
+        return answer
+
+    def _may_launch(self) -> bool:
+        if self._look_waits:
+            return False
+        return bool(self._answers) or self._launching.acquire(blocking=False)
 
     def _connect(self) -> socket.socket:
         if self._closed:
-            # A launch that was under way in a thread when the engine left: another engine makes it.
+            # A launch that was under way when the engine left: another engine makes it.
             raise OSError(errno.EAGAIN, "the engine leaves")
-        if self._server is not None and self._server.poll() is not None:
-            self._stop()
         if self._connection is None:
             self._connection = self._launch()
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._connection, self._read)
         return self._connection
 
     def _launch(self) -> socket.socket:
@@ -162,19 +257,46 @@ class ForkServer:
             raise
         finally:
             theirs.close()
-        ours.settimeout(_ANSWER_SECONDS)
+        ours.setblocking(False)
         return ours
 
-    def _stop(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def _read(self) -> None:
+        """Take the answers that are there."""
+        connection = self._connection
+        while connection is not None and self._connection is connection:
+            try:
+                answer, ancillary, _, _ = connection.recvmsg(ANSWER.size, _ROOM, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                return
+            except OSError:
+                answer, ancillary = b"", []
+            if len(answer) < ANSWER.size or not self._answers:
+                self._lose()
+                return
+            _settle(self._answers.popleft(), answer, ancillary)
+            if not self._answers:
+                self._launching.release()
+
+    def _lose(self) -> None:
+        """End the fork server; whoever waits for an answer hears that there will be none."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.remove_reader(connection)
+                if self._loop.is_running():
+                    anyio.notify_closing(connection)
+            connection.close()
         if self._server is not None:
             # At the end of its input it has nothing left to do. Killed, so that also a stopped one is gone at once: a
             # wait with a time-out would sleep on the event loop.
             self._server.kill()
             self._server.wait()
             self._server = None
+        if self._answers:
+            self._launching.release()
+        while self._answers:
+            if not (answer := self._answers.popleft()).done():
+                answer.set_exception(SpawnerDiedError())
 
 
 @contextmanager
@@ -192,15 +314,39 @@ def spawner() -> Iterator[Spawner]:
             server.close()
 
 
-def _body(argv: Sequence[str], env: Mapping[str, str]) -> bytes:
-    words = [os.fsencode(word) for word in (*argv, *(f"{name}={value}" for name, value in env.items()))]
-    if any(b"\0" in word for word in words):
+def _body(order: Order) -> bytes:
+    variables = (f"{name}={value}" for name, value in order.env.items())
+    words = [os.fsencode(word) for word in (*order.argv, *variables)]
+    paths = [os.fsencode(order.directory), os.fsencode(order.group)]
+    fields = (*paths, order.record, order.stdin, b"%d" % len(order.argv), *words)
+    if any(b"\0" in field for field in fields):
         raise OSError(errno.EINVAL, "an argument or a variable holds a NUL byte")
-    return b"\0".join((b"%d" % len(argv), *words))
+    return b"\0".join(fields)
 
 
-def _answer(connection: socket.socket) -> bytes:
-    answer = b""
-    while len(answer) < ANSWER.size and (part := connection.recv(ANSWER.size - len(answer))):
-        answer += part
-    return answer
+async def _send(connection: socket.socket, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[connection.send(rest) :]
+        except BlockingIOError:
+            await anyio.wait_writable(connection)
+
+
+def _settle(future: "asyncio.Future[Started]", answer: bytes, ancillary: Sequence[tuple[int, int, bytes]]) -> None:
+    descriptors = array.array("i")
+    for _, _, data in ancillary:
+        descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    number, pid, start = ANSWER.unpack(answer)
+    if future.done():
+        # It came too late.
+        for descriptor in descriptors:
+            os.close(descriptor)
+    elif number in (RUNS, NOT_PRIVATE):
+        future.set_exception(RefusedError(number))
+    elif number:
+        future.set_exception(OSError(number, os.strerror(number)))
+    else:
+        identity = ProcessIdentity(pid=pid, start=float(start)) if start else already_ended(pid)
+        written, watch = descriptors[:2].tolist(), descriptors[2:].tolist()
+        future.set_result(Started(identity=identity, written=written, watch=watch[0] if watch else None))

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from jobs.claude.directory import AttemptDirectory, AttemptRunningError, UnsafeDirectoryError
+from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
+from jobs.claude.fork_server import NOT_PRIVATE, RUNS, RefusedError, open_files
+
+
+def made(path: Path, stdin: bytes = b"x") -> list[int]:
+    """Make the files of an attempt, as a launch does."""
+    return open_files(os.fsencode(path), b"{}\n", stdin)
+
+
+def close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 @pytest.fixture
@@ -17,18 +28,37 @@ def directory(tmp_path: Path) -> AttemptDirectory:
 def test_a_directory_and_its_files_are_private(directory: AttemptDirectory) -> None:
     before = os.umask(0)
     try:
-        directory.write_stdin(b"secret")
-        os.close(directory.take_lock())
+        close(made(directory.path, stdin=b"secret"))
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in directory.path.iterdir()}
     assert directory.path.stat().st_mode & 0o777 == 0o700
-    assert modes == {"in": 0o600, "lock": 0o600}
+    assert modes == dict.fromkeys(("job.json", "in", "lock", "out", "err"), 0o600)
 
 
 def test_a_directory_that_is_there_is_taken_again(directory: AttemptDirectory) -> None:
-    directory.write_stdin(b"x")
+    close(made(directory.path))
     assert (AttemptDirectory.create(directory.path).path / "in").read_bytes() == b"x"
+
+
+def test_a_directory_that_is_not_private_gets_no_files(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o750)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("open", "link"):
+        with pytest.raises(RefusedError) as refused:
+            made(tmp_path / name)
+        assert refused.value.number == NOT_PRIVATE
+    assert list((tmp_path / "open").iterdir()) == []
+
+
+def test_what_was_opened_before_a_refusal_is_closed(directory: AttemptDirectory) -> None:
+    (directory.path / "err").symlink_to("out")
+    before = os.listdir("/dev/fd")  # noqa: PTH208 - a Path would open it
+    with pytest.raises(OSError, match="symbolic link"):
+        made(directory.path)
+    assert os.listdir("/dev/fd") == before  # noqa: PTH208 - the same
+    assert not directory.lock_held()
 
 
 def test_a_link_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
@@ -79,7 +109,7 @@ def test_a_file_replaced_by_a_link_is_not_followed(directory: AttemptDirectory, 
     assert directory.error_tail() == ""
     assert directory.read_output(0, 10) == b""
     with pytest.raises(OSError, match="symbolic link"):
-        directory.write_stdin(b"x")
+        made(directory.path)
     with pytest.raises(OSError, match="symbolic link"):
         directory.add_line("out", b"x")
     assert (tmp_path / "other").read_text() == "exit 7\nshim 7\n"
@@ -151,23 +181,24 @@ def test_output_is_read_from_a_byte_on(directory: AttemptDirectory) -> None:
 
 def test_the_lock_is_held_until_its_descriptor_is_closed(directory: AttemptDirectory) -> None:
     assert not directory.lock_held()
-    descriptor = directory.take_lock()
+    descriptors = made(directory.path)
     assert directory.lock_held()
-    with pytest.raises(AttemptRunningError):
-        directory.take_lock()
-    os.close(descriptor)
+    with pytest.raises(RefusedError) as refused:
+        made(directory.path, stdin=b"another one's")
+    assert (refused.value.number, (directory.path / "in").read_bytes()) == (RUNS, b"x")
+    close(descriptors)
     assert not directory.lock_held()
 
 
 def test_two_observers_do_not_take_each_other_for_the_process(directory: AttemptDirectory) -> None:
-    os.close(directory.take_lock())
+    close(made(directory.path))
     with (directory.path / "lock").open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_SH)
         assert not directory.lock_held()
 
 
 def test_a_removed_stdin_file_may_be_removed_again(directory: AttemptDirectory) -> None:
-    directory.write_stdin(b"x")
+    close(made(directory.path))
     directory.remove_stdin()
     directory.remove_stdin()
     assert not (directory.path / "in").exists()

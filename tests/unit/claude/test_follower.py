@@ -76,7 +76,9 @@ async def test_a_little_output_takes_no_thread_and_much_does(directory: AttemptD
 
 async def test_the_tail_of_stderr_is_read_where_there_is_any(directory: AttemptDirectory) -> None:
     follower = Follower(directory)
-    follower.hold(create=True)
+    for name in ("out", "err"):
+        (directory.path / name).touch()
+    follower.hold()
     assert follower.error_tail() == ""
     (directory.path / "err").write_text("went wrong\n")
     assert follower.error_tail() == "went wrong"

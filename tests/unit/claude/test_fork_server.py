@@ -7,6 +7,8 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,9 +18,9 @@ import psutil
 import pytest
 
 from jobs.claude.directory import AttemptDirectory
-from jobs.claude.process import LaunchError, launch, refused_for_now
+from jobs.claude.process import LaunchError, Process, launch, refused_for_now
 from jobs.claude.proctable import process_table
-from jobs.claude.spawning import ForkServer, SpawnerDiedError
+from jobs.claude.spawning import ForkServer, Order, SpawnerDiedError, Started
 from tests.support.waiting import until_now
 from tests.unit.claude.support import command, start
 
@@ -46,8 +48,18 @@ def written(path: Path) -> str:
     return path.read_text()
 
 
-def run(server: ForkServer, script: str, *arguments: str, env: dict[str, str] | None = None, fds: tuple[int, ...] = ()):
-    return server.start([SHELL, "-c", script, "name", *arguments], env or {}, fds)
+async def start_program(server: ForkServer, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Started:
+    with tempfile.TemporaryDirectory() as directory:
+        return await server.start(Order(directory=f"{directory}/1", argv=argv, env=env or {}))
+
+
+async def run(server: ForkServer, script: str, *arguments: str, env: dict[str, str] | None = None) -> int:
+    """Start a script and return its process id."""
+    started = await start_program(server, [SHELL, "-c", script, "name", *arguments], env)
+    for descriptor in (*started.written, started.watch):
+        if descriptor is not None:
+            os.close(descriptor)
+    return started.identity.pid
 
 
 DESCRIBE = """
@@ -58,17 +70,17 @@ while :; do sleep 0.05; done
 """
 
 
-def test_a_program_leads_its_session_with_its_arguments_its_environment_and_nothing_open(
+async def test_a_program_leads_its_session_with_its_arguments_its_environment_and_nothing_open(
     server: ForkServer, tmp_path: Path
 ):
     out = tmp_path / "out"
-    pid = run(server, DESCRIBE, str(out), "a 'b' \udcff", env={"VALUE": "x=y", "PATH": "/bin:/usr/bin"})
+    pid = await run(server, DESCRIBE, str(out), "a 'b' \udcff", env={"VALUE": "x=y", "PATH": "/bin:/usr/bin"})
     until_now(out.exists)
     try:
         *descriptors, said = out.read_bytes().splitlines()
         assert said == b"a 'b' \xff|x=y|/"
-        # At 3 it reads the directory, and at 10 it keeps the output that it had before.
-        assert set(descriptors) <= {b"0", b"1", b"2", b"3", b"10"}
+        # One is the lock. It reads the directory, and at 10 it keeps the output that it had before.
+        assert set(descriptors) <= {b"0", b"1", b"2", b"3", b"4", b"10"}
         entry = process_table().entry(pid)
         assert entry is not None
         assert (entry.session, entry.group, entry.parent) == (pid, pid, pid_of(server))
@@ -76,12 +88,12 @@ def test_a_program_leads_its_session_with_its_arguments_its_environment_and_noth
         os.killpg(pid, signal.SIGKILL)
 
 
-def test_an_orphan_becomes_a_child_of_the_program_whatever_it_did_to_hide(server: ForkServer, tmp_path: Path):
+async def test_an_orphan_becomes_a_child_of_the_program_whatever_it_did_to_hide(server: ForkServer, tmp_path: Path):
     noted = tmp_path / "pid"
     hidden = (
         f"env -i setsid sh -c 'setsid sh -c \"echo \\$\\$ >{noted}.part; mv {noted}.part {noted}; exec sleep 60\" & '"
     )
-    pid = run(server, f"{hidden}; while :; do sleep 0.05; done", env={"PATH": "/bin:/usr/bin"})
+    pid = await run(server, f"{hidden}; while :; do sleep 0.05; done", env={"PATH": "/bin:/usr/bin"})
     orphan = int(written(noted))
     try:
         until_now(lambda: (entry := process_table().entry(orphan)) is not None and entry.parent == pid)
@@ -90,14 +102,16 @@ def test_an_orphan_becomes_a_child_of_the_program_whatever_it_did_to_hide(server
         os.killpg(pid, signal.SIGKILL)
 
 
-def test_ended_programs_are_collected(server: ForkServer):
-    pids = [run(server, "exit 3") for _ in range(20)]
+async def test_ended_programs_are_collected(server: ForkServer):
+    pids = [await run(server, "exit 3") for _ in range(20)]
     until_now(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
-def test_a_program_has_the_signals_of_a_fresh_process(server: ForkServer, tmp_path: Path):
+async def test_a_program_has_the_signals_of_a_fresh_process(server: ForkServer, tmp_path: Path):
     out = tmp_path / "out"
-    run(server, 'grep SigIgn /proc/$$/status >"$1.part"; mv "$1.part" "$1"', str(out), env={"PATH": "/bin:/usr/bin"})
+    await run(
+        server, 'grep SigIgn /proc/$$/status >"$1.part"; mv "$1.part" "$1"', str(out), env={"PATH": "/bin:/usr/bin"}
+    )
     assert int(written(out).split()[1], 16) == 0
 
 
@@ -110,20 +124,20 @@ def test_a_program_has_the_signals_of_a_fresh_process(server: ForkServer, tmp_pa
         ([SHELL, "a\0b"], errno.EINVAL),
     ],
 )
-def test_a_refusal_has_the_number_of_the_system_and_the_next_launch_works(
+async def test_a_refusal_has_the_number_of_the_system_and_the_next_launch_works(
     server: ForkServer, argv: list[str], number: int
 ):
     with pytest.raises(OSError, match=re.escape(os.strerror(number)) if number != errno.EINVAL else "NUL") as raised:
-        server.start(argv, {}, ())
+        await start_program(server, argv)
     assert raised.value.errno == number
-    assert run(server, "exit 0") > 0
+    assert await run(server, "exec sleep 0.1", env={"PATH": "/bin:/usr/bin"}) > 0
 
 
-def test_too_many_open_files_is_a_refusal_that_passes(server: ForkServer):
-    run(server, "exit 0")
+async def test_too_many_open_files_is_a_refusal_that_passes(server: ForkServer):
+    await run(server, "exit 0")
     resource.prlimit(pid_of(server), resource.RLIMIT_NOFILE, (4, 4))
     with pytest.raises(OSError, match=re.escape(os.strerror(errno.EMFILE))) as raised:
-        run(server, "exit 0")
+        await run(server, "exit 0")
     assert refused_for_now(raised.value)
 
 
@@ -131,14 +145,19 @@ def test_it_ends_with_its_engine_and_the_programs_go_on(tmp_path: Path):
     program = (
         "import os, signal, sys\n"
         "sys.path.append(sys.argv[1])\n"
-        "from jobs.claude.spawning import ForkServer\n"
+        "import anyio\n"
+        "from jobs.claude.spawning import ForkServer, Order\n"
         "server = ForkServer()\n"
-        "pid = server.start(['/bin/sh', '-c', 'exec sleep 60'], {'PATH': '/bin:/usr/bin'}, ())\n"
+        "order = Order(directory=sys.argv[2], argv=['/bin/sleep', '60'], env={})\n"
+        "pid = anyio.run(server.start, order).identity.pid\n"
         "print(pid, *(server.adopters() - {os.getpid()}), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(Path(__file__).parents[3])], capture_output=True, timeout=60, check=False
+        [sys.executable, "-c", program, str(Path(__file__).parents[3]), str(tmp_path / "1")],
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
     started, server = map(int, done.stdout.split())
     try:
@@ -148,27 +167,28 @@ def test_it_ends_with_its_engine_and_the_programs_go_on(tmp_path: Path):
         os.kill(started, signal.SIGKILL)
 
 
-def test_it_holds_nothing_of_the_engine_open(server: ForkServer, tmp_path: Path):
+async def test_it_holds_nothing_of_the_engine_open(server: ForkServer, tmp_path: Path):
     with (tmp_path / "inherited").open("w") as file:
         os.set_inheritable(file.fileno(), True)
-        run(server, "exit 0")
+        await run(server, "exit 0")
         process = psutil.Process(pid_of(server))
+        # It closes what it handed over right after its answer.
+        until_now(lambda: process.num_fds() == 4)
         assert process.open_files() == []
-        assert process.num_fds() == 4
         assert process.num_threads() == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
-def test_a_signal_that_a_terminal_sends_does_not_end_it(server: ForkServer, number: signal.Signals):
-    run(server, "exit 0")
+async def test_a_signal_that_a_terminal_sends_does_not_end_it(server: ForkServer, number: signal.Signals):
+    await run(server, "exit 0")
     before = pid_of(server)
     os.kill(before, number)
-    run(server, "exit 0")
+    await run(server, "exit 0")
     assert pid_of(server) == before
 
 
 async def test_a_launch_that_meets_a_dead_server_starts_another_one(server: ForkServer, tmp_path: Path):
-    run(server, "exit 0")
+    await run(server, "exit 0")
     before = pid_of(server)
     os.kill(before, signal.SIGKILL)
     process = await start(tmp_path, "x", spawner=server)
@@ -189,12 +209,12 @@ class DyingServer(ForkServer):
         super().__init__()
         self.left, self._obeys = times, obeys
 
-    def start(self, argv: Sequence[str], env: Mapping[str, str], descriptors: Sequence[int]) -> int:
+    async def start(self, order: Order) -> Started:
         if not self.left:
-            return super().start(argv, env, descriptors)
+            return await super().start(order)
         self.left -= 1
         if self._obeys:
-            super().start(argv, env, descriptors)
+            await super().start(order)
         raise SpawnerDiedError
 
 
@@ -206,7 +226,7 @@ async def test_a_server_that_dies_before_its_answer_starts_a_job_once(tmp_path: 
         with anyio.fail_after(20):
             assert await process.wait() == 0
     finally:
-        await anyio.to_thread.run_sync(server.close)
+        server.close()
     assert (tmp_path / "ledger").read_text().split()[1::2] == ["begin", "end"]
 
 
@@ -219,18 +239,18 @@ async def test_servers_that_die_one_after_the_other_are_a_refusal_that_passes(tm
     assert not directory.lock_held()
 
 
-def test_a_launch_that_comes_after_the_end_starts_no_other_server():
+async def test_a_launch_that_comes_after_the_end_starts_no_other_server():
     server = ForkServer()
     server.close()
     with pytest.raises(BlockingIOError):
-        server.start(["/bin/true"], {}, ())
+        await start_program(server, ["/bin/true"])
     assert server.adopters() == {os.getpid()}
 
 
 @pytest.mark.parametrize("machine", [resource.RLIM_INFINITY, 1000, 0])
-def test_a_jobs_process_is_known_by_a_limit_that_the_machine_gives_nobody(machine: int) -> None:
+def test_a_jobs_process_is_known_by_a_limit_that_the_machine_gives_nobody(tmp_path: Path, machine: int) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(Path(__file__).parents[3]), str(machine)],
+        [sys.executable, "-c", LIMITED, str(Path(__file__).parents[3]), str(machine), str(tmp_path / "1")],
         capture_output=True,
         text=True,
         timeout=60,
@@ -241,16 +261,88 @@ def test_a_jobs_process_is_known_by_a_limit_that_the_machine_gives_nobody(machin
     assert done.stdout.split() == ["False", str(machine != 0)]
 
 
+async def test_launches_that_are_asked_for_together_are_answered_each_and_in_one_go(server: ForkServer, tmp_path: Path):
+    processes: list[Process] = []
+
+    async def one(number: int) -> None:
+        # Longer than what the socket takes at once.
+        asked = command(f"stub:say={number} {'x' * 300_000}")
+        processes.append(await launch(AttemptDirectory(tmp_path / str(number)), asked, "/", server))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(one, number)
+        assert [await process.wait() for process in processes] == [0] * 20
+    for process in processes:
+        assert f'"{process.directory.path.name}"' in process.directory.read_output(0, 2**20).decode()
+
+
+async def test_a_look_waits_for_launches_that_are_under_way_and_no_other_begins_meanwhile(server: ForkServer):
+    await run(server, "exit 0")
+    os.kill(pid_of(server), signal.SIGSTOP)
+    seen: list[str] = []
+    looking, go = threading.Event(), threading.Event()
+
+    def look() -> None:
+        seen.append("look")
+        looking.set()
+        go.wait(20)
+        seen.append("looked")
+
+    async def one(name: str) -> None:
+        await run(server, "exit 0")
+        seen.append(name)
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(one, "before")
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(anyio.to_thread.run_sync, server.between_launches, look)
+            await anyio.wait_all_tasks_blocked()
+            os.kill(pid_of(server), signal.SIGCONT)
+            await anyio.to_thread.run_sync(looking.wait, 20)
+            group.start_soon(one, "after")
+            await anyio.wait_all_tasks_blocked()
+            go.set()
+    assert sorted(seen[:2]) == ["before", "look"]
+    assert seen[2:] == ["looked", "after"]
+
+
+async def test_launches_under_way_when_the_server_is_killed_are_made_by_the_next_one_once_each(
+    server: ForkServer, tmp_path: Path
+):
+    await run(server, "exit 0")
+    before = pid_of(server)
+    os.kill(before, signal.SIGSTOP)
+    codes: list[int | None] = []
+
+    async def one(number: int) -> None:
+        task = f"stub:ledger={tmp_path}/ledger {'x' * 300_000}"
+        process = await launch(AttemptDirectory(tmp_path / str(number)), command(task), "/", server)
+        codes.append(await process.wait())
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(one, number)
+            await anyio.wait_all_tasks_blocked()
+            os.kill(before, signal.SIGKILL)
+    assert codes == [0] * 5
+    assert (tmp_path / "ledger").read_text().count("begin") == 5
+
+
 LIMITED = """
 import os, resource, sys
 sys.path.append(sys.argv[1])
 from jobs.claude.fork_server import RLIMIT_LOCKS
 from jobs.claude.proctable import process_table
-from jobs.claude.spawning import ForkServer
+import anyio
+from jobs.claude.spawning import ForkServer, Order
 machine = int(sys.argv[2])
 resource.setrlimit(RLIMIT_LOCKS, (machine, machine))
 server = ForkServer()
-pid = server.start(["/bin/sleep", "60"], {}, [])
+pid = anyio.run(server.start, Order(directory=sys.argv[3], argv=["/bin/sleep", "60"], env={})).identity.pid
 print(process_table().limited(os.getpid()), process_table().limited(pid))
 os.kill(pid, 9)
 server.close()

@@ -3,7 +3,6 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from jobs.claude import fork_server, spawning
 from jobs.claude.command import MARKER
 from jobs.claude.directory import AttemptDirectory, AttemptRunningError
 from jobs.claude.events import event_of
@@ -21,7 +21,6 @@ from jobs.claude.outcome import OutcomeReader
 from jobs.claude.process import LaunchError, Process, attach, launch
 from jobs.claude.proctable import ProcessIdentity, process_table
 from jobs.claude.reaper import Reaper
-from jobs.claude.spawning import DirectSpawner
 from jobs.model import Outcome, Reason
 from tests.unit.claude.support import DIRECTLY, QUICK_STUB, TORTURE_STUB, classify, command, frames, start
 
@@ -38,6 +37,13 @@ async def ended(process: Process) -> Outcome:
 async def appearance(path: Path) -> None:
     with anyio.fail_after(10):
         while not path.exists():  # noqa: ASYNC110 - another process makes it
+            await anyio.sleep(0.01)
+
+
+async def beginning(process: Process) -> None:
+    """Wait until `claude` is there, of which the shim is written down first."""
+    with anyio.fail_after(10):
+        while process.directory.claude_pid() is None:  # noqa: ASYNC110 - another process notes it
             await anyio.sleep(0.01)
 
 
@@ -158,7 +164,7 @@ async def test_a_signal_to_the_whole_group_leaves_an_exit_code(tmp_path: Path) -
 
 async def test_a_killed_shim_leaves_a_claude_that_is_waited_for(tmp_path: Path) -> None:
     process = await start(tmp_path, f"stub:wait={tmp_path}/go")
-    await appearance(tmp_path / "attempt" / "out")
+    await beginning(process)
     assert process.identity is not None
     os.kill(process.identity.pid, signal.SIGKILL)
     with anyio.move_on_after(0.3) as scope:
@@ -172,7 +178,7 @@ async def test_a_killed_shim_leaves_a_claude_that_is_waited_for(tmp_path: Path) 
 @pytest.mark.parametrize("recorded", [True, False])
 async def test_a_running_process_is_taken_over(tmp_path: Path, recorded: bool) -> None:
     process = await start(tmp_path, f"stub:wait={tmp_path}/go", marker="m:2")
-    await appearance(tmp_path / "attempt" / "out")
+    await beginning(process)
     taken = attach(process.directory, marker="m:2", identity=process.identity if recorded else None)
     assert taken.identity == process.identity
     (tmp_path / "go").touch()
@@ -245,10 +251,10 @@ async def test_a_process_that_lingers_after_its_answer_has_still_answered(tmp_pa
 async def test_a_full_disk_is_a_refused_launch_and_frees_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: AttemptDirectory, data: bytes) -> None:
+    def full(here: int, name: str, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(AttemptDirectory, "write_stdin", full)
+    monkeypatch.setattr(fork_server, "_write_in", full)
     directory = AttemptDirectory.create(tmp_path / "attempt")
     with pytest.raises(LaunchError, match="No space left"):
         await launch(directory, command("x"), "/", DIRECTLY)
@@ -263,18 +269,20 @@ async def test_a_process_that_ends_by_itself_is_left_alone(tmp_path: Path) -> No
     assert not living(process)
 
 
-async def test_a_process_that_ends_at_once_is_known_and_lives_no_more(tmp_path: Path) -> None:
+async def test_a_process_that_ends_at_once_is_known_and_lives_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its id names the session in which it may have left something."""
 
-    class Late(DirectSpawner):
-        """Returns from a start when the process is over and collected."""
+    class Late(type(process_table())):  # type: ignore[misc]
+        """Looks when the process is over and collected."""
 
-        def start(self, argv: Sequence[str], env: Mapping[str, str], descriptors: Sequence[int]) -> int:
-            pid = super().start(argv, env, descriptors)
+        def identify(self, pid: int) -> ProcessIdentity | None:
             os.waitpid(pid, 0)
-            return pid
+            return None
 
-    process = await start(tmp_path, "x", spawner=Late())
+    monkeypatch.setattr(spawning, "process_table", Late)
+    process = await start(tmp_path, "x")
     directory = process.directory
     assert process.identity is not None
     assert process.identity.pid == directory.shim_pid()

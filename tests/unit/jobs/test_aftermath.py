@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from jobs.attempts.aftermath import Aftermath, EndedAttempt
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.proctable import Entry, LinuxTable, ProcessIdentity
 from jobs.claude.reaper import Reaper
-from jobs.claude.spawning import DirectSpawner, ForkServer
+from jobs.claude.spawning import DirectSpawner, ForkServer, Order
 from jobs.claude.survivors import Target
 from tests.support.waiting import until_now
 
@@ -122,12 +123,12 @@ def server() -> Iterator[ForkServer]:
         built.close()
 
 
-def launched(server: ForkServer, script: str = "exec sleep 60") -> ProcessIdentity:
+async def launched(server: ForkServer, script: str = "exec sleep 60") -> ProcessIdentity:
     """Start a process as a shim is started, and return which one it is."""
-    pid = server.start(["/bin/sh", "-c", script], {"PATH": "/usr/bin:/bin"}, ())
-    identity = LinuxTable().identify(pid)
-    assert identity is not None
-    return identity
+    with tempfile.TemporaryDirectory() as directory:
+        argv = ["/bin/sh", "-c", script]
+        started = await server.start(Order(directory=directory, argv=argv, env={"PATH": "/usr/bin:/bin"}))
+    return started.identity
 
 
 class CountingTable(LinuxTable):
@@ -158,13 +159,15 @@ class TestUnderAForkServer:
         return replace(ended(tmp_path, 1), target=Target(marker="k:1:1", shim=shim), exit_code=1)
 
     async def test_after_ordinary_ends_nobody_looks_at_all_processes(self, server: ForkServer, tmp_path: Path):
-        attempts = [self.over(tmp_path, launched(server)) for _ in range(3)]
+        attempts = [self.over(tmp_path, await launched(server)) for _ in range(3)]
         assert await self.clear_up(server, *attempts) == 0
         assert list((tmp_path / "config" / "sessions").iterdir()) == []
 
     async def test_what_fell_to_the_fork_server_is_ended(self, server: ForkServer, tmp_path: Path):
         noted = tmp_path / "noted"
-        shim = launched(server, f"setsid sh -c 'echo $$ >{noted}.part; mv {noted}.part {noted}; exec sleep 60' & wait")
+        shim = await launched(
+            server, f"setsid sh -c 'echo $$ >{noted}.part; mv {noted}.part {noted}; exec sleep 60' & wait"
+        )
         until_now(noted.exists)
         orphan = int(noted.read_text())
         try:
@@ -186,10 +189,10 @@ class TestUnderAForkServer:
     async def test_where_the_shim_tells_too_little_all_processes_are_looked_at(
         self, server: ForkServer, tmp_path: Path, change: Callable[[EndedAttempt], EndedAttempt]
     ):
-        assert await self.clear_up(server, change(self.over(tmp_path, launched(server)))) > 0
+        assert await self.clear_up(server, change(self.over(tmp_path, await launched(server)))) > 0
 
     async def test_so_they_are_after_the_fork_servers_death(self, server: ForkServer, tmp_path: Path):
-        attempt = self.over(tmp_path, launched(server))
+        attempt = self.over(tmp_path, await launched(server))
         (pid,) = server.adopters() - {os.getpid()}
         os.kill(pid, signal.SIGKILL)
         until_now(lambda: LinuxTable().entry(pid) is None)

@@ -26,7 +26,7 @@ from jobs.claude.framer import Framer, Line
 from jobs.claude.proctable import process_table
 from jobs.errors import DiskFullError, StoreError
 from jobs.intake import TaskRequest
-from jobs.model import TASK_PREVIEW, Job, JobStatus, Reason
+from jobs.model import TASK_PREVIEW, Job, JobStatus, Reason, Tree
 from jobs.rights.tokens import hash_token
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
@@ -199,7 +199,8 @@ def refusals(monkeypatch: pytest.MonkeyPatch, number: int, times: float) -> None
     async def refuse(directory: Any, command: Any, *arguments: Any, **more: Any) -> Any:
         if left[0] > 0:
             left[0] -= 1
-            directory.write_stdin(command.stdin)
+            directory.create(directory.path)
+            directory.write_note("in", command.stdin)
             raise OSError(number, os.strerror(number))
         return await launch(directory, command, *arguments, **more)
 
@@ -229,7 +230,7 @@ async def test_a_refused_launch_leaves_no_stdin_and_no_token(build: Build, monke
     assert os.strerror(errno.E2BIG) in (job.error or "")
     directory = attempt_directory(engine, job)
     await end_noted(directory)
-    assert {path.name for path in directory.iterdir()} == {"job.json", "out", "err"}
+    assert {path.name for path in directory.iterdir()} == {"job.json"}
     assert not engine.store._tokens
 
 
@@ -380,16 +381,16 @@ async def test_a_cancel_between_the_claim_and_the_launch_is_not_lost(build: Buil
 
 
 class CancellingStore(LiveStore):
-    """Cancels a job after its claim, when its task is read for the launch."""
+    """Cancels a job after its claim, when its tree is read for the launch."""
 
     def __init__(self) -> None:
         super().__init__(MemoryStore())
 
-    async def task(self, job_id: str) -> str | None:
-        job = await self.job(job_id)
-        if job is not None and job.status is JobStatus.RUNNING:
-            await self.cancel_under(job.path, at=1.0)
-        return await super().task(job_id)
+    async def tree(self, root_id: str) -> Tree | None:
+        for job in await self.unfinished():
+            if job.status is JobStatus.RUNNING:
+                await self.cancel_under(job.path, at=1.0)
+        return await super().tree(root_id)
 
 
 async def test_a_job_that_is_cancelled_after_its_claim_starts_no_process(build: Build, tmp_path: Path):
