@@ -133,6 +133,10 @@ class EffectiveSettings:
         """The engine's settings: one object, which a change of the file changes."""
         return self._settings
 
+    def outdated(self) -> bool:
+        """Tell whether the file has changed since it was last read; costs one `stat`."""
+        return _signature(self._path) != self._seen
+
     def refresh(self) -> bool:
         """Read the file again if it has changed, and tell whether it had; an unusable file changes nothing."""
         signature = _signature(self._path)

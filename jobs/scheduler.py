@@ -72,6 +72,7 @@ class Scheduler:
         self._of_batch: Counter[str] = Counter()
         self._busy: set[_Ticket] = set()
         self._parked: Counter[_Ticket] = Counter()
+        self._line_formed: anyio.Event | None = None
         self._closed = False
 
     @asynccontextmanager
@@ -136,6 +137,12 @@ class Scheduler:
         """Look again whether somebody may run: the gate may have opened."""
         self._call_next()
 
+    async def line(self) -> None:
+        """Return once somebody stands in line, so that nobody has to `poke` where nobody waits."""
+        while not self._lines:
+            self._line_formed = anyio.Event()
+            await self._line_formed.wait()
+
     def is_parked(self, job_id: str) -> bool:
         """Tell whether a job waits for its own descendants."""
         ticket = self._tickets.get(job_id)
@@ -156,6 +163,8 @@ class Scheduler:
             return
         self._lines.setdefault(ticket.root_id, {}).setdefault(ticket.depth, OrderedDict())[ticket] = None
         self._call_next()
+        if self._lines and self._line_formed is not None:
+            self._line_formed.set()
 
     def _leave(self, ticket: _Ticket) -> None:
         if self._tickets.get(ticket.job_id) is ticket:

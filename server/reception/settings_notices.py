@@ -2,12 +2,12 @@
 
 import logging
 
-import anyio
 import anyio.to_thread
 
 from jobs.effective_settings import EffectiveSettings
 from jobs.patience import insist
 from jobs.ports import Store
+from server.clock import beat
 from server.front_door.hello import Hello, Role
 
 FILE_SECONDS = 1.0
@@ -44,6 +44,7 @@ class SettingsNotices:
     async def watch_file(self) -> None:
         """Read the settings file again whenever it changes, for as long as the engine runs."""
         while True:
-            await anyio.sleep(FILE_SECONDS)
-            if await anyio.to_thread.run_sync(self._settings.refresh):
+            await beat(FILE_SECONDS)
+            # Asked here and not in a thread: twice as many switches a second would be an idle engine's largest cost.
+            if self._settings.outdated() and await anyio.to_thread.run_sync(self._settings.refresh):
                 logging.getLogger().setLevel(self._settings.settings.log_level)

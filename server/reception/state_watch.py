@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import SocketListener, SocketStream
 
+from server.clock import beat
 from server.front_door.dial import is_at, lock
 from server.front_door.hello import FrontDoorError
 from server.front_door.lock_holder import sign_lock
@@ -113,7 +114,7 @@ class StateWatch:
                     self._leave(False)
                     return
                 await self._repair()
-                await anyio.sleep(WATCH_SECONDS)
+                await beat(WATCH_SECONDS)
             removed = not os.fstat(home).st_nlink
         finally:
             os.close(home)

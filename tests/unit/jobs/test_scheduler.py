@@ -373,6 +373,23 @@ async def test_a_shut_gate_holds_the_line_until_somebody_looks_again():
         assert door.calls == ["launching a", "launching b", "started a"]
 
 
+async def test_who_looks_again_sleeps_until_somebody_stands_in_line():
+    door = Door()
+    async with line(gate=door) as queue:
+        with anyio.move_on_after(0.01) as nobody_waits:
+            await queue.scheduler.line()
+        assert nobody_waits.cancelled_caught
+        async with anyio.create_task_group() as group:
+            group.start_soon(queue.scheduler.line)
+            await settle()
+            with anyio.fail_after(5):
+                await queue.come(job("a"))
+        door.open = True
+        queue.scheduler.poke()
+        await settle()
+        await queue.end("a")
+
+
 async def test_a_shut_gate_holds_up_nobody_whose_process_lives():
     door = Door()
     async with line(max_running=1, gate=door) as queue:
