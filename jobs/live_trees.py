@@ -262,10 +262,14 @@ class LiveTrees:
         """Count what a submission takes until it is admitted or released; call it inside `steady`."""
         self._reserved[batch_id] = reservation
 
+    def unreserve(self, batch_id: str) -> None:
+        """Forget the reservation of a submission, if it still has one; call it inside `steady`."""
+        self._reserved.pop(batch_id, None)
+
     def release(self, batch_id: str) -> None:
         """Forget the reservation of a submission, if it still has one."""
         with self._lock:
-            self._reserved.pop(batch_id, None)
+            self.unreserve(batch_id)
 
     def spent(self, path: str) -> float:
         """Return the US dollars that a subtree has cost, running attempts included."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from jobs.model import Attempt, Batch, Job, JobSpec, Outcome, Rollup, Tree
+from jobs.model import Attempt, Batch, Job, JobSpec, JobStatus, Outcome, Rollup, Tree
 from orchestration.limits import SpawnFacts
 
 
@@ -103,7 +103,8 @@ class EndedTree:
 
 SpawnCheck = Callable[[AdmissionFacts], None]
 """Raises where the facts, read inside the admitting transaction, forbid the spawn. It may run on the store's own thread
-while the transaction is open, so it must be quick and may not wait."""
+while the transaction is open, so it must be quick and may not wait; where the transaction has to be begun anew it runs
+once more."""
 
 
 class Store(Protocol):
@@ -204,8 +205,22 @@ class Store(Protocol):
         """Return every job whose path is `path` or lies below it, in order of admission."""
         ...
 
-    async def newest_jobs(self, *, limit: int, before_seq: int | None = None) -> Sequence[Job]:
-        """Return at most `limit` jobs, newest first, all of a lower `seq` than `before_seq` where it is given."""
+    async def newest_jobs(
+        self,
+        *,
+        limit: int,
+        before_seq: int | None = None,
+        status: JobStatus | None = None,
+        path: str | None = None,
+    ) -> Sequence[Job]:
+        """Return at most `limit` jobs, newest first.
+
+        Args:
+            limit: Most jobs.
+            before_seq: Only jobs of a lower `seq`, or None.
+            status: Only jobs of this status, or None.
+            path: Only jobs whose path is this or lies below it, or None.
+        """
         ...
 
     async def unfinished(self) -> Sequence[Job]:
@@ -238,6 +253,10 @@ class Store(Protocol):
 
     async def delete_tree(self, root_id: str) -> bool:
         """Forget a tree and everything in it; False where it has live jobs or is not there."""
+        ...
+
+    async def shrink(self) -> None:
+        """Give the space of what has been forgotten back to the disk, in many short transactions."""
         ...
 
     async def attempt(self, job_id: str, number: int) -> Attempt | None:

@@ -35,12 +35,14 @@ class Ledger:
     def reserve(self, facts: AdmissionFacts) -> None:
         """Refuse a spawn for which a budget above has no room, or hold what it takes until it is written or released.
 
-        Called on the store's thread, inside the transaction that writes the new jobs.
+        Called on the store's thread, inside the transaction that writes the new jobs, and again where that transaction
+        has to be begun anew: what an earlier call held counts no more.
 
         Raises:
             BudgetError: Naming what is asked, what is left and what to do.
         """
         with self._trees.steady():
+            self._trees.unreserve(facts.submission.batch_id)
             budget.check(facts, self._trees)
             if facts.tree is not None:
                 self._trees.reserve(facts.submission.batch_id, budget.reservation_of(facts))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from jobs.errors import NotFoundError, OwnJobError
-from jobs.model import Batch, Job, Rollup
+from jobs.model import Batch, Job, JobStatus, Rollup
 from jobs.ports import Store
 from jobs.tree import contains, is_batch_id
 
@@ -125,13 +125,37 @@ class Visibility:
             return await self._store.rollup_batch(root)
         return await self._store.rollup_under((await self.job(root)).path)
 
-    async def newest(self, *, limit: int, before_seq: int | None = None) -> Sequence[Job]:
-        """Return at most `limit` of the caller's jobs, newest first."""
-        if self._caller is None:
-            return await self._store.newest_jobs(limit=limit, before_seq=before_seq)
-        own = await self._store.jobs_under(self._caller.path)
-        older = [job for job in reversed(own) if before_seq is None or job.seq < before_seq]
-        return older[:limit]
+    async def newest(
+        self,
+        *,
+        limit: int,
+        before_seq: int | None = None,
+        status: JobStatus | None = None,
+        under: str | None = None,
+    ) -> Sequence[Job]:
+        """Return at most `limit` of the caller's jobs, newest first.
+
+        Args:
+            limit: Most jobs.
+            before_seq: Only jobs that were admitted before the one of this `seq`, or None.
+            status: Only jobs of this status, or None.
+            under: Only a job of this id and what is below it, or a batch's jobs and, where it began a tree, all of
+                that; None for all that the caller sees.
+
+        Raises:
+            NotFoundError: As `job` and `batch`, of `under`.
+        """
+        path = None if self._caller is None else self._caller.path
+        if under is not None and is_batch_id(under):
+            batch = await self.batch(under)
+            if batch.id != batch.root_id:
+                jobs = reversed(await self._store.jobs_in_batch(batch.id))
+                older = [job for job in jobs if before_seq is None or job.seq < before_seq]
+                return [job for job in older if status in {None, job.status}][:limit]
+            path = batch.id
+        elif under is not None:
+            path = (await self.job(under)).path
+        return await self._store.newest_jobs(limit=limit, before_seq=before_seq, status=status, path=path)
 
     def refuse_self(
         self, what: str, remedy: str, *, jobs: Collection[str | None] = (), batches: Collection[str | None] = ()

@@ -128,9 +128,16 @@ class LiveStore(Store):
         known = self.trees.under(path)
         return await self._behind.jobs_under(path) if known is None else known
 
-    async def newest_jobs(self, *, limit: int, before_seq: int | None = None) -> Sequence[Job]:
+    async def newest_jobs(
+        self,
+        *,
+        limit: int,
+        before_seq: int | None = None,
+        status: JobStatus | None = None,
+        path: str | None = None,
+    ) -> Sequence[Job]:
         """Return a page of jobs, newest first."""
-        return await self._behind.newest_jobs(limit=limit, before_seq=before_seq)
+        return await self._behind.newest_jobs(limit=limit, before_seq=before_seq, status=status, path=path)
 
     async def unfinished(self) -> Sequence[Job]:
         """Return the jobs that are queued or running."""
@@ -168,6 +175,10 @@ class LiveStore(Store):
                 self.trees.forget(root_id)
 
         return await self._write(self._behind.delete_tree(root_id), take)
+
+    async def shrink(self) -> None:
+        """Give the space of what has been forgotten back to the disk."""
+        await self._behind.shrink()
 
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """Return one attempt, or None."""

@@ -23,6 +23,7 @@ from jobs.ports import Admission, AdmissionFacts, EndedTree, SpawnCheck, Store, 
 from jobs.store.placement import Place, batch_at, check_same_request, closed_by_cancel, jobs_at, place_of
 from jobs.store.rows import excerpt_of, writable
 from jobs.store.writes import refusal
+from jobs.tree import contains
 from orchestration.limits import SpawnFacts
 
 
@@ -174,9 +175,22 @@ class MemoryStore(Store):
         """Return a subtree's jobs."""
         return self._under(path)
 
-    async def newest_jobs(self, *, limit: int, before_seq: int | None = None) -> Sequence[Job]:
+    async def newest_jobs(
+        self,
+        *,
+        limit: int,
+        before_seq: int | None = None,
+        status: JobStatus | None = None,
+        path: str | None = None,
+    ) -> Sequence[Job]:
         """Return a page of jobs, newest first."""
-        older = self._where(lambda job: before_seq is None or job.seq < before_seq)
+        older = self._where(
+            lambda job: (
+                (before_seq is None or job.seq < before_seq)
+                and status in {None, job.status}
+                and (path is None or contains(path, job.path))
+            )
+        )
         return older[::-1][:limit]
 
     async def unfinished(self) -> Sequence[Job]:
@@ -220,6 +234,9 @@ class MemoryStore(Store):
         self._keys = {key: id_ for key, id_ in self._keys.items() if id_ in self._batches}
         del self._trees[root_id]
         return True
+
+    async def shrink(self) -> None:
+        """Do nothing: what is forgotten is gone."""
 
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """Return one attempt, or None."""

@@ -40,7 +40,7 @@ SELECT
     (SELECT max(created_at) FROM (SELECT * FROM batch ORDER BY id DESC LIMIT 1)),
     (SELECT max(created_at) FROM (SELECT * FROM job ORDER BY seq LIMIT 1)),
     (SELECT max(length(spec)) FROM (SELECT * FROM job ORDER BY seq DESC LIMIT 1000)),
-    (SELECT max(length(spec)) FROM job WHERE status IN ('queued', 'running')),
+    (SELECT max(length(spec)) FROM job INDEXED BY job_by_status WHERE status IN ('queued', 'running')),
     (SELECT max(created_at) FROM (SELECT * FROM job ORDER BY id LIMIT 1)),
     (SELECT max(created_at) FROM (SELECT * FROM job ORDER BY path DESC LIMIT 1)),
     (SELECT max(started_at) FROM (SELECT * FROM attempt ORDER BY rowid LIMIT 1)),
@@ -58,6 +58,14 @@ SELECT * FROM pragma_quick_check(?);
 -- name: snapshot
 -- One read transaction, so the copy is of one moment, and writers are not kept waiting.
 VACUUM INTO ?;
+
+-- name: shrink
+-- A megabyte at a time: other writes need not wait for all of it.
+PRAGMA incremental_vacuum(256);
+
+-- name: free_pages
+-- What is left to give back.
+SELECT freelist_count FROM pragma_freelist_count;
 
 -- name: forget_tokens
 -- For a copy that leaves the state directory.
@@ -226,8 +234,8 @@ RETURNING *;
 SELECT * FROM job WHERE id = ?;
 
 -- name: task
--- A short task is in the spec alone.
-SELECT coalesce(task.text, json_extract(job.spec, '$.task'))
+-- A short task is in the spec alone, of a long one the rest is here.
+SELECT job.spec, task.text
 FROM job LEFT JOIN task ON task.job_id = job.id WHERE job.id = ?;
 
 -- name: jobs
@@ -244,11 +252,35 @@ SELECT * FROM job WHERE path = :path OR (path > :path || '/' AND path < :path ||
 
 -- name: newest_jobs
 -- Pages by seq, not by OFFSET: rows that arrive meanwhile shift nothing.
-SELECT * FROM job WHERE seq < ? ORDER BY seq DESC LIMIT ?;
+SELECT * FROM job WHERE seq < :before ORDER BY seq DESC LIMIT :limit;
+
+-- name: newest_jobs_by_status
+-- The index has them in order of seq.
+SELECT * FROM job INDEXED BY job_by_status WHERE status = :status AND seq < :before ORDER BY seq DESC LIMIT :limit;
+
+-- name: newest_jobs_of_tree
+-- The page is chosen in the index alone; only its own rows are read.
+SELECT * FROM job WHERE seq IN (
+    SELECT seq FROM job INDEXED BY job_by_root WHERE root_id = :path AND seq < :before ORDER BY seq DESC LIMIT :limit
+) ORDER BY seq DESC;
+
+-- name: newest_jobs_of_tree_by_status
+-- As above, and in order already.
+SELECT * FROM job INDEXED BY job_by_root
+WHERE root_id = :path AND status = :status AND seq < :before ORDER BY seq DESC LIMIT :limit;
+
+-- name: newest_jobs_under
+-- As jobs_under. Only the rows of the page are read, but where a status is asked for.
+SELECT * FROM job WHERE seq IN (
+    SELECT seq FROM job
+    WHERE (path = :path OR (path > :path || '/' AND path < :path || '0')) AND seq < :before
+        AND iif(:status IS NULL, 1, status = :status)
+    ORDER BY seq DESC LIMIT :limit
+) ORDER BY seq DESC;
 
 -- name: unfinished
--- Served by the partial index, whatever the number of jobs that are over.
-SELECT * FROM job WHERE status IN ('queued', 'running') ORDER BY seq;
+-- By the index, whatever the number of jobs that are over; they are few enough to be sorted.
+SELECT * FROM job INDEXED BY job_by_status WHERE status IN ('queued', 'running') ORDER BY seq;
 
 -- name: batch
 -- Without the caller: nobody needs it back.
@@ -274,15 +306,18 @@ WHERE top.batch_id = ?
 GROUP BY job.status;
 
 -- name: rollup_all
--- For the engine's own report.
-SELECT status, count(*), sum(cost_usd), sum(input_tokens), sum(output_tokens), sum(turns), max(depth)
-FROM job GROUP BY status;
+-- Kept by triggers: no job is read.
+SELECT status, jobs, cost_usd, input_tokens, output_tokens, turns, (SELECT coalesce(max(depth), 0) FROM job)
+FROM tally;
 
 -- name: ended_trees
 -- Only whole trees are pruned: a live job may still ask for what its finished siblings said.
-SELECT root_id, max(ended_at), count(*) FROM job
+-- One index tells which jobs are over, the other which are not: no job is read.
+SELECT root_id, max(ended_at), count(*) FROM job INDEXED BY job_ended
+WHERE ended_at IS NOT NULL
 GROUP BY root_id
-HAVING sum(status IN ('queued', 'running')) = 0 AND max(ended_at) < ?
+HAVING max(ended_at) < ?
+    AND root_id NOT IN (SELECT root_id FROM job INDEXED BY job_by_status WHERE status IN ('queued', 'running'))
 ORDER BY max(ended_at), root_id;
 
 -- name: is_over

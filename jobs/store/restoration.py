@@ -100,6 +100,7 @@ def _state(job: Job) -> dict[str, object]:
 
 def _attempt(attempt: Attempt) -> tuple[object, ...]:
     usage = attempt.usage
+    result = None if attempt.result is None else writable(attempt.result)
     return (
         attempt.job_id,
         attempt.number,
@@ -109,8 +110,8 @@ def _attempt(attempt: Attempt) -> tuple[object, ...]:
         None if attempt.status is None else attempt.status.value,
         None if attempt.reason is None else attempt.reason.value,
         attempt.exit_code,
-        None if attempt.result is None else writable(attempt.result),
-        frame_text(attempt.frame),
+        result,
+        frame_text(attempt.frame, result),
         usage.cost_usd,
         usage.input_tokens,
         usage.output_tokens,

@@ -23,8 +23,12 @@ _KEPT_SPEC = 8192
 _SPEC = TypeAdapter(JobSpec)
 
 
+def _spec(text: str) -> JobSpec:
+    return _kept_spec(text) if len(text) <= _KEPT_SPEC else _SPEC.validate_json(text)
+
+
 @lru_cache(maxsize=512)
-def _spec_of(text: str) -> JobSpec:
+def _kept_spec(text: str) -> JobSpec:
     # A job is read several times while it lives, and a batch's specs are often the same; the parse cost 40 µs.
     return _SPEC.validate_json(text)
 
@@ -34,9 +38,26 @@ def spec_text(spec: JobSpec) -> str:
     return writable(json.dumps(_SPEC.dump_python(spec, exclude_defaults=True), ensure_ascii=False))
 
 
-def frame_text(frame: Mapping[str, Any] | None) -> str | None:
-    """Return a result frame as JSON in ASCII, which holds even half of a surrogate pair."""
-    return None if frame is None else json.dumps(dict(frame))
+def frame_text(frame: Mapping[str, Any] | None, result: str | None) -> str | None:
+    """Return a result frame as JSON in ASCII, which holds even half of a surrogate pair.
+
+    Args:
+        frame: The frame, or None.
+        result: The answer as it is kept beside it. Where the frame has the same it is not kept twice: the frame then
+            stands in an array, with null in its place.
+    """
+    if frame is None:
+        return None
+    if result is None or frame.get("result") != result:
+        return json.dumps(dict(frame))
+    return json.dumps([{**frame, "result": None}])
+
+
+def _frame_of(text: str, result: str | None) -> Mapping[str, Any]:
+    kept = json.loads(text)
+    # The key is there already: it stays where the process wrote it.
+    frame: Mapping[str, Any] = kept if isinstance(kept, dict) else {**kept[0], "result": result}
+    return frame
 
 
 def writable(text: str) -> str:
@@ -64,7 +85,7 @@ def job_of(row: Row) -> Job:
         batch_id=batch_id,
         depth=depth,
         path=path,
-        spec=_spec_of(spec) if len(spec) <= _KEPT_SPEC else _SPEC.validate_json(spec),
+        spec=_spec(spec),
         status=JobStatus(status),
         reason=_reason(reason),
         attempt=attempt,
@@ -80,8 +101,9 @@ def job_of(row: Row) -> Job:
 
 
 def task_of(row: Row) -> str:
-    """Return the text of a row with nothing else."""
-    return str(row[0])
+    """Return the task of a row (spec of the job, rest of its task or None)."""
+    spec, rest = row
+    return f"{_spec(spec).task}{rest or ''}"
 
 
 def attempt_of(row: Row) -> Attempt:
@@ -101,7 +123,7 @@ def attempt_of(row: Row) -> Attempt:
         reason=_reason(reason),
         exit_code=exit_code,
         result=result,
-        frame=None if frame is None else json.loads(frame),
+        frame=None if frame is None else _frame_of(frame, result),
         usage=Usage(cost_usd=cost_usd, input_tokens=input_tokens, output_tokens=output_tokens, turns=turns),
         setting_sources=setting_sources,
         started_at=started_at,
@@ -131,12 +153,13 @@ def rollup_of(rows: Iterable[Row]) -> Rollup:
     """Return the sums of rows (status, count, cost, input tokens, output tokens, turns, depth)."""
     groups = list(rows)
     usage = Usage(
-        cost_usd=sum((row[2] for row in groups), 0.0),
+        # Kept sums of what has been forgotten may be a hair below zero.
+        cost_usd=max(0.0, sum(row[2] for row in groups)),
         input_tokens=sum(row[3] for row in groups),
         output_tokens=sum(row[4] for row in groups),
         turns=sum(row[5] for row in groups),
     )
-    counts = {JobStatus(row[0]): int(row[1]) for row in groups}
+    counts = {JobStatus(row[0]): int(row[1]) for row in groups if row[1]}
     return Rollup(counts=counts, usage=usage, deepest=max((row[6] for row in groups), default=0))
 
 

@@ -1,6 +1,7 @@
 """The store in one SQLite file: writes in groups on one connection, reads on another."""
 
 import json
+import math
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -11,7 +12,7 @@ from typing import TypeVar
 from anyio import CancelScope, to_thread
 
 from jobs.errors import DiskFullError, StoreError
-from jobs.model import Attempt, Batch, Job, Outcome, Rollup, Tree
+from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.ports import Admission, EndedTree, SpawnCheck, Store, Submission
 from jobs.store import restoration, writes
 from jobs.store.group_commit import Transactions, open_reader, open_writer
@@ -107,13 +108,14 @@ class SqliteStore(Store):
         key = (job_id, attempt)
         process = self._launches.take(key)
         work = partial(writes.settle, job_id=job_id, attempt=attempt, outcome=outcome, at=at, process=process)
+        job = None
         try:
             job = await self._write_in_need("settle a job", work)
-        except BaseException:
-            if process is not None:
+        finally:
+            if job is not None:
+                self._launches.written(key)
+            elif process is not None:
                 self._launches.note(key, process)
-            raise
-        self._launches.written(key)
         return job
 
     async def fail_queued(self, job_id: str, outcome: Outcome, *, at: float) -> Job | None:
@@ -149,10 +151,30 @@ class SqliteStore(Store):
         """Return a subtree's jobs."""
         return await self._read("jobs_under", {"path": path}, job_of)
 
-    async def newest_jobs(self, *, limit: int, before_seq: int | None = None) -> Sequence[Job]:
+    async def newest_jobs(
+        self,
+        *,
+        limit: int,
+        before_seq: int | None = None,
+        status: JobStatus | None = None,
+        path: str | None = None,
+    ) -> Sequence[Job]:
         """Return a page of jobs, newest first."""
-        before = _LAST_SEQ if before_seq is None else before_seq
-        return await self._read("newest_jobs", (before, limit), job_of)
+        values: dict[str, object] = {
+            "limit": limit,
+            "before": _LAST_SEQ if before_seq is None else before_seq,
+            "path": path,
+        }
+        if path is not None and "/" in path:
+            return await self._read("newest_jobs_under", {**values, "status": status and status.value}, job_of)
+        if status is not None:
+            values["status"] = status.value
+            if path is not None:
+                return await self._read("newest_jobs_of_tree_by_status", values, job_of)
+            return await self._read("newest_jobs_by_status", values, job_of)
+        if path is not None:
+            return await self._read("newest_jobs_of_tree", values, job_of)
+        return await self._read("newest_jobs", values, job_of)
 
     async def unfinished(self) -> Sequence[Job]:
         """Return the jobs that are queued or running."""
@@ -186,6 +208,18 @@ class SqliteStore(Store):
         """Forget a tree that is over."""
         # In need too: forgetting what is old is how space comes back.
         return await self._write_in_need("delete a tree", partial(writes.delete_tree, root_id=root_id))
+
+    async def shrink(self) -> None:
+        """Give free pages back to the disk."""
+        left, before = await self._write("give space back", writes.shrink), math.inf
+        # A file that could not be rewritten when it was migrated gives nothing back.
+        while 0 < left < before:
+            left, before = await self._write("give space back", writes.shrink), left
+        try:
+            # The file is cut when the log goes into it. Waits for nobody: what another process reads stays for now.
+            await self._writer.fetch(SQL["checkpoint"])
+        except sqlite3.Error as error:
+            raise self._noted("give space back", error) from error
 
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """Return one attempt, or None."""

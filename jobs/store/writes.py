@@ -96,7 +96,7 @@ def settle(
             reason.value,
             outcome.exit_code,
             result,
-            frame_text(outcome.frame),
+            frame_text(outcome.frame, result),
             usage.cost_usd,
             usage.input_tokens,
             usage.output_tokens,
@@ -202,9 +202,9 @@ def _insert(connection: sqlite3.Connection, submission: Submission, place: Place
 
 
 def insert_task(connection: sqlite3.Connection, job_id: str, spec: JobSpec) -> None:
-    """Write the text of a task that is too long for its job's row."""
+    """Write what is too long of a task for its job's row."""
     if len(spec.task) > TASK_PREVIEW:
-        connection.execute(SQL["insert_task"], (job_id, writable(spec.task)))
+        connection.execute(SQL["insert_task"], (job_id, writable(spec.task[TASK_PREVIEW:])))
 
 
 def delete_tree(connection: sqlite3.Connection, root_id: str) -> bool:
@@ -214,6 +214,12 @@ def delete_tree(connection: sqlite3.Connection, root_id: str) -> bool:
     for statement in _DELETIONS:
         connection.execute(statement, (root_id,))
     return True
+
+
+def shrink(connection: sqlite3.Connection) -> int:
+    """Give some free pages back to the disk and return how many are left."""
+    connection.execute(SQL["shrink"]).fetchall()
+    return int(connection.execute(SQL["free_pages"]).fetchone()[0])
 
 
 def _ending(job_id: str, outcome: Outcome, at: float) -> dict[str, object]:

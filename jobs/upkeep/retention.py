@@ -100,6 +100,8 @@ class Retention:
             chosen = self._chosen(await self._store.ended_trees(before=self._clock.now()), sizes)
             if not dry_run:
                 chosen = [tree for tree in chosen if await self._forget(tree.id)]
+                if chosen:
+                    await self._shrink()
             gone = sum(sizes.get(tree.id, 0) for tree in chosen)
             return Pruned(
                 trees=[tree.id for tree in chosen],
@@ -134,6 +136,13 @@ class Retention:
             else:
                 await anyio.to_thread.run_sync(self._move_back, root_id)
         return forgotten
+
+    async def _shrink(self) -> None:
+        try:
+            await self._store.shrink()
+        except StoreError as error:
+            # What was forgotten is forgotten; the next pruning gives its space back.
+            logger.warning("the database keeps its size for now: %s", error)
 
     def _move_away(self, root_id: str) -> None:
         self._waste.mkdir(mode=0o700, exist_ok=True)

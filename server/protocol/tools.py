@@ -49,9 +49,6 @@ INLINE_CHARS = 250_000
 More than `MAX_RESULT_CHARS`: the notes that say how to read on count too, and one a job of a hundred is 20,000.
 """
 
-_LIST_PAGE = 200
-"""How many jobs are read at once for a list."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
@@ -196,26 +193,12 @@ async def claude_result(call: Call, arguments: ResultArguments) -> str:
 async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
     """List the caller's jobs, newest first."""
     before = (await call.sight.job(arguments.before)).seq if arguments.before else None
-    found: list[Job] = []
-    # One more than is shown tells whether there are more. Filtered before it is cut: a page of nothing but other
-    # statuses must not look like the end.
-    async for page in _pages(call, arguments.under, before):
-        found += [job for job in page if arguments.status in (None, job.status)]
-        if len(found) > arguments.limit:
-            break
+    # One more than is shown tells whether there are more.
+    found = await call.sight.newest(
+        limit=arguments.limit + 1, before_seq=before, status=arguments.status, under=arguments.under
+    )
     asking = call.services.approvals.waiting()
     return replies.job_list(found[: arguments.limit], more=len(found) > arguments.limit, asking=asking)
-
-
-async def _pages(call: Call, under: str | None, before: int | None) -> AsyncIterator[Sequence[Job]]:
-    """Yield the caller's jobs older than `before`, newest first; for a subtree all at once."""
-    if under is not None:
-        below = (await call.sight.subtree_scope(under)).jobs
-        yield [job for job in reversed(below) if before is None or job.seq < before]
-        return
-    while page := await call.sight.newest(limit=_LIST_PAGE, before_seq=before):
-        yield page
-        before = page[-1].seq
 
 
 async def claude_kill_job(call: Call, arguments: JobArguments) -> str:

@@ -171,6 +171,33 @@ async def test_a_settled_attempt_keeps_everything_but_its_token(store: Store) ->
     assert job.excerpt == "r" * 500
 
 
+@pytest.mark.parametrize(
+    ("frame", "result"),
+    [
+        ({"type": "result", "result": "r", "n": 1}, "r"),
+        ({"type": "result", "result": "other"}, "r"),
+        ({"type": "result", "result": None}, "r"),
+        ({"type": "result", "result": None}, None),
+        ({"type": "result"}, "r"),
+        ({"type": "result"}, None),
+        ({"result": "c\ud800"}, "c\ud800"),
+        ({"result": {"result": "r"}}, "r"),
+    ],
+)
+async def test_a_frame_comes_back_as_it_was_whether_or_not_it_holds_the_answer(
+    store: Store, frame: dict[str, object], result: str | None
+) -> None:
+    await bring_to(store, "j1", JobStatus.RUNNING)
+    outcome = Outcome(reason=Reason.COMPLETED, status=JobStatus.COMPLETED, result=result, frame=frame)
+    await store.settle("j1", 1, outcome, at=3.0)
+    attempt = await store.attempt("j1", 1)
+
+    assert attempt is not None
+    assert attempt.frame is not None
+    assert list(attempt.frame.items()) == list(frame.items())
+    assert attempt.result == (result and result.replace("\ud800", "?"))
+
+
 async def test_a_job_adds_up_what_its_attempts_consumed(store: Store) -> None:
     await bring_to(store, "j1", JobStatus.RUNNING)
     usage = Usage(cost_usd=0.25, input_tokens=10, output_tokens=3, turns=2)

@@ -130,3 +130,17 @@ async def test_a_tree_that_a_retry_revived_is_not_forgotten(store: Store) -> Non
 
     assert await store.ended_trees(before=99.0) == []
     assert not await store.delete_tree("j1")
+
+
+async def test_sums_follow_what_is_claimed_settled_retried_and_forgotten(store: Store) -> None:
+    await _family(store)
+    await bring_to(store, "j9", JobStatus.RUNNING)
+    await store.settle("j9", 1, ending(JobStatus.FAILED, usage=USAGE), at=20.0)
+    await store.requeue("j9")
+    assert (await store.rollup_all()).counts == {JobStatus.COMPLETED: 4, JobStatus.QUEUED: 1}
+    assert (await store.rollup_all()).usage.turns == 5
+    await store.delete_tree("b1")
+    await store.shrink()
+    rollup = await store.rollup_all()
+
+    assert (rollup.counts, rollup.usage, rollup.deepest) == ({JobStatus.QUEUED: 1}, USAGE, 0)

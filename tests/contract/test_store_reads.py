@@ -130,3 +130,27 @@ async def test_a_rollup_of_a_batch_holds_what_is_below_its_jobs(store: Store) ->
 async def test_a_rollup_of_nothing_is_empty(store: Store) -> None:
     for rollup in (await store.rollup_under("x"), await store.rollup_batch("x")):
         assert (rollup.counts, rollup.usage, rollup.deepest, rollup.total) == ({}, Usage(), 0, 0)
+
+
+@pytest.mark.parametrize("status", [None, JobStatus.RUNNING, JobStatus.QUEUED, JobStatus.FAILED])
+@pytest.mark.parametrize("path", [None, "b1", "b1/j1", "b1/j1/j3", "j5", "b1/j"])
+@pytest.mark.parametrize("before_seq", [None, 4])
+async def test_the_newest_jobs_are_found_by_status_and_subtree(
+    store: Store, status: JobStatus | None, path: str | None, before_seq: int | None
+) -> None:
+    await admit(store, "b1", "j1", "j2")
+    await start(store, "j1")
+    await admit(store, "b2", "j3", "j4", parent_id="j1")
+    await start(store, "j3")
+    await admit_root(store, "j5")
+    everything = await store.newest_jobs(limit=9)
+    asked = [
+        job.id
+        for job in everything
+        if (before_seq is None or job.seq < before_seq)
+        and status in {None, job.status}
+        and (path is None or f"{job.path}/".startswith(f"{path}/"))
+    ]
+
+    assert ids(await store.newest_jobs(limit=9, before_seq=before_seq, status=status, path=path)) == asked
+    assert ids(await store.newest_jobs(limit=1, before_seq=before_seq, status=status, path=path)) == asked[:1]

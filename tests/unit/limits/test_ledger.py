@@ -1,15 +1,20 @@
 """What a subtree has cost: the settled part and the running part, and no attempt in both."""
 
+from dataclasses import replace
+
 import pytest
 
 from jobs.limits.budget import Holder
 from jobs.limits.ledger import Ledger
-from jobs.model import Job, JobStatus, Usage
+from jobs.model import Job, JobSpec, JobStatus, Usage
+from jobs.ports import AdmissionFacts, NewJob, Submission
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
-from tests.contract.support import admit, ending, known, start
+from tests.contract.support import admit, anything_goes, ending, known, start
 
 pytestmark = pytest.mark.anyio
+
+SPEC = JobSpec(task="t", cwd="/srv")
 
 
 @pytest.fixture
@@ -64,3 +69,18 @@ async def test_what_lies_elsewhere_uses_nothing_of_a_budget(store: LiveStore):
     first, second = await two_running(store)
     ledger.note(second, 1, 9.0)
     assert ledger.overdrawn([Holder(path=first.path, name="job j1", usd=1.0)]) is None
+
+
+async def test_a_spawn_that_is_checked_twice_is_not_in_its_own_way(store: LiveStore):
+    ledger = Ledger(store.trees)
+    tree = Submission(batch_id="b1", jobs=[NewJob(id="j1", spec=SPEC)], max_budget_usd=1.0)
+    await store.admit(tree, anything_goes)
+    await start(store, "j1")
+
+    def twice(facts: AdmissionFacts) -> None:
+        ledger.reserve(facts)
+        ledger.reserve(facts)
+
+    asked = replace(SPEC, max_budget_usd=0.8)
+    spawn = Submission(batch_id="b2", jobs=[NewJob(id="j2", spec=asked)], parent_id="j1")
+    assert (await store.admit(spawn, twice)).fresh

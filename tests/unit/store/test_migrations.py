@@ -2,12 +2,15 @@
 
 import json
 import os
+import resource
+import shutil
 import sqlite3
 import stat
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import anyio.to_thread
 import pytest
@@ -149,3 +152,91 @@ async def test_a_directory_that_is_missing_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="open its file"):
         async with SqliteStore.open(tmp_path / "missing" / "jobs.db"):
             pass
+
+
+def _a_file_of_the_second_version(path: Path) -> None:
+    """Make a file with a megabyte of events, and an answer that stands in it twice."""
+    prepare(path, [files("jobs.store").joinpath(name).read_text(encoding="utf-8") for name in STEPS[:2]])
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA auto_vacuum = NONE")
+        connection.execute("VACUUM")
+        connection.execute("INSERT INTO tree VALUES ('b1', 0, NULL, NULL, NULL)")
+        connection.execute("INSERT INTO batch VALUES ('b1', 'b1', NULL, '', NULL, 0, NULL)")
+        connection.execute(
+            "INSERT INTO job (id, root_id, batch_id, position, depth, path, spec, status, reason, attempt, cost_usd,"
+            " created_at, ended_at)"
+            " VALUES ('j1', 'b1', 'b1', 0, 1, 'b1/j1', ?, 'completed', 'completed', 3, 0.5, 0, 9)",
+            (json.dumps({"task": "t", "cwd": "/srv"}),),
+        )
+        for number, frame in enumerate(FRAMES, start=1):
+            connection.execute(
+                "INSERT INTO attempt (job_id, number, session_id, status, reason, result, frame, setting_sources,"
+                " started_at, ended_at) VALUES ('j1', ?, 's', 'completed', 'completed', 'answer', ?, 'user', 0, 9)",
+                (number, json.dumps(frame)),
+            )
+        connection.executemany(
+            "INSERT INTO event VALUES ('j1', 1, ?, 0, 'assistant', ?)", [(n, "x" * 1000) for n in range(1000)]
+        )
+
+
+FRAMES = [{"result": "answer", "n": 1.50, "é": "\ud800"}, {"result": "other"}, {"result": "answer", "n": float("inf")}]
+
+
+@pytest.mark.anyio
+async def test_a_file_of_the_second_version_gets_smaller_and_says_what_it_said(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    await anyio.to_thread.run_sync(_a_file_of_the_second_version, path)
+    before = path.stat().st_size
+    async with SqliteStore.open(path) as store:
+        attempts = [await store.attempt("j1", number) for number in (1, 2, 3)]
+        rollup = await store.rollup_all()
+
+    assert before > 1_000_000
+    assert path.stat().st_size < 200_000
+    assert [attempt and attempt.frame for attempt in attempts] == FRAMES
+    assert [attempt and attempt.result for attempt in attempts] == ["answer"] * 3
+    assert (rollup.total, rollup.usage.cost_usd, rollup.deepest) == (1, 0.5, 1)
+    assert _look(path, "PRAGMA auto_vacuum") == [(2,)]
+
+
+@contextmanager
+def _no_file_larger_than(size: int) -> Iterator[None]:
+    """Let every longer write fail as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_that_cannot_be_rewritten_now_is_used_as_it_is_and_rewritten_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "jobs.db"
+    _a_file_of_the_second_version(path)
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+        prepare(path)
+    assert "no space to rewrite" in caplog.text
+    with _no_file_larger_than(50_000):
+        prepare(path)
+    assert caplog.text.count("keeps its size") == 2
+    assert _look(path, "SELECT id FROM job") == [("j1",)]
+    assert path.stat().st_size > 1_000_000
+
+    prepare(path)
+    assert path.stat().st_size < 200_000
+
+
+@pytest.mark.anyio
+async def test_a_file_that_could_not_be_rewritten_can_still_be_asked_to_shrink(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "jobs.db"
+    await anyio.to_thread.run_sync(_a_file_of_the_second_version, path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with anyio.fail_after(10):
+        async with SqliteStore.open(path) as store:
+            await store.shrink()
+            assert (await store.rollup_all()).total == 1

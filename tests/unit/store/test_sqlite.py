@@ -11,9 +11,10 @@ import pytest
 
 import jobs
 from jobs.errors import StoreError
-from jobs.ports import AdmissionFacts
+from jobs.model import JobSpec, JobStatus, Outcome, Reason
+from jobs.ports import AdmissionFacts, NewJob, Submission
 from jobs.store.sqlite import SqliteStore
-from tests.contract.support import admit, anything_goes, submission
+from tests.contract.support import admit, anything_goes, ending, known, submission
 
 pytestmark = pytest.mark.anyio
 
@@ -151,3 +152,43 @@ async def test_a_limit_holds_for_spawns_that_come_at_once(tmp_path: Path) -> Non
 
         assert (await store.rollup_under("root")).total == 10
     assert len(refused) == 41
+
+
+async def _with_answer(store: SqliteStore, root_id: str, count: int) -> None:
+    jobs = await admit(store, root_id, *(f"{root_id}-{number}" for number in range(count)))
+    for job in jobs:
+        attempt = await store.claim(job.id, session_id="s", token_hash=None, at=1.0)
+        assert attempt is not None
+        await store.settle(job.id, 1, ending(JobStatus.COMPLETED, result="x" * 10_000), at=2.0)
+
+
+async def test_the_file_shrinks_when_a_tree_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    async with SqliteStore.open(path) as store:
+        await _with_answer(store, "b1", 20)
+    small = path.stat().st_size
+    async with SqliteStore.open(path) as store:
+        await _with_answer(store, "b2", 400)
+        await store.delete_tree("b2")
+        await store.shrink()
+        shrunk = path.stat().st_size
+        assert (await known(store, "b1-7")).status is JobStatus.COMPLETED
+
+    assert shrunk < small + 200_000
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def test_an_answer_and_a_task_are_in_the_file_once(tmp_path: Path) -> None:
+    async with SqliteStore.open(tmp_path / "jobs.db") as store:
+        task = JobSpec(task="the task" * 1000, cwd="/srv")
+        await store.admit(Submission(batch_id="b1", jobs=[NewJob(id="j1", spec=task)]), anything_goes)
+        await store.claim("j1", session_id="s", token_hash=None, at=1.0)
+        frame = {"type": "result", "result": "the answer" * 1000}
+        outcome = Outcome(reason=Reason.COMPLETED, status=JobStatus.COMPLETED, result="the answer" * 1000, frame=frame)
+        await store.settle("j1", 1, outcome, at=2.0)
+    written = (tmp_path / "jobs.db").read_bytes()
+
+    assert 990 <= written.count(b"the task") <= 1000
+    # The first 500 characters stand on the job too; a page may end within a word.
+    assert 990 <= written.count(b"the answer") <= 1050
