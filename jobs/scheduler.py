@@ -72,8 +72,8 @@ class Scheduler:
         self._of_batch: Counter[str] = Counter()
         self._busy: set[_Ticket] = set()
         self._parked: Counter[_Ticket] = Counter()
-        self._line_formed: anyio.Event | None = None
         self._closed = False
+        self._refusal = anyio.Event()
 
     @asynccontextmanager
     async def slot(self, job: Job) -> AsyncIterator[bool]:
@@ -137,11 +137,10 @@ class Scheduler:
         """Look again whether somebody may run: the gate may have opened."""
         self._call_next()
 
-    async def line(self) -> None:
-        """Return once somebody stands in line, so that nobody has to `poke` where nobody waits."""
-        while not self._lines:
-            self._line_formed = anyio.Event()
-            await self._line_formed.wait()
+    async def refused(self) -> None:
+        """Wait until the gate keeps somebody out for whom there is a slot: from then on, `poke`."""
+        await self._refusal.wait()
+        self._refusal = anyio.Event()
 
     def is_parked(self, job_id: str) -> bool:
         """Tell whether a job waits for its own descendants."""
@@ -163,8 +162,6 @@ class Scheduler:
             return
         self._lines.setdefault(ticket.root_id, {}).setdefault(ticket.depth, OrderedDict())[ticket] = None
         self._call_next()
-        if self._lines and self._line_formed is not None:
-            self._line_formed.set()
 
     def _leave(self, ticket: _Ticket) -> None:
         if self._tickets.get(ticket.job_id) is ticket:
@@ -218,7 +215,10 @@ class Scheduler:
             pass
 
     def _call_one(self) -> bool:
-        if self._closed or not self._lines or not self._gate.admits(len(self._busy)):
+        if self._closed or not self._lines:
+            return False
+        if not self._gate.admits(len(self._busy)):
+            self._refusal.set()
             return False
         for root_id in tuple(self._lines):
             ticket = self._first_runnable(root_id)

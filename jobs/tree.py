@@ -31,7 +31,8 @@ def contains(path: str, other: str) -> bool:
 
 
 def _random() -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARACTERS))
+    # One call for all of them: a choice of each character asks the system 16 times.
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in secrets.token_bytes(_RANDOM_CHARACTERS))
 
 
 def subtasks_batch_id(job_id: str, attempt: int) -> str:

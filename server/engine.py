@@ -62,7 +62,7 @@ from server.supervision import SupervisedTasks
 logger = logging.getLogger(__name__)
 
 POKE_SECONDS = 0.05
-"""How often the scheduler looks whether the gate in front of it has opened, while jobs stand in line."""
+"""How often the scheduler looks whether the gate in front of it has opened, while it keeps somebody out."""
 
 LEAVE_SECONDS = 9.0
 """How long an engine that was told to leave may take; what it leaves undone then, a crash would leave undone too."""
@@ -216,7 +216,7 @@ async def _recover(recovery: Recovery) -> None:
 async def _poke(scheduler: Scheduler) -> None:
     # The gate opens by itself: a pause ends, a process has started, memory is free again.
     while True:
-        await scheduler.line()
+        await scheduler.refused()
         await anyio.sleep(POKE_SECONDS)
         scheduler.poke()
 

@@ -373,41 +373,20 @@ async def test_a_shut_gate_holds_the_line_until_somebody_looks_again():
         assert door.calls == ["launching a", "launching b", "started a"]
 
 
-async def test_who_looks_again_sleeps_until_somebody_stands_in_line():
+async def test_who_looks_again_sleeps_until_the_gate_keeps_somebody_out():
     door = Door()
-    async with line(gate=door) as queue:
-        with anyio.move_on_after(0.01) as nobody_waits:
-            await queue.scheduler.line()
-        assert nobody_waits.cancelled_caught
-        async with anyio.create_task_group() as group:
-            group.start_soon(queue.scheduler.line)
-            await settle()
-            with anyio.fail_after(5):
-                await queue.come(job("a"))
+    door.open = True
+    async with line(gate=door, max_running=1) as queue:
+        await queue.come(job("a"))
+        await queue.come(job("b"))
+        with anyio.move_on_after(0.01) as nobody_is_kept_out:
+            await queue.scheduler.refused()
+        assert nobody_is_kept_out.cancelled_caught
+        door.open = False
+        await queue.end("a")
+        with anyio.fail_after(5):
+            await queue.scheduler.refused()
         door.open = True
         queue.scheduler.poke()
         await settle()
-        await queue.end("a")
-
-
-async def test_a_shut_gate_holds_up_nobody_whose_process_lives():
-    door = Door()
-    async with line(max_running=1, gate=door) as queue:
-        await queue.come(job("adopted", status=JobStatus.RUNNING))
-        await queue.wait("adopted", "w")
-        await queue.answer("w")
-        assert (queue.served, queue.back) == (["adopted"], ["w"])
-
-
-async def test_a_job_is_parked_for_as_long_as_one_of_its_waits_lasts():
-    async with line() as queue:
-        await queue.come(job("parent"))
-        states = [queue.scheduler.is_parked("parent")]
-        for name in ("w1", "w2"):
-            await queue.wait("parent", name)
-            states.append(queue.scheduler.is_parked("parent"))
-        for name in ("w1", "w2"):
-            await queue.answer(name)
-            states.append(queue.scheduler.is_parked("parent"))
-        assert states == [False, True, True, True, False]
-        assert not queue.scheduler.is_parked("nobody")
+        assert queue.served == ["a", "b"]
