@@ -150,19 +150,9 @@ class EnhancedJobManager:
         return admission
 
     async def run_batch(self, jobs: Sequence[Job]) -> None:
-        """Run admitted jobs through the graph until each is over; those that are over already stay as they are."""
-        first = jobs[0]
-        await native(
-            self._graph.ainvoke(
-                {
-                    "tasks": [job.id for job in jobs],
-                    "parent_id": first.parent_id,
-                    "depth": first.depth,
-                    "root_id": first.root_id,
-                }
-            )
-        )
-        await self.close_tree(first.root_id)
+        """Run admitted jobs until each is over; those that are over already stay as they are."""
+        await self._recursion.waves.run(jobs, self._enter)
+        await self.close_tree(jobs[0].root_id)
 
     async def close_tree(self, root_id: str) -> None:
         """Forget a tree's environment where none of its jobs is live."""
@@ -302,6 +292,11 @@ class EnhancedJobManager:
             self._origins.discard(root_id)
         return admission
 
+    async def _enter(self, jobs: Sequence[Job]) -> None:
+        ids, first = [job.id for job in jobs], jobs[0]
+        state = {"tasks": ids, "parent_id": first.parent_id, "depth": first.depth, "root_id": first.root_id}
+        await native(self._graph.ainvoke(state))
+
     async def _run_job(self, node: Mapping[str, Any]) -> str | Subtasks:
         """Run one job to its end: the work of a `child` node; a failed job is a status here, never an exception."""
         job_id: str = node["task"]
@@ -315,6 +310,8 @@ class EnhancedJobManager:
                     raise
                 logger.exception("job %s cannot be followed any more", job_id)
                 return await self._abandon(job_id, error)
+            finally:
+                self._recursion.waves.passed(job_id)
 
     async def _abandon(self, job_id: str, error: Exception) -> str:
         # Left as it is, it would look as if it ran until the next engine, and nobody would mind its limits.
@@ -367,6 +364,7 @@ class EnhancedJobManager:
     async def _run_attempt(self, job: Job) -> Job:
         deadline = self._recursion.deadline(job)
         async with self._recursion.slot(job, deadline=deadline, now=self._clock.now()) as granted:
+            self._recursion.waves.passed(job.id)
             if granted:
                 await self._runner.start_or_attach(job.id)
             elif (late := await self._recursion.expire(job, deadline, at=self._clock.now())) is not None:

@@ -11,6 +11,7 @@ from jobs.model import Job, JobStatus, Outcome, Reason
 from jobs.ports import Admission, AdmissionFacts, Store, Submission
 from jobs.scheduler import Scheduler
 from jobs.singly import Singly
+from jobs.waves import Waves
 from orchestration.limits import TreeLimits
 
 TIMER_SLACK = 0.05
@@ -69,6 +70,7 @@ class RecursionManager:
         self._ledger = ledger or Ledger()
         self._throttle = throttle
         self._turns = Singly()
+        self.waves = Waves()
 
     @asynccontextmanager
     async def turn(self, job_id: str | None) -> AsyncIterator[None]:
@@ -178,7 +180,7 @@ class RecursionManager:
             live_by_depth=by_depth,
             live_by_root=by_root,
             running=self._scheduler.running(),
-            waiting=self._scheduler.waiting(),
+            waiting=self._scheduler.waiting() + self.waves.held_back,
             window=self._throttle.window if self._throttle else None,
             pause=self.pause,
         )

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -84,7 +85,9 @@ class LaunchNotes:
     async def close(self) -> None:
         """Write what waits and keep no timer."""
         if (last := self.post()) is not None:
-            await asyncio.wait([last])
+            # `_over` logs what goes wrong.
+            with suppress(sqlite3.Error):
+                await last
         if self._timer is not None:
             self._timer.cancel()
 

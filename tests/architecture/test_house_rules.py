@@ -31,6 +31,10 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
     "jobs/follow_up.py": {
         "start_soon(self._manager.run_batch)": "Enters the graph once for a batch, as the manager does.",
     },
+    "jobs/waves.py": {
+        "create_task_group": "Holds the waves of one batch.",
+        "start_soon(enter)": "Enters the graph once for each wave of a large batch; its jobs are Sends.",
+    },
     "jobs/runner.py": {
         "start_soon(self._end)": "Ends a process, and runs none.",
     },

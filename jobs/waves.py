@@ -1,0 +1,78 @@
+"""Lets a large batch into its line a part at a time: only jobs whose turn is near take up memory for it."""
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+from jobs.model import Job, JobStatus
+
+LINE = 500
+"""Jobs of one batch that may stand in line together. A job in line takes about 20 kB, mostly LangGraph's: 10,000 took
+200 MB (`tests/benchmarks/bench_scale.py`)."""
+
+WAVE = 250
+"""Jobs of a batch that come into the line together."""
+
+Enter = Callable[[Sequence[Job]], Coroutine[Any, Any, None]]
+"""Runs some jobs of a batch to their ends."""
+
+
+@dataclass(eq=False)
+class _Passage:
+    """How many jobs of one batch stand in line."""
+
+    in_line: int = 0
+    moved: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Waves:
+    """Runs batches, a large one in waves: the next one comes when the line has room for it."""
+
+    def __init__(self) -> None:
+        self._passages: dict[str, _Passage] = {}
+        self._held_back = 0
+
+    @property
+    def held_back(self) -> int:
+        """How many jobs wait for their wave."""
+        return self._held_back
+
+    async def run(self, jobs: Sequence[Job], enter: Enter) -> None:
+        """Run the jobs of a batch to their ends.
+
+        A batch in which one job waits for another comes as a whole: the one that is waited for may stand anywhere.
+
+        Args:
+            jobs: In the order in which they come into the line; those that run already come first.
+            enter: Runs a wave.
+        """
+        if len(jobs) <= LINE or any(job.spec.depends_on for job in jobs):
+            await enter(jobs)
+            return
+        jobs = sorted(jobs, key=lambda job: job.status is not JobStatus.RUNNING)
+        passage = _Passage()
+        left = len(jobs)
+        self._held_back += left
+        try:
+            async with anyio.create_task_group() as group:
+                for first in range(0, len(jobs), WAVE):
+                    wave = jobs[first : first + WAVE]
+                    left -= len(wave)
+                    self._held_back -= len(wave)
+                    passage.in_line += len(wave)
+                    self._passages.update((job.id, passage) for job in wave)
+                    group.start_soon(enter, wave)
+                    while passage.in_line > LINE - WAVE:
+                        await passage.moved.wait()
+                        passage.moved = anyio.Event()
+        finally:
+            self._held_back -= left
+
+    def passed(self, job_id: str) -> None:
+        """Note that a job has left the line, or never came to stand in it."""
+        passage = self._passages.pop(job_id, None)
+        if passage is not None:
+            passage.in_line -= 1
+            passage.moved.set()
