@@ -390,3 +390,26 @@ async def test_who_looks_again_sleeps_until_the_gate_keeps_somebody_out():
         queue.scheduler.poke()
         await settle()
         assert queue.served == ["a", "b"]
+
+
+async def test_a_shut_gate_holds_up_nobody_whose_process_lives():
+    door = Door()
+    async with line(max_running=1, gate=door) as queue:
+        await queue.come(job("adopted", status=JobStatus.RUNNING))
+        await queue.wait("adopted", "w")
+        await queue.answer("w")
+        assert (queue.served, queue.back) == (["adopted"], ["w"])
+
+
+async def test_a_job_is_parked_for_as_long_as_one_of_its_waits_lasts():
+    async with line() as queue:
+        await queue.come(job("parent"))
+        states = [queue.scheduler.is_parked("parent")]
+        for name in ("w1", "w2"):
+            await queue.wait("parent", name)
+            states.append(queue.scheduler.is_parked("parent"))
+        for name in ("w1", "w2"):
+            await queue.answer(name)
+            states.append(queue.scheduler.is_parked("parent"))
+        assert states == [False, True, True, True, False]
+        assert not queue.scheduler.is_parked("nobody")
