@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from jobs.attempts.continuation import continued
 from jobs.attempts.origin import Origin, OriginFiles
@@ -138,9 +139,9 @@ class EnhancedJobManager:
         origin = origin or Origin(cwd="/")
         if parent is None:
             await self._intake.check_claude(origin.env, origin.settings)
-        submission = self._submission(
-            tasks, parent, origin=origin, single=single, idempotency_key=idempotency_key, bounds=bounds
-        )
+        # In a thread: the directories that a caller names may be on a file system that does not answer.
+        check = partial(self._submission, tasks, parent, origin=origin, single=single, idempotency_key=idempotency_key)
+        submission = await anyio.to_thread.run_sync(partial(check, bounds=bounds))
         # A request that is cancelled while its rows are written must not leave rows that nobody runs.
         with anyio.CancelScope(shield=True):
             admission = await self._admit(submission, origin)
@@ -347,11 +348,11 @@ class EnhancedJobManager:
 
     async def _admit_subtasks(self, job: Job, attempt: Attempt) -> Sequence[Job]:
         wanted = decomposition.read(attempt.frame, attempt.result)
-        tasks = wanted.tasks if isinstance(wanted, decomposition.Division) else ()
-        requests = [_subtask(task, job) for task in tasks]
+        requests = [_subtask(task, job) for task in wanted.tasks] if isinstance(wanted, decomposition.Division) else []
         batch_id = subtasks_batch_id(job.id, attempt.number)
         try:
-            submission = self._submission(requests, job, origin=Origin(cwd=job.spec.cwd), single=False)
+            check = partial(self._submission, requests, job, origin=Origin(cwd=job.spec.cwd), single=False)
+            submission = await anyio.to_thread.run_sync(check)
             admission = await self._recursion.admit(replace(submission, batch_id=batch_id))
         except (JobsError, RecursionLimitError) as error:
             if isinstance(error, StoreError) and error.passing:

@@ -14,6 +14,7 @@ from jobs.attempts.preparation import Preparation, Session
 from jobs.attempts.record import Launched, launch_line, note_launch
 from jobs.attempts.sequel import NOT_EXECUTED
 from jobs.attempts.settlement import Settlement
+from jobs.claude.binary import Claude
 from jobs.claude.command import Command
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.finding import still_lives
@@ -85,7 +86,7 @@ class Launcher:
         if left is not None and left <= 0:
             await self._fail_unpaid(job)
             return None
-        await self._wait_for_claude(job)
+        claude = await self._wait_for_claude(job)
         session = await self._preparation.session(job)
         token = new_token()
         attempt = await self._store.claim(
@@ -103,7 +104,7 @@ class Launcher:
         try:
             whole = await self._with_whole_task(running)
             launched = await self._launched(whole, attempt)
-            command = await self._command(whole, attempt, token, session, left)
+            command = await self._command(whole, attempt, token, session, left, claude)
             return await self._start_process(running, launched, command)
         except (JobsError, OSError) as error:
             if isinstance(error, StoreError) and error.passing:
@@ -133,12 +134,12 @@ class Launcher:
         live = self._live(job, attempt, process, holders, seconds)
         return replace(live, ran=ran, adopted_at=directory.output_size())
 
-    async def _wait_for_claude(self, job: Job) -> None:
+    async def _wait_for_claude(self, job: Job) -> Claude | None:
         previous = await self._store.attempt(job.id, job.attempt) if job.attempt else None
         if previous is not None and previous.status is JobStatus.QUEUED and previous.exit_code in NOT_EXECUTED:
             # Not the throttle's pause: the `claude` of one client keeps no other client's jobs from running.
             await anyio.sleep(NOT_EXECUTED_SECONDS)
-        await self._preparation.wait_for_claude(job)
+        return await self._preparation.wait_for_claude(job)
 
     async def record(self, live: LiveAttempt) -> None:
         """Write down which process runs an attempt."""
@@ -170,10 +171,12 @@ class Launcher:
         task = None if job.spec.task_chars is None else await self._store.task(job.id)
         return job if task is None else replace(job, spec=replace(job.spec, task=task, task_chars=None))
 
-    async def _command(self, job: Job, attempt: Attempt, token: str, session: Session, left: float | None) -> Command:
+    async def _command(
+        self, job: Job, attempt: Attempt, token: str, session: Session, left: float | None, claude: Claude | None
+    ) -> Command:
         # The CLI bounds its own process: what is left now, not what was left when the job was spawned.
         bounded = replace(job, spec=replace(job.spec, max_budget_usd=left))
-        return await self._preparation.command(bounded, attempt, token, session)
+        return await self._preparation.command(bounded, attempt, token, session, claude)
 
     async def _is_cancelled(self, job: Job) -> bool:
         # A cancel that came since the claim found no process to end: none may start after it.

@@ -2,12 +2,14 @@
 
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from jobs.attempts.continuation import continued
 from jobs.attempts.origin import Origin, OriginFiles
-from jobs.claude.binary import ClaudeFinder
+from jobs.claude.binary import Claude, ClaudeFinder
 from jobs.claude.command import USER_ONLY, Command, LaunchContext, McpServer, build
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.finding import ever_ran
@@ -18,6 +20,7 @@ from jobs.prompts.composition import Prompts
 from jobs.rights.granting import check_mode_at_launch, check_unmoved
 from jobs.rights.trust import setting_sources
 from jobs.settings import Settings
+from jobs.single_flight import SingleFlight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,9 @@ class Preparation:
         self._claudes = claudes or ClaudeFinder()
         self._prompts = Prompts(store, settings.tree_limits)
         self._key = key
+        # The directories may be on a file system that does not answer.
+        self._sources = SingleFlight[str]()
+        self._unmoved = SingleFlight[None]()
 
     async def session(self, job: Job) -> Session:
         """Choose the session of the job's next attempt, to be written down before its process exists."""
@@ -85,25 +91,39 @@ class Preparation:
         A directory's settings can permit what nobody was asked for. A child, which may have no wider rights than its
         parent, loads them only where the parent's attempt loaded the same ones: in the same directory.
         """
-        if job.parent_id is not None and not await self._loads_as_parent(job, job.parent_id):
-            return USER_ONLY
+        like = None
+        if job.parent_id is not None:
+            like = await self._store.job(job.parent_id)
+            attempt = None if like is None else await self._store.attempt(like.id, like.attempt)
+            if like is None or attempt is None or attempt.setting_sources == USER_ONLY:
+                return USER_ONLY
         try:
             env = self._origins.load(job.root_id).env
         except StoreError:
             # The launch says what is missing.
             env = {}
-        return setting_sources(job.spec.cwd, env, self._settings.trusted_directories)
+        places = (job.spec.cwd, like.spec.cwd if like else None, env.get("HOME"), env.get("CLAUDE_CONFIG_DIR"))
+        return await self._sources.call(places, partial(self._look_for_trust, job, like, env))
 
-    async def wait_for_claude(self, job: Job) -> None:
-        """Wait while an update replaces the job's `claude`; what stays missing, the launch says."""
+    async def wait_for_claude(self, job: Job) -> Claude | None:
+        """Return the job's `claude`, and wait while an update replaces it; what stays missing, the launch says."""
         try:
             origin = self._origins.load(job.root_id)
         except StoreError:
-            return
-        await self._claudes.wait_for_update(self._cli_of(origin), origin.env.get("PATH"))
+            return None
+        return await self._claudes.wait_for_update(self._cli_of(origin), origin.env.get("PATH"))
 
-    async def command(self, job: Job, attempt: Attempt, token: str, session: Session) -> Command:
+    async def command(
+        self, job: Job, attempt: Attempt, token: str, session: Session, claude: Claude | None = None
+    ) -> Command:
         """Return what is started for an attempt.
+
+        Args:
+            job: The job, with the whole task.
+            attempt: The attempt.
+            token: Its token.
+            session: Its session.
+            claude: The binary as it was found just now; None looks for it.
 
         Raises:
             BadInputError: A value of the job's that the CLI could misread, an MCP server that the settings lost, or a
@@ -116,13 +136,17 @@ class Preparation:
         origin = self._origins.load(job.root_id)
         env = origin.env
         check_mode_at_launch(job.spec, self._settings)
-        check_unmoved(job.spec, child=job.parent_id is not None)
+        if job.parent_id is not None:
+            directories = (job.spec.cwd, *job.spec.directories)
+            await self._unmoved.call(directories, partial(check_unmoved, directories))
+        if claude is None:
+            claude = await self._claudes.find_in_thread(self._cli_of(origin), env.get("PATH"))
         prompt = await self._prompts.compose(job, session.resumed)
         server = replace(self._mcp_server, args=(*self._mcp_server.args, "--job", str(self.path(job, attempt.number))))
         return build(
             replace(job.spec, task=prompt.text),
             LaunchContext(
-                cli=str((await self._claudes.find_in_thread(self._cli_of(origin), env.get("PATH"))).path),
+                cli=str(claude.path),
                 session_id=session.id,
                 continues=session.continues,
                 server=server,
@@ -168,12 +192,10 @@ class Preparation:
     def _cli_of(self, origin: Origin) -> str | None:
         return (origin.settings or self._settings.for_trees).cli
 
-    async def _loads_as_parent(self, job: Job, parent_id: str) -> bool:
-        parent = await self._store.job(parent_id)
-        attempt = None if parent is None else await self._store.attempt(parent.id, parent.attempt)
-        if parent is None or attempt is None or attempt.setting_sources == USER_ONLY:
-            return False
-        return _same_directory(job.spec.cwd, parent.spec.cwd)
+    def _look_for_trust(self, job: Job, like: Job | None, env: Mapping[str, str]) -> str:
+        if like is not None and not _same_directory(job.spec.cwd, like.spec.cwd):
+            return USER_ONLY
+        return setting_sources(job.spec.cwd, env, self._settings.trusted_directories)
 
     def _more_servers(self, job: Job) -> dict[str, McpServer]:
         known = self._settings.mcp_servers

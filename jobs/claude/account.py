@@ -1,11 +1,12 @@
 """Which account or provider the `claude` of an environment uses, as far as files and variables show it."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from jobs.claude.json_files import derived
 
 MANAGED_SETTINGS: Final = Path(
     "/Library/Application Support/ClaudeCode" if sys.platform == "darwin" else "/etc/claude-code"
@@ -158,7 +159,7 @@ def _logins(home: Path, config: Path, env: Mapping[str, str]) -> list[Account]:
     if isinstance(login, dict) and login.get("accessToken"):
         found.append(Account(name=f"a login of Claude Code in {config / '.credentials.json'}"))
     state = (Path(env["CLAUDE_CONFIG_DIR"]) if env.get("CLAUDE_CONFIG_DIR") else home) / ".claude.json"
-    if _read(state).get("primaryApiKey"):
+    if derived(state, _has_key):
         found.append(Account(name=f"a key of Claude Code's login in {state}"))
     return found
 
@@ -167,9 +168,9 @@ def _managed_files(directory: Path) -> list[Path]:
     return [directory / "managed-settings.json", *sorted((directory / "managed-settings.d").glob("*.json"))]
 
 
+def _has_key(state: Mapping[str, Any]) -> bool:
+    return bool(state.get("primaryApiKey"))
+
+
 def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
+    return derived(path, dict)

@@ -9,13 +9,14 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import anyio
-import anyio.to_thread
 
 from jobs.errors import BadInputError, ClaudeNotFoundError, ClaudeTooOldError, JobsError
+from jobs.single_flight import SingleFlight
 
 OLDEST_VERSION: Final = "2.1.326"
 """Oldest Claude Code that can run a job. `--await-initialize` came with 2.1.261, and MCP servers in the `initialize`
@@ -66,8 +67,8 @@ class ClaudeFinder:
         self._ask_wrappers = ask_wrappers
         self._versions: dict[tuple[str, int, int], tuple[str | None, float]] = {}
         self._found: set[tuple[str | None, str | None]] = set()
-        # Those who come while a version is asked for wait here, and not each in a thread of the shared pool.
-        self._limiter = anyio.CapacityLimiter(1)
+        # One thread: those who come while a version is asked for do not wait each in one of the shared pool.
+        self._looks = SingleFlight[Claude](anyio.CapacityLimiter(1))
 
     @property
     def versions(self) -> Mapping[str, str | None]:
@@ -94,7 +95,7 @@ class ClaudeFinder:
     async def find_in_thread(self, explicit: str | None, path: str | None) -> Claude:
         """Do what `find` does without blocking the event loop; the error says whether one was found before."""
         try:
-            return await anyio.to_thread.run_sync(self.find, explicit, path, limiter=self._limiter)
+            return await self._looks.call((explicit, path), partial(self.find, explicit, path))
         except ClaudeNotFoundError as error:
             raise ClaudeNotFoundError(error.looked, passing=(explicit, path) in self._found) from error
 
@@ -110,26 +111,26 @@ class ClaudeFinder:
             if not error.passing:
                 raise
 
-    async def wait_for_update(self, explicit: str | None, path: str | None) -> None:
-        """Wait up to `UPDATE_SECONDS` for a `claude` that was found before and is missing now; otherwise return.
+    async def wait_for_update(self, explicit: str | None, path: str | None) -> Claude | None:
+        """Wait up to `UPDATE_SECONDS` for a `claude` that was found before and is missing now, and return it.
 
-        One that does not come back counts as never found, so that the next job fails at once.
+        One that does not come back counts as never found, so that the next job fails at once. None: there is none, and
+        `find` says why.
         """
         with anyio.move_on_after(UPDATE_SECONDS) as waiting:
-            while await self._may_come_back(explicit, path):  # noqa: ASYNC110 - a file sets no event
+            while True:
+                try:
+                    return await self.find_in_thread(explicit, path)
+                except ClaudeNotFoundError as error:
+                    if not error.passing:
+                        return None
+                except JobsError:
+                    # Waiting does not help.
+                    return None
                 await anyio.sleep(_UPDATE_PAUSE)
         if waiting.cancelled_caught:
             self._found.discard((explicit, path))
-
-    async def _may_come_back(self, explicit: str | None, path: str | None) -> bool:
-        try:
-            await self.find_in_thread(explicit, path)
-        except ClaudeNotFoundError as error:
-            return error.passing
-        except JobsError:
-            # Waiting does not help.
-            return False
-        return False
+        return None
 
     def _explicit(self, explicit: str, path: str | None) -> Claude:
         if os.sep not in explicit:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 _DELEGATED = "user.delegate"
@@ -17,22 +18,6 @@ _DELEGATED = "user.delegate"
 _PREFIX = "claude-jobs-"
 _PATIENCE = 2.0
 _PAUSE = 0.005
-
-
-def make(marker: str) -> Path | None:
-    """Make the group of an attempt and return it, or None where there can be none.
-
-    Args:
-        marker: The mark of the attempt's processes.
-    """
-    path = path_of(marker)
-    if path is None:
-        return None
-    try:
-        path.mkdir(exist_ok=True)
-    except OSError:
-        return None
-    return path
 
 
 def end(marker: str, spared: Callable[[int], bool] = lambda _: False) -> int:
@@ -79,6 +64,7 @@ def leave() -> None:
     if own is not None and own.name.startswith(_PREFIX):
         with suppress(OSError):
             (own.parent / "cgroup.procs").write_text("0")
+            _delegated.cache_clear()
 
 
 def path_of(marker: str) -> Path | None:
@@ -94,6 +80,7 @@ def _members(path: Path) -> list[int]:
         return []
 
 
+@lru_cache(maxsize=1)
 def _delegated() -> Path | None:
     own = _own()
     if own is None:

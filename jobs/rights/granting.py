@@ -1,7 +1,7 @@
 """What a job gets of what is asked for it: from a person what the settings allow, from a job its own rights at most."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,15 +148,19 @@ def check_mode_at_launch(spec: JobSpec, settings: Settings) -> None:
     check_mode(spec.permission_mode, settings, remedy)
 
 
-def check_unmoved(spec: JobSpec, *, child: bool) -> None:
+def check_unmoved(directories: Iterable[str]) -> None:
     """Make sure that a child's directories are still the ones that were compared with its parent's.
 
     A job can rename a directory of its own and put a link that leads out in its place, after its child was admitted.
+    Blocks.
+
+    Args:
+        directories: Those of the child.
 
     Raises:
         RightsError: One of them leads elsewhere now.
     """
-    for path in (spec.cwd, *spec.directories) if child else ():
+    for path in directories:
         if (real := os.path.realpath(path)) != path:
             raise RightsError("cwd", real, path)
 

@@ -45,7 +45,8 @@ if do in ("hide", "keep"):
     if do == "keep":
         clear(table, [target])
 else:
-    inner = control_group.make("key:j:1")
+    inner = control_group.path_of("key:j:1")
+    inner.mkdir()
     (inner / "cgroup.procs").write_text("0")
     inside = Path("/proc/self/cgroup").read_text()
     control_group.leave()
@@ -108,6 +109,6 @@ def test_an_engine_that_a_job_started_leaves_the_jobs_group(delegated: Path, tmp
 
 
 def test_a_group_that_is_not_ours_to_divide_is_left_alone():
-    # That of these tests; nothing is made, and nothing is found.
-    assert control_group.make("key:j:1") is None
+    # That of these tests; nothing is found.
+    assert control_group.path_of("key:j:1") is None
     assert (control_group.end("key:j:1"), list(control_group.markers())) == (0, [])

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from jobs.claude.command import USER_ONLY, WITH_PROJECT
-from jobs.rights.trust import MOST, setting_sources
+from jobs.claude.json_files import MOST
+from jobs.rights.trust import setting_sources
 
 
 @pytest.fixture
