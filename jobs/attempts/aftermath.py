@@ -149,7 +149,8 @@ class Aftermath:
     def _doubts(self) -> Callable[[EndedAttempt], bool]:
         """Look at what fell to the fork server, and return what tells whether the end of an attempt needs more."""
         began = self._adopter_began()
-        if began is None or self._spawner.between_launches(self._fallen) - self._stuck:
+        # What is just being launched looks like a stranger: only then the launches are held up for a second look.
+        if began is None or (self._strangers() and self._spawner.between_launches(self._strangers)):
             return lambda _: True
         # A shim that was killed ended nothing. One that is older than the fork server was launched by another, whose
         # death gave its orphans to somebody else, or by an earlier engine.
@@ -170,6 +171,9 @@ class Aftermath:
         left = partial(self._spawner.between_launches, self._fallen)
         self._stuck = await anyio.to_thread.run_sync(left, limiter=self._thread)
         await anyio.to_thread.run_sync(bury, limiter=self._thread)
+
+    def _strangers(self) -> frozenset[ProcessIdentity]:
+        return self._fallen() - self._stuck
 
     def _fallen(self) -> frozenset[ProcessIdentity]:
         return fallen(self._table, self._spawner.adopters(), self._shims(), self._marks(), self._exempt())
