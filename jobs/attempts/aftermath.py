@@ -15,7 +15,7 @@ from jobs.attempts.record import note_end
 from jobs.claude import control_group, leavings
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.exempt import exempt
-from jobs.claude.orphans import bury, end_orphans, fallen, orphans
+from jobs.claude.orphans import bury, end_orphans, fallen, is_unborn, orphans
 from jobs.claude.proctable import ProcessIdentity, ProcessTable, process_table
 from jobs.claude.reaper import Reaper
 from jobs.claude.spawning import Spawner
@@ -148,20 +148,30 @@ class Aftermath:
 
     def _doubts(self) -> Callable[[EndedAttempt], bool]:
         """Look at what fell to the fork server, and return what tells whether the end of an attempt needs more."""
-        began = self._adopter_began()
-        # What is just being launched looks like a stranger: only then the launches are held up for a second look.
-        if began is None or (self._strangers() and self._spawner.between_launches(self._strangers)):
+        server = self._fork_server()
+        if server is None or self._is_something_left(server):
             return lambda _: True
         # A shim that was killed ended nothing. One that is older than the fork server was launched by another, whose
         # death gave its orphans to somebody else, or by an earlier engine.
-        return lambda ended: ended.exit_code is None or ended.target.shim is None or ended.target.shim.start <= began
+        return lambda ended: (
+            ended.exit_code is None or ended.target.shim is None or ended.target.shim.start <= server.start
+        )
 
-    def _adopter_began(self) -> float | None:
-        """Return when the fork server started, or None where none lives."""
+    def _fork_server(self) -> ProcessIdentity | None:
         for pid in self._spawner.adopters() - {os.getpid()}:
             entry = self._table.entry(pid)
-            return None if entry is None else entry.identity.start
+            return None if entry is None else entry.identity
         return None
+
+    def _is_something_left(self, server: ProcessIdentity) -> bool:
+        # Twice: a shim may become itself in the middle of a look. The launches are not held up for this one.
+        return all(
+            any(
+                identity not in self._stuck and not is_unborn(self._table, server.pid, identity)
+                for identity in self._fallen()
+            )
+            for _ in range(2)
+        )
 
     async def _end_orphans(self) -> None:
         ended = partial(end_orphans, self._table, partial(self._spawner.between_launches, self._orphans))
@@ -171,9 +181,6 @@ class Aftermath:
         left = partial(self._spawner.between_launches, self._fallen)
         self._stuck = await anyio.to_thread.run_sync(left, limiter=self._thread)
         await anyio.to_thread.run_sync(bury, limiter=self._thread)
-
-    def _strangers(self) -> frozenset[ProcessIdentity]:
-        return self._fallen() - self._stuck
 
     def _fallen(self) -> frozenset[ProcessIdentity]:
         return fallen(self._table, self._spawner.adopters(), self._shims(), self._marks(), self._exempt())

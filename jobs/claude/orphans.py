@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from jobs.claude.kill_children import children
 from jobs.claude.proctable import ProcessIdentity, ProcessTable, is_zombie
@@ -28,6 +29,10 @@ _CALM = 5
 """Looks in a row that must find nothing after a kill."""
 
 _PAUSE = 0.002
+
+
+_UNBORN_SECONDS = 1.0
+"""Seconds within which a forked process becomes a shim: milliseconds, more on a machine with much to do."""
 
 
 @contextmanager
@@ -87,6 +92,18 @@ def fallen(
         for entry in entries
         if table.mark(entry.identity.pid) not in marks and not exempt(entry.identity)
     )
+
+
+def is_unborn(table: ProcessTable, server: int, identity: ProcessIdentity) -> bool:
+    """Tell whether a process is one that the fork server has forked and that has not become a shim yet.
+
+    Args:
+        table: The process table.
+        server: Process id of the fork server.
+        identity: The process.
+    """
+    age = table.age(identity)
+    return age is not None and age < _UNBORN_SECONDS and _command_line(identity.pid) == _command_line(server)
 
 
 def orphans(
@@ -153,3 +170,10 @@ def ended_children() -> list[int]:
     except ChildProcessError:
         return []
     return [pid for pid in children(os.getpid()) if is_zombie(pid)]
+
+
+def _command_line(pid: int) -> bytes | None:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return None

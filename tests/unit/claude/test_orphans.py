@@ -10,10 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from jobs.claude.command import MARKER
 from jobs.claude.fork_server import JOB_LOCKS, RLIMIT_LOCKS
-from jobs.claude.orphans import orphans, subreaper
-from jobs.claude.proctable import ProcessIdentity, process_table
+from jobs.claude.orphans import is_unborn, orphans, subreaper
+from jobs.claude.proctable import LinuxTable, ProcessIdentity, process_table
 from tests.support.waiting import until_now
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +26,7 @@ sys.path.append(sys.argv[1])
 from jobs.claude.fork_server import JOB_LOCKS, RLIMIT_LOCKS
 from jobs.claude.kill_children import children
 from jobs.claude.orphans import bury, end_orphans, ended_children, orphans, subreaper
-from jobs.claude.proctable import ProcessIdentity, process_table
+from jobs.claude.proctable import LinuxTable, ProcessIdentity, process_table
 asking = subreaper()
 said = {"asked": asking.__enter__()}
 table, own = process_table(), {os.getpid()}
@@ -128,3 +130,30 @@ def test_the_order_ends_with_its_block():
     )
     own, adopter = done.stdout.split()
     assert own != adopter
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server elsewhere")
+def test_a_process_that_the_fork_server_has_just_forked_is_told_by_its_command_line_and_its_age():
+    class Aged(LinuxTable):
+        seconds = 0.0
+
+        def age(self, target: ProcessIdentity) -> float:
+            return self.seconds
+
+    server, forked, other = [subprocess.Popen(["/bin/sleep", seconds]) for seconds in ("60", "60", "61")]
+    try:
+        table = Aged()
+        twin, stranger = table.identify(forked.pid), table.identify(other.pid)
+        assert twin is not None
+        assert stranger is not None
+        until_now(
+            lambda: all(Path(f"/proc/{one.pid}/comm").read_text() == "sleep\n" for one in (server, forked, other))
+        )
+        assert is_unborn(table, server.pid, twin)
+        assert not is_unborn(table, server.pid, stranger)
+        table.seconds = 60.0
+        assert not is_unborn(table, server.pid, twin)
+    finally:
+        for process in (server, forked, other):
+            process.kill()
+            process.wait()
