@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from jobs.attempts.continuation import continued
 from jobs.attempts.origin import Origin, OriginFiles
+from jobs.batch_graph import BatchGraph, Next, subtasks_of
 from jobs.errors import BadInputError, EngineLeavingError, JobsError, NotFoundError, RecursionLimitError, StoreError
 from jobs.idempotency import request_digest
 from jobs.intake import Intake, TaskRequest, TreeBounds
@@ -27,7 +28,6 @@ from jobs.signals import JobSignals
 from jobs.singly import Singly
 from jobs.tree import new_batch_id, new_job_id, subtasks_batch_id
 from orchestration.native import native
-from orchestration.patterns import RecursiveOrchestrationPattern, Subtasks
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +78,7 @@ class EnhancedJobManager:
         self._siblings = Siblings(store, signals, clock)
         self._singly = Singly()
         self._leaving = False
-        self._graph = RecursiveOrchestrationPattern.create_recursive_graph(
-            work=self._run_job, resume=self._go_on, identify=_own_id
-        )
+        self._graph = BatchGraph(work=self._run_job, resume=self._go_on, identify=_own_id)
 
     async def execute_batch_async(
         self,
@@ -178,6 +176,7 @@ class EnhancedJobManager:
         await self._origins.forget_all_but({jobs[0].root_id for jobs in by_batch.values()})
         for jobs in by_batch.values():
             self._start_soon(self.run_batch, jobs)
+        self._start_soon(self._graph.load_soon)
         return sum(map(len, by_batch.values()))
 
     def stop_admitting(self) -> None:
@@ -298,7 +297,7 @@ class EnhancedJobManager:
         state = {"tasks": ids, "parent_id": first.parent_id, "depth": first.depth, "root_id": first.root_id}
         await native(self._graph.ainvoke(state))
 
-    async def _run_job(self, node: Mapping[str, Any]) -> str | Subtasks:
+    async def _run_job(self, node: Mapping[str, Any]) -> Next:
         """Run one job to its end: the work of a `child` node; a failed job is a status here, never an exception."""
         job_id: str = node["task"]
         # The batch of subtasks is run below its parent's node, and a start or a retry may run it once more.
@@ -320,18 +319,18 @@ class EnhancedJobManager:
         job = await insist(partial(self._runner.abandon, job_id, why), f"giving job {job_id} up")
         return job.status
 
-    async def _advance(self, job_id: str) -> str | Subtasks:
+    async def _advance(self, job_id: str) -> Next:
         job = await self._store.job(job_id)
         if job is None:
             raise NotFoundError("Job", job_id)
         job = await self._siblings.wait_for(job)
         while job.status not in TERMINAL:
             if (children := await self._subtasks(job)) is not None:
-                return Subtasks(tasks=[child.id for child in children])
+                return subtasks_of(children)
             job = await self._run_attempt(job)
         return job.status
 
-    async def _go_on(self, node: Mapping[str, Any], subtasks: Subtasks, results: object) -> str | Subtasks:
+    async def _go_on(self, node: Mapping[str, Any], subtasks: object, results: object) -> Next:
         """Go on with a job whose subtasks are over."""
         return await self._run_job(node)
 

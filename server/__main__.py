@@ -1,4 +1,4 @@
-"""The `claude-jobs` command: `mcp` takes the light path to the pump, everything else the command-line program."""
+"""The `claude-jobs` command: `mcp` and the detached engine take light paths, all else the command-line program."""
 
 import sys
 from pathlib import Path
@@ -15,10 +15,23 @@ def main() -> int:
         from server.pump import main as pump
 
         return pump(sys.argv[2:])
+    if sys.argv[1:] == ["engine", "--detached"]:
+        return _engine()
     from server.cli import app
 
     app()
     return 0
+
+
+def _engine() -> int:
+    from jobs.redaction import redact
+    from jobs.safe_text import safe
+    from server.engine_process import run
+
+    problem = run()
+    if problem is not None:
+        sys.stderr.write(f"{safe(redact(problem))}\n")
+    return 0 if problem is None else 1
 
 
 if __name__ == "__main__":

@@ -2,27 +2,21 @@
 
 import json
 import os
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from server.front_door.client import door_of
-from server.front_door.dial import is_at
-from server.front_door.hello import FrontDoorError, Hello
-from server.front_door.launch import A_JOB, SETTINGS_REFUSED, STARTED_BY, setting_variables
-from server.front_door.locate import EngineUnreachableError, control, holder_of, prepare, state_dir
+from server.front_door.hello import Hello
+from server.front_door.launch import SETTINGS_REFUSED, setting_variables
+from server.front_door.locate import EngineUnreachableError, control, holder_of, state_dir
 from server.terminal.speech import complaints, fail, note, say
 
 if TYPE_CHECKING:
     import psutil
 
 app = typer.Typer(help="Run the engine in the foreground, or look after the one that runs.")
-
-STDERR = 2
-"""Descriptor; `sys.stderr` may be a stream that has none."""
 
 STOP_SECONDS = 10.0
 """How long `stop` waits for an engine's answer before it sends a signal."""
@@ -54,60 +48,11 @@ def engine(
     """Run the engine in the foreground."""
     if ctx.invoked_subcommand is not None:
         return
-    # Everything that an engine makes is for this user alone, sockets and directories from their first moment too.
-    os.umask(0o077)
-    # Imported here: the MCP SDK and LangGraph take over two seconds, and no other command needs them.
-    from jobs.claude import control_group
-    from jobs.claude.proctable import process_table
-    from jobs.errors import BadInputError, JobsError
-    from jobs.settings_sources import ClientVariables, InvalidSettingsError
+    # Imported here: no other command runs one.
+    from server.engine_process import run
 
-    try:
-        places = prepare(state_dir(os.environ))
-    except FrontDoorError as error:
-        fail(error)
-    import anyio
-
-    from server.engine import LEAVE_SECONDS, serve
-    from server.logs import log_to_stderr
-    from server.reception.inside import inside_job
-    from server.reception.listening import allow_many_files
-
-    log_to_stderr("INFO", path=places.log if is_at(STDERR, places.log) else None)
-    started_by = os.environ.get(STARTED_BY) or f"claude-jobs engine, pid {os.getpid()}"
-    starter = ClientVariables(values=setting_variables(os.environ), client=started_by)
-    # One that runs in a job's own shell bears the job's mark, or an ancestor of it does.
-    by_person = started_by != A_JOB and not inside_job(os.getpid(), process_table())
-    reasons: list[BaseException] = []
-    try:
-        # A job's pump may have started this engine.
-        control_group.leave()
-        allow_many_files()
-        leaving = partial(_leave_within, LEAVE_SECONDS)
-        anyio.run(partial(serve, places.home, starter, by_person=by_person, on_leaving=leaving))
-    except* (InvalidSettingsError, BadInputError) as errors:
-        reasons += [JobsError(f"{SETTINGS_REFUSED}{error}") for error in _leaves(errors)]
-    # A group: the store is opened inside the engine's own. What is raised here would become one too.
-    except* (FrontDoorError, JobsError) as errors:
-        reasons += _leaves(errors)
-    if reasons:
-        # Two clients may start an engine at one instant: the one that comes second has nothing to do.
-        fail("\n".join(map(str, reasons)), style=None if detached else "red")
-
-
-def _leave_within(seconds: float) -> None:
-    """End this process after so many seconds, whatever still keeps it: the end of a job may be slow."""
-    last = threading.Timer(seconds, os._exit, (0,))
-    last.daemon = True
-    last.start()
-
-
-def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
+    if problem := run():
+        fail(problem, style=None if detached else "red")
 
 
 @app.command()

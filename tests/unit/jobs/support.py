@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 
+import orchestration.patterns  # noqa: F401 - loaded here, so that the first batch of a test does not wait for it
 from jobs.attempts.origin import Origin, OriginFiles
 from jobs.attempts.preparation import Preparation
 from jobs.claude.command import McpServer

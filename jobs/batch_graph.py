@@ -1,0 +1,74 @@
+"""The compiled graph through which every batch goes, loaded a little after the start or when the first batch comes."""
+
+import gc
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import anyio
+import anyio.to_thread
+
+from jobs.model import Job
+
+if TYPE_CHECKING:
+    from langgraph.graph.state import CompiledStateGraph
+
+    from orchestration.patterns import Subtasks
+
+Next: TypeAlias = "str | Subtasks"
+"""What a node of the graph comes to: a job's status, or the jobs that are to run before it goes on."""
+
+HEAD_START = 0.5
+"""Seconds that an engine has for its first clients before it loads the graph unasked: the import takes a second of a
+core (measured), as long as all else of a start."""
+
+_PATTERNS = "orchestration.patterns"
+
+
+class BatchGraph:
+    """A recursive graph that is compiled once it is needed.
+
+    Args:
+        nodes: What the graph calls: `work`, `resume` and `identify` of `RecursiveOrchestrationPattern`.
+    """
+
+    def __init__(self, **nodes: Callable[..., Any]) -> None:
+        self._nodes = nodes
+        self._loading = anyio.Lock()
+        self._compiled: CompiledStateGraph[Any] | None = None
+
+    async def ainvoke(self, state: Mapping[str, Any]) -> Any:
+        """Run a batch to its end and return the state that the graph comes to."""
+        return await (await self._load()).ainvoke(state)
+
+    async def load_soon(self) -> None:
+        """Load the graph after `HEAD_START`, so that a later batch does not wait for it."""
+        await anyio.sleep(HEAD_START)
+        await self._load()
+
+    async def _load(self) -> "CompiledStateGraph[Any]":
+        if self._compiled is None:
+            async with self._loading:
+                if self._compiled is None:
+                    patterns: Any = sys.modules.get(_PATTERNS)
+                    # One that another thread imports at this moment is there already, and lacks what it defines.
+                    if not hasattr(patterns, "RecursiveOrchestrationPattern"):
+                        patterns = await anyio.to_thread.run_sync(_import_patterns)
+                    self._compiled = patterns.RecursiveOrchestrationPattern.create_recursive_graph(**self._nodes)
+        return self._compiled
+
+
+def subtasks_of(jobs: Sequence[Job]) -> "Subtasks":
+    """Return what a node comes to whose job has further jobs run first."""
+    # Imported here: it is there already where a node runs.
+    from orchestration.patterns import Subtasks
+
+    return Subtasks(tasks=[job.id for job in jobs])
+
+
+def _import_patterns() -> Any:
+    patterns = import_module(_PATTERNS)
+    # What was imported is never garbage; each full collection would walk through it.
+    gc.freeze()
+    return patterns
