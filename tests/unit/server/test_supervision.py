@@ -113,7 +113,7 @@ class Once:
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (Scheduler, "line"),
+        (Scheduler, "refused"),
         (Retention, "recover"),
         (Snapshots, "keep"),
         (Updates, "_deliver"),
