@@ -6,15 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from jobs.model import LIVE, Batch, Job, JobStatus, Rollup, Tree, Usage
+from jobs.model import LIVE, Batch, Job, JobStatus, Rollup, Tree
+from jobs.subtree import BatchJobs, Node
 from jobs.tree import contains
 
 KEPT_JOBS = 1000
 """Jobs of trees that are over and stay in memory for a while: whoever waited for a tree reads it once more. About 2 MB
 (`tests/benchmarks/bench_live_trees.py`)."""
-
-_PLACES = {status: place for place, status in enumerate(JobStatus)}
-_LIVE_PLACES = tuple(_PLACES[status] for status in LIVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,65 +37,9 @@ class Reservation:
 
 
 @dataclass(slots=True, eq=False)
-class _Node:
-    """A job, or a batch that began a tree, with the sums of everything at and below it.
-
-    `charged` and `below` are what its budget has to carry: a live job with a budget counts above it with all of that.
-    `share` and `room` are what the node counts with in the two sums of its parent.
-    """
-
-    path: str
-    parent: "_Node | None"
-    job: Job | None
-    children: "list[_Node]" = field(default_factory=list)
-    counts: list[int] = field(default_factory=lambda: [0] * len(_PLACES))
-    cost: float = 0.0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    turns: int = 0
-    deepest: int = 0
-    own_running: float = 0.0
-    running: float = 0.0
-    charged: float = 0.0
-    below: int = 0
-    share: float = 0.0
-    room: int = 0
-
-    @property
-    def live(self) -> int:
-        return sum(self.counts[place] for place in _LIVE_PLACES)
-
-    def claims(self) -> tuple[float, int]:
-        """Return what it counts with in `charged` and `below` of its parent."""
-        if self.job is None:
-            return self.charged, self.below
-        budget, room = (self.job.spec.max_budget_usd or 0.0, self.job.spec.max_jobs or 0) if self.live else (0.0, 0)
-        return max(self.charged, budget), 1 + max(self.below, room)
-
-    def rollup(self) -> Rollup:
-        return Rollup(
-            counts={status: self.counts[place] for status, place in _PLACES.items() if self.counts[place]},
-            usage=Usage(
-                cost_usd=self.cost,
-                input_tokens=self.input_tokens,
-                output_tokens=self.output_tokens,
-                turns=self.turns,
-            ),
-            deepest=self.deepest,
-        )
-
-    def walk(self) -> "Iterator[_Node]":
-        pending = [self]
-        while pending:
-            node = pending.pop()
-            yield node
-            pending.extend(node.children)
-
-
-@dataclass(slots=True, eq=False)
 class _Root:
     tree: Tree
-    node: _Node
+    node: Node
     batches: set[str] = field(default_factory=set)
 
 
@@ -110,9 +52,9 @@ class LiveTrees:
 
     def __init__(self) -> None:
         self._roots: dict[str, _Root] = {}
-        self._nodes: dict[str, _Node] = {}
-        self._live: dict[str, _Node] = {}
-        self._batches: dict[str, list[_Node]] = {}
+        self._nodes: dict[str, Node] = {}
+        self._live: dict[str, Node] = {}
+        self._batches: dict[str, BatchJobs] = {}
         self._batch_values: dict[str, Batch] = {}
         self._over: OrderedDict[str, int] = OrderedDict()
         self._over_jobs = 0
@@ -125,7 +67,7 @@ class LiveTrees:
         if tree.id in self._roots:
             return
         with self._lock:
-            self._roots[tree.id] = _Root(tree, _Node(tree.id, None, None))
+            self._roots[tree.id] = _Root(tree, Node(tree.id, None, None))
             self._add(jobs, batch)
         self._note_end(tree.id)
 
@@ -148,7 +90,8 @@ class LiveTrees:
             before, node.job = node.job, job
             settled = node.own_running if not _same_run(before, job) else 0.0
             node.own_running -= settled
-            self._climb(node, before, job, running=-settled)
+            node.carry(before, job, running=-settled)
+            self._mark(node, job)
         self._note_end(job.root_id)
 
     def forget(self, root_id: str) -> None:
@@ -195,10 +138,9 @@ class LiveTrees:
         """Return a batch, or None where it is not known."""
         return self._batch_values.get(batch_id)
 
-    def in_batch(self, batch_id: str) -> Sequence[Job] | None:
+    def in_batch(self, batch_id: str) -> BatchJobs | None:
         """Return a batch's jobs in the order of their submission, or None where it is not known."""
-        nodes = self._batches.get(batch_id)
-        return None if nodes is None else [node.job for node in nodes if node.job is not None]
+        return self._batches.get(batch_id)
 
     def under(self, path: str) -> Sequence[Job] | None:
         """Return every job at or below a path in order of admission, or None where it is not known."""
@@ -235,8 +177,8 @@ class LiveTrees:
         root = self._roots.get(batch_id)
         if root is not None and root.node.job is None:
             return root.node.rollup()
-        nodes = self._batches.get(batch_id)
-        return None if nodes is None else _together(nodes)
+        jobs = self._batches.get(batch_id)
+        return None if jobs is None else jobs.rollup()
 
     def note_cost(self, job_id: str, attempt: int, cost_usd: float) -> bool:
         """Take down what a running attempt has cost so far, in US dollars, and tell whether that is news."""
@@ -247,7 +189,7 @@ class LiveTrees:
             return False
         with self._lock:
             more, node.own_running = cost_usd - node.own_running, cost_usd
-            self._climb(node, node.job, node.job, running=more)
+            node.carry(node.job, node.job, running=more)
         return True
 
     # Budgets: the rest may be called on the store's thread, which checks a spawn inside its transaction.
@@ -294,7 +236,7 @@ class LiveTrees:
         asked = sum(one.count for one in self._reserved.values() if contains(path, one.path))
         return asked if node is None else sum(node.counts) - (node.job is not None) + asked
 
-    def _at(self, path: str) -> _Node | None:
+    def _at(self, path: str) -> Node | None:
         name = path.rpartition("/")[2]
         root = self._roots.get(name)
         node = self._nodes.get(name) if root is None else root.node
@@ -308,47 +250,24 @@ class LiveTrees:
             node = self._new_node(root, job)
             self._nodes[job.id] = node
             root.batches.add(job.batch_id)
-            self._batches.setdefault(job.batch_id, []).append(node)
-            self._climb(node, None, job)
+            if job.batch_id not in self._batches:
+                self._batches[job.batch_id] = BatchJobs(job.batch_id, job.root_id)
+            self._batches[job.batch_id].add(node)
+            node.carry(None, job)
+            self._mark(node, job)
 
-    def _new_node(self, root: _Root, job: Job) -> _Node:
+    def _new_node(self, root: _Root, job: Job) -> Node:
         if job.path == root.node.path:
             # The job is the root itself.
             root.node.job = job
             return root.node
         above = job.path.rpartition("/")[0].rpartition("/")[2]
         parent = self._nodes.get(above) or root.node
-        node = _Node(job.path, parent, job)
+        node = Node(job.path, parent, job)
         parent.children.append(node)
         return node
 
-    def _climb(self, node: _Node, before: Job | None, now: Job, *, running: float = 0.0) -> None:
-        """Carry a change of a job to the sums of every node above it."""
-        old, new = Usage() if before is None else before.usage, now.usage
-        cost = new.cost_usd - old.cost_usd
-        tokens_in, tokens_out = new.input_tokens - old.input_tokens, new.output_tokens - old.output_tokens
-        turns = new.turns - old.turns
-        charged, below = cost + running, 0
-        self._mark(node, now)
-        at: _Node | None = node
-        while at is not None:
-            if before is not None:
-                at.counts[_PLACES[before.status]] -= 1
-            at.counts[_PLACES[now.status]] += 1
-            at.cost += cost
-            at.input_tokens += tokens_in
-            at.output_tokens += tokens_out
-            at.turns += turns
-            at.running += running
-            at.deepest = max(at.deepest, now.depth)
-            at.charged += charged
-            at.below += below
-            share, room = at.claims()
-            charged, below = share - at.share, room - at.room
-            at.share, at.room = share, room
-            at = at.parent
-
-    def _mark(self, node: _Node, job: Job) -> None:
+    def _mark(self, node: Node, job: Job) -> None:
         if job.status in LIVE:
             self._live[job.id] = node
         else:
@@ -369,19 +288,3 @@ class LiveTrees:
 
 def _same_run(before: Job, now: Job) -> bool:
     return before.status is now.status is JobStatus.RUNNING and before.attempt == now.attempt
-
-
-def _together(nodes: Sequence[_Node]) -> Rollup:
-    counts: Counter[JobStatus] = Counter()
-    for node in nodes:
-        counts.update({status: node.counts[place] for status, place in _PLACES.items() if node.counts[place]})
-    return Rollup(
-        counts=dict(counts),
-        usage=Usage(
-            cost_usd=sum(node.cost for node in nodes),
-            input_tokens=sum(node.input_tokens for node in nodes),
-            output_tokens=sum(node.output_tokens for node in nodes),
-            turns=sum(node.turns for node in nodes),
-        ),
-        deepest=max((node.deepest for node in nodes), default=0),
-    )

@@ -1,7 +1,7 @@
 """Waits for jobs to end, and reports each one that ended once."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,6 +12,7 @@ from jobs.errors import BadInputError
 from jobs.model import TERMINAL, Job, JobStatus
 from jobs.rights.visibility import Scope
 from jobs.signals import JobSignals, Subscription
+from jobs.subtree import BatchJobs
 
 PROGRESS_SECONDS = 10.0
 """Between two progress reports; Claude Code gives up on a silent call after minutes, and a person much earlier."""
@@ -139,8 +140,9 @@ class Waiting:
         """
         seen = _Seen(cursor)
         scope = await read()
+        live = _live(scope.jobs) if scope.batch is None else frozenset()
         with self._signals.subscribe(scope.root_ids, scope.membership()) as subscription:
-            watch = _Watch(await read(), seen, mode, _live(scope.jobs))
+            watch = _watch(await read(), seen, mode, live)
             if seconds > 0 and not watch.met():
                 async with aside():
                     with anyio.move_on_after(seconds):
@@ -149,6 +151,74 @@ class Waiting:
             return watch.report()
         # The news of a growing subtree may come in another order than its rows, by which the cursor counts.
         return _Watch(await read(), seen, mode, watch.live).report()
+
+
+def _watch(scope: Scope, seen: _Seen, mode: WaitMode, live: frozenset[str]) -> "_Watch | _BatchWatch":
+    return _Watch(scope, seen, mode, live) if scope.batch is None else _BatchWatch(scope.batch, seen, mode)
+
+
+class _BatchWatch:
+    """The jobs of a live batch as the waiter knows them: bits, so that nothing grows with the batch but these.
+
+    Args:
+        jobs: The batch.
+        seen: What has been reported.
+        mode: When the wait is over.
+    """
+
+    live: frozenset[str] = frozenset()
+
+    def __init__(self, jobs: BatchJobs, seen: _Seen, mode: WaitMode) -> None:
+        self._jobs = jobs
+        self._seen = seen.bits
+        self._mode = mode
+        self._live = jobs.open
+
+    def note(self, news: Iterable[Job]) -> None:
+        self._live |= self._jobs.open
+        for job in news:
+            # One that was tried again may be over again by now.
+            if job.status not in TERMINAL:
+                self._live |= self._jobs.bit(job.id)
+
+    def over(self) -> int:
+        return self._jobs.over.bit_count()
+
+    def total(self) -> int:
+        return len(self._jobs)
+
+    def met(self) -> bool:
+        fresh = self._fresh()
+        if not self._jobs.open:
+            return True
+        match self._mode:
+            case WaitMode.ALL:
+                return False
+            case WaitMode.ANY:
+                return bool(fresh)
+            case WaitMode.FIRST_SUCCESS:
+                return any(self._jobs[place].status is JobStatus.COMPLETED for place in _places(fresh))
+
+    def report(self) -> WaitReport:
+        fresh, still_open = self._fresh(), self._jobs.open
+        places = tuple(_places(fresh))
+        return WaitReport(
+            done=tuple(self._jobs[place] for place in places),
+            pending=still_open.bit_count(),
+            total=len(self._jobs),
+            positions=places,
+            cursor=f"{(self._seen | fresh) & ~still_open:x}",
+        )
+
+    def _fresh(self) -> int:
+        return self._jobs.over & (self._live | ~self._seen)
+
+
+def _places(bits: int) -> Iterator[int]:
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
 
 
 class _Watch:
@@ -231,7 +301,7 @@ def _outdated(news: Job, known: Job | None) -> bool:
     )
 
 
-async def _until_met(watch: _Watch, subscription: Subscription, on_progress: OnProgress | None) -> None:
+async def _until_met(watch: _Watch | _BatchWatch, subscription: Subscription, on_progress: OnProgress | None) -> None:
     due, told = 0.0, -1
     while not watch.met():
         now = anyio.current_time()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jobs.errors import NotFoundError, OwnJobError
 from jobs.model import Batch, Job, JobStatus, Rollup
 from jobs.ports import Store
+from jobs.subtree import BatchJobs
 from jobs.tree import contains, is_batch_id
 
 
@@ -14,7 +15,7 @@ class Scope:
     """A set of jobs that somebody asks about.
 
     Args:
-        jobs: The jobs, in order of admission; for named jobs in the order asked.
+        jobs: The jobs, in order of admission; for named jobs in the order asked. `BatchJobs` for a live batch.
         path: For a subtree or a tree, which may still grow: the path it lies under. Otherwise None.
         without: Id of a job of that subtree that is not asked about, or None.
     """
@@ -24,19 +25,30 @@ class Scope:
     without: str | None = None
 
     @property
+    def batch(self) -> BatchJobs | None:
+        """The batch, where the jobs are those of a live one."""
+        return self.jobs if isinstance(self.jobs, BatchJobs) else None
+
+    @property
     def root_ids(self) -> frozenset[str]:
         """The trees that the jobs belong to."""
+        if self.batch is not None:
+            return frozenset((self.batch.root_id,))
         from_path = {self.path.partition("/")[0]} if self.path else set()
         return frozenset({job.root_id for job in self.jobs} | from_path)
 
     @property
     def paths(self) -> Sequence[str]:
         """Where the jobs and all that stands below them lie."""
+        if self.batch is not None and self.batch.id == self.batch.root_id:
+            return (self.batch.id,)
         return (self.path,) if self.path else tuple(job.path for job in self.jobs)
 
     def membership(self) -> Callable[[Job], bool]:
         """Return a test that tells whether a changed job belongs to this set."""
-        path, without = self.path, self.without
+        path, without, batch = self.path, self.without, self.batch
+        if batch is not None:
+            return lambda job: job.batch_id == batch.id
         if path is not None:
             return lambda job: contains(path, job.path) and job.id != without
         ids = frozenset(job.id for job in self.jobs)

@@ -33,6 +33,7 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
     },
     "jobs/waves.py": {
         "create_task_group": "Holds the waves of one batch.",
+        "start_soon": "Enters the graph once for each wave of a large batch.",
         "start_soon(enter)": "Enters the graph once for each wave of a large batch; its jobs are Sends.",
     },
     "jobs/runner.py": {

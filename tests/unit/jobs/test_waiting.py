@@ -9,8 +9,10 @@ import pytest
 from jobs import waiting as waiting_module
 from jobs.errors import BadInputError
 from jobs.model import Job, JobStatus
+from jobs.ports import Store
 from jobs.rights.visibility import Scope, Visibility
 from jobs.signals import JobSignals
+from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from jobs.waiting import Waiting, WaitMode, WaitReport
 from tests.contract.support import admit, admit_root, ending, start
@@ -19,18 +21,27 @@ from tests.unit.jobs.support import known, settle
 pytestmark = pytest.mark.anyio
 
 Read = Callable[[], Awaitable[Scope]]
+ALL = ("ja", "jb", "jc")
 
 
 class Tree:
-    """A store, and jobs in it that end and are announced as a test says."""
+    """A store, and jobs in it that end and are announced as a test says.
 
-    def __init__(self) -> None:
-        self.store = MemoryStore()
+    Args:
+        live: Its trees are in memory, and a wait on all of the batch is one on a live batch.
+    """
+
+    def __init__(self, *, live: bool) -> None:
+        self.live = live
+        self.store: Store = LiveStore(MemoryStore()) if live else MemoryStore()
         self.signals = JobSignals()
         self.waiting = Waiting(self.signals)
         self.sight = Visibility(self.store, None)
 
     def named(self, *ids: str) -> Read:
+        if self.live and ids == ALL:
+            return lambda: self.sight.batch_scope("b1")
+
         async def read() -> Scope:
             return Scope(jobs=await self.sight.jobs(ids))
 
@@ -56,10 +67,10 @@ class Tree:
         return await self.waiting.wait(read, mode=mode, seconds=0, cursor=cursor)
 
 
-@pytest.fixture
-async def tree() -> AsyncIterator[Tree]:
-    built = Tree()
-    await admit(built.store, "b1", "ja", "jb", "jc")
+@pytest.fixture(params=[False, True], ids=["rows", "live"])
+async def tree(request: pytest.FixtureRequest) -> AsyncIterator[Tree]:
+    built = Tree(live=request.param)
+    await admit(built.store, "b1", *ALL)
     yield built
     assert not built.signals._by_root, "a wait left a subscription behind"
 
