@@ -4,8 +4,9 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -56,7 +57,7 @@ class Alarm:
 
     def __init__(self, live: LiveAttempt, *, eager: bool) -> None:
         self.live = live
-        self._eager = eager
+        self.eager = eager
         self._looked = -math.inf
         self._due = math.inf
         self._scope = anyio.CancelScope()
@@ -85,7 +86,7 @@ class Alarm:
             # At once: each step from here to its end is one in which it would write on.
             self.live.process.freeze()
             self.ring()
-        elif self._eager:
+        elif self.eager:
             self.ring(self._looked + EAGER_GAP)
         else:
             self.ring(max(self._looked + TICK, anyio.current_time() + FIRST_GAP))
@@ -165,13 +166,7 @@ class Supervisor:
     async def _follow(self, live: LiveAttempt) -> int | None:
         live.follower.hold()
         alarm = Alarm(live, eager=any(holder.usd is not None for holder in live.holders))
-        with (
-            self._events.watching(live.follower.descriptors, alarm.on_write) as heard,
-            self._followed(alarm, heard=heard),
-        ):
-            if live.follower.size_of_all():
-                # Written before anybody listened.
-                alarm.on_write()
+        with self._followed(alarm):
             while True:
                 with alarm.wait():
                     return await live.process.wait()
@@ -185,20 +180,30 @@ class Supervisor:
                     return await self.end(live)
 
     @contextmanager
-    def _followed(self, alarm: Alarm, *, heard: bool) -> Iterator[None]:
-        """Look at an attempt's deadlines on the beat while the block lasts.
-
-        Args:
-            alarm: The attempt's.
-            heard: The system tells of what the attempt writes; otherwise each beat looks for it.
-        """
-        self._alarms[alarm] = heard
+    def _followed(self, alarm: Alarm) -> Iterator[None]:
+        """Hear what an attempt writes, and look at its deadlines on the beat, while the block lasts."""
+        self._alarms[alarm] = True
         if self._beat is None:
             self._beat_later()
-        try:
-            yield
-        finally:
-            del self._alarms[alarm]
+        with ExitStack() as listening:
+            listen = partial(self._listen, alarm, listening)
+            if alarm.eager:
+                listen()
+            else:
+                # Most jobs that say little end before there is anything to hear.
+                listening.callback(asyncio.get_running_loop().call_later(FIRST_GAP, listen).cancel)
+            try:
+                yield
+            finally:
+                del self._alarms[alarm]
+
+    def _listen(self, alarm: Alarm, listening: ExitStack) -> None:
+        follower = alarm.live.follower
+        # Where the system does not tell, each beat looks.
+        self._alarms[alarm] = listening.enter_context(self._events.watching(follower.descriptors, alarm.on_write))
+        if follower.size_of_all():
+            # Written before anybody listened.
+            alarm.ring(anyio.current_time())
 
     def _beat_later(self) -> None:
         seconds = TICK if all(self._alarms.values()) else DEAF_TICK

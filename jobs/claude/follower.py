@@ -63,9 +63,12 @@ class Follower:
     async def read(self) -> list[Line] | None:
         """Return the lines that the next piece completes, maybe none, or None where the file holds nothing new."""
         self.hold()
-        left = self.size() - self._framer.offset
+        size = self.size()
+        if size <= self._framer.read:
+            return None
         # Parsing a large piece takes up to 20 ms, so it happens beside the event loop, like the reading.
-        return self._read() if left <= SMALL else await anyio.to_thread.run_sync(self._read)
+        small = size - self._framer.offset <= SMALL
+        return self._read() if small else await anyio.to_thread.run_sync(self._read)
 
     async def finish(self) -> list[Line]:
         """Return everything that is left, an unterminated tail included; the process is over.
