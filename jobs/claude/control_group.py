@@ -96,15 +96,9 @@ def _own() -> Path | None:
     if sys.platform != "linux":
         return None
     try:
-        return _place(Path("/proc/self/cgroup").read_text())
+        groups, mounts = Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text()
     except OSError:
         return None
-
-
-@lru_cache(maxsize=2)
-def _place(groups: str) -> Path | None:
-    """Return where the group is that `/proc/self/cgroup` names: a long list of mounts is read once for it."""
-    mounts = Path("/proc/self/mountinfo").read_text()
     paths = [line.removeprefix("0::") for line in groups.splitlines() if line.startswith("0::")]
     # "ID PARENT DEVICE ROOT PLACE OPTIONS … - TYPE SOURCE OPTIONS"; a part of the hierarchy is not looked into.
     places = [

@@ -7,7 +7,7 @@ import os
 import struct
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 
@@ -15,6 +15,10 @@ logger = logging.getLogger(__name__)
 
 GAP = 0.02
 """Seconds between two readings of the events, of all files together: many small writes wake nobody more often."""
+
+REMOVE_SECONDS = 1.0
+"""Seconds over which watches are gathered that are not needed any more. The kernel takes about a millisecond to remove
+one (measured), so it is done in a thread, for many files at once."""
 
 _MODIFIED = 0x2
 _EVENT = struct.Struct("iIII")
@@ -31,6 +35,7 @@ class FileEvents:
 
     def __init__(self) -> None:
         self._callbacks: dict[int, Callable[[], None]] = {}
+        self._leaving: set[int] = set()
         self._descriptor: int | None = None
 
     @contextmanager
@@ -56,13 +61,31 @@ class FileEvents:
         # By its descriptor: the name may have come to mean another file.
         paths = [f"/proc/self/fd/{descriptor}".encode() for descriptor in descriptors]
         watches = [_libc().inotify_add_watch(self._descriptor, path, _MODIFIED) for path in paths]
-        return [watch for watch in watches if watch >= 0]
+        # A file that is watched again has the watch that is just being removed.
+        return [watch for watch in watches if watch >= 0 and watch not in self._leaving]
 
     def _remove(self, watches: Sequence[int]) -> None:
         for watch in watches:
             self._callbacks.pop(watch, None)
-            if self._descriptor is not None:
-                _libc().inotify_rm_watch(self._descriptor, watch)
+        if watches and not self._leaving:
+            asyncio.get_running_loop().call_later(REMOVE_SECONDS, self._remove_leaving)
+        self._leaving.update(watches)
+
+    def _remove_leaving(self) -> None:
+        leaving = frozenset(self._leaving)
+        removal = asyncio.get_running_loop().run_in_executor(None, self._remove_in_kernel, leaving)
+        removal.add_done_callback(lambda _: self._removed(leaving))
+
+    def _remove_in_kernel(self, watches: Iterable[int]) -> None:
+        # Not by `_libc`: the others go on meanwhile.
+        remove = ctypes.CDLL(None).inotify_rm_watch
+        for watch in watches:
+            remove(self._descriptor, watch)
+
+    def _removed(self, watches: frozenset[int]) -> None:
+        self._leaving -= watches
+        if self._leaving:
+            asyncio.get_running_loop().call_later(REMOVE_SECONDS, self._remove_leaving)
 
     def _open(self) -> None:
         descriptor = _libc().inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
