@@ -29,7 +29,7 @@ class Growing(Tree):
     """A tree that changes, also in the middle of a wait's reading."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(live=False)
         self.ends: Counter[str] = Counter()
 
     async def end(self, job_id: str, status: JobStatus = JobStatus.COMPLETED, *, tell: bool = True) -> None:
