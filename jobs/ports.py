@@ -101,6 +101,21 @@ class EndedTree:
     jobs: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveRows:
+    """The trees in which a job is queued or running.
+
+    Args:
+        trees: The trees.
+        jobs: Their jobs, those that are over too, in order of admission.
+        attempts: The attempts that run.
+    """
+
+    trees: Sequence[Tree]
+    jobs: Sequence[Job]
+    attempts: Sequence[Attempt]
+
+
 SpawnCheck = Callable[[AdmissionFacts], None]
 """Raises where the facts, read inside the admitting transaction, forbid the spawn. It may run on the store's own thread
 while the transaction is open, so it must be quick and may not wait; where the transaction has to be begun anew it runs
@@ -225,6 +240,10 @@ class Store(Protocol):
 
     async def unfinished(self) -> Sequence[Job]:
         """Return every job that is queued or running, in order of admission."""
+        ...
+
+    async def live_rows(self) -> LiveRows:
+        """Return everything of the trees in which a job is queued or running, however many they are, in three reads."""
         ...
 
     async def batch(self, batch_id: str) -> Batch | None:

@@ -8,7 +8,7 @@ from anyio import CancelScope
 
 from jobs.live_trees import LiveTrees
 from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
-from jobs.ports import Admission, EndedTree, SpawnCheck, Store, Submission
+from jobs.ports import Admission, EndedTree, LiveRows, SpawnCheck, Store, Submission
 from jobs.singly import Singly
 
 T = TypeVar("T")
@@ -41,8 +41,14 @@ class LiveStore(Store):
             StoreError: The trees cannot be read.
         """
         store = cls(behind)
-        for root_id in dict.fromkeys(job.root_id for job in await behind.unfinished()):
-            await store._load(root_id)
+        rows = await behind.live_rows()
+        for attempt in rows.attempts:
+            store._remember(attempt)
+        by_root: dict[str, list[Job]] = {tree.id: [] for tree in rows.trees}
+        for job in rows.jobs:
+            by_root[job.root_id].append(job)
+        for tree in rows.trees:
+            store.trees.enter(tree, by_root[tree.id])
         return store
 
     async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
@@ -142,6 +148,10 @@ class LiveStore(Store):
     async def unfinished(self) -> Sequence[Job]:
         """Return the jobs that are queued or running."""
         return self.trees.live()
+
+    async def live_rows(self) -> LiveRows:
+        """Return everything of the trees that live, as they are behind."""
+        return await self._behind.live_rows()
 
     async def batch(self, batch_id: str) -> Batch | None:
         """Return a batch, or None."""

@@ -19,7 +19,7 @@ from jobs.model import (
     Tree,
     Usage,
 )
-from jobs.ports import Admission, AdmissionFacts, EndedTree, SpawnCheck, Store, Submission
+from jobs.ports import Admission, AdmissionFacts, EndedTree, LiveRows, SpawnCheck, Store, Submission
 from jobs.store.placement import Place, batch_at, check_same_request, closed_by_cancel, jobs_at, place_of
 from jobs.store.rows import excerpt_of, writable
 from jobs.store.writes import refusal
@@ -196,6 +196,16 @@ class MemoryStore(Store):
     async def unfinished(self) -> Sequence[Job]:
         """Return the jobs that are queued or running."""
         return self._where(lambda job: job.status in LIVE)
+
+    async def live_rows(self) -> LiveRows:
+        """Return everything of the trees that live."""
+        live = [job for job in self._jobs.values() if job.status in LIVE]
+        roots = {job.root_id for job in live}
+        return LiveRows(
+            trees=[tree for tree in self._trees.values() if tree.id in roots],
+            jobs=self._where(lambda job: job.root_id in roots),
+            attempts=[self._attempts[job.id, job.attempt] for job in live if job.status is JobStatus.RUNNING],
+        )
 
     async def batch(self, batch_id: str) -> Batch | None:
         """Return a batch, or None."""

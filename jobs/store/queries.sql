@@ -282,6 +282,23 @@ SELECT * FROM job WHERE seq IN (
 -- By the index, whatever the number of jobs that are over; they are few enough to be sorted.
 SELECT * FROM job INDEXED BY job_by_status WHERE status IN ('queued', 'running') ORDER BY seq;
 
+-- name: live_trees
+-- By the index, as unfinished.
+SELECT * FROM tree
+WHERE id IN (SELECT root_id FROM job INDEXED BY job_by_status WHERE status IN ('queued', 'running'));
+
+-- name: jobs_of_live_trees
+-- Those that are over too: their siblings may ask for what they said, and they count in sums.
+SELECT * FROM job INDEXED BY job_by_root
+WHERE root_id IN (SELECT root_id FROM job INDEXED BY job_by_status WHERE status IN ('queued', 'running'))
+ORDER BY seq;
+
+-- name: running_attempts
+-- The last attempt of each job that runs.
+SELECT attempt.*
+FROM job INDEXED BY job_by_status JOIN attempt ON attempt.job_id = job.id AND attempt.number = job.attempt
+WHERE job.status = 'running';
+
 -- name: batch
 -- Without the caller: nobody needs it back.
 SELECT id, root_id, parent_id, idempotency_key, created_at FROM batch WHERE id = ?;

@@ -13,7 +13,7 @@ from anyio import CancelScope, to_thread
 
 from jobs.errors import DiskFullError, StoreError
 from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
-from jobs.ports import Admission, EndedTree, SpawnCheck, Store, Submission
+from jobs.ports import Admission, EndedTree, LiveRows, SpawnCheck, Store, Submission
 from jobs.store import restoration, writes
 from jobs.store.group_commit import Transactions, open_reader, open_writer
 from jobs.store.launch_notes import LaunchNotes, ProcessNote
@@ -179,6 +179,15 @@ class SqliteStore(Store):
     async def unfinished(self) -> Sequence[Job]:
         """Return the jobs that are queued or running."""
         return await self._read("unfinished", (), job_of)
+
+    async def live_rows(self) -> LiveRows:
+        """Return everything of the trees that live."""
+        attempts = await self._read("running_attempts", (), attempt_of)
+        return LiveRows(
+            trees=await self._read("live_trees", (), tree_of),
+            jobs=await self._read("jobs_of_live_trees", (), job_of),
+            attempts=[self._launches.seen_in(attempt) for attempt in attempts],
+        )
 
     async def batch(self, batch_id: str) -> Batch | None:
         """Return a batch, or None."""

@@ -4,7 +4,7 @@ import pytest
 
 from jobs.model import TASK_PREVIEW, JobSpec, JobStatus, Usage
 from jobs.ports import NewJob, Store, Submission
-from tests.contract.support import admit, admit_root, anything_goes, ending, ids, start, submission
+from tests.contract.support import admit, admit_root, anything_goes, bring_to, ending, ids, start, submission
 
 pytestmark = pytest.mark.anyio
 
@@ -154,3 +154,20 @@ async def test_the_newest_jobs_are_found_by_status_and_subtree(
 
     assert ids(await store.newest_jobs(limit=9, before_seq=before_seq, status=status, path=path)) == asked
     assert ids(await store.newest_jobs(limit=1, before_seq=before_seq, status=status, path=path)) == asked[:1]
+
+
+async def test_everything_of_the_trees_that_live_is_read_and_nothing_else(store: Store) -> None:
+    await admit(store, "b1", "j1", "j2")
+    await start(store, "j1")
+    await admit(store, "b2", "j3", parent_id="j1")
+    await start(store, "j3")
+    await store.record_launch("j3", 1, pid=4711, pid_start=0.5)
+    await store.cancel_under("b1/j2", at=3.0)
+    await bring_to(store, "j8", JobStatus.COMPLETED)
+    await admit_root(store, "j9")
+    rows = await store.live_rows()
+
+    assert sorted(tree.id for tree in rows.trees) == ["b1", "j9"]
+    assert ids(rows.jobs) == ["j1", "j2", "j3", "j9"]
+    assert rows.jobs == await store.jobs(["j1", "j2", "j3", "j9"])
+    assert sorted((attempt.job_id, attempt.pid or 0) for attempt in rows.attempts) == [("j1", 0), ("j3", 4711)]

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -36,16 +37,18 @@ def make_past(home: Path, jobs: int, *, per_tree: int = 100) -> None:
 
 def _write_tree(connection: sqlite3.Connection, root: str, ids: list[str]) -> None:
     spec = json.dumps({"task": "t" * 400, "cwd": "/srv", "allowed_tools": ["Read", "Write"]})
-    connection.execute("INSERT INTO tree (id, created_at, client) VALUES (?, 1.0, 'past')", (root,))
-    connection.execute("INSERT INTO batch (id, root_id, caller, created_at) VALUES (?, ?, '', 1.0)", (root, root))
+    # Recent: an engine that starts forgets what is old.
+    now = time.time()
+    connection.execute("INSERT INTO tree (id, created_at, client) VALUES (?, ?, 'past')", (root, now))
+    connection.execute("INSERT INTO batch (id, root_id, caller, created_at) VALUES (?, ?, '', ?)", (root, root, now))
     connection.executemany(
         "INSERT INTO job (id, root_id, batch_id, position, depth, path, spec, status, reason, attempt,"
         " session_id, excerpt, created_at, started_at, ended_at)"
-        " VALUES (?, ?, ?, ?, 1, ? || '/' || ?, ?, 'completed', 'completed', 1, 's', ?, 1.0, 2.0, 3.0)",
-        [(id_, root, root, place, root, id_, spec, _RESULT[:500]) for place, id_ in enumerate(ids)],
+        " VALUES (?, ?, ?, ?, 1, ? || '/' || ?, ?, 'completed', 'completed', 1, 's', ?, ?, ?, ?)",
+        [(id_, root, root, place, root, id_, spec, _RESULT[:500], now, now, now) for place, id_ in enumerate(ids)],
     )
     connection.executemany(
         "INSERT INTO attempt (job_id, number, session_id, status, reason, result, frame, setting_sources,"
-        " started_at, ended_at) VALUES (?, 1, 's', 'completed', 'completed', ?, ?, 'user', 2.0, 3.0)",
-        [(id_, _RESULT, json.dumps({"result": _RESULT})) for id_ in ids],
+        " started_at, ended_at) VALUES (?, 1, 's', 'completed', 'completed', ?, ?, 'user', ?, ?)",
+        [(id_, _RESULT, json.dumps([{"result": None}]), now, now) for id_ in ids],
     )
