@@ -246,6 +246,10 @@ class Store(Protocol):
         """Return everything of the trees in which a job is queued or running, however many they are, in three reads."""
         ...
 
+    async def has_unfinished(self) -> bool:
+        """Tell whether a job is queued or running."""
+        ...
+
     async def batch(self, batch_id: str) -> Batch | None:
         """Return a batch, or None."""
         ...

@@ -250,7 +250,7 @@ async def serve(
     try:
         sign_lock(held)
         async with open_store(places) as store:
-            live = bool(await store.unfinished())
+            live = await store.has_unfinished()
             effective = EffectiveSettings.choose(places.home, starter, by_person=by_person, jobs_live=live)
             logging.getLogger().setLevel(effective.settings.log_level)
             await _serve(effective, places, held, store, on_ready, on_leaving)

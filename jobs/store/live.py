@@ -153,6 +153,10 @@ class LiveStore(Store):
         """Return everything of the trees that live, as they are behind."""
         return await self._behind.live_rows()
 
+    async def has_unfinished(self) -> bool:
+        """Tell whether a job is queued or running."""
+        return self.trees.any_live()
+
     async def batch(self, batch_id: str) -> Batch | None:
         """Return a batch, or None."""
         return self.trees.batch(batch_id) or await self._behind.batch(batch_id)

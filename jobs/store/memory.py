@@ -207,6 +207,10 @@ class MemoryStore(Store):
             attempts=[self._attempts[job.id, job.attempt] for job in live if job.status is JobStatus.RUNNING],
         )
 
+    async def has_unfinished(self) -> bool:
+        """Tell whether a job is queued or running."""
+        return any(job.status in LIVE for job in self._jobs.values())
+
     async def batch(self, batch_id: str) -> Batch | None:
         """Return a batch, or None."""
         return self._batches.get(batch_id)

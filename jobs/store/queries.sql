@@ -278,6 +278,10 @@ SELECT * FROM job WHERE seq IN (
     ORDER BY seq DESC LIMIT :limit
 ) ORDER BY seq DESC;
 
+-- name: has_unfinished
+-- Asked often: the first entry of the index is enough.
+SELECT EXISTS (SELECT 1 FROM job INDEXED BY job_by_status WHERE status IN ('queued', 'running'));
+
 -- name: unfinished
 -- By the index, whatever the number of jobs that are over; they are few enough to be sorted.
 SELECT * FROM job INDEXED BY job_by_status WHERE status IN ('queued', 'running') ORDER BY seq;

@@ -189,6 +189,10 @@ class SqliteStore(Store):
             attempts=[self._launches.seen_in(attempt) for attempt in attempts],
         )
 
+    async def has_unfinished(self) -> bool:
+        """Tell whether a job is queued or running."""
+        return bool(await self._first("has_unfinished", (), lambda row: row[0]))
+
     async def batch(self, batch_id: str) -> Batch | None:
         """Return a batch, or None."""
         return await self._first("batch", (batch_id,), batch_of)

@@ -3,7 +3,6 @@
 import logging
 import shutil
 import sqlite3
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +10,6 @@ import anyio
 import anyio.to_thread
 
 from jobs.errors import StoreError
-from jobs.model import Job
 from jobs.ports import Clock
 from jobs.store.repair import is_damage, note_damage, take_snapshot
 
@@ -38,8 +36,8 @@ class Changing(Protocol):
         """A number that grows whenever something is written."""
         ...
 
-    async def unfinished(self) -> Sequence[Job]:
-        """Return every job that is not over."""
+    async def has_unfinished(self) -> bool:
+        """Tell whether a job is queued or running."""
         ...
 
 
@@ -77,7 +75,7 @@ class Snapshots:
         since = self._clock.monotonic() - self._taken_at
         if self._store.changes == self._changes or since < SHARE * self._took:
             return False
-        if since < BUSY_SECONDS and await self._store.unfinished():
+        if since < BUSY_SECONDS and await self._store.has_unfinished():
             return False
         size = self._database.stat().st_size
         return shutil.disk_usage(self._database.parent).free > _SPACE * size

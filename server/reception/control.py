@@ -78,7 +78,7 @@ class Control:
 
     async def idle(self) -> bool:
         """Tell whether nothing would be lost if the engine left: nobody else is connected and no job is live."""
-        return self._presence.connections <= 1 and not await self._store.unfinished()
+        return self._presence.connections <= 1 and not await self._store.has_unfinished()
 
     async def _settings_for(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return each setting in force, and how the variables in the request differ from them."""
@@ -86,7 +86,7 @@ class Control:
         variables = _variables(request)
         if variables is None:
             return {"settings": self._settings.table(None), "note": None}
-        live = bool(await self._store.unfinished())
+        live = await self._store.has_unfinished()
         return {
             "settings": self._settings.table(variables),
             "note": self._settings.notice(variables, jobs_live=live),

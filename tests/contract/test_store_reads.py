@@ -59,6 +59,7 @@ async def test_a_job_carries_the_beginning_of_a_long_task_and_the_store_has_the_
 async def test_an_empty_store_has_no_jobs(store: Store) -> None:
     assert await store.newest_jobs(limit=5) == []
     assert await store.unfinished() == []
+    assert not await store.has_unfinished()
 
 
 async def test_jobs_come_in_the_order_asked_and_without_the_unknown(store: Store) -> None:
@@ -107,6 +108,7 @@ async def test_unfinished_jobs_wait_or_run(store: Store) -> None:
     await start(store, "j4")
 
     assert ids(await store.unfinished()) == ["j1", "j3", "j4", "j6"]
+    assert await store.has_unfinished()
 
 
 async def test_a_rollup_sums_a_subtree(store: Store) -> None:
