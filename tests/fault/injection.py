@@ -138,7 +138,7 @@ def _broken(home: Path, promised: Sequence[str]) -> Iterator[str]:
         if (check := database.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
             yield f"integrity: {check}"
         jobs = database.execute(
-            "SELECT id, batch_id, status, session_id, excerpt, ended_at, root_id FROM job"
+            "SELECT id, batch_id, status, session_id, excerpt, ended_at, root_id, attempt FROM job"
         ).fetchall()
     by_batch: defaultdict[str, set[str]] = defaultdict(set)
     for id_, batch_id, *_ in jobs:
@@ -165,8 +165,9 @@ def _broken_processes(home: Path, jobs: Sequence[Any]) -> Iterator[str]:
     starts = Counter(line for line in _lines(home / "ledger") if line.endswith(" begin"))
     if starts != {f"{job[3]} begin": 1 for job in jobs}:
         yield f"starts: {starts} of {[job[3] for job in jobs]}"
-    for id_, *_, root_id in jobs:
-        status = {"jobId": id_, "rootId": root_id, "attempt": 1, "task": ""}
+    for id_, *_, root_id, attempt in jobs:
+        # A second one where the engine was killed between the claim and the launch.
+        status = {"jobId": id_, "rootId": root_id, "attempt": attempt, "task": ""}
         if (kinds := [line.split()[0] for line in transcript_of(Places(home / "home"), status)]) != ["task", *EVENTS]:
             yield f"transcript of {id_}: {kinds}"
 
