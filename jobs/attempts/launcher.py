@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 
 from jobs.attempts.live_attempt import LiveAttempt
-from jobs.attempts.preparation import Preparation, Session
+from jobs.attempts.preparation import Preparation
 from jobs.attempts.record import Launched, launch_line, note_launch
 from jobs.attempts.sequel import NOT_EXECUTED
 from jobs.attempts.settlement import Settlement
@@ -98,13 +98,20 @@ class Launcher:
         )
         if attempt is None:
             return None
-        running = replace(job, status=JobStatus.RUNNING, attempt=attempt.number, started_at=attempt.started_at)
+        running = replace(
+            job,
+            status=JobStatus.RUNNING,
+            attempt=attempt.number,
+            session_id=attempt.session_id,
+            started_at=attempt.started_at,
+        )
         self._signals.publish(running)
         launched: Launched | None = None
         try:
             whole = await self._with_whole_task(running)
             launched = await self._launched(whole, attempt)
-            command = await self._command(whole, attempt, token, session, left, claude)
+            # What is left now, not what was left when the job was spawned.
+            command = await self._preparation.command(whole, attempt, token, session, left, claude)
             return await self._start_process(running, launched, command)
         except (JobsError, OSError) as error:
             if isinstance(error, StoreError) and error.passing:
@@ -156,7 +163,7 @@ class Launcher:
 
     async def _launched(self, job: Job, attempt: Attempt) -> Launched:
         tree = await self._store.tree(job.root_id) if job.parent_id is None else None
-        return Launched(job=replace(job, session_id=attempt.session_id), attempt=attempt, tree=tree)
+        return Launched(job=job, attempt=attempt, tree=tree)
 
     async def _note_unlaunched(self, launched: Launched | None) -> None:
         """Write down an attempt whose process could not be started: a rescue is to find it too."""
@@ -170,13 +177,6 @@ class Launcher:
     async def _with_whole_task(self, job: Job) -> Job:
         task = None if job.spec.task_chars is None else await self._store.task(job.id)
         return job if task is None else replace(job, spec=replace(job.spec, task=task, task_chars=None))
-
-    async def _command(
-        self, job: Job, attempt: Attempt, token: str, session: Session, left: float | None, claude: Claude | None
-    ) -> Command:
-        # The CLI bounds its own process: what is left now, not what was left when the job was spawned.
-        bounded = replace(job, spec=replace(job.spec, max_budget_usd=left))
-        return await self._preparation.command(bounded, attempt, token, session, claude)
 
     async def _is_cancelled(self, job: Job) -> bool:
         # A cancel that came since the claim found no process to end: none may start after it.

@@ -67,6 +67,7 @@ class Preparation:
         self._store = store
         self._origins = origins
         self.trees = trees
+        self._trees_place = str(trees)
         self._mcp_server = mcp_server
         self._claudes = claudes or ClaudeFinder()
         self._prompts = Prompts(store, settings.tree_limits)
@@ -114,7 +115,7 @@ class Preparation:
         return await self._claudes.wait_for_update(self._cli_of(origin), origin.env.get("PATH"))
 
     async def command(
-        self, job: Job, attempt: Attempt, token: str, session: Session, claude: Claude | None = None
+        self, job: Job, attempt: Attempt, token: str, session: Session, left: float | None, claude: Claude | None
     ) -> Command:
         """Return what is started for an attempt.
 
@@ -123,6 +124,7 @@ class Preparation:
             attempt: The attempt.
             token: Its token.
             session: Its session.
+            left: What it may cost, in US dollars, or None for no bound. The CLI bounds its own process.
             claude: The binary as it was found just now; None looks for it.
 
         Raises:
@@ -142,9 +144,9 @@ class Preparation:
         if claude is None:
             claude = await self._claudes.find_in_thread(self._cli_of(origin), env.get("PATH"))
         prompt = await self._prompts.compose(job, session.resumed)
-        server = replace(self._mcp_server, args=(*self._mcp_server.args, "--job", str(self.path(job, attempt.number))))
+        server = replace(self._mcp_server, args=(*self._mcp_server.args, "--job", self._place(job, attempt.number)))
         return build(
-            replace(job.spec, task=prompt.text),
+            replace(job.spec, task=prompt.text, max_budget_usd=left),
             LaunchContext(
                 cli=str(claude.path),
                 session_id=session.id,
@@ -163,7 +165,7 @@ class Preparation:
 
     def path(self, job: Job, attempt: int) -> Path:
         """Return the directory of an attempt."""
-        return self.trees / job.root_id / job.id / str(attempt)
+        return Path(self._place(job, attempt))
 
     def ever_ran(self, job: Job, attempt: Attempt) -> bool:
         """Tell whether a process of an attempt was ever started; its files do not, where the job removed them."""
@@ -188,6 +190,9 @@ class Preparation:
         if named := env.get("CLAUDE_CONFIG_DIR"):
             return Path(named)
         return Path(env["HOME"]) / ".claude" if "HOME" in env else None
+
+    def _place(self, job: Job, attempt: int) -> str:
+        return f"{self._trees_place}/{job.root_id}/{job.id}/{attempt}"
 
     def _cli_of(self, origin: Origin) -> str | None:
         return (origin.settings or self._settings.for_trees).cli

@@ -162,7 +162,7 @@ class ForkServer:
     children = False
 
     def __init__(self) -> None:
-        self._turn = anyio.Lock()
+        self._turn = anyio.Lock(fast_acquire=True)
         self._server: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -183,11 +183,10 @@ class ForkServer:
         body = _body(order)
         # A launch that was asked for is made: cancelled half-way, it would leave half a request, or a process that
         # nobody follows.
-        with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(_ANSWER_SECONDS):
-                async with self._turn:
-                    answer = await self._ask(body)
-                return await answer
+        with anyio.CancelScope(deadline=anyio.current_time() + _ANSWER_SECONDS, shield=True):
+            async with self._turn:
+                answer = await self._ask(body)
+            return await answer
         self._lose()
         raise SpawnerDiedError
 
@@ -315,13 +314,14 @@ def spawner() -> Iterator[Spawner]:
 
 
 def _body(order: Order) -> bytes:
-    variables = (f"{name}={value}" for name, value in order.env.items())
-    words = [os.fsencode(word) for word in (*order.argv, *variables)]
-    paths = [os.fsencode(order.directory), os.fsencode(order.group)]
-    fields = (*paths, order.record, order.stdin, b"%d" % len(order.argv), *words)
-    if any(b"\0" in field for field in fields):
+    words = (str(len(order.argv)), *order.argv, *(f"{name}={value}" for name, value in order.env.items()))
+    # Joined first: to encode each word by itself takes five times as long.
+    paths, texts = os.fsencode(f"{order.directory}\0{order.group}"), os.fsencode("\0".join(words))
+    fields = (paths, order.record, order.stdin, texts)
+    body = b"\0".join(fields)
+    if body.count(b"\0") != len(words) + 3:
         raise OSError(errno.EINVAL, "an argument or a variable holds a NUL byte")
-    return b"\0".join(fields)
+    return body
 
 
 async def _send(connection: socket.socket, data: bytes) -> None:
