@@ -273,7 +273,7 @@ class EnhancedJobManager:
         ids = [new_job_id() for _ in requests]
         waits = _dependencies(requests, ids, single=single)
         return [
-            NewJob(id=job_id, spec=replace(spec, depends_on=others))
+            NewJob(id=job_id, spec=replace(spec, depends_on=others) if others else spec)
             for job_id, spec, others in zip(ids, specs, waits, strict=True)
         ]
 
