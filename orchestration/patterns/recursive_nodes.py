@@ -90,6 +90,8 @@ class RecursiveNodes:
         self._work = work
         self._resume = resume
         self._guard = guard
+        # Asked once: a look at a protocol goes through all of its names.
+        self._seats = guard if isinstance(guard, SeatingGuard) else None
         self._identify = identify
         self._batches = batches
 
@@ -112,8 +114,8 @@ class RecursiveNodes:
 
     async def child(self, state: State) -> State:
         """Do one task, with all that it asks for below it."""
-        if isinstance(self._guard, SeatingGuard):
-            self._guard.seat(state["id"], parent_id=state["parent_id"], depth=state["depth"], root_id=state["root_id"])
+        if self._seats is not None:
+            self._seats.seat(state["id"], parent_id=state["parent_id"], depth=state["depth"], root_id=state["root_id"])
         outcome, below = await self._run(state)
         return {"results": {**below, state["id"]: _ended(state, outcome)}}
 
