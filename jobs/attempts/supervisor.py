@@ -241,9 +241,8 @@ class Supervisor:
         return True
 
     async def _read_rest(self, live: LiveAttempt) -> None:
-        while (lines := await live.follower.read()) is not None:
+        async for lines in live.follower.rest():
             self._take(live, lines)
-        self._take(live, await live.follower.finish())
 
     async def _conclude(self, live: LiveAttempt, exit_code: int | None) -> Outcome:
         await self._read_rest(live)

@@ -1,7 +1,7 @@
 """Follows the growing output file of an attempt, a bounded piece at a time."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import anyio.to_thread
 
@@ -63,22 +63,23 @@ class Follower:
     async def read(self) -> list[Line] | None:
         """Return the lines that the next piece completes, maybe none, or None where the file holds nothing new."""
         self.hold()
+        return await self._read_towards(self.size())
+
+    async def rest(self) -> AsyncIterator[list[Line]]:
+        """Yield everything that is left, piece by piece, an unterminated tail included; the process is over."""
+        self.hold()
+        # Asked for once: what a process left behind goes on to write is nobody's answer.
         size = self.size()
+        while (lines := await self._read_towards(size)) is not None:
+            yield lines
+        yield self._framer.close()
+
+    async def _read_towards(self, size: int) -> list[Line] | None:
         if size <= self._framer.read:
             return None
         # Parsing a large piece takes up to 20 ms, so it happens beside the event loop, like the reading.
         small = size - self._framer.offset <= SMALL
         return self._read() if small else await anyio.to_thread.run_sync(self._read)
-
-    async def finish(self) -> list[Line]:
-        """Return everything that is left, an unterminated tail included; the process is over.
-
-        Memory is bounded by the file here: call `read` until it returns None first, and `finish` once.
-        """
-        lines: list[Line] = []
-        while (more := await self.read()) is not None:
-            lines += more
-        return lines + self._framer.close()
 
     def _read(self) -> list[Line] | None:
         piece = _read_at(self._files[STDOUT], self._framer.read) if STDOUT in self._files else b""

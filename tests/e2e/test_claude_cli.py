@@ -70,10 +70,11 @@ class Bench:
 
 async def read(process: Process, code: int | None, ended_for: Reason | None = None) -> Outcome:
     reader = OutcomeReader()
-    for line in await Follower(process.directory).finish():
-        assert line.frame is not None, line.text
-        event_of(line)
-        reader.feed(line.frame)
+    async for lines in Follower(process.directory).rest():
+        for line in lines:
+            assert line.frame is not None, line.text
+            event_of(line)
+            reader.feed(line.frame)
     return reader.conclude(exit_code=code, stderr=process.directory.error_tail(), ended_for=ended_for)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.follower import PIECE, SMALL, Follower
+from jobs.claude.framer import Line
 
 pytestmark = pytest.mark.anyio
 
@@ -13,6 +14,10 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def directory(tmp_path: Path) -> AttemptDirectory:
     return AttemptDirectory.create(tmp_path / "attempt")
+
+
+async def rest(follower: Follower) -> list[Line]:
+    return [line async for lines in follower.rest() for line in lines]
 
 
 def append(directory: AttemptDirectory, data: bytes) -> None:
@@ -23,7 +28,7 @@ def append(directory: AttemptDirectory, data: bytes) -> None:
 async def test_a_file_that_is_not_there_yet_holds_nothing_new(directory: AttemptDirectory) -> None:
     follower = Follower(directory)
     assert await follower.read() is None
-    assert await follower.finish() == []
+    assert await rest(follower) == []
 
 
 async def test_lines_come_once_and_a_half_line_waits_for_its_end(directory: AttemptDirectory) -> None:
@@ -47,12 +52,12 @@ async def test_one_read_takes_a_bounded_piece(directory: AttemptDirectory) -> No
     assert first is not None
     assert len(line) == 1024
     assert len(first) == PIECE // 1024
-    assert len(first) + len(await follower.finish()) == PIECE // 512
+    assert len(first) + len(await rest(follower)) == PIECE // 512
 
 
 async def test_the_unterminated_tail_of_an_ended_process_comes_with_the_finish(directory: AttemptDirectory) -> None:
     append(directory, b'{"n":1}\n{"n":2')
-    lines = await Follower(directory).finish()
+    lines = await rest(Follower(directory))
     assert [(line.frame, line.text, line.complete) for line in lines] == [({"n": 1}, "", True), (None, '{"n":2', False)]
 
 

@@ -229,10 +229,11 @@ async def test_what_a_process_reports_becomes_its_outcome(
     with anyio.fail_after(20):
         code = await process.wait()
     reader, follower = OutcomeReader(), Follower(process.directory)
-    for line in await follower.finish():
-        event_of(line)
-        if line.frame is not None:
-            reader.feed(line.frame)
+    async for lines in follower.rest():
+        for line in lines:
+            event_of(line)
+            if line.frame is not None:
+                reader.feed(line.frame)
     outcome = reader.conclude(exit_code=code, stderr=process.directory.error_tail())
     assert (outcome.reason, outcome.result) == (reason, result)
 
