@@ -285,12 +285,12 @@ class ForkServer:
                 if self._loop.is_running():
                     anyio.notify_closing(connection)
             connection.close()
-        if self._server is not None:
-            # At the end of its input it has nothing left to do. Killed, so that also a stopped one is gone at once: a
-            # wait with a time-out would sleep on the event loop.
-            self._server.kill()
-            self._server.wait()
-            self._server = None
+        server, self._server = self._server, None
+        if server is not None:
+            # At the end of its input it has nothing left to do. Killed, so that also a stopped one goes.
+            server.kill()
+            # Collected beside the event loop: while it waits for a disk that does not answer, it cannot end.
+            threading.Thread(target=server.wait, name="end of the fork server", daemon=True).start()
         if self._answers:
             self._launching.release()
         while self._answers:
