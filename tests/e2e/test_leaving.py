@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from jobs.claude.directory import AttemptDirectory
 from jobs.claude.proctable import process_table
 from tests.support.engines import MAIN, PYTHON_STUB, House, house
 from tests.support.waiting import until_now
@@ -53,8 +54,8 @@ def stubborn() -> Iterator[House]:
 
 
 def noted(made: House) -> set[int]:
-    texts = [path.read_text() for path in made.places.trees.glob("*/*/*/claude")]
-    return {int(text) for text in texts if text}
+    attempts = (AttemptDirectory(path.parent) for path in made.places.trees.glob("*/*/*/lock"))
+    return {pid for attempt in attempts if (pid := attempt.claude_pid()) is not None}
 
 
 def start_ignoring(made: House) -> str:
