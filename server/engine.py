@@ -47,14 +47,13 @@ from server.clock import SystemClock
 from server.front_door.locate import Places, holder_of, lock, prepare, pump_command, sign_lock
 from server.lifecycle import Engine
 from server.process import spare_the_collector, stop_on_signals
-from server.protocol.app import build_server
 from server.protocol.tools import Services
-from server.protocol.updates import Updates
 from server.reception.binding import bind
 from server.reception.boundary import serve_connection
 from server.reception.connection import Reception
 from server.reception.control import Control
 from server.reception.presence import Presence
+from server.reception.sdk import Sdk
 from server.reception.settings_notices import SettingsNotices
 from server.reception.state_watch import EngineSocket, StateWatch
 from server.supervision import SupervisedTasks
@@ -292,12 +291,13 @@ async def _serve(
             settings=effective,
         )
         notices = SettingsNotices(effective, services.store)
+        sdk = Sdk(services.signals, services.start_soon)
         reception = Reception(
             admit=engine.admit,
             control=control.answer,
             leave=engine.stop,
             idle=control.idle,
-            server=build_server(Updates(services.signals, services.start_soon)),
+            sdk=sdk,
             pid=os.getpid(),
             note=notices.line_for,
         )
@@ -311,6 +311,7 @@ async def _serve(
         await socket.bind()
         tasks.keep(StateWatch(places, held, socket, engine.leave_lost_state).keep)
         spare_the_collector()
+        tasks.start(sdk.load_soon)
         on_ready()
         await engine.stopped()
         socket.close()

@@ -8,8 +8,8 @@ import anyio.to_thread
 from jobs.effective_settings import EffectiveSettings
 from jobs.patience import insist
 from server.front_door.hello import Hello, Role
-from server.protocol.app import Connection
 from server.protocol.callers import caller_of, calling_job
+from server.protocol.connection import Connection
 from server.protocol.tools import Services
 from server.reception.inside import InsideJobError, refuse_inside_job
 from server.reception.peer import Peer

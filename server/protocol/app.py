@@ -20,22 +20,14 @@ from server.protocol import elicitation, guidance, permits, resources, tasks
 from server.protocol.arguments import WaitArguments
 from server.protocol.callers import calling_job
 from server.protocol.catalogue import BY_NAME, Definition, listing
-from server.protocol.context import Connection, Context, call_of
+from server.protocol.connection import Connection
+from server.protocol.context import Context, call_of
+from server.protocol.greeting import INSTRUCTIONS, NAME, TITLE
 from server.protocol.outcomes import failure, outcome
 from server.protocol.tools import scope_reader
 from server.protocol.updates import Updates
 
 __all__ = ["INSTRUCTIONS", "TOOL_USE_ID", "Connection", "build_server"]
-
-INSTRUCTIONS = """\
-Runs trees of Claude Code jobs. Each job is a separate headless Claude with its own context; jobs may spawn jobs.
-Start work with claude_run_batch_async (or claude_run_async), then call claude_wait with the batchId until pending is 0.
-claude_wait shows an excerpt of each answer; claude_result reads the whole of it, page by page.
-Give each task everything that it needs to know: a job does not see your conversation.
-Tasks of one batch may wait for each other: dependsOn names them, and {{results.KEY}} in a task stands for an answer.
-claude_send goes on with the session of a job that is over; claude_retry runs again what failed.
-Do small tasks yourself: a job costs a process and a model turn. Limits of depth and number are enforced; an error says
-what to do instead."""
 
 
 def build_server(updates: Updates) -> Server[Connection]:
@@ -45,9 +37,9 @@ def build_server(updates: Updates) -> Server[Connection]:
         updates: Tells clients what has changed.
     """
     server: Server[Connection] = Server(
-        "claude-jobs",
+        NAME,
         version=__version__,
-        title="Claude jobs",
+        title=TITLE,
         instructions=INSTRUCTIONS,
         on_list_tools=_list_tools,
         on_list_resources=resources.list_resources,

@@ -1,7 +1,7 @@
 """What a handler finds in its context: the engine's services, who is calling, and the call that follows from both."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 from mcp.server.context import ServerRequestContext
@@ -10,25 +10,9 @@ from jobs.attempts.origin import Origin
 from jobs.model import Job
 from server.front_door.unanswered import CALL_ID, TOOL_USE_ID
 from server.protocol import elicitation
-from server.protocol.callers import Caller, calling_job
-from server.protocol.flow_control import FlowControl
-from server.protocol.tools import Call, Services
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
-class Connection:
-    """One client's connection.
-
-    Args:
-        services: What handlers call.
-        caller: The other end of the connection.
-        flow: Knows how many of its requests are in work.
-    """
-
-    services: Services
-    caller: Caller
-    flow: FlowControl = field(default_factory=FlowControl)
-
+from server.protocol.callers import calling_job
+from server.protocol.connection import Connection
+from server.protocol.tools import Call
 
 Context = ServerRequestContext[Connection]
 

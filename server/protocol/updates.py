@@ -20,7 +20,8 @@ from mcp_types import (
 
 from jobs.model import Job
 from jobs.signals import JobSignals
-from server.protocol.context import Connection, Context, call_of
+from server.protocol.connection import Connection
+from server.protocol.context import Context, call_of
 from server.protocol.resources import uris_of, visible
 
 logger = logging.getLogger(__name__)

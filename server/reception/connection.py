@@ -10,13 +10,12 @@ from typing import Any
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
-from mcp.server.lowlevel import Server
 
 from jobs.errors import JobsError
 from server.front_door.hello import MAX_LINE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
-from server.protocol.context import Connection
-from server.reception.mcp_connection import McpConnection
+from server.protocol.connection import Connection
 from server.reception.peer import Peer, peer_of, peer_uid
+from server.reception.sdk import Sdk
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class Reception:
         control: Answers a control request.
         leave: Called once an answer with `leaving` has been sent: the engine's end closes every connection.
         idle: Tells whether nothing would be lost if the engine left.
-        server: The MCP server.
+        sdk: Serves MCP.
         pid: The engine's process id.
         note: Returns one line for the person at a client, or None.
     """
@@ -51,7 +50,7 @@ class Reception:
     control: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
     leave: Callable[[], None]
     idle: Callable[[], Awaitable[bool]]
-    server: Server[Any]
+    sdk: Sdk
     pid: int
     note: Callable[[Hello], Awaitable[str | None]] = _nothing
 
@@ -86,7 +85,7 @@ async def receive(stream: SocketStream, reception: Reception) -> None:
     elif hello.role is Role.CONTROL:
         await _control(stream, lines, reception)
     else:
-        await McpConnection(stream, lines, state.flow).serve(reception.server, state)
+        await reception.sdk.serve(stream, lines, state)
     return None
 
 

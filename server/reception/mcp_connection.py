@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from server.front_door.hello import MAX_MESSAGE
 from server.protocol.flow_control import FlowControl, RequestId
+from server.protocol.greeting import Opening
 from server.reception.inbox import Inbox, Queued
 
 logger = logging.getLogger(__name__)
@@ -34,12 +35,21 @@ class McpConnection:
         stream: The socket, past the welcome.
         lines: What is read from it.
         flow: Counts the requests that are not answered yet.
+        opening: The first line, which was read already, or None.
     """
 
-    def __init__(self, stream: SocketStream, lines: BufferedByteReceiveStream, flow: FlowControl) -> None:
+    def __init__(
+        self,
+        stream: SocketStream,
+        lines: BufferedByteReceiveStream,
+        flow: FlowControl,
+        opening: Opening | None = None,
+    ) -> None:
         self._stream = stream
         self._lines = lines
         self._flow = flow
+        self._first = opening.line if opening else b""
+        self._answered = opening.request_id if opening else None
         self._inbox = Inbox()
 
     async def serve(self, server: Server[Any], state: Any) -> None:
@@ -66,7 +76,7 @@ class McpConnection:
             group.cancel_scope.cancel()
 
     async def _read(self, to_server: ObjectSendStream[Incoming]) -> None:
-        async for line in _lines(self._lines):
+        async for line in _lines(self._lines, self._first):
             message = _message(line)
             if not _concerns_open_requests(message):
                 await self._inbox.put(Queued(line, _request_id(message)))
@@ -91,10 +101,18 @@ class McpConnection:
 
     async def _write(self, from_server: ObjectReceiveStream[SessionMessage]) -> None:
         async for message in from_server:
-            text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
-            await self._stream.send(text.encode() + b"\n")
+            if not self._was_answered(message.message):
+                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+                await self._stream.send(text.encode() + b"\n")
             if isinstance(message.message, mcp_types.JSONRPCResponse | mcp_types.JSONRPCError):
                 self._end(message.message.id)
+
+    def _was_answered(self, message: mcp_types.JSONRPCMessage) -> bool:
+        """Tell whether this is the server's own answer to the `initialize` that was answered before it was loaded."""
+        if self._answered is None or not isinstance(message, mcp_types.JSONRPCResponse):
+            return False
+        answered, self._answered = self._answered == message.id, None
+        return answered
 
     def _withdrawn(self, message: Incoming) -> bool:
         content = message.message if isinstance(message, SessionMessage) else None
@@ -136,7 +154,9 @@ def _concerns_open_requests(message: Incoming) -> bool:
     return not isinstance(content, mcp_types.JSONRPCRequest)
 
 
-async def _lines(stream: BufferedByteReceiveStream) -> Any:
+async def _lines(stream: BufferedByteReceiveStream, first: bytes) -> Any:
+    if first.strip():
+        yield first
     while True:
         try:
             line = await stream.receive_until(b"\n", MAX_MESSAGE)

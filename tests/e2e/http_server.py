@@ -18,7 +18,7 @@ from server.engine import assemble
 from server.front_door.locate import prepare
 from server.protocol.app import build_server
 from server.protocol.callers import Caller
-from server.protocol.context import Connection
+from server.protocol.connection import Connection
 from server.protocol.updates import Updates
 from tests.e2e.suite.events import Events
 from tests.e2e.suite.overlay import add_fixtures

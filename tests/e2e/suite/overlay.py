@@ -17,7 +17,8 @@ from mcp_types import (
     Tool,
 )
 
-from server.protocol.context import Connection, Context
+from server.protocol.connection import Connection
+from server.protocol.context import Context
 from server.protocol.tasks import TaskParams, TaskUpdateParams
 from tests.e2e.suite import tasks
 from tests.e2e.suite.contents import ABOUT, add_contents

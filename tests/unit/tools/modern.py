@@ -12,7 +12,7 @@ from mcp_types import jsonrpc_message_adapter
 from jobs.attempts.origin import Origin
 from jobs.rights.tokens import hash_token
 from server.protocol.callers import Caller
-from server.protocol.context import Connection
+from server.protocol.connection import Connection
 from server.protocol.tasks import EXTENSION
 from tests.unit.server.world import PATH, World, _transport
 
