@@ -53,6 +53,8 @@ def nursery(places: Places, environ: Mapping[str, str]) -> Iterator[Callable[[],
 def main() -> None:
     import anyio
 
+    # What an engine loads for its first batch: without it none of those that live so shortly would start a job.
+    import orchestration.patterns  # noqa: F401 - loaded, not used
     from jobs.settings_sources import ClientVariables
     from server.engine import serve
     from server.front_door.launch import setting_variables
