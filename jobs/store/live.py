@@ -73,13 +73,10 @@ class LiveStore(Store):
 
     async def record_launch(self, job_id: str, attempt: int, *, pid: int, pid_start: float) -> None:
         """Note which process runs the attempt."""
-
-        def take(_: None) -> None:
-            known = self._attempts.get(job_id)
-            if known is not None and known.number == attempt:
-                self._attempts[job_id] = replace(known, pid=pid, pid_start=pid_start)
-
-        await self._write(self._behind.record_launch(job_id, attempt, pid=pid, pid_start=pid_start), take)
+        await self._behind.record_launch(job_id, attempt, pid=pid, pid_start=pid_start)
+        known = self._attempts.get(job_id)
+        if known is not None and known.number == attempt:
+            self._attempts[job_id] = replace(known, pid=pid, pid_start=pid_start)
 
     async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
         """Write how the attempt ended."""

@@ -27,6 +27,7 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
     "jobs/manager.py": {
         "start_soon(self.run_batch)": "Enters the graph once for a batch, outside the request; its jobs are Sends.",
         "start_soon(self._runner.cancel)": "Ends processes, and runs none.",
+        "start_soon(self._graph.load_soon)": "Loads the graph, and runs nothing.",
     },
     "jobs/follow_up.py": {
         "start_soon(self._manager.run_batch)": "Enters the graph once for a batch, as the manager does.",
