@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -136,11 +137,15 @@ class AttemptDirectory:
             return None
         return data if len(data) <= limit else None
 
-    def remove_stdin(self) -> None:
-        """Remove the stdin file, which holds the job's token; the job may have done so, or put a directory there."""
-        for name in STDIN_FILES:
+    def remove_stdin(self, names: Sequence[str] = (STDIN,)) -> None:
+        """Remove the stdin file, which holds the job's token; the job may have done so, or put a directory there.
+
+        Args:
+            names: What it may be called; `STDIN_FILES` in a directory that an earlier engine may have made.
+        """
+        for name in names:
             with suppress(OSError):
-                (self.path / name).unlink()
+                os.unlink(f"{self.path}/{name}")  # noqa: PTH108 - on the way of every job: a Path costs as much again
 
     def note_stop(self, reason: str) -> None:
         """Write down why the engine ends the process, before it does: an engine that dies in between is believed."""
@@ -222,10 +227,9 @@ class AttemptDirectory:
         return False
 
     def _noted(self, what: str) -> int | None:
-        # A line is written at once; without its newline the disk was full.
         notes = self._head(LOCK, _MOST_NOTES) or b"%b %b" % (what.encode(), self._head(_FORMERLY[what], 16))
-        found = (int(note[2]) for note in _NOTE.finditer(notes) if note[1] == what.encode())
-        return next(found, None)
+        # A line is written at once; without its newline the disk was full.
+        return next((int(note[2]) for note in _NOTE.finditer(notes) if note[1] == what.encode()), None)
 
     def _head(self, name: str, limit: int) -> bytes:
         try:

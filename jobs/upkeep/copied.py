@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from jobs.attempts.record import note_end
 from jobs.claude import control_group
-from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
+from jobs.claude.directory import STDIN_FILES, AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.proctable import process_table
 from jobs.model import Job, JobStatus, Outcome, Reason
 from jobs.ports import Store
@@ -61,5 +61,5 @@ _RETRY = "To run it here, call claude_retry (`claude-jobs retry ID`)."
 def _close(directory: AttemptDirectory, settled: Job) -> None:
     with suppress(OSError, UnsafeDirectoryError):
         # The token in it is the original's.
-        directory.remove_stdin()
+        directory.remove_stdin(STDIN_FILES)
         note_end(directory, settled)

@@ -79,7 +79,7 @@ class Recovery:
             for path in await anyio.to_thread.run_sync(_attempts_with_stdin, tree):
                 # Read after the listing, and claimed before the file was written: an attempt that starts now runs.
                 if not await self._lives(path.parent.name, int(path.name)):
-                    await anyio.to_thread.run_sync(AttemptDirectory(path).remove_stdin)
+                    await anyio.to_thread.run_sync(AttemptDirectory(path).remove_stdin, STDIN_FILES)
                     removed += 1
         return removed
 
