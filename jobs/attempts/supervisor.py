@@ -39,6 +39,9 @@ is beyond the budget."""
 FIRST_GAP = 0.05
 """Seconds from the first output after a silence to the look at it: most jobs that say little end within them."""
 
+GLANCE = 0.01
+"""Seconds from the launch of a job to the first look whether it has spoken, where others wait for it to have."""
+
 EAGER_GAP = 0.1
 """Seconds between two looks at a job with a budget above it that goes on writing; after a silence the look is at once.
 At half of it the engine took a sixth more CPU for a job that streams all the time (measured)."""
@@ -172,7 +175,7 @@ class Supervisor:
                     return await live.process.wait()
                 # What writes fast is ended before it is read.
                 if live.follower.size() and not alarm.too_much():
-                    self._throttle.started(live.job.id)
+                    self._spoke(live)
                     if await self._look(live):
                         alarm.ring(anyio.current_time())
                 if live.ended_for is None and (reason := self._verdict(live)):
@@ -192,10 +195,20 @@ class Supervisor:
             else:
                 # Most jobs that say little end before there is anything to hear.
                 listening.callback(asyncio.get_running_loop().call_later(FIRST_GAP, listen).cancel)
+                listening.callback(asyncio.get_running_loop().call_later(GLANCE, self._glance, alarm.live).cancel)
             try:
                 yield
             finally:
                 del self._alarms[alarm]
+
+    def _glance(self, live: LiveAttempt) -> None:
+        if self._scheduler.waiting() and live.follower.size_of_all():
+            self._spoke(live)
+
+    def _spoke(self, live: LiveAttempt) -> None:
+        # As many as may start at once are starting: the next one need not wait for a beat.
+        self._throttle.started(live.job.id)
+        self._scheduler.poke()
 
     def _listen(self, alarm: Alarm, listening: ExitStack) -> None:
         follower = alarm.live.follower

@@ -20,6 +20,8 @@ ROOMY = {
     "CLAUDE_JOBS_MAX_JOBS": "20000",
     "CLAUDE_JOBS_MAX_CONCURRENT": json.dumps({"0": 20000}),
     "CLAUDE_JOBS_MEMORY_FLOOR_BYTES": "0",
+    "CLAUDE_JOBS_MAX_RUNNING": "64",
+    "CLAUDE_JOBS_MAX_STARTING": "64",
 }
 """Settings that hold nothing back."""
 
