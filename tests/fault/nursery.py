@@ -53,8 +53,11 @@ def nursery(places: Places, environ: Mapping[str, str]) -> Iterator[Callable[[],
 def main() -> None:
     import anyio
 
-    # What an engine loads for its first batch: without it none of those that live so shortly would start a job.
+    # What an engine loads after it can be reached: without it none of those that live so shortly would start a job.
     import orchestration.patterns  # noqa: F401 - loaded, not used
+    import server.protocol.app
+    import server.protocol.updates
+    import server.reception.mcp_connection  # noqa: F401 - the same
     from jobs.settings_sources import ClientVariables
     from server.engine import serve
     from server.front_door.launch import setting_variables

@@ -207,7 +207,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_same_jobs_stand_in_both(self) -> None:
-        self._newest = self._all(lambda store: store.newest_jobs(limit=EVERYTHING))
+        self._newest = self._both(lambda store: store.newest_jobs(limit=EVERYTHING))
 
     def _compare_every_read(self) -> None:
         jobs = self._all(lambda store: store.newest_jobs(limit=EVERYTHING))
