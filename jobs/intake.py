@@ -13,6 +13,7 @@ from jobs.model import Job, JobSpec
 from jobs.prompts.decomposition import SCHEMA
 from jobs.rights.granting import Asked, Grants
 from jobs.settings import Settings, TreeSettings
+from jobs.store.rows import writable
 
 _KEY = re.compile(r"[\w.-]{1,64}")
 _OUTPUT_FORMATS = ("json", "text", "stream-json")
@@ -206,7 +207,8 @@ class Intake:
                 f"the task has {len(task)} characters, the limit is {limit}",
                 "Put the material into a file that the job can read and name the file in the task.",
             )
-        return task
+        # As its row will have it: half of a surrogate pair, as a job's answer may bring, is no text.
+        return writable(task)
 
 
 def _asked(request: TaskRequest) -> Asked:

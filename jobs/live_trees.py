@@ -112,6 +112,8 @@ class LiveTrees:
     def held(self, root_id: str) -> Iterator[None]:
         """Keep a tree in memory while the block lasts, also where it is over."""
         self._held[root_id] += 1
+        # Others that end meanwhile must not drop it.
+        self._over_jobs -= self._over.pop(root_id, 0)
         try:
             yield
         finally:
@@ -221,19 +223,19 @@ class LiveTrees:
     def charged(self, path: str) -> float:
         """Return the US dollars that a subtree has cost, and what the budgets inside it reserve beyond that."""
         node = self._at(path)
-        asked = sum(one.usd for one in self._reserved.values() if one.usd_holder == path)
+        asked = sum(one.usd for one in tuple(self._reserved.values()) if one.usd_holder == path)
         return asked if node is None else node.charged + asked
 
     def jobs(self, path: str) -> int:
         """Return how many jobs there are or may come below a path."""
         node = self._at(path)
-        asked = sum(one.rooms for one in self._reserved.values() if one.jobs_holder == path)
+        asked = sum(one.rooms for one in tuple(self._reserved.values()) if one.jobs_holder == path)
         return asked if node is None else node.below + asked
 
     def present(self, path: str) -> int:
         """Return how many jobs there are below a path."""
         node = self._at(path)
-        asked = sum(one.count for one in self._reserved.values() if contains(path, one.path))
+        asked = sum(one.count for one in tuple(self._reserved.values()) if contains(path, one.path))
         return asked if node is None else sum(node.counts) - (node.job is not None) + asked
 
     def _at(self, path: str) -> Node | None:

@@ -42,13 +42,14 @@ class Waves:
     async def run(self, jobs: Sequence[Job], enter: Enter) -> None:
         """Run the jobs of a batch to their ends.
 
-        A batch in which one job waits for another comes as a whole: the one that is waited for may stand anywhere.
+        A batch in which one job waits for another comes as a whole: the one that is waited for may stand anywhere. So
+        does one whose jobs have different deadlines, which are kept in the line.
 
         Args:
             jobs: In the order in which they come into the line; those that run already come first.
             enter: Runs a wave.
         """
-        if len(jobs) <= LINE or any(job.spec.depends_on for job in jobs):
+        if len(jobs) <= LINE or not _alike(jobs):
             await enter(jobs)
             return
         jobs = sorted(jobs, key=lambda job: job.status is not JobStatus.RUNNING)
@@ -76,3 +77,7 @@ class Waves:
         if passage is not None:
             passage.in_line -= 1
             passage.moved.set()
+
+
+def _alike(jobs: Sequence[Job]) -> bool:
+    return not any(job.spec.depends_on for job in jobs) and len({job.spec.deadline for job in jobs}) == 1

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 BEAT = 0.1
 """Seconds over which ends are gathered: one hop and one look at what was left serve all of them."""
 
+_LAST_SECONDS = 1.0
+"""How long an engine that leaves may clear up."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedAttempt:
@@ -113,6 +116,12 @@ class Aftermath:
                 await self._clear_up(batch, notes)
         finally:
             self._works = False
+            # An engine that leaves in the pause does now what nobody does after it.
+            batch, self._waiting = self._waiting, []
+            notes, self._unnoted = self._unnoted, []
+            if batch or notes:
+                with anyio.move_on_after(_LAST_SECONDS, shield=True):
+                    await self._clear_up(batch, notes)
 
     async def _clear_up(self, batch: Sequence[EndedAttempt], notes: Sequence[tuple[AttemptDirectory, Job]]) -> None:
         doubtful = await anyio.to_thread.run_sync(self._tidy, batch, notes, limiter=self._thread)

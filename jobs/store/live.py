@@ -202,7 +202,8 @@ class LiveStore(Store):
         return None if job_id is None else self.trees.job(job_id)
 
     async def _write(self, call: Awaitable[T], take: Callable[[T], None]) -> T:
-        # A caller that is cancelled while its rows are written must not leave memory behind them.
+        # A caller that is cancelled while its rows are written must not leave memory behind them. This holds off the
+        # cancels of anyio; asyncio's own come only where the engine leaves, and its memory with it.
         with CancelScope(shield=True):
             value = await call
         take(value)

@@ -109,7 +109,8 @@ class McpConnection:
 
     def _was_answered(self, message: mcp_types.JSONRPCMessage) -> bool:
         """Tell whether this is the server's own answer to the `initialize` that was answered before it was loaded."""
-        if self._answered is None or not isinstance(message, mcp_types.JSONRPCResponse):
+        # An error too: what the greeting took, the server may refuse.
+        if self._answered is None or not isinstance(message, mcp_types.JSONRPCResponse | mcp_types.JSONRPCError):
             return False
         answered, self._answered = self._answered == message.id, None
         return answered

@@ -197,3 +197,12 @@ class TestUnderAForkServer:
         os.kill(pid, signal.SIGKILL)
         until_now(lambda: LinuxTable().entry(pid) is None)
         assert await self.clear_up(server, attempt) > 0
+
+
+async def test_an_engine_that_leaves_clears_up_after_what_has_just_ended(tmp_path: Path):
+    async with anyio.create_task_group() as group:
+        aftermath = Aftermath(Reaper(EmptyTable()), DirectSpawner(), set, set, group.start_soon, table=EmptyTable())
+        aftermath.add(replace(ended(tmp_path, 1), exit_code=143))
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    assert list((tmp_path / "config" / "sessions").iterdir()) == []

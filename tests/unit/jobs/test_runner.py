@@ -277,6 +277,12 @@ async def test_a_storage_that_fails_for_a_moment_during_a_launch_fails_no_job(bu
     assert (job.status, job.attempt) == (JobStatus.COMPLETED, 2)
 
 
+async def test_a_task_with_half_a_character_as_a_jobs_answer_may_bring_runs(build: Build):
+    engine = await build()
+    job = await one(engine, "look at \ud83d")
+    assert (job.status, job.spec.task) == (JobStatus.COMPLETED, "look at ?")
+
+
 async def test_a_working_directory_that_vanished_fails_the_job(build: Build):
     engine = await build(max_running=1)
     gone = engine.work / "gone"

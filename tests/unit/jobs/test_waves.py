@@ -7,7 +7,7 @@ import pytest
 
 from jobs import waves as waves_module
 from jobs.intake import TaskRequest
-from jobs.model import JobStatus
+from jobs.model import JobStatus, Reason
 from tests.unit.jobs.support import Parts, parts
 
 pytestmark = pytest.mark.anyio
@@ -75,3 +75,14 @@ async def test_what_ran_when_an_engine_was_killed_is_adopted_first_and_all_of_it
         for one in ids:
             second.runner.release(one)
         await second.over(*ids)
+
+
+async def test_a_deadline_of_a_job_that_stands_far_behind_is_kept(tmp_path: Path):
+    async with parts(tmp_path, max_running=1, max_concurrent={0: 1}) as engine:
+        tasks = [*[TaskRequest(task="hold")] * (COUNT - 1), TaskRequest(task="x", subtree_seconds=0.2)]
+        jobs = (await engine.manager.submit(tasks, origin=engine.origin)).jobs
+        (late,) = await engine.over(jobs[-1].id)
+        assert (late.status, late.reason) == (JobStatus.FAILED, Reason.DEADLINE)
+        for job in jobs:
+            engine.runner.release(job.id)
+        await engine.over(*(job.id for job in jobs))

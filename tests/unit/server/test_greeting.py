@@ -70,3 +70,12 @@ async def test_whatever_else_comes_first_is_left_to_the_sdk(message: dict[str, A
     assert opening_of(json.dumps(message).encode()).reply is None
     [answer] = await answers(Sdk(JobSignals(), lambda *_: None), message, count=1)
     assert "result" in answer or "error" in answer
+
+
+async def test_what_the_greeting_took_and_the_sdk_refuses_is_answered_once():
+    taken = initialize(capabilities={"sampling": {"tools": 5}})
+    assert opening_of(json.dumps(taken).encode()).reply is not None
+    found = await answers(
+        Sdk(JobSignals(), lambda *_: None), taken, {"jsonrpc": "2.0", "id": 2, "method": "ping"}, count=2
+    )
+    assert [answer["id"] for answer in found] == [1, 2]

@@ -135,3 +135,25 @@ async def test_a_tree_that_was_deleted_is_nowhere(database: SqliteStore):
     assert await store.requeue("j1") is None
     assert await store.jobs_under("j1") == []
     assert "j1" not in store.trees
+
+
+async def test_a_tree_that_is_tried_again_stays_in_memory_though_another_one_ends_at_that_moment(
+    database: SqliteStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(live_trees, "KEPT_JOBS", 3)
+    store = LiveStore(database)
+    await admit(store, "b1", "j1", "j2")
+    await admit(store, "b2", "j3", "j4")
+    for job_id in ("j1", "j2", "j3"):
+        await store.fail_queued(job_id, ending(JobStatus.FAILED), at=1.0)
+
+    async def end_the_other() -> None:
+        await store.fail_queued("j4", ending(JobStatus.FAILED), at=2.0)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(end_the_other)
+        group.start_soon(store.requeue, "j1")
+    assert await store.unfinished() == await database.unfinished()
+    assert ids(await store.unfinished()) == ["j1"]
+    await start(store, "j1", token_hash="token")
+    assert await store.caller("token") == await database.caller("token")
