@@ -143,10 +143,13 @@ class Preparation:
             await self._unmoved.call(directories, partial(check_unmoved, directories))
         if claude is None:
             claude = await self._claudes.find_in_thread(self._cli_of(origin), env.get("PATH"))
+        if left != job.spec.max_budget_usd:
+            # What is left now, not at the spawn, is what the job is told and what bounds its process.
+            job = replace(job, spec=replace(job.spec, max_budget_usd=left))
         prompt = await self._prompts.compose(job, session.resumed)
         server = replace(self._mcp_server, args=(*self._mcp_server.args, "--job", self._place(job, attempt.number)))
         return build(
-            replace(job.spec, task=prompt.text, max_budget_usd=left),
+            replace(job.spec, task=prompt.text),
             LaunchContext(
                 cli=str(claude.path),
                 session_id=session.id,
