@@ -11,8 +11,7 @@ from jobs.subtree import BatchJobs, Node
 from jobs.tree import contains
 
 KEPT_JOBS = 1000
-"""Jobs of trees that are over and stay in memory for a while: whoever waited for a tree reads it once more. About 2 MB
-(`tests/benchmarks/bench_live_trees.py`)."""
+"""Jobs of trees that are over and stay in memory: callers that waited for a tree read it once more after its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

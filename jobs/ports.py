@@ -118,8 +118,8 @@ class LiveRows:
 
 SpawnCheck = Callable[[AdmissionFacts], None]
 """Raises where the facts, read inside the admitting transaction, forbid the spawn. It may run on the store's own thread
-while the transaction is open, so it must be quick and may not wait; where the transaction has to be begun anew it runs
-once more."""
+while the transaction is open, so it must be quick and may not wait; where the transaction has to start again,
+it runs once more."""
 
 
 class Store(Protocol):

@@ -164,6 +164,10 @@ class Scheduler:
         """Return how many jobs hold a machine slot."""
         return len(self._busy)
 
+    def has_line(self) -> bool:
+        """Tell whether a job stands in line."""
+        return bool(self._lines)
+
     def waiting(self) -> int:
         """Return how many jobs stand in line."""
         return sum(len(line) for lines in self._lines.values() for line in lines.values())

@@ -22,7 +22,7 @@ class _Flight(Generic[T]):
 
 
 class SingleFlight(Generic[T]):
-    """Makes blocking calls in threads. A call that begins after a request answers it, whoever asked for it.
+    """Makes blocking calls in threads. A call that begins after a request answers that request too.
 
     So nobody gets an answer that is older than the question, and those who come together share one.
 

@@ -9,8 +9,8 @@ import anyio
 from jobs.model import Job, JobStatus
 
 LINE = 500
-"""Jobs of one batch that may stand in line together. A job in line takes about 20 kB, mostly LangGraph's: 10,000 took
-200 MB (`tests/benchmarks/bench_scale.py`)."""
+"""Jobs of one batch that may stand in line together. A job in line takes about 20 kB, LangGraph's share included: with
+10,000 in line the engine had 359 MB, with 10,000 in waves 147 MB (`tests/benchmarks/bench_scale.py`)."""
 
 WAVE = 250
 """Jobs of a batch that come into the line together."""

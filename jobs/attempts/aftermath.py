@@ -19,7 +19,7 @@ from jobs.claude.orphans import bury, end_orphans, fallen, is_unborn, orphans
 from jobs.claude.proctable import ProcessIdentity, ProcessTable, process_table
 from jobs.claude.reaper import Reaper
 from jobs.claude.spawning import Spawner
-from jobs.claude.survivors import Exempt, Target
+from jobs.claude.survivors import Exempt, Target, is_exempt
 from jobs.model import Job
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,8 @@ class Aftermath:
         try:
             is_doubtful = self._doubts()
             ordinary = [ended for ended in batch if not is_doubtful(ended)]
-            control_group.end_all([ended.target.marker or "" for ended in ordinary], self._is_exempt)
+            spared = partial(is_exempt, self._table, self._exempt())
+            control_group.end_all([ended.target.marker or "" for ended in ordinary], spared)
             if self._spawner.adopters():
                 bury()
         except OSError as error:
@@ -200,10 +201,6 @@ class Aftermath:
 
     def _exempt(self) -> Exempt:
         return exempt(self._shims(), self._keep)
-
-    def _is_exempt(self, pid: int) -> bool:
-        identity = self._table.identify(pid)
-        return identity is not None and self._exempt()(identity)
 
     def _remove_leavings(self, batch: Sequence[EndedAttempt]) -> None:
         for ended in batch:

@@ -110,7 +110,6 @@ class Launcher:
         try:
             whole = await self._with_whole_task(running)
             launched = await self._launched(whole, attempt)
-            # What is left now, not what was left when the job was spawned.
             command = await self._preparation.command(whole, attempt, token, session, left, claude)
             return await self._start_process(running, launched, command)
         except (JobsError, OSError) as error:

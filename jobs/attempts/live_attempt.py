@@ -31,6 +31,7 @@ class LiveAttempt:
         adopted_at: Bytes of output that were there when this engine took the attempt over; 0 for its own launch.
         ran: A process of it was started; False for one that was taken over without a trace of any.
         oom_kills: How many processes the kernel had ended for want of memory when this began; None where nothing tells.
+        spoke: It has written something.
         unmanaged: A `claude` that the job started by itself has been seen.
         ended_for: Why it is being ended, or None.
     """
@@ -47,6 +48,7 @@ class LiveAttempt:
     adopted_at: int = 0
     ran: bool = True
     oom_kills: int | None = field(default_factory=out_of_memory.recent_kills)
+    spoke: bool = False
     unmanaged: bool = False
     ended_for: Reason | None = None
 

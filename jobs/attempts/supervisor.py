@@ -202,12 +202,15 @@ class Supervisor:
                 del self._alarms[alarm]
 
     def _glance(self, live: LiveAttempt) -> None:
-        if self._scheduler.waiting() and live.follower.size_of_all():
+        if self._scheduler.has_line() and live.follower.size_of_all():
             self._spoke(live)
 
     def _spoke(self, live: LiveAttempt) -> None:
-        # As many as may start at once are starting: the next one need not wait for a beat.
+        if live.spoke:
+            return
+        live.spoke = True
         self._throttle.started(live.job.id)
+        # Only so many jobs may start at once: the next one need not wait for a beat.
         self._scheduler.poke()
 
     def _listen(self, alarm: Alarm, listening: ExitStack) -> None:

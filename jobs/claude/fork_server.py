@@ -177,7 +177,7 @@ def open_in(here: int, name: str, flags: int) -> int:
     Raises:
         OSError: The system refused, or it belongs to another user.
     """
-    # Without O_NONBLOCK a job that puts a named pipe in a file's place would hang whoever opens it.
+    # Without O_NONBLOCK a job that puts a named pipe in a file's place would block the process that opens it.
     opened = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=here)
     if os.fstat(opened).st_uid != os.geteuid():
         os.close(opened)

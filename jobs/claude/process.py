@@ -159,7 +159,7 @@ class Process:
             try:
                 await anyio.wait_readable(self._watch)
             except anyio.BusyResourceError:
-                # Whoever ends it waits too.
+                # The task that ends this attempt waits on the same descriptor.
                 pass
             else:
                 return

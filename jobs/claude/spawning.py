@@ -60,7 +60,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A process that was started. Whoever has it closes the descriptors.
+    """A process that was started. Its owner closes the descriptors.
 
     Args:
         identity: Which one.
@@ -206,7 +206,7 @@ class ForkServer:
 
     async def _ask(self, body: bytes) -> asyncio.Future[Started]:
         """Send a request and return what its answer will be."""
-        while not self._may_launch():  # noqa: ASYNC110 - a thread lets go of it
+        while not self._may_launch():  # noqa: ASYNC110 - a thread releases the lock
             # It takes a few milliseconds.
             await anyio.sleep(_PAUSE)
         try:
@@ -277,7 +277,7 @@ class ForkServer:
                 self._launching.release()
 
     def _lose(self) -> None:
-        """End the fork server; whoever waits for an answer hears that there will be none."""
+        """End the fork server, and fail every launch that waits for an answer."""
         connection, self._connection = self._connection, None
         if connection is not None:
             if self._loop is not None and not self._loop.is_closed():
@@ -289,7 +289,7 @@ class ForkServer:
         if server is not None:
             # At the end of its input it has nothing left to do. Killed, so that also a stopped one goes.
             server.kill()
-            # Collected beside the event loop: while it waits for a disk that does not answer, it cannot end.
+            # Collected in a thread: while it waits for a disk that does not answer, it cannot end.
             threading.Thread(target=server.wait, name="end of the fork server", daemon=True).start()
         if self._answers:
             self._launching.release()

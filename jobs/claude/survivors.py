@@ -101,7 +101,7 @@ def clear(
         How many processes were killed.
     """
     began = time.monotonic()
-    enclosed = control_group.end_all(_markers(targets), partial(_is_exempt, table, exempt))
+    enclosed = control_group.end_all(_markers(targets), partial(is_exempt, table, exempt))
     shims = frozenset(target.shim for target in targets if target.shim)
     killed: set[ProcessIdentity] = set()
     calm = passes = 0
@@ -117,7 +117,8 @@ def clear(
     return enclosed + len(killed)
 
 
-def _is_exempt(table: ProcessTable, exempt: Exempt, pid: int) -> bool:
+def is_exempt(table: ProcessTable, exempt: Exempt, pid: int) -> bool:
+    """Tell whether the process that has an id now is left alone."""
     identity = table.identify(pid)
     return identity is not None and exempt(identity)
 

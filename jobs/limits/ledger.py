@@ -36,7 +36,7 @@ class Ledger:
         """Refuse a spawn for which a budget above has no room, or hold what it takes until it is written or released.
 
         Called on the store's thread, inside the transaction that writes the new jobs, and again where that transaction
-        has to be begun anew: what an earlier call held counts no more.
+        has to start again. A reservation of an earlier call is dropped first.
 
         Raises:
             BudgetError: Naming what is asked, what is left and what to do.

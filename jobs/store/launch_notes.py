@@ -1,4 +1,4 @@
-"""Which process runs which attempt, until that is in the database: written beside something else, or after a second."""
+"""Which process runs which attempt, until the database has it: written with the next transaction or after a second."""
 
 import asyncio
 import logging
@@ -101,7 +101,7 @@ class LaunchNotes:
         logger.warning("the processes of %d attempts could not be recorded now: %s", len(riding), error)
         if isinstance(error, sqlite3.Error):
             self._on_error(error)
-        # One that was noted anew meanwhile is newer, and one that was written with an end is known no more.
+        # A note that was replaced meanwhile is newer, and one that was written with an end is not known any more.
         for key, process in riding.items():
             if self._known.get(key) is process:
                 self.note(key, process)

@@ -277,6 +277,15 @@ async def test_a_storage_that_fails_for_a_moment_during_a_launch_fails_no_job(bu
     assert (job.status, job.attempt) == (JobStatus.COMPLETED, 2)
 
 
+async def test_a_job_that_has_spoken_lets_the_next_one_start_though_nobody_looks_at_the_gate(build: Build):
+    engine = await build(max_starting=1)
+    ids = await engine.run(*[f"stub:wait={engine.work}/go"] * 4)
+    for job_id in ids:
+        await engine.reaches(job_id, JobStatus.RUNNING)
+    (engine.work / "go").touch()
+    assert {job.status for job in await engine.over(*ids)} == {JobStatus.COMPLETED}
+
+
 async def test_a_task_with_half_a_character_as_a_jobs_answer_may_bring_runs(build: Build):
     engine = await build()
     job = await one(engine, "look at \ud83d")
