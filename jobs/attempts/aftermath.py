@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from jobs.attempts.record import note_end
 from jobs.claude import control_group, leavings
 from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.exempt import exempt
@@ -20,7 +18,6 @@ from jobs.claude.proctable import ProcessIdentity, ProcessTable, process_table
 from jobs.claude.reaper import Reaper
 from jobs.claude.spawning import Spawner
 from jobs.claude.survivors import Exempt, Target, is_exempt
-from jobs.model import Job
 
 logger = logging.getLogger(__name__)
 
@@ -84,47 +81,33 @@ class Aftermath:
         self._table = table or process_table()
         self._thread = anyio.CapacityLimiter(1)
         self._waiting: list[EndedAttempt] = []
-        self._unnoted: list[tuple[AttemptDirectory, Job]] = []
         self._stuck: frozenset[ProcessIdentity] = frozenset()
         self._works = False
 
     def add(self, ended: EndedAttempt) -> None:
         """End soon what the attempt left running, and remove what its `claude` left if it was killed."""
         self._waiting.append(ended)
-        self._begin()
-
-    def note(self, directory: AttemptDirectory, job: Job) -> None:
-        """Write down soon, beside an attempt's other files, how it was settled.
-
-        Only the rescue of a lost database reads it. Without it an attempt is settled once more, from its output.
-        """
-        self._unnoted.append((directory, job))
-        self._begin()
-
-    def _begin(self) -> None:
         if not self._works:
             self._works = True
             self._start_soon(self._work)
 
     async def _work(self) -> None:
         try:
-            while self._waiting or self._unnoted:
+            while self._waiting:
                 if all(ended.exit_code is not None for ended in self._waiting):
                     await anyio.sleep(BEAT)
                 batch, self._waiting = self._waiting, []
-                notes, self._unnoted = self._unnoted, []
-                await self._clear_up(batch, notes)
+                await self._clear_up(batch)
         finally:
             self._works = False
             # An engine that leaves in the pause does now what nobody does after it.
             batch, self._waiting = self._waiting, []
-            notes, self._unnoted = self._unnoted, []
-            if batch or notes:
+            if batch:
                 with anyio.move_on_after(_LAST_SECONDS, shield=True):
-                    await self._clear_up(batch, notes)
+                    await self._clear_up(batch)
 
-    async def _clear_up(self, batch: Sequence[EndedAttempt], notes: Sequence[tuple[AttemptDirectory, Job]]) -> None:
-        doubtful = await anyio.to_thread.run_sync(self._tidy, batch, notes, limiter=self._thread)
+    async def _clear_up(self, batch: Sequence[EndedAttempt]) -> None:
+        doubtful = await anyio.to_thread.run_sync(self._tidy, batch, limiter=self._thread)
         if not doubtful:
             return
         try:
@@ -136,13 +119,8 @@ class Aftermath:
             logger.exception("what %d attempts left could not be looked for", len(batch))
         await anyio.to_thread.run_sync(self._remove_leavings, doubtful, limiter=self._thread)
 
-    def _tidy(
-        self, batch: Sequence[EndedAttempt], notes: Sequence[tuple[AttemptDirectory, Job]]
-    ) -> Sequence[EndedAttempt]:
+    def _tidy(self, batch: Sequence[EndedAttempt]) -> Sequence[EndedAttempt]:
         """Do what one short look allows, and return the attempts of which a process may be left."""
-        for directory, job in notes:
-            with suppress(OSError, UnsafeDirectoryError):
-                note_end(directory, job)
         try:
             is_doubtful = self._doubts()
             ordinary = [ended for ended in batch if not is_doubtful(ended)]

@@ -1,13 +1,15 @@
 """Writes how an attempt ended: the job's end or its return to the line, announced and cleared up after."""
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 from jobs.attempts.aftermath import Aftermath, EndedAttempt
 from jobs.attempts.live_attempt import LiveAttempt
 from jobs.attempts.preparation import Preparation
+from jobs.attempts.record import note_end
 from jobs.attempts.sequel import LIMITS, TRANSIENT, Sequel
-from jobs.claude.directory import AttemptDirectory
+from jobs.claude.directory import AttemptDirectory, UnsafeDirectoryError
 from jobs.claude.survivors import Target
 from jobs.limits.throttle import Throttle
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
@@ -107,8 +109,10 @@ class Settlement:
         # meanwhile loses nothing else: the attempt's files stay, and the next one settles it from them.
         settle = partial(self._store.settle, job.id, attempt.number, outcome, at=self._clock.now())
         settled = await insist(settle, f"settling job {job.id}")
-        directory = AttemptDirectory(self._preparation.path(job, attempt.number))
-        self._aftermath.note(directory, settled)
+        # Before anybody is told: the rescue of a lost database would run a cancelled job again that it takes for one
+        # that was running. The job may have removed the directory, or the disk be full.
+        with suppress(OSError, UnsafeDirectoryError):
+            note_end(AttemptDirectory(self._preparation.path(job, attempt.number)), settled)
         self._signals.publish(settled)
         return settled
 

@@ -51,6 +51,11 @@ def test_a_damaged_database_is_moved_aside_and_the_person_is_told():
             running = pump.json("claude_run_async", task=task)["jobId"]
             # One that is still in line has no directory to be brought back from.
             until_now(ledger.exists, 30.0, "the job")
+            begun = made.base / "begun"
+            killed = pump.json("claude_run_async", task=f"stub:wait={gate} stub:ledger={begun}")["jobId"]
+            until_now(begun.exists, 30.0, "the job to be killed")
+            assert pump.json("claude_kill_job", jobId=killed)["success"]
+            pump.settled(killed)
         status = made.control("status")
         assert status is not None
         os.kill(status["pid"], signal.SIGKILL)
@@ -63,6 +68,7 @@ def test_a_damaged_database_is_moved_aside_and_the_person_is_told():
             assert [job["status"] for job in jobs] == ["completed"] * 2
             for job_id, answer in zip(kept["jobIds"], ("one", "two"), strict=True):
                 assert f'"{answer}"' in pump.text("claude_result", jobId=job_id)
+            assert pump.json("claude_status", jobId=killed)["status"] == "cancelled"
             # It ran on while its engine was dead and its row was gone.
             gate.touch()
             assert pump.settled(running)["attempt"] == 1
