@@ -180,6 +180,10 @@ class Usage:
     turns: int = 0
 
 
+EXCERPT_LENGTH = 500
+"""Characters of a result that stand on the job itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One task in a tree.
@@ -225,6 +229,11 @@ class Job:
     created_at: float = 0.0
     started_at: float | None = None
     ended_at: float | None = None
+
+    @property
+    def short_result(self) -> str | None:
+        """Its whole result where that is short enough to stand on the job; None where its last attempt has it."""
+        return self.excerpt if self.excerpt is not None and len(self.excerpt) < EXCERPT_LENGTH else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

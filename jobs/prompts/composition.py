@@ -77,6 +77,8 @@ class Prompts:
     async def _answer(self, job: Job) -> str:
         if job.status is not JobStatus.COMPLETED:
             return job.error or "It left no explanation."
+        if (short := job.short_result) is not None:
+            return short
         attempt = await self._store.attempt(job.id, job.attempt)
         return (attempt.result if attempt else None) or ""
 

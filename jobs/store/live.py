@@ -10,6 +10,7 @@ from jobs.live_trees import LiveTrees
 from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.ports import Admission, EndedTree, LiveRows, SpawnCheck, Store, Submission
 from jobs.singly import Singly
+from jobs.store.rows import ended_attempt
 
 T = TypeVar("T")
 
@@ -80,7 +81,15 @@ class LiveStore(Store):
 
     async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
         """Write how the attempt ended."""
-        return await self._write(self._behind.settle(job_id, attempt, outcome, at=at), self._changed)
+
+        def take(job: Job) -> None:
+            ended = self._attempts.get(job_id)
+            self._changed(job)
+            if ended is not None and job.status is JobStatus.QUEUED:
+                # Whatever its job does next is decided from it, by its subtasks too.
+                self._attempts[job_id] = ended_attempt(ended, outcome, at)
+
+        return await self._write(self._behind.settle(job_id, attempt, outcome, at=at), take)
 
     async def fail_queued(self, job_id: str, outcome: Outcome, *, at: float) -> Job | None:
         """Settle a job that waits."""

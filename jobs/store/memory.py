@@ -21,7 +21,7 @@ from jobs.model import (
 )
 from jobs.ports import Admission, AdmissionFacts, EndedTree, LiveRows, SpawnCheck, Store, Submission
 from jobs.store.placement import Place, batch_at, check_same_request, closed_by_cancel, jobs_at, place_of
-from jobs.store.rows import excerpt_of, writable
+from jobs.store.rows import ended_attempt, excerpt_of, writable
 from jobs.store.writes import refusal
 from jobs.tree import contains
 from orchestration.limits import SpawnFacts
@@ -308,17 +308,7 @@ class MemoryStore(Store):
         known = self._attempts[job.id, job.attempt]
         if known.token_hash is not None:
             del self._tokens[known.token_hash]
-        self._attempts[job.id, job.attempt] = replace(
-            known,
-            token_hash=None,
-            status=outcome.status,
-            reason=outcome.reason,
-            exit_code=outcome.exit_code,
-            result=None if outcome.result is None else writable(outcome.result),
-            frame=outcome.frame,
-            usage=outcome.usage,
-            ended_at=at,
-        )
+        self._attempts[job.id, job.attempt] = ended_attempt(known, outcome, at)
 
 
 def _joined(path: str, name: str) -> str:

@@ -2,19 +2,17 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from jobs.model import Attempt, Batch, Job, JobSpec, JobStatus, Reason, Rollup, Tree, Usage
+from jobs.model import EXCERPT_LENGTH, Attempt, Batch, Job, JobSpec, JobStatus, Outcome, Reason, Rollup, Tree, Usage
 from jobs.ports import EndedTree
 
 Row = tuple[Any, ...]
 """One row, its columns in the order of the table."""
-
-EXCERPT_LENGTH = 500
-"""Characters of a result that stand on the job itself."""
 
 _KEPT_SPEC = 8192
 """Characters of the longest spec that is kept parsed: 512 of them bound the memory to some megabytes."""
@@ -128,6 +126,21 @@ def attempt_of(row: Row) -> Attempt:
         setting_sources=setting_sources,
         started_at=started_at,
         ended_at=ended_at,
+    )
+
+
+def ended_attempt(attempt: Attempt, outcome: Outcome, at: float) -> Attempt:
+    """Return an attempt as it is kept once it is over; its token is forgotten."""
+    return replace(
+        attempt,
+        token_hash=None,
+        status=outcome.status,
+        reason=outcome.reason,
+        exit_code=outcome.exit_code,
+        result=None if outcome.result is None else writable(outcome.result),
+        frame=outcome.frame,
+        usage=outcome.usage,
+        ended_at=at,
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from jobs import live_trees
 from jobs.limits.budget import BudgetError
 from jobs.limits.ledger import Ledger
-from jobs.model import JobSpec, JobStatus
+from jobs.model import JobSpec, JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Submission
 from jobs.recursion_manager import RecursionManager
 from jobs.scheduler import Scheduler
@@ -123,6 +123,28 @@ async def test_a_new_engine_knows_what_runs_what_waits_and_who_may_call(database
     assert await second.caller("another") == await known(first, "j1")
     assert await second.caller("secret") is None
     assert await second.rollup_batch("b2") == await first.rollup_batch("b2")
+
+
+async def test_what_follows_an_attempt_is_decided_without_a_look_at_the_database(tmp_path: Path):
+    asked = Outcome(
+        reason=Reason.COMPLETED,
+        status=JobStatus.QUEUED,
+        result="half a pair: \udc80",
+        frame={"result": "x", "structured_output": {"subtasks": ["one"]}},
+        usage=Usage(cost_usd=0.5, turns=2),
+        exit_code=0,
+    )
+    async with SqliteStore.open(tmp_path / "jobs.db") as database:
+        store = LiveStore(database)
+        await admit_root(store, "j1")
+        await start(store, "j1", token_hash="secret")
+        await store.record_launch("j1", 1, pid=7, pid_start=1.0)
+        await store.settle("j1", 1, asked, at=3.0)
+        kept = await database.attempt("j1", 1)
+        assert await store.caller("secret") is None
+    # The database is closed.
+    assert kept is not None
+    assert await store.attempt("j1", 1) == kept
 
 
 async def test_a_tree_that_was_deleted_is_nowhere(database: SqliteStore):

@@ -10,7 +10,7 @@ import pytest
 from jobs.attempts.continuation import continued
 from jobs.attempts.sequel import MOST_DIVISIONS, Sequel
 from jobs.intake import TaskRequest
-from jobs.model import TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
+from jobs.model import EXCERPT_LENGTH, TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
 from jobs.ports import Store
 from jobs.prompts import decomposition
 from jobs.prompts.composition import Prompts
@@ -253,6 +253,16 @@ async def test_an_attempt_that_came_to_nothing_neither_divides_anew_nor_loses_wh
         assert (over.status, over.attempt) == (JobStatus.COMPLETED, 3)
         assert len(await divided.below(job)) == 2
         assert "answer to a" in divided.runner.told[job.id, 3]
+
+
+@pytest.mark.parametrize("length", [EXCERPT_LENGTH - 1, EXCERPT_LENGTH, EXCERPT_LENGTH + 1])
+async def test_what_a_subtask_said_is_heard_to_its_last_character(tmp_path: Path, length: int):
+    async with parts(tmp_path) as here:
+        divided = Divided(here)
+        task = "long ".ljust(length - len("answer to !"), "x") + "!"
+        job = await divided.over(await divided.start(f"split {task}"))
+        assert divided.runner.told[job.id, 2].endswith(f"\n\nanswer to {task}")
+        assert len(f"answer to {task}") == length
 
 
 def test_an_answer_of_another_shape_is_an_answer():
