@@ -5,6 +5,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import LaunchContext, build
@@ -134,6 +135,29 @@ class Intake:
         if self._claudes is not None:
             await self._claudes.check((settings or self._settings.for_trees).cli, env.get("PATH"))
 
+    def specs(
+        self, requests: Sequence[TaskRequest], fields: Sequence[str], *, at: float, **situation: Any
+    ) -> list[JobSpec]:
+        """Return the complete spec of each request of a submission, as `spec` does.
+
+        What a request asks for like the one before it is not checked again: to look for the same directory 200 times
+        took as long as to write the 200 jobs.
+
+        Args:
+            requests: What was asked.
+            fields: How the caller spelled the task's argument of each, for errors.
+            at: Now, in seconds since the epoch.
+            situation: The other arguments of `spec`.
+        """
+        specs: list[JobSpec] = []
+        for number, (request, field) in enumerate(zip(requests, fields, strict=True)):
+            if number and _alike(request, requests[number - 1]):
+                spec = replace(specs[-1], task=self._task(request.task, field), key=_key(request.key))
+            else:
+                spec = self.spec(request, field=field, at=at, **situation)
+            specs.append(spec)
+        return specs
+
     def spec(
         self,
         request: TaskRequest,
@@ -209,6 +233,11 @@ class Intake:
             )
         # As its row will have it: half of a surrogate pair, as a job's answer may bring, is no text.
         return writable(task)
+
+
+def _alike(request: TaskRequest, other: TaskRequest) -> bool:
+    """Tell whether two requests differ at most in their task, its key and what it depends on."""
+    return replace(request, task=other.task, key=other.key, depends_on=other.depends_on) == other
 
 
 def _asked(request: TaskRequest) -> Asked:

@@ -240,6 +240,9 @@ class EnhancedJobManager:
         if single and len(requests) > 1:
             raise BadInputError("tasks", f"{len(requests)} tasks cannot be one root", "Give one, or start a batch.")
         now = self._clock.now()
+        digest = None
+        if idempotency_key is not None:
+            digest = request_digest(requests, bounds, single=single, cwd=(parent.spec if parent else origin).cwd)
         return Submission(
             batch_id=new_batch_id(),
             jobs=self._new_jobs(requests, parent, origin=origin, single=single, at=now),
@@ -247,7 +250,7 @@ class EnhancedJobManager:
             single=single,
             caller=parent.id if parent else origin.client or "",
             idempotency_key=idempotency_key,
-            request_digest=request_digest(requests, bounds, single=single, cwd=(parent.spec if parent else origin).cwd),
+            request_digest=digest,
             max_budget_usd=bounds.usd,
             deadline=None if bounds.seconds is None else now + bounds.seconds,
             client=origin.client,
@@ -264,12 +267,9 @@ class EnhancedJobManager:
         if depth >= self._recursion.limits.max_depth:
             # Asked for subtasks, a job at the deepest level could only be refused them.
             requests = [replace(request, divisible=False) for request in requests]
-        specs = [
-            self._intake.spec(
-                request, parent=parent, cwd=origin.cwd, home=home, depth=depth, at=at, field=field, defaults=defaults
-            )
-            for request, field in zip(requests, fields, strict=True)
-        ]
+        specs = self._intake.specs(
+            requests, fields, parent=parent, cwd=origin.cwd, home=home, depth=depth, at=at, defaults=defaults
+        )
         ids = [new_job_id() for _ in requests]
         waits = _dependencies(requests, ids, single=single)
         return [

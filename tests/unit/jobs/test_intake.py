@@ -225,3 +225,28 @@ def test_a_time_out_is_by_default_that_of_the_depth(tmp_path: Path):
         600,
         1800,
     ]
+
+
+def test_requests_that_are_alike_in_part_have_the_specs_that_each_has_alone(tmp_path: Path):
+    requests = [
+        TaskRequest(task="a", model="opus"),
+        TaskRequest(task="b", model="opus", key="k"),
+        TaskRequest(task="c", model="opus", timeout_seconds=3),
+        TaskRequest(task="d"),
+        TaskRequest(task="d", allowed_tools=["Read"]),
+        TaskRequest(task="e", allowed_tools=["Read"]),
+    ]
+    situation: dict[str, Any] = {"parent": None, "cwd": str(tmp_path), "at": 7.0}
+    checked = intake(tmp_path)
+    fields = [f"tasks[{number}]" for number in range(len(requests))]
+    assert checked.specs(requests, fields, **situation) == [checked.spec(one, **situation) for one in requests]
+
+
+@pytest.mark.parametrize(("second", "field"), [({"task": ""}, "tasks[1]"), ({"task": "b", "key": "no key"}, "key")])
+def test_what_a_request_does_not_share_with_the_one_before_it_is_checked(
+    tmp_path: Path, second: dict[str, Any], field: str
+):
+    requests = [TaskRequest(task="a"), TaskRequest(**second)]
+    with pytest.raises(BadInputError) as info:
+        intake(tmp_path).specs(requests, ["tasks[0]", "tasks[1]"], parent=None, cwd=str(tmp_path), at=7.0)
+    assert info.value.field == field
