@@ -42,7 +42,12 @@ exec 2>>"$d/err" 9>>"$d/lock"
 [ ! -d "$g" ] || echo $$ >"$g/cgroup.procs"
 echo shim $$ >&9
 trap : HUP INT TERM
-cd "$w" && /bin/sh -c 'echo claude $$ >&9; exec "$@" 9>&-' "$0" "$@" <"$d/in" >>"$d/out"
+cd "$w" && (
+for p in /proc/self/task/*; do p=${p##*/}; done
+case $p in $$|'*') exec /bin/sh -c 'echo claude $$ >&9; exec "$@" 9>&-' "$0" "$@" ;; esac
+echo claude $p >&9
+exec "$@" 9>&-
+) <"$d/in" >>"$d/out"
 echo exit $? >&9
 [ -n "$k" ] || exit
 left=unknown
@@ -54,7 +59,8 @@ IFS='
 set -f
 exec $k 9>&-
 """
-# The inner shell becomes `claude`, whose id names the socket and the keys that it leaves when it is killed.
+# The inner shell becomes `claude`, whose id names the socket and the keys that it leaves when it is killed. `$$` is the
+# shim's there too. Its own id is the name of its only thread; where /proc does not tell, one more shell does.
 # The trap: a signal to the whole group must not end the shim before it has written how `claude` ended; a shell gives a
 # trapped signal its default back in the program that it starts. A line is one write, so it is there as a whole or not
 # at all.

@@ -2,6 +2,7 @@ import errno
 import os
 import signal
 import stat
+import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -21,6 +22,7 @@ from jobs.claude.outcome import OutcomeReader
 from jobs.claude.process import LaunchError, Process, attach, launch
 from jobs.claude.proctable import ProcessIdentity, process_table
 from jobs.claude.reaper import Reaper
+from jobs.claude.spawning import DirectSpawner, Order, Started
 from jobs.model import Outcome, Reason
 from tests.unit.claude.support import DIRECTLY, QUICK_STUB, TORTURE_STUB, classify, command, frames, start
 
@@ -126,6 +128,30 @@ async def test_a_process_works_in_its_directory_with_its_own_environment_and_ses
     assert (where, mark, int(session)) == (str(tmp_path / "work here"), "m:1", process.identity.pid)
     assert MARKER in asked.env
     assert int(variables) <= len(asked.env) + 3  # a shell adds PWD, OLDPWD and SHLVL
+
+
+class HiddenProc(DirectSpawner):
+    """Starts programs that see nothing in /proc, as on a Mac."""
+
+    ARGV = ("/usr/bin/unshare", "-rm", "/bin/sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "hide")
+
+    async def start(self, order: Order) -> Started:
+        return await super().start(replace(order, argv=[*self.ARGV, *order.argv]))
+
+
+@pytest.mark.parametrize("spawner", [DIRECTLY, HiddenProc()], ids=["proc", "no proc"])
+async def test_the_noted_process_is_the_program_itself_which_cannot_write_notes(
+    tmp_path: Path, spawner: DirectSpawner
+) -> None:
+    if isinstance(spawner, HiddenProc) and subprocess.run([*spawner.ARGV, "true"], check=False).returncode:
+        pytest.skip("this machine grants no namespaces")
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\necho $$; echo no note >&9\n")
+    script.chmod(0o700)
+    process = await start(tmp_path, "x", stub=script, spawner=spawner)
+    await ended(process)
+    assert process.directory.claude_pid() == int((tmp_path / "attempt" / "out").read_bytes())
+    assert "no note" not in (tmp_path / "attempt" / "lock").read_text()
 
 
 @pytest.mark.parametrize(("mode", "code"), [(None, 127), (0o600, 126)])
