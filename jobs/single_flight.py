@@ -13,10 +13,11 @@ T = TypeVar("T")
 
 @dataclass
 class _Flight(Generic[T]):
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
     users: int = 0
+    landing: anyio.Event | None = None
+    """Set when the call that is under way ends."""
     answer: list[T] = field(default_factory=list)
-    """What the last call returned, if it returned."""
+    """What the last call that returned has returned."""
     covers: int = -1
     """Number of the last request that had come when that call began."""
 
@@ -47,13 +48,27 @@ class SingleFlight(Generic[T]):
         flight = self._flights.setdefault(key, _Flight())
         flight.users += 1
         try:
-            async with flight.lock:
-                if flight.covers < number:
-                    flight.covers, covers = -1, self._newest
-                    flight.answer = [await anyio.to_thread.run_sync(function, limiter=self._limiter)]
-                    flight.covers = covers
-                return flight.answer[0]
+            while flight.covers < number:
+                if flight.landing is None:
+                    await self._fly(flight, function)
+                else:
+                    # All who wait wake up together: a lock, handed on from one to the next, would take a turn of the
+                    # event loop for each of them.
+                    await flight.landing.wait()
+            return flight.answer[0]
         finally:
             flight.users -= 1
             if not flight.users:
                 del self._flights[key]
+
+    async def _fly(self, flight: _Flight[T], function: Callable[[], T]) -> None:
+        flight.landing = landing = anyio.Event()
+        try:
+            # The number is taken when the call begins.
+            flight.covers, answer = await anyio.to_thread.run_sync(
+                lambda: (self._newest, function()), limiter=self._limiter
+            )
+            flight.answer = [answer]
+        finally:
+            flight.landing = None
+            landing.set()

@@ -3,6 +3,7 @@
 import threading
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from jobs.single_flight import SingleFlight
@@ -46,6 +47,26 @@ async def test_those_who_ask_while_a_call_runs_share_the_next_one():
             look.go.release()
             look.go.release()
     assert (answers, look.looks) == ([1, 2, 2, 2, 2, 2], 2)
+
+
+async def test_all_who_share_a_call_have_its_answer_in_the_same_turn_of_the_loop():
+    flight, look, turns, answered = SingleFlight[int](), Look(), 0, list[int]()
+
+    async def ask() -> None:
+        await flight.call("a", look)
+        answered.append(turns)
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            for _ in range(50):
+                group.start_soon(ask)
+            await look.wait_until_begun()
+            look.go.release()
+            while len(answered) < 50:
+                await anyio.lowlevel.checkpoint()
+                turns += 1
+    assert look.looks == 1
+    assert max(answered) - min(answered) <= 1
 
 
 async def test_another_question_does_not_wait():
