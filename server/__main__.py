@@ -1,11 +1,11 @@
 """The `claude-jobs` command: `mcp` and the detached engine take light paths, all else the command-line program."""
 
+import os
 import sys
-from pathlib import Path
 
 if not __package__:
-    # Run as a script, as the engine is. Appended: site-packages are there already and the standard library comes first.
-    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    # Run as a script, as the engine and a job's pump are. Appended: site-packages and the standard library come first.
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 
 def main() -> int:

@@ -20,8 +20,7 @@ from server.checks.engine import ANSWER_SECONDS, check_engine
 from server.checks.finding import Finding
 from server.checks.storage import check_copy, check_database, check_space, find_directory
 from server.front_door.client import door_of
-from server.front_door.hello import FrontDoorError, Hello
-from server.front_door.launch import JOB_MARKERS, setting_variables
+from server.front_door.hello import JOB_MARKERS, FrontDoorError, Hello, setting_variables
 from server.front_door.locate import Places, control, state_dir
 from server.selftest.campaign import Campaign, Plan
 
@@ -153,7 +152,7 @@ def _difference_from_engine(environ: Mapping[str, str]) -> str | None:
     """Return how the settings here differ from those of the running engine, or None where nothing is to be said."""
     request = {"do": "settings", "variables": setting_variables(environ)}
     try:
-        answer = control(door_of(environ)._replace(patience=ANSWER_SECONDS), request, Hello(cwd="/", client="doctor"))
+        answer = control(door_of(environ).replace(patience=ANSWER_SECONDS), request, Hello(cwd="/", client="doctor"))
     except (FrontDoorError, OSError):
         # It went away since it answered.
         return None
@@ -163,6 +162,6 @@ def _difference_from_engine(environ: Mapping[str, str]) -> str | None:
 def _settings_of(environ: Mapping[str, str]) -> Settings | Exception:
     """Return the settings with which an engine would start now, or why it would not."""
     try:
-        return load_here(state_dir(environ), environ).settings
+        return load_here(Places(state_dir(environ)).home, environ).settings
     except JobsError as error:
         return error

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from server.front_door.client import door_of
-from server.front_door.hello import Hello
-from server.front_door.launch import SETTINGS_REFUSED, setting_variables
-from server.front_door.locate import EngineUnreachableError, control, holder_of, state_dir
+from server.front_door.hello import Hello, setting_variables
+from server.front_door.launch import SETTINGS_REFUSED
+from server.front_door.locate import EngineUnreachableError, Places, control, holder_of, state_dir
 from server.terminal.speech import complaints, fail, note, say
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def stop() -> None:
     An engine that cannot be asked is ended by a signal.
     """
     with complaints():
-        door = door_of(os.environ)._replace(patience=STOP_SECONDS)
+        door = door_of(os.environ).replace(patience=STOP_SECONDS)
         try:
             answer = control(door, {"do": "stop"}, Hello(cwd="/", client="claude-jobs engine"))
         except EngineUnreachableError as error:
@@ -169,6 +169,6 @@ def _of_next_engine() -> list[dict[str, Any]]:
     from jobs.settings_sources import load_here
 
     try:
-        return rows(load_here(state_dir(os.environ), os.environ))
+        return rows(load_here(Places(state_dir(os.environ)).home, os.environ))
     except JobsError as error:
         fail(f"{SETTINGS_REFUSED}{error}")

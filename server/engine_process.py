@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from server.front_door.dial import is_at
-from server.front_door.hello import FrontDoorError
-from server.front_door.launch import A_JOB, SETTINGS_REFUSED, STARTED_BY, setting_variables
+from server.front_door.hello import STARTED_BY, FrontDoorError, setting_variables
+from server.front_door.launch import A_JOB, SETTINGS_REFUSED
 from server.front_door.locate import prepare, state_dir
 
 STDERR = 2

@@ -92,7 +92,7 @@ class Engine:
             # A limiter of its own: clean-up after many jobs fills the threads that all others share.
             await anyio.to_thread.run_sync(refuse_inside_job, peer, limiter=self._looks, abandon_on_cancel=True)
             self._effective.for_tree(hello.settings)
-        elif hello.role is not Role.MCP:
+        elif hello.role != Role.MCP:
             raise InsideJobError
         return Connection(services=self._services, caller=caller)
 

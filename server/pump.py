@@ -2,28 +2,26 @@
 
 Where the engine goes away it reaches the next one and asks again what was not answered, so the client notices nothing.
 
-It runs as `claude-jobs mcp`, and from any directory as a script: `python -I -S PATH/pump.py --home DIR [--job DIR]`.
-Standard library only, because a tree of fifty children starts it fifty times.
+It runs as `claude-jobs mcp`. Standard library only, and little of it, because a tree of fifty children starts it fifty
+times: `tests/architecture/test_pump_imports.py` names what it must do without.
 """
 
-import json
+from __future__ import annotations
+
+# The functions below `signal`: importing that takes 2 ms, and 8 where nothing has imported `enum` yet (measured).
+import _signal  # type: ignore[import-not-found]
 import os
-import signal
 import sys
-from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
-if not __package__:
-    # Run as a script without site-packages. Appended, so that nothing beside the package can stand before the
-    # standard library.
-    sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from server.front_door.hello import MAX_LINE, FrontDoorError, Hello, client_environment
-from server.front_door.launch import setting_variables
+from server.front_door.hello import MAX_LINE, FrontDoorError, Hello, Value, client_environment, setting_variables
+from server.front_door.light_json import loads
 from server.front_door.locate import Door, prepare, reach, state_dir
-from server.front_door.relay import Ends, Relay
+from server.front_door.places import absolute
+from server.front_door.relay import Relay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 USAGE = """Usage: claude-jobs mcp [--home DIR] [--job DIR]
 
@@ -55,13 +53,13 @@ class JobTokenError(FrontDoorError):
         problem: What is wrong with it, in a few words.
     """
 
-    def __init__(self, path: Path, problem: str) -> None:
+    def __init__(self, path: str, problem: str) -> None:
         self.path = path
         self.problem = problem
         super().__init__(f"no token in {path} ({problem}), so this job cannot be told from others. It may be over.")
 
 
-class Options(NamedTuple):
+class Options(Value):
     """The command line.
 
     Args:
@@ -70,9 +68,12 @@ class Options(NamedTuple):
         help: Only the usage is asked for.
     """
 
-    home: Path | None = None
-    job_dir: Path | None = None
-    help: bool = False
+    __slots__ = ("help", "home", "job_dir")
+
+    def __init__(self, home: str | None = None, job_dir: str | None = None, *, help: bool = False) -> None:  # noqa: A002
+        self.home = home
+        self.job_dir = job_dir
+        self.help = help
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -98,7 +99,7 @@ def parse(arguments: Sequence[str]) -> Options:
     Raises:
         UsageError: An unknown argument, or one without its value.
     """
-    values: dict[str, Path] = {}
+    values: dict[str, str] = {}
     rest = list(arguments)
     while rest:
         name, given, value = rest.pop(0).partition("=")
@@ -109,11 +110,11 @@ def parse(arguments: Sequence[str]) -> Options:
         text = value if given else rest.pop(0) if rest else ""
         if not text:
             raise UsageError(name)
-        values[name] = Path(text).absolute()
+        values[name] = absolute(text)
     return Options(home=values.get("--home"), job_dir=values.get("--job"))
 
 
-def run(home: Path, job_dir: Path | None) -> int:
+def run(home: str, job_dir: str | None) -> int:
     """Carry MCP between stdin, stdout and the engine until the client goes; return the exit status.
 
     Args:
@@ -130,7 +131,7 @@ def run(home: Path, job_dir: Path | None) -> int:
         return 1
 
     try:
-        Relay(Ends(source=0, sink=1), partial(reach, door, hello)).run(connection)
+        Relay(0, 1, lambda: reach(door, hello)).run(connection)
     except FrontDoorError as error:
         _say(str(error))
         return 1
@@ -140,7 +141,7 @@ def run(home: Path, job_dir: Path | None) -> int:
     return 0
 
 
-def introduce(environ: Mapping[str, str], job_dir: Path | None) -> Hello:
+def introduce(environ: Mapping[str, str], job_dir: str | None) -> Hello:
     """Return this process's hello.
 
     Raises:
@@ -148,17 +149,17 @@ def introduce(environ: Mapping[str, str], job_dir: Path | None) -> Hello:
         OSError: The working directory has been removed.
     """
     return Hello(
-        token=read_token(job_dir / "in") if job_dir else None,
+        token=read_token(f"{job_dir}/in") if job_dir else None,
         session=environ.get("CLAUDE_CODE_SESSION_ID"),
         client=environ.get("CLAUDE_CODE_ENTRYPOINT"),
-        cwd=str(Path.cwd()),
+        cwd=os.getcwd(),
         env=client_environment(environ),
         # A job's settings are its tree's: what its own environment says of them counts for nothing.
         settings=None if job_dir else setting_variables(environ),
     )
 
 
-def read_token(path: Path) -> str:
+def read_token(path: str) -> str:
     """Return the token in a job's stdin file: key "claude_jobs_token" of the JSON object on its first line.
 
     Raises:
@@ -166,8 +167,8 @@ def read_token(path: Path) -> str:
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(handle, "rb") as file:  # noqa: PTH123 - opened above, without following a link
-            frame = json.loads(file.readline(MAX_LINE))
+        with open(handle, "rb") as file:
+            frame = loads(file.readline(MAX_LINE))
     except (OSError, ValueError, RecursionError) as error:
         raise JobTokenError(path, type(error).__name__) from error
     token = frame.get("claude_jobs_token") if isinstance(frame, dict) else None
@@ -178,13 +179,9 @@ def read_token(path: Path) -> str:
 
 def _end_at_once_when_told() -> None:
     # Nothing here needs tidying up, and a traceback on the client's stderr would only look like a fault.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
+    for number in (_signal.SIGTERM, _signal.SIGINT):
+        _signal.signal(number, _signal.SIG_DFL)
 
 
 def _say(line: str) -> None:
     sys.stderr.write(f"claude-jobs: {line}\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

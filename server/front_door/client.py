@@ -1,5 +1,6 @@
 """A small synchronous MCP client for the command line: importing the SDK would cost each command over a second."""
 
+import _socket
 import itertools
 import json
 import os
@@ -11,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from server import __version__
-from server.front_door.hello import FrontDoorError, Hello, client_environment
-from server.front_door.launch import setting_variables
+from server.front_door.hello import FrontDoorError, Hello, client_environment, setting_variables
 from server.front_door.locate import Door, enter, prepare, reach, state_dir
 
 PROTOCOL = "2025-11-25"
@@ -49,10 +49,10 @@ class Connection:
         stream: The connection, past its welcome.
     """
 
-    def __init__(self, stream: socket.socket) -> None:
-        self._stream = stream
+    def __init__(self, stream: _socket.socket) -> None:
+        self._stream = socket.socket(fileno=stream.detach())
         # Kept, and closed too: the descriptor stays open for as long as a file made of the socket does.
-        self._reader = stream.makefile("rb")
+        self._reader = self._stream.makefile("rb")
         self._ids = itertools.count(1)
 
     def shake_hands(self) -> None:
@@ -116,7 +116,7 @@ class Client:
         dial: Returns a connection to the engine that follows one that is gone.
     """
 
-    def __init__(self, stream: socket.socket, dial: Callable[[], socket.socket]) -> None:
+    def __init__(self, stream: _socket.socket, dial: Callable[[], _socket.socket]) -> None:
         self._dial = dial
         self._connection = Connection(stream)
         self._shaken = False

@@ -1,19 +1,26 @@
 """Reaching the engine's socket: connect to it, and start an engine where none runs."""
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
 
-from server.front_door.hello import FrontDoorError
-from server.front_door.launch import EngineStartError, StartedEngine, engine_command, start
-from server.front_door.location import original_of
+# The class below `socket`: importing `socket` takes 6 ms, and 13 where nothing has imported `enum` yet (measured).
+from _socket import AF_UNIX, SOCK_STREAM, socket
+
+from server.front_door.hello import FrontDoorError, Value
 from server.front_door.lock_holder import holder_of, is_suspended, sign_lock
-from server.front_door.places import Places, StateDirError
+from server.front_door.places import StateDirError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from os import PathLike
+
+    from server.front_door.launch import StartedEngine
+    from server.front_door.places import Places
 
 SOCKET_SECONDS = 6.0
 """How long a client that starts no engine waits for the socket of one that holds its lock: an engine whose socket was
@@ -43,7 +50,7 @@ class EngineUnreachableError(FrontDoorError):
         super().__init__(f"{name} of {places.home} {problem}. {cause}; its jobs go on. Its log is {places.log}.")
 
 
-class Door(NamedTuple):
+class Door(Value):
     """What a client needs to reach the engine.
 
     Args:
@@ -55,19 +62,31 @@ class Door(NamedTuple):
         for_job: The client belongs to a job: an engine that it starts takes no setting from it.
     """
 
-    places: Places
-    environ: Mapping[str, str]
-    command: Sequence[str] = ()
-    patience: float = 30.0
-    note: Callable[[str], None] = lambda _line: None
-    for_job: bool = False
+    __slots__ = ("command", "environ", "for_job", "note", "patience", "places")
+
+    def __init__(
+        self,
+        places: Places,
+        environ: Mapping[str, str],
+        command: Sequence[str] = (),
+        patience: float = 30.0,
+        note: Callable[[str], None] = lambda _line: None,
+        *,
+        for_job: bool = False,
+    ) -> None:
+        self.places = places
+        self.environ = environ
+        self.command = command
+        self.patience = patience
+        self.note = note
+        self.for_job = for_job
 
     def __repr__(self) -> str:
         # The environment holds credentials and may not reach a log this way.
-        return f"Door({str(self.places.home)!r})"
+        return f"Door({self.places.directory!r})"
 
 
-def connect(places: Places, timeout: float = 5.0) -> socket.socket:
+def connect(places: Places, timeout: float = 5.0) -> socket:
     """Return a connection to the engine's socket.
 
     Args:
@@ -77,17 +96,17 @@ def connect(places: Places, timeout: float = 5.0) -> socket.socket:
     Raises:
         OSError: No engine listens there, or its queue is full.
     """
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection = socket(AF_UNIX, SOCK_STREAM)
     try:
         connection.settimeout(timeout)
-        connection.connect(os.fspath(places.socket))
+        connection.connect(places.address)
     except OSError:
         connection.close()
         raise
     return connection
 
 
-def lock(path: Path, patience: float = 0.0) -> int | None:
+def lock(path: str | PathLike[str], patience: float = 0.0) -> int | None:
     """Take an exclusive `flock` and return its descriptor, to be closed; None where another holds it.
 
     An engine takes its own lock with a second of patience: a client that looks whether an engine is there holds the
@@ -117,28 +136,29 @@ def lock(path: Path, patience: float = 0.0) -> int | None:
         os.close(handle)
 
 
-def _open_lock(path: Path) -> int:
+def _open_lock(path: str | PathLike[str]) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
+        directory, name = os.path.split(path)
         raise StateDirError(
-            path.parent,
-            f"{path.name} in it cannot be written ({error.strerror})",
+            directory,
+            f"{name} in it cannot be written ({error.strerror})",
             "Make the directory writable, or set CLAUDE_JOBS_HOME to one that is.",
         ) from error
 
 
-def is_at(handle: int, path: Path) -> bool:
+def is_at(handle: int, path: str | PathLike[str]) -> bool:
     """Tell whether an open file is the one that a path leads to now."""
     try:
-        return os.path.samestat(os.fstat(handle), path.lstat())
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
     except OSError:
         return False
 
 
-def ensure_engine(door: Door) -> socket.socket:
+def ensure_engine(door: Door) -> socket:
     """Return a connection to the engine, which is started where none runs.
 
     However many clients call this at once, one of them starts one engine.
@@ -163,7 +183,7 @@ def ensure_engine(door: Door) -> socket.socket:
     return connection
 
 
-def try_connect(places: Places) -> socket.socket | None:
+def try_connect(places: Places) -> socket | None:
     """Return a connection to the engine, or None where none answers now."""
     try:
         return connect(places)
@@ -173,7 +193,7 @@ def try_connect(places: Places) -> socket.socket | None:
         return None
 
 
-def start_and_connect(door: Door, deadline: float) -> socket.socket:
+def start_and_connect(door: Door, deadline: float) -> socket:
     """Start an engine unless one is there and return a connection to it; the caller holds the start lock.
 
     Args:
@@ -205,6 +225,10 @@ def _start_where_none_is(door: Door) -> StartedEngine | None:
     # would end at once on that lock.
     if _engine_is_there(door.places):
         return None
+    # Imported here: a pump that finds a running engine does without them.
+    from server.front_door.launch import engine_command, start
+    from server.front_door.location import original_of
+
     if (original := original_of(door.places.home)) is not None:
         door.note(
             f"{door.places.home} is a copy of {original}: jobs that ran or waited there are not started here, and "
@@ -213,7 +237,7 @@ def _start_where_none_is(door: Door) -> StartedEngine | None:
     return start(door.places, door.command or engine_command(), door.environ, for_job=door.for_job)
 
 
-def await_running(places: Places) -> socket.socket | None:
+def await_running(places: Places) -> socket | None:
     """Return a connection to the engine, without starting one; None where none runs.
 
     Raises:
@@ -250,6 +274,9 @@ def late(door: Door) -> FrontDoorError:
     """Return the error for an engine that is there, or is being started by another client, and does not answer."""
     if _engine_is_there(door.places):
         return not_listening(door.places)
+    # Imported here, for this error alone.
+    from server.front_door.launch import EngineStartError
+
     pid = holder_of(door.places.start_lock)
     named = "another client" if pid is None else f"another client (`ps -p {pid}`)"
     problem = f"did not answer within {door.patience:g} s: {named} is starting it, or hangs and should be ended"

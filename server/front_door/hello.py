@@ -2,19 +2,21 @@
 
 A client connects to the engine's socket and sends one JSON line. The engine answers with one JSON line. After that,
 role "mcp" carries newline-delimited JSON-RPC both ways; role "control" carries one JSON request line, one JSON answer
-line and the end. Standard library only: the pump imports this module. The values here and on the rest of the pump's way
-are named tuples and not frozen dataclasses: importing `dataclasses` took 17 ms, and each class 1.4 ms, of a start that
-now takes 55 (measured).
+line and the end. Standard library only, and of that as little as can be: the pump imports this module. What its first
+reply must do without is named in `tests/architecture/test_pump_imports.py`, with the cost of each.
 """
 
-import json
+from __future__ import annotations
+
 import os
-from collections.abc import Mapping
-from enum import StrEnum
-from types import MappingProxyType
-from typing import Any, NamedTuple
 
 from server import __version__
+from server.front_door.light_json import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Final, Self
 
 WIRE = 1
 """Number of this protocol, sent as "claude_jobs" in every hello and welcome."""
@@ -24,6 +26,19 @@ MAX_LINE = 1 << 20
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Most bytes of one JSON-RPC line, at either end of the socket; Claude Code was seen to write lines of 6 MB."""
+
+# The older server's settings, which still count as fall-backs.
+_OLDER_LIMITS = "CLAUDE_MAX_RECURSION_DEPTH CLAUDE_MAX_CONCURRENT_AT_DEPTH CLAUDE_MAX_TOTAL_JOBS"
+_OLDER_OTHERS = "CLAUDE_TIMEOUT_MULTIPLIER CLAUDE_LOG_LEVEL"
+_OLDER_RIGHTS = "CLAUDE_ALLOW_BYPASS_PERMISSIONS CLAUDE_DEFAULT_PERMISSION_MODE"
+_OLDER = frozenset(f"{_OLDER_LIMITS} {_OLDER_OTHERS} {_OLDER_RIGHTS}".split())
+_SETTING_PREFIX = "CLAUDE_JOBS_"
+
+STARTED_BY = "CLAUDE_JOBS_STARTED_BY"
+"""Tells an engine which client started it, for a person to read; `A_JOB` where that was one of a job."""
+
+JOB_MARKERS = frozenset(("CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN"))
+"""What the processes of a job carry in their environment, and no engine may."""
 
 _PERSON = "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TERM COLORTERM TZ TMPDIR SSH_AUTH_SOCK VIRTUAL_ENV"
 _TRUST = "SSL_CERT_FILE SSL_CERT_DIR NODE_EXTRA_CA_CERTS"
@@ -38,6 +53,9 @@ _ALLOWED_PREFIXES = ("LC_", "XDG_", "ANTHROPIC_", "AWS_", "GOOGLE_", "VERTEX_", 
 
 class FrontDoorError(Exception):
     """Whatever keeps a client from reaching the engine; its sentence is fit for a person."""
+
+    passing = False
+    """Whether the next engine may do better."""
 
 
 class ProtocolError(FrontDoorError):
@@ -57,22 +75,47 @@ class ProtocolError(FrontDoorError):
         )
 
 
-class Role(StrEnum):
+class Role:
     """What a connection is for."""
 
-    MCP = "mcp"
+    MCP: Final = "mcp"
     """Newline-delimited JSON-RPC follows, both ways."""
-    CONTROL = "control"
+    CONTROL: Final = "control"
     """One request line and one answer line follow."""
 
 
-class Hello(NamedTuple):
+ROLES = (Role.MCP, Role.CONTROL)
+
+
+class Value:
+    """A value on the pump's way: compared by its fields, and replaced instead of changed.
+
+    Neither a dataclass nor a named tuple: importing what makes them takes 17 and 5 ms (measured).
+    """
+
+    __slots__: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._fields().values()))
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with other values in some fields."""
+        return type(self)(**{**self._fields(), **changes})
+
+    def _fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Hello(Value):
     """What a client says of itself.
 
     Args:
         cwd: Absolute directory in which the client's jobs run by default.
         env: Environment of the client, only names that `client_environment` lets through.
-        role: What the connection is for.
+        role: What the connection is for, one of `ROLES`.
         token: The calling job's token, or None for a person or a program.
         session: The client's Claude Code session id, or None.
         client: Who the client is, for a person to read, or None.
@@ -81,18 +124,31 @@ class Hello(NamedTuple):
             older version.
     """
 
-    cwd: str
-    env: Mapping[str, str] = MappingProxyType({})
-    role: Role = Role.MCP
-    token: str | None = None
-    session: str | None = None
-    client: str | None = None
-    version: str = __version__
-    settings: Mapping[str, str] | None = None
+    __slots__ = ("client", "cwd", "env", "role", "session", "settings", "token", "version")
+
+    def __init__(
+        self,
+        cwd: str,
+        env: Mapping[str, str] | None = None,
+        role: str = Role.MCP,
+        token: str | None = None,
+        session: str | None = None,
+        client: str | None = None,
+        version: str = __version__,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.cwd = cwd
+        self.env = env or {}
+        self.role = role
+        self.token = token
+        self.session = session
+        self.client = client
+        self.version = version
+        self.settings = settings
 
     def __repr__(self) -> str:
         # Neither token nor environment nor settings may reach a log this way.
-        return f"Hello(role={self.role.value!r}, session={self.session!r}, client={self.client!r}, cwd={self.cwd!r})"
+        return f"Hello(role={self.role!r}, session={self.session!r}, client={self.client!r}, cwd={self.cwd!r})"
 
     def encode(self) -> bytes:
         """Return the hello as one line.
@@ -103,7 +159,7 @@ class Hello(NamedTuple):
         frame: dict[str, Any] = {
             "claude_jobs": WIRE,
             "version": self.version,
-            "role": self.role.value,
+            "role": self.role,
             "token": self.token,
             "session": self.session,
             "client": self.client,
@@ -114,7 +170,7 @@ class Hello(NamedTuple):
         return encode_line(frame, "hello")
 
     @classmethod
-    def decode(cls, line: bytes) -> "Hello":
+    def decode(cls, line: bytes) -> Hello:
         """Read a hello line, with or without its newline; names outside the allow-list are left out of `env`.
 
         Raises:
@@ -134,7 +190,7 @@ class Hello(NamedTuple):
         )
 
 
-class Welcome(NamedTuple):
+class Welcome(Value):
     """What the engine answers.
 
     Args:
@@ -146,12 +202,24 @@ class Welcome(NamedTuple):
         note: One line for the person at the client, or None.
     """
 
-    ok: bool = True
-    idle: bool = False
-    error: str | None = None
-    version: str = __version__
-    pid: int = 0
-    note: str | None = None
+    __slots__ = ("error", "idle", "note", "ok", "pid", "version")
+
+    def __init__(
+        self,
+        *,
+        ok: bool = True,
+        idle: bool = False,
+        error: str | None = None,
+        version: str = __version__,
+        pid: int = 0,
+        note: str | None = None,
+    ) -> None:
+        self.ok = ok
+        self.idle = idle
+        self.error = error
+        self.version = version
+        self.pid = pid
+        self.note = note
 
     def encode(self) -> bytes:
         """Return the welcome as one line.
@@ -165,7 +233,7 @@ class Welcome(NamedTuple):
         return encode_line(frame, "welcome")
 
     @classmethod
-    def decode(cls, line: bytes) -> "Welcome":
+    def decode(cls, line: bytes) -> Welcome:
         """Read a welcome line, with or without its newline.
 
         A refusal is read leniently: an engine may have to refuse what it does not understand.
@@ -191,13 +259,26 @@ def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if _allowed(name)}
 
 
+def setting_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an environment that may be a client's settings, the older server's names included.
+
+    The state directory's is not among them: it says which engine is meant, not how that engine is set.
+    """
+    apart = JOB_MARKERS | {"CLAUDE_JOBS_HOME", STARTED_BY}
+    return {
+        name: value
+        for name, value in environ.items()
+        if (name.startswith(_SETTING_PREFIX) or name in _OLDER) and name not in apart
+    }
+
+
 def encode_line(frame: Mapping[str, Any], what: str) -> bytes:
     """Return a JSON object as one line, newline included.
 
     Raises:
         ProtocolError: The line would be longer than `MAX_LINE`.
     """
-    line = json.dumps(frame, separators=(",", ":")).encode() + b"\n"
+    line = dumps(frame).encode() + b"\n"
     if len(line) > MAX_LINE:
         raise ProtocolError(what, f"it has {len(line)} bytes and may have {MAX_LINE}")
     return line
@@ -212,7 +293,7 @@ def decode_line(line: bytes, what: str) -> dict[str, Any]:
     if len(line) > MAX_LINE:
         raise ProtocolError(what, f"it has more than {MAX_LINE} bytes")
     try:
-        frame = json.loads(line)
+        frame = loads(line)
     # A line of nothing but brackets exhausts the parser's stack long before the line's limit.
     except (ValueError, RecursionError) as error:
         raise ProtocolError(what, "it is not JSON") from error
@@ -227,11 +308,12 @@ def _allowed(name: str) -> bool:
     return name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES) or skips_auth
 
 
-class _Frame(NamedTuple):
+class _Frame:
     """A decoded line whose values are checked as they are taken out."""
 
-    what: str
-    values: Mapping[str, Any]
+    def __init__(self, what: str, values: Mapping[str, Any]) -> None:
+        self.what = what
+        self.values = values
 
     def check_wire(self) -> None:
         wire = self.values.get("claude_jobs")
@@ -263,16 +345,15 @@ class _Frame(NamedTuple):
             raise ProtocolError(self.what, f'"{key}" is not a whole number')
         return value
 
-    def role(self) -> Role:
+    def role(self) -> str:
         value = self.text("role")
-        try:
-            return Role(value)
-        except ValueError as error:
-            raise ProtocolError(self.what, f'"role" is {_short(value)}; known are {", ".join(Role)}') from error
+        if value not in ROLES:
+            raise ProtocolError(self.what, f'"role" is {_short(value)}; known are {", ".join(ROLES)}')
+        return value
 
     def absolute_path(self, key: str) -> str:
         value = self.text(key)
-        if not os.path.isabs(value):  # noqa: PTH117 - a path of the client's, kept as the text that it sent
+        if not os.path.isabs(value):
             raise ProtocolError(self.what, f'"{key}" is not an absolute path')
         return value
 

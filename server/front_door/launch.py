@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from server.front_door.hello import FrontDoorError
+from server.front_door.hello import JOB_MARKERS, STARTED_BY, FrontDoorError, setting_variables
 from server.front_door.places import Places
 
 _TAIL_BYTES = 4096
@@ -17,20 +17,8 @@ _SYSTEM = "PATH HOME LANG TMPDIR TZ USER"
 _ALLOWED = frozenset(_SYSTEM.split())
 _ALLOWED_PREFIX = "XDG_"
 
-# The older server's settings, which still count as fall-backs.
-_OLDER_LIMITS = "CLAUDE_MAX_RECURSION_DEPTH CLAUDE_MAX_CONCURRENT_AT_DEPTH CLAUDE_MAX_TOTAL_JOBS"
-_OLDER_OTHERS = "CLAUDE_TIMEOUT_MULTIPLIER CLAUDE_LOG_LEVEL"
-_OLDER_RIGHTS = "CLAUDE_ALLOW_BYPASS_PERMISSIONS CLAUDE_DEFAULT_PERMISSION_MODE"
-_OLDER = frozenset(f"{_OLDER_LIMITS} {_OLDER_OTHERS} {_OLDER_RIGHTS}".split())
-_SETTING_PREFIX = "CLAUDE_JOBS_"
-
-STARTED_BY = "CLAUDE_JOBS_STARTED_BY"
-"""Tells an engine which client started it, for a person to read; `A_JOB` where that was one of a job."""
-
 A_JOB = "a job"
-
-JOB_MARKERS = frozenset(("CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN"))
-"""What the processes of a job carry in their environment, and no engine may."""
+"""What `STARTED_BY` holds where a job's client started the engine."""
 
 # The second of two forks: its process leads no session, so it can never take a terminal, and its parent is gone before
 # anybody can end it through the client's process tree. It runs in a fresh interpreter because a caller with threads
@@ -55,8 +43,8 @@ class EngineStartError(FrontDoorError):
         self.problem = problem
         self.log = log
         self.tail = tail
-        self.final = SETTINGS_REFUSED in tail
-        """Whether another start would end in the same way."""
+        # Another start would end on the same settings.
+        self.passing = SETTINGS_REFUSED not in tail
         said = f" Its last lines:\n{tail}" if tail else ""
         super().__init__(
             f"The engine {problem}. Run `claude-jobs doctor`, or `claude-jobs engine` to see it start; "
@@ -111,19 +99,6 @@ def engine_command() -> tuple[str, ...]:
     """
     main = Path(__file__).resolve().parents[1] / "__main__.py"
     return (sys.executable, "-I", str(main), "engine", "--detached")
-
-
-def setting_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of an environment that may be a client's settings, the older server's names included.
-
-    The state directory's is not among them: it says which engine is meant, not how that engine is set.
-    """
-    apart = JOB_MARKERS | {"CLAUDE_JOBS_HOME", STARTED_BY}
-    return {
-        name: value
-        for name, value in environ.items()
-        if (name.startswith(_SETTING_PREFIX) or name in _OLDER) and name not in apart
-    }
 
 
 def engine_environment(environ: Mapping[str, str], home: Path, *, for_job: bool = False) -> dict[str, str]:

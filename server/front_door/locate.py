@@ -1,13 +1,11 @@
 """The way to the engine: where it is, who is let in, and which version serves."""
 
+from __future__ import annotations
+
 import os
-import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from _socket import MSG_PEEK
 
 from server.front_door.dial import (
     Door,
@@ -31,14 +29,19 @@ from server.front_door.hello import (
     decode_line,
     encode_line,
 )
-from server.front_door.launch import EngineStartError
 from server.front_door.lock_holder import holder_of, sign_lock
-from server.front_door.places import Places, StateDirError, prepare, state_dir
+from server.front_door.places import Places, StateDirError, absolute, prepare, state_dir
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Mapping
+    from os import PathLike
+    from typing import Any
 
 __all__ = [
     "Door",
     "EngineGoneError",
-    "EngineStartError",
     "EngineUnreachableError",
     "Places",
     "RefusedError",
@@ -66,6 +69,8 @@ _STARTS = 5
 class EngineGoneError(FrontDoorError):
     """The engine closed the connection before it answered."""
 
+    passing = True
+
     def __init__(self) -> None:
         super().__init__("The engine closed the connection before it answered. Try again; if it stays so, see its log.")
 
@@ -82,7 +87,7 @@ class RefusedError(FrontDoorError):
         super().__init__(reason)
 
 
-def pump_command(home: Path) -> tuple[str, list[str]]:
+def pump_command(home: str | PathLike[str]) -> tuple[str, list[str]]:
     """Return program and arguments of the pump, as a client's or a child's MCP configuration holds them.
 
     They work from any directory and in any environment: the interpreter looks at neither (`-I`), and skips
@@ -91,11 +96,12 @@ def pump_command(home: Path) -> tuple[str, list[str]]:
     Args:
         home: The state directory.
     """
-    pump = Path(__file__).resolve().parents[1] / "pump.py"
-    return sys.executable, ["-I", "-S", str(pump), "--home", str(home.absolute())]
+    # Not the pump's own file: Python compiles the file that it is started with anew each time.
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    return sys.executable, ["-I", "-S", f"{package}/__main__.py", "mcp", "--home", absolute(home)]
 
 
-def enter(door: Door, hello: Hello) -> tuple[socket.socket, Welcome]:
+def enter(door: Door, hello: Hello) -> tuple[socket, Welcome]:
     """Return a connection on which the engine has said welcome, and that welcome.
 
     An idle engine that is older than this client is replaced first; an older one with work goes on serving.
@@ -122,7 +128,7 @@ def enter(door: Door, hello: Hello) -> tuple[socket.socket, Welcome]:
     return connection, welcome
 
 
-def reach(door: Door, hello: Hello) -> socket.socket:
+def reach(door: Door, hello: Hello) -> socket:
     """Return a connection to an engine as `enter` does, however many of them end while they start.
 
     Raises:
@@ -134,9 +140,9 @@ def reach(door: Door, hello: Hello) -> socket.socket:
     for _ in range(_STARTS - 1):
         try:
             return enter(door, hello)[0]
-        except (EngineGoneError, EngineStartError) as error:
+        except FrontDoorError as error:
             # Whatever ended the last one may end this one too, as it starts.
-            if time.monotonic() > deadline or (isinstance(error, EngineStartError) and error.final):
+            if time.monotonic() > deadline or not error.passing:
                 raise
     return enter(door, hello)[0]
 
@@ -158,21 +164,17 @@ def control(door: Door, request: Mapping[str, Any], hello: Hello) -> dict[str, A
     connection = await_running(door.places)
     if connection is None:
         return None
-    with connection, _within_patience(door):
-        connection.settimeout(door.patience)
-        _greet(connection, hello._replace(role=Role.CONTROL))
-        return _ask(connection, request)
-
-
-@contextmanager
-def _within_patience(door: Door) -> Iterator[None]:
     try:
-        yield
+        connection.settimeout(door.patience)
+        _greet(connection, hello.replace(role=Role.CONTROL))
+        return _ask(connection, request)
     except TimeoutError as error:
         raise unanswered(door.places, door.patience) from error
+    finally:
+        connection.close()
 
 
-def _greet_anew(door: Door, hello: Hello) -> tuple[socket.socket, Welcome]:
+def _greet_anew(door: Door, hello: Hello) -> tuple[socket, Welcome]:
     # An engine that leaves when idle may accept a connection and be gone before it reads the hello.
     for _ in range(_GREETINGS - 1):
         try:
@@ -182,31 +184,33 @@ def _greet_anew(door: Door, hello: Hello) -> tuple[socket.socket, Welcome]:
     return _connect_and_greet(door, hello)
 
 
-def _connect_and_greet(door: Door, hello: Hello) -> tuple[socket.socket, Welcome]:
+def _connect_and_greet(door: Door, hello: Hello) -> tuple[socket, Welcome]:
     connection = ensure_engine(door)
     try:
         connection.settimeout(door.patience)
-        with _within_patience(door):
-            welcome = _greet(connection, hello)
+        welcome = _greet(connection, hello)
         connection.settimeout(None)
+    except TimeoutError as error:
+        connection.close()
+        raise unanswered(door.places, door.patience) from error
     except BaseException:
         connection.close()
         raise
     return connection, welcome
 
 
-def _greet(connection: socket.socket, hello: Hello) -> Welcome:
+def _greet(connection: socket, hello: Hello) -> Welcome:
     welcome = Welcome.decode(_exchange(connection, hello.encode(), "welcome"))
     if not welcome.ok:
         raise RefusedError(welcome.error or "")
     return welcome
 
 
-def _ask(connection: socket.socket, request: Mapping[str, Any]) -> dict[str, Any]:
+def _ask(connection: socket, request: Mapping[str, Any]) -> dict[str, Any]:
     return decode_line(_exchange(connection, encode_line(request, "request"), "answer"), "answer")
 
 
-def _exchange(connection: socket.socket, line: bytes, what: str) -> bytes:
+def _exchange(connection: socket, line: bytes, what: str) -> bytes:
     try:
         connection.sendall(line)
         return _read_line(connection, what)
@@ -214,11 +218,11 @@ def _exchange(connection: socket.socket, line: bytes, what: str) -> bytes:
         raise EngineGoneError from error
 
 
-def _read_line(connection: socket.socket, what: str) -> bytes:
+def _read_line(connection: socket, what: str) -> bytes:
     """Read up to the newline and not a byte further: what follows belongs to the protocol that the line opens."""
     line = b""
     while not line.endswith(b"\n"):
-        seen = connection.recv(65536, socket.MSG_PEEK)
+        seen = connection.recv(65536, MSG_PEEK)
         if not seen:
             raise EngineGoneError
         line += connection.recv(seen.find(b"\n") + 1 or len(seen))
@@ -249,15 +253,18 @@ def _stop_where_still_older(door: Door, hello: Hello) -> bool:
     connection = try_connect(door.places)
     if connection is None:
         return True
-    with connection, _within_patience(door):
+    try:
         connection.settimeout(door.patience)
-        try:
-            welcome = _greet(connection, hello._replace(role=Role.CONTROL))
-            if not welcome.idle or not _older(welcome.version, hello.version):
-                return False
-            return _ask(connection, {"do": "stop", "if_idle": True}).get("ok") is True
-        except EngineGoneError:
-            return True
+        welcome = _greet(connection, hello.replace(role=Role.CONTROL))
+        if not welcome.idle or not _older(welcome.version, hello.version):
+            return False
+        return _ask(connection, {"do": "stop", "if_idle": True}).get("ok") is True
+    except EngineGoneError:
+        return True
+    except TimeoutError as error:
+        raise unanswered(door.places, door.patience) from error
+    finally:
+        connection.close()
 
 
 def _older(version: str, than: str) -> bool:

@@ -65,7 +65,7 @@ def read_location(home: Path) -> Location | None:
     """Return what the location file of a state directory says, or None where there is none that can be read."""
     try:
         handle = os.open(home / NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(handle, "rb") as file:  # noqa: PTH123 - opened above, without following a link
+        with open(handle, "rb") as file:
             return Location(**json.load(file))
     except (OSError, ValueError, TypeError):
         return None
@@ -79,7 +79,7 @@ def write_location(home: Path, location: Location) -> None:
     """
     part = home / f"{NAME}.part"
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(handle, "wb") as file:  # noqa: PTH123 - opened above, without following a link
+    with open(handle, "wb") as file:
         file.write(location.encode())
         file.flush()
         os.fsync(file.fileno())

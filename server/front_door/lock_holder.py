@@ -3,11 +3,13 @@
 Standard library only: the pump imports this module.
 """
 
-import os
-from contextlib import suppress
-from pathlib import Path
+from __future__ import annotations
 
-_PROC = Path("/proc")
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from os import PathLike
 
 
 def sign_lock(handle: int) -> None:
@@ -17,12 +19,14 @@ def sign_lock(handle: int) -> None:
         handle: The lock file, locked by this process.
     """
     # A full disk: the lock holds without a name in it.
-    with suppress(OSError):
+    try:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    except OSError:
+        return
 
 
-def holder_of(path: Path) -> int | None:
+def holder_of(path: str | PathLike[str]) -> int | None:
     """Return the process id in a lock file, or None where no living process of that id has the file open.
 
     A number alone is not enough: the holder may have crashed, and its number may be another process's now. A copy of
@@ -49,16 +53,17 @@ def is_suspended(pid: int) -> bool:
     """Tell whether a process was suspended, by SIGSTOP or Ctrl-Z; False where the system does not tell."""
     try:
         # The name in parentheses may hold blanks and parentheses; the state follows the last one.
-        return (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[0] in {"T", "t"}
+        with open(f"/proc/{pid}/stat", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] in {"T", "t"}
     except (OSError, IndexError):
         return False
 
 
 def _has_open(pid: int, status: os.stat_result) -> bool:
-    if not (_PROC / "self").exists():
+    if not os.path.exists("/proc/self"):
         return _has_open_elsewhere(pid, status)
     try:
-        descriptors = list((_PROC / str(pid) / "fd").iterdir())
+        descriptors = [f"/proc/{pid}/fd/{name}" for name in os.listdir(f"/proc/{pid}/fd")]
     except OSError:
         return False
     return any(_is_same(path, status) for path in descriptors)
@@ -71,13 +76,13 @@ def _has_open_elsewhere(pid: int, status: os.stat_result) -> bool:
     except ImportError:
         return False
     try:
-        return any(_is_same(Path(file.path), status) for file in psutil.Process(pid).open_files())
+        return any(_is_same(file.path, status) for file in psutil.Process(pid).open_files())
     except psutil.Error:
         return False
 
 
-def _is_same(path: Path, status: os.stat_result) -> bool:
+def _is_same(path: str, status: os.stat_result) -> bool:
     try:
-        return os.path.samestat(path.stat(), status)
+        return os.path.samestat(os.stat(path), status)
     except OSError:
         return False

@@ -1,18 +1,26 @@
 """The state directory: where it is, what lies in it, and whether it is safe to use."""
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
-from collections.abc import Mapping
-from pathlib import Path
-from typing import NamedTuple
+import sys
 
 from server.front_door.hello import FrontDoorError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+    from pathlib import Path
+
+_NAME = "claude-jobs"
 
 _SOCKET_BYTES = 100
 """Most bytes of a socket's path: macOS allows 104 with the closing NUL, Linux 108."""
 
-_SHARED_TEMP = Path("/tmp")  # noqa: S108 - sticky, and the directory below it is checked for its owner and mode
+_SHARED_TEMP = "/tmp"  # noqa: S108 - sticky, and the directory below it is checked for its owner and mode
 """Where short socket directories stand. Not TMPDIR or XDG_RUNTIME_DIR: a client that runs under cron or in a job has
 other values than the engine, and both must come to the same path."""
 
@@ -26,27 +34,50 @@ class StateDirError(FrontDoorError):
         remedy: What to do next, as a sentence.
     """
 
-    def __init__(self, path: Path, problem: str, remedy: str) -> None:
+    def __init__(self, path: str, problem: str, remedy: str) -> None:
         self.path = path
         self.problem = problem
         self.remedy = remedy
         super().__init__(f"{path}: {problem}. {remedy}")
 
 
-class Places(NamedTuple):
+class Places:
     """Every path in a state directory.
+
+    The two that each start of a pump needs are texts; the others are made when they are asked for, because importing
+    `pathlib` takes as long as starting Python.
 
     Args:
         home: The state directory, absolute.
     """
 
-    home: Path
+    __slots__ = ("directory",)
+
+    def __init__(self, home: str | PathLike[str]) -> None:
+        self.directory = absolute(home)
+        """The state directory as text."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Places) and self.directory == other.directory
+
+    def __hash__(self) -> int:
+        return hash(self.directory)
+
+    @property
+    def address(self) -> str:
+        """The path of the engine's unix socket; outside of `home` where that path would be too long for one."""
+        direct = f"{self.directory}/engine.sock"
+        return direct if len(os.fsencode(direct)) < _SOCKET_BYTES else f"{self._short_directory}/engine.sock"
+
+    @property
+    def home(self) -> Path:
+        """The state directory."""
+        return _path(self.directory)
 
     @property
     def socket(self) -> Path:
-        """The engine's unix socket; outside of `home` where that path would be too long for one."""
-        direct = self.home / "engine.sock"
-        return direct if len(os.fsencode(direct)) < _SOCKET_BYTES else self._short_directory / "engine.sock"
+        """The engine's unix socket, at `address`."""
+        return _path(self.address)
 
     @property
     def engine_lock(self) -> Path:
@@ -79,54 +110,88 @@ class Places(NamedTuple):
         return self.home / "config.toml"
 
     @property
-    def _short_directory(self) -> Path:
+    def _short_directory(self) -> str:
         # Imported here: few state directories are this long.
         import hashlib
 
-        key = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
-        return _SHARED_TEMP / f"claude-jobs-{os.geteuid()}-{key}"
+        key = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]
+        return f"{_SHARED_TEMP}/{_NAME}-{os.geteuid()}-{key}"
 
 
-def state_dir(environ: Mapping[str, str]) -> Path:
+def _path(text: str) -> Path:
+    # Imported here: the pump's first reply does without it.
+    from pathlib import Path
+
+    return Path(text)
+
+
+def absolute(path: str | PathLike[str]) -> str:
+    """Return an absolute path, spelled as `Path.absolute` spells it: every process comes to the same text.
+
+    Raises:
+        FileNotFoundError: The path is relative, and the working directory has been removed.
+    """
+    text = os.fspath(path)
+    whole = text if text.startswith("/") else f"{os.getcwd()}/{text}"
+    return "/" + "/".join(part for part in whole.split("/") if part not in {"", "."})
+
+
+def state_dir(environ: Mapping[str, str]) -> str:
     """Return the absolute state directory: `CLAUDE_JOBS_HOME`, else the platform's directory for user state.
 
     Raises:
         StateDirError: The user's home directory is needed and not known.
     """
-    named = environ.get("CLAUDE_JOBS_HOME")
+    if named := environ.get("CLAUDE_JOBS_HOME"):
+        path = os.path.expanduser(named)
+        if path.startswith("~"):
+            raise _homeless(named)
+        return absolute(path)
+    # As `platformdirs.user_state_path` answers: importing it takes three times as long as starting Python.
+    state = environ.get("XDG_STATE_HOME", "").strip()
+    if os.path.isabs(state):
+        return absolute(f"{state}/{_NAME}")
+    below = "Library/Application Support" if sys.platform == "darwin" else ".local/state"
+    return absolute(f"{_home_directory(environ)}/{below}/{_NAME}")
+
+
+def _home_directory(environ: Mapping[str, str]) -> str:
+    home = environ.get("HOME", "")
+    if os.path.isabs(home):
+        return home
+    # Imported here: hardly anybody has no HOME.
+    import pwd
+
     try:
-        if named:
-            return Path(named).expanduser().absolute()
-        # Imported here: a pump that is told its directory runs without site-packages.
-        from platformdirs import user_state_path
-
-        path = user_state_path("claude-jobs")
-        if not path.is_absolute():
-            raise RuntimeError  # noqa: TRY301 - what later versions of platformdirs raise themselves
-    except RuntimeError as error:
-        raise StateDirError(
-            Path(named or "~"),
-            "there is no home directory for it: HOME is not set, or there is no such user",
-            "Set HOME, or set CLAUDE_JOBS_HOME to an absolute path.",
-        ) from error
-    return path
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError as error:
+        raise _homeless("~") from error
 
 
-def prepare(home: Path) -> Places:
+def _homeless(path: str) -> StateDirError:
+    return StateDirError(
+        path,
+        "there is no home directory for it: HOME is not set, or there is no such user",
+        "Set HOME, or set CLAUDE_JOBS_HOME to an absolute path.",
+    )
+
+
+def prepare(home: str | PathLike[str]) -> Places:
     """Make the state directory, and the socket's where that is another, for this user alone.
 
     Raises:
         StateDirError: One of them is a symbolic link, belongs to somebody else, can be written by others, or cannot
             be made.
     """
-    places = Places(home.absolute())
-    _own_directory(places.home)
-    if places.socket.parent != places.home:
-        _own_directory(places.socket.parent)
+    places = Places(home)
+    _own_directory(places.directory)
+    beside = os.path.dirname(places.address)
+    if beside != places.directory:
+        _own_directory(beside)
     return places
 
 
-def _own_directory(path: Path) -> None:
+def _own_directory(path: str) -> None:
     try:
         _make_private(path)
         # Judged through one descriptor that follows no link: the path may be exchanged between two looks at it.
@@ -139,21 +204,30 @@ def _own_directory(path: Path) -> None:
         os.close(handle)
 
 
-def _make_private(path: Path) -> None:
+def _make_private(path: str) -> None:
     """Make a directory and those above it that are missing, each for this user alone whatever the umask is."""
-    if path.is_dir():
+    if _is_directory(path):
         return
-    if not path.parent.is_dir():
-        _make_private(path.parent)
+    above = os.path.dirname(path)
+    if not _is_directory(above):
+        _make_private(above)
     try:
-        path.mkdir(mode=0o700)
+        os.mkdir(path, mode=0o700)
     except FileExistsError:
         return
     # A umask can take bits of the owner's too.
-    path.chmod(0o700)
+    os.chmod(path, 0o700)
 
 
-def _check_and_close_to_others(path: Path, handle: int) -> None:
+def _is_directory(path: str) -> bool:
+    # Not `os.path.isdir`: it says no as well where a path is too long, and those above it would be made.
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _check_and_close_to_others(path: str, handle: int) -> None:
     status = os.fstat(handle)
     if status.st_uid != os.geteuid():
         raise StateDirError(
@@ -171,10 +245,10 @@ def _check_and_close_to_others(path: Path, handle: int) -> None:
         os.fchmod(handle, 0o700)
 
 
-def _unusable(path: Path, error: OSError) -> StateDirError:
+def _unusable(path: str, error: OSError) -> StateDirError:
     if error.errno == errno.ENAMETOOLONG:
         return StateDirError(path, "the path is too long", "Set CLAUDE_JOBS_HOME to a shorter path.")
-    if path.is_symlink():
+    if os.path.islink(path):
         return StateDirError(
             path, "it is a symbolic link", "Set CLAUDE_JOBS_HOME to the directory that it points to, or remove it."
         )

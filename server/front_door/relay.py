@@ -4,15 +4,18 @@ Standard library only: the pump imports this module. One thread moves all bytes 
 wait and start a process, so it happens on a second one.
 """
 
+from __future__ import annotations
+
 import os
 import select
-import socket
-import threading
-from collections.abc import Callable
-from typing import NamedTuple
+from _socket import SHUT_WR, socket
 
 from server.front_door.hello import MAX_MESSAGE, FrontDoorError
 from server.front_door.unanswered import Unanswered
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STILLBORN = 10
 """So many engines in a row that die before they said anything to the client are enough: a request may kill them."""
@@ -30,18 +33,6 @@ class LineTooLongError(FrontDoorError):
 
     def __init__(self) -> None:
         super().__init__(f"closed the connection: a line had more than {MAX_MESSAGE} bytes.")
-
-
-class Ends(NamedTuple):
-    """Where the client is.
-
-    Args:
-        source: Descriptor that the client writes to.
-        sink: Descriptor that the client reads from.
-    """
-
-    source: int
-    sink: int
 
 
 class _Lines:
@@ -76,16 +67,18 @@ class Relay:
     """One client's conversation, whatever becomes of the engines.
 
     Args:
-        ends: The client's side.
+        source: Descriptor that the client writes to.
+        sink: Descriptor that the client reads from.
         dial: Returns a connection to an engine, which it starts where none runs; may take its time, and raises a
             `FrontDoorError` or an `OSError`.
     """
 
-    def __init__(self, ends: Ends, dial: Callable[[], socket.socket]) -> None:
-        self._ends = ends
+    def __init__(self, source: int, sink: int, dial: Callable[[], socket]) -> None:
+        self._source = source
+        self._sink = sink
         self._dial = dial
         self._open = Unanswered()
-        self._engine: socket.socket | None = None
+        self._engine: socket | None = None
         self._ready = False
         self._ended = False
         self._up = bytearray()
@@ -93,11 +86,11 @@ class Relay:
         self._from_client = _Lines()
         self._from_engine = _Lines()
         self._dialling = False
-        self._dialled: socket.socket | Exception | None = None
+        self._dialled: socket | Exception | None = None
         self._stillborn = 0
         self._woken, self._wake = os.pipe()
 
-    def run(self, connection: socket.socket) -> None:
+    def run(self, connection: socket) -> None:
         """Carry lines until the client is gone, or has ended its side and the engine has ended its own.
 
         Args:
@@ -125,32 +118,32 @@ class Relay:
         if self._woken in readable:
             os.read(self._woken, _CHUNK)
             self._take_dialled()
-        if self._ends.source in readable:
+        if self._source in readable:
             self._hear_client()
         if self._engine in readable:
             self._hear_engine()
         if self._engine is not None and self._engine in writable:
             self._tell_engine()
-        if self._ends.sink in writable:
+        if self._sink in writable:
             self._tell_client()
 
-    def _wanted_from(self) -> list[int | socket.socket]:
-        wanted: list[int | socket.socket] = [self._woken]
+    def _wanted_from(self) -> list[int | socket]:
+        wanted: list[int | socket] = [self._woken]
         if not self._ended and len(self._up) < _ENOUGH:
-            wanted.append(self._ends.source)
+            wanted.append(self._source)
         if self._engine is not None and len(self._down) < _ENOUGH:
             wanted.append(self._engine)
         return wanted
 
-    def _wanted_to(self) -> list[int | socket.socket]:
-        wanted: list[int | socket.socket] = [self._ends.sink] if self._down else []
+    def _wanted_to(self) -> list[int | socket]:
+        wanted: list[int | socket] = [self._sink] if self._down else []
         if self._engine is not None and self._up:
             wanted.append(self._engine)
         return wanted
 
     def _hear_client(self) -> None:
         try:
-            chunk = os.read(self._ends.source, _CHUNK)
+            chunk = os.read(self._source, _CHUNK)
         except BlockingIOError:
             # A parent may have left its end of our stdio non-blocking, and ours with it.
             return
@@ -201,17 +194,17 @@ class Relay:
     def _hang_up_behind_the_last_byte(self) -> None:
         if self._ended and not self._up and self._engine is not None:
             try:
-                self._engine.shutdown(socket.SHUT_WR)
+                self._engine.shutdown(SHUT_WR)
             except OSError:
                 return
 
     def _tell_client(self) -> None:
         try:
-            del self._down[: os.write(self._ends.sink, self._down[:_SURE])]
+            del self._down[: os.write(self._sink, self._down[:_SURE])]
         except BlockingIOError:
             return
 
-    def _attach(self, connection: socket.socket) -> None:
+    def _attach(self, connection: socket) -> None:
         connection.setblocking(False)
         self._engine = connection
         self._from_engine = _Lines()
@@ -242,6 +235,9 @@ class Relay:
         # Only for a client who waits: who stopped the engine by hand does not want it back at once.
         if self._ended or self._dialling or not self._open.urgent:
             return
+        # Imported here: a pump whose engine stays needs no second thread.
+        import threading
+
         self._dialling = True
         threading.Thread(target=self._dial_beside, name="dial", daemon=True).start()
 
@@ -254,7 +250,7 @@ class Relay:
 
     def _take_dialled(self) -> None:
         found, self._dialled, self._dialling = self._dialled, None, False
-        if isinstance(found, socket.socket):
+        if isinstance(found, socket):
             self._attach(found)
             self._hang_up_behind_the_last_byte()
         else:

@@ -3,9 +3,15 @@
 Standard library only: the pump imports this module.
 """
 
-import json
+from __future__ import annotations
+
 import os
-from typing import Any
+
+from server.front_door.light_json import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 CALL_ID = "claude-jobs/callId"
 """Key in a call's `_meta` that makes a repeated submission the same submission, where the client sends no id."""
@@ -252,17 +258,17 @@ def _line(message: dict[str, Any]) -> bytes:
     whole = {"jsonrpc": "2.0", **message}
     try:
         # As the client wrote it: spelled with escapes, a Cyrillic letter has three times the bytes.
-        return json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+        return dumps(whole, ascii_only=False).encode() + b"\n"
     except UnicodeEncodeError:
         # Half a surrogate pair, which JavaScript leaves where it cuts a text in two, can only be spelled.
-        return json.dumps(whole, separators=(",", ":")).encode() + b"\n"
+        return dumps(whole).encode() + b"\n"
 
 
 def _read(line: bytes) -> dict[str, Any] | None:
     if not line.lstrip().startswith(b"{"):
         return None
     try:
-        message = json.loads(line)
+        message = loads(line)
     # What is no message is the engine's to refuse.
     except (ValueError, RecursionError):
         return None

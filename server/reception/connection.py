@@ -82,7 +82,7 @@ async def receive(stream: SocketStream, reception: Reception) -> None:
         await stream.send(welcome.encode())
     if greeting.cancelled_caught:
         logger.warning("a client said nothing for %s s", HELLO_SECONDS)
-    elif hello.role is Role.CONTROL:
+    elif hello.role == Role.CONTROL:
         await _control(stream, lines, reception)
     else:
         await reception.sdk.serve(stream, lines, state)

@@ -32,7 +32,7 @@ class SettingsNotices:
         Args:
             hello: What the client said of itself.
         """
-        if hello.role is not Role.MCP or hello.token or hello.settings is None:
+        if hello.role != Role.MCP or hello.token or hello.settings is None:
             return None
         dropped = self._settings.take_dropped()
         if self._settings.notice(hello.settings, jobs_live=False) is None:

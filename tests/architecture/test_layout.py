@@ -2,7 +2,6 @@
 
 import ast
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -25,9 +24,6 @@ BROAD: Mapping[str, str] = {
 
 CONCRETE = {"SqliteStore", "MemoryStore", "LocalRunner"}
 COMPOSITION_ROOT = "server/engine.py"
-
-HEAVY = ("mcp", "langgraph", "langchain_core", "pydantic", "anyio", "asyncio", "typer", "rich", "sqlite3", "psutil")
-"""What the pump's process must do without; each takes from 20 ms to over a second to import."""
 
 
 def sources() -> list[Path]:
@@ -111,20 +107,3 @@ def test_concrete_stores_and_runners_are_imported_by_the_composition_root_alone(
         if alias.name in CONCRETE
     }
     assert found == {(COMPOSITION_ROOT, "SqliteStore"), (COMPOSITION_ROOT, "LocalRunner")}
-
-
-@pytest.mark.parametrize("path", ["server/pump.py", "server/__main__.py"])
-def test_the_way_of_the_pump_imports_nothing_heavy(path: str):
-    program = (
-        "import runpy, sys\n"
-        f"sys.argv = ['claude-jobs', 'mcp', '--help'] if {path.endswith('__main__.py')} else ['pump.py', '--help']\n"
-        "try:\n"
-        f"    runpy.run_path({str(ROOT / path)!r}, run_name='__main__')\n"
-        "except SystemExit as end:\n"
-        "    assert end.code == 0, end\n"
-        f"heavy = sorted(set({HEAVY!r}) & sys.modules.keys())\n"
-        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
-    )
-    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Usage: claude-jobs mcp")

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from server import __version__
-from server.front_door.dial import connect
 from server.front_door.hello import Hello
 from tests.support.engines import House, house
 from tests.support.waiting import until_now
@@ -124,7 +123,7 @@ def test_a_client_killed_in_the_middle_of_a_call_does_not_disturb_its_job(shared
 
 
 def test_a_line_of_more_than_16_mib_closes_its_own_connection_only(shared: House):
-    with shared.pump() as bystander, connect(shared.places, timeout=30) as rude:
+    with shared.pump() as bystander, shared.bare_connection(30) as rude:
         rude.sendall(Hello(cwd="/").encode())
         assert rude.recv(65536)
         try:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jobs.claude.directory import AttemptDirectory
-from server.front_door.launch import setting_variables
+from server.front_door.hello import setting_variables
 from tests.support.engines import MAIN, SECONDS, House, Pump, house
 from tests.support.waiting import until_now
 

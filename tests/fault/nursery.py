@@ -60,7 +60,7 @@ def main() -> None:
     import server.reception.mcp_connection  # noqa: F401 - the same
     from jobs.settings_sources import ClientVariables
     from server.engine import serve
-    from server.front_door.launch import setting_variables
+    from server.front_door.hello import setting_variables
 
     places = Places(Path(os.environ["CLAUDE_JOBS_HOME"]))
     log = os.open(places.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

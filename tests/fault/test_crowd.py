@@ -11,7 +11,6 @@ from typing import Any
 import psutil
 import pytest
 
-from server.front_door.dial import connect
 from server.front_door.hello import Hello
 from server.reception.listening import allow_many_files
 from tests.support.engines import House, house
@@ -44,7 +43,7 @@ def crowded() -> Iterator[House]:
 
 def waiter(made: House, job_id: str) -> socket.socket:
     """A client on a bare connection that has asked to be told of a job's end."""
-    connection = connect(made.places, timeout=60)
+    connection = made.bare_connection(60)
     connection.sendall(Hello(cwd="/", client="crowd").encode())
     say(connection, id=0, method="initialize", params=INFO)
     say(connection, method="notifications/initialized")

@@ -10,7 +10,6 @@ from typing import Any
 import psutil
 import pytest
 
-from server.front_door.dial import connect
 from server.front_door.hello import Hello
 from tests.support.engines import House, house
 from tests.support.waiting import until_now
@@ -40,7 +39,7 @@ def stocked() -> Iterator[House]:
 @contextmanager
 def silent_client(made: House) -> Iterator[socket.socket]:
     """A client on a bare connection, past the handshake, whose system keeps little of what it does not read."""
-    with connect(made.places, timeout=60) as connection:
+    with made.bare_connection(60) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.sendall(Hello(cwd="/", client="flood").encode())
         say(connection, id="shake", method="initialize", params=INFO)

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,13 @@ class House:
     def work(self) -> Path:
         return self.base / "work"
 
+    def bare_connection(self, seconds: float) -> socket.socket:
+        """A connection to the engine on which nothing was said; a read or write may take so many seconds."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(seconds)
+        connection.connect(self.places.address)
+        return connection
+
     @property
     def door(self) -> Door:
         return Door(places=prepare(self.places.home), environ=self.environ)
@@ -80,7 +88,7 @@ class House:
 
     def start_engine(self) -> None:
         """Have an engine run; on a machine that is busy it may take longer to start than a client waits."""
-        ensure_engine(self.door._replace(patience=2 * SECONDS)).close()
+        ensure_engine(self.door.replace(patience=2 * SECONDS)).close()
 
     def engine_is_gone(self) -> bool:
         """Whether nobody holds the engine's lock."""

@@ -1,6 +1,5 @@
 """Reaching the engine: one is started where none runs, never two, and a failure says why."""
 
-import json
 import os
 import signal
 import socket
@@ -13,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from server.front_door.hello import Hello
-from server.front_door.launch import engine_command, engine_environment
+from server.front_door.launch import EngineStartError, engine_command, engine_environment
 from server.front_door.locate import (
     Door,
-    EngineStartError,
     EngineUnreachableError,
     Places,
     connect,
     ensure_engine,
+    enter,
     lock,
 )
 from tests.unit.frontdoor.conftest import MakeDoor, noted
@@ -48,9 +47,9 @@ def at_once(count: int, act: Callable[[], object]) -> list[object]:
 
 def engine_pid(door: Door) -> int:
     """The pid that the engine behind this door tells in its welcome."""
-    with ensure_engine(door) as connection:
-        connection.sendall(Hello(cwd="/").encode())
-        return int(json.loads(connection.makefile("rb").readline())["pid"])
+    connection, welcome = enter(door, Hello(cwd="/"))
+    connection.close()
+    return welcome.pid
 
 
 def kill_engine(places: Places) -> None:

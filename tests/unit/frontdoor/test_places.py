@@ -5,8 +5,10 @@ import stat
 from pathlib import Path
 
 import pytest
+from platformdirs import user_state_path
 
 from server.front_door.locate import Places, StateDirError, prepare, state_dir
+from server.front_door.places import absolute
 
 
 def mode(path: Path) -> int:
@@ -16,19 +18,42 @@ def mode(path: Path) -> int:
 def test_the_named_directory_is_taken_as_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
 
-    assert state_dir({"CLAUDE_JOBS_HOME": "here"}) == tmp_path / "here"
+    assert state_dir({"CLAUDE_JOBS_HOME": "here"}) == str(tmp_path / "here")
 
 
 def test_a_tilde_in_the_named_directory_is_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
 
-    assert state_dir({"CLAUDE_JOBS_HOME": "~/state"}) == tmp_path / "state"
+    assert state_dir({"CLAUDE_JOBS_HOME": "~/state"}) == str(tmp_path / "state")
 
 
-@pytest.mark.parametrize("environ", [{}, {"CLAUDE_JOBS_HOME": ""}])
-def test_without_a_name_the_platform_decides(environ: dict[str, str]):
-    assert state_dir(environ).name == "claude-jobs"
-    assert state_dir(environ).is_absolute()
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"HOME": "/h"},
+        {"HOME": "/h", "CLAUDE_JOBS_HOME": ""},
+        {"HOME": "/h", "XDG_STATE_HOME": "/x//y/"},
+        {"HOME": "/h", "XDG_STATE_HOME": "relative"},
+        {"HOME": "/h", "XDG_STATE_HOME": " "},
+        {"HOME": "relative"},
+        {"HOME": ""},
+        {},
+    ],
+)
+def test_without_a_name_it_is_the_directory_that_platformdirs_names(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+
+    assert Path(state_dir(environ)) == user_state_path("claude-jobs")
+
+
+@pytest.mark.parametrize("path", ["/a", "/a/", "/a//b/./c/.", "/a/../b", "/", "x", "./x/..", ".", ""])
+def test_a_path_is_made_absolute_as_pathlib_does_it(path: str):
+    assert absolute(path) == str(Path(path).absolute())
 
 
 def test_a_new_state_directory_is_this_users_alone_whatever_the_umask(tmp_path: Path):

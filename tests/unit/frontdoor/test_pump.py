@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from tests.support.waiting import until_now
 from tests.unit.frontdoor.conftest import MakeDoor, noted
 
 ROOT = Path(__file__).resolve().parents[3]
-HEAVY = {"mcp", "mcp_types", "langgraph", "langchain_core", "typer", "pydantic", "asyncio", "anyio", "platformdirs"}
 
 
 @pytest.fixture
@@ -94,7 +92,7 @@ def test_a_stdin_file_without_a_token_is_an_error(tmp_path: Path, first_line: by
     (tmp_path / "in").write_bytes(first_line)
 
     with pytest.raises(NoToken, match="no token"):
-        read_token(tmp_path / "in")
+        read_token(str(tmp_path / "in"))
 
 
 def test_a_stdin_file_that_is_a_link_is_not_read(tmp_path: Path):
@@ -102,7 +100,7 @@ def test_a_stdin_file_that_is_a_link_is_not_read(tmp_path: Path):
     (tmp_path / "in").symlink_to(tmp_path / "real")
 
     with pytest.raises(NoToken):
-        read_token(tmp_path / "in")
+        read_token(str(tmp_path / "in"))
 
 
 def test_it_works_in_a_directory_that_has_packages_of_the_same_names(engine: Door, tmp_path: Path):
@@ -161,9 +159,9 @@ def test_a_signal_ends_it_at_once_and_without_a_traceback(engine: Door, number: 
 
 def test_a_new_pump_starts_another_engine_where_the_first_one_ends_as_it_starts(places: Places):
     program = (
-        "import sys; from server import pump; from server.front_door import dial;"
+        "import sys; from server import pump; from server.front_door import launch;"
         "from tests.unit.frontdoor import stand_in;"
-        "dial.engine_command = lambda: stand_in.command('--die-first'); sys.exit(pump.main(sys.argv[1:]))"
+        "launch.engine_command = lambda: stand_in.command('--die-first'); sys.exit(pump.main(sys.argv[1:]))"
     )
 
     done = subprocess.run(
@@ -209,44 +207,12 @@ def engine_is_gone(door: Door) -> bool:
     return held is not None
 
 
-def imported(stderr: bytes) -> set[str]:
-    """Top-level names in the output of `-X importtime`."""
-    found = {name.split(".")[0] for name in re.findall(r"import time:.*\|\s+(\S+)$", stderr.decode(), re.MULTILINE)}
-    # The standard library's copy module asks whether it runs on Jython.
-    return found - {"org"}
-
-
-def test_the_script_imports_nothing_but_the_standard_library(engine: Door):
-    program, *arguments = pump(engine.places)
-
-    done = subprocess.run(
-        [program, "-X", "importtime", *arguments], input=b"hi\n", capture_output=True, timeout=60, check=False, env={}
-    )
-
-    assert done.stdout == b"hi\nend\n"
-    names = imported(done.stderr)
-    assert "server" in names
-    assert names - {"server"} <= sys.stdlib_module_names | {"encodings"}
-    assert names.isdisjoint({*HEAVY, "subprocess", "dataclasses", "inspect"})
-
-
-def test_the_command_takes_the_light_path(engine: Door):
-    command = [sys.executable, "-X", "importtime", "-m", "server", "mcp", "--home", str(engine.places.home)]
-
-    done = subprocess.run(command, input=b"hi\n", capture_output=True, timeout=60, check=False, cwd=ROOT, env={})
-
-    assert done.stdout == b"hi\nend\n"
-    names = imported(done.stderr)
-    assert "server" in names
-    assert names.isdisjoint(HEAVY)
-
-
 @pytest.mark.parametrize(
     ("arguments", "options"),
     [
         ([], Options()),
-        (["--home", "/s"], Options(home=Path("/s"))),
-        (["--home=/s", "--job=/j"], Options(home=Path("/s"), job_dir=Path("/j"))),
+        (["--home", "/s"], Options(home="/s")),
+        (["--home=/s", "--job=/j"], Options(home="/s", job_dir="/j")),
         (["--help"], Options(help=True)),
         (["-h"], Options(help=True)),
     ],

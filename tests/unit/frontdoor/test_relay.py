@@ -14,7 +14,7 @@ import pytest
 
 from server.front_door import relay as module
 from server.front_door.hello import FrontDoorError
-from server.front_door.relay import Ends, LineTooLongError, Relay
+from server.front_door.relay import LineTooLongError, Relay
 from server.front_door.unanswered import GONE
 from tests.unit.frontdoor.test_unanswered import INITIALIZE, INITIALIZED, call, line
 
@@ -25,9 +25,8 @@ class Stage:
     """A relay on a thread; the test plays the client and every engine."""
 
     def __init__(self) -> None:
-        source, self.client = os.pipe()
-        received, sink = os.pipe()
-        self.ends = Ends(source=source, sink=sink)
+        self.source, self.client = os.pipe()
+        received, self.sink = os.pipe()
         self.heard = os.fdopen(received, "rb", buffering=0)
         self.dials: list[Callable[[], socket.socket]] = []
         self.dialled = threading.Event()
@@ -67,11 +66,11 @@ class Stage:
 
     def _run(self) -> None:
         try:
-            Relay(self.ends, self._dial).run(self.connection)
+            Relay(self.source, self.sink, self._dial).run(self.connection)
         except (FrontDoorError, OSError) as error:
             self.failure = error
         finally:
-            os.close(self.ends.sink)
+            os.close(self.sink)
 
     def ended(self) -> bool:
         self.thread.join(SECONDS)
@@ -196,7 +195,7 @@ def test_a_request_cancelled_while_an_engine_is_dialled_is_not_asked_again(stage
     assert stage.dialled.wait(SECONDS)
     stage.say(line(method="notifications/cancelled", params={"requestId": 1}) + call(3))
     # The pipe is empty once the relay has read it.
-    while select.select([stage.ends.source], [], [], 0)[0]:
+    while select.select([stage.source], [], [], 0)[0]:
         pass
     late.set()
     assert read(theirs, 2) == call(2) + call(3)
@@ -235,8 +234,8 @@ def test_a_request_that_ends_every_engine_is_given_up(stage: Stage):
 
 def test_a_client_that_takes_little_at_a_time_gets_every_byte(stage: Stage):
     # As a client leaves it that shares its non-blocking end: writes are partial, then refused.
-    os.set_blocking(stage.ends.sink, False)
-    os.set_blocking(stage.ends.source, False)
+    os.set_blocking(stage.sink, False)
+    os.set_blocking(stage.source, False)
     stage.start()
     payload = random.Random(7).randbytes(1_000_000) + b"\n"
     feeder = threading.Thread(target=stage.engine.sendall, args=(payload,))
@@ -271,7 +270,7 @@ def test_a_line_without_an_end_ends_the_relay_and_not_the_memory(stage: Stage, m
     feeder.start()
     assert stage.ended()
     assert isinstance(stage.failure, LineTooLongError)
-    os.close(stage.ends.source)
+    os.close(stage.source)
     feeder.join(SECONDS)
 
 
