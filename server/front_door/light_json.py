@@ -33,7 +33,7 @@ try:
 
     _scan = make_scanner(_Reading)  # type: ignore[arg-type] # any object that has these names
     _write = {
-        ascii_only: make_encoder({}, _refuse, spell, None, ":", ",", False, False, True)
+        ascii_only: make_encoder(None, _refuse, spell, None, ":", ",", False, False, True)
         for ascii_only, spell in ((True, encode_basestring_ascii), (False, encode_basestring))
     }
 except (ImportError, AttributeError, TypeError):
