@@ -12,6 +12,7 @@ from jobs.claude.command import LaunchContext, build
 from jobs.errors import BadInputError
 from jobs.model import Job, JobSpec
 from jobs.prompts.decomposition import SCHEMA
+from jobs.prompts.dependencies import Wanted, resolve
 from jobs.rights.granting import Asked, Grants
 from jobs.settings import Settings, TreeSettings
 from jobs.store.rows import writable
@@ -233,6 +234,24 @@ class Intake:
             )
         # As its row will have it: half of a surrogate pair, as a job's answer may bring, is no text.
         return writable(task)
+
+
+def dependencies(requests: Sequence[TaskRequest], ids: Sequence[str], *, single: bool) -> list[tuple[str, ...]]:
+    """Return for each request of a submission the ids of the jobs that it waits for, as `resolve` does.
+
+    Args:
+        requests: What was asked.
+        ids: The id of each request's job.
+        single: The one job is a root without siblings: what looks like a placeholder is text of its task's own.
+    """
+    if single:
+        return [() for _ in requests]
+    return resolve([Wanted(key=one.key, depends_on=one.depends_on, task=one.task) for one in requests], ids)
+
+
+def subtask_request(task: str, job: Job) -> TaskRequest:
+    """Return the request for one of the subtasks that a job has answered with."""
+    return TaskRequest(task=task, model=job.spec.model, effort=job.spec.effort, divisible=True)
 
 
 def _alike(request: TaskRequest, other: TaskRequest) -> bool:

@@ -7,21 +7,20 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import anyio
 import anyio.to_thread
+from anyio.lowlevel import checkpoint
 
 from jobs.attempts.continuation import continued
 from jobs.attempts.origin import Origin, OriginFiles
 from jobs.batch_graph import BatchGraph, Next, subtasks_of
 from jobs.errors import BadInputError, EngineLeavingError, JobsError, NotFoundError, RecursionLimitError, StoreError
 from jobs.idempotency import request_digest
-from jobs.intake import Intake, TaskRequest, TreeBounds
+from jobs.intake import Intake, TaskRequest, TreeBounds, dependencies, subtask_request
 from jobs.model import TERMINAL, Attempt, Job, JobStatus
 from jobs.patience import insist
 from jobs.ports import Admission, Clock, NewJob, Runner, Store, Submission
 from jobs.prompts import decomposition
 from jobs.prompts.composition import divides
-from jobs.prompts.dependencies import Wanted, resolve
 from jobs.prompts.siblings import Siblings
 from jobs.recursion_manager import RecursionManager
 from jobs.signals import JobSignals
@@ -36,6 +35,9 @@ StartSoon = Callable[..., object]
 
 _LOOK_AGAIN = 0.05
 """Seconds between two looks whether every job is over."""
+
+_PASSES_OF_A_REPLY = 10
+"""Passes of the event loop within which the acknowledgement of a submission is on its way to the caller."""
 
 
 class EnhancedJobManager:
@@ -138,11 +140,11 @@ class EnhancedJobManager:
         if parent is None:
             await self._intake.check_claude(origin.env, origin.settings)
         # In a thread: the directories that a caller names may be on a file system that does not answer.
-        check = partial(self._submission, tasks, parent, origin=origin, single=single, idempotency_key=idempotency_key)
+        check = partial(self._prepared, tasks, parent, origin=origin, single=single, idempotency_key=idempotency_key)
         submission = await anyio.to_thread.run_sync(partial(check, bounds=bounds))
         # A request that is cancelled while its rows are written must not leave rows that nobody runs.
         with anyio.CancelScope(shield=True):
-            admission = await self._admit(submission, origin)
+            admission = await self._admit(submission)
             if admission.fresh:
                 self._announce(admission.jobs)
                 self._start_soon(self.run_batch, admission.jobs)
@@ -150,6 +152,9 @@ class EnhancedJobManager:
 
     async def run_batch(self, jobs: Sequence[Job]) -> None:
         """Run admitted jobs until each is over; those that are over already stay as they are."""
+        # The acknowledgement goes out first: to enter the graph takes the loop for some milliseconds.
+        for _ in range(_PASSES_OF_A_REPLY):
+            await checkpoint()
         await self._recursion.waves.run(jobs, self._enter)
         await self.close_tree(jobs[0].root_id)
 
@@ -271,25 +276,32 @@ class EnhancedJobManager:
             requests, fields, parent=parent, cwd=origin.cwd, home=home, depth=depth, at=at, defaults=defaults
         )
         ids = [new_job_id() for _ in requests]
-        waits = _dependencies(requests, ids, single=single)
+        waits = dependencies(requests, ids, single=single)
         return [
             NewJob(id=job_id, spec=replace(spec, depends_on=others) if others else spec)
             for job_id, spec, others in zip(ids, specs, waits, strict=True)
         ]
 
-    async def _admit(self, submission: Submission, origin: Origin) -> Admission:
+    def _prepared(
+        self, tasks: Sequence[str | TaskRequest], parent: Job | None, *, origin: Origin, **asked: Any
+    ) -> Submission:
+        """Check a submission and write down the origin of its new tree, all in one stay in a thread."""
+        submission = self._submission(tasks, parent, origin=origin, **asked)
+        if parent is None:
+            # Before the rows: a job on disk whose environment is lost could never be launched.
+            self._origins.write(submission.new_root_id, origin)
+        return submission
+
+    async def _admit(self, submission: Submission) -> Admission:
         if submission.parent_id is not None:
             return await self._recursion.admit(submission)
-        root_id = submission.jobs[0].id if submission.single else submission.batch_id
-        # Before the rows: a job on disk whose environment is lost could never be launched.
-        await self._origins.save(root_id, origin)
         try:
             admission = await self._recursion.admit(submission)
         except (JobsError, RecursionLimitError):
-            self._origins.discard(root_id)
+            self._origins.discard(submission.new_root_id)
             raise
         if not admission.fresh:
-            self._origins.discard(root_id)
+            self._origins.discard(submission.new_root_id)
         return admission
 
     async def _enter(self, jobs: Sequence[Job]) -> None:
@@ -347,7 +359,9 @@ class EnhancedJobManager:
 
     async def _admit_subtasks(self, job: Job, attempt: Attempt) -> Sequence[Job]:
         wanted = decomposition.read(attempt.frame, attempt.result)
-        requests = [_subtask(task, job) for task in wanted.tasks] if isinstance(wanted, decomposition.Division) else []
+        requests = (
+            [subtask_request(task, job) for task in wanted.tasks] if isinstance(wanted, decomposition.Division) else []
+        )
         batch_id = subtasks_batch_id(job.id, attempt.number)
         try:
             check = partial(self._submission, requests, job, origin=Origin(cwd=job.spec.cwd), single=False)
@@ -374,17 +388,6 @@ class EnhancedJobManager:
     def _announce(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self._signals.publish(job)
-
-
-def _subtask(task: str, job: Job) -> TaskRequest:
-    return TaskRequest(task=task, model=job.spec.model, effort=job.spec.effort, divisible=True)
-
-
-def _dependencies(requests: Sequence[TaskRequest], ids: Sequence[str], *, single: bool) -> list[tuple[str, ...]]:
-    if single:
-        # A job without siblings: what looks like a placeholder is text of the task's own.
-        return [() for _ in requests]
-    return resolve([Wanted(key=one.key, depends_on=one.depends_on, task=one.task) for one in requests], ids)
 
 
 def _is_cancelled() -> bool:

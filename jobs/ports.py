@@ -53,6 +53,11 @@ class Submission:
     deadline: float | None = None
     at: float = 0.0
 
+    @property
+    def new_root_id(self) -> str:
+        """Id of the tree that a submission without parent begins."""
+        return self.jobs[0].id if self.single else self.batch_id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:

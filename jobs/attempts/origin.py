@@ -56,12 +56,16 @@ class OriginFiles:
         return self._turns.turn(root_id)
 
     async def save(self, root_id: str, origin: Origin) -> None:
-        """Write the origin so that it is on disk when this returns.
+        """Write the origin as `write` does, without blocking the event loop."""
+        await anyio.to_thread.run_sync(self.write, root_id, origin)
+
+    def write(self, root_id: str, origin: Origin) -> None:
+        """Write the origin so that it is on disk when this returns. Blocks.
 
         Raises:
             StoreError: The disk refused it.
         """
-        await anyio.to_thread.run_sync(self._write, root_id, origin)
+        self._write(root_id, origin)
         self._known[root_id] = origin
 
     def load(self, root_id: str) -> Origin:

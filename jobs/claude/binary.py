@@ -31,7 +31,8 @@ UPDATE_SECONDS: Final = 30.0
 
 _UPDATE_PAUSE = 0.5
 _RECHECK_SECONDS = 15.0
-"""How long an answer that is too old counts: a wrapper script does not change when the program behind it is updated."""
+"""How long an answer that is too old counts: a wrapper script does not change when the program behind it is updated.
+For as long, a `claude` that was found is taken to be there when a job is submitted."""
 
 _NAME = "claude"
 _SHELL = re.compile(rb"#!\s*\S*?(?:/env(?:\s+-S)?\s+)?\S*?\b(?:ba|da|k|z)?sh\b")
@@ -66,7 +67,7 @@ class ClaudeFinder:
     def __init__(self, *, ask_wrappers: bool = False) -> None:
         self._ask_wrappers = ask_wrappers
         self._versions: dict[tuple[str, int, int], tuple[str | None, float]] = {}
-        self._found: set[tuple[str | None, str | None]] = set()
+        self._found: dict[tuple[str | None, str | None], float] = {}
         # One thread: those who come while a version is asked for do not wait each in one of the shared pool.
         self._looks = SingleFlight[Claude](anyio.CapacityLimiter(1))
 
@@ -89,7 +90,7 @@ class ClaudeFinder:
             ClaudeTooOldError: What was found is older than `OLDEST_VERSION`.
         """
         found = self._explicit(explicit, path) if explicit else self._search(path)
-        self._found.add((explicit, path))
+        self._found[explicit, path] = time.monotonic()
         return found
 
     async def find_in_thread(self, explicit: str | None, path: str | None) -> Claude:
@@ -102,9 +103,13 @@ class ClaudeFinder:
     async def check(self, explicit: str | None, path: str | None) -> None:
         """Make sure that there is a `claude`, or that one was there before and may be back soon.
 
+        One that was there a moment ago is not looked for again: the launch does so.
+
         Raises:
             BadInputError, ClaudeNotFoundError, ClaudeTooOldError: As `find`.
         """
+        if time.monotonic() - self._found.get((explicit, path), -_RECHECK_SECONDS) < _RECHECK_SECONDS:
+            return
         try:
             await self.find_in_thread(explicit, path)
         except ClaudeNotFoundError as error:
@@ -129,7 +134,7 @@ class ClaudeFinder:
                     return None
                 await anyio.sleep(_UPDATE_PAUSE)
         if waiting.cancelled_caught:
-            self._found.discard((explicit, path))
+            self._found.pop((explicit, path), None)
         return None
 
     def _explicit(self, explicit: str, path: str | None) -> Claude:

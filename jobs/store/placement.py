@@ -33,8 +33,8 @@ def place_of(submission: Submission, parent: Job | None) -> Place:
     if submission.parent_id is not None:
         return _below(submission.parent_id, parent)
     if submission.single:
-        return Place(root_id=submission.jobs[0].id, depth=0, above="")
-    return Place(root_id=submission.batch_id, depth=1, above=f"{submission.batch_id}/")
+        return Place(root_id=submission.new_root_id, depth=0, above="")
+    return Place(root_id=submission.new_root_id, depth=1, above=f"{submission.batch_id}/")
 
 
 def batch_at(place: Place, submission: Submission) -> Batch:

@@ -209,3 +209,15 @@ async def test_a_binary_that_does_not_come_back_fails_the_next_job_at_once(
     with pytest.raises(ClaudeNotFoundError) as gone:
         await finder.find_in_thread(str(mine), None)
     assert not refused_for_now(gone.value)
+
+
+async def test_a_binary_that_was_found_a_moment_ago_is_looked_for_at_the_launch_alone(
+    tmp_path: Path, bundle: Path
+) -> None:
+    mine = executable(tmp_path / "mine")
+    finder = ClaudeFinder(ask_wrappers=True)
+    await finder.check(str(mine), None)
+    executable(mine, body="echo 1.0.0")
+    await finder.check(str(mine), None)
+    with pytest.raises(ClaudeTooOldError):
+        await finder.find_in_thread(str(mine), None)
