@@ -50,7 +50,9 @@ class Connection:
     """
 
     def __init__(self, stream: _socket.socket) -> None:
+        patience = stream.gettimeout()
         self._stream = socket.socket(fileno=stream.detach())
+        self._stream.settimeout(patience)
         # Kept, and closed too: the descriptor stays open for as long as a file made of the socket does.
         self._reader = self._stream.makefile("rb")
         self._ids = itertools.count(1)
