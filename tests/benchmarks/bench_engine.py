@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import time
@@ -13,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+import psutil
 import pytest
 
+import orchestration.patterns  # noqa: F401 - an engine has loaded it half a second after its start
 from jobs.attempts.origin import Origin
 from jobs.claude import process as shim
 from jobs.intake import TaskRequest
@@ -24,14 +25,14 @@ from jobs.settings import Settings
 from jobs.waiting import WaitMode
 from server.engine import assemble
 from server.front_door.places import prepare
+from server.process import spare_the_collector
 from server.protocol.tools import Services
-from tests.benchmarks.watched import told
+from tests.benchmarks.watched import Onlooker, fork_server_of, told
 
 pytestmark = pytest.mark.anyio
 
 HERE = Path(__file__).parent
 STUB = HERE.parent / "fakes" / "claude_stub.sh"
-NODE_STUB = HERE / "node_stub.sh"
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 PATIENCE = 300.0
 STRETCH = 5.0
@@ -66,6 +67,8 @@ async def engine(home: Path, cli: Path, *, max_running: int = 64) -> AsyncIterat
         max_starting=max_running,
     )
     async with anyio.create_task_group() as group, assemble(settings, prepare(home), group) as services:
+        # As the engine does in its own process.
+        spare_the_collector()
         yield services
         group.cancel_scope.cancel()
 
@@ -86,18 +89,18 @@ async def run(services: Services, tasks: Sequence[str | TaskRequest], cwd: Path)
 async def test_a_random_tree_of_five_hundred_jobs_beside_its_critical_path(tmp_path: Path):
     root = random_tree(random.Random(1), 500, STRETCH)
     write_plan(root, tmp_path)
-    async with engine(tmp_path / "state", NODE_STUB, max_running=1000) as services:
+    async with engine(tmp_path / "state", node_stub(tmp_path), max_running=1000) as services:
         began, cpu = time.monotonic(), time.process_time()
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         await run(services, [TaskRequest(task="node:0 ", divisible=True)], tmp_path)
         took, spent = time.monotonic() - began, time.process_time() - cpu
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        children = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        server = fork_server_of(Onlooker(os.getpid()))
+        assert server is not None
+        launching = psutil.Process(server.pid).cpu_times()
         total = (await services.store.rollup_all()).total
     told(
         f"{total} jobs of {10 * STRETCH:.0f} to {300 * STRETCH:.0f} ms",
         f"{took / root.critical:.2f} of the critical path of {root.critical:.2f} s; "
-        f"CPU: engine {spent:.2f} s, processes {children:.2f} s",
+        f"CPU: engine {spent:.2f} s, fork server {launching.user + launching.system:.2f} s",
         "<= 1.10",
     )
 
@@ -141,6 +144,15 @@ def random_tree(dice: random.Random, count: int, stretch: float) -> Node:
         return Node(number=number, seconds=seconds[number], children=children)
 
     return node(0)
+
+
+def node_stub(directory: Path) -> Path:
+    """Return the program that plays the nodes of a tree: in C where there is a compiler, else a shell script."""
+    compiler, stub = shutil.which("cc"), directory / "node_stub"
+    if compiler is None:
+        return HERE / "node_stub.sh"
+    subprocess.run([compiler, "-O1", "-o", str(stub), str(HERE / "node_stub.c")], check=True)
+    return stub
 
 
 def write_plan(node: Node, directory: Path) -> None:

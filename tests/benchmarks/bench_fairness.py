@@ -11,7 +11,7 @@ import pytest
 from jobs.intake import TaskRequest
 from jobs.model import Job
 from server.protocol.tools import Services
-from tests.benchmarks.bench_engine import NODE_STUB, STUB, Node, engine, random_tree, run, write_plan
+from tests.benchmarks.bench_engine import STUB, Node, engine, node_stub, random_tree, run, write_plan
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +43,7 @@ async def test_four_trees_whose_jobs_wait_for_their_children_all_end(tmp_path: P
     for root, place in zip(roots, places, strict=True):
         place.mkdir()
         write_plan(root, place)
-    async with engine(tmp_path / "state", NODE_STUB, max_running=SLOTS) as services:
+    async with engine(tmp_path / "state", node_stub(tmp_path), max_running=SLOTS) as services:
         divided = TaskRequest(task="node:0 ", divisible=True)
         trees = await side_by_side(services, [(place, [divided]) for place in places])
     least = max(sum(map(work, roots)) / SLOTS, *(root.critical for root in roots))
