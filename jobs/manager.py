@@ -378,9 +378,9 @@ class EnhancedJobManager:
     async def _run_attempt(self, job: Job) -> Job:
         deadline = self._recursion.deadline(job)
         async with self._recursion.slot(job, deadline=deadline, now=self._clock.now()) as granted:
-            self._recursion.waves.passed(job.id)
             if granted:
                 await self._runner.start_or_attach(job.id)
+                self._recursion.waves.passed(job.id)
             elif (late := await self._recursion.expire(job, deadline, at=self._clock.now())) is not None:
                 self._signals.publish(late)
             return await self._runner.result(job.id)

@@ -8,19 +8,14 @@ import anyio
 
 from jobs.model import Job, JobStatus
 
-LINE = 500
-"""Jobs of one batch that may stand in line together. A job in line takes about 20 kB, LangGraph's share included: with
-10,000 in line the engine had 359 MB, with 10,000 in waves 147 MB (`tests/benchmarks/bench_scale.py`)."""
-
-WAVE = 250
-"""Jobs of a batch that come into the line together, at most."""
-
 FIRST = 16
-"""Jobs of the first wave; each further one has twice as many. LangGraph prepares all Sends of a wave before it starts
+"""Jobs of the first wave; each further one has twice as many. LangGraph prepares all jobs of a wave before it starts
 the first of them, 0.25 ms each, and a wave costs it 2.5 ms (measured)."""
 
-HEAD_START = 0.02
-"""Seconds by which a wave is ahead of the next one, in which its first jobs are launched."""
+WAVE = 250
+"""Jobs of a batch that come into the line together, at most. A job in line takes about 20 kB, LangGraph's share
+included: with 10,000 in line the engine had 359 MB, with 10,000 in waves of 250 it had 147 MB
+(`tests/benchmarks/bench_scale.py`)."""
 
 Enter = Callable[[Sequence[Job]], Coroutine[Any, Any, None]]
 """Runs some jobs of a batch to their ends."""
@@ -35,7 +30,7 @@ class _Passage:
 
 
 class Waves:
-    """Runs batches, a larger one in waves: the next one comes when the line has room for it."""
+    """Runs batches, a larger one in waves: the next one comes when half of the one before it has left the line."""
 
     def __init__(self) -> None:
         self._passages: dict[str, _Passage] = {}
@@ -49,17 +44,16 @@ class Waves:
     async def run(self, jobs: Sequence[Job], enter: Enter) -> None:
         """Run the jobs of a batch to their ends.
 
-        Where one job of a batch waits for another, no wave waits for room: the one that is waited for may stand
-        anywhere. Nor does one where the jobs have different deadlines, which are kept in the line.
+        A batch in which one job waits for another comes as a whole: the one that is waited for may stand anywhere. So
+        does one whose jobs have different deadlines, which are kept in the line.
 
         Args:
             jobs: In the order in which they come into the line; those that run already come first.
             enter: Runs a wave.
         """
-        if len(jobs) <= FIRST:
+        if len(jobs) <= FIRST or not _alike(jobs):
             await enter(jobs)
             return
-        room = LINE if _alike(jobs) else len(jobs)
         jobs = sorted(jobs, key=lambda job: job.status is not JobStatus.RUNNING)
         passage = _Passage()
         left = len(jobs)
@@ -67,20 +61,19 @@ class Waves:
         try:
             async with anyio.create_task_group() as group:
                 for wave in _waves(jobs):
-                    while passage.in_line + len(wave) > room:
-                        await passage.moved.wait()
-                        passage.moved = anyio.Event()
                     left -= len(wave)
                     self._held_back -= len(wave)
                     passage.in_line += len(wave)
                     self._passages.update((job.id, passage) for job in wave)
                     group.start_soon(enter, wave)
-                    await anyio.sleep(HEAD_START)
+                    while passage.in_line > len(wave) // 2:
+                        await passage.moved.wait()
+                        passage.moved = anyio.Event()
         finally:
             self._held_back -= left
 
     def passed(self, job_id: str) -> None:
-        """Note that a job has left the line, or never came to stand in it."""
+        """Note that a job has left the line and been launched, or that it never will be."""
         passage = self._passages.pop(job_id, None)
         if passage is not None:
             passage.in_line -= 1

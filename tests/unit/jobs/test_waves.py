@@ -17,7 +17,6 @@ COUNT = 23
 
 @pytest.fixture(autouse=True)
 def short_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waves_module, "LINE", 6)
     monkeypatch.setattr(waves_module, "WAVE", 3)
     monkeypatch.setattr(waves_module, "FIRST", 3)
 
