@@ -1,4 +1,4 @@
-"""The program of a small process that launches the shims: `python -I -S fork_server.py DESCRIPTOR`, Linux only.
+"""The program of a small process that launches the shims: `python -I -S fork_server.py DESCRIPTOR [fork]`, Linux only.
 
 It makes the files of the attempt, starts the shim and opens what the engine follows it by. All of that in the engine
 would be some forty system calls, each of which gives up the interpreter and waits to have it back. Each shim becomes a
@@ -40,6 +40,9 @@ RUNS = -1
 """Stands for an error number: the attempt has a process already."""
 NOT_PRIVATE = -2
 """The same: the directory is not this user's alone."""
+
+FORK = "fork"
+"""Argument that forbids `Vfork`."""
 
 RECORD = "job.json"
 STDIN = "in"
@@ -108,7 +111,7 @@ def main() -> None:
     for number in _KEPT_FROM:
         signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    spawn = Vfork() if can_vfork() else fork
+    spawn = Vfork() if can_vfork() and sys.argv[2:] != [FORK] else fork
     while (body := receive(connection)) is not None:
         answer, descriptors = obey(body, spawn)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
@@ -229,12 +232,12 @@ def can_vfork() -> bool:
 
 
 class Vfork:
-    """A `Spawn` whose child borrows this process's memory until its `exec`, as in `posix_spawn`: nothing is copied.
+    """A `Spawn` whose child borrows this process's memory until its `exec`: nothing is copied.
 
-    To copy the page tables and then the pages that both write to costs 1.5 to 2 ms of CPU a launch (measured).
-
-    No Python may run in borrowed memory, so the child calls functions of the C library alone: each returns into the
-    next one, by the links of their contexts. What it leaves behind here is its stacks, and `errno`.
+    `posix_spawn` and `subprocess` borrow too, but cannot make the child a subreaper, which only it can ask for itself.
+    `os.fork` copies page tables, and then the pages that both write to: 1.5 to 2 ms of CPU a launch (measured). No
+    Python may run in borrowed memory, so the child calls functions of the C library alone: each returns into the next,
+    as makecontext(3) says of `uc_link`. It leaves its stacks here, and `errno`. See also clone(2) for `CLONE_VFORK`.
     """
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from jobs.claude import fork_server
-from jobs.claude.fork_server import ANSWER, LENGTH, MOST_DESCRIPTORS, NOT_PRIVATE, RUNS, RefusedError
+from jobs.claude.fork_server import ANSWER, FORK, LENGTH, MOST_DESCRIPTORS, NOT_PRIVATE, RUNS, RefusedError
 from jobs.claude.orphans import subreaper
 from jobs.claude.proctable import ProcessIdentity, already_ended, process_table
 
@@ -172,6 +172,7 @@ class ForkServer:
         # Held by a look, and while an answer is due.
         self._launching = threading.Lock()
         self._closed = False
+        self._one_died = False
 
     def adopters(self) -> frozenset[int]:
         """Return the ids of this process and of the fork server."""
@@ -243,8 +244,10 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         try:
             # In the session of the engine, by which it is told from what jobs left.
+            # After one that died: whatever killed it, launches go on also where borrowed memory is to blame.
+            cautious = [FORK] if self._one_died else []
             self._server = subprocess.Popen(
-                [sys.executable, "-I", "-S", fork_server.__file__, str(theirs.fileno())],
+                [sys.executable, "-I", "-S", fork_server.__file__, str(theirs.fileno()), *cautious],
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -287,6 +290,7 @@ class ForkServer:
             connection.close()
         server, self._server = self._server, None
         if server is not None:
+            self._one_died = True
             # At the end of its input it has nothing left to do. Killed, so that also a stopped one goes.
             server.kill()
             # Collected in a thread: while it waits for a disk that does not answer, it cannot end.

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from jobs.claude.directory import AttemptDirectory
-from jobs.claude.fork_server import Spawn, Vfork, can_vfork, fork, job_locks
+from jobs.claude.fork_server import FORK
 from jobs.claude.process import LaunchError, Process, launch, refused_for_now
 from jobs.claude.proctable import process_table
 from jobs.claude.spawning import ForkServer, Order, SpawnerDiedError, Started
@@ -248,60 +248,19 @@ async def test_a_launch_that_comes_after_the_end_starts_no_other_server():
     assert server.adopters() == {os.getpid()}
 
 
-@pytest.fixture(params=["fork", "vfork"])
-def spawn(request: pytest.FixtureRequest) -> Iterator[Spawn]:
-    """Both ways to start a program, with the signals ignored that the fork server ignores."""
-    if request.param == "vfork" and not can_vfork():
-        pytest.skip("this machine copies")
-    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
-    before = [(number, signal.signal(number, signal.SIG_IGN)) for number in numbers]
-    try:
-        yield fork if request.param == "fork" else Vfork()
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
-
-
-BEGINNING = """
-exec >/dev/fd/"$1"
-orphan=$(sh -c 'sleep 60 >/dev/null & echo $!')
-set -- "$2" $(cat /proc/"$orphan"/stat)
-kill -9 "$orphan"
-echo "$1|$VALUE|$$|$5|$(ps -o sid= -p $$ | tr -d ' ')"
-grep SigIgn /proc/$$/status
-grep 'Max file locks' /proc/$$/limits
-"""
-
-
-def said_by(spawn: Spawn, *arguments: str) -> tuple[int, list[str]]:
-    read, write = os.pipe()
-    os.set_inheritable(write, True)
-    try:
-        argv = [SHELL, "-c", BEGINNING, "name", str(write), *arguments]
-        pid = spawn([os.fsencode(word) for word in argv], [b"VALUE=x=y", b"PATH=/bin:/usr/bin"])
-    finally:
-        os.close(write)
-    with os.fdopen(read, errors="surrogateescape") as file:
-        return pid, file.read().splitlines()
-
-
-def test_both_ways_give_a_program_the_same_beginning(spawn: Spawn):
-    for _ in range(3):
-        pid, (what, signals, locks) = said_by(spawn, "a 'b' \udcff")
-        assert os.fsencode(what) == b"a 'b' \xff|x=y|%d|%d|%d" % (pid, pid, pid)
-        assert int(signals.split()[1], 16) == 0
-        assert locks.split()[3:5] == [str(job_locks())] * 2
-
-
-@pytest.mark.parametrize(
-    ("argv", "number"), [([b"/nonexistent"], errno.ENOENT), ([SHELL.encode(), b"x" * 10_000_000], errno.E2BIG)]
-)
-def test_both_ways_tell_what_was_refused_and_go_on(spawn: Spawn, argv: list[bytes], number: int):
-    for _ in range(2):
-        with pytest.raises(OSError, match=re.escape(os.strerror(number))) as raised:
-            spawn(argv, [])
-        assert raised.value.errno == number
-        assert len(said_by(spawn, "x")[1]) == 3
+async def test_a_server_that_follows_a_dead_one_is_told_to_fork(server: ForkServer):
+    await run(server, "exit 0")
+    assert FORK.encode() not in Path(f"/proc/{pid_of(server)}/cmdline").read_bytes().split(b"\0")
+    os.kill(pid_of(server), signal.SIGKILL)
+    with anyio.fail_after(30):
+        while True:
+            try:
+                pid = await run(server, "exec sleep 60", env={"PATH": "/bin:/usr/bin"})
+            except SpawnerDiedError:
+                continue
+            break
+    os.kill(pid, signal.SIGKILL)
+    assert FORK.encode() in Path(f"/proc/{pid_of(server)}/cmdline").read_bytes().split(b"\0")
 
 
 @pytest.mark.parametrize("machine", [resource.RLIM_INFINITY, 1000, 0])
