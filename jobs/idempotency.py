@@ -9,6 +9,8 @@ from typing import Any
 
 from jobs.intake import TaskRequest, TreeBounds
 
+_DEFAULTS = {field.name: field.default for field in fields(TaskRequest)}
+
 
 def request_digest(tasks: Sequence[TaskRequest], bounds: TreeBounds, *, single: bool, cwd: str) -> str:
     """Return a digest of a submission as its caller asked for it: 64 hexadecimal digits.
@@ -32,9 +34,9 @@ def request_digest(tasks: Sequence[TaskRequest], bounds: TreeBounds, *, single: 
 
 def _given(request: TaskRequest, cwd: str) -> dict[str, Any]:
     given = {
-        field.name: value
-        for field in fields(request)
-        if _frozen(value := getattr(request, field.name)) != field.default or field.name == "task"
+        name: value
+        for name, default in _DEFAULTS.items()
+        if _frozen(value := getattr(request, name)) != default or name == "task"
     }
     # A task may have a megabyte. Half a surrogate pair has no UTF-8 of its own.
     given["task"] = hashlib.sha256(request.task.encode("utf-8", "surrogatepass")).hexdigest()

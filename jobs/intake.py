@@ -4,7 +4,8 @@ import math
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import Any
 
 from jobs.claude.binary import ClaudeFinder
@@ -80,6 +81,10 @@ class TaskRequest:
     fork_session: bool = False
 
 
+_SHARED = attrgetter(*(one.name for one in fields(TaskRequest) if one.name not in ("task", "key", "depends_on")))
+"""What the requests of a batch often have in common."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeBounds:
     """What a new tree may cost and take as a whole; None for no bound.
@@ -152,7 +157,7 @@ class Intake:
         """
         specs: list[JobSpec] = []
         for number, (request, field) in enumerate(zip(requests, fields, strict=True)):
-            if number and _alike(request, requests[number - 1]):
+            if number and _SHARED(request) == _SHARED(requests[number - 1]):
                 spec = replace(specs[-1], task=self._task(request.task, field), key=_key(request.key))
             else:
                 spec = self.spec(request, field=field, at=at, **situation)
@@ -252,11 +257,6 @@ def dependencies(requests: Sequence[TaskRequest], ids: Sequence[str], *, single:
 def subtask_request(task: str, job: Job) -> TaskRequest:
     """Return the request for one of the subtasks that a job has answered with."""
     return TaskRequest(task=task, model=job.spec.model, effort=job.spec.effort, divisible=True)
-
-
-def _alike(request: TaskRequest, other: TaskRequest) -> bool:
-    """Tell whether two requests differ at most in their task, its key and what it depends on."""
-    return replace(request, task=other.task, key=other.key, depends_on=other.depends_on) == other
 
 
 def _asked(request: TaskRequest) -> Asked:
