@@ -90,7 +90,12 @@ def main(arguments: Sequence[str]) -> int:
     if options.help:
         sys.stdout.write(USAGE)
         return 0
-    return run(options.home or state_dir(os.environ), options.job_dir)
+    try:
+        home = options.home or state_dir(os.environ)
+    except FrontDoorError as error:
+        _say(str(error))
+        return 1
+    return run(home, options.job_dir)
 
 
 def parse(arguments: Sequence[str]) -> Options:

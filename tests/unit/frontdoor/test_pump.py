@@ -244,3 +244,20 @@ def test_a_working_directory_that_is_gone_is_an_error_of_the_system(tmp_path: Pa
 
     with pytest.raises(FileNotFoundError):
         introduce({}, None)
+
+
+def test_a_state_directory_of_nobody_is_one_line_for_the_person():
+    done = subprocess.run(
+        [sys.executable, "-m", "server", "mcp"],
+        env={"CLAUDE_JOBS_HOME": "~nobody-of-this-name/state"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=ROOT,
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("claude-jobs: ~nobody-of-this-name/state: there is no home directory")
+    assert done.stderr.count("\n") == 1
