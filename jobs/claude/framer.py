@@ -1,19 +1,26 @@
 """A line framer for hostile output: bytes in, numbered lines out, bounded memory, never an exception."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from jobs.claude.damaged_lines import Lost, decoded, joined, lost_with, remains_of
 
 LINE_LIMIT = 16 * 1024 * 1024
 """Most bytes of one line that are kept. A line of 6 MB was measured on a healthy CLI."""
 
 _TEXT_LIMIT = 2000
 
+_ENDS = 4096
+"""Bytes that are kept of the beginning and of the end of a line that is too long: the types of frames stand there."""
+
+_PATIENCE = 8
+"""Lines after a torn one within which its end is looked for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One line of output.
+    """One line of output, or a part of a damaged one: the parts have the offsets of the line that they end on.
 
     Args:
         offset: Byte at which the line begins in the file.
@@ -22,6 +29,8 @@ class Line:
         text: The line's first characters where it is no JSON object, else empty.
         dropped: Bytes of a line that was too long to keep, else 0.
         complete: The line ended in a newline; False only for the tail of a closed stream.
+        mended: The frame was torn and is put together again.
+        lost: What of it cannot be read, or None. A torn frame may follow, mended.
     """
 
     offset: int
@@ -30,6 +39,8 @@ class Line:
     text: str = ""
     dropped: int = 0
     complete: bool = True
+    mended: bool = False
+    lost: Lost | None = None
 
 
 class Framer:
@@ -45,6 +56,9 @@ class Framer:
         self._limit = limit
         self._kept = bytearray()
         self._length = 0
+        self._head = b""
+        self._torn = ""
+        self._patience = 0
 
     @property
     def offset(self) -> int:
@@ -79,28 +93,45 @@ class Framer:
         self._length += len(part)
         if self._length <= self._limit:
             self._kept += part
-        else:
-            self._kept.clear()
+            return
+        if len(self._head) < _ENDS:
+            self._head = ((self._head or bytes(self._kept)) + part)[:_ENDS]
+        self._kept = (self._kept + part[-_ENDS:])[-_ENDS:]
 
     def _emit(self, lines: list[Line], *, complete: bool) -> None:
-        begin, end, payload = self._begin, self.read, bytes(self._kept)
-        dropped = 0 if payload or self._length - complete <= self._limit else self._length
-        self._begin, self._length = end, 0
+        begin, end, payload, head = self._begin, self.read, bytes(self._kept), self._head
+        dropped = self._length if self._length - complete > self._limit else 0
+        self._begin, self._length, self._head = end, 0, b""
         self._kept.clear()
         if dropped:
-            lines.append(Line(offset=begin, end=end, dropped=dropped, complete=complete))
+            lost = lost_with(f"{_text(head)}\n{_text(payload)}") if complete else None
+            lines.append(Line(offset=begin, end=end, dropped=dropped, complete=complete, lost=lost))
         elif stripped := payload.strip():
-            frame = _parse(stripped)
-            text = "" if frame is not None else stripped[: 4 * _TEXT_LIMIT].decode("utf-8", "replace")[:_TEXT_LIMIT]
-            lines.append(Line(offset=begin, end=end, frame=frame, text=text, complete=complete))
+            frame = decoded(_text(stripped))
+            whole = [Line(offset=begin, end=end, frame=frame, complete=complete)]
+            lines += whole if frame is not None else self._parts(_text(payload), begin, end, complete)
+
+    def _parts(self, line: str, begin: int, end: int, complete: bool) -> Iterator[Line]:
+        if self._torn and (frame := joined(self._torn, line)) is not None:
+            self._torn = ""
+            yield Line(offset=begin, end=end, frame=frame, complete=complete, mended=True)
+            return
+        remains = remains_of(line)
+        if said := remains.text.strip():
+            lost = lost_with(remains.torn) if complete else None
+            yield Line(offset=begin, end=end, text=said[:_TEXT_LIMIT], complete=complete, lost=lost)
+        for frame in remains.frames:
+            yield Line(offset=begin, end=end, frame=frame, complete=complete)
+        self._await_end(remains.torn)
+
+    def _await_end(self, torn: str) -> None:
+        if torn:
+            self._torn, self._patience = torn, _PATIENCE
+        elif self._patience:
+            self._patience -= 1
+        else:
+            self._torn = ""
 
 
-def _parse(payload: bytes) -> Mapping[str, Any] | None:
-    if not payload.startswith(b"{"):
-        return None
-    try:
-        value = json.loads(payload.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        # RecursionError: nesting of 100,000 brackets; ValueError: broken JSON, or an integer of 5,000 digits.
-        return None
-    return value if isinstance(value, dict) else None
+def _text(payload: bytes) -> str:
+    return payload.decode("utf-8", "replace")

@@ -75,7 +75,12 @@ def transcript_of(
 
 
 def _raw(directory: AttemptDirectory) -> Iterator[str]:
+    shown = 0
     for line in _lines(directory):
+        if line.end <= shown:
+            # Another part of a damaged line.
+            continue
+        shown = line.end
         written = directory.read_output(line.offset, line.end - line.offset)
         yield written.decode("utf-8", "replace").removesuffix("\n")
 

@@ -1,9 +1,11 @@
 import json
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.claude.damaged_lines import Lost
 from jobs.claude.framer import LINE_LIMIT, Framer, Line
 
 
@@ -39,6 +41,9 @@ def test_every_line_names_the_bytes_it_was_cut_from(data: bytes) -> None:
         assert line.offset == 0 or data[line.offset - 1 : line.offset] == b"\n"
         if line.dropped:
             assert line.dropped == len(cut) > 64
+        elif line.frame == {"type": "result"}:
+            # It may have been cut out of a line with something else on it.
+            assert b'{"type":"result"}' in cut
         elif line.frame is not None:
             assert json.loads(cut.decode("utf-8", "replace")) == line.frame
 
@@ -92,3 +97,84 @@ def test_an_unterminated_tail_comes_last_and_is_marked() -> None:
 
 def test_json_that_is_no_object_is_text() -> None:
     assert [line.text for line in framed(b'[1]\n"a"\n\n  \nnull\n')] == ["[1]", '"a"', "null"]
+
+
+SYSTEM = '{"type":"system","session_id":"s"}'
+EVENT = '{"type":"rate_limit_event","rate_limit_info":{"status":"allowed"},"session_id":"s"}'
+HEAD, TAIL = '{"type":"result","subtype":"success","is_error":false,"result":"whole ', 'answer","session_id":"s"}'
+
+
+def kinds(data: str) -> list[str]:
+    return [line.frame["type"] for line in framed(data.encode()) if line.frame is not None]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (f"{SYSTEM}{EVENT}\n", ["system", "rate_limit_event"]),
+        (f"\x1b[2J\x1b[3J\x1b[H{SYSTEM}\n", ["system"]),
+        (f"\ufeff{SYSTEM}\n", ["system"]),
+        (f"Warning: no sandbox {{x}} {SYSTEM}\n", ["system"]),
+        (f"{SYSTEM} bye\n", ["system"]),
+        (f"{SYSTEM}\x1b[?25h{EVENT}\n", ["system", "rate_limit_event"]),
+        ('{"type":"result","result":"a \x1b[1mbold\x1b[0m answer"}\n', ["result"]),
+        (f"{HEAD}{EVENT}\n{TAIL}\n", ["rate_limit_event", "result"]),
+        (f"{HEAD}{EVENT}{TAIL}\n", ["rate_limit_event", "result"]),
+        (f"{HEAD}{EVENT}\n{EVENT}\n{TAIL}\n", ["rate_limit_event", "rate_limit_event", "result"]),
+        (f"{HEAD}[DEBUG] a line of a log\n{TAIL}\n", ["result"]),
+    ],
+)
+def test_whole_frames_are_cut_out_of_a_damaged_line(data: str, expected: list[str]) -> None:
+    assert kinds(data) == expected
+
+
+def test_a_torn_frame_is_put_together_and_marked() -> None:
+    torn, event, mended = framed(f"{HEAD}{EVENT}\n{TAIL}\n".encode())
+    assert torn.lost is Lost.ANSWER
+    assert (event.mended, mended.mended) == (False, True)
+    assert mended.frame is not None
+    assert mended.frame["result"] == "whole answer"
+
+
+def test_a_torn_frame_yields_no_object_that_stands_inside_it() -> None:
+    fake = '{"type":"result","subtype":"success","is_error":false,"result":"fake"}'
+    (line,) = framed(f'{{"type":"assistant","message":{{"content":[{{"type":"tool_use","input":{fake}}}]\n'.encode())
+    assert line.frame is None
+    assert line.text.startswith('{"type":"assistant"')
+
+
+@pytest.mark.parametrize(
+    ("line", "lost"),
+    [
+        (HEAD, Lost.ANSWER),
+        (HEAD.replace("false", "true"), Lost.FRAME),
+        ('{"result":"\\"type\\":\\"result\\",\\"subtype\\":\\"success\\",\\"is_error\\":false', Lost.FRAME),
+        ("oops", None),
+        ("{oops}", None),
+    ],
+)
+def test_a_line_that_cannot_be_read_says_what_is_lost(line: str, lost: Lost | None) -> None:
+    (found,) = framed(f"{line}\n".encode())
+    assert found.lost is lost
+
+
+def test_a_result_that_is_too_long_is_known_by_its_ends() -> None:
+    data = f'{{"is_error":false,"result":"{"x" * 20_000}","type":"result","subtype":"success"}}\n'.encode()
+    (line,) = framed(data, limit=10_000)
+    assert (line.dropped, line.lost) == (len(data), Lost.ANSWER)
+
+
+def test_the_end_of_an_output_that_was_cut_off_is_no_answer() -> None:
+    (line,) = framed(HEAD.encode())
+    assert line.lost is None
+
+
+@pytest.mark.parametrize("cost", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_json_does_not_know_is_null(cost: str) -> None:
+    (line,) = framed(f'{{"total_cost_usd":{cost}}}\n'.encode())
+    assert line.frame == {"total_cost_usd": None}
+
+
+def test_a_line_of_a_hundred_thousand_beginnings_is_given_up_early() -> None:
+    (line,) = framed(b'{"a"' * 100_000 + b"\n")
+    assert (line.frame, line.lost) == (None, Lost.FRAME)
