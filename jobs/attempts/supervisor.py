@@ -16,7 +16,7 @@ from jobs.claude import out_of_memory
 from jobs.claude.directory import UnsafeDirectoryError
 from jobs.claude.file_events import FileEvents
 from jobs.claude.framer import Line
-from jobs.claude.limit_signs import Busy, UsedUp, sign_of
+from jobs.claude.limit_signs import Busy, NeedsCredits, UsedUp, sign_of
 from jobs.claude.outcome import stopped_for, was_cut_off
 from jobs.claude.reaper import Reaper
 from jobs.limits.budget import Holder
@@ -279,13 +279,13 @@ class Supervisor:
 
     def _take(self, live: LiveAttempt, lines: list[Line]) -> None:
         for line in lines:
+            live.reader.take(line)
             if line.frame is not None:
-                live.reader.feed(line.frame)
                 self._heed(sign_of(line.frame), new=line.offset >= live.adopted_at)
         if lines:
             live.watchdog.heard(self._clock.monotonic(), answered=live.reader.answered)
 
-    def _heed(self, sign: Busy | UsedUp | None, *, new: bool) -> None:
+    def _heed(self, sign: Busy | UsedUp | NeedsCredits | None, *, new: bool) -> None:
         # An earlier engine heeded what it read. Of that only a usage limit that has not ended yet still holds.
         match sign:
             case Busy() if new:

@@ -1,12 +1,17 @@
 """What a frame says about the API's limits, so that one job's trouble slows the whole machine down."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from jobs.claude.cli_messages import is_own, reason_in, reset_in, written_at
+from jobs.claude.last_message import words_of
 from jobs.claude.shapes import mapping, number, text
+from jobs.model import Reason
 
 _BUSY: Final = frozenset({429, 529})
+_IN_USE: Final = frozenset({"allowed", "allowed_warning"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +32,52 @@ class UsedUp:
     because: str
 
 
-def sign_of(frame: Mapping[str, Any]) -> Busy | UsedUp | None:
+@dataclass(frozen=True, slots=True)
+class NeedsCredits:
+    """The account must buy credits or raise its spend limit: no time ends it, and other accounts do not feel it."""
+
+
+def sign_of(frame: Mapping[str, Any]) -> Busy | UsedUp | NeedsCredits | None:
     """Return what a frame says about limits, or None; never raises."""
     match frame.get("type"), frame.get("subtype"):
         case "system", "api_retry":
             return Busy() if number(frame.get("error_status")) in _BUSY else None
         case "rate_limit_event", _:
-            return _event(mapping(frame.get("rate_limit_info")))
+            return limit_of(mapping(frame.get("rate_limit_info")))
+        case "assistant", _ if is_own(frame):
+            refused = mapping(mapping(frame.get("api_error_params")).get("rate_limit_info"))
+            return limit_of(refused) or _message_sign(words_of(frame), frame)
         case "result", _:
-            return Busy() if number(frame.get("api_error_status")) in _BUSY else None
+            return _result_sign(frame)
         case _:
             return None
 
 
-def _event(info: Mapping[str, Any]) -> UsedUp | None:
-    if info.get("status") != "rejected":
+def limit_of(info: Mapping[str, Any]) -> UsedUp | NeedsCredits | None:
+    """Return what a `rate_limit_info` says: None where requests go on, be it on credits beyond the limit."""
+    if info.get("status") != "rejected" or info.get("isUsingOverage") is True or info.get("overageStatus") in _IN_USE:
         return None
-    return UsedUp(resets_at=number(info.get("resetsAt")), because=text(info.get("rateLimitType")) or "a usage limit")
+    resets_at = number(info.get("resetsAt"))
+    # As the CLI itself tells them apart: a plan's limit ends, whatever could be bought meanwhile.
+    if info.get("errorCode") == "credits_required" and (resets_at is None or info.get("rateLimitType") == "overage"):
+        return NeedsCredits()
+    return UsedUp(resets_at=resets_at, because=text(info.get("rateLimitType")) or "a usage limit")
+
+
+def _result_sign(frame: Mapping[str, Any]) -> Busy | UsedUp | NeedsCredits | None:
+    if number(frame.get("api_error_status")) not in _BUSY:
+        return None
+    # The frames before it have said when it ends; here it must not be taken for a refusal that passes at once.
+    said = _message_sign(text(frame.get("result")), frame)
+    return said if isinstance(said, NeedsCredits) else Busy()
+
+
+def _message_sign(said: str, frame: Mapping[str, Any]) -> UsedUp | NeedsCredits | None:
+    match reason_in(said):
+        case Reason.BILLING:
+            return NeedsCredits()
+        case Reason.USAGE_LIMIT:
+            at = written_at(frame, time.time())
+            return UsedUp(resets_at=reset_in(said, at), because=said.strip())
+        case _:
+            return None

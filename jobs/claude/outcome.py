@@ -1,18 +1,26 @@
 """From what a process reported and how it exited to how the attempt ended.
 
 Neither the exit code nor the frame's subtype is trusted alone: a failed API call arrives as subtype "success", an
-interrupt exits with 0, one process can report two results, and a kill reports none (all measured on 2.1.330).
+interrupt exits with 0, one process can report two results, and a kill reports none (all measured on 2.1.330). Which
+fields of a result say which reason is the table in `failures`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from jobs.claude.cli_messages import is_marked, is_own, reason_in
 from jobs.claude.consumption import Meter
+from jobs.claude.damaged_lines import Lost
+from jobs.claude.failures import denied, reason_of
+from jobs.claude.framer import Line
+from jobs.claude.last_message import LastMessage, words_of
+from jobs.claude.limit_signs import NeedsCredits, UsedUp, sign_of
 from jobs.claude.shapes import mapping, number, text, texts
 from jobs.model import JobStatus, Outcome, Reason, Usage
 
 _DETAIL_LIMIT = 2000
+_LAST_WORDS_LIMIT = 1000
 
 _STATUS: Final[Mapping[Reason, JobStatus]] = MappingProxyType(
     {
@@ -23,46 +31,6 @@ _STATUS: Final[Mapping[Reason, JobStatus]] = MappingProxyType(
     }
 )
 
-_BY_SUBTYPE: Final = {
-    "error_max_turns": Reason.MAX_TURNS,
-    "error_max_budget_usd": Reason.BUDGET_EXHAUSTED,
-    "error_max_structured_output_retries": Reason.SCHEMA_UNMET,
-}
-_BY_TERMINAL: Final = {
-    "max_turns": Reason.MAX_TURNS,
-    "budget_exhausted": Reason.BUDGET_EXHAUSTED,
-    "aborted_streaming": Reason.INTERRUPTED,
-    "aborted_tools": Reason.INTERRUPTED,
-    "prompt_too_long": Reason.PROMPT_TOO_LONG,
-    "image_error": Reason.REQUEST_TOO_LARGE,
-}
-_BY_ERROR: Final = {
-    "billing_error": Reason.BILLING,
-    "max_output_tokens": Reason.MAX_OUTPUT_TOKENS,
-    "authentication_failed": Reason.AUTH,
-    "oauth_org_not_allowed": Reason.AUTH,
-    "account_on_hold": Reason.AUTH,
-    "verification_required": Reason.AUTH,
-    "cloud_credential_error": Reason.AUTH,
-    "model_not_found": Reason.MODEL_NOT_FOUND,
-    "rate_limit": Reason.RATE_LIMIT,
-    "overloaded": Reason.OVERLOADED,
-}
-_BY_HTTP: Final = {
-    400: Reason.INVALID_REQUEST,
-    401: Reason.AUTH,
-    402: Reason.BILLING,
-    403: Reason.AUTH,
-    404: Reason.MODEL_NOT_FOUND,
-    413: Reason.REQUEST_TOO_LARGE,
-    429: Reason.RATE_LIMIT,
-    529: Reason.OVERLOADED,
-}
-_BY_LATE_ERROR: Final = {
-    # Where the API answered, its status says more than these two.
-    "server_error": Reason.CONNECTION,
-    "invalid_request": Reason.INVALID_REQUEST,
-}
 _LATE: Final = frozenset({Reason.DEADLINE, Reason.STALLED, Reason.OUTPUT_LIMIT, Reason.BUDGET_EXHAUSTED})
 _ENDED_FOR: Final = {
     Reason.CANCELLED: "It was cancelled.",
@@ -72,6 +40,9 @@ _ENDED_FOR: Final = {
     Reason.BUDGET_EXHAUSTED: "It was ended because a budget of its tree was used up.",
     Reason.UNMANAGED_CLAUDE: "It was ended because it started a claude of its own, outside the limits of its tree.",
 }
+_LOST_RESULT: Final[Mapping[str, Any]] = MappingProxyType({"type": "result", "subtype": "success", "is_error": False})
+"""What is known of a result on a damaged line."""
+
 _CUT_OFF: Final = frozenset({129, 132, 133, 134, 135, 136, 137, 139, 143})
 """Exit codes of HUP, ILL, TRAP, ABRT, BUS, FPE, KILL, SEGV and TERM: a system that shuts down, a kernel without memory,
 a crash. Nobody wanted the job itself to end, so its session goes on."""
@@ -89,23 +60,42 @@ class OutcomeReader:
         self._begun = False
         self._refused = False
         self._background = 0
-        self._error: str | None = None
-        self._limit: Mapping[str, Any] = {}
+        self._message: Mapping[str, Any] = {}
+        self._last = LastMessage()
+        self._spoke = False
+        self._limit: UsedUp | NeedsCredits | None = None
         self._meter = Meter()
+        self._afterwards = ""
+        self._mended: Mapping[str, Any] | None = None
+        self._lost = 0
+
+    def take(self, line: Line) -> None:
+        """Take the next line: its frame, or that it was damaged."""
+        if line.frame is not None:
+            self._mended = line.frame if line.mended else self._mended
+            self.feed(line.frame)
+        elif line.lost is Lost.ANSWER:
+            # It has no more than that; the answer itself is in the frames before it.
+            self._take_result(_LOST_RESULT)
+        elif line.lost is not None:
+            self._lost += 1
 
     def feed(self, frame: Mapping[str, Any]) -> None:
         """Take the next frame, whatever its shape."""
+        if self._is_spurious(frame):
+            self._afterwards, self._reopened = _said_by(frame), False
+            return
         self._meter.feed(frame)
         match frame.get("type"):
             case "result":
                 self._take_result(frame)
             case "assistant":
-                self._begun = self._reopened = True
-                self._error = text(frame.get("error")) or None
+                self._take_message(frame)
             case "user":
                 self._reopened = True
             case "rate_limit_event":
-                self._limit = mapping(frame.get("rate_limit_info"))
+                sign = sign_of(frame)
+                self._limit = sign if isinstance(sign, UsedUp | NeedsCredits) else None
             case "system":
                 self._take_system(frame)
             case _:
@@ -131,14 +121,15 @@ class OutcomeReader:
             # We saw the process wait for a background task that would have outlasted it, and ended that task with it.
             self._background = 0
         reason, detail = self._by_itself(exit_code, stderr, asked_schema)
+        answer = self._answer()
         if ended_for is not None and not self._stands_against(ended_for, reason):
             reason, detail = ended_for, _ENDED_FOR.get(ended_for, detail)
         return Outcome(
             reason=reason,
             status=_STATUS.get(reason, JobStatus.FAILED),
-            detail=detail[:_DETAIL_LIMIT],
-            result=self._answer(),
-            frame=self._result,
+            detail=" ".join(filter(None, (detail, *self._notes())))[:_DETAIL_LIMIT],
+            result=answer,
+            frame=self._result if answer is None else {**(self._result or {}), "result": answer},
             usage=self._meter.usage,
             exit_code=exit_code,
         )
@@ -155,7 +146,24 @@ class OutcomeReader:
 
     def _take_result(self, frame: Mapping[str, Any]) -> None:
         self._result = frame
-        self._reopened = False
+        self._reopened = self._spoke = False
+
+    def _take_message(self, frame: Mapping[str, Any]) -> None:
+        self._begun = self._reopened = self._spoke = True
+        self._last.take(frame)
+        if frame.get("parent_tool_use_id"):
+            return
+        self._message, self._lost = frame, 0
+        sign = sign_of(frame)
+        if isinstance(sign, UsedUp | NeedsCredits):
+            self._limit = sign
+
+    def _is_spurious(self, frame: Mapping[str, Any]) -> bool:
+        # After a success, versions before 2.1.7 report an error for the notice of a background task, and later ones may
+        # report a turn that came to nothing. No model was asked, so the answer before it is still the answer.
+        if frame.get("type") != "result" or number(frame.get("num_turns")) != 0 or self._spoke:
+            return False
+        return self._result is not None and self._failure(self._result) is None
 
     def _take_system(self, frame: Mapping[str, Any]) -> None:
         match frame.get("subtype"):
@@ -174,20 +182,38 @@ class OutcomeReader:
                 pass
 
     def _by_itself(self, exit_code: int | None, stderr: str, asked_schema: bool) -> tuple[Reason, str]:
-        if self._result is None:
+        result = self._result
+        if result is None or (result is _LOST_RESULT and exit_code != 0):
             return self._without_result(exit_code, stderr)
-        if not self.answered and self._result.get("is_error") is False and was_cut_off(exit_code):
+        failure = self._failure(result)
+        if failure is None and not self.answered and was_cut_off(exit_code):
             return Reason.LOST, "The process was cut off while work that it had begun after its first result went on."
-        said = self._said() or stderr
-        if self._result.get("is_error") is not False:
-            return self._failure(said), said
+        if failure is not None:
+            return failure, _said_by(result) or stderr or _unexplained(result)
         if not self.answered:
             return Reason.TRUNCATED, "The process ended while work that it had begun after its first result went on."
-        if asked_schema and self._result.get("structured_output") is None:
+        return self._success(result, asked_schema)
+
+    def _success(self, result: Mapping[str, Any], asked_schema: bool) -> tuple[Reason, str]:
+        if result is _LOST_RESULT and (asked_schema or self._lost or not self._last.text):
+            return Reason.TRUNCATED, f"The line with its result was damaged.{self._last_words()}"
+        if number(result.get("num_turns")) == 0 and not self._answer():
+            return Reason.TRUNCATED, "The process ended without a turn of the model."
+        if asked_schema and result.get("structured_output") is None:
             return Reason.SCHEMA_UNMET, "The answer does not meet the JSON schema."
-        if denials := self._result.get("permission_denials"):
+        if denials := result.get("permission_denials"):
             return Reason.COMPLETED_WITH_DENIALS, _denied(denials)
         return Reason.COMPLETED, ""
+
+    def _notes(self) -> Iterator[str]:
+        if self._result is _LOST_RESULT:
+            yield "The line with its result was damaged; the answer is the text of its last message."
+        elif self._mended is not None:
+            yield "A line of its output was damaged, and put together again."
+        if self._lost:
+            yield f"Lines of its output that were damaged and could not be read: {self._lost}."
+        if self._afterwards:
+            yield f"After its answer the CLI reported: {self._afterwards}"
 
     def _without_result(self, exit_code: int | None, stderr: str) -> tuple[Reason, str]:
         if exit_code is None:
@@ -202,54 +228,53 @@ class OutcomeReader:
         if "already in use" in stderr:
             return Reason.SESSION_IN_USE, stderr
         if exit_code == 0:
-            return Reason.TRUNCATED, stderr or "The process ended without a result."
+            return Reason.TRUNCATED, f"{stderr or 'The process ended without a result.'}{self._last_words()}"
         reason = Reason.UNKNOWN_ERROR if self._begun else Reason.STARTUP
         return reason, stderr or f"The process exited with {exit_code} and said nothing."
 
-    def _failure(self, said: str) -> Reason:
-        result = self._result or {}
-        known = _BY_SUBTYPE.get(text(result.get("subtype"))) or _BY_TERMINAL.get(text(result.get("terminal_reason")))
-        return known or self._startup_failure(result, said) or self._api_failure(result, said)
+    def _failure(self, result: Mapping[str, Any]) -> Reason | None:
+        """Return why a result is an error, or None where it is an answer."""
+        said = _said_by(result)
+        if result.get("is_error") is not False:
+            return reason_of(result, message=self._message, signs=self._signs(result, said))
+        return denied(result) or self._message_failure(result, said)
 
-    def _startup_failure(self, result: Mapping[str, Any], said: str) -> Reason | None:
-        if result.get("startup_failure_reason"):
-            return Reason.STARTUP
-        if "No conversation found with session ID" in said:
-            return Reason.NO_SESSION
-        if "already in use" in said and not self._begun:
-            return Reason.SESSION_IN_USE
-        return None
+    def _message_failure(self, result: Mapping[str, Any], said: str) -> Reason | None:
+        """Return why the CLI's own message is no answer, where it stands in an answer's place."""
+        if not is_own(self._message) or words_of(self._message).strip() not in {"", said.strip()}:
+            return None
+        if is_marked(self._message) and self._message.get("error"):
+            return reason_of(result, message=self._message, signs=self._signs(result, said))
+        return reason_in(said)
 
-    def _api_failure(self, result: Mapping[str, Any], said: str) -> Reason:
-        if result.get("stop_reason") == "refusal" or self._refused:
-            return Reason.REFUSAL
-        if self._limit.get("status") == "rejected":
-            return Reason.USAGE_LIMIT
-        if "Credit balance is too low" in said:
-            return Reason.BILLING
-        status = number(result.get("api_error_status")) or 0
-        by_status = Reason.SERVER_ERROR if status >= 500 else None
-        return (
-            _BY_ERROR.get(self._error or "")
-            or _BY_HTTP.get(int(status))
-            or by_status
-            or _BY_LATE_ERROR.get(self._error or "")
-            or Reason.UNKNOWN_ERROR
-        )
+    def _signs(self, result: Mapping[str, Any], said: str) -> Reason | None:
+        by_name = {
+            Reason.STARTUP: result.get("startup_failure_reason"),
+            Reason.NO_SESSION: "No conversation found with session ID" in said,
+            Reason.SESSION_IN_USE: "already in use" in said and not self._begun,
+            Reason.REFUSAL: self._refused,
+            Reason.BILLING: isinstance(self._limit, NeedsCredits) or "redit balance is too low" in said,
+            Reason.USAGE_LIMIT: isinstance(self._limit, UsedUp) or result.get("api_error") == "usage_limit_reached",
+        }
+        return next((reason for reason, is_so in by_name.items() if is_so), None) or reason_in(said)
 
     @staticmethod
     def _stands_against(ended_for: Reason, reason: Reason) -> bool:
         done = reason in {Reason.COMPLETED, Reason.COMPLETED_WITH_DENIALS}
         return done and ended_for in _LATE
 
-    def _said(self) -> str:
-        result = self._result or {}
-        return text(result.get("result")) or "; ".join(texts(result.get("errors")))
-
     def _answer(self) -> str | None:
-        if self._result is None or self._result.get("is_error") is not False:
+        if self._result is None or self._failure(self._result) is not None:
             return None
-        return text(self._result.get("result"))
+        said, written = text(self._result.get("result")), self._last.text
+        # A result that was torn and put together may hold what tore it.
+        is_torn = self._result is self._mended and bool(written) and "structured_output" not in self._result
+        # The CLI reports the last block of the last message, and now and then the first, or nothing.
+        return written if is_torn or said.strip() in written else said
+
+    def _last_words(self) -> str:
+        words = self._last.text.strip()
+        return f" Its last words were: {words[:_LAST_WORDS_LIMIT]}" if words else ""
 
 
 def stopped_for(note: str | None, exit_code: int | None) -> Reason | None:
@@ -271,3 +296,12 @@ def was_cut_off(exit_code: int | None) -> bool:
 def _denied(denials: Any) -> str:
     names = [text(mapping(one).get("tool_name")) for one in denials] if isinstance(denials, list) else []
     return f"Not permitted: {', '.join(dict.fromkeys(name for name in names if name)) or 'some tool calls'}."
+
+
+def _said_by(result: Mapping[str, Any]) -> str:
+    return text(result.get("result")) or "; ".join(texts(result.get("errors")))
+
+
+def _unexplained(result: Mapping[str, Any]) -> str:
+    names = [text(result.get(name)) for name in ("subtype", "terminal_reason", "stop_reason")]
+    return f"The CLI explained nothing; it reported: {', '.join(filter(None, names)) or 'an error'}."

@@ -150,8 +150,7 @@ def _read_output(directory: AttemptDirectory, launched: Launched) -> Outcome:
     while True:
         piece = directory.read_output(framer.read, _PIECE)
         for line in framer.feed(piece) if piece else framer.close():
-            if line.frame is not None:
-                reader.feed(line.frame)
+            reader.take(line)
         if not piece:
             break
     schema = launched.job.spec.json_schema is not None

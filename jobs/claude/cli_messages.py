@@ -1,0 +1,118 @@
+"""Tells the CLI's own messages from a model's answers, and reads what they say.
+
+The CLI puts its own messages where answers stand: as an assistant frame, and as the text of a result. It marks them as
+errors, but older versions and some paths of newer ones do not (seen as completed jobs that answered "Credit balance is
+too low"). A text counts as such a message only as a whole, and only in a frame that is not visibly the model's: an
+answer that talks about a credit balance stays an answer.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from jobs.claude.shapes import mapping, text
+from jobs.model import Reason
+
+_FROM_THE_API: Final = "msg_"
+"""How the ids of the API's messages begin, those of Bedrock and Vertex too; the CLI's own have a UUID."""
+
+_SYNTHETIC: Final = "<synthetic>"
+
+_LONGEST: Final = 1000
+"""Characters; the longest of these messages has about 400."""
+
+_MESSAGES: Final = tuple(
+    (re.compile(rf"(?:API Error: )?(?:\d{{3}} )?(?:{pattern})", re.DOTALL), reason)
+    for pattern, reason in (
+        (r"(?:Your )?[Cc]redit balance (?:is )?too low.*", Reason.BILLING),
+        (r"You've (?:hit|reached) your (?:[\w' -]{1,30} )?spend limit\b.*", Reason.BILLING),
+        (r"You're out of (?:usage credits|extra usage)\b.*", Reason.BILLING),
+        (r"You've used your included usage\b.*", Reason.BILLING),
+        (r"Your org is out of usage · .*", Reason.BILLING),
+        (r"Your seat type doesn't include (?:extra )?usage\b.*", Reason.BILLING),
+        (r"Your usage allocation has been disabled by your admin\b.*", Reason.BILLING),
+        (r"Your group's usage limit is set to \$0\b.*", Reason.BILLING),
+        (r"(?:Fable|Haiku|Mythos|Opus|Sonnet)(?: [^·\n]{1,40})? requires usage credits\b.*", Reason.BILLING),
+        (r"Usage credits required for .*", Reason.BILLING),
+        (
+            r"You've (?:hit|reached) your [\w' -]{1,60}limit(?: for this week)?(?:\.| [·∙] .*|\. .*)?",
+            Reason.USAGE_LIMIT,
+        ),
+        (r"(?:[\w-]+ ){1,3}limit reached(?: [·∙] resets .*|\|\d+)", Reason.USAGE_LIMIT),
+        (r"Claude(?: AI)? usage limit reached\. Your limit will reset at .*", Reason.USAGE_LIMIT),
+        (r"Prompt is too long\b.*", Reason.PROMPT_TOO_LONG),
+        (r"Autocompact is thrashing: .*", Reason.PROMPT_TOO_LONG),
+    )
+)
+"""Whole messages, read off the strings of Claude Code 2.1.332 and off public reports of older versions."""
+
+_PASSED: Final = timedelta(hours=1)
+"""A message names an hour of the day. One that passed so recently is the one that is meant."""
+
+_RESET: Final = re.compile(
+    r"\bresets? (?:at )?(?:(?P<month>[A-Z][a-z]{2}) (?P<day>\d{1,2})(?:, (?P<year>\d{4}))?(?:,| at) )?"
+    r"(?P<hour>\d{1,2})(?::(?P<minute>\d\d))? ?(?P<half>[ap]m)(?: \((?P<zone>[\w/+-]+)\))?"
+)
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_RESET_IN_SECONDS: Final = re.compile(r"\|(\d{10})\b")
+
+
+def is_own(frame: Mapping[str, Any]) -> bool:
+    """Tell whether an assistant frame may hold a message of the CLI: nothing says that the model wrote it."""
+    message = mapping(frame.get("message"))
+    return is_marked(frame) or not text(message.get("id")).startswith(_FROM_THE_API)
+
+
+def is_marked(frame: Mapping[str, Any]) -> bool:
+    """Tell whether the CLI says of an assistant frame that it is a message of its own."""
+    is_error = bool(frame.get("error")) or frame.get("is_api_error_message") is True
+    return is_error or mapping(frame.get("message")).get("model") == _SYNTHETIC
+
+
+def reason_in(said: str) -> Reason | None:
+    """Return what a message of the CLI says about the end of its work, or None for any other text."""
+    said = said.strip()
+    if len(said) > _LONGEST:
+        return None
+    found = next((reason for pattern, reason in _MESSAGES if pattern.fullmatch(said)), None)
+    # What is out of credits until a limit resets goes on by itself then.
+    return Reason.USAGE_LIMIT if found is Reason.BILLING and _RESET.search(said) else found
+
+
+def reset_in(said: str, now: float) -> float | None:
+    """Return the time that a message names as the end of a usage limit, in seconds since the epoch, or None.
+
+    Args:
+        said: The message.
+        now: When it was written, in seconds since the epoch.
+    """
+    if seconds := _RESET_IN_SECONDS.search(said):
+        return float(seconds[1])
+    if (found := _RESET.search(said)) is None:
+        return None
+    # A zone that is none or not known here, or the 31st of a short month.
+    with suppress(ValueError, KeyError, OSError, OverflowError):
+        return _next(found, datetime.fromtimestamp(now, UTC)).timestamp()
+    return None
+
+
+def written_at(frame: Mapping[str, Any], now: float) -> float:
+    """Return when a frame was written, in seconds since the epoch; `now` where it does not say."""
+    with suppress(ValueError):
+        return datetime.fromisoformat(text(frame.get("timestamp"))).timestamp()
+    return now
+
+
+def _next(found: re.Match[str], now: datetime) -> datetime:
+    local = now.astimezone(ZoneInfo(found["zone"]) if found["zone"] else None)
+    hour = int(found["hour"]) % 12 + 12 * (found["half"] == "pm")
+    at = local.replace(hour=hour, minute=int(found["minute"] or 0), second=0, microsecond=0)
+    if found["month"]:
+        month = _MONTHS.index(found["month"]) + 1
+        at = at.replace(year=int(found["year"] or at.year), month=month, day=int(found["day"]))
+        # In December "Jan 2" is one of the next year.
+        return at if found["year"] or at > local - timedelta(days=180) else at.replace(year=at.year + 1)
+    return at if at > local - _PASSED else at + timedelta(days=1)

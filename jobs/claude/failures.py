@@ -1,0 +1,156 @@
+"""The table of failures: which fields of a result say which reason.
+
+The values are those of the types and strings of Claude Code 2.1.332 and of the claude-agent-sdk 0.2.187, with those of
+older versions that public reports show. A result with `is_error: false` can be a failure all the same; those rows are
+the ones that `DENIES` names.
+"""
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from jobs.claude.shapes import number, text
+from jobs.model import Reason
+
+SUBTYPE: Final = {
+    "error_max_turns": Reason.MAX_TURNS,
+    "error_max_budget_usd": Reason.BUDGET_EXHAUSTED,
+    "error_max_structured_output_retries": Reason.SCHEMA_UNMET,
+}
+TERMINAL_REASON: Final = {
+    "max_turns": Reason.MAX_TURNS,
+    "budget_exhausted": Reason.BUDGET_EXHAUSTED,
+    "structured_output_retry_exhausted": Reason.SCHEMA_UNMET,
+    "aborted_streaming": Reason.INTERRUPTED,
+    "aborted_tools": Reason.INTERRUPTED,
+    "tool_deferred": Reason.INTERRUPTED,
+    "tool_deferred_unavailable": Reason.INTERRUPTED,
+    "prompt_too_long": Reason.PROMPT_TOO_LONG,
+    "blocking_limit": Reason.PROMPT_TOO_LONG,
+    "rapid_refill_breaker": Reason.PROMPT_TOO_LONG,
+    "image_error": Reason.REQUEST_TOO_LARGE,
+    "malformed_tool_use_exhausted": Reason.UNKNOWN_ERROR,
+    "turn_setup_failed": Reason.UNKNOWN_ERROR,
+    # "completed", "api_error", "model_error", "hook_stopped" and "stop_hook_prevented": the other fields say more.
+}
+STOP_REASON: Final = {
+    "refusal": Reason.REFUSAL,
+    "max_tokens": Reason.MAX_OUTPUT_TOKENS,
+    "model_context_window_exceeded": Reason.PROMPT_TOO_LONG,
+    "tool_deferred": Reason.INTERRUPTED,
+}
+API_ERROR: Final = {
+    "max_output_tokens": Reason.MAX_OUTPUT_TOKENS,
+    "autocompact_thrashing": Reason.PROMPT_TOO_LONG,
+    "message_over_context_limit": Reason.PROMPT_TOO_LONG,
+    "pdf_too_large": Reason.REQUEST_TOO_LARGE,
+    "media_removed": Reason.REQUEST_TOO_LARGE,
+    "dlp_request_denied": Reason.REFUSAL,
+    "safety_monitor_blocked": Reason.REFUSAL,
+    "claude_code_version_too_old": Reason.STARTUP,
+    "model_requires_usage_credits": Reason.BILLING,
+    "long_context_credits_required": Reason.BILLING,
+    "consent_unanswered": Reason.BILLING,
+    "no_allowed_fallback": Reason.BILLING,
+    "model_substitution_disabled": Reason.BILLING,
+    "effort_requires_thinking": Reason.INVALID_REQUEST,
+    "advisor_incompatible": Reason.INVALID_REQUEST,
+    "tool_history_mismatch": Reason.INVALID_REQUEST,
+    "pdf_password_protected": Reason.INVALID_REQUEST,
+    "field_not_granted": Reason.INVALID_REQUEST,
+    "stored_login_refused": Reason.AUTH,
+    "oauth_refresh_store_refused": Reason.AUTH,
+    "provider_credentials": Reason.AUTH,
+    "gateway_signin_required": Reason.AUTH,
+    "gateway_session_expired": Reason.AUTH,
+    "api_key_auth_disabled": Reason.AUTH,
+    "org_disabled_credential": Reason.AUTH,
+    "invalid_credential_header": Reason.AUTH,
+    "network_edge_blocked": Reason.AUTH,
+    "named_profile_unusable": Reason.AUTH,
+    "no_response": Reason.CONNECTION,
+    "connection_failed": Reason.CONNECTION,
+    "stream_idle_timeout": Reason.CONNECTION,
+    "computer_slept": Reason.CONNECTION,
+    "empty_completion": Reason.UNKNOWN_ERROR,
+    "malformed_tool_use_exhausted": Reason.UNKNOWN_ERROR,
+    # No wait helps against these, unlike other trouble with the connection.
+    "tls_untrusted_ca": Reason.INVALID_REQUEST,
+    "tls_cert_signature_failure": Reason.INVALID_REQUEST,
+    "gateway_content_type": Reason.INVALID_REQUEST,
+}
+ERROR: Final = {
+    "billing_error": Reason.BILLING,
+    "max_output_tokens": Reason.MAX_OUTPUT_TOKENS,
+    "authentication_failed": Reason.AUTH,
+    "oauth_org_not_allowed": Reason.AUTH,
+    "account_on_hold": Reason.AUTH,
+    "verification_required": Reason.AUTH,
+    "cloud_credential_error": Reason.AUTH,
+    "model_not_found": Reason.MODEL_NOT_FOUND,
+    "rate_limit": Reason.RATE_LIMIT,
+    "overloaded": Reason.OVERLOADED,
+}
+API_ERROR_STATUS: Final = {
+    400: Reason.INVALID_REQUEST,
+    401: Reason.AUTH,
+    402: Reason.BILLING,
+    403: Reason.AUTH,
+    404: Reason.MODEL_NOT_FOUND,
+    413: Reason.REQUEST_TOO_LARGE,
+    429: Reason.RATE_LIMIT,
+    529: Reason.OVERLOADED,
+    **dict.fromkeys((*range(500, 529), *range(530, 600)), Reason.SERVER_ERROR),
+}
+LATE_ERROR: Final = {
+    # Where the API answered, its status says more than these two.
+    "server_error": Reason.CONNECTION,
+    "invalid_request": Reason.INVALID_REQUEST,
+}
+
+FIELDS: Final[Mapping[str, Mapping[Any, Reason]]] = MappingProxyType(
+    {
+        # The first field that has a row decides.
+        "subtype": SUBTYPE,
+        "terminal_reason": TERMINAL_REASON,
+        "api_error": API_ERROR,
+        "stop_reason": STOP_REASON,
+        "signs": {reason: reason for reason in Reason},
+        "error": ERROR,
+        "api_error_status": API_ERROR_STATUS,
+        "late_error": LATE_ERROR,
+    }
+)
+
+DENIES: Final = frozenset({"subtype", "terminal_reason", "stop_reason"})
+"""Fields that stand against `is_error: false`."""
+
+
+def reason_of(result: Mapping[str, Any], *, message: Mapping[str, Any], signs: Reason | None) -> Reason:
+    """Return why a result that is an error is one.
+
+    Args:
+        result: The frame.
+        message: The last assistant frame, for what the result leaves out.
+        signs: What other frames and the words of the message say.
+    """
+    error = text(message.get("error"))
+    values = {**_values(message, {"api_error", "api_error_status"}), **_values(result, FIELDS)}
+    return _first({**values, "signs": signs, "error": error, "late_error": error}) or Reason.UNKNOWN_ERROR
+
+
+def denied(result: Mapping[str, Any]) -> Reason | None:
+    """Return why a result is an error although it says that it is none, or None where it is none."""
+    is_error = text(result.get("subtype")).startswith("error")
+    return _first(_values(result, DENIES)) or (Reason.UNKNOWN_ERROR if is_error else None)
+
+
+def _values(frame: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {name: known for name in names if (known := text(frame.get(name)))}
+    if "api_error_status" in names and (status := number(frame.get("api_error_status"))) is not None:
+        values["api_error_status"] = int(status)
+    return values
+
+
+def _first(values: Mapping[str, Any]) -> Reason | None:
+    return next((reason for name, rows in FIELDS.items() if (reason := rows.get(values.get(name)))), None)
