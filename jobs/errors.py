@@ -21,6 +21,7 @@ JobsError
 
 from collections.abc import Sequence
 
+from jobs.model import Reason
 from orchestration.limits import RecursionLimitError
 
 __all__ = [
@@ -156,11 +157,13 @@ class JobFailedError(JobsError):
         job_id: The job.
         status: How it ended.
         detail: The reason and what the job left of an explanation.
+        reason: The reason alone, or None.
     """
 
-    def __init__(self, job_id: str, status: str, detail: str) -> None:
+    def __init__(self, job_id: str, status: str, detail: str, reason: Reason | None = None) -> None:
         self.job_id = job_id
         self.status = status
+        self.reason = reason
         self.detail = detail
         super().__init__(f"Job {status}: {detail}")
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from jobs.errors import JobFailedError, JobsError, NotFinishedError, NotFoundError, RecursionLimitError
 from jobs.tree import JOB_PREFIX, is_batch_id
+from server.protocol.advice import advice_on
 from server.protocol.arguments import Arguments, TaskArguments
 from server.protocol.catalogue import Definition
 
@@ -28,8 +29,8 @@ async def outcome(definition: Definition, answer: Awaitable[str]) -> CallToolRes
     except NotFinishedError as error:
         return failure(f"Job error: {error}")
     except JobFailedError as error:
-        again = f"claude_retry with jobId {error.job_id!r} tries it again."
-        return failure(f"{_PREFIXES.get(definition.name, '')}{error}\n[{again}]")
+        advice = advice_on(error.job_id, error.reason)
+        return failure(f"{_PREFIXES.get(definition.name, '')}{error}\n[{advice}]")
     except NotFoundError as error:
         return failure(f"{_not_found(definition, error)}. {_where_to_look(error)}")
     except (JobsError, RecursionLimitError) as error:

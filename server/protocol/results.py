@@ -70,7 +70,7 @@ class Results:
         attempt = await self.store.attempt(job.id, job.attempt)
         if job.status is not JobStatus.COMPLETED or attempt is None:
             why = f"{job.reason or 'unknown_error'}: {job.error or 'no explanation'}"
-            raise JobFailedError(job.id, job.status, why)
+            raise JobFailedError(job.id, job.status, why, job.reason)
         return attempt
 
     def _part(self, job: Job, text: str, *, offset: int, limit: int, asked: str) -> str:

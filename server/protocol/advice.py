@@ -1,0 +1,47 @@
+"""What to do about a job that failed, by its reason: nobody is told to repeat what would fail again."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from jobs.model import Reason
+
+_AGAIN: Final = "claude_retry with jobId {!r} tries it again."
+_SESSION: Final = "claude_send with jobId {!r}"
+
+_BY_REASON: Final[Mapping[Reason, str]] = MappingProxyType(
+    {
+        Reason.SCHEMA_UNMET: f"{_SESSION} asks its session for the answer once more; a simpler jsonSchema may help.",
+        Reason.MAX_OUTPUT_TOKENS: f"{_SESSION} can ask its session for the answer in parts, or in a file.",
+        Reason.BUDGET_EXHAUSTED: "It would meet the same budget again. Submit what is left as a new job with a larger "
+        "maxBudgetUsd.",
+        Reason.PROMPT_TOO_LONG: "Its context is full and would be again. Submit the work as smaller tasks, or as one "
+        "that reads less at a time.",
+        Reason.REQUEST_TOO_LARGE: "The API would refuse the same request again. Submit a task with fewer or smaller "
+        "files and images.",
+        Reason.INVALID_REQUEST: "The API would refuse the same request again. Correct what it names, then submit the "
+        "task as a new job.",
+        Reason.MODEL_NOT_FOUND: "Submit the task as a new job with another model.",
+        Reason.REFUSAL: "The model would refuse the same words again. Submit the task in other words, or with another "
+        "model.",
+        Reason.BILLING: "No job of this account can run before a person buys credits or raises its spend limit. After "
+        f"that {_AGAIN}",
+        Reason.AUTH: "A person must log in (`claude`, then /login) or correct the key or token first. After that "
+        f"{_AGAIN}",
+        Reason.STARTUP: f"`claude-jobs doctor` checks the installation. Once the cause is gone {_AGAIN}",
+        Reason.UNMANAGED_CLAUDE: "It would be ended again. Submit a task that uses the claude-jobs tools instead of a "
+        "claude of its own.",
+        Reason.OUTPUT_LIMIT: "It would be ended again where it writes as much. Submit a task that writes less.",
+    }
+)
+
+
+def advice_on(job_id: str, reason: Reason | None) -> str:
+    """Return what to do about a job that ended without an answer, as one or two sentences.
+
+    Args:
+        job_id: The job.
+        reason: How its last attempt ended, or None where that is not known.
+    """
+    words = _AGAIN if reason is None else _BY_REASON.get(reason, _AGAIN)
+    return words.format(job_id)
