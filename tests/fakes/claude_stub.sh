@@ -6,6 +6,7 @@
 #   stub:cost=USD   the answer's cost                     stub:say=WORD   the answer's text
 #   stub:ledger=F   append "session begin" and "session end" to the file F
 #   stub:wait=F     wait until the file F exists, two minutes at most
+#   stub:replay=F   say what the file F holds, and nothing else
 IFS= read -r initialize
 IFS= read -r message
 
@@ -34,6 +35,8 @@ directive exit ""; code=$value
 directive cost 0.001; cost=$value
 directive say done; answer=$value
 directive wait ""; awaited=$value
+directive replay ""; replayed=$value
+[ -n "$replayed" ] && exec cat "$replayed"
 
 echo '{"type":"system","subtype":"init","session_id":"'"$session"'","model":"stub","tools":[],"mcp_servers":[],"claude_code_version":"2.1.330"}'
 # The model's answer begins: from here on there is something to resume.
