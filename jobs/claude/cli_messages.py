@@ -25,7 +25,7 @@ _LONGEST: Final = 1000
 """Characters; the longest of these messages has about 400."""
 
 _MESSAGES: Final = tuple(
-    (re.compile(rf"(?:API Error: )?(?:\d{{3}} )?(?:{pattern})", re.DOTALL), reason)
+    (re.compile(rf"(?:API Error: )?(?:\d{{3}} )?(?:{pattern})"), reason)
     for pattern, reason in (
         (r"(?:Your )?[Cc]redit balance (?:is )?too low.*", Reason.BILLING),
         (r"You've (?:hit|reached) your (?:[\w' -]{1,30} )?spend limit\b.*", Reason.BILLING),
@@ -44,7 +44,7 @@ _MESSAGES: Final = tuple(
         (r"(?:[\w-]+ ){1,3}limit reached(?: [·∙] resets .*|\|\d+)", Reason.USAGE_LIMIT),
         (r"Claude(?: AI)? usage limit reached\. Your limit will reset at .*", Reason.USAGE_LIMIT),
         (r"Prompt is too long\b.*", Reason.PROMPT_TOO_LONG),
-        (r"Autocompact is thrashing: .*", Reason.PROMPT_TOO_LONG),
+        (r"Autocompact is thrashing: (?:.|\n)*", Reason.PROMPT_TOO_LONG),
     )
 )
 """Whole messages, read off the strings of Claude Code 2.1.332 and off public reports of older versions."""

@@ -41,8 +41,10 @@ class Meter:
         """Take the next frame, whatever its shape."""
         match frame.get("type"):
             case "result":
-                self._reported = added(self._reported, frame, self._result)
-                self._result = frame
+                reported = added(self._reported, frame, self._result)
+                if _is_unpriced(frame):
+                    reported = replace(reported, cost_usd=max(reported.cost_usd, self.usage.cost_usd))
+                self._reported, self._result = reported, frame
                 # It covers every call before it, those of other models that the stream does not show included.
                 self._calls.clear()
             case "assistant":
@@ -108,6 +110,11 @@ def _difference(frame: Mapping[str, Any], previous: Mapping[str, Any] | None) ->
     cost = _amount(frame, "total_cost_usd") - _amount(previous or {}, "total_cost_usd")
     names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
     return cost, int(_total((usage,), names)), int(_amount(usage, "output_tokens"))
+
+
+def _is_unpriced(frame: Mapping[str, Any]) -> bool:
+    """Tell whether a result gives a cost that is no number: NaN, for example."""
+    return "total_cost_usd" in frame and number(frame["total_cost_usd"]) is None
 
 
 def _tokens(usage: Mapping[str, Any]) -> Tokens:

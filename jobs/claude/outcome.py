@@ -121,15 +121,18 @@ class OutcomeReader:
             # We saw the process wait for a background task that would have outlasted it, and ended that task with it.
             self._background = 0
         reason, detail = self._by_itself(exit_code, stderr, asked_schema)
-        answer = self._answer()
+        # A result of which no more is known than that it was there is kept only together with an answer.
+        is_known = self._result is not _LOST_RESULT or reason is Reason.COMPLETED
+        answer = self._answer() if is_known else None
+        notes = self._notes(is_answered=answer is not None)
         if ended_for is not None and not self._stands_against(ended_for, reason):
             reason, detail = ended_for, _ENDED_FOR.get(ended_for, detail)
         return Outcome(
             reason=reason,
             status=_STATUS.get(reason, JobStatus.FAILED),
-            detail=" ".join(filter(None, (detail, *self._notes())))[:_DETAIL_LIMIT],
+            detail=" ".join(filter(None, (detail, *notes)))[:_DETAIL_LIMIT],
             result=answer,
-            frame=self._result if answer is None else {**(self._result or {}), "result": answer},
+            frame=self._frame(answer) if is_known else None,
             usage=self._meter.usage,
             exit_code=exit_code,
         )
@@ -205,8 +208,8 @@ class OutcomeReader:
             return Reason.COMPLETED_WITH_DENIALS, _denied(denials)
         return Reason.COMPLETED, ""
 
-    def _notes(self) -> Iterator[str]:
-        if self._result is _LOST_RESULT:
+    def _notes(self, *, is_answered: bool) -> Iterator[str]:
+        if self._result is _LOST_RESULT and is_answered:
             yield "The line with its result was damaged; the answer is the text of its last message."
         elif self._mended is not None:
             yield "A line of its output was damaged, and put together again."
@@ -271,6 +274,10 @@ class OutcomeReader:
         is_torn = self._result is self._mended and bool(written) and "structured_output" not in self._result
         # The CLI reports the last block of the last message, and now and then the first, or nothing.
         return written if is_torn or said.strip() in written else said
+
+    def _frame(self, answer: str | None) -> Mapping[str, Any] | None:
+        # Who reads the frame reads the whole answer too.
+        return self._result if self._result is None or answer is None else {**self._result, "result": answer}
 
     def _last_words(self) -> str:
         words = self._last.text.strip()

@@ -1,0 +1,456 @@
+"""One table: what the CLI can report, and what becomes of it.
+
+The kinds are those of the types and strings of Claude Code 2.1.332, of the recorded streams beside this file, and of
+public reports about older versions.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pytest
+
+from jobs.attempts.sequel import LIMITS, TRANSIENT
+from jobs.claude.failures import API_ERROR, TERMINAL_REASON
+from jobs.claude.framer import Framer
+from jobs.claude.outcome import OutcomeReader
+from jobs.model import JobStatus, Outcome, Reason
+
+Frame = Mapping[str, Any] | str
+
+
+class Row(NamedTuple):
+    """A stream and what is to become of it.
+
+    Args:
+        stream: Frames, or lines as they stand in the output.
+        reason: How the attempt ended.
+        answer: The whole answer; None for a failure.
+        told: Stands in the detail; where it is empty and there is an answer, the detail is empty.
+        code: The process's exit code.
+        schema: An answer by a JSON schema was asked for.
+    """
+
+    stream: tuple[Frame, ...]
+    reason: Reason
+    answer: str | None = None
+    told: str = ""
+    code: int | None = 0
+    schema: bool = False
+
+
+def says(*words: str, id: str = "msg_1", **fields: Any) -> Mapping[str, Any]:  # noqa: A002 - the field's own name
+    content = [{"type": "text", "text": word} if word else {"type": "thinking", "thinking": "…"} for word in words]
+    usage = {"input_tokens": 10, "output_tokens": 5}
+    message = {"id": id, "model": "claude-sonnet-5-5", "content": content, "usage": usage}
+    return {"type": "assistant", "message": message, "parent_tool_use_id": None, "session_id": "s", **fields}
+
+
+def own(words: str, error: str | None = None, **fields: Any) -> Mapping[str, Any]:
+    """A message of the CLI itself, as released versions mark it."""
+    message = {"id": "4b1e-uuid", "model": "<synthetic>", "content": [{"type": "text", "text": words}]}
+    marks = {"error": error, "is_api_error_message": True} if error else {}
+    return {"type": "assistant", "message": message, "session_id": "s", **marks, **fields}
+
+
+def unmarked(words: str) -> Mapping[str, Any]:
+    """A message of the CLI without any mark, as older versions and gateways show it."""
+    return says(words, id="1f0a-uuid")
+
+
+def result(words: str | None = "done", **fields: Any) -> Mapping[str, Any]:
+    frame = {"type": "result", "subtype": "success", "is_error": False, "result": words, "num_turns": 1}
+    return {**frame, "stop_reason": "end_turn", "terminal_reason": "completed", "session_id": "s", **fields}
+
+
+def fails(words: str = "", **fields: Any) -> Mapping[str, Any]:
+    return result(words, **{"is_error": True, "stop_reason": "stop_sequence", "terminal_reason": "api_error", **fields})
+
+
+def aborts(subtype: str, *errors: str, **fields: Any) -> Mapping[str, Any]:
+    return result(None, **{"subtype": subtype, "is_error": True, "errors": list(errors), **fields})
+
+
+def limit(**info: Any) -> Mapping[str, Any]:
+    return {"type": "rate_limit_event", "rate_limit_info": info, "session_id": "s"}
+
+
+def line(frame: Mapping[str, Any]) -> str:
+    return json.dumps(frame, ensure_ascii=False)
+
+
+TOOL = {"type": "tool_use", "id": "t", "name": "Write", "input": {}}
+INIT = {"type": "system", "subtype": "init", "session_id": "s"}
+NOTICE = {"type": "system", "subtype": "task_notification", "status": "completed"}
+BROKEN = line(result("whole answer")).split("answer")[0]
+REST = line(result("whole answer")).split("whole ")[1]
+EVENT = line(limit(status="allowed"))
+THRASH = "Autocompact is thrashing: the context refilled to the limit within 3 turns of the previous compact."
+SESSION_LIMIT = "You've hit your session limit · resets 3:40pm (Asia/Kolkata)"
+BUY = "You've used your included usage. Buy usage credits to continue."
+LOW = "Credit balance is too low"
+
+ANSWERS = {
+    "one block": Row((says("done"), result()), Reason.COMPLETED, "done"),
+    "three blocks, the last reported": Row(
+        (says("[1,"), says("2,"), says("3]"), result("3]")), Reason.COMPLETED, "[1,2,3]"
+    ),
+    "two blocks, the first reported": Row((says("[1,"), says("2]"), result("[1,")), Reason.COMPLETED, "[1,2]"),
+    "two blocks in one frame": Row((says("[1,", "2]"), result("2]")), Reason.COMPLETED, "[1,2]"),
+    "a thought between": Row((says("one"), says("", "two"), result("two")), Reason.COMPLETED, "one\n\ntwo"),
+    "an empty result": Row((says("words"), result("")), Reason.COMPLETED, "words"),
+    "no result field": Row((says("words"), result(None)), Reason.COMPLETED, "words"),
+    "a last message without a text": Row(
+        (says("words"), {**says(id="msg_2"), "message": {"id": "msg_2", "content": [TOOL]}}, result("")),
+        Reason.COMPLETED,
+        "words",
+    ),
+    "the message before is not part of it": Row(
+        (says("Look."), says("42", id="msg_2"), result("42")), Reason.COMPLETED, "42"
+    ),
+    "a subagent's words are not the job's": Row(
+        (says("42"), says("no", parent_tool_use_id="t"), result("")), Reason.COMPLETED, "42"
+    ),
+    "a result that the frames do not have": Row((says("I am done."), result('{"a":1}')), Reason.COMPLETED, '{"a":1}'),
+    "no frames before": Row((result("42"),), Reason.COMPLETED, "42"),
+    "denied tools": Row(
+        (says("done"), result(permission_denials=[{"tool_name": "Write"}])),
+        Reason.COMPLETED_WITH_DENIALS,
+        "done",
+        "Not permitted: Write.",
+    ),
+    "a schema": Row(
+        (says("x"), result('{"a":1}', structured_output={"a": 1})), Reason.COMPLETED, '{"a":1}', schema=True
+    ),
+    "a schema that is not met": Row((says("x"), result("x")), Reason.SCHEMA_UNMET, "x", "schema", schema=True),
+    "a hook that stopped the turn": Row(
+        (says("x"), result("x", terminal_reason="hook_stopped")), Reason.COMPLETED, "x"
+    ),
+    "an error of the API that the CLI got over": Row(
+        (says("x"), own("API Error: 500", "server_error"), result("x")), Reason.COMPLETED, "x"
+    ),
+    "an allowed limit": Row(
+        (limit(status="allowed", overageStatus="rejected"), says("x"), result("x")), Reason.COMPLETED, "x"
+    ),
+    "a limit with extra usage": Row(
+        (limit(status="rejected", isUsingOverage=True), says("x"), result("x")), Reason.COMPLETED, "x"
+    ),
+    "a limit that the job outlived": Row((limit(status="rejected"), says("x"), result("x")), Reason.COMPLETED, "x"),
+    "words about credits": Row(
+        (says(f"{LOW}: so says the log."), result(f"{LOW}: so says the log.")),
+        Reason.COMPLETED,
+        f"{LOW}: so says the log.",
+    ),
+    "those very words, of the model": Row((says(LOW), result(LOW)), Reason.COMPLETED, LOW),
+    "words about a limit": Row(
+        (unmarked("You've hit your stride."), result("You've hit your stride.")),
+        Reason.COMPLETED,
+        "You've hit your stride.",
+    ),
+    "words about a limit and more": Row(
+        (unmarked(f"{SESSION_LIMIT}\nThat is what it printed."), result(f"{SESSION_LIMIT}\nThat is what it printed.")),
+        Reason.COMPLETED,
+        f"{SESSION_LIMIT}\nThat is what it printed.",
+    ),
+    "an error of a turn that never was": Row(
+        (
+            says("real"),
+            result("real"),
+            NOTICE,
+            INIT,
+            aborts("error_during_execution", "only prompt commands", num_turns=0),
+        ),
+        Reason.COMPLETED,
+        "real",
+        "After its answer the CLI reported: only prompt commands",
+        code=1,
+    ),
+    "a success of a turn that never was": Row(
+        (says("real"), result("real"), result("", num_turns=0)), Reason.COMPLETED, "real"
+    ),
+    "two results": Row((says("a"), result("a"), NOTICE, says("b", id="msg_2"), result("b")), Reason.COMPLETED, "b"),
+    "a damaged result": Row(
+        (says("whole answer"), BROKEN + EVENT, REST), Reason.COMPLETED, "whole answer", "put together again"
+    ),
+    "a damaged result with a log line": Row(
+        (says("whole answer"), f"{BROKEN}[WARN] x", REST), Reason.COMPLETED, "whole answer", "put together again"
+    ),
+    "a damaged result without its end": Row(
+        (says("whole answer"), BROKEN + EVENT), Reason.COMPLETED, "whole answer", "was damaged; the answer is"
+    ),
+    "a damaged message": Row(
+        (
+            line(says("whole answer")).split("answer")[0] + EVENT,
+            line(says("whole answer")).split("whole ")[1],
+            result("whole answer"),
+        ),
+        Reason.COMPLETED,
+        "whole answer",
+        "put together again",
+    ),
+    "two objects on a line": Row((line(says("x")) + line(result("x")),), Reason.COMPLETED, "x"),
+    "text before a frame": Row(
+        (f"\x1b[2J\x1b[H{line(says('x'))}", f"Warning: no sandbox {line(result('x'))}"), Reason.COMPLETED, "x"
+    ),
+    "a cost that is no number": Row((says("x"), result("x", total_cost_usd=float("nan"))), Reason.COMPLETED, "x"),
+}
+
+FAILURES = {
+    # The subtype.
+    "max turns": Row(
+        (says("x"), aborts("error_max_turns", "Reached 3", terminal_reason="max_turns")),
+        Reason.MAX_TURNS,
+        told="Reached 3",
+    ),
+    "max turns, no error": Row(
+        (says("x"), aborts("error_max_turns", is_error=False)), Reason.MAX_TURNS, told="error_max_turns"
+    ),
+    "max budget": Row(
+        (aborts("error_max_budget_usd", "Reached", terminal_reason="budget_exhausted"),), Reason.BUDGET_EXHAUSTED
+    ),
+    "max budget, no error": Row((aborts("error_max_budget_usd", is_error=False),), Reason.BUDGET_EXHAUSTED),
+    "schema retries": Row((aborts("error_max_structured_output_retries", "no"),), Reason.SCHEMA_UNMET, schema=True),
+    "an execution error": Row((says("x"), aborts("error_during_execution", "boom")), Reason.UNKNOWN_ERROR, told="boom"),
+    "an execution error, no error": Row(
+        (says("x"), aborts("error_during_execution", is_error=False)),
+        Reason.UNKNOWN_ERROR,
+        told="error_during_execution",
+    ),
+    "an error of a later version": Row(
+        (says("x"), aborts("error_of_2027", is_error=False)), Reason.UNKNOWN_ERROR, told="error_of_2027"
+    ),
+    "a turn that could not be set up": Row(
+        (aborts("error_during_execution", "params", num_turns=0, terminal_reason="turn_setup_failed"),),
+        Reason.UNKNOWN_ERROR,
+        told="params",
+    ),
+    "an error after work that followed an answer": Row(
+        (says("a"), result("a"), NOTICE, says("b", id="msg_2"), aborts("error_during_execution", "boom", num_turns=0)),
+        Reason.UNKNOWN_ERROR,
+        told="boom",
+    ),
+    "a failed start": Row(
+        (aborts("error_during_execution", "bad file", startup_failure_reason="config_file_invalid"),),
+        Reason.STARTUP,
+        told="bad file",
+    ),
+    "no session": Row(
+        (aborts("error_during_execution", "No conversation found with session ID: s", num_turns=0),), Reason.NO_SESSION
+    ),
+    "a success of no turn": Row((result("", num_turns=0),), Reason.TRUNCATED, "", "without a turn"),
+    # The terminal reason.
+    "blocking limit": Row(
+        (own("Prompt is too long", "invalid_request"), fails("Prompt is too long", terminal_reason="blocking_limit")),
+        Reason.PROMPT_TOO_LONG,
+    ),
+    "blocking limit, no error": Row(
+        (own("Prompt is too long"), result("Prompt is too long", terminal_reason="blocking_limit")),
+        Reason.PROMPT_TOO_LONG,
+    ),
+    "thrash": Row(
+        (own(THRASH, "invalid_request"), fails(THRASH, terminal_reason="rapid_refill_breaker")), Reason.PROMPT_TOO_LONG
+    ),
+    "thrash by its kind": Row(
+        (own(THRASH, "invalid_request"), fails(THRASH, api_error="autocompact_thrashing")), Reason.PROMPT_TOO_LONG
+    ),
+    "thrash by its words": Row(
+        (own(THRASH, "invalid_request"), fails(THRASH, terminal_reason=None)), Reason.PROMPT_TOO_LONG
+    ),
+    "interrupted": Row(
+        (says("x"), aborts("error_during_execution", terminal_reason="aborted_streaming")), Reason.INTERRUPTED
+    ),
+    "interrupted, no error": Row((says("x"), result("x", terminal_reason="aborted_streaming")), Reason.INTERRUPTED),
+    "a tool that a hook put off": Row(
+        (
+            says("x"),
+            result(
+                "", stop_reason="tool_deferred", terminal_reason="tool_deferred", deferred_tool_use={"name": "Bash"}
+            ),
+        ),
+        Reason.INTERRUPTED,
+        told="tool_deferred",
+    ),
+    "an image": Row((fails("bad image", terminal_reason="image_error"),), Reason.REQUEST_TOO_LARGE),
+    # The stop reason.
+    "a refusal": Row((fails("flagged", stop_reason="refusal"),), Reason.REFUSAL),
+    "a refusal, no error": Row((says("I will not."), result("I will not.", stop_reason="refusal")), Reason.REFUSAL),
+    "a cut answer, no error": Row(
+        (says("once upon"), result("once upon", stop_reason="max_tokens")), Reason.MAX_OUTPUT_TOKENS, told="once upon"
+    ),
+    # The API's answer.
+    "400": Row(
+        (own("API Error: 400 bad", "invalid_request"), fails("API Error: 400 bad", api_error_status=400)),
+        Reason.INVALID_REQUEST,
+    ),
+    "401": Row(
+        (own("Not logged in", "authentication_failed"), fails("Not logged in", api_error_status=401)), Reason.AUTH
+    ),
+    "402": Row((fails("pay", api_error_status=402),), Reason.BILLING),
+    "413": Row((fails("large", api_error_status=413),), Reason.REQUEST_TOO_LARGE),
+    "429": Row((own("API Error: 429", "rate_limit"), fails("API Error: 429", api_error_status=429)), Reason.RATE_LIMIT),
+    "500": Row(
+        (own("API Error: 500", "server_error"), fails("API Error: 500", api_error_status=500)), Reason.SERVER_ERROR
+    ),
+    "529": Row((own("API Error: 529", "overloaded"), fails("API Error: 529", api_error_status=529)), Reason.OVERLOADED),
+    "no connection": Row(
+        (own("API Error: unreachable", "server_error"), fails("API Error: unreachable")), Reason.CONNECTION
+    ),
+    "a cut answer": Row(
+        (own("API Error: over 32000", "max_output_tokens"), fails("API Error: over 32000")), Reason.MAX_OUTPUT_TOKENS
+    ),
+    "an error that denies being one": Row(
+        (own("API Error: 500 x", "server_error"), result("API Error: 500 x", api_error_status=500)), Reason.SERVER_ERROR
+    ),
+    "an untrusted certificate": Row(
+        (own("x", "server_error"), fails("x", api_error="tls_untrusted_ca")), Reason.INVALID_REQUEST
+    ),
+    # Limits and credits.
+    "a usage limit": Row(
+        (
+            limit(status="rejected", resetsAt=2e9),
+            own(SESSION_LIMIT, "rate_limit"),
+            fails(SESSION_LIMIT, api_error_status=429),
+        ),
+        Reason.USAGE_LIMIT,
+    ),
+    "a usage limit without its event": Row(
+        (own(SESSION_LIMIT, "rate_limit"), fails(SESSION_LIMIT, api_error_status=429)), Reason.USAGE_LIMIT
+    ),
+    "a usage limit by its kind": Row(
+        (fails("No more.", api_error="usage_limit_reached", api_error_status=429),), Reason.USAGE_LIMIT
+    ),
+    "a usage limit in the message": Row(
+        (
+            own("No.", "rate_limit", api_error_params={"rate_limit_info": {"status": "rejected"}}),
+            fails("No.", api_error_status=429),
+        ),
+        Reason.USAGE_LIMIT,
+    ),
+    "a usage limit as plain text": Row(
+        (unmarked(SESSION_LIMIT), result(SESSION_LIMIT)), Reason.USAGE_LIMIT, told="resets 3:40pm"
+    ),
+    "a usage limit after work": Row((says("Look."), own(SESSION_LIMIT), result(SESSION_LIMIT)), Reason.USAGE_LIMIT),
+    "a usage limit of an older version": Row(
+        (unmarked("Claude AI usage limit reached|1795900000"), result("Claude AI usage limit reached|1795900000")),
+        Reason.USAGE_LIMIT,
+    ),
+    "a 500 while extra usage is in use": Row(
+        (limit(status="rejected", overageStatus="allowed"), fails("API Error: 500", api_error_status=500)),
+        Reason.SERVER_ERROR,
+    ),
+    "credits required": Row(
+        (
+            limit(status="rejected", errorCode="credits_required"),
+            own(BUY, "rate_limit"),
+            fails(BUY, api_error_status=429),
+        ),
+        Reason.BILLING,
+    ),
+    "credits required, without the event": Row(
+        (own(BUY, "rate_limit"), fails(BUY, api_error_status=429)), Reason.BILLING
+    ),
+    "credits for a long context": Row(
+        (own("x", "rate_limit", api_error="long_context_credits_required"), fails("x", api_error_status=429)),
+        Reason.BILLING,
+    ),
+    "credits that a limit's reset replaces": Row(
+        (
+            limit(status="rejected", errorCode="credits_required", rateLimitType="five_hour", resetsAt=2e9),
+            fails("x", api_error_status=429),
+        ),
+        Reason.USAGE_LIMIT,
+    ),
+    "a low balance": Row((own(LOW, "billing_error"), fails(LOW, api_error_status=400)), Reason.BILLING),
+    "a low balance as plain text": Row((unmarked(LOW), result(LOW)), Reason.BILLING, told=LOW),
+    "a low balance in the API's words": Row(
+        (fails("API Error: 400 Your credit balance is too low to access the Anthropic API.", api_error_status=400),),
+        Reason.BILLING,
+    ),
+    "a spend limit": Row(
+        (unmarked("You've hit your monthly spend limit."), result("You've hit your monthly spend limit.")),
+        Reason.BILLING,
+    ),
+    "out of extra usage, until a reset": Row(
+        (
+            own("You're out of extra usage · resets 5pm (UTC)", "rate_limit"),
+            fails("You're out of extra usage · resets 5pm (UTC)"),
+        ),
+        Reason.USAGE_LIMIT,
+    ),
+    # No result, or none that can be read.
+    "no result": Row((says("half"),), Reason.TRUNCATED, told="Its last words were: half"),
+    "a damaged result and a signal": Row((says("half"), BROKEN), Reason.LOST, code=143),
+    "a damaged failure": Row(
+        (says("half"), BROKEN.replace("false", "true")), Reason.TRUNCATED, told="could not be read: 1"
+    ),
+    "a damaged result and nothing before": Row((BROKEN,), Reason.TRUNCATED, told="was damaged"),
+    "a damaged result and message": Row(
+        (says("old"), line(says("new")).split("new")[0], BROKEN), Reason.TRUNCATED, told="Its last words were: old"
+    ),
+    "a damaged result for a schema": Row((says("x"), BROKEN), Reason.TRUNCATED, told="was damaged", schema=True),
+}
+
+PASSES = LIMITS | TRANSIENT | {Reason.LOST, Reason.NO_SESSION}
+"""Reasons after which another attempt follows by itself."""
+
+TRIED_AGAIN = {
+    "429",
+    "500",
+    "529",
+    "no connection",
+    "no session",
+    "an error that denies being one",
+    "a damaged result and a signal",
+    "a 500 while extra usage is in use",
+    "credits that a limit's reset replaces",
+    "out of extra usage, until a reset",
+    *(name for name in FAILURES if name.startswith("a usage limit")),
+}
+
+
+def outcome_of(row: Row) -> Outcome:
+    framer, reader = Framer(), OutcomeReader()
+    output = "".join(f"{one if isinstance(one, str) else line(one)}\n" for one in row.stream)
+    for read in [*framer.feed(output.encode()), *framer.close()]:
+        reader.take(read)
+    return reader.conclude(exit_code=row.code, asked_schema=row.schema)
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=name) for name, row in ANSWERS.items()])
+def test_an_answer_is_what_the_model_said(row: Row) -> None:
+    outcome = outcome_of(row)
+    assert (outcome.reason, outcome.result) == (row.reason, row.answer)
+    assert outcome.status is (JobStatus.FAILED if row.reason is Reason.SCHEMA_UNMET else JobStatus.COMPLETED)
+    assert row.told in outcome.detail
+    assert bool(row.told) is bool(outcome.detail)
+    assert outcome.frame is not None
+    assert outcome.frame["result"] == row.answer
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_is_one_whatever_it_says_of_itself(name: str) -> None:
+    row = FAILURES[name]
+    outcome = outcome_of(row)
+    assert (outcome.reason, outcome.status) == (row.reason, JobStatus.FAILED)
+    assert not outcome.result
+    assert row.told in outcome.detail
+    assert outcome.detail
+    assert (outcome.reason in PASSES) is (name in TRIED_AGAIN)
+
+
+@pytest.mark.parametrize("terminal_reason", TERMINAL_REASON)
+def test_no_success_ends_with_a_terminal_reason_of_the_table(terminal_reason: str) -> None:
+    outcome = outcome_of(Row((says("x"), result("x", terminal_reason=terminal_reason)), Reason.COMPLETED))
+    assert outcome.status is JobStatus.FAILED
+
+
+@pytest.mark.parametrize("kind", API_ERROR)
+def test_a_typed_error_counts_for_more_than_its_status(kind: str) -> None:
+    outcome = outcome_of(
+        Row((own("x", "rate_limit"), fails("x", api_error=kind, api_error_status=429)), Reason.COMPLETED)
+    )
+    assert outcome.reason is API_ERROR[kind]
+
+
+def test_a_cost_that_is_no_number_is_reckoned_from_the_calls() -> None:
+    assert outcome_of(ANSWERS["a cost that is no number"]).usage.cost_usd == pytest.approx(0.00007)
