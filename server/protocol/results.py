@@ -7,6 +7,7 @@ from jobs.errors import JobFailedError, NotFinishedError
 from jobs.model import LIVE, Attempt, Job, JobStatus
 from jobs.ports import Store
 from server.protocol import replies
+from server.protocol.advice import advice_on
 
 MAX_SECTIONS = 100
 """Jobs in one reply of `claude_result`: the notes on how to read on take 20,000 characters then."""
@@ -58,8 +59,10 @@ class Results:
     async def _section(self, job: Job, *, offset: int, limit: int) -> str:
         try:
             text = (await self._finished(job)).result or ""
-        except (NotFinishedError, JobFailedError) as error:
+        except NotFinishedError as error:
             text = str(error)
+        except JobFailedError as error:
+            text = f"{error}\n[{advice_on(error.job_id, error.reason)}]"
         # By its list, since the answer alone is shorter than the object that `jobId` returns: an offset holds for one.
         shown = self._part(job, text, offset=offset, limit=limit, asked=f"jobIds [{job.id!r}]")
         return f"## {job.id} ({job.status})\n{shown}"

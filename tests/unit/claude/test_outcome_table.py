@@ -15,6 +15,7 @@ from jobs.claude.failures import API_ERROR, TERMINAL_REASON
 from jobs.claude.framer import Framer
 from jobs.claude.outcome import OutcomeReader
 from jobs.model import JobStatus, Outcome, Reason
+from tests.unit.claude.support import STREAMS, recorded
 
 Frame = Mapping[str, Any] | str
 
@@ -454,3 +455,14 @@ def test_a_typed_error_counts_for_more_than_its_status(kind: str) -> None:
 
 def test_a_cost_that_is_no_number_is_reckoned_from_the_calls() -> None:
     assert outcome_of(ANSWERS["a cost that is no number"]).usage.cost_usd == pytest.approx(0.00007)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_line_that_was_cut_off_at_its_end_is_no_answer(name: str) -> None:
+    data, _, _ = recorded(name)
+    tail = len(data.splitlines()[-1])
+    for missing in range(2, tail + 1, max(1, tail // 25)):
+        framer, reader = Framer(), OutcomeReader()
+        for read in [*framer.feed(data[:-missing]), *framer.close()]:
+            reader.take(read)
+        assert reader.conclude(exit_code=0).status is JobStatus.FAILED

@@ -1,0 +1,30 @@
+import pytest
+
+from jobs.model import Reason
+from server.protocol.advice import advice_on
+
+FAILS_AGAIN = {
+    Reason.SCHEMA_UNMET,
+    Reason.BUDGET_EXHAUSTED,
+    Reason.MAX_OUTPUT_TOKENS,
+    Reason.PROMPT_TOO_LONG,
+    Reason.REQUEST_TOO_LARGE,
+    Reason.MODEL_NOT_FOUND,
+    Reason.INVALID_REQUEST,
+    Reason.REFUSAL,
+    Reason.UNMANAGED_CLAUDE,
+    Reason.OUTPUT_LIMIT,
+}
+NEEDS_A_PERSON = {Reason.AUTH, Reason.BILLING, Reason.STARTUP}
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_nobody_is_told_to_repeat_what_would_fail_again(reason: Reason) -> None:
+    advice = advice_on("j1", reason)
+    assert ("claude_retry with jobId 'j1'" in advice) is (reason not in FAILS_AGAIN)
+    assert advice.startswith("claude_retry") is (reason not in FAILS_AGAIN | NEEDS_A_PERSON)
+    assert advice.endswith(".")
+
+
+def test_a_job_without_a_reason_can_be_tried_again() -> None:
+    assert advice_on("j1", None) == "claude_retry with jobId 'j1' tries it again."
