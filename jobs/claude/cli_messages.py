@@ -27,7 +27,7 @@ _LONGEST: Final = 1000
 _MESSAGES: Final = tuple(
     (re.compile(rf"(?:API Error: )?(?:\d{{3}} )?(?:{pattern})"), reason)
     for pattern, reason in (
-        (r"(?:Your )?[Cc]redit balance (?:is )?too low.*", Reason.BILLING),
+        (r"(?:Your )?[Cc]redit balance (?:is )?too low(?: · .*| to access .*)?", Reason.BILLING),
         (r"You've (?:hit|reached) your (?:[\w' -]{1,30} )?spend limit\b.*", Reason.BILLING),
         (r"You're out of (?:usage credits|extra usage)\b.*", Reason.BILLING),
         (r"You've used your included usage\b.*", Reason.BILLING),
@@ -43,7 +43,7 @@ _MESSAGES: Final = tuple(
         ),
         (r"(?:[\w-]+ ){1,3}limit reached(?: [·∙] resets .*|\|\d+)", Reason.USAGE_LIMIT),
         (r"Claude(?: AI)? usage limit reached\. Your limit will reset at .*", Reason.USAGE_LIMIT),
-        (r"Prompt is too long\b.*", Reason.PROMPT_TOO_LONG),
+        (r"Prompt is too long(?:\.|: .*| · .*)?", Reason.PROMPT_TOO_LONG),
         (r"Autocompact is thrashing: (?:.|\n)*", Reason.PROMPT_TOO_LONG),
     )
 )

@@ -14,6 +14,9 @@ _TEXT_LIMIT = 2000
 _ENDS = 4096
 """Bytes that are kept of the beginning and of the end of a line that is too long: the types of frames stand there."""
 
+_MENDABLE = 1024 * 1024
+"""Bytes of a damaged line up to which frames are looked for in it: each try costs time and memory of its length."""
+
 _PATIENCE = 8
 """Lines after a torn one within which its end is looked for."""
 
@@ -95,8 +98,8 @@ class Framer:
             self._kept += part
             return
         if len(self._head) < _ENDS:
-            self._head = ((self._head or bytes(self._kept)) + part)[:_ENDS]
-        self._kept = (self._kept + part[-_ENDS:])[-_ENDS:]
+            self._head = ((self._head or bytes(self._kept[:_ENDS])) + part[:_ENDS])[:_ENDS]
+        self._kept = (self._kept[-_ENDS:] + part[-_ENDS:])[-_ENDS:]
 
     def _emit(self, lines: list[Line], *, complete: bool) -> None:
         begin, end, payload, head = self._begin, self.read, bytes(self._kept), self._head
@@ -104,12 +107,18 @@ class Framer:
         self._begin, self._length, self._head = end, 0, b""
         self._kept.clear()
         if dropped:
-            lost = lost_with(f"{_text(head)}\n{_text(payload)}") if complete else None
+            lost = _lost_between(head, payload) if complete else None
             lines.append(Line(offset=begin, end=end, dropped=dropped, complete=complete, lost=lost))
         elif stripped := payload.strip():
-            frame = decoded(_text(stripped))
-            whole = [Line(offset=begin, end=end, frame=frame, complete=complete)]
-            lines += whole if frame is not None else self._parts(_text(payload), begin, end, complete)
+            frame = decoded(_text(stripped)) if stripped.startswith(b"{") else None
+            if frame is not None:
+                lines.append(Line(offset=begin, end=end, frame=frame, complete=complete))
+            elif len(payload) <= _MENDABLE:
+                lines += self._parts(_text(payload), begin, end, complete)
+            else:
+                lost = _lost_between(stripped[:_ENDS], stripped[-_ENDS:]) if complete else None
+                text = _text(stripped[: 4 * _TEXT_LIMIT])[:_TEXT_LIMIT]
+                lines.append(Line(offset=begin, end=end, text=text, complete=complete, lost=lost))
 
     def _parts(self, line: str, begin: int, end: int, complete: bool) -> Iterator[Line]:
         if self._torn and (frame := joined(self._torn, line)) is not None:
@@ -135,3 +144,7 @@ class Framer:
 
 def _text(payload: bytes) -> str:
     return payload.decode("utf-8", "replace")
+
+
+def _lost_between(first: bytes, last: bytes) -> Lost | None:
+    return lost_with(f"{_text(first)}\n{_text(last)}")

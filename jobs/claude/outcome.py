@@ -43,6 +43,9 @@ _ENDED_FOR: Final = {
 _LOST_RESULT: Final[Mapping[str, Any]] = MappingProxyType({"type": "result", "subtype": "success", "is_error": False})
 """What is known of a result on a damaged line."""
 
+_OF_THE_MODEL: Final[Mapping[str, Any]] = MappingProxyType({"message": {"id": "msg_"}})
+"""All that is kept of a message of the model; its text is in `LastMessage`."""
+
 _CUT_OFF: Final = frozenset({129, 132, 133, 134, 135, 136, 137, 139, 143})
 """Exit codes of HUP, ILL, TRAP, ABRT, BUS, FPE, KILL, SEGV and TERM: a system that shuts down, a kernel without memory,
 a crash. Nobody wanted the job itself to end, so its session goes on."""
@@ -156,7 +159,7 @@ class OutcomeReader:
         self._last.take(frame)
         if frame.get("parent_tool_use_id"):
             return
-        self._message, self._lost = frame, 0
+        self._message, self._lost = frame if is_own(frame) else _OF_THE_MODEL, 0
         sign = sign_of(frame)
         if isinstance(sign, UsedUp | NeedsCredits):
             self._limit = sign
@@ -199,7 +202,7 @@ class OutcomeReader:
 
     def _success(self, result: Mapping[str, Any], asked_schema: bool) -> tuple[Reason, str]:
         if result is _LOST_RESULT and (asked_schema or self._lost or not self._last.text):
-            return Reason.TRUNCATED, f"The line with its result was damaged.{self._last_words()}"
+            return Reason.TRUNCATED, f"The line with its result could not be read.{self._last_words()}"
         if number(result.get("num_turns")) == 0 and not self._answer():
             return Reason.TRUNCATED, "The process ended without a turn of the model."
         if asked_schema and result.get("structured_output") is None:
@@ -210,7 +213,7 @@ class OutcomeReader:
 
     def _notes(self, *, is_answered: bool) -> Iterator[str]:
         if self._result is _LOST_RESULT and is_answered:
-            yield "The line with its result was damaged; the answer is the text of its last message."
+            yield "The line with its result could not be read; the answer is the text of its last message."
         elif self._mended is not None:
             yield "A line of its output was damaged, and put together again."
         if self._lost:

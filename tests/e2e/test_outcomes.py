@@ -54,7 +54,7 @@ SEEN = {
     "bad_request": Seen("failed", "invalid_request", told="refuse the same request again"),
     "rate_limit_event_inside_result_line": Seen("completed", "completed", "whole answer", DAMAGED),
     "log_line_inside_result_line": Seen("completed", "completed", "whole answer", DAMAGED),
-    "result_line_without_its_end": Seen("completed", "completed", "whole answer", "was damaged"),
+    "result_line_without_its_end": Seen("completed", "completed", "whole answer", "could not be read"),
     "two_objects_on_a_line": Seen("completed", "completed", "whole answer"),
     "text_before_frames": Seen("completed", "completed", "whole answer"),
     "cost_that_is_no_number": Seen("completed", "completed", "whole answer"),

@@ -36,6 +36,14 @@ match sys.argv[2]:
         body = b'{"type":"user","text":"' + b"y" * (6 * MIB) + b'"}\\n'
         for at in range(0, len(body), 65536): feed(body[at:at + 65536])
         assert lines == [(0, True, True)], lines
+    case "torn lines":
+        event = b'{"type":"rate_limit_event","session_id":"s"}\\n'
+        feed(b'{"type":"result","result":"' + "\U0001f600".encode() + b"y" * (MIB - 1000) + event)
+        feed(b'{"' * (MIB // 2 - 1) + b"\\n", 2)
+        feed(b'{"type":"result","result":"')
+        feed(b"y" * MIB, 15)
+        feed(event + event)
+        assert len(lines) == 6, lines
     case "half a line":
         feed(b'{"type":"assistant","text":"' + b"z" * MIB)
         assert [line.complete for line in framer.close()] == [False]
@@ -43,7 +51,7 @@ print(tracemalloc.get_traced_memory()[1])
 """
 
 
-@pytest.mark.parametrize("case", ["no newline", "no text", "six megabytes of JSON", "half a line"])
+@pytest.mark.parametrize("case", ["no newline", "no text", "six megabytes of JSON", "torn lines", "half a line"])
 def test_the_framer_stays_within_its_memory(case: str):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(ROOT), case], capture_output=True, text=True, timeout=60, check=False

@@ -65,6 +65,7 @@ def test_an_hour_without_a_zone_is_one_of_this_machine() -> None:
         ("The credit balance is too low to pay for the order, so the test fails.", None),
         ("I looked at it. Credit balance is too low", None),
         ("Credit balance is too low\n\nThat is the message; it comes from billing.py.", None),
+        ("Prompt is too long for what it says.", None),
         ("You've reached your destination.", None),
         ("You've hit your limit of three cookies, resets tomorrow", None),
         ("The rate limit reached its maximum", None),

@@ -177,7 +177,7 @@ ANSWERS = {
         (says("whole answer"), f"{BROKEN}[WARN] x", REST), Reason.COMPLETED, "whole answer", "put together again"
     ),
     "a damaged result without its end": Row(
-        (says("whole answer"), BROKEN + EVENT), Reason.COMPLETED, "whole answer", "was damaged; the answer is"
+        (says("whole answer"), BROKEN + EVENT), Reason.COMPLETED, "whole answer", "could not be read; the answer is"
     ),
     "a damaged message": Row(
         (
@@ -384,11 +384,11 @@ FAILURES = {
     "a damaged failure": Row(
         (says("half"), BROKEN.replace("false", "true")), Reason.TRUNCATED, told="could not be read: 1"
     ),
-    "a damaged result and nothing before": Row((BROKEN,), Reason.TRUNCATED, told="was damaged"),
+    "a damaged result and nothing before": Row((BROKEN,), Reason.TRUNCATED, told="could not be read"),
     "a damaged result and message": Row(
         (says("old"), line(says("new")).split("new")[0], BROKEN), Reason.TRUNCATED, told="Its last words were: old"
     ),
-    "a damaged result for a schema": Row((says("x"), BROKEN), Reason.TRUNCATED, told="was damaged", schema=True),
+    "a damaged result for a schema": Row((says("x"), BROKEN), Reason.TRUNCATED, told="could not be read", schema=True),
 }
 
 PASSES = LIMITS | TRANSIENT | {Reason.LOST, Reason.NO_SESSION}
