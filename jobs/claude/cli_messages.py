@@ -49,6 +49,9 @@ _MESSAGES: Final = tuple(
 )
 """Whole messages, read off the strings of Claude Code 2.1.332 and off public reports of older versions."""
 
+_HINT: Final = re.compile(r"limit|usage|credit|too l|thrash")
+"""Each of these messages holds one of them, and few answers do."""
+
 _PASSED: Final = timedelta(hours=1)
 """A message names an hour of the day. One that passed so recently is the one that is meant."""
 
@@ -75,7 +78,7 @@ def is_marked(frame: Mapping[str, Any]) -> bool:
 def reason_in(said: str) -> Reason | None:
     """Return what a message of the CLI says about the end of its work, or None for any other text."""
     said = said.strip()
-    if len(said) > _LONGEST:
+    if len(said) > _LONGEST or not _HINT.search(said):
         return None
     found = next((reason for pattern, reason in _MESSAGES if pattern.fullmatch(said)), None)
     # What is out of credits until a limit resets goes on by itself then.
