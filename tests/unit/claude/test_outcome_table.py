@@ -12,7 +12,7 @@ import pytest
 
 from jobs.attempts.sequel import LIMITS, TRANSIENT
 from jobs.claude.failures import API_ERROR, TERMINAL_REASON
-from jobs.claude.framer import Framer
+from jobs.claude.framer import LINE_LIMIT, Framer
 from jobs.claude.outcome import OutcomeReader
 from jobs.model import JobStatus, Outcome, Reason
 from tests.unit.claude.support import STREAMS, recorded
@@ -409,8 +409,8 @@ TRIED_AGAIN = {
 }
 
 
-def outcome_of(row: Row) -> Outcome:
-    framer, reader = Framer(), OutcomeReader()
+def outcome_of(row: Row, limit: int = LINE_LIMIT) -> Outcome:
+    framer, reader = Framer(limit=limit), OutcomeReader()
     output = "".join(f"{one if isinstance(one, str) else line(one)}\n" for one in row.stream)
     for read in [*framer.feed(output.encode()), *framer.close()]:
         reader.take(read)
@@ -466,3 +466,23 @@ def test_a_line_that_was_cut_off_at_its_end_is_no_answer(name: str) -> None:
         for read in [*framer.feed(data[:-missing]), *framer.close()]:
             reader.take(read)
         assert reader.conclude(exit_code=0).status is JobStatus.FAILED
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (
+            Row((says("short"), result("short", usage={"iterations": ["x" * 9000]})), Reason.COMPLETED, "short"),
+            "the answer is",
+        ),
+        (
+            Row((says("old"), says("x" * 9000, id="msg_2"), result("x" * 9000)), Reason.TRUNCATED),
+            "could not be read: 1",
+        ),
+        (Row((says("old"), fails("x" * 9000)), Reason.TRUNCATED), "Its last words were: old"),
+    ],
+)
+def test_a_result_that_is_longer_than_a_line_may_be_is_told(row: Row, told: str) -> None:
+    outcome = outcome_of(row, limit=8000)
+    assert (outcome.reason, outcome.result) == (row.reason, row.answer)
+    assert told in outcome.detail
