@@ -162,11 +162,13 @@ class ForkServer:
     children = False
 
     def __init__(self) -> None:
+        # Keeps the order of those who wait for a look to be over.
         self._turn = anyio.Lock(fast_acquire=True)
         self._server: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._answers: deque[asyncio.Future[Started]] = deque()
+        self._unsent = bytearray()
         self._one_look = threading.Lock()
         self._look_waits = False
         # Held by a look, and while an answer is due.
@@ -186,7 +188,10 @@ class ForkServer:
         # nobody follows.
         with anyio.CancelScope(deadline=anyio.current_time() + _ANSWER_SECONDS, shield=True):
             async with self._turn:
-                answer = await self._ask(body)
+                while not self._may_launch():  # noqa: ASYNC110 - a thread releases the lock
+                    # It takes a few milliseconds.
+                    await anyio.sleep(_PAUSE)
+                answer = self._ask(body)
             return await answer
         self._lose()
         raise SpawnerDiedError
@@ -205,32 +210,45 @@ class ForkServer:
         self._closed = True
         self._lose()
 
-    async def _ask(self, body: bytes) -> asyncio.Future[Started]:
-        """Send a request and return what its answer will be."""
-        while not self._may_launch():  # noqa: ASYNC110 - a thread releases the lock
-            # It takes a few milliseconds.
-            await anyio.sleep(_PAUSE)
+    def _ask(self, body: bytes) -> asyncio.Future[Started]:
+        """Put a request in line and return what its answer will be."""
         try:
-            connection = self._connect()
+            self._connect()
         except OSError:
             if not self._answers:
                 self._launching.release()
             raise
         answer: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
         self._answers.append(answer)
-        try:
-            await _send(connection, LENGTH.pack(len(body)) + body)
-        except (OSError, anyio.ClosedResourceError):
-            if self._connection is connection:
-                self._lose()
+        is_first = not self._unsent
+        self._unsent += LENGTH.pack(len(body)) + body
+        if is_first:
+            self._send()
         return answer
+
+    def _send(self) -> None:
+        """Send what the fork server takes now; the rest follows once it takes more."""
+        connection, loop = self._connection, self._loop
+        if connection is None or loop is None:
+            return
+        try:
+            del self._unsent[: connection.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._lose()
+            return
+        if self._unsent:
+            loop.add_writer(connection, self._send)
+        else:
+            loop.remove_writer(connection)
 
     def _may_launch(self) -> bool:
         if self._look_waits:
             return False
         return bool(self._answers) or self._launching.acquire(blocking=False)
 
-    def _connect(self) -> socket.socket:
+    def _connect(self) -> None:
         if self._closed:
             # A launch that was under way when the engine left: another engine makes it.
             raise OSError(errno.EAGAIN, "the engine leaves")
@@ -238,7 +256,6 @@ class ForkServer:
             self._connection = self._launch()
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._connection, self._read)
-        return self._connection
 
     def _launch(self) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -285,9 +302,9 @@ class ForkServer:
         if connection is not None:
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.remove_reader(connection)
-                if self._loop.is_running():
-                    anyio.notify_closing(connection)
+                self._loop.remove_writer(connection)
             connection.close()
+        self._unsent.clear()
         server, self._server = self._server, None
         if server is not None:
             self._one_died = True
@@ -326,15 +343,6 @@ def _body(order: Order) -> bytes:
     if body.count(b"\0") != len(words) + 3:
         raise OSError(errno.EINVAL, "an argument or a variable holds a NUL byte")
     return body
-
-
-async def _send(connection: socket.socket, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[connection.send(rest) :]
-        except BlockingIOError:
-            await anyio.wait_writable(connection)
 
 
 def _settle(future: "asyncio.Future[Started]", answer: bytes, ancillary: Sequence[tuple[int, int, bytes]]) -> None:

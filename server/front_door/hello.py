@@ -95,6 +95,14 @@ class Value:
 
     __slots__: tuple[str, ...] = ()
 
+    # A type checker that sees it takes every name for an attribute.
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if hasattr(self, name):
+                raise AttributeError(f"{name} is set for good; use `replace`")
+            object.__setattr__(self, name, value)
+
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._fields() == other._fields()
 

@@ -41,6 +41,15 @@ def test_a_hello_on_the_wire_has_the_agreed_keys():
     assert json.loads(Hello(cwd="/w", env={"PATH": "/bin"}, version="0.1.0").encode()) == FRAME
 
 
+def test_a_value_is_replaced_and_never_changed():
+    hello = Hello(cwd="/srv")
+    with pytest.raises(AttributeError, match="replace"):
+        hello.cwd = "/"
+    with pytest.raises(AttributeError):
+        hello.other = "x"  # type: ignore[attr-defined]
+    assert (hello.replace(cwd="/").cwd, hello.cwd) == ("/", "/srv")
+
+
 def test_a_key_that_is_not_known_here_is_left_alone():
     assert Hello.decode(line(since="0.2.0")).cwd == "/w"
 
