@@ -84,16 +84,18 @@ def main(arguments: Sequence[str]) -> int:
     """
     try:
         options = parse(arguments)
+        if options.help:
+            sys.stdout.write(USAGE)
+            return 0
+        home = options.home or state_dir(os.environ)
     except UsageError as error:
         _say(str(error))
         return 2
-    if options.help:
-        sys.stdout.write(USAGE)
-        return 0
-    try:
-        home = options.home or state_dir(os.environ)
     except FrontDoorError as error:
         _say(str(error))
+        return 1
+    except FileNotFoundError:
+        _say("the working directory has been removed, and the state directory is given relative to it.")
         return 1
     return run(home, options.job_dir)
 

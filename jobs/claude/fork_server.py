@@ -1,11 +1,10 @@
 """The program of a small process that launches the shims: `python -I -S fork_server.py DESCRIPTOR [fork]`, Linux only.
 
-It makes the files of the attempt, starts the shim and opens what the engine follows it by. All of that in the engine
-would be some forty system calls, each of which gives up the interpreter and waits to have it back. Each shim becomes a
-subreaper between `fork` and `exec`: every orphan of its job is its child from then on, whatever the orphan did to its
-environment and its session. Code between the two costs the 130 MB engine 13 to 20 ms a launch, and this one of 11 MB
-2 ms; where nothing is copied, see `Vfork`, it costs nothing that can be measured beside the `exec`. This process is
-single-threaded, so that code is safe here.
+It makes the files of the attempt, starts the shim and opens what the engine follows it by. In the engine that would be
+some forty system calls, each of which gives up the interpreter and waits to have it back. Each shim becomes a subreaper
+between `fork` and `exec`: every orphan of its job is its child from then on, whatever the orphan did to its environment
+and its session. A fork of the engine, which has 130 MB, would take 13 to 20 ms, one of this process of 11 MB takes 2,
+and `Vfork` none (measured). Only a process with one thread, as this one, may run code between the two.
 
 It ends when the engine closes the other end of the socket or dies; the shims go on. It is a subreaper too: what a
 killed shim leaves falls to it, where the engine finds it.
@@ -43,7 +42,6 @@ NOT_PRIVATE = -2
 
 FORK = "fork"
 """Argument that forbids `Vfork`."""
-
 RECORD = "job.json"
 STDIN = "in"
 STDOUT = "out"
@@ -72,9 +70,7 @@ Spawn = Callable[[list[bytes], list[bytes]], int]
 program runs, or raises OSError. The program leads a session, is a subreaper, has the limit of a job's processes and the
 signals of a fresh process, and inherits the inheritable descriptors."""
 
-
-_STACK = 16384
-"""Bytes; a system call with its wrapper needs some hundred."""
+_STACK = 16384  # bytes; a system call with its wrapper needs some hundred
 _long = ctypes.c_long
 
 
@@ -111,7 +107,7 @@ def main() -> None:
     for number in _KEPT_FROM:
         signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    spawn = Vfork() if can_vfork() and sys.argv[2:] != [FORK] else fork
+    spawn = Vfork() if sys.argv[2:] != [FORK] and can_vfork() else fork
     while (body := receive(connection)) is not None:
         answer, descriptors = obey(body, spawn)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
@@ -123,11 +119,7 @@ def main() -> None:
 def receive(connection: socket.socket) -> bytes | None:
     """Return the body of the next request, or None where there will be none."""
     head = _exactly(connection, LENGTH.size)
-    if len(head) < LENGTH.size:
-        return None
-    (length,) = LENGTH.unpack(head)
-    body = _exactly(connection, length)
-    return body if len(body) == length else None
+    return None if head is None else _exactly(connection, *LENGTH.unpack(head))
 
 
 def obey(body: bytes, spawn: Spawn) -> tuple[bytes, list[int]]:
@@ -187,9 +179,8 @@ def open_files(directory: bytes, record: bytes, stdin: bytes) -> list[int]:
         for name, data in ((RECORD, record), (STDIN, stdin)):
             if data:
                 _write_in(here, name, data)
-        # In a loop, so that those before one that is refused are closed.
-        for name in (STDOUT, STDERR):
-            opened.append(open_in(here, name, os.O_RDONLY | os.O_CREAT))  # noqa: PERF401
+        opened.append(open_in(here, STDOUT, os.O_RDONLY | os.O_CREAT))
+        opened.append(open_in(here, STDERR, os.O_RDONLY | os.O_CREAT))
     except (RefusedError, OSError):
         for descriptor in opened:
             os.close(descriptor)
@@ -226,9 +217,17 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def can_vfork() -> bool:
-    """Tell whether `Vfork` works here: `makecontext` takes pointers on x86-64 with glibc, see its manual page."""
-    glibc = "CS_GNU_LIBC_VERSION" in os.confstr_names and os.confstr("CS_GNU_LIBC_VERSION")
-    return bool(glibc) and os.uname().machine == "x86_64" and sys.maxsize > 1 << 32
+    """Tell whether `Vfork` works here, by a start that the system must refuse."""
+    # `makecontext` takes pointers on x86-64 with glibc, see its manual page. Up to glibc 2.24 a child that borrows
+    # memory changes the process id that the library remembers.
+    if os.uname().machine != "x86_64" or sys.maxsize < 1 << 32 or _glibc_version() < (2, 25):
+        return False
+    try:
+        Vfork()([b"/"], [])
+    except OSError as error:
+        # A sandbox may refuse to lend memory; where an emulator copies it, the child's failure does not show here.
+        return error.errno == errno.EACCES
+    return False
 
 
 class Vfork:
@@ -241,7 +240,8 @@ class Vfork:
     """
 
     def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
+        # Its own functions, not those that a preloaded library puts in their place: these may need a larger stack.
+        self._libc = ctypes.CDLL("libc.so.6", use_errno=True)
         self._failed = ctypes.c_char()
         self._limit = (ctypes.c_ulong * 2)()
         self._contexts: list[_Context] = []
@@ -290,18 +290,15 @@ class Vfork:
 def fork(argv: list[bytes], env: list[bytes]) -> int:
     """Start a program from a copy of this process; a `Spawn`."""
     result, report = os.pipe2(os.O_CLOEXEC)
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _become(argv, env, report)
-    except OSError:
-        os.close(result)
-        raise
-    finally:
-        os.close(report)
-    # The pipe is closed by the `exec` that succeeds.
-    refused = os.read(result, 16)
-    os.close(result)
+    with os.fdopen(result, "rb") as reported:
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _become(argv, env, report)
+        finally:
+            os.close(report)
+        # The pipe is closed by the `exec` that succeeds.
+        refused = reported.read(16)
     if refused:
         raise OSError(int(refused), os.strerror(int(refused)))
     return pid
@@ -379,17 +376,24 @@ def _become(argv: list[bytes], env: list[bytes], report: int) -> None:
         os._exit(127)
 
 
+def _glibc_version() -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in (os.confstr("CS_GNU_LIBC_VERSION") or "").split()[1].split(".")[:2])
+    except (ValueError, OSError, IndexError):
+        # musl knows no such name.
+        return (0,)
+
+
 def _strings(words: Sequence[bytes]) -> "ctypes.Array[ctypes.c_char_p]":
     """Return an argument vector as C takes it, ended by NULL."""
     return (ctypes.c_char_p * (len(words) + 1))(*words)
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    parts: list[bytes] = []
-    while size and (part := connection.recv(min(size, 1 << 20))):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+def _exactly(connection: socket.socket, size: int) -> bytes | None:
+    data = bytearray()
+    while len(data) < size and (part := connection.recv(min(size - len(data), 1 << 20))):
+        data += part
+    return bytes(data) if len(data) == size else None
 
 
 if __name__ == "__main__":

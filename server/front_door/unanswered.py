@@ -243,7 +243,11 @@ def _with_call_id(message: dict[str, Any], line: bytes) -> bytes:
     if message["method"] != "tools/call" or not isinstance(params, dict) or _meta(params).keys() & {TOOL_USE_ID}:
         return line
     params["_meta"] = {**_meta(params), CALL_ID: os.urandom(16).hex()}
-    return _line(message)
+    try:
+        return _line(message)
+    except RecursionError:
+        # It was read just below the limit. The engine refuses what is nested so deeply.
+        return line
 
 
 def _meta(params: dict[str, Any]) -> dict[str, Any]:

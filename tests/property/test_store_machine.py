@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -20,6 +21,9 @@ from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from jobs.store.sqlite import SqliteStore
 from orchestration.limits import TreeLimits
+
+# Thirty runs of forty steps took more than two minutes while other work had both cores.
+pytestmark = pytest.mark.timeout(900)
 
 LIMITS = TreeLimits(max_depth=3, max_children=4, max_nodes=7)
 EVERYTHING = 10_000

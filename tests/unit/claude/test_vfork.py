@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -92,6 +92,33 @@ def test_a_thousand_programs_leave_no_memory_behind(spawn: Spawn):
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 512 * 1024
+
+
+def _unknown(_: str) -> str:
+    raise OSError(errno.EINVAL, "no such name")
+
+
+def _refused(*_: object) -> int:
+    raise PermissionError(errno.EPERM, "not in this sandbox")
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "answer"),
+    [
+        (os, "confstr", _unknown),
+        (os, "confstr", lambda _: "glibc 2.17"),
+        (os, "confstr", lambda _: None),
+        (os, "uname", lambda: os.uname_result(("Linux", "host", "6.1", "1", "aarch64"))),
+        (Vfork, "__call__", _refused),
+        (Vfork, "__call__", lambda *_: 1),
+    ],
+    ids=["musl", "an old glibc", "no name", "another processor", "a sandbox", "an emulator"],
+)
+def test_memory_is_lent_only_where_that_works(
+    monkeypatch: pytest.MonkeyPatch, where: object, name: str, answer: Callable[..., object]
+):
+    monkeypatch.setattr(where, name, answer)
+    assert not can_vfork()
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -225,6 +225,13 @@ def test_what_is_no_message_is_passed_on_and_not_kept(odd: bytes):
     assert talk.again() == b""
 
 
+def test_a_call_that_is_nested_to_the_limit_is_passed_on():
+    for depth in range(900, 1000):
+        arguments = b"[" * depth + b"]" * depth
+        odd = b'{"id":1,"method":"tools/call","params":{"name":"x","arguments":{"a":%b}}}\n' % arguments
+        assert arguments in (Unanswered().sent(odd) or b"")
+
+
 def test_what_is_kept_is_bounded_and_the_rest_is_answered_with_an_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MOST_HELD", 2 * len(call(1)))
     talk = Unanswered()
