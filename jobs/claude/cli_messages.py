@@ -16,8 +16,10 @@ from zoneinfo import ZoneInfo
 from jobs.claude.shapes import mapping, text
 from jobs.model import Reason
 
-_FROM_THE_API: Final = "msg_"
-"""How the ids of the API's messages begin, those of Bedrock and Vertex too; the CLI's own have a UUID."""
+_UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_OF_A_MODEL: Final = re.compile(rf"(?!{_UUID}$)(?:[A-Za-z]+[-_].*|.{{8,}})")
+"""Ids of a model's messages: `msg_…` of the API, `chatcmpl-…` or `gen-…` of gateways. The CLI's own have a UUID.
+With a shorter id than any API gives, or none, nothing says who wrote a message."""
 
 _SYNTHETIC: Final = "<synthetic>"
 
@@ -53,7 +55,9 @@ _HINT: Final = re.compile(r"limit|usage|credit|too l|thrash")
 """Each of these messages holds one of them, and few answers do."""
 
 _PASSED: Final = timedelta(hours=1)
-"""A message names an hour of the day. One that passed so recently is the one that is meant."""
+"""A message names an hour of the day. One that had passed so recently when it was written is the one that is meant."""
+
+_HALF_A_YEAR: Final = timedelta(days=183)
 
 _RESET: Final = re.compile(
     r"\bresets? (?:at )?(?:(?P<month>[A-Z][a-z]{2}) (?P<day>\d{1,2})(?:, (?P<year>\d{4}))?(?:,| at) )?"
@@ -63,13 +67,13 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 _RESET_IN_SECONDS: Final = re.compile(r"\|(\d{10})\b")
 
 
-def is_own(frame: Mapping[str, Any]) -> bool:
-    """Tell whether an assistant frame may hold a message of the CLI: nothing says that the model wrote it."""
+def may_be_the_clis_own(frame: Mapping[str, Any]) -> bool:
+    """Tell whether an assistant frame may hold a message of the CLI: nothing says that a model wrote it."""
     message = mapping(frame.get("message"))
-    return is_marked(frame) or not text(message.get("id")).startswith(_FROM_THE_API)
+    return is_marked_as_the_clis_own(frame) or not _OF_A_MODEL.fullmatch(text(message.get("id")))
 
 
-def is_marked(frame: Mapping[str, Any]) -> bool:
+def is_marked_as_the_clis_own(frame: Mapping[str, Any]) -> bool:
     """Tell whether the CLI says of an assistant frame that it is a message of its own."""
     is_error = bool(frame.get("error")) or frame.get("is_api_error_message") is True
     return is_error or mapping(frame.get("message")).get("model") == _SYNTHETIC
@@ -85,12 +89,16 @@ def reason_in(said: str) -> Reason | None:
     return Reason.USAGE_LIMIT if found is Reason.BILLING and _RESET.search(said) else found
 
 
-def reset_in(said: str, now: float) -> float | None:
+def reset_in(said: str, *, written_at: float | None, now: float) -> float | None:
     """Return the time that a message names as the end of a usage limit, in seconds since the epoch, or None.
+
+    A message of unknown age may be a day old. If it names an hour that is over today, the limit may have ended, so
+    nothing is known: no job waits until tomorrow for an hour of today.
 
     Args:
         said: The message.
-        now: When it was written, in seconds since the epoch.
+        written_at: When it was written, in seconds since the epoch; None where that is not known.
+        now: The present time, in seconds since the epoch.
     """
     if seconds := _RESET_IN_SECONDS.search(said):
         return float(seconds[1])
@@ -98,24 +106,36 @@ def reset_in(said: str, now: float) -> float | None:
         return None
     # A zone that is none or not known here, or the 31st of a short month.
     with suppress(ValueError, KeyError, OSError, OverflowError):
-        return _next(found, datetime.fromtimestamp(now, UTC)).timestamp()
+        seen = datetime.fromtimestamp(now if written_at is None else written_at, UTC)
+        local = seen.astimezone(ZoneInfo(found["zone"]) if found["zone"] else None)
+        at = _nearest_date(found, local) if found["month"] else _next_hour(found, local)
+        is_known = found["month"] or written_at is not None or at.date() <= local.date()
+        return at.timestamp() if is_known else None
     return None
 
 
-def written_at(frame: Mapping[str, Any], now: float) -> float:
-    """Return when a frame was written, in seconds since the epoch; `now` where it does not say."""
-    with suppress(ValueError):
+def time_of(frame: Mapping[str, Any]) -> float | None:
+    """Return when a frame was written, in seconds since the epoch, or None where it does not say."""
+    with suppress(ValueError, OverflowError):
         return datetime.fromisoformat(text(frame.get("timestamp"))).timestamp()
-    return now
+    return None
 
 
-def _next(found: re.Match[str], now: datetime) -> datetime:
-    local = now.astimezone(ZoneInfo(found["zone"]) if found["zone"] else None)
+def _next_hour(found: re.Match[str], local: datetime) -> datetime:
+    today = _at_hour(found, local)
+    days = (today + timedelta(days=days) for days in (-1, 0, 1))
+    return next(at for at in days if at > local - _PASSED)
+
+
+def _nearest_date(found: re.Match[str], local: datetime) -> datetime:
+    year, month = int(found["year"] or local.year), _MONTHS.index(found["month"]) + 1
+    at = _at_hour(found, local).replace(year=year, month=month, day=int(found["day"]))
+    # In December "Jan 2" is one of the next year, and on January 1 "Dec 31" one of the last.
+    if found["year"] or abs(at - local) < _HALF_A_YEAR:
+        return at
+    return at.replace(year=year + 1 if at < local else year - 1)
+
+
+def _at_hour(found: re.Match[str], local: datetime) -> datetime:
     hour = int(found["hour"]) % 12 + 12 * (found["half"] == "pm")
-    at = local.replace(hour=hour, minute=int(found["minute"] or 0), second=0, microsecond=0)
-    if found["month"]:
-        month = _MONTHS.index(found["month"]) + 1
-        at = at.replace(year=int(found["year"] or at.year), month=month, day=int(found["day"]))
-        # In December "Jan 2" is one of the next year.
-        return at if found["year"] or at > local - timedelta(days=180) else at.replace(year=at.year + 1)
-    return at if at > local - _PASSED else at + timedelta(days=1)
+    return local.replace(hour=hour, minute=int(found["minute"] or 0), second=0, microsecond=0)

@@ -2,7 +2,8 @@
 
 Seen of released CLIs: two objects on a line, a `rate_limit_event` or a log line in the middle of another frame, text or
 an escape sequence in front of one. A frame is cut out where it is whole; the beginning of a torn one is kept, since its
-end may follow.
+end may follow. A frame that is cut out or put together counts only with the id of the session, which every frame of the
+CLI has: a log, a hook or the arguments of a tool may hold objects that look like frames.
 """
 
 import json
@@ -13,13 +14,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-MOST_TRIES: Final = 32
-"""How many places of one line are tried as the beginning of a frame: a line of 16 MB of brackets must not cost more."""
+from jobs.claude.shapes import text
 
+MOST_TRIES: Final = 4
+"""How many places of one line are tried in vain as the beginning of a frame: each try may read the rest of the line."""
+
+# Quotation marks inside a frame's texts are escaped, so this matches nothing within them.
 _BEGINNING: Final = re.compile(r'\{\s*"')
-# Quotation marks inside a frame's texts are escaped, so these match nothing that a model or a tool wrote.
-_OF_A_RESULT: Final = re.compile(r'"type"\s*:\s*"result"')
-_OF_A_SUCCESS: Final = (re.compile(r'"subtype"\s*:\s*"success"'), re.compile(r'"is_error"\s*:\s*false'))
+_MEMBER: Final = re.compile(r'\s*[{,]\s*"(\w+)"\s*:\s*')
 
 
 class Lost(StrEnum):
@@ -57,53 +59,79 @@ def decoded(line: str) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def remains_of(line: str) -> Remains:
-    """Cut the whole frames out of a line."""
+def remains_of(line: str, session: str) -> Remains:
+    """Cut the whole frames of a session out of a line.
+
+    Args:
+        line: The line.
+        session: The session's id; empty where it is not known yet. The `init` frame is the first that counts then.
+    """
     frames: list[Mapping[str, Any]] = []
-    rest, at, torn, tries = "", 0, -1, 0
+    rest, at, end, torn, tries = "", 0, 0, -1, 0
     for match in _BEGINNING.finditer(line):
-        if match.start() < at:
+        if match.start() < end:
             continue
-        found = _frame_at(line, match.start())
-        # Inside a torn frame an object that merely looks like one may stand: in the arguments of a tool, for example.
-        if found is not None and (torn < 0 or "session_id" in found[0]):
-            frames.append(found[0])
-            rest += line[at : match.start()]
-            at = found[1]
+        if (found := _object_at(line, match.start())) is not None:
+            frame, end = found
+            if _is_of(frame, session):
+                frames.append(frame)
+                session = text(frame.get("session_id"))
+                rest += line[at : match.start()]
+                at = end
         elif (tries := tries + 1) == MOST_TRIES:
             break
         elif torn < 0:
             torn = len(rest) + match.start() - at
     rest += line[at:]
-    if torn >= 0 and (whole := _frame(rest[torn:])) is not None:
+    if torn >= 0 and (whole := _frame(rest[torn:], session)) is not None:
         return Remains(frames=[*frames, whole], text=rest[:torn], torn="")
     return Remains(frames=frames, text=rest, torn=rest[torn:] if torn >= 0 else "")
 
 
-def joined(torn: str, line: str) -> Mapping[str, Any] | None:
-    """Return the frame whose beginning and end are given, or None; what was between them may have ended the line."""
-    return _frame(torn + line) or _frame(f"{torn}\n{line}")
+def joined(torn: str, line: str, session: str) -> Mapping[str, Any] | None:
+    """Return the frame of a session whose beginning and end are given, or None."""
+    return _frame(torn + line, session) if line.rstrip().endswith("}") else None
 
 
-def lost_with(torn: str) -> Lost | None:
-    """Say what cannot be read where so much of a line is known."""
-    if not _BEGINNING.match(torn):
+def lost_with(beginning: str, session: str) -> Lost | None:
+    """Say what cannot be read where no more than the beginning of a line is known."""
+    if not _BEGINNING.match(beginning):
         return None
-    is_answer = _OF_A_RESULT.search(torn) and all(sign.search(torn) for sign in _OF_A_SUCCESS)
-    return Lost.ANSWER if is_answer else Lost.FRAME
+    known = _members(beginning)
+    # In frames of 2.1.330 the type of a result stands behind its text; no other frame has these two.
+    is_success = known.get("subtype") == "success" and known.get("is_error") is False
+    is_ours = known.get("type", "result") == "result" and known.get("session_id", session) == session
+    return Lost.ANSWER if is_success and is_ours else Lost.FRAME
 
 
-def _frame(text: str) -> Mapping[str, Any] | None:
-    value = decoded(text.strip())
-    return value if value is not None and isinstance(value.get("type"), str) else None
+def _members(beginning: str) -> Mapping[str, Any]:
+    """Return the members of a torn object that are whole."""
+    known: dict[str, Any] = {}
+    at = 0
+    while name := _MEMBER.match(beginning, at):
+        try:
+            known[name[1]], at = _DECODER.raw_decode(beginning, name.end())
+        except (ValueError, RecursionError):
+            break
+    return known
 
 
-def _frame_at(line: str, begin: int) -> tuple[Mapping[str, Any], int] | None:
+def _frame(line: str, session: str) -> Mapping[str, Any] | None:
+    value = decoded(line.strip())
+    return value if value is not None and _is_of(value, session) else None
+
+
+def _is_of(frame: Mapping[str, Any], session: str) -> bool:
+    if not session:
+        return (frame.get("type"), frame.get("subtype")) == ("system", "init")
+    return isinstance(frame.get("type"), str) and frame.get("session_id") == session
+
+
+def _object_at(line: str, begin: int) -> tuple[Mapping[str, Any], int] | None:
     try:
-        value, end = _DECODER.raw_decode(line, begin)
+        return _DECODER.raw_decode(line, begin)
     except (ValueError, RecursionError):
         return None
-    return (value, end) if isinstance(value.get("type"), str) else None
 
 
 def _finite(digits: str) -> float | None:

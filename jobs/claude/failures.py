@@ -5,8 +5,7 @@ older versions that public reports show. A result with `is_error: false` can be 
 the ones that `DENIES` names.
 """
 
-from collections.abc import Collection, Mapping
-from types import MappingProxyType
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from jobs.claude.shapes import number, text
@@ -108,22 +107,25 @@ LATE_ERROR: Final = {
     "invalid_request": Reason.INVALID_REQUEST,
 }
 
-FIELDS: Final[Mapping[str, Mapping[Any, Reason]]] = MappingProxyType(
-    {
-        # The first field that has a row decides.
-        "subtype": SUBTYPE,
-        "terminal_reason": TERMINAL_REASON,
-        "api_error": API_ERROR,
-        "stop_reason": STOP_REASON,
-        "signs": {reason: reason for reason in Reason},
-        "error": ERROR,
-        "api_error_status": API_ERROR_STATUS,
-        "late_error": LATE_ERROR,
-    }
-)
+Rows = Sequence[tuple[str, Mapping[Any, Reason]]]
+"""Fields with the reasons that their values stand for. The first field whose value has a reason decides."""
 
-DENIES: Final = frozenset({"subtype", "terminal_reason", "stop_reason"})
+PRECISE: Final[Rows] = (
+    ("subtype", SUBTYPE),
+    ("terminal_reason", TERMINAL_REASON),
+    ("api_error", API_ERROR),
+    ("stop_reason", STOP_REASON),
+)
+"""These decide before what other frames and the words of the message say."""
+
+VAGUE: Final[Rows] = (("error", ERROR), ("api_error_status", API_ERROR_STATUS), ("error", LATE_ERROR))
+"""These decide after it."""
+
+DENIES: Final[Rows] = tuple((name, rows) for name, rows in PRECISE if name != "api_error")
 """Fields that stand against `is_error: false`."""
+
+
+_OF_A_RESULT: Final = ("subtype", "terminal_reason", "api_error", "stop_reason", "api_error_status")
 
 
 def reason_of(result: Mapping[str, Any], *, message: Mapping[str, Any], signs: Reason | None) -> Reason:
@@ -134,15 +136,15 @@ def reason_of(result: Mapping[str, Any], *, message: Mapping[str, Any], signs: R
         message: The last assistant frame, for what the result leaves out.
         signs: What other frames and the words of the message say.
     """
-    error = text(message.get("error"))
-    values = {**_values(message, {"api_error", "api_error_status"}), **_values(result, FIELDS)}
-    return _first({**values, "signs": signs, "error": error, "late_error": error}) or Reason.UNKNOWN_ERROR
+    values = {**_values(message, ("api_error", "api_error_status")), **_values(result, _OF_A_RESULT)}
+    values["error"] = text(message.get("error"))
+    return _first(PRECISE, values) or signs or _first(VAGUE, values) or Reason.UNKNOWN_ERROR
 
 
 def denied(result: Mapping[str, Any]) -> Reason | None:
     """Return why a result is an error although it says that it is none, or None where it is none."""
     is_error = text(result.get("subtype")).startswith("error")
-    return _first(_values(result, DENIES)) or (Reason.UNKNOWN_ERROR if is_error else None)
+    return _first(DENIES, _values(result, _OF_A_RESULT)) or (Reason.UNKNOWN_ERROR if is_error else None)
 
 
 def _values(frame: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
@@ -152,5 +154,5 @@ def _values(frame: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     return values
 
 
-def _first(values: Mapping[str, Any]) -> Reason | None:
-    return next((reason for name, rows in FIELDS.items() if (reason := rows.get(values.get(name)))), None)
+def _first(table: Rows, values: Mapping[str, Any]) -> Reason | None:
+    return next((reason for name, rows in table if (reason := rows.get(values.get(name)))), None)

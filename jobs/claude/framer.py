@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.claude import shapes
 from jobs.claude.damaged_lines import Lost, decoded, joined, lost_with, remains_of
 
 LINE_LIMIT = 16 * 1024 * 1024
@@ -11,11 +12,12 @@ LINE_LIMIT = 16 * 1024 * 1024
 
 _TEXT_LIMIT = 2000
 
-_ENDS = 4096
-"""Bytes that are kept of the beginning and of the end of a line that is too long: the types of frames stand there."""
+_BEGINNING = 4096
+"""Bytes that are kept of the beginning of a line that is too long: they say whether it is a result."""
 
-_MENDABLE = 1024 * 1024
-"""Bytes of a damaged line up to which frames are looked for in it: each try costs time and memory of its length."""
+_MENDABLE = 64 * 1024
+"""Bytes of a damaged line up to which frames are looked for in it, and the beginning of a torn one is kept: up to this
+length lines are read on the event loop, and each try costs 1 to 6 ms of it."""
 
 _PATIENCE = 8
 """Lines after a torn one within which its end is looked for."""
@@ -59,7 +61,7 @@ class Framer:
         self._limit = limit
         self._kept = bytearray()
         self._length = 0
-        self._head = b""
+        self._session = ""
         self._torn = ""
         self._patience = 0
 
@@ -96,55 +98,62 @@ class Framer:
         self._length += len(part)
         if self._length <= self._limit:
             self._kept += part
-            return
-        if len(self._head) < _ENDS:
-            self._head = ((self._head or bytes(self._kept[:_ENDS])) + part[:_ENDS])[:_ENDS]
-        self._kept = (self._kept[-_ENDS:] + part[-_ENDS:])[-_ENDS:]
+        else:
+            self._kept = (self._kept[:_BEGINNING] + part[:_BEGINNING])[:_BEGINNING]
 
     def _emit(self, lines: list[Line], *, complete: bool) -> None:
-        begin, end, payload, head = self._begin, self.read, bytes(self._kept), self._head
+        begin, end, payload = self._begin, self.read, bytes(self._kept)
         dropped = self._length if self._length - complete > self._limit else 0
-        self._begin, self._length, self._head = end, 0, b""
+        self._begin, self._length = end, 0
         self._kept.clear()
         if dropped:
-            lost = _lost_between(head, payload) if complete else None
+            lost = self._lost_with(payload) if complete else None
             lines.append(Line(offset=begin, end=end, dropped=dropped, complete=complete, lost=lost))
+            self._await_end("")
         elif stripped := payload.strip():
             frame = decoded(_text(stripped)) if stripped.startswith(b"{") else None
             if frame is not None:
-                lines.append(Line(offset=begin, end=end, frame=frame, complete=complete))
+                lines.append(self._framed(frame, begin, end, complete))
+                self._await_end("")
             elif len(payload) <= _MENDABLE:
                 lines += self._parts(_text(payload), begin, end, complete)
             else:
-                lost = _lost_between(stripped[:_ENDS], stripped[-_ENDS:]) if complete else None
+                lost = self._lost_with(stripped) if complete else None
                 text = _text(stripped[: 4 * _TEXT_LIMIT])[:_TEXT_LIMIT]
                 lines.append(Line(offset=begin, end=end, text=text, complete=complete, lost=lost))
+                self._await_end("")
 
     def _parts(self, line: str, begin: int, end: int, complete: bool) -> Iterator[Line]:
-        if self._torn and (frame := joined(self._torn, line)) is not None:
+        if self._torn and (frame := joined(self._torn, line, self._session)) is not None:
             self._torn = ""
-            yield Line(offset=begin, end=end, frame=frame, complete=complete, mended=True)
+            yield self._framed(frame, begin, end, complete, mended=True)
             return
-        remains = remains_of(line)
+        remains = remains_of(line, self._session)
         if said := remains.text.strip():
-            lost = lost_with(remains.torn) if complete else None
+            lost = lost_with(remains.torn, self._session) if complete else None
+            if lost is Lost.ANSWER and said != remains.torn.strip():
+                # It may be printed by whoever wrote the text in front of it.
+                lost = Lost.FRAME
             yield Line(offset=begin, end=end, text=said[:_TEXT_LIMIT], complete=complete, lost=lost)
         for frame in remains.frames:
-            yield Line(offset=begin, end=end, frame=frame, complete=complete)
+            yield self._framed(frame, begin, end, complete)
         self._await_end(remains.torn)
+
+    def _framed(self, frame: Mapping[str, Any], begin: int, end: int, complete: bool, *, mended: bool = False) -> Line:
+        self._session = self._session or shapes.text(frame.get("session_id"))
+        return Line(offset=begin, end=end, frame=frame, complete=complete, mended=mended)
+
+    def _lost_with(self, beginning: bytes) -> Lost | None:
+        return lost_with(_text(beginning[:_BEGINNING].lstrip()), self._session)
 
     def _await_end(self, torn: str) -> None:
         if torn:
             self._torn, self._patience = torn, _PATIENCE
-        elif self._patience:
-            self._patience -= 1
-        else:
+            return
+        self._patience -= 1
+        if self._patience <= 0:
             self._torn = ""
 
 
 def _text(payload: bytes) -> str:
     return payload.decode("utf-8", "replace")
-
-
-def _lost_between(first: bytes, last: bytes) -> Lost | None:
-    return lost_with(f"{_text(first)}\n{_text(last)}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jobs.claude.cli_messages import is_own, reason_in, reset_in, written_at
+from jobs.claude.cli_messages import may_be_the_clis_own, reason_in, reset_in, time_of
 from jobs.claude.last_message import words_of
 from jobs.claude.shapes import mapping, number, text
 from jobs.model import Reason
@@ -44,7 +44,7 @@ def sign_of(frame: Mapping[str, Any]) -> Busy | UsedUp | NeedsCredits | None:
             return Busy() if number(frame.get("error_status")) in _BUSY else None
         case "rate_limit_event", _:
             return limit_of(mapping(frame.get("rate_limit_info")))
-        case "assistant", _ if is_own(frame):
+        case "assistant", _ if may_be_the_clis_own(frame):
             refused = mapping(mapping(frame.get("api_error_params")).get("rate_limit_info"))
             return limit_of(refused) or _message_sign(words_of(frame), frame)
         case "result", _:
@@ -55,7 +55,8 @@ def sign_of(frame: Mapping[str, Any]) -> Busy | UsedUp | NeedsCredits | None:
 
 def limit_of(info: Mapping[str, Any]) -> UsedUp | NeedsCredits | None:
     """Return what a `rate_limit_info` says: None where requests go on, be it on credits beyond the limit."""
-    if info.get("status") != "rejected" or info.get("isUsingOverage") is True or info.get("overageStatus") in _IN_USE:
+    is_paid_for = info.get("isUsingOverage") is True or text(info.get("overageStatus")) in _IN_USE
+    if info.get("status") != "rejected" or is_paid_for:
         return None
     resets_at = number(info.get("resetsAt"))
     # As the CLI itself tells them apart: a plan's limit ends, whatever could be bought meanwhile.
@@ -77,7 +78,7 @@ def _message_sign(said: str, frame: Mapping[str, Any]) -> UsedUp | NeedsCredits 
         case Reason.BILLING:
             return NeedsCredits()
         case Reason.USAGE_LIMIT:
-            at = written_at(frame, time.time())
-            return UsedUp(resets_at=reset_in(said, at), because=said.strip())
+            resets_at = reset_in(said, written_at=time_of(frame), now=time.time())
+            return UsedUp(resets_at=resets_at, because=said.strip())
         case _:
             return None

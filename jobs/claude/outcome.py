@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from jobs.claude.cli_messages import is_marked, is_own, reason_in
+from jobs.claude.cli_messages import is_marked_as_the_clis_own, may_be_the_clis_own, reason_in
 from jobs.claude.consumption import Meter
 from jobs.claude.damaged_lines import Lost
 from jobs.claude.failures import denied, reason_of
@@ -40,11 +40,10 @@ _ENDED_FOR: Final = {
     Reason.BUDGET_EXHAUSTED: "It was ended because a budget of its tree was used up.",
     Reason.UNMANAGED_CLAUDE: "It was ended because it started a claude of its own, outside the limits of its tree.",
 }
-_LOST_RESULT: Final[Mapping[str, Any]] = MappingProxyType({"type": "result", "subtype": "success", "is_error": False})
+_OF_A_LOST_RESULT: Final[Mapping[str, Any]] = MappingProxyType(
+    {"type": "result", "subtype": "success", "is_error": False}
+)
 """What is known of a result on a damaged line."""
-
-_OF_THE_MODEL: Final[Mapping[str, Any]] = MappingProxyType({"message": {"id": "msg_"}})
-"""All that is kept of a message of the model; its text is in `LastMessage`."""
 
 _CUT_OFF: Final = frozenset({129, 132, 133, 134, 135, 136, 137, 139, 143})
 """Exit codes of HUP, ILL, TRAP, ABRT, BUS, FPE, KILL, SEGV and TERM: a system that shuts down, a kernel without memory,
@@ -59,29 +58,34 @@ class OutcomeReader:
 
     def __init__(self) -> None:
         self._result: Mapping[str, Any] | None = None
+        self._result_is_lost = False
         self._reopened = False
         self._begun = False
         self._refused = False
         self._background = 0
-        self._message: Mapping[str, Any] = {}
+        # The last message where the CLI itself may have written it: None where the model did, empty before the first.
+        self._own_message: Mapping[str, Any] | None = {}
         self._last = LastMessage()
         self._spoke = False
         self._limit: UsedUp | NeedsCredits | None = None
         self._meter = Meter()
         self._afterwards = ""
         self._mended: Mapping[str, Any] | None = None
+        # Lines that could not be read since the last text of the model began.
         self._lost = 0
+        self._last_lost: Lost | None = None
 
     def take(self, line: Line) -> None:
         """Take the next line: its frame, or that it was damaged."""
+        if line.mended:
+            self._mended = line.frame
+            if self._last_lost is Lost.FRAME:
+                # Its beginning was counted.
+                self._lost = max(0, self._lost - 1)
         if line.frame is not None:
-            self._mended = line.frame if line.mended else self._mended
             self.feed(line.frame)
-        elif line.lost is Lost.ANSWER:
-            # It has no more than that; the answer itself is in the frames before it.
-            self._take_result(_LOST_RESULT)
         elif line.lost is not None:
-            self._lost += 1
+            self._take_loss(line.lost)
 
     def feed(self, frame: Mapping[str, Any]) -> None:
         """Take the next frame, whatever its shape."""
@@ -125,7 +129,7 @@ class OutcomeReader:
             self._background = 0
         reason, detail = self._by_itself(exit_code, stderr, asked_schema)
         # A result of which no more is known than that it was there is kept only together with an answer.
-        is_known = self._result is not _LOST_RESULT or reason is Reason.COMPLETED
+        is_known = not self._result_is_lost or reason is Reason.COMPLETED
         answer = self._answer() if is_known else None
         notes = self._notes(is_answered=answer is not None)
         if ended_for is not None and not self._stands_against(ended_for, reason):
@@ -150,16 +154,25 @@ class OutcomeReader:
         """What this attempt has consumed so far, calls that no result covers yet included."""
         return self._meter.usage
 
-    def _take_result(self, frame: Mapping[str, Any]) -> None:
-        self._result = frame
+    def _take_loss(self, lost: Lost) -> None:
+        self._last_lost = lost
+        if lost is Lost.ANSWER:
+            # It has no more than that; the answer itself is in the frames before it.
+            self._take_result(_OF_A_LOST_RESULT, is_lost=True)
+        else:
+            self._lost += 1
+
+    def _take_result(self, frame: Mapping[str, Any], *, is_lost: bool = False) -> None:
+        self._result, self._result_is_lost = frame, is_lost
         self._reopened = self._spoke = False
 
     def _take_message(self, frame: Mapping[str, Any]) -> None:
         self._begun = self._reopened = self._spoke = True
-        self._last.take(frame)
+        if self._last.take(frame):
+            self._lost = 0
         if frame.get("parent_tool_use_id"):
             return
-        self._message, self._lost = frame if is_own(frame) else _OF_THE_MODEL, 0
+        self._own_message = frame if may_be_the_clis_own(frame) else None
         sign = sign_of(frame)
         if isinstance(sign, UsedUp | NeedsCredits):
             self._limit = sign
@@ -189,7 +202,7 @@ class OutcomeReader:
 
     def _by_itself(self, exit_code: int | None, stderr: str, asked_schema: bool) -> tuple[Reason, str]:
         result = self._result
-        if result is None or (result is _LOST_RESULT and exit_code != 0):
+        if result is None or (self._result_is_lost and exit_code != 0):
             return self._without_result(exit_code, stderr)
         failure = self._failure(result)
         if failure is None and not self.answered and was_cut_off(exit_code):
@@ -201,7 +214,7 @@ class OutcomeReader:
         return self._success(result, asked_schema)
 
     def _success(self, result: Mapping[str, Any], asked_schema: bool) -> tuple[Reason, str]:
-        if result is _LOST_RESULT and (asked_schema or self._lost or not self._last.text):
+        if self._result_is_lost and (asked_schema or self._lost or not self._last.latest_text):
             return Reason.TRUNCATED, f"The line with its result could not be read.{self._last_words()}"
         if number(result.get("num_turns")) == 0 and not self._answer():
             return Reason.TRUNCATED, "The process ended without a turn of the model."
@@ -212,7 +225,7 @@ class OutcomeReader:
         return Reason.COMPLETED, ""
 
     def _notes(self, *, is_answered: bool) -> Iterator[str]:
-        if self._result is _LOST_RESULT and is_answered:
+        if self._result_is_lost and is_answered:
             yield "The line with its result could not be read; the answer is the text of its last message."
         elif self._mended is not None:
             yield "A line of its output was damaged, and put together again."
@@ -242,27 +255,28 @@ class OutcomeReader:
         """Return why a result is an error, or None where it is an answer."""
         said = _said_by(result)
         if result.get("is_error") is not False:
-            return reason_of(result, message=self._message, signs=self._signs(result, said))
+            return reason_of(result, message=self._own_message or {}, signs=self._signs(result, said))
         return denied(result) or self._message_failure(result, said)
 
     def _message_failure(self, result: Mapping[str, Any], said: str) -> Reason | None:
         """Return why the CLI's own message is no answer, where it stands in an answer's place."""
-        if not is_own(self._message) or words_of(self._message).strip() not in {"", said.strip()}:
+        message = self._own_message
+        if message is None or words_of(message).strip() not in {"", said.strip()}:
             return None
-        if is_marked(self._message) and self._message.get("error"):
-            return reason_of(result, message=self._message, signs=self._signs(result, said))
+        if is_marked_as_the_clis_own(message) and message.get("error"):
+            return reason_of(result, message=message, signs=self._signs(result, said))
         return reason_in(said)
 
     def _signs(self, result: Mapping[str, Any], said: str) -> Reason | None:
-        by_name = {
-            Reason.STARTUP: result.get("startup_failure_reason"),
-            Reason.NO_SESSION: "No conversation found with session ID" in said,
-            Reason.SESSION_IN_USE: "already in use" in said and not self._begun,
-            Reason.REFUSAL: self._refused,
-            Reason.BILLING: isinstance(self._limit, NeedsCredits) or "redit balance is too low" in said,
-            Reason.USAGE_LIMIT: isinstance(self._limit, UsedUp) or result.get("api_error") == "usage_limit_reached",
-        }
-        return next((reason for reason, is_so in by_name.items() if is_so), None) or reason_in(said)
+        signs = (
+            (result.get("startup_failure_reason"), Reason.STARTUP),
+            ("No conversation found with session ID" in said, Reason.NO_SESSION),
+            ("already in use" in said and not self._begun, Reason.SESSION_IN_USE),
+            (self._refused, Reason.REFUSAL),
+            (isinstance(self._limit, NeedsCredits) or "redit balance is too low" in said, Reason.BILLING),
+            (isinstance(self._limit, UsedUp) or result.get("api_error") == "usage_limit_reached", Reason.USAGE_LIMIT),
+        )
+        return next((reason for is_seen, reason in signs if is_seen), None) or reason_in(said)
 
     @staticmethod
     def _stands_against(ended_for: Reason, reason: Reason) -> bool:
@@ -272,18 +286,23 @@ class OutcomeReader:
     def _answer(self) -> str | None:
         if self._result is None or self._failure(self._result) is not None:
             return None
+        if self._result_is_lost:
+            return self._last.latest_text
         said, written = text(self._result.get("result")), self._last.text
+        if self._lost or not written.strip():
+            return said
         # A result that was torn and put together may hold what tore it.
-        is_torn = self._result is self._mended and bool(written) and "structured_output" not in self._result
+        is_torn = self._result is self._mended and "structured_output" not in self._result
         # The CLI reports the last block of the last message, and now and then the first, or nothing.
-        return written if is_torn or said.strip() in written else said
+        is_part = not said.strip() or self._last.begins_or_ends_with(said.strip())
+        return written if is_torn or is_part else said
 
     def _frame(self, answer: str | None) -> Mapping[str, Any] | None:
         # Who reads the frame reads the whole answer too.
         return self._result if self._result is None or answer is None else {**self._result, "result": answer}
 
     def _last_words(self) -> str:
-        words = self._last.text.strip()
+        words = self._last.latest_text.strip()
         return f" Its last words were: {words[:_LAST_WORDS_LIMIT]}" if words else ""
 
 

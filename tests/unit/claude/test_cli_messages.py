@@ -36,11 +36,43 @@ def at(month: int, day: int, hour: int, minute: int = 0, *, year: int = 2026) ->
     ],
 )
 def test_a_message_names_the_time_of_the_reset(said: str, resets: float | None) -> None:
-    assert reset_in(said, NOW.timestamp()) == resets
+    assert reset_in(said, written_at=NOW.timestamp(), now=NOW.timestamp() + 86_400) == resets
+
+
+@pytest.mark.parametrize(
+    ("written", "named", "resets"),
+    [
+        (datetime(2026, 1, 1, 0, 30, tzinfo=UTC), "Dec 31, 11pm", at(12, 31, 23, year=2025)),
+        (datetime(2026, 1, 1, 0, 20, tzinfo=UTC), "11:50pm", at(12, 31, 23, 50, year=2025)),
+        (datetime(2026, 12, 31, 23, 30, tzinfo=UTC), "Jan 1, 2am", at(1, 1, 2, year=2027)),
+        (datetime(2026, 12, 31, 23, 30, tzinfo=UTC), "2am", at(1, 1, 2, year=2027)),
+        (NOW, "Nov 20, 5pm", at(11, 20, 17)),
+    ],
+)
+def test_a_time_that_passed_shortly_before_the_message_is_the_one_that_it_names(
+    written: datetime, named: str, resets: float
+) -> None:
+    said = f"You've hit your weekly limit · resets {named} (UTC)"
+    assert reset_in(said, written_at=written.timestamp(), now=written.timestamp()) == resets
+
+
+@pytest.mark.parametrize(
+    ("now", "resets"),
+    [
+        (datetime(2026, 11, 22, 14, 0, tzinfo=UTC), at(11, 22, 15)),
+        (datetime(2026, 11, 22, 15, 59, tzinfo=UTC), at(11, 22, 15)),
+        (datetime(2026, 11, 22, 16, 10, tzinfo=UTC), None),
+        (datetime(2026, 11, 22, 23, 59, tzinfo=UTC), None),
+    ],
+)
+def test_an_hour_that_is_over_is_not_tomorrows_where_nothing_says_when_it_was_named(
+    now: datetime, resets: float | None
+) -> None:
+    assert reset_in("Session limit reached · resets 3pm (UTC)", written_at=None, now=now.timestamp()) == resets
 
 
 def test_an_hour_without_a_zone_is_one_of_this_machine() -> None:
-    found = reset_in("Session limit reached ∙ resets 10am", NOW.timestamp())
+    found = reset_in("Session limit reached ∙ resets 10am", written_at=NOW.timestamp(), now=NOW.timestamp())
     assert found is not None
     assert datetime.fromtimestamp(found).hour == 10  # noqa: DTZ006 - the machine's own clock is the point
 

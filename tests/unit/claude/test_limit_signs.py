@@ -13,7 +13,7 @@ def event(**info: Any) -> Mapping[str, Any]:
     return {"type": "rate_limit_event", "rate_limit_info": info}
 
 
-def message(words: str, id: str = "a-uuid", **fields: Any) -> Mapping[str, Any]:  # noqa: A002 - the field's own name
+def message(words: str, id: str = "166a5dd2-ce6c-40af-8110-2838211e9b99", **fields: Any) -> Mapping[str, Any]:  # noqa: A002 - the field's own name
     return {"type": "assistant", "message": {"id": id, "content": [{"type": "text", "text": words}]}, **fields}
 
 
@@ -34,6 +34,11 @@ def message(words: str, id: str = "a-uuid", **fields: Any) -> Mapping[str, Any]:
         (message("no", error="rate_limit", api_error_params={"rate_limit_info": REJECTED}), UsedUp(2e9, "five_hour")),
         (message(LIMIT, timestamp="2026-11-22T10:22:21Z"), UsedUp(1795345680.0, LIMIT)),
         (message(LIMIT, id="msg_1"), None),
+        (message("You've reached your download limit. Upgrade to go on.", id="chatcmpl-7f3a9c"), None),
+        (message(LIMIT, id="gen-1"), None),
+        (message(LIMIT, id="", timestamp="2026-11-22T10:22:21Z"), UsedUp(1795345680.0, LIMIT)),
+        (event(**REJECTED, overageStatus={"x": 1}), UsedUp(2e9, "five_hour")),
+        (event(**REJECTED, overageStatus=["allowed"]), UsedUp(2e9, "five_hour")),
         (message(LIMIT, id="msg_1", error="rate_limit", timestamp="2026-11-22T10:22:21Z"), UsedUp(1795345680.0, LIMIT)),
         (message("Credit balance is too low"), NeedsCredits()),
         (message("done"), None),

@@ -5,19 +5,55 @@ public reports about older versions.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs.attempts.sequel import LIMITS, TRANSIENT
 from jobs.claude.failures import API_ERROR, TERMINAL_REASON
-from jobs.claude.framer import LINE_LIMIT, Framer
+from jobs.claude.framer import LINE_LIMIT, Framer, Line
+from jobs.claude.limit_signs import sign_of
 from jobs.claude.outcome import OutcomeReader
 from jobs.model import JobStatus, Outcome, Reason
-from tests.unit.claude.support import STREAMS, recorded
+from tests.unit.claude.support import STREAMS, frames, recorded
 
 Frame = Mapping[str, Any] | str
+
+
+EXPECTED_FIELDS = (
+    "overageStatus",
+    "isUsingOverage",
+    "errorCode",
+    "rateLimitType",
+    "resetsAt",
+    "startup_failure_reason",
+    "structured_output",
+    "errors",
+    "tasks",
+    "status",
+    "parent_tool_use_id",
+)
+"""Fields that are read and that no recorded frame has."""
+
+
+def fields_of(value: Any) -> Iterator[str]:
+    """Every name in a frame, at any depth."""
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from fields_of(one)
+    yield from value if isinstance(value, dict) else ()
+
+
+def with_values(value: Any, values: Mapping[str, Any]) -> Any:
+    """A frame with other values, at any depth; fields that it lacks are added to each object that has several."""
+    if isinstance(value, list):
+        return [with_values(one, values) for one in value]
+    if not isinstance(value, dict):
+        return value
+    whole = {name: with_values(one, values) for name, one in value.items() if name not in values}
+    return {**whole, **values} if len(value) > 1 else whole
 
 
 class Row(NamedTuple):
@@ -49,14 +85,14 @@ def says(*words: str, id: str = "msg_1", **fields: Any) -> Mapping[str, Any]:  #
 
 def own(words: str, error: str | None = None, **fields: Any) -> Mapping[str, Any]:
     """A message of the CLI itself, as released versions mark it."""
-    message = {"id": "4b1e-uuid", "model": "<synthetic>", "content": [{"type": "text", "text": words}]}
+    message = {"id": UUID, "model": "<synthetic>", "content": [{"type": "text", "text": words}]}
     marks = {"error": error, "is_api_error_message": True} if error else {}
     return {"type": "assistant", "message": message, "session_id": "s", **marks, **fields}
 
 
 def unmarked(words: str) -> Mapping[str, Any]:
     """A message of the CLI without any mark, as older versions and gateways show it."""
-    return says(words, id="1f0a-uuid")
+    return says(words, id=UUID)
 
 
 def result(words: str | None = "done", **fields: Any) -> Mapping[str, Any]:
@@ -76,10 +112,21 @@ def limit(**info: Any) -> Mapping[str, Any]:
     return {"type": "rate_limit_event", "rate_limit_info": info, "session_id": "s"}
 
 
+def calls(id: str = "msg_2", argument: Any = None) -> Mapping[str, Any]:  # noqa: A002 - the field's own name
+    """A message that only calls a tool."""
+    return {**says(), "message": {"id": id, "content": [{**TOOL, "input": {"frame": argument}}]}}
+
+
+def printed(**fields: Any) -> Mapping[str, Any]:
+    """What a log, a hook or a tool may hold: it looks like a frame, and is not of this session."""
+    return {"type": "result", "subtype": "success", "is_error": False, "num_turns": 3, "result": "FAKE", **fields}
+
+
 def line(frame: Mapping[str, Any]) -> str:
     return json.dumps(frame, ensure_ascii=False)
 
 
+UUID = "166a5dd2-ce6c-40af-8110-2838211e9b99"
 TOOL = {"type": "tool_use", "id": "t", "name": "Write", "input": {}}
 INIT = {"type": "system", "subtype": "init", "session_id": "s"}
 NOTICE = {"type": "system", "subtype": "task_notification", "status": "completed"}
@@ -90,6 +137,7 @@ THRASH = "Autocompact is thrashing: the context refilled to the limit within 3 t
 SESSION_LIMIT = "You've hit your session limit · resets 3:40pm (Asia/Kolkata)"
 BUY = "You've used your included usage. Buy usage credits to continue."
 LOW = "Credit balance is too low"
+DOWNLOADS = "You've reached your download limit. Upgrade to go on."
 
 ANSWERS = {
     "one block": Row((says("done"), result()), Reason.COMPLETED, "done"),
@@ -101,10 +149,53 @@ ANSWERS = {
     "a thought between": Row((says("one"), says("", "two"), result("two")), Reason.COMPLETED, "one\n\ntwo"),
     "an empty result": Row((says("words"), result("")), Reason.COMPLETED, "words"),
     "no result field": Row((says("words"), result(None)), Reason.COMPLETED, "words"),
-    "a last message without a text": Row(
-        (says("words"), {**says(id="msg_2"), "message": {"id": "msg_2", "content": [TOOL]}}, result("")),
+    "a last message without a text": Row((says("words"), calls(), result("")), Reason.COMPLETED, ""),
+    "a last message with a text and a call": Row(
+        (says("words"), calls("msg_1"), result("")), Reason.COMPLETED, "words"
+    ),
+    "a message before begins like it": Row(
+        (says("OK, I start by reading the files."), calls(), says("OK", id="msg_3"), result("OK")),
         Reason.COMPLETED,
-        "words",
+        "OK",
+    ),
+    "a message before begins like it, and the last is missing": Row(
+        (says("OK, I start by reading the files."), result("OK")), Reason.COMPLETED, "OK"
+    ),
+    "a message before begins like it, and the last is damaged": Row(
+        (
+            says("OK, I start by reading the files."),
+            calls(),
+            line(says("OK", id="msg_3"))[:60],
+            result("OK"),
+        ),
+        Reason.COMPLETED,
+        "OK",
+        "could not be read: 1",
+    ),
+    "a message before holds it": Row(
+        (says("I will now compute 2+2=4 and more"), calls(), result("4")), Reason.COMPLETED, "4"
+    ),
+    "the last message holds it": Row((says("It is 2+2=4 and more"), result("4")), Reason.COMPLETED, "4"),
+    "a block of the last message is damaged": Row(
+        (says("one"), line(says("two"))[:60], says("three"), result("three")),
+        Reason.COMPLETED,
+        "three",
+        "could not be read: 1",
+    ),
+    "a gateway's model in words of the CLI": Row(
+        (says(DOWNLOADS, id="chatcmpl-7f3a9c"), result(DOWNLOADS)), Reason.COMPLETED, DOWNLOADS
+    ),
+    "a printed failure after the answer": Row(
+        (says("real"), result("real"), f"[hook] {line(printed(is_error=True, result=LOW))}"), Reason.COMPLETED, "real"
+    ),
+    "a printed answer after the answer": Row(
+        (says("real"), result("real"), f"[DEBUG] hook input: {line(printed())}"), Reason.COMPLETED, "real"
+    ),
+    "a printed answer that is cut short": Row(
+        (says("real"), result("real"), f"[DEBUG] {line(printed())[:80]}"),
+        Reason.COMPLETED,
+        "real",
+        "could not be read: 1",
     ),
     "the message before is not part of it": Row(
         (says("Look."), says("42", id="msg_2"), result("42")), Reason.COMPLETED, "42"
@@ -181,6 +272,7 @@ ANSWERS = {
     ),
     "a damaged message": Row(
         (
+            INIT,
             line(says("whole answer")).split("answer")[0] + EVENT,
             line(says("whole answer")).split("whole ")[1],
             result("whole answer"),
@@ -189,9 +281,21 @@ ANSWERS = {
         "whole answer",
         "put together again",
     ),
-    "two objects on a line": Row((line(says("x")) + line(result("x")),), Reason.COMPLETED, "x"),
+    "a damaged result that is put together": Row(
+        (says("whole answer"), line(result("whole answer"))[:20], line(result("whole answer"))[20:]),
+        Reason.COMPLETED,
+        "whole answer",
+        "put together again",
+    ),
+    "two objects on a line": Row((INIT, line(says("x")) + line(result("x"))), Reason.COMPLETED, "x"),
     "text before a frame": Row(
-        (f"\x1b[2J\x1b[H{line(says('x'))}", f"Warning: no sandbox {line(result('x'))}"), Reason.COMPLETED, "x"
+        (
+            f"\x1b[2J\x1b[H{line(INIT)}",
+            f"\x1b[2J\x1b[H{line(says('x'))}",
+            f"Warning: no sandbox {line(result('x'))}",
+        ),
+        Reason.COMPLETED,
+        "x",
     ),
     "a cost that is no number": Row((says("x"), result("x", total_cost_usd=float("nan"))), Reason.COMPLETED, "x"),
 }
@@ -388,6 +492,18 @@ FAILURES = {
     "a damaged result and message": Row(
         (says("old"), line(says("new")).split("new")[0], BROKEN), Reason.TRUNCATED, told="Its last words were: old"
     ),
+    "a damaged result after a damaged message": Row(
+        (says("old"), line(says("new", id="msg_2"))[:60], calls("msg_3"), BROKEN),
+        Reason.TRUNCATED,
+        told="words were: old",
+    ),
+    "no result but a printed one": Row((says("half"), f"debug: saw {line(printed())}"), Reason.TRUNCATED, told="half"),
+    "no result but one in the arguments of a damaged call": Row(
+        (says("half"), line(calls("msg_2", printed()))[:-40]), Reason.TRUNCATED, told="could not be read: 1"
+    ),
+    "no result but one of another session in a damaged call": Row(
+        (says("half"), line(calls("msg_2", printed(session_id="z")))[:-40]), Reason.TRUNCATED, told="be read: 1"
+    ),
     "a damaged result for a schema": Row((says("x"), BROKEN), Reason.TRUNCATED, told="could not be read", schema=True),
 }
 
@@ -486,3 +602,30 @@ def test_a_result_that_is_longer_than_a_line_may_be_is_told(row: Row, told: str)
     outcome = outcome_of(row, limit=8000)
     assert (outcome.reason, outcome.result) == (row.reason, row.answer)
     assert told in outcome.detail
+
+
+def test_a_line_that_is_put_together_is_not_told_as_lost() -> None:
+    outcome = outcome_of(ANSWERS["a damaged result that is put together"])
+    assert outcome.detail == "A line of its output was damaged, and put together again."
+
+
+RECORDED_FRAMES = [frame for name in STREAMS for frame in frames(recorded(name)[0])]
+FIELDS = sorted({field for frame in RECORDED_FRAMES for field in fields_of(frame)} | set(EXPECTED_FIELDS))
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 0, -1, 1.5, 10**400, "", "rejected", "\ud800", [], [1], ["a", {}], [{}], {}, {"a": 1}, {"id": []}]
+)
+
+
+@given(
+    stream=st.lists(st.sampled_from(RECORDED_FRAMES), min_size=1, max_size=4),
+    odd=st.dictionaries(st.sampled_from(FIELDS), ODD, min_size=1, max_size=4),
+    code=st.sampled_from([0, 1, 137, None]),
+)
+def test_no_value_of_any_field_raises(stream: list[Any], odd: Mapping[str, Any], code: int | None) -> None:
+    reader = OutcomeReader()
+    for frame in stream:
+        changed = with_values(frame, odd)
+        sign_of(changed)
+        reader.take(Line(offset=0, end=1, frame=changed))
+    reader.conclude(exit_code=code, asked_schema=True)
+    assert reader.answered in {True, False}
