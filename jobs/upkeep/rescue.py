@@ -154,15 +154,18 @@ async def _bring_back(store: Restorable, database: Path, trees: Path, condition:
 
 
 async def _restored(store: Restorable, directory: Path) -> bool:
-    found = await anyio.to_thread.run_sync(found_in, directory)
     try:
+        found = await anyio.to_thread.run_sync(found_in, directory)
         return found is not None and await store.restore(found)
     except StoreError as error:
         if error.passing:
             raise
         # What it hangs below could not be brought back.
         logger.warning("job %s cannot be brought back: %s", directory.name, error.cause)
-        return False
+    except Exception:
+        # What jobs left there has any form: one directory must not keep the engine from its start.
+        logger.exception("job %s cannot be brought back", directory.name)
+    return False
 
 
 def _write_report(database: Path, rescue: Rescue) -> None:

@@ -15,6 +15,7 @@ MOST_LINES = 400
 BROAD: Mapping[str, str] = {
     "jobs/manager.py": "The boundary of a job: whatever keeps it from being followed any more is written as its end.",
     "jobs/signals.py": "The boundary of an observer: the others are told of the change, and its announcer goes on.",
+    "jobs/upkeep/rescue.py": "The boundary of a job's directory: whatever is in it, the other jobs are brought back.",
     "orchestration/attempts.py": "The boundary of an attempt: whatever a child raises becomes a failure as data.",
     "server/front_door/locate.py": "Closes a connection and raises again.",
     "server/supervision.py": "The boundary of each background task and connection of the engine.",

@@ -18,9 +18,11 @@ from jobs.model import TASK_PREVIEW, Job, JobSpec, JobStatus, Outcome, Reason
 from jobs.ports import NewJob, Submission
 from jobs.store import repair
 from jobs.store.repair import noted_damage, snapshot_of, take_snapshot
+from jobs.store.restoration import Found
 from jobs.store.sqlite import SqliteStore
 from jobs.upkeep.integrity import check_after_crash
 from jobs.upkeep.rescue import last_rescue, open_rescued
+from jobs.upkeep.traces import found_in
 from tests.contract.support import admit, anything_goes, ids, known
 
 pytestmark = pytest.mark.anyio
@@ -337,6 +339,40 @@ async def test_a_directory_that_cannot_be_placed_is_counted_and_kept(home: Home)
     assert (rescue.restored, rescue.unreadable) == (2, 2)
     assert (home.trees / "b1" / "j1" / "1").exists()
     assert "2" in str(rescue)
+
+
+async def test_a_directory_that_breaks_its_reader_keeps_no_other_job_from_coming_back(
+    home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with home.open() as store:
+        await home.family(store)
+    home.database.unlink()
+
+    def breaks(directory: Path) -> Found | None:
+        if directory.name == "j3":
+            raise TypeError("unhashable type: 'dict'")
+        return found_in(directory)
+
+    monkeypatch.setattr("jobs.upkeep.rescue.found_in", breaks)
+    async with home.open() as store:
+        assert set(ids(await store.newest_jobs(limit=9))) == {"j1", "j2", "j4"}
+    told = last_rescue(home.database)
+
+    assert told is not None
+    assert (told.restored, told.unreadable) == (3, 1)
+    assert "job j3 cannot be brought back" in caplog.text
+
+
+async def test_a_frame_of_odd_values_in_an_old_output_is_no_hindrance(home: Home) -> None:
+    async with home.open() as store:
+        await home.family(store)
+    home.database.unlink()
+    odd = {"type": "rate_limit_event", "rate_limit_info": {"status": "rejected", "overageStatus": {"x": 1}}}
+    out = home.trees / "b1" / "j2" / "1" / "out"
+    out.write_text(f"{json.dumps(odd)}\n{out.read_text()}")
+
+    async with home.open() as store:
+        await _expect_family(store)
 
 
 async def test_a_damaged_snapshot_is_not_used(home: Home) -> None:
