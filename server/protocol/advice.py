@@ -14,8 +14,8 @@ _BY_REASON: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.SCHEMA_UNMET: f"{_SESSION} asks its session for the answer once more; a simpler jsonSchema may help.",
         Reason.MAX_OUTPUT_TOKENS: f"{_SESSION} can ask its session for the answer in parts, or in a file.",
         Reason.BUDGET_EXHAUSTED: "It would meet the same budget again. Submit what is left as a new job with a larger "
-        "maxBudgetUsd.",
-        Reason.PROMPT_TOO_LONG: "Its context is full and would be again. Submit the work as smaller tasks, or as one "
+        "maxBudgetUsd or, where a budget above it is used up, as a new tree with a larger treeBudgetUsd.",
+        Reason.PROMPT_TOO_LONG: "The task does not fit into the model's context. Submit it as smaller tasks, or as one "
         "that reads less at a time.",
         Reason.REQUEST_TOO_LARGE: "The API would refuse the same request again. Submit a task with fewer or smaller "
         "files and images.",

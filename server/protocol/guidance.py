@@ -49,8 +49,8 @@ Reach this goal with parallel Claude jobs: {goal}
 2. Call claude_run_batch_async once, with one task a part. A job sees nothing of this conversation: give each task its
    goal, the paths it needs, what to leave alone, and the form of its answer. Say treeBudgetUsd if money matters.
 3. Call claude_wait with the batchId. While pending is not 0, call it again with the cursor that it returned.
-4. Read answers that the excerpt cuts short with claude_result. Of a job that failed it says what to do; else do the
-   part yourself.
+4. Read answers that the excerpt cuts short with claude_result. For a failed job, claude_result says what to do next; or
+   do the part yourself.
 5. Answer from the results, and say which parts are missing if any are."""
 
 _MAP_REDUCE = """\

@@ -26,5 +26,11 @@ def test_nobody_is_told_to_repeat_what_would_fail_again(reason: Reason) -> None:
     assert advice.endswith(".")
 
 
+def test_who_met_a_budget_is_told_of_both_budgets_that_it_can_be() -> None:
+    advice = advice_on("j1", Reason.BUDGET_EXHAUSTED)
+    assert "new job with a larger maxBudgetUsd" in advice
+    assert "new tree with a larger treeBudgetUsd" in advice
+
+
 def test_a_job_without_a_reason_can_be_tried_again() -> None:
     assert advice_on("j1", None) == "claude_retry with jobId 'j1' tries it again."
