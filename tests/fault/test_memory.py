@@ -38,12 +38,15 @@ match sys.argv[2]:
         assert lines == [(0, True, True)], lines
     case "torn lines":
         event = b'{"type":"rate_limit_event","session_id":"s"}\\n'
-        feed(b'{"type":"result","result":"' + "\U0001f600".encode() + b"y" * (MIB - 1000) + event)
-        feed(b'{"' * (MIB // 2 - 1) + b"\\n", 2)
+        torn = b'{"type":"result","result":"' + "\U0001f600".encode()
+        feed(event)
+        feed(torn + b"y" * 60_000 + event)
+        feed(b'{"' * 30_000 + b"\\n", 2)
+        feed(torn + b"y" * MIB + event)
         feed(b'{"type":"result","result":"')
         feed(b"y" * MIB, 15)
         feed(event + event)
-        assert len(lines) == 6, lines
+        assert [is_frame for _, is_frame, _ in lines] == [True, False, True, *[False] * 4, True], lines
     case "half a line":
         feed(b'{"type":"assistant","text":"' + b"z" * MIB)
         assert [line.complete for line in framer.close()] == [False]
