@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MOST = 64 * 1024 * 1024
+WIDE = 192 * 1024 * 1024
+"""Python takes four bytes for each character of a text that holds an emoji."""
 
 PROGRAM = """
 import os, sys, tracemalloc
@@ -36,6 +38,10 @@ match sys.argv[2]:
         body = b'{"type":"user","text":"' + b"y" * (6 * MIB) + b'"}\\n'
         for at in range(0, len(body), 65536): feed(body[at:at + 65536])
         assert lines == [(0, True, True)], lines
+    case "sixteen megabytes with an emoji":
+        body = b'{"type":"user","text":"' + b"y" * (15 * MIB) + "\U0001f600".encode() + b'"}\\n'
+        for at in range(0, len(body), 65536): feed(body[at:at + 65536])
+        assert lines == [(0, True, True)], lines
     case "torn lines":
         event = b'{"type":"rate_limit_event","session_id":"s"}\\n'
         torn = b'{"type":"result","result":"' + "\U0001f600".encode()
@@ -54,11 +60,21 @@ print(tracemalloc.get_traced_memory()[1])
 """
 
 
-@pytest.mark.parametrize("case", ["no newline", "no text", "six megabytes of JSON", "torn lines", "half a line"])
-def test_the_framer_stays_within_its_memory(case: str):
+@pytest.mark.parametrize(
+    ("case", "most"),
+    [
+        ("no newline", MOST),
+        ("no text", MOST),
+        ("six megabytes of JSON", MOST),
+        ("sixteen megabytes with an emoji", WIDE),
+        ("torn lines", MOST),
+        ("half a line", MOST),
+    ],
+)
+def test_the_framer_stays_within_its_memory(case: str, most: int):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(ROOT), case], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     print(f"{case}: {int(done.stdout) / 1e6:.0f} MB")
-    assert int(done.stdout) <= MOST
+    assert int(done.stdout) <= most
