@@ -132,7 +132,7 @@ class Framer:
         if said := remains.text.strip():
             lost = lost_with(remains.torn, self._session) if complete else None
             if lost is Lost.ANSWER and said != remains.torn.strip():
-                # It may be printed by whoever wrote the text in front of it.
+                # The program that wrote the text in front of it may have printed it.
                 lost = Lost.FRAME
             yield Line(offset=begin, end=end, text=said[:_TEXT_LIMIT], complete=complete, lost=lost)
         for frame in remains.frames:

@@ -96,7 +96,7 @@ def pump_command(home: str | PathLike[str]) -> tuple[str, list[str]]:
     Args:
         home: The state directory.
     """
-    # Not the pump's own file: Python compiles the file that it is started with anew each time.
+    # Not the pump's own file: Python compiles the file that it is started with each time.
     package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     return sys.executable, ["-I", "-S", f"{package}/__main__.py", "mcp", "--home", absolute(home)]
 

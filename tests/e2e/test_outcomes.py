@@ -98,7 +98,7 @@ def test_a_caller_sees_what_happened(quarters: House, pump: Pump, name: str):
         assert (said.returncode, said.stdout) == (1, "")
         assert (AGAIN in said.stderr) is seen.again, said.stderr
     else:
-        # Strict JSON: whoever reads the reply may not know NaN.
+        # Strict JSON: a program that reads the reply may not know NaN.
         frame = json.loads(pump.text("claude_result", jobId=job_id), parse_constant=pytest.fail)
         assert frame["result"] == seen.answer
         assert seen.told in (status["error"] or "")
