@@ -139,6 +139,6 @@ def _finite(digits: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-# Python alone reads and writes NaN and Infinity: another program that got them in a reply could not read it. Not strict: a control
-# character within a text is no reason to lose a frame.
+# Python alone reads and writes NaN and Infinity: a client that got them in a reply could not read it. Not strict: a
+# control character within a text is no reason to lose a frame.
 _DECODER: Final = json.JSONDecoder(strict=False, parse_constant=lambda _: None, parse_float=_finite)
