@@ -186,8 +186,8 @@ class StoreMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         """Go on with what a killed process would have left on the disk: the file and its log, not closed by anybody."""
         self._opened += 1
-        # Any write: what was noted of launches is on disk with it.
-        self._both(lambda store: store.requeue("nobody"))
+        # Any write of the database's own: what was noted of launches is on disk with it.
+        self._runner.run(self._database.requeue("nobody"))
         home = Path(self._directory.name, str(self._opened))
         home.mkdir()
         for name in ("jobs.db", "jobs.db-wal"):
