@@ -20,7 +20,7 @@ ASKED = 15
 
 @pytest.mark.parametrize("count", LIVE_TREES)
 def test_a_live_tree(count: int):
-    with house(**ROOMY, CLAUDE_JOBS_MAX_RUNNING=str(SLOTS)) as built, built.pump() as client:
+    with house(**{**ROOMY, "CLAUDE_JOBS_MAX_RUNNING": str(SLOTS)}) as built, built.pump() as client:
         gate = built.work / "gate"
         tasks = ["hello"] * STARTED + [f"stub:wait={gate}"] * (count - STARTED)
         batch = client.json("claude_run_batch_async", tasks=tasks, treeBudgetUsd=1000)["batchId"]
