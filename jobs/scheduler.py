@@ -165,7 +165,7 @@ class Scheduler:
         return len(self._busy)
 
     def has_line(self) -> bool:
-        """Tell whether a job stands in line."""
+        """Tell whether a job waits in line."""
         return bool(self._lines)
 
     def waiting(self) -> int:

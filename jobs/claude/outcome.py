@@ -259,7 +259,7 @@ class OutcomeReader:
         return denied(result) or self._message_failure(result, said)
 
     def _message_failure(self, result: Mapping[str, Any], said: str) -> Reason | None:
-        """Return why the CLI's own message is no answer, where it stands in an answer's place."""
+        """Return the reason where the result is a message of the CLI and not an answer of the model."""
         message = self._own_message
         if message is None or words_of(message).strip() not in {"", said.strip()}:
             return None

@@ -23,7 +23,7 @@ class Seen(NamedTuple):
         status: Of the job.
         reason: Of its end.
         answer: The whole answer; None where there is none.
-        told: Stands in what is said about it, or is empty where nothing is.
+        told: A part of what the caller reads about it, or "" where the caller reads nothing.
         again: Whether the caller is told of a retry.
     """
 

@@ -63,7 +63,7 @@ class Row(NamedTuple):
         stream: Frames, or lines as they stand in the output.
         reason: How the attempt ended.
         answer: The whole answer; None for a failure.
-        told: Stands in the detail; where it is empty and there is an answer, the detail is empty.
+        told: A part of the detail. "" with an answer means that there is no detail.
         code: The process's exit code.
         schema: An answer by a JSON schema was asked for.
     """

@@ -246,37 +246,31 @@ def test_a_working_directory_that_is_gone_is_an_error_of_the_system(tmp_path: Pa
         introduce({}, None)
 
 
+def mcp(home: str, cwd: Path, *command: str) -> str:
+    """Run `claude-jobs mcp` by a command that ends with status 1 and one line, and return that line."""
+    done = subprocess.run(
+        command,
+        env={"CLAUDE_JOBS_HOME": home},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=cwd,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["--home", "state"], []])
 def test_a_relative_state_directory_in_a_directory_that_is_gone_is_one_line(tmp_path: Path, arguments: list[str]):
     script = 'mkdir gone && cd gone && rmdir "$PWD" && exec "$@"'
-    done = subprocess.run(
-        ["/bin/sh", "-c", script, "sh", sys.executable, str(ROOT / "server" / "__main__.py"), "mcp", *arguments],
-        env={"CLAUDE_JOBS_HOME": "state"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=tmp_path,
-    )
-
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("claude-jobs: the working directory has been removed")
-    assert done.stderr.count("\n") == 1
+    main = str(ROOT / "server" / "__main__.py")
+    said = mcp("state", tmp_path, "/bin/sh", "-c", script, "sh", sys.executable, main, "mcp", *arguments)
+    assert said.startswith("claude-jobs: the working directory has been removed")
 
 
 def test_a_state_directory_of_nobody_is_one_line_for_the_person():
-    done = subprocess.run(
-        [sys.executable, "-m", "server", "mcp"],
-        env={"CLAUDE_JOBS_HOME": "~nobody-of-this-name/state"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=ROOT,
-    )
-
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("claude-jobs: ~nobody-of-this-name/state: there is no home directory")
-    assert done.stderr.count("\n") == 1
+    said = mcp("~nobody-of-this-name/state", ROOT, sys.executable, "-m", "server", "mcp")
+    assert said.startswith("claude-jobs: ~nobody-of-this-name/state: there is no home directory")
