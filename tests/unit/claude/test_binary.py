@@ -155,7 +155,7 @@ async def test_a_binary_that_an_update_took_away_is_waited_for(tmp_path: Path, b
 
 async def test_a_binary_that_was_never_there_is_not_waited_for(tmp_path: Path, bundle: Path) -> None:
     finder = ClaudeFinder(ask_wrappers=True)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await finder.wait_for_update(str(tmp_path / "mine"), None)
     with pytest.raises(ClaudeNotFoundError):
         await finder.check(str(tmp_path / "mine"), None)

@@ -225,7 +225,7 @@ async def test_a_reused_process_id_is_not_taken_for_the_shim(tmp_path: Path) -> 
     mine = process_table().identify(os.getpid())
     assert mine is not None
     other = ProcessIdentity(pid=mine.pid, start=mine.start - 1)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         assert await attach(directory, marker="m:4", identity=other).wait() is None
 
 

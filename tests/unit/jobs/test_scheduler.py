@@ -88,7 +88,7 @@ class Line:
 @asynccontextmanager
 async def line(limits: TreeLimits = MANY, max_running: int = 100, gate: Door | None = None) -> AsyncIterator[Line]:
     scheduler = Scheduler(limits, max_running, gate)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             yield Line(scheduler, group)
             group.cancel_scope.cancel()
@@ -329,7 +329,7 @@ async def test_a_withdrawal_after_the_grant_and_before_the_wake_up_comes_too_lat
 @pytest.mark.parametrize("steps", range(6))
 async def test_a_job_cancelled_at_any_step_of_its_coming_leaves_nothing(steps: int):
     scheduler = Scheduler(ONE_EACH, 1)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             queue = Line(scheduler, group)
             await queue.come(job("runs"), job("cancelled"), job("after"))
@@ -345,7 +345,7 @@ async def test_a_job_cancelled_at_any_step_of_its_coming_leaves_nothing(steps: i
 @pytest.mark.parametrize("steps", range(8))
 async def test_a_wait_cancelled_at_any_step_leaves_its_job_with_one_slot(steps: int):
     scheduler = Scheduler(MANY, 1)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             queue = Line(scheduler, group)
             await queue.come(job("parent"), job("child", depth=2))
@@ -384,7 +384,7 @@ async def test_who_looks_again_sleeps_until_the_gate_keeps_somebody_out():
         assert nobody_is_kept_out.cancelled_caught
         door.open = False
         await queue.end("a")
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await queue.scheduler.refused()
         door.open = True
         queue.scheduler.poke()

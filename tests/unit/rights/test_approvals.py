@@ -42,7 +42,7 @@ async def asked(
     async def ask() -> None:
         decisions.append(await subject.ask(who, "Bash", ARGUMENTS if arguments is None else arguments))
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(ask)
             await settle()
@@ -145,7 +145,7 @@ async def test_a_job_cannot_flood_whoever_decides():
 async def test_a_parents_wait_is_interrupted_once_for_each_request():
     subject = approvals()
     async with anyio.create_task_group() as group:
-        with anyio.fail_after(5), subject.interrupting(PARENT) as scope:
+        with anyio.fail_after(60), subject.interrupting(PARENT) as scope:
             group.start_soon(subject.ask, CHILD, "Bash", ARGUMENTS)
             await anyio.sleep_forever()
         assert scope.cancelled_caught
@@ -190,7 +190,7 @@ async def test_where_no_job_above_may_decide_the_answer_is_no_at_once():
     child, parent = replace(CHILD, parent_id="a"), replace(PARENT, status=JobStatus.RUNNING)
     over = replace(parent, status=JobStatus.COMPLETED)
     for above, arguments in ([over], ARGUMENTS), ([parent], {"command": "rm -rf /"}):
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             decision = await approvals().ask(child, "Bash", arguments, above=above)
         assert (decision.allowed, "No job above" in decision.why) == (False, True)
     decision = await approvals(seconds=0.01).ask(child, "Bash", ARGUMENTS, above=[parent])

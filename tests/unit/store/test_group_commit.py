@@ -79,7 +79,7 @@ async def test_all_that_wait_share_one_commit_and_one_call_of_the_thread(
     async def write(number: int) -> None:
         returned.append(await writer.run(insert(number)))
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.run, gate.hold)
             await gate.entered()
@@ -122,7 +122,7 @@ async def test_a_failing_caller_undoes_its_own_changes_only(path: Path, writer: 
             await writer.run(work)
         failures.append(raised.value)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.run, gate.hold)
             await gate.entered()
@@ -148,7 +148,7 @@ async def test_a_lost_transaction_is_told_to_everyone_in_it_and_to_nobody_after(
             await writer.run(work)
         told.append(number)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.run, gate.hold)
             await gate.entered()
@@ -191,7 +191,7 @@ async def test_a_full_disk_is_an_error_and_no_end(path: Path, writer: Transactio
 async def test_a_cancelled_call_that_has_not_begun_is_withdrawn(path: Path, writer: Transactions) -> None:
     gate = Gate()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.run, gate.hold)
             await gate.entered()
@@ -216,7 +216,7 @@ async def test_a_call_that_is_cancelled_in_its_turn_is_done_whole_and_holds_up_n
         gate.hold(connection)
         insert(2)(connection)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             async with anyio.create_task_group() as cancelled:
                 cancelled.start_soon(writer.run, hold_between_two)
@@ -235,7 +235,7 @@ async def test_the_cancel_of_the_caller_that_told_the_thread_leaves_the_others_t
 ) -> None:
     gate = Gate()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.run, gate.hold)
             await gate.entered()
@@ -296,7 +296,7 @@ async def test_a_reader_neither_waits_for_a_writer_nor_misses_what_was_committed
     def count(connection: sqlite3.Connection) -> int:
         return int(connection.execute("SELECT count(*) FROM n").fetchone()[0])
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with open_reader(path) as reader, anyio.create_task_group() as tasks:
             seen = []
             for number in range(20):
@@ -327,7 +327,7 @@ async def test_what_has_begun_is_finished_when_the_owner_is_cancelled(path: Path
         async with open_writer(path) as writer:
             await writer.run(hold_and_insert)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(own)
             await gate.entered()
