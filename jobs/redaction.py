@@ -1,21 +1,116 @@
-"""Takes secrets out of text that is kept for people: logs, errors and events."""
+"""Takes secrets out of text that is kept for people: logs, errors, transcripts and questions for a permission.
 
+A secret is known by the form that its issuer gives it, by the header that carries it, or by its value. Words are left
+alone, whatever they begin with.
+"""
+
+import base64
+import binascii
 import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 
 HIDDEN: Final = "[redacted]"
 
-_SECRETS: Final = re.compile(
-    r"(?P<kept>\b(?:Bearer|Basic)\s+|\b(?:x-api-key|authorization)\b[\"']?\s*[:=]\s*[\"']?(?:Bearer\s+|Basic\s+)?+"
-    r"|\bANTHROPIC_(?:API_KEY|AUTH_TOKEN)\b[\"']?\s*[:=]\s*[\"']?|\bCLAUDE_CODE_OAUTH_TOKEN\b[\"']?\s*[:=]\s*[\"']?)"
-    r"(?!\[redacted\])[\w.~+/=-]{6,}"
-    r"|\bsk-[A-Za-z0-9][\w-]{7,}"
-    r"|\bcj1_[\w-]{8,}",
-    re.IGNORECASE,
+_START: Final = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[bfnrt])|(?<=%[0-9A-Fa-f]{2})|(?<=[\d\[]m))"
+"""Where a key may begin: not inside a word. In front of it may be the end of an escape in JSON, in a URL or for a
+terminal, which looks like a letter."""
+
+_KEYS: Final = re.compile(
+    # Anthropic, and the tokens of our jobs: nothing else looks like them, so they may also begin inside a word.
+    r"(?:sk-ant-[\w-]{20,}|cj1_[\w-]{16,}"
+    rf"|{_START}(?:"
+    r"sk-(?:proj|svcacct|admin|service|None|or-v1)-[\w-]{32,}|sk-[A-Za-z0-9]{32,}"  # OpenAI and those like it
+    r"|gh[pousr]_(?:\d{1,20}_)?[A-Za-z0-9]{30,}(?:\.[\w-]+)*|github_pat_[A-Za-z0-9]{20,}\w*"
+    r"|gl(?:pat|oas|dt|rt|rtr|ptt|cbt|ft|imt|agent|soat|ffct)-[\w-]{20,}(?:\.\w+)*"  # GitLab
+    r"|xox[a-z]-[\w-]{16,}|xapp-\d-[\w-]{16,}"  # Slack
+    r"|(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])"  # AWS
+    r"|AIza[\w-]{35}(?![\w-])|ya29\.[\w-]{20,}|GOCSPX-[\w-]{20,}"  # Google
+    r"|npm_[A-Za-z0-9]{36}(?![A-Za-z0-9])|pypi-AgE[\w-]{30,}|hf_[A-Za-z0-9]{30,}"
+    r"|[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/]{24,}"  # Stripe
+    r"|eyJ[\w-]{8,}\.[\w-]*\.[\w-]{8,}(?:\.[\w-]+)*"  # a signed or encrypted JSON web token
+    r"))",
+    re.ASCII,
 )
-"""An API key or an OAuth token of Anthropic, a bearer token, and the tokens of our jobs."""
+
+_SEPARATOR: Final = r"[\\\"']{0,4}\s{0,8}[:=,]\s{0,8}[\\\"']{0,4}"
+_VALUE: Final = r"(?P<secret>[\w.~+/=-]{%d,})"
+_NAMED: Final = tuple(
+    re.compile(rf"(?P<kept>{before}){_VALUE % least}", re.IGNORECASE | re.ASCII)
+    for before, least in (
+        (rf"\bauthorization{_SEPARATOR}(?:Bearer|Basic|token)\s{{1,8}}", 8),
+        (rf"(?:\bauthorization{_SEPARATOR}|\bBearer\s{{1,8}})(?=[A-Za-z0-9]{{20}})", 20),
+        (rf"\bx-(?:goog-)?api-key{_SEPARATOR}", 8),
+        (rf"(?:ANTHROPIC_(?:API_KEY|AUTH_TOKEN)|CLAUDE_CODE_OAUTH_TOKEN){_SEPARATOR}", 8),
+        (rf"(?:secret[_-]?access[_-]?key|(?:security|session)[_-]?token){_SEPARATOR}", 40),  # AWS
+    )
+)
+"""Headers and variables that carry a secret, and how many characters it has at least there."""
+
+_BASIC: Final = re.compile(r"(?P<kept>\bBasic\s{1,8})(?P<secret>[A-Za-z0-9+/]{6,}={0,2})", re.IGNORECASE | re.ASCII)
+_USER_IN_URL: Final = re.compile(r"(?P<kept>://[^\s/?#@:\"'<>]*:)(?P<secret>(?![$<{%])[^\s/?#@\"'<>]+)(?=@[\w\[])")
+
+_BREAK: Final = r"(?:\s|\\+[nrt])"
+_BASE64: Final = "[A-Za-z0-9+/=]"
+_PRIVATE_KEY: Final = re.compile(
+    rf"-----BEGIN (?:[A-Z]{{2,9}} ){{0,2}}PRIVATE KEY(?: BLOCK)?-----(?:{_BREAK}++[A-Z][\w-]{{3,12}}: [\w.,-]++)*+"
+    rf"(?:{_BREAK}*+{_BASE64}{{16,}}+)++"
+    rf"(?:(?:{_BREAK}*+{_BASE64}{{1,15}}){{0,2}}{_BREAK}*+-----END [A-Z ]{{4,40}}-----)?"
+)
+"""A private key, to its end or to where the text was cut off."""
+
+_SECRET_NAME: Final = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+_LEAST_VALUE: Final = 8
+_SURE_VALUE: Final = 20
 
 
-def redact(text: str) -> str:
-    """Return the text with every secret of a known form replaced; a second time changes nothing."""
-    return _SECRETS.sub(lambda found: f"{found['kept'] or ''}{HIDDEN}", text)
+def redact(text: str, known: Iterable[str] = ()) -> str:
+    """Return the text with every secret replaced by `HIDDEN`; a second time changes nothing.
+
+    The time it takes grows with the length of the text, whatever the text is.
+
+    Args:
+        text: What somebody wrote.
+        known: Values that are secret whatever their form, as `secrets_in` finds them.
+    """
+    # The longest first: one value may be the beginning of another.
+    for value in sorted(known, key=len, reverse=True):
+        text = text.replace(value, HIDDEN)
+    text = _PRIVATE_KEY.sub(HIDDEN, text)
+    text = _USER_IN_URL.sub(rf"\g<kept>{HIDDEN}", text)
+    text = _KEYS.sub(lambda found: HIDDEN if _is_random(found[0]) else found[0], text)
+    text = _BASIC.sub(partial(_hide, _is_user_and_password), text)
+    for pattern in _NAMED:
+        text = pattern.sub(partial(_hide, _is_random), text)
+    return text
+
+
+def secrets_in(environment: Mapping[str, str]) -> frozenset[str]:
+    """Return the values of variables that hold a secret by their names, without paths and without single words."""
+    held = (value.strip() for name, value in environment.items() if _SECRET_NAME.search(name))
+    return frozenset(value for value in held if _is_no_word(value))
+
+
+def _is_no_word(value: str) -> bool:
+    if len(value) < _LEAST_VALUE or value.startswith(("/", "~", ".")):
+        return False
+    return len(value) >= _SURE_VALUE or not (value.isalpha() or value.isdecimal())
+
+
+def _is_random(value: str) -> bool:
+    """Tell whether a value was drawn rather than written: with a digit, or long and of both cases."""
+    is_long = len(value) >= _SURE_VALUE
+    return any(char.isdigit() for char in value) or (is_long and not (value.islower() or value.isupper()))
+
+
+def _is_user_and_password(value: str) -> bool:
+    try:
+        decoded = base64.b64decode(value + "=" * (-len(value) % 4), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return False
+    return ":" in decoded and decoded.isprintable()
+
+
+def _hide(is_secret: Callable[[str], bool], found: re.Match[str]) -> str:
+    return f"{found['kept']}{HIDDEN}" if is_secret(found["secret"]) else found[0]

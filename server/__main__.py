@@ -30,7 +30,7 @@ def _engine() -> int:
 
     problem = run()
     if problem is not None:
-        sys.stderr.write(f"{safe(redact(problem))}\n")
+        sys.stderr.write(f"{redact(safe(problem))}\n")
     return 0 if problem is None else 1
 
 

@@ -188,7 +188,9 @@ async def assemble(
             signals=signals,
             start_soon=tasks.start,
             transcript=runner.transcript,
-            approvals=Approvals(settings.permission_requests, settings.permission_seconds, clock.monotonic),
+            approvals=Approvals(
+                settings.permission_requests, settings.permission_seconds, clock.monotonic, origins.secrets_of
+            ),
             now=clock.now,
             resident=_resident,
             in_use=partial(_in_use, claudes, origins),

@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from jobs.errors import DiskFullError, StoreError
+from jobs.redaction import secrets_in
 from jobs.settings import TreeSettings, restored_tree_settings
 from jobs.singly import Singly
 
@@ -84,6 +85,13 @@ class OriginFiles:
             return self.load(root_id).settings
         except StoreError:
             return None
+
+    def secrets_of(self, root_id: str) -> frozenset[str]:
+        """Return the secret values that a tree's jobs have in their environment; none where it is gone."""
+        try:
+            return secrets_in(self.load(root_id).env)
+        except StoreError:
+            return frozenset()
 
     def environments(self) -> list[Mapping[str, str]]:
         """Return the environments of the trees that live and were used since the engine began."""

@@ -194,6 +194,10 @@ class Preparation:
             return Path(named)
         return Path(env["HOME"]) / ".claude" if "HOME" in env else None
 
+    def secrets_of(self, job: Job) -> frozenset[str]:
+        """Return the secret values that the job has in its environment; none where the tree's environment is gone."""
+        return self._origins.secrets_of(job.root_id)
+
     def _place(self, job: Job, attempt: int) -> str:
         return f"{self._trees_place}/{job.root_id}/{job.id}/{attempt}"
 

@@ -1,6 +1,6 @@
 """From a line of output to the short event that people read; the whole line stays in the file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,8 +31,13 @@ class JobEvent:
     text: str
 
 
-def event_of(line: Line) -> JobEvent | None:
-    """Return what a person would want to see of a line, or None where that is nothing; never raises."""
+def event_of(line: Line, known: Iterable[str] = ()) -> JobEvent | None:
+    """Return what a person would want to see of a line, or None where that is nothing; never raises.
+
+    Args:
+        line: The line.
+        known: Values that are secret, besides what has the form of a secret.
+    """
     if line.frame is None:
         kind, said = (
             ("oversize", f"A line of {line.dropped} bytes was dropped.") if line.dropped else ("text", line.text)
@@ -41,7 +46,8 @@ def event_of(line: Line) -> JobEvent | None:
         return None
     else:
         kind, said = _kind(line.frame), _said(line.frame)
-    return JobEvent(kind=kind, text=redact(plain(said, TEXT_LIMIT)))
+    # Cut afterwards: a key that lacks its end would not be known.
+    return JobEvent(kind=kind, text=plain(redact(plain(said, 2 * TEXT_LIMIT), known), TEXT_LIMIT))
 
 
 def _kind(frame: Mapping[str, Any]) -> str:

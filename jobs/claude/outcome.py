@@ -18,6 +18,7 @@ from jobs.claude.last_message import LastMessage, words_of
 from jobs.claude.limit_signs import NeedsCredits, UsedUp, sign_of
 from jobs.claude.shapes import mapping, number, text, texts
 from jobs.model import JobStatus, Outcome, Reason, Usage
+from jobs.redaction import redact
 
 _DETAIL_LIMIT = 2000
 _LAST_WORDS_LIMIT = 1000
@@ -137,7 +138,8 @@ class OutcomeReader:
         return Outcome(
             reason=reason,
             status=_STATUS.get(reason, JobStatus.FAILED),
-            detail=" ".join(filter(None, (detail, *notes)))[:_DETAIL_LIMIT],
+            # Cut afterwards: a key that lacks its end would not be known.
+            detail=redact(" ".join(filter(None, (detail, *notes)))[: 2 * _DETAIL_LIMIT])[:_DETAIL_LIMIT],
             result=answer,
             frame=self._frame(answer) if is_known else None,
             usage=self._meter.usage,

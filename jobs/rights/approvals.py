@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -46,6 +46,7 @@ class Request:
         tool: The tool.
         arguments: Its arguments.
         asked_at: Seconds on the monotonic clock.
+        secrets: Values in the arguments that nobody is shown.
         told: Ids of the jobs that have heard of it.
         put_away: A person was shown it and did not want to decide there.
         answered: Set once it is no longer open.
@@ -57,6 +58,7 @@ class Request:
     tool: str
     arguments: Mapping[str, Any]
     asked_at: float
+    secrets: Collection[str] = ()
     told: set[str] = field(default_factory=set)
     put_away: bool = False
     answered: anyio.Event = field(default_factory=anyio.Event)
@@ -70,12 +72,20 @@ class Approvals:
         answerer: Who answers.
         seconds: Seconds after which a request is denied.
         monotonic: Returns seconds that never jump.
+        secrets_of: Returns the secret values that the jobs of a tree know, by the id of its root.
     """
 
-    def __init__(self, answerer: Answerer, seconds: float, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        answerer: Answerer,
+        seconds: float,
+        monotonic: Callable[[], float],
+        secrets_of: Callable[[str], Collection[str]] = lambda _: (),
+    ) -> None:
         self._answerer = answerer
         self._seconds = seconds
         self._monotonic = monotonic
+        self._secrets_of = secrets_of
         self._open: dict[str, Request] = {}
         self._listeners: dict[anyio.CancelScope, Callable[[Request], bool]] = {}
         self._news = anyio.Event()
@@ -102,7 +112,12 @@ class Approvals:
         if sum(request.job.id == job.id for request in self._open.values()) >= MOST_OPEN:
             return Decision(allowed=False, why="Too many of this job's requests are open. Do without it.")
         request = Request(
-            id=f"p{secrets.token_hex(4)}", job=job, tool=tool, arguments=arguments, asked_at=self._monotonic()
+            id=f"p{secrets.token_hex(4)}",
+            job=job,
+            tool=tool,
+            arguments=arguments,
+            asked_at=self._monotonic(),
+            secrets=self._secrets_of(job.root_id),
         )
         if above is not None and not self._can_be_heard(request, above):
             return Decision(allowed=False, why="No job above this one is left that may permit it. Do without it.")

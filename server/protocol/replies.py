@@ -164,18 +164,15 @@ def waited(report: WaitReport, requests: Sequence[Request] = ()) -> str:
 
 def permission_requests(requests: Sequence[Request]) -> list[dict[str, str]]:
     """Return what is shown of requests for a permission to whoever decides."""
-    lines = [
-        {"requestId": one.id, "jobId": one.job.id, "tool": one.tool, "input": _call_of(one.arguments)}
-        for one in requests
-    ]
+    lines = [{"requestId": one.id, "jobId": one.job.id, "tool": one.tool, "input": _call_of(one)} for one in requests]
     shown = fitting(lines, MAX_REQUESTS_CHARS)
     if left := len(lines) - len(shown):
         shown.append({"more": f"{left} more wait: answer these, then call claude_approve without requestId."})
     return shown
 
 
-def _call_of(arguments: Mapping[str, Any]) -> str:
-    text = redact(compact(arguments))
+def _call_of(request: Request) -> str:
+    text = redact(compact(request.arguments), request.secrets)
     left = len(text) - _SHOWN_OF_A_CALL
     return text if left <= 0 else f"{text[:_SHOWN_OF_A_CALL]}… ({left} characters more)"
 

@@ -56,7 +56,7 @@ def note(text: str) -> None:
 
 def fail(error: object, *, style: str | None = "red") -> NoReturn:
     """Say what went wrong, without secrets, and end the command with status 1."""
-    err.print(safe(redact(str(error))), style=style, markup=False, highlight=False, soft_wrap=True)
+    err.print(redact(safe(str(error))), style=style, markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(1)
 
 

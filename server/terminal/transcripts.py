@@ -1,13 +1,16 @@
 """Reads what an attempt of a job wrote: the lines as they are, or what a person would want to see of each."""
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from jobs.attempts.origin import OriginFiles
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.events import TEXT_LIMIT, event_of
 from jobs.claude.framer import Framer, Line
 from jobs.claude.shapes import plain
 from jobs.errors import JobsError
+from jobs.redaction import secrets_in
 from server.front_door.places import Places
 
 _CHUNK = 1024 * 1024
@@ -71,7 +74,8 @@ def transcript_of(
         yield from _raw(directory)
     else:
         yield _shown("task", plain(status["task"], TEXT_LIMIT))
-        yield from _readable(directory)
+        known = secrets_in(os.environ) | OriginFiles(places.trees).secrets_of(status["rootId"])
+        yield from _readable(directory, known)
 
 
 def _raw(directory: AttemptDirectory) -> Iterator[str]:
@@ -85,9 +89,9 @@ def _raw(directory: AttemptDirectory) -> Iterator[str]:
         yield written.decode("utf-8", "replace").removesuffix("\n")
 
 
-def _readable(directory: AttemptDirectory) -> Iterator[str]:
+def _readable(directory: AttemptDirectory, known: Iterable[str]) -> Iterator[str]:
     for line in _lines(directory):
-        if (event := event_of(line)) is not None:
+        if (event := event_of(line, known)) is not None:
             yield _shown(event.kind, event.text)
 
 

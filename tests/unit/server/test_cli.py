@@ -361,7 +361,7 @@ def test_a_reader_that_has_read_enough_is_no_complaint(invoke: Invoke, quarters:
 
 
 def test_no_complaint_repeats_a_secret(invoke: Invoke):
-    said = invoke("status", "sk-ant-not-a-real-one").stderr
+    said = invoke("status", "sk-ant-api03-not-a-real-one-at-all").stderr
     assert "Job [redacted] not found" in said
 
 
