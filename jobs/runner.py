@@ -195,8 +195,8 @@ class LocalRunner:
     async def _look_for_unmanaged(self) -> None:
         by_marker = {live.marker: live for live in self._live.values()}
         targets = [live.target for live in by_marker.values()]
-        for marker in await anyio.to_thread.run_sync(self._patrol.offenders, targets):
-            by_marker[marker].unmanaged = True
+        for marker, offender in (await anyio.to_thread.run_sync(self._patrol.offenders, targets)).items():
+            by_marker[marker].unmanaged = offender.command
 
     def _end_below(self, holder: Holder) -> None:
         for live in self._live.values():

@@ -32,7 +32,7 @@ class LiveAttempt:
         ran: A process of it was started; False for one that was taken over without a trace of any.
         oom_kills: How many processes the kernel had ended for want of memory when this began; None where nothing tells.
         spoke: It has written something.
-        unmanaged: A `claude` that the job started by itself has been seen.
+        unmanaged: Command line of a `claude` that the job started by itself, or None where none has been seen.
         ended_for: Why it is being ended, or None.
     """
 
@@ -49,7 +49,7 @@ class LiveAttempt:
     ran: bool = True
     oom_kills: int | None = field(default_factory=out_of_memory.recent_kills)
     spoke: bool = False
-    unmanaged: bool = False
+    unmanaged: str | None = None
     ended_for: Reason | None = None
 
     @property

@@ -240,7 +240,7 @@ class Supervisor:
             self._on_overdrawn(overdrawn)
 
     def _verdict(self, live: LiveAttempt) -> Reason | None:
-        if live.unmanaged:
+        if live.unmanaged is not None:
             return Reason.UNMANAGED_CLAUDE
         now = self._clock.monotonic()
         if self._scheduler.is_parked(live.job.id):
@@ -269,6 +269,8 @@ class Supervisor:
             ended_for=live.ended_for or self._stopped_for(live, exit_code),
         )
         notes = [outcome.detail, live.directory.note]
+        if live.ended_for is Reason.UNMANAGED_CLAUDE and live.unmanaged:
+            notes.append(f"What it started: {live.unmanaged}")
         if outcome.reason is Reason.LOST and exit_code in {None, out_of_memory.SIGKILL_EXIT}:
             notes.append(out_of_memory.explanation(live.marker, live.oom_kills))
         return replace(outcome, detail=" ".join(filter(None, notes)))

@@ -32,7 +32,9 @@ _STATUS: Final[Mapping[Reason, JobStatus]] = MappingProxyType(
     }
 )
 
-_LATE: Final = frozenset({Reason.DEADLINE, Reason.STALLED, Reason.OUTPUT_LIMIT, Reason.BUDGET_EXHAUSTED})
+_LATE: Final = frozenset(
+    {Reason.DEADLINE, Reason.STALLED, Reason.OUTPUT_LIMIT, Reason.BUDGET_EXHAUSTED, Reason.UNMANAGED_CLAUDE}
+)
 _ENDED_FOR: Final = {
     Reason.CANCELLED: "It was cancelled.",
     Reason.DEADLINE: "It was ended because its time was over.",
@@ -115,9 +117,9 @@ class OutcomeReader:
         """Say how the attempt ended, once its process is over.
 
         A whole answer that came before our own end of the process stands where the process was only late to leave
-        (`DEADLINE`, `STALLED`, `OUTPUT_LIMIT`, `BUDGET_EXHAUSTED`): the work is done and paid for, even if the process
-        waited for a background task that it had left running. It does not stand against `CANCELLED`, which somebody was
-        promised, nor against `UNMANAGED_CLAUDE`; the text is kept there all the same.
+        or left something running (`DEADLINE`, `STALLED`, `OUTPUT_LIMIT`, `BUDGET_EXHAUSTED`, `UNMANAGED_CLAUDE`): the
+        work is done and paid for, even if the process waited for a background task. It does not stand against
+        `CANCELLED`, which somebody was promised; the text is kept there all the same.
 
         Args:
             exit_code: As the shim wrote it, or None where it wrote none.

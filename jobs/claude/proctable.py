@@ -14,8 +14,6 @@ import psutil
 from jobs.claude.command import MARKER
 from jobs.claude.fork_server import job_locks
 
-_VARIABLE = f"{MARKER}=".encode()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessIdentity:
@@ -68,6 +66,10 @@ class ProcessTable(Protocol):
 
     def mark(self, pid: int) -> str | None:
         """Return the mark that the process inherited, or None where it has none or may not be asked."""
+        ...
+
+    def variable(self, pid: int, name: str) -> str | None:
+        """Return a variable of the environment that the process was started with; None as for `mark`."""
         ...
 
     def limited(self, pid: int) -> bool:
@@ -123,11 +125,16 @@ class LinuxTable:
 
     def mark(self, pid: int) -> str | None:
         """Return the mark that the process inherited, or None where it has none or may not be asked."""
+        return self.variable(pid, MARKER)
+
+    def variable(self, pid: int, name: str) -> str | None:
+        """Return a variable of the environment that the process was started with; None as for `mark`."""
+        start = f"{name}=".encode()
         environ = _read(f"/proc/{pid}/environ")
-        if _VARIABLE not in environ:
+        if start not in environ:
             return None
-        found = [entry for entry in environ.split(b"\0") if entry.startswith(_VARIABLE)]
-        return found[0][len(_VARIABLE) :].decode("utf-8", "replace") if found else None
+        found = [entry for entry in environ.split(b"\0") if entry.startswith(start)]
+        return found[0][len(start) :].decode("utf-8", "replace") if found else None
 
     def limited(self, pid: int) -> bool:
         """Return whether the process has the resource limit that every process of a job inherits."""
@@ -190,8 +197,12 @@ class PortableTable:
 
     def mark(self, pid: int) -> str | None:
         """Return the mark that the process inherited, or None where it has none or may not be asked."""
+        return self.variable(pid, MARKER)
+
+    def variable(self, pid: int, name: str) -> str | None:
+        """Return a variable of the environment that the process was started with; None as for `mark`."""
         try:
-            return psutil.Process(pid).environ().get(MARKER)
+            return psutil.Process(pid).environ().get(name)
         except (psutil.Error, OSError):
             return None
 

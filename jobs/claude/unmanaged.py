@@ -1,5 +1,6 @@
 """Finds a second `claude` that a job started by itself, outside of every limit of its tree."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -9,6 +10,7 @@ import psutil
 
 from jobs.claude.proctable import Entry, ProcessIdentity, ProcessTable, process_table
 from jobs.claude.survivors import Target
+from jobs.safe_text import safe
 
 BEAT: Final = 0.75
 """Seconds between two looks; a look costs 2 to 3 ms for 80 processes (measured)."""
@@ -16,8 +18,20 @@ BEAT: Final = 0.75
 INNER_TOOLS: Final = frozenset({"rg", "ugrep", "bfs"})
 """The binary is these search tools where it is started by such a name, and `claude` by another (measured)."""
 
+COMMAND_CHARS: Final = 200
+"""Most characters of a command line that is named."""
+
+_CONFIGURED: Final = "_harness"
+"""How the CLI's `AI_AGENT` ends in what a person's configuration has it start; what a tool starts has "_agent"
+(measured on 2.1.332)."""
+
+_SESSION_OPTIONS: Final = ("--session-id=", "--resume=")
+"""Options that each attempt is started with and that no other `claude` has."""
+
 _INTERPRETERS: Final = frozenset({"sh", "bash", "dash", "zsh", "node", "nodejs", "bun"})
-_SCRIPTS: Final = ("/claude", "/@anthropic-ai/claude-code/cli.js")
+_SCRIPTS: Final = ("/claude", "/@anthropic-ai/claude-code/cli.js", "/@anthropic-ai/claude-code/cli-wrapper.cjs")
+_NAMES: Final = frozenset({"claude", "claude.exe"})
+"""File names of the binary; npm's package has the second one on every system."""
 _WHOLE_BINARY: Final = 50 * 1024 * 1024
 """Bytes above which two files of one size are taken for copies; the binary has over 200 million."""
 
@@ -60,8 +74,25 @@ def program_of(pid: int) -> Program | None:
         return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offender:
+    """A second `claude` that a job started.
+
+    Args:
+        marker: Mark of the attempt.
+        command: Its command line, without control characters, at most `COMMAND_CHARS` characters long.
+    """
+
+    marker: str
+    command: str
+
+
 class Patrol:
     """Looks at the processes of running jobs; what it saw twice in a row it reports.
+
+    The job's own `claude` is the first one on the line that begins below the shim: each wrapper on it hands the job's
+    options on. What a person's configuration has that `claude` start (hooks, MCP servers) is no escape of the job. The
+    CLI tells both apart in the environment of what it starts.
 
     Args:
         table: The process table, or None for this platform's.
@@ -73,8 +104,8 @@ class Patrol:
         self._programs = programs
         self._seen: frozenset[ProcessIdentity] = frozenset()
 
-    def offenders(self, targets: Iterable[Target]) -> frozenset[str]:
-        """Return the marks of the attempts that have run a second `claude` for two looks now.
+    def offenders(self, targets: Iterable[Target]) -> Mapping[str, Offender]:
+        """Return by mark what each attempt has run for two looks now besides its own `claude`.
 
         Twice, because the CLI copies itself for a moment before each program that it starts. A process without the mark
         counts by its ancestors; one that also left them is not seen.
@@ -83,28 +114,105 @@ class Patrol:
             targets: The attempts that run.
         """
         found = dict(self._second_ones({target.marker: target for target in targets if target.marker}))
-        twice = frozenset(marker for identity, marker in found.items() if identity in self._seen)
+        twice = {offender.marker: offender for identity, offender in found.items() if identity in self._seen}
         self._seen = frozenset(found)
         return twice
 
-    def _second_ones(self, targets: Mapping[str, Target]) -> Iterator[tuple[ProcessIdentity, str]]:
+    def _second_ones(self, targets: Mapping[str, Target]) -> Iterator[tuple[ProcessIdentity, Offender]]:
         entries = self._table.entries()
         members: dict[str, list[Entry]] = {}
         for marker, entry in _members(self._table, entries, targets):
             members.setdefault(marker, []).append(entry)
-        for marker, own in members.items():
-            yield from ((entry.identity, marker) for entry in self._beside_the_first(targets[marker], own))
+        for marker, found in members.items():
+            family = _Family(targets[marker].shim, found, self._programs)
+            for entry, program in family.second_ones():
+                if not self._is_configured(entry, family):
+                    yield entry.identity, Offender(marker=marker, command=_shown(program.arguments))
 
-    def _beside_the_first(self, target: Target, members: Iterable[Entry]) -> Iterator[Entry]:
-        others = [entry for entry in members if entry.identity != target.shim]
+    def _is_configured(self, entry: Entry, family: "_Family") -> bool:
+        """Tell whether a person's configuration had the job's `claude` start a process, or what that descends from."""
+        # What left its ancestors is known by its own environment alone.
+        origin = family.child_of_own(entry) or entry
+        agent = self._table.variable(origin.identity.pid, "AI_AGENT")
+        return agent is not None and agent.startswith("claude-code") and agent.endswith(_CONFIGURED)
+
+
+class _Family:
+    """The processes of one attempt.
+
+    Args:
+        shim: The process that leads their session, or None where it is not known.
+        members: All of them.
+        programs: Tells what a process runs.
+    """
+
+    def __init__(self, shim: ProcessIdentity | None, members: Iterable[Entry], programs: Programs) -> None:
+        self._others = sorted(
+            (entry for entry in members if entry.identity != shim),
+            key=lambda entry: (entry.identity.start, entry.identity.pid),
+        )
+        self._by_pid = {entry.identity.pid: entry for entry in self._others}
+        self._programs = {entry.identity.pid: programs(entry.identity.pid) for entry in self._others}
         # Not by its parent alone: an orphan of the job is a child of the shim too, and a killed shim has no children.
-        led = [entry for entry in others if target.shim and entry.session == target.shim.pid]
-        first = min(led, key=lambda entry: (entry.identity.start, entry.identity.pid), default=None)
-        own = self._programs(first.identity.pid) if first else None
-        for entry in others:
-            program = None if entry is first else self._programs(entry.identity.pid)
-            if program is not None and is_claude(program, own):
-                yield entry
+        led = (entry for entry in self._others if shim and entry.session == shim.pid)
+        self._line = tuple(self._line_from(next(led, None)))
+
+    def second_ones(self) -> Iterator[tuple[Entry, Program]]:
+        """Yield each `claude` besides the job's own."""
+        own = self._programs[self._line[-1].identity.pid] if self._line else None
+        for entry in self._others:
+            program = self._programs[entry.identity.pid]
+            if entry not in self._line and program is not None and is_claude(program, own):
+                yield entry, program
+
+    def child_of_own(self, entry: Entry) -> Entry | None:
+        """Return the child of the job's own `claude` that a process descends from, or is; None where it left them."""
+        passed: set[int] = set()
+        while self._line and entry.parent != self._line[-1].identity.pid:
+            above = self._by_pid.get(entry.parent)
+            if above is None or entry.parent in passed:
+                return None
+            passed.add(entry.parent)
+            entry = above
+        return entry if self._line else None
+
+    def _line_from(self, first: Entry | None) -> Iterator[Entry]:
+        """Yield the wrappers, the outermost first, and then the job's own `claude`."""
+        while first is not None:
+            yield first
+            program = self._programs[first.identity.pid]
+            first = None if program is None or _is_binary(program) else self._next_on_line(first, program)
+
+    def _next_on_line(self, wrapper: Entry, program: Program) -> Entry | None:
+        options = _session_options(program)
+        for entry in self._below(wrapper):
+            handed = self._programs[entry.identity.pid]
+            if handed is not None and options and options <= _session_options(handed):
+                return entry
+        return None
+
+    def _below(self, top: Entry) -> Iterator[Entry]:
+        """Yield the descendants of a process, children before grandchildren."""
+        level, passed = {top.identity.pid}, {top.identity.pid}
+        while level:
+            children = [entry for entry in self._others if entry.parent in level and entry.identity.pid not in passed]
+            yield from children
+            level = {entry.identity.pid for entry in children}
+            passed |= level
+
+
+def _is_binary(program: Program) -> bool:
+    """Tell whether a program is a `claude` itself, and not a script that starts one."""
+    return PurePath(program.executable).name not in _INTERPRETERS and _by_name(program)
+
+
+def _session_options(program: Program) -> frozenset[str]:
+    return frozenset(argument for argument in program.arguments if argument.startswith(_SESSION_OPTIONS))
+
+
+def _shown(arguments: Iterable[str]) -> str:
+    words = safe(shlex.join(arguments)).replace("\n", " ")
+    return words if len(words) <= COMMAND_CHARS else f"{words[:COMMAND_CHARS]}…"
 
 
 def is_claude(program: Program, first: Program | None) -> bool:
@@ -125,7 +233,7 @@ def _by_name(program: Program) -> bool:
     if path.name in _INTERPRETERS:
         script = program.arguments[1] if len(program.arguments) > 1 else ""
         return script.endswith(_SCRIPTS)
-    return path.name == "claude" or "/claude/versions/" in program.executable
+    return path.name in _NAMES or "/claude/versions/" in program.executable
 
 
 def _same(program: Program, first: Program) -> bool:

@@ -1,5 +1,7 @@
 """A job that starts a `claude` of its own is ended for it; one that uses what the binary starts by itself is not."""
 
+import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,18 +39,56 @@ STORY = Story.model_validate(
                 bash("setsid --fork $CLAUDE_CODE_EXECPATH -p hello </dev/null >/dev/null 2>&1; sleep 20"),
                 {"text": "It went unseen."},
             ],
+            "slow": [{"text": "I took my time.", "delay": 3.0}],
+            "asked": [{"text": "Asked and answered."}],
+            "brief": [{"text": "Yes.", "delay": 2.5}],
+            "late": [
+                {
+                    "tool_calls": [
+                        {
+                            "name": "Bash",
+                            "input": {
+                                "command": "$CLAUDE_CODE_EXECPATH -p hello",
+                                "description": "x",
+                                "run_in_background": True,
+                            },
+                        }
+                    ]
+                },
+                {"text": "Here it is."},
+            ],
             "searcher": [bash("for i in 1 2 3 4 5 6; do rg -l x . ; sleep 0.5; done; true"), {"text": "Done."}],
         },
     }
 )
 
 
-def outcome(cli: Path, role: str) -> Mapping[str, Any]:
+def outcome(cli: Path, role: str, settings: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """Run one job, and return its status with its answer, where it has one.
+
+    Args:
+        cli: The `claude`.
+        role: Of the story.
+        settings: What the person's settings.json holds.
+    """
     with ScriptedApi(STORY) as api, house(CLAUDE_JOBS_CLI=str(cli)) as made:
         client = isolated_environment(made.base / "home", api.url, path=SYSTEM_PATH)
+        configuration = made.base / "home" / ".claude"
+        configuration.mkdir(parents=True)
+        (configuration / "settings.json").write_text(json.dumps(settings or {}))
         with made.pump(environ=client) as pump:
             job = pump.json("claude_run_async", task=f"[role: {role}] Go on.", allowedTools=["Bash"])
-            return dict(pump.settled(job["jobId"]))
+            status = dict(pump.settled(job["jobId"]))
+            done = status["status"] == "completed"
+            return status | {"answer": pump.json("claude_result", jobId=job["jobId"])["result"] if done else None}
+
+
+def wrapper(directory: Path, line: str) -> Path:
+    """Write a `claude` that is a script of one line."""
+    script = directory / "claude"
+    script.write_text(f"#!/bin/sh\n{line}\n")
+    script.chmod(0o755)
+    return script
 
 
 @pytest.mark.parametrize("role", ["nester", "hider", "leaver"])
@@ -56,6 +96,50 @@ def test_a_second_claude_ends_the_job_with_that_reason(claude_cli: Path, role: s
     status = outcome(claude_cli, role)
     assert (status["status"], status["reason"]) == ("failed", "unmanaged_claude")
     assert "started a claude of its own" in status["error"]
+    assert "-p hello" in status["error"]
+
+
+WRAPPERS = {
+    "no exec": '{cli} "$@"; exit $?',
+    "timeout": 'exec timeout 600 {cli} "$@"',
+    "no exec, and timeout": 'timeout 600 {cli} "$@"; exit $?',
+    "another session": 'setsid -w {cli} "$@"; exit $?',
+    "another script": 'sh -c \'{cli} "$@"; exit $?\' claude "$@"; exit $?',
+    "other options too": '{cli} --add-dir / "$@" --debug-file /dev/null; exit $?',
+    "node": "exec node -e 'process.exit(require(\"child_process\").spawnSync(\"{cli}\", process.argv.slice(1), "
+    '{{stdio: "inherit"}}).status)\' -- "$@"',
+}
+
+
+@pytest.mark.parametrize("line", WRAPPERS.values(), ids=WRAPPERS)
+def test_a_claude_behind_a_wrapper_is_the_jobs_own_and_one_that_it_starts_is_not(
+    claude_cli: Path, tmp_path: Path, line: str
+):
+    if "node" in line and shutil.which("node", path=SYSTEM_PATH) is None:
+        pytest.skip("no node")
+    script = wrapper(tmp_path, line.format(cli=claude_cli))
+    assert outcome(script, "slow")["answer"] == "I took my time."
+    assert outcome(script, "nester")["reason"] == "unmanaged_claude"
+
+
+@pytest.mark.parametrize("event", ["SessionStart", "UserPromptSubmit", "Stop"])
+@pytest.mark.parametrize(
+    "command",
+    ["exec {ask}", "{ask}; true", "setsid -f {ask} >/dev/null 2>&1; sleep 3"],
+    ids=["becomes it", "waits for it", "leaves it"],
+)
+def test_a_persons_hook_may_ask_a_claude(claude_cli: Path, event: str, command: str):
+    # The variable: the hooks are in force for the claude that a hook asks, too.
+    asking = command.format(ask=f"env ASKED=1 {claude_cli} -p '[role: brief] Is it so?'")
+    hook = {"type": "command", "command": f'[ -n "$ASKED" ] && exit; {asking}'}
+    settings = {"hooks": {event: [{"hooks": [hook]}]}}
+    status = outcome(claude_cli, "asked", settings)
+    assert (status["status"], status["answer"]) == ("completed", "Asked and answered.")
+
+
+def test_an_answer_that_was_given_is_kept_when_a_second_claude_is_found(claude_cli: Path):
+    status = outcome(claude_cli, "late")
+    assert (status["status"], status["answer"]) == ("completed", "Here it is.")
 
 
 def test_the_search_tools_inside_the_binary_are_no_second_claude(claude_cli: Path):

@@ -220,7 +220,6 @@ def test_a_cancel_wins_over_an_answer_and_keeps_its_text() -> None:
         (Reason.DEADLINE, JobStatus.TIMEOUT),
         (Reason.STALLED, JobStatus.FAILED),
         (Reason.OUTPUT_LIMIT, JobStatus.FAILED),
-        (Reason.UNMANAGED_CLAUDE, JobStatus.FAILED),
         (Reason.CANCELLED, JobStatus.CANCELLED),
     ],
 )
