@@ -292,6 +292,9 @@ class Attempt:
         frame: The CLI's result frame, or None.
         usage: What this attempt consumed, once it is settled.
         setting_sources: Whose settings the CLI was told to load, as its option spells them.
+        cli: Path of the `claude` that was launched, or None where that is not known.
+        cli_version: What it says its version is, or None where it has not said it.
+        model: The model that answered, or None before the attempt is over, and where none did.
         started_at: Seconds since the epoch.
         ended_at: Seconds since the epoch, or None.
     """
@@ -309,6 +312,9 @@ class Attempt:
     frame: Mapping[str, Any] | None = None
     usage: Usage = field(default_factory=Usage)
     setting_sources: str = "user"
+    cli: str | None = None
+    cli_version: str | None = None
+    model: str | None = None
     started_at: float = 0.0
     ended_at: float | None = None
 
@@ -325,6 +331,8 @@ class Outcome:
         frame: The CLI's result frame, or None.
         usage: What this attempt consumed.
         exit_code: As the shim wrote it, or None.
+        cli_version: What the CLI said its version is, or None where it said nothing.
+        model: The model that answered, or None where none did.
     """
 
     reason: Reason
@@ -334,6 +342,8 @@ class Outcome:
     frame: Mapping[str, Any] | None = None
     usage: Usage = field(default_factory=Usage)
     exit_code: int | None = None
+    cli_version: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -151,7 +151,15 @@ class Store(Protocol):
         ...
 
     async def claim(
-        self, job_id: str, *, session_id: str, token_hash: str | None, at: float, setting_sources: str = "user"
+        self,
+        job_id: str,
+        *,
+        session_id: str,
+        token_hash: str | None,
+        at: float,
+        setting_sources: str = "user",
+        cli: str | None = None,
+        cli_version: str | None = None,
     ) -> Attempt | None:
         """Move a queued job to running with a new attempt; None where it is queued no more, or does not exist.
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -95,6 +96,8 @@ class Launcher:
             token_hash=hash_token(token),
             at=self._clock.now(),
             setting_sources=await self._preparation.setting_sources(job),
+            cli=None if claude is None else os.fsencode(claude.path).decode(errors="replace"),
+            cli_version=None if claude is None else claude.version,
         )
         if attempt is None:
             return None

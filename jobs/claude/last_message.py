@@ -15,6 +15,8 @@ class LastMessage:
         self._blocks: list[str] = []
         self._gap = False
         self._before = ""
+        self.model = ""
+        """The model of the last message that named one."""
 
     @property
     def text(self) -> str:
@@ -38,6 +40,7 @@ class LastMessage:
             return False
         if not self._id or text(message.get("id")) != self._id:
             self._id, self._before, self._blocks, self._gap = text(message.get("id")), self.latest_text, [], False
+        self.model = text(message.get("model")) or self.model
         had_none = not self.text.strip()
         for block in mappings(message.get("content")):
             self._add(block)

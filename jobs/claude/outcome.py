@@ -22,6 +22,7 @@ from jobs.redaction import redact
 
 _DETAIL_LIMIT = 2000
 _LAST_WORDS_LIMIT = 1000
+_NAME_LIMIT = 100
 
 _STATUS: Final[Mapping[Reason, JobStatus]] = MappingProxyType(
     {
@@ -72,6 +73,8 @@ class OutcomeReader:
         self._spoke = False
         self._limit: UsedUp | NeedsCredits | None = None
         self._meter = Meter()
+        self._version: str | None = None
+        self._model: str | None = None
         self._afterwards = ""
         self._mended: Mapping[str, Any] | None = None
         # Lines that could not be read since the last text of the model began.
@@ -146,6 +149,8 @@ class OutcomeReader:
             frame=self._frame(answer) if is_known else None,
             usage=self._meter.usage,
             exit_code=exit_code,
+            cli_version=self._version,
+            model=_name(self._last.model) or self._model,
         )
 
     @property
@@ -192,6 +197,8 @@ class OutcomeReader:
         match frame.get("subtype"):
             case "init":
                 self._begun = self._reopened = True
+                self._version = _name(frame.get("claude_code_version")) or self._version
+                self._model = _name(frame.get("model")) or self._model
             case "task_notification":
                 # A background task that ends by itself starts another turn, whose result replaces the earlier one; one
                 # that is stopped with the process does not (both measured).
@@ -333,6 +340,11 @@ def _denied(denials: Any) -> str:
 
 def _said_by(result: Mapping[str, Any]) -> str:
     return text(result.get("result")) or "; ".join(texts(result.get("errors")))
+
+
+def _name(value: Any) -> str:
+    # A job can write anything here, halves of characters included.
+    return text(value)[:_NAME_LIMIT].encode(errors="replace").decode()
 
 
 def _unexplained(result: Mapping[str, Any]) -> str:

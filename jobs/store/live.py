@@ -62,12 +62,26 @@ class LiveStore(Store):
         return await self._write(self._behind.admit(submission, check), take)
 
     async def claim(
-        self, job_id: str, *, session_id: str, token_hash: str | None, at: float, setting_sources: str = "user"
+        self,
+        job_id: str,
+        *,
+        session_id: str,
+        token_hash: str | None,
+        at: float,
+        setting_sources: str = "user",
+        cli: str | None = None,
+        cli_version: str | None = None,
     ) -> Attempt | None:
         """Move a queued job to running with a new attempt."""
         return await self._write(
             self._behind.claim(
-                job_id, session_id=session_id, token_hash=token_hash, at=at, setting_sources=setting_sources
+                job_id,
+                session_id=session_id,
+                token_hash=token_hash,
+                at=at,
+                setting_sources=setting_sources,
+                cli=cli,
+                cli_version=cli_version,
             ),
             self._claimed,
         )

@@ -69,7 +69,15 @@ class MemoryStore(Store):
         return Admission(batch=batch, jobs=jobs, fresh=True)
 
     async def claim(
-        self, job_id: str, *, session_id: str, token_hash: str | None, at: float, setting_sources: str = "user"
+        self,
+        job_id: str,
+        *,
+        session_id: str,
+        token_hash: str | None,
+        at: float,
+        setting_sources: str = "user",
+        cli: str | None = None,
+        cli_version: str | None = None,
     ) -> Attempt | None:
         """Move a queued job to running with a new attempt."""
         job = self._jobs.get(job_id)
@@ -86,6 +94,8 @@ class MemoryStore(Store):
             session_id=session_id,
             token_hash=token_hash,
             setting_sources=setting_sources,
+            cli=cli,
+            cli_version=cli_version,
             started_at=at,
         )
         self._attempts[job_id, number] = attempt

@@ -109,13 +109,13 @@ WHERE id = :id
 -- Of an attempt that stands already, only a missing end is added.
 INSERT INTO attempt (
     job_id, number, session_id, token_hash, setting_sources, status, reason, exit_code, result, frame,
-    cost_usd, input_tokens, output_tokens, turns, started_at, ended_at
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    cost_usd, input_tokens, output_tokens, turns, cli, cli_version, model, started_at, ended_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (job_id, number) DO UPDATE SET
     token_hash = NULL, status = excluded.status, reason = excluded.reason, exit_code = excluded.exit_code,
     result = excluded.result, frame = excluded.frame, cost_usd = excluded.cost_usd,
     input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens, turns = excluded.turns,
-    ended_at = excluded.ended_at
+    cli_version = excluded.cli_version, model = excluded.model, ended_at = excluded.ended_at
 WHERE attempt.status IS NULL AND excluded.status IS NOT NULL;
 
 -- name: insert_tree
@@ -167,7 +167,8 @@ RETURNING attempt;
 
 -- name: insert_attempt
 -- Written with the claim in one transaction, so a running job always has its attempt.
-INSERT INTO attempt (job_id, number, session_id, token_hash, setting_sources, started_at) VALUES (?, ?, ?, ?, ?, ?);
+INSERT INTO attempt (job_id, number, session_id, token_hash, setting_sources, cli, cli_version, started_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: record_launch
 -- Keyed by the attempt, so a late call never marks a newer one.
@@ -192,7 +193,7 @@ RETURNING *;
 UPDATE attempt
 SET status = ?, reason = ?, exit_code = ?, result = ?, frame = ?,
     cost_usd = ?, input_tokens = ?, output_tokens = ?, turns = ?, ended_at = ?, token_hash = NULL,
-    pid = coalesce(?, pid), pid_start = coalesce(?, pid_start)
+    pid = coalesce(?, pid), pid_start = coalesce(?, pid_start), cli_version = coalesce(?, cli_version), model = ?
 WHERE job_id = ? AND number = ?;
 
 -- name: fail_queued

@@ -116,6 +116,9 @@ def _attempt(attempt: Attempt) -> tuple[object, ...]:
         usage.input_tokens,
         usage.output_tokens,
         usage.turns,
+        attempt.cli,
+        attempt.cli_version,
+        attempt.model,
         attempt.started_at,
         attempt.ended_at,
     )

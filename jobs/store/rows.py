@@ -109,6 +109,7 @@ def attempt_of(row: Row) -> Attempt:
     (
         job_id, number, session_id, token_hash, pid, pid_start, status, reason, exit_code, result, frame,
         cost_usd, input_tokens, output_tokens, turns, setting_sources, started_at, ended_at,
+        cli, cli_version, model,
     ) = row  # fmt: skip
     return Attempt(
         job_id=job_id,
@@ -124,6 +125,9 @@ def attempt_of(row: Row) -> Attempt:
         frame=None if frame is None else _frame_of(frame, result),
         usage=Usage(cost_usd=cost_usd, input_tokens=input_tokens, output_tokens=output_tokens, turns=turns),
         setting_sources=setting_sources,
+        cli=cli,
+        cli_version=cli_version,
+        model=model,
         started_at=started_at,
         ended_at=ended_at,
     )
@@ -140,6 +144,8 @@ def ended_attempt(attempt: Attempt, outcome: Outcome, at: float) -> Attempt:
         result=None if outcome.result is None else writable(outcome.result),
         frame=outcome.frame,
         usage=outcome.usage,
+        cli_version=outcome.cli_version or attempt.cli_version,
+        model=outcome.model,
         ended_at=at,
     )
 

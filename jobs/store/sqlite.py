@@ -84,7 +84,15 @@ class SqliteStore(Store):
         return await self._write_with_space("admit jobs", partial(writes.admit, submission=submission, check=check))
 
     async def claim(
-        self, job_id: str, *, session_id: str, token_hash: str | None, at: float, setting_sources: str = "user"
+        self,
+        job_id: str,
+        *,
+        session_id: str,
+        token_hash: str | None,
+        at: float,
+        setting_sources: str = "user",
+        cli: str | None = None,
+        cli_version: str | None = None,
     ) -> Attempt | None:
         """Move a queued job to running with a new attempt."""
         work = partial(
@@ -94,6 +102,8 @@ class SqliteStore(Store):
             token_hash=token_hash,
             at=at,
             setting_sources=setting_sources,
+            cli=cli,
+            cli_version=cli_version,
         )
         # A process that is launched on a full disk would only fail.
         return await self._write_with_space("claim a job", work)

@@ -46,6 +46,8 @@ def claim(
     token_hash: str | None,
     at: float,
     setting_sources: str,
+    cli: str | None,
+    cli_version: str | None,
 ) -> Attempt | None:
     """Move a queued job to running and write its attempt."""
     row = connection.execute(SQL["claim"], {"job_id": job_id, "session_id": session_id, "at": at}).fetchone()
@@ -57,9 +59,12 @@ def claim(
         session_id=session_id,
         token_hash=token_hash,
         setting_sources=setting_sources,
+        cli=cli,
+        cli_version=cli_version,
         started_at=at,
     )
-    connection.execute(SQL["insert_attempt"], (job_id, attempt.number, session_id, token_hash, setting_sources, at))
+    values = (job_id, attempt.number, session_id, token_hash, setting_sources, cli, cli_version, at)
+    connection.execute(SQL["insert_attempt"], values)
     return attempt
 
 
@@ -104,6 +109,8 @@ def settle(
             at,
             None if process is None else process.pid,
             None if process is None else process.start,
+            outcome.cli_version,
+            outcome.model,
             job_id,
             attempt,
         ),

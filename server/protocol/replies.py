@@ -15,6 +15,7 @@ from jobs.redaction import redact
 from jobs.rights.approvals import Request
 from jobs.tree import is_batch_id
 from jobs.waiting import WaitReport
+from server.protocol.attempts import how_it_ran
 from server.protocol.reply_bounds import MAX_REPLY_CHARS, MAX_REQUESTS_CHARS, fitting, rest, within
 
 KEPT_FRAME_KEYS = (
@@ -112,7 +113,7 @@ def batch_done(batch: Batch, report: WaitReport, milliseconds: int) -> str:
 
 
 def job_status(
-    job: Job, below: Rollup | None, pause: Pause | None = None, *, sources: str = "", asks: bool = False
+    job: Job, below: Rollup | None, pause: Pause | None = None, *, attempt: Attempt | None = None, asks: bool = False
 ) -> str:
     """Answer `claude_status` for a job; with what is below it, if anything, and a pause that it waits for.
 
@@ -120,12 +121,11 @@ def job_status(
         job: The job.
         below: Its subtree in figures, or None where there is nothing below it.
         pause: Why nothing is launched now, or None.
-        sources: Whose settings its last attempt loaded; empty before the first.
+        attempt: Its last attempt, or None before the first.
         asks: It waits for a permission.
     """
     waits = job.status is JobStatus.QUEUED or (below is not None and JobStatus.QUEUED in below.counts)
-    status = _status(job, asks=asks) | (paused(pause) if waits else {})
-    status |= {"settingSources": sources} if sources else {}
+    status = _status(job, asks=asks) | (paused(pause) if waits else {}) | (how_it_ran(attempt) if attempt else {})
     return pretty(status | ({"descendants": _rollup(below)} if below is not None else {}))
 
 

@@ -164,7 +164,7 @@ async def claude_status(call: Call, arguments: JobArguments) -> str:
         job,
         below if below.total > 1 else None,
         pause,
-        sources=attempt.setting_sources if attempt else "",
+        attempt=attempt,
         asks=job.id in call.services.approvals.waiting(),
     )
 

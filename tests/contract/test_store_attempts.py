@@ -39,6 +39,29 @@ async def test_a_job_that_is_not_queued_cannot_be_claimed(store: Store, status: 
     assert await store.attempt("j1", 2) is None
 
 
+async def test_an_attempt_tells_what_ran_it(store: Store) -> None:
+    await admit_root(store, "j1")
+    claimed = await store.claim("j1", session_id="s", token_hash=None, at=2.0, cli="/bin/claude", cli_version="2.1")
+    assert claimed == await store.attempt("j1", 1)
+    assert claimed is not None
+    assert (claimed.cli, claimed.cli_version, claimed.model) == ("/bin/claude", "2.1", None)
+
+    done = Outcome(reason=Reason.COMPLETED, status=JobStatus.COMPLETED, cli_version="2.1.5", model="opus")
+    await store.settle("j1", 1, done, at=3.0)
+    attempt = await store.attempt("j1", 1)
+    assert attempt is not None
+    assert (attempt.cli, attempt.cli_version, attempt.model) == ("/bin/claude", "2.1.5", "opus")
+
+
+async def test_a_version_that_was_known_before_stays_where_the_cli_said_none(store: Store) -> None:
+    await admit_root(store, "j1")
+    await store.claim("j1", session_id="s", token_hash=None, at=2.0, cli_version="2.1")
+    await store.settle("j1", 1, ending(JobStatus.FAILED), at=3.0)
+    attempt = await store.attempt("j1", 1)
+    assert attempt is not None
+    assert (attempt.cli_version, attempt.model) == ("2.1", None)
+
+
 async def test_an_unknown_job_cannot_be_claimed(store: Store) -> None:
     assert await store.claim("nobody", session_id="s", token_hash=None, at=2.0) is None
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from jobs.claude.binary import OLDEST_VERSION
-from tests.support.engines import SHELL_STUB, SYSTEM_PATH, House, RefusedError, house
+from tests.support.engines import SECONDS, SHELL_STUB, SYSTEM_PATH, House, RefusedError, house
+from tests.support.waiting import until_now
 
 
 def old_claude(directory: Path) -> Path:
@@ -74,6 +75,19 @@ def test_an_explicit_claude_that_is_too_old_is_refused_before_a_job_exists():
         assert answer.startswith("1 ")
         assert f"{old} (2.1.197); {OLDEST_VERSION} or newer is needed" in answer
         assert made.run("list").stdout == ""
+
+
+def test_a_status_tells_which_binary_ran_which_version_it_is_and_which_model_answered():
+    with house(CLAUDE_JOBS_CLI="") as made:
+        new = new_claude(made.base / "bin")
+        with made.pump({"PATH": f"{new.parent}:{SYSTEM_PATH}"}) as pump:
+            held = pump.json("claude_run_async", task="stub:sleep=60")["jobId"]
+            until_now(lambda: pump.json("claude_status", jobId=held)["status"] == "running", SECONDS, "the job to run")
+            status = pump.json("claude_status", jobId=held)
+            assert (status["cli"], status["cliVersion"]) == (str(new), OLDEST_VERSION)
+            over = pump.settled(pump.json("claude_run_async", task="stub:say=right")["jobId"])
+    # The stub says another version in its first frame than where it is asked: the one that ran counts.
+    assert (over["cli"], over["cliVersion"], over["model"]) == (str(new), "2.1.330", "stub")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the stub is moved while it is run")

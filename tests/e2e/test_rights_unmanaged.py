@@ -106,27 +106,33 @@ WRAPPERS = {
     "another session": 'setsid -w {cli} "$@"; exit $?',
     "another script": 'sh -c \'{cli} "$@"; exit $?\' claude "$@"; exit $?',
     "other options too": '{cli} --add-dir / "$@" --debug-file /dev/null; exit $?',
-    "node": "exec node -e 'process.exit(require(\"child_process\").spawnSync(\"{cli}\", process.argv.slice(1), "
+    "node": 'exec node -e \'process.exit(require("child_process").spawnSync("{cli}", process.argv.slice(1), '
     '{{stdio: "inherit"}}).status)\' -- "$@"',
 }
 
 
 @pytest.mark.parametrize("line", WRAPPERS.values(), ids=WRAPPERS)
-def test_a_claude_behind_a_wrapper_is_the_jobs_own_and_one_that_it_starts_is_not(
-    claude_cli: Path, tmp_path: Path, line: str
-):
+def test_a_claude_behind_a_wrapper_is_the_jobs_own(claude_cli: Path, tmp_path: Path, line: str):
     if "node" in line and shutil.which("node", path=SYSTEM_PATH) is None:
         pytest.skip("no node")
     script = wrapper(tmp_path, line.format(cli=claude_cli))
     assert outcome(script, "slow")["answer"] == "I took my time."
+
+
+@pytest.mark.parametrize("line", ['{cli} "$@"; exit $?', 'timeout 600 {cli} "$@"; exit $?'])
+def test_what_a_claude_behind_a_wrapper_starts_is_a_second_one(claude_cli: Path, tmp_path: Path, line: str):
+    script = wrapper(tmp_path, line.format(cli=claude_cli))
     assert outcome(script, "nester")["reason"] == "unmanaged_claude"
 
 
-@pytest.mark.parametrize("event", ["SessionStart", "UserPromptSubmit", "Stop"])
 @pytest.mark.parametrize(
-    "command",
-    ["exec {ask}", "{ask}; true", "setsid -f {ask} >/dev/null 2>&1; sleep 3"],
-    ids=["becomes it", "waits for it", "leaves it"],
+    ("event", "command"),
+    [
+        ("SessionStart", "exec {ask}"),
+        ("UserPromptSubmit", "{ask}; true"),
+        ("UserPromptSubmit", "setsid -f {ask} >/dev/null 2>&1; sleep 3"),
+        ("Stop", "exec {ask}"),
+    ],
 )
 def test_a_persons_hook_may_ask_a_claude(claude_cli: Path, event: str, command: str):
     # The variable: the hooks are in force for the claude that a hook asks, too.

@@ -46,7 +46,7 @@ def offenders(*shown: Entry, marks: tuple[int, ...] = (SHIM, OWN)) -> frozenset[
     patrol = Patrol(ShownTable(list(shown), dict.fromkeys(marks, MARK)), programs)
     target = Target(marker=MARK, shim=ProcessIdentity(pid=SHIM, start=1.0))
     patrol.offenders([target])
-    return patrol.offenders([target])
+    return frozenset(patrol.offenders([target]))
 
 
 SHIM_ENTRY = entry(SHIM, parent=1, session=SHIM, start=1.0)

@@ -67,7 +67,7 @@ def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connectio
         INSERT INTO job VALUES (7, 'id', 'r', 'parent', 'b', 5, 2, 'path', '{"task": "t", "cwd": "c"}', 'timeout',
             'deadline', 3, 'session', 'excerpt', 'error', 0.5, 11, 12, 13, 1, 1.5, 2.5, 3.5);
         INSERT INTO attempt VALUES ('id', 3, 'session', NULL, 4711, 0.5, 'timeout', 'deadline', 4, 'result', '{}',
-            0.25, 21, 22, 23, 'user,project', 2.5, 3.5);
+            0.25, 21, 22, 23, 'user,project', 2.5, 3.5, 'cli', 'version', 'model');
         """
     )
     job = job_of(connection.execute("SELECT * FROM job").fetchone())
@@ -79,6 +79,7 @@ def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connectio
     assert (job.created_at, job.started_at, job.ended_at, job.usage.turns) == (1.5, 2.5, 3.5, 13)
     assert (attempt.pid, attempt.pid_start, attempt.exit_code) == (4711, 0.5, 4)
     assert (attempt.usage.cost_usd, attempt.usage.turns, attempt.setting_sources) == (0.25, 23, "user,project")
+    assert (attempt.cli, attempt.cli_version, attempt.model) == ("cli", "version", "model")
     assert (attempt.result, attempt.frame, attempt.started_at, attempt.ended_at) == ("result", {}, 2.5, 3.5)
 
 

@@ -27,7 +27,18 @@ PARAMETERS = {
     "claude_recursion_stats": set(),
 }
 STATUS_KEYS = ["jobId", "status", "task", "startTime", "endTime", "error", "recursionDepth", "parentJobId"]
-NEWER_STATUS_KEYS = ["batchId", "rootId", "reason", "attempt", "sessionId", "costUsd", "settingSources"]
+NEWER_STATUS_KEYS = [
+    "batchId",
+    "rootId",
+    "reason",
+    "attempt",
+    "sessionId",
+    "costUsd",
+    "settingSources",
+    "cli",
+    "cliVersion",
+    "model",
+]
 DASHBOARD_KEYS = [
     "activeJobs",
     "completedJobs",
