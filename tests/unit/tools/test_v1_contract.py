@@ -36,8 +36,6 @@ NEWER_STATUS_KEYS = [
     "costUsd",
     "settingSources",
     "cli",
-    "cliVersion",
-    "model",
 ]
 DASHBOARD_KEYS = [
     "activeJobs",
