@@ -17,6 +17,7 @@ from orchestration.limits import TreeLimits
 _RUN_CLAUDE = frozenset({"claude", "sh", "bash", "dash", "zsh", "node", "nodejs", "bun", "env", "timeout"})
 """Programs in which the `claude` of a job runs, or may run."""
 
+_VARIABLES = re.compile(r"(?!\d)\w+\*?", re.ASCII)
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 JOB_MEMORY = 250 * 1024 * 1024
@@ -69,12 +70,14 @@ class TreeSettings:
         permission_mode: Permission mode of a root that names none.
         timeout_seconds: Seconds that one attempt may run.
         timeout_multiplier: The older server's formula instead, or None.
+        pass_environment: Variables of the client that jobs get beyond those that they always get.
     """
 
     cli: str | None
     permission_mode: PermissionMode
     timeout_seconds: float
     timeout_multiplier: float | None
+    pass_environment: tuple[str, ...] = ()
 
     def timeout_at(self, depth: int) -> float:
         """Return the seconds that one attempt may run at this depth where the job names no time-out."""
@@ -117,6 +120,9 @@ class Settings(BaseModel):
     """Seconds that one attempt may run; half an hour was the older server's cap."""
     timeout_multiplier: Annotated[PositiveFloat | None, Scope.TREE] = None
     """The older server's formula instead: 300 s times this to the power of the depth, at most 1,800 s."""
+    pass_environment: Annotated[tuple[str, ...], Scope.TREE] = ()
+    """Variables of the client's environment that its jobs get beyond those that they always get: names, or beginnings
+    of names with an asterisk behind. The client itself picks them, at its start."""
     grace_seconds: Annotated[PositiveFloat, Scope.RESTART] = 5.0
     """Seconds between asking a process to end and ending it; Claude needed 1.6 s to end a running tool (measured)."""
     silence_seconds: Annotated[PositiveFloat, Scope.RELOADED] = 1200.0
@@ -187,6 +193,13 @@ class Settings(BaseModel):
             raise ValueError(f"{wrong[0][:40]!r} cannot be kept; give names of daemons, such as 'watchman'")
         return value
 
+    @field_validator("pass_environment")
+    @classmethod
+    def _variables(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [name for name in value if not _VARIABLES.fullmatch(name)]:
+            raise ValueError(f"{wrong[0][:40]!r} is no variable; give names, with an asterisk at the end for a family")
+        return value
+
     @field_validator("mcp_servers")
     @classmethod
     def _server_names(cls, value: dict[str, McpServerSettings]) -> dict[str, McpServerSettings]:
@@ -214,6 +227,7 @@ class Settings(BaseModel):
             permission_mode=self.permission_mode,
             timeout_seconds=self.timeout_seconds,
             timeout_multiplier=self.timeout_multiplier,
+            pass_environment=self.pass_environment,
         )
 
     def reload(self, newer: "Settings") -> None:
@@ -231,7 +245,8 @@ def restored_tree_settings(values: Mapping[str, Any]) -> TreeSettings:
             counts.
     """
     defaults = {name: Settings.model_fields[name].default for name in names(Scope.TREE)}
-    return TreeSettings(**{name: values.get(name, default) for name, default in defaults.items()})
+    found = {name: values.get(name, default) for name, default in defaults.items()}
+    return TreeSettings(**found | {"pass_environment": tuple(found["pass_environment"])})
 
 
 def scope_of(name: str) -> Scope:

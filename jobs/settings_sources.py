@@ -343,6 +343,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "trusted_directories": ["/home/me/project"],
     "enabled_tools": ["Task"],
     "keep_processes": ["watchman"],
+    "pass_environment": ["GH_TOKEN", "OTEL_*"],
 }
 """Settings whose default is no example of what can be given."""
 

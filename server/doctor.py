@@ -15,11 +15,12 @@ from jobs.errors import JobsError
 from jobs.settings import Settings
 from jobs.settings_sources import PREFIX, known_variables, load_here
 from server import __version__
-from server.checks.claude import check_account, check_claude
+from server.checks.claude import check_account, check_claude, check_environment
 from server.checks.engine import ANSWER_SECONDS, check_engine
 from server.checks.finding import Finding
 from server.checks.storage import check_copy, check_database, check_space, find_directory
 from server.front_door.client import door_of
+from server.front_door.environment import named_in
 from server.front_door.hello import JOB_MARKERS, FrontDoorError, Hello, setting_variables
 from server.front_door.locate import Places, control, state_dir
 from server.selftest.campaign import Campaign, Plan
@@ -91,14 +92,17 @@ def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     places, directory = find_directory(environ)
     yield directory
     explicit = environ.get("CLAUDE_JOBS_CLI")
+    named: tuple[str, ...] = ()
     if places is not None:
         engine = check_engine(places, environ)
         # One that did not answer is not asked again: that would take as long once more.
         yield _settings(environ, ask_engine=engine.mark != "error")
         settings = _settings_of(environ)
         explicit = settings.for_trees.cli if isinstance(settings, Settings) else explicit
+        named = named_in(environ, places.directory)
     yield check_claude(explicit, environ.get("PATH"))
-    yield check_account(environ)
+    yield check_account(environ, named)
+    yield check_environment(environ, named)
     if places is not None:
         yield from check_copy(places)
         yield check_space(places)

@@ -44,6 +44,7 @@ from jobs.upkeep.snapshots import Snapshots
 from jobs.waiting import Waiting
 from server import __version__
 from server.clock import SystemClock
+from server.front_door.environment import own_umask
 from server.front_door.locate import Places, holder_of, lock, prepare, pump_command, sign_lock
 from server.lifecycle import Engine
 from server.process import spare_the_collector, stop_on_signals
@@ -103,6 +104,7 @@ async def assemble(
     group: TaskGroup,
     opened: SqliteStore | None = None,
     for_tree: ForTree | None = None,
+    umask: int | None = None,
 ) -> AsyncIterator[Services]:
     """Build the services over one state directory and close them in the opposite order.
 
@@ -112,6 +114,7 @@ async def assemble(
         group: Owns what outlives a request.
         opened: The directory's store where it is open already; None opens it.
         for_tree: Returns what a tree takes from its client's variables; None gives every tree the engine's settings.
+        umask: Mask of the modes of the files that jobs make whose client did not say its own; None for this process's.
     """
     async with AsyncExitStack() as stack:
         clock = SystemClock()
@@ -144,6 +147,7 @@ async def assemble(
             mcp_server=McpServer(command=command, args=args),
             claudes=claudes,
             key=location.key,
+            umask=own_umask() if umask is None else umask,
         )
         runner = LocalRunner(
             settings=settings,
@@ -227,6 +231,7 @@ async def serve(
     starter: ClientVariables,
     *,
     by_person: bool = True,
+    umask: int | None = None,
     on_ready: Callable[[], None] = lambda: None,
     on_leaving: Callable[[], None] = lambda: None,
 ) -> None:
@@ -236,6 +241,7 @@ async def serve(
         home: The state directory.
         starter: Variables of the client that starts the engine; `EffectiveSettings` says when they count.
         by_person: That client is a person's or a program's, and not a job's.
+        umask: As `assemble` takes it.
         on_ready: Called once clients can connect.
         on_leaving: Called once the engine begins to leave; it should be gone `LEAVE_SECONDS` later.
 
@@ -254,7 +260,7 @@ async def serve(
             live = await store.has_unfinished()
             effective = EffectiveSettings.choose(places.home, starter, by_person=by_person, jobs_live=live)
             logging.getLogger().setLevel(effective.settings.log_level)
-            await _serve(effective, places, held, store, on_ready, on_leaving)
+            await _serve(effective, places, held, store, umask, on_ready, on_leaving)
     finally:
         os.close(held)
 
@@ -264,13 +270,14 @@ async def _serve(
     places: Places,
     held: int,
     store: SqliteStore,
+    umask: int | None,
     on_ready: Callable[[], None],
     on_leaving: Callable[[], None],
 ) -> None:
     settings = effective.settings
     async with (
         anyio.create_task_group() as group,
-        assemble(settings, places, group, store, effective.for_tree) as services,
+        assemble(settings, places, group, store, effective.for_tree, umask) as services,
     ):
         tasks = SupervisedTasks(group)
         clock = SystemClock()

@@ -19,7 +19,7 @@ STDERR = 2
 def run() -> str | None:
     """Run the engine until it leaves, and return what kept it from running, or None."""
     # Everything that an engine makes is for this user alone, sockets and directories from their first moment too.
-    os.umask(0o077)
+    started_with = os.umask(0o077)
     # What is imported is no garbage, and looking through it again and again takes a tenth of the start; the engine
     # turns the collector on once it can be reached. Nothing here has plugins for pydantic, which would look for them.
     gc.disable()
@@ -52,7 +52,7 @@ def run() -> str | None:
         control_group.leave()
         allow_many_files()
         leaving = partial(_leave_within, LEAVE_SECONDS)
-        anyio.run(partial(serve, places.home, starter, by_person=by_person, on_leaving=leaving))
+        anyio.run(partial(serve, places.home, starter, by_person=by_person, umask=started_with, on_leaving=leaving))
     except* (InvalidSettingsError, BadInputError) as errors:
         reasons += [f"{SETTINGS_REFUSED}{error}" for error in _leaves(errors)]
     # A group: the store is opened inside the engine's own. What is raised here would become one too.

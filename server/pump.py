@@ -13,7 +13,8 @@ import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
-from server.front_door.hello import MAX_LINE, FrontDoorError, Hello, Value, client_environment, setting_variables
+from server.front_door.environment import client_environment, named_in, own_umask
+from server.front_door.hello import MAX_LINE, FrontDoorError, Hello, Value, setting_variables
 from server.front_door.light_json import loads
 from server.front_door.locate import Door, prepare, reach, state_dir
 from server.front_door.places import absolute
@@ -131,7 +132,7 @@ def run(home: str, job_dir: str | None) -> int:
     _end_at_once_when_told()
     try:
         door = Door(places=prepare(home), environ=os.environ, note=_say, for_job=job_dir is not None)
-        hello = introduce(os.environ, job_dir)
+        hello = introduce(os.environ, job_dir, home)
         connection = reach(door, hello)
     except (FrontDoorError, OSError) as error:
         _say(str(error))
@@ -148,8 +149,8 @@ def run(home: str, job_dir: str | None) -> int:
     return 0
 
 
-def introduce(environ: Mapping[str, str], job_dir: str | None) -> Hello:
-    """Return this process's hello.
+def introduce(environ: Mapping[str, str], job_dir: str | None, home: str) -> Hello:
+    """Return this process's hello; arguments as for `run`.
 
     Raises:
         JobTokenError: `job_dir` is given and holds no token.
@@ -160,9 +161,10 @@ def introduce(environ: Mapping[str, str], job_dir: str | None) -> Hello:
         session=environ.get("CLAUDE_CODE_SESSION_ID"),
         client=environ.get("CLAUDE_CODE_ENTRYPOINT"),
         cwd=os.getcwd(),
-        env=client_environment(environ),
         # A job's settings are its tree's: what its own environment says of them counts for nothing.
+        env=client_environment(environ, () if job_dir else named_in(environ, home)),
         settings=None if job_dir else setting_variables(environ),
+        umask=own_umask(),
     )
 
 

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -35,13 +34,13 @@ class EndedAttempt:
     Args:
         target: Its processes.
         directory: Its files.
-        config: Configuration directory of its `claude`, or None where that is not known.
+        places: Where its `claude` may have left something.
         exit_code: As its shim wrote it; None where it wrote none: it was killed, or nobody waited for it.
     """
 
     target: Target
     directory: AttemptDirectory
-    config: Path | None
+    places: leavings.ClientDirectories
     exit_code: int | None = None
 
 
@@ -190,4 +189,4 @@ class Aftermath:
             except (UnsafeDirectoryError, OSError):
                 continue
             if pid is not None and self._table.identify(pid) is None:
-                leavings.sweep(pid, ended.config)
+                leavings.sweep(pid, ended.places)

@@ -28,15 +28,17 @@ class Origin:
 
     Args:
         cwd: Absolute path of its working directory: the default of every job in the tree.
-        env: The allow-listed part of its environment; every job of the tree runs in it.
+        env: The part of its environment that its jobs get; every job of the tree runs in it.
         client: Who it is, for a person to read, or None.
         settings: What the client's settings give its tree, or None where it came with none: an engine's own count then.
+        umask: Mask of the modes of the files that its jobs make, or None where it did not say.
     """
 
     cwd: str
     env: Mapping[str, str] = field(default_factory=dict)
     client: str | None = None
     settings: TreeSettings | None = None
+    umask: int | None = None
 
 
 class OriginFiles:
@@ -132,16 +134,26 @@ class OriginFiles:
             found = json.loads((self._trees / root_id / _FILE).read_text(encoding="utf-8"))
             given = found.get("settings")
             settings = None if given is None else restored_tree_settings(given)
-            return Origin(cwd=found["cwd"], env=dict(found["env"]), client=found["client"], settings=settings)
+            return Origin(
+                cwd=found["cwd"],
+                env=dict(found["env"]),
+                client=found["client"],
+                settings=settings,
+                # A file of an older version says nothing of it.
+                umask=found.get("umask"),
+            )
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise StoreError("read the client's environment", str(error)) from error
 
     def _write(self, root_id: str, origin: Origin) -> None:
+        kept = {"cwd": origin.cwd, "env": dict(origin.env), "client": origin.client, "umask": origin.umask}
         settings = None if origin.settings is None else asdict(origin.settings)
-        text = json.dumps({"cwd": origin.cwd, "env": dict(origin.env), "client": origin.client, "settings": settings})
+        text = json.dumps(kept | {"settings": settings})
         directory = self._trees / root_id
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Each by itself: a mode holds for the last directory of a path alone.
+            self._trees.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(directory / _FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)

@@ -13,6 +13,7 @@ from jobs.claude.binary import Claude, ClaudeFinder
 from jobs.claude.command import USER_ONLY, Command, LaunchContext, McpServer, build
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.finding import ever_ran
+from jobs.claude.leavings import ClientDirectories
 from jobs.errors import BadInputError, StoreError
 from jobs.model import Attempt, Job
 from jobs.ports import Store
@@ -49,6 +50,7 @@ class Preparation:
         mcp_server: How a job's `claude` starts our MCP server; the job's directory is added.
         key: Begins the mark of every process. Two state directories on one machine have different ones, so that
             neither takes the other's processes for its own.
+        umask: Mask of the modes of the files that jobs make whose client did not say its own.
         claudes: Finds the binary; None for a finder of its own.
     """
 
@@ -61,6 +63,7 @@ class Preparation:
         trees: Path,
         mcp_server: McpServer,
         key: str,
+        umask: int,
         claudes: ClaudeFinder | None = None,
     ) -> None:
         self._settings = settings
@@ -72,6 +75,7 @@ class Preparation:
         self._claudes = claudes or ClaudeFinder()
         self._prompts = Prompts(store, settings.tree_limits)
         self._key = key
+        self._umask = umask
         # The directories may be on a file system that does not answer.
         self._sources = SingleFlight[str]()
         self._unmoved = SingleFlight[None]()
@@ -163,6 +167,7 @@ class Preparation:
                 briefing=prompt.briefing,
                 client_env=env,
                 marker=self.marker(job, attempt.number),
+                umask=self._umask if origin.umask is None else origin.umask,
             ),
         )
 
@@ -184,15 +189,12 @@ class Preparation:
         job_id, _, attempt = rest.rpartition(":")
         return (job_id, int(attempt)) if home == self._key and job_id and attempt.isdecimal() else None
 
-    def config_directory(self, job: Job) -> Path | None:
-        """Return where the job's `claude` keeps its configuration, or None where the tree's environment is gone."""
+    def client_directories(self, job: Job) -> ClientDirectories:
+        """Return where the job's `claude` keeps its files, as far as the tree's environment is still there."""
         try:
-            env = self._origins.load(job.root_id).env
+            return ClientDirectories.of(self._origins.load(job.root_id).env)
         except StoreError:
-            return None
-        if named := env.get("CLAUDE_CONFIG_DIR"):
-            return Path(named)
-        return Path(env["HOME"]) / ".claude" if "HOME" in env else None
+            return ClientDirectories()
 
     def secrets_of(self, job: Job) -> frozenset[str]:
         """Return the secret values that the job has in its environment; none where the tree's environment is gone."""

@@ -58,10 +58,10 @@ class Settlement:
         follow = partial(self._sequel.of, live.job, live.attempt, outcome, ran=partial(self._ran, live))
         outcome = await insist(follow, f"deciding what follows job {live.job.id}")
         # Before the end is written: with its last job a tree's environment is forgotten.
-        config = self._preparation.config_directory(live.job)
+        places = self._preparation.client_directories(live.job)
         settled = await self.write(live.job, live.attempt, outcome)
         self._aftermath.add(
-            EndedAttempt(target=live.target, directory=live.directory, config=config, exit_code=outcome.exit_code)
+            EndedAttempt(target=live.target, directory=live.directory, places=places, exit_code=outcome.exit_code)
         )
         self._tell_throttle(outcome)
         live.process.reap()
@@ -78,11 +78,11 @@ class Settlement:
             target: The attempt's processes.
             outcome: What is written.
         """
-        config = self._preparation.config_directory(job)
+        places = self._preparation.client_directories(job)
         directory = AttemptDirectory(self._preparation.path(job, attempt.number))
         directory.remove_stdin()
         settled = await self.write(job, attempt, outcome)
-        self._aftermath.add(EndedAttempt(target=target, directory=directory, config=config))
+        self._aftermath.add(EndedAttempt(target=target, directory=directory, places=places))
         return settled
 
     async def unstarted(self, job: Job, attempt: Attempt, why: str, *, for_now: bool) -> None:

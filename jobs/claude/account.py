@@ -99,12 +99,6 @@ class Account:
         return self.name if self.credentials else f"{self.name}, but no credentials for it were seen"
 
 
-def account_variables() -> frozenset[str]:
-    """Return the variables that name an account or switch a provider on."""
-    switches = {f"CLAUDE_CODE_USE_{provider.switch}" for provider in PROVIDERS}
-    return frozenset(_KEYS) | switches
-
-
 def accounts_of(env: Mapping[str, str], managed: Path = MANAGED_SETTINGS) -> list[Account]:
     """Return every sign of an account that a `claude` in this environment finds; the first one counts. Reads files.
 

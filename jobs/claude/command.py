@@ -68,7 +68,16 @@ _BASE: Final = (
 _MODEL = re.compile(r"[A-Za-z0-9][\w.:@/\[\]-]{0,199}", re.ASCII)
 _TOOL = re.compile(r"[A-Za-z_][\w-]{0,127}(\*|\([^()\x00-\x1f]{0,500}\))?", re.ASCII)
 _ARGUMENT_LIMIT = 100_000
-_STRIPPED = ("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SESSION_ID", "CLAUDE_JOBS_", "CLAUDE_AUTO_BACKGROUND")
+SESSION: Final = (
+    *("AI_AGENT", "CLAUDECODE", "CLAUDE_AUTO_BACKGROUND", "CLAUDE_BG_", "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR"),
+    *("CLAUDE_CODE_BRIDGE_", "CLAUDE_CODE_CHILD_", "CLAUDE_CODE_DESKTOP_", "CLAUDE_CODE_ENTRYPOINT"),
+    *("CLAUDE_CODE_EXECPATH", "CLAUDE_CODE_IDE_", "CLAUDE_CODE_LAUNCHED_BY_", "CLAUDE_CODE_MESSAGING_"),
+    *("CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR", "CLAUDE_CODE_RELAUNCH_", "CLAUDE_CODE_REMOTE", "CLAUDE_CODE_RESUME_"),
+    *("CLAUDE_CODE_SDK_", "CLAUDE_CODE_SESSION_", "CLAUDE_CODE_SSE_PORT", "CLAUDE_CODE_TASK_LIST_ID"),
+    *("CLAUDE_CODE_TEAM_", "CLAUDE_CODE_WEBSOCKET_", "CLAUDE_EFFORT", "CLAUDE_JOBS_", "CLAUDE_PID", "CLAUDE_PLUGIN_"),
+    "CLAUDE_PROJECT_DIR",
+)
+"""Beginnings of variables that belong to the session of the client, or are ours: no job gets one of its client's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +113,7 @@ class LaunchContext:
         briefing: Text before the task in the first user message; may be empty.
         client_env: The client's environment, cut down to what may be passed on.
         marker: Value of the environment variable by which the job's processes are found.
+        umask: Mask of the modes of the files that the job makes.
     """
 
     cli: str
@@ -118,6 +128,7 @@ class LaunchContext:
     briefing: str = ""
     client_env: Mapping[str, str] = field(default_factory=dict)
     marker: str
+    umask: int = 0o022
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +139,13 @@ class Command:
         argv: The program and its arguments; no secret stands here, since other users can read it.
         stdin: Everything that the process will read.
         env: Its whole environment.
+        umask: Mask of the modes of the files that it makes; those of the attempt are private whatever it is.
     """
 
     argv: tuple[str, ...]
     stdin: bytes
     env: Mapping[str, str]
+    umask: int = 0o022
 
 
 def build(spec: JobSpec, launch: LaunchContext) -> Command:
@@ -153,7 +166,7 @@ def build(spec: JobSpec, launch: LaunchContext) -> Command:
         *_model(spec),
         *_answer(spec),
     )
-    return Command(argv=argv, stdin=_stdin(spec, launch), env=_environment(launch))
+    return Command(argv=argv, stdin=_stdin(spec, launch), env=_environment(launch), umask=launch.umask)
 
 
 def check_model(name: str) -> str:
@@ -285,7 +298,7 @@ def _server(server: McpServer) -> dict[str, Any]:
 
 
 def _environment(launch: LaunchContext) -> dict[str, str]:
-    env = {name: value for name, value in launch.client_env.items() if not name.startswith(_STRIPPED)}
+    env = {name: value for name, value in launch.client_env.items() if not name.startswith(SESSION)}
     legacy = env.pop("CLAUDE_CODE_TOKEN", None)
     if legacy:
         # The older server's name for the subscription's token.

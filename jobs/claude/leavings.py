@@ -2,23 +2,47 @@
 
 import os
 import stat
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-SOCKETS = Path("/tmp/cc-socks")  # noqa: S108 - the CLI's own choice (2.1.330, measured); only sockets of ours are removed
-"""Where the CLI puts one socket a process."""
+_SHARED = "/tmp"  # noqa: S108 - the CLI's own choice; only files of ours are removed there
 
 
-def sweep(pid: int, config: Path | None, sockets: Path = SOCKETS) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientDirectories:
+    """Where a `claude` keeps what it does not remove when it is killed.
+
+    Args:
+        config: Its configuration directory, or None where that is not known.
+        sockets: Directories in which its socket may be.
+    """
+
+    config: Path | None = None
+    sockets: Sequence[Path] = ()
+
+    @classmethod
+    def of(cls, env: Mapping[str, str]) -> "ClientDirectories":
+        """Return the directories of a `claude` in this environment (measured on 2.1.332)."""
+        home = Path(env["HOME"]) / ".claude" if "HOME" in env else None
+        places = (env.get(name) for name in ("XDG_RUNTIME_DIR", "CLAUDE_CODE_TMPDIR", "TMPDIR"))
+        chosen = next((place for place in places if place), _SHARED)
+        # The second where the path of the first would be too long for a socket.
+        sockets = (Path(chosen) / "cc-socks", Path(f"{_SHARED}/cc-socks-{os.geteuid()}"))
+        return cls(config=Path(named) if (named := env.get("CLAUDE_CONFIG_DIR")) else home, sockets=sockets)
+
+
+def sweep(pid: int, directories: ClientDirectories) -> int:
     """Remove the socket and the keys of a `claude` of ours that is dead, and return how many files that were.
 
     Args:
         pid: Its process id; the caller has made sure that no process has it now.
-        config: Its configuration directory, or None where that is not known.
-        sockets: Where sockets are.
+        directories: Where they are.
     """
+    config = directories.config
     keys = sorted((config / "sessions").glob(f"{pid}.*.key")) if config else []
-    return sum(_removed(path) for path in [sockets / f"{pid}.sock", *keys])
+    return sum(_removed(path) for path in [*(place / f"{pid}.sock" for place in directories.sockets), *keys])
 
 
 def _removed(path: Path) -> bool:

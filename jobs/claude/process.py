@@ -36,36 +36,39 @@ SHIM_NAME: Final = "claude-jobs"
 
 _SHIM: Final = """\
 umask 077
-d=$1 w=$2 g=$3 k=$4
-shift 4
-exec 2>>"$d/err" 9>>"$d/lock"
-[ ! -d "$g" ] || echo $$ >"$g/cgroup.procs"
+CLAUDE_JOBS_DIR=$1 CLAUDE_JOBS_CWD=$2 CLAUDE_JOBS_GROUP=$3 CLAUDE_JOBS_CLEANER=$4 CLAUDE_JOBS_UMASK=$5
+shift 5
+exec 2>>"$CLAUDE_JOBS_DIR/err" 9>>"$CLAUDE_JOBS_DIR/lock"
+[ ! -d "$CLAUDE_JOBS_GROUP" ] || echo $$ >"$CLAUDE_JOBS_GROUP/cgroup.procs"
 echo shim $$ >&9
 trap : HUP INT TERM
-cd "$w" && (
-for p in /proc/self/task/*; do p=${p##*/}; done
-case $p in $$|'*') exec /bin/sh -c 'echo claude $$ >&9; exec "$@" 9>&-' "$0" "$@" ;; esac
-echo claude $p >&9
+cd "$CLAUDE_JOBS_CWD" && (
+umask $CLAUDE_JOBS_UMASK
+for CLAUDE_JOBS_PID in /proc/self/task/*; do CLAUDE_JOBS_PID=${CLAUDE_JOBS_PID##*/}; done
+case $CLAUDE_JOBS_PID in $$|'*') exec /bin/sh -c 'echo claude $$ >&9; exec "$@" 9>&-' "$0" "$@" ;; esac
+echo claude $CLAUDE_JOBS_PID >&9
 exec "$@" 9>&-
-) <"$d/in" >>"$d/out"
+) <"$CLAUDE_JOBS_DIR/in" >>"$CLAUDE_JOBS_DIR/out"
 echo exit $? >&9
-[ -n "$k" ] || exit
-left=unknown
-{ read -r left <"/proc/$$/task/$$/children"; } 2>/dev/null
-[ -n "$left" ] || exit
+[ -n "$CLAUDE_JOBS_CLEANER" ] || exit
+CLAUDE_JOBS_LEFT=unknown
+{ read -r CLAUDE_JOBS_LEFT <"/proc/$$/task/$$/children"; } 2>/dev/null
+[ -n "$CLAUDE_JOBS_LEFT" ] || exit
 trap '' HUP INT TERM
 IFS='
 '
 set -f
-exec $k 9>&-
+exec $CLAUDE_JOBS_CLEANER 9>&-
 """
+# Variables of our own prefix: a shell exports what it sets under a name that came with its environment, so any other
+# would replace what the client has under that name.
 # The inner shell becomes `claude`, whose id names the socket and the keys that it leaves when it is killed. `$$` is the
 # shim's there too. Its own id is the name of its only thread; where /proc does not tell, one more shell does.
 # The trap: a signal to the whole group must not end the shim before it has written how `claude` ended; a shell gives a
 # trapped signal its default back in the program that it starts. A line is one write, so it is there as a whole or not
 # at all.
-# Once the exit code is written, a shim with children that are left becomes the program that ends them, `$k`, one word a
-# line. A kernel that does not list children leaves `left` as it is: then the program looks.
+# Once the exit code is written, a shim with children that are left becomes the program that ends them, the cleaner,
+# one word a line. A kernel that does not list children leaves `CLAUDE_JOBS_LEFT` as it is: then the program looks.
 
 
 class LaunchError(JobsError):
@@ -260,7 +263,8 @@ def _order(
     group = str(control_group.path_of(command.env[MARKER]) or "")
     # None: nothing tells the shim what its command left.
     cleaner = [] if keep is None else [sys.executable, "-I", "-S", kill_children.__file__, str(directory.path), *keep]
-    shim = ["/bin/sh", "-c", _SHIM, SHIM_NAME, str(directory.path), cwd, group, "\n".join(cleaner)]
+    mask = f"{command.umask:03o}"
+    shim = ["/bin/sh", "-c", _SHIM, SHIM_NAME, str(directory.path), cwd, group, "\n".join(cleaner), mask]
     return Order(
         directory=str(directory.path),
         argv=[*shim, *command.argv],

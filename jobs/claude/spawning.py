@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import anyio
@@ -126,6 +127,8 @@ class DirectSpawner:
 
     def _start(self, order: Order) -> Started:
         fork_server.make_group(os.fsencode(order.group))
+        # By itself: a mode holds for the last directory of a path alone.
+        Path(order.directory).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock, *written = fork_server.open_files(os.fsencode(order.directory), order.record, order.stdin)
         try:
             process = subprocess.Popen(
@@ -270,6 +273,8 @@ class ForkServer:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
+                # The directories that it makes are for this user alone, also where this process is no engine.
+                umask=0o077,
             )
         except OSError:
             ours.close()

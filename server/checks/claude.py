@@ -1,13 +1,18 @@
 """Checks of what a job needs besides us: a `claude` that is new enough, and an account."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from jobs.claude.account import account_variables, accounts_of
+from jobs.claude.account import accounts_of
 from jobs.claude.binary import OLDEST_VERSION, ClaudeFinder
+from jobs.claude.command import SESSION
 from jobs.errors import ClaudeTooOldError, JobsError
+from jobs.settings_sources import known_variables
 from server.checks.finding import Finding
-from server.front_door.hello import client_environment
+from server.front_door.environment import client_environment, goes_along
+
+_SHELL = frozenset({"PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES"})
+"""What every shell sets for itself."""
 
 
 def check_claude(explicit: str | None, path: str | None) -> Finding:
@@ -33,20 +38,36 @@ def check_claude(explicit: str | None, path: str | None) -> Finding:
     return Finding(name="claude", good=True, detail=f"{claude.path}, {claude.version}{passed}")
 
 
-def check_account(environ: Mapping[str, str]) -> Finding:
-    """Tell which account the jobs of this environment use, by the names of variables and files alone."""
-    env = client_environment(environ)
+def check_environment(environ: Mapping[str, str], named: Sequence[str]) -> Finding:
+    """Tell which variables jobs do not get, by their names alone.
+
+    Args:
+        environ: The person's environment.
+        named: What the setting `pass_environment` names.
+    """
+    ours = (*SESSION, *known_variables())
+    behind = sorted(
+        name for name in environ.keys() - _SHELL if not name.startswith(ours) and not goes_along(name, named)
+    )
+    detail = "jobs get every variable"
+    if behind:
+        detail = f"jobs do not get {', '.join(behind)}. Name in the setting `pass_environment` what they need"
+    return Finding(name="Environment", good=True, detail=detail)
+
+
+def check_account(environ: Mapping[str, str], named: Sequence[str]) -> Finding:
+    """Tell which account the jobs of this environment use, by the names of variables and files alone.
+
+    Args:
+        environ: The person's environment.
+        named: What the setting `pass_environment` names.
+    """
+    env = client_environment(environ, named)
     found = accounts_of(env)
-    lost = sorted(name for name in account_variables() & environ.keys() - env.keys() if environ[name])
     if any(account.credentials for account in found):
         return Finding(name="Account", good=True, detail="; ".join(map(str, found)))
     remedy = "Run `claude auth status`: it asks Claude Code itself. To log in, run `claude auth login`"
-    if lost:
-        detail, remedy = (
-            f"{', '.join(lost)} is set, and jobs do not get it",
-            f'Put it under "env" into ~/.claude/settings.json. {remedy}',
-        )
-    elif found:
+    if found:
         detail = "; ".join(map(str, found))
         remedy = f"A machine's own role cannot be seen from here. {remedy}"
     else:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from server import __version__
-from server.front_door.hello import FrontDoorError, Hello, client_environment, setting_variables
+from server.front_door.environment import client_environment, named_in, own_umask
+from server.front_door.hello import FrontDoorError, Hello, setting_variables
 from server.front_door.locate import Door, enter, prepare, reach, state_dir
 
 PROTOCOL = "2025-11-25"
@@ -188,7 +189,8 @@ def open_client(door: Door, environ: Mapping[str, str], cwd: Path | None = None)
 
     Args:
         door: The way to the engine.
-        environ: The environment in which jobs of this client are to run; its allow-listed part is sent.
+        environ: The environment in which jobs of this client are to run; what `client_environment` takes of it is
+            sent.
         cwd: Directory in which they run, or None for the present one.
 
     Raises:
@@ -196,9 +198,10 @@ def open_client(door: Door, environ: Mapping[str, str], cwd: Path | None = None)
     """
     hello = Hello(
         cwd=str((cwd or _working_directory()).absolute()),
-        env=client_environment(environ),
+        env=client_environment(environ, named_in(environ, door.places.directory)),
         client=f"claude-jobs command line, pid {os.getpid()}",
         settings=setting_variables(environ),
+        umask=own_umask(),
     )
     with connected(door, hello) as client:
         yield client

@@ -40,16 +40,6 @@ STARTED_BY = "CLAUDE_JOBS_STARTED_BY"
 JOB_MARKERS = frozenset(("CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN"))
 """What the processes of a job carry in their environment, and no engine may."""
 
-_PERSON = "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TERM COLORTERM TZ TMPDIR SSH_AUTH_SOCK VIRTUAL_ENV"
-_TRUST = "SSL_CERT_FILE SSL_CERT_DIR NODE_EXTRA_CA_CERTS"
-_PROXIES = "HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY"
-# CLAUDE_CODE_TOKEN is the older server's name for the OAuth token.
-_ACCOUNT = "CLAUDE_CONFIG_DIR CLAUDE_CODE_OAUTH_TOKEN CLAUDE_CODE_TOKEN"
-_PROVIDERS = "CLAUDE_CODE_USE_BEDROCK CLAUDE_CODE_USE_VERTEX CLAUDE_CODE_USE_FOUNDRY CLOUD_ML_REGION"
-_SWITCHES = "DISABLE_AUTOUPDATER DISABLE_TELEMETRY DISABLE_ERROR_REPORTING CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"
-_ALLOWED = frozenset(f"{_PERSON} {_TRUST} {_PROXIES} {_PROXIES.lower()} {_ACCOUNT} {_PROVIDERS} {_SWITCHES}".split())
-_ALLOWED_PREFIXES = ("LC_", "XDG_", "ANTHROPIC_", "AWS_", "GOOGLE_", "VERTEX_", "GIT_AUTHOR_", "GIT_COMMITTER_")
-
 
 class FrontDoorError(Exception):
     """Whatever keeps a client from reaching the engine; its sentence is fit for a person."""
@@ -122,7 +112,7 @@ class Hello(Value):
 
     Args:
         cwd: Absolute directory in which the client's jobs run by default.
-        env: Environment of the client, only names that `client_environment` lets through.
+        env: The part of the client's environment in which its jobs run, as `client_environment` returns it.
         role: What the connection is for, one of `ROLES`.
         token: The calling job's token, or None for a person or a program.
         session: The client's Claude Code session id, or None.
@@ -130,9 +120,10 @@ class Hello(Value):
         version: Version of the client's package.
         settings: Variables of a person's client that name settings, or None where it sends none: a job's, or one of an
             older version.
+        umask: Mask of the modes of the files that its jobs make, or None for a client of an older version.
     """
 
-    __slots__ = ("client", "cwd", "env", "role", "session", "settings", "token", "version")
+    __slots__ = ("client", "cwd", "env", "role", "session", "settings", "token", "umask", "version")
 
     def __init__(
         self,
@@ -144,6 +135,7 @@ class Hello(Value):
         client: str | None = None,
         version: str = __version__,
         settings: Mapping[str, str] | None = None,
+        umask: int | None = None,
     ) -> None:
         self.cwd = cwd
         self.env = env or {}
@@ -153,6 +145,7 @@ class Hello(Value):
         self.client = client
         self.version = version
         self.settings = settings
+        self.umask = umask
 
     def __repr__(self) -> str:
         # Neither token nor environment nor settings may reach a log this way.
@@ -175,11 +168,12 @@ class Hello(Value):
             "env": dict(self.env),
         }
         frame |= {} if self.settings is None else {"settings": dict(self.settings)}
+        frame |= {} if self.umask is None else {"umask": self.umask}
         return encode_line(frame, "hello")
 
     @classmethod
     def decode(cls, line: bytes) -> Hello:
-        """Read a hello line, with or without its newline; names outside the allow-list are left out of `env`.
+        """Read a hello line, with or without its newline.
 
         Raises:
             ProtocolError: Not a hello, or one of another protocol.
@@ -193,8 +187,9 @@ class Hello(Value):
             session=frame.text_or_none("session"),
             client=frame.text_or_none("client"),
             cwd=frame.absolute_path("cwd"),
-            env=client_environment(frame.environment("env")),
+            env=frame.environment("env"),
             settings=frame.environment("settings") if "settings" in frame.values else None,
+            umask=frame.mask("umask") if "umask" in frame.values else None,
         )
 
 
@@ -262,11 +257,6 @@ class Welcome(Value):
         )
 
 
-def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of an environment in which a client's jobs may run: allow-listed names, nothing else."""
-    return {name: value for name, value in environ.items() if _allowed(name)}
-
-
 def setting_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of an environment that may be a client's settings, the older server's names included.
 
@@ -310,12 +300,6 @@ def decode_line(line: bytes, what: str) -> dict[str, Any]:
     return frame
 
 
-def _allowed(name: str) -> bool:
-    # CLAUDE_CODE_SKIP_<PROVIDER>_AUTH is the one family with a variable middle.
-    skips_auth = name.startswith("CLAUDE_CODE_SKIP_") and name.endswith("_AUTH")
-    return name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES) or skips_auth
-
-
 class _Frame:
     """A decoded line whose values are checked as they are taken out."""
 
@@ -351,6 +335,12 @@ class _Frame:
         value = self.values.get(key)
         if not isinstance(value, int) or isinstance(value, bool):
             raise ProtocolError(self.what, f'"{key}" is not a whole number')
+        return value
+
+    def mask(self, key: str) -> int:
+        value = self.number(key)
+        if not 0 <= value <= 0o777:
+            raise ProtocolError(self.what, f'"{key}" is not the mask of a mode')
         return value
 
     def role(self) -> str:

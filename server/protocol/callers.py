@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jobs.attempts.origin import Origin
+from jobs.claude.command import SESSION
 from jobs.errors import BadInputError, JobsError
 from jobs.model import Job
 from jobs.ports import Store
@@ -69,6 +70,8 @@ def _token_hash(hello: Hello) -> str | None:
 def _origin(hello: Hello) -> Origin:
     """Return where a client's trees come from, only with text that the database and a process can take.
 
+    What belongs to the client's own session is left out, whatever the client names.
+
     Raises:
         BadInputError: Its directory has a name that is not UTF-8.
     """
@@ -79,13 +82,15 @@ def _origin(hello: Hello) -> Origin:
             "cwd", "the working directory's name is not UTF-8", "Start the client in a directory with another name."
         ) from None
     client = (hello.session or hello.client or "").encode("utf-8", "replace").decode()
-    env = {name: value for name, value in hello.env.items() if _fits_a_process(name + value)}
-    return Origin(cwd=hello.cwd, env=env, client=client or None)
+    env = {name: value for name, value in hello.env.items() if _may_pass(name, value)}
+    return Origin(cwd=hello.cwd, env=env, client=client or None, umask=hello.umask)
 
 
-def _fits_a_process(text: str) -> bool:
+def _may_pass(name: str, value: str) -> bool:
+    if name.startswith(SESSION):
+        return False
     try:
-        os.fsencode(text)
+        os.fsencode(name + value)
     except UnicodeEncodeError:
         return False
     return True

@@ -243,7 +243,7 @@ def test_a_working_directory_that_is_gone_is_an_error_of_the_system(tmp_path: Pa
     gone.rmdir()
 
     with pytest.raises(FileNotFoundError):
-        introduce({}, None)
+        introduce({}, None, str(tmp_path))
 
 
 def mcp(home: str, cwd: Path, *command: str) -> str:

@@ -282,6 +282,7 @@ def _preparation(settings: Settings, store: Store, origins: OriginFiles) -> Prep
         mcp_server=McpServer(command="claude-jobs", args=("mcp",)),
         # One of its own, as each state directory has: what another test left running is not taken for this one's.
         key=hashlib.sha256(str(settings.home).encode()).hexdigest()[:8],
+        umask=0o022,
     )
 
 

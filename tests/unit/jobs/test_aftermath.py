@@ -14,6 +14,7 @@ import pytest
 
 from jobs.attempts.aftermath import Aftermath, EndedAttempt
 from jobs.claude.directory import AttemptDirectory
+from jobs.claude.leavings import ClientDirectories
 from jobs.claude.proctable import Entry, LinuxTable, ProcessIdentity
 from jobs.claude.reaper import Reaper
 from jobs.claude.spawning import DirectSpawner, ForkServer, Order
@@ -67,7 +68,9 @@ def ended(tmp_path: Path, number: int) -> EndedAttempt:
     keys = tmp_path / "config" / "sessions"
     keys.mkdir(parents=True, exist_ok=True)
     (keys / f"{DEAD + number}.x.key").touch()
-    return EndedAttempt(target=Target(marker=f"k:{number}:1"), directory=directory, config=tmp_path / "config")
+    return EndedAttempt(
+        target=Target(marker=f"k:{number}:1"), directory=directory, places=ClientDirectories(config=tmp_path / "config")
+    )
 
 
 @pytest.mark.parametrize("refusals", [0, 2])

@@ -216,7 +216,9 @@ def test_every_setting_declares_for_whom_it_holds(name: str):
 
 
 def test_what_completes_a_clients_request_is_the_trees_and_everything_else_the_engines():
-    assert set(names(Scope.TREE)) == {"cli", "permission_mode", "timeout_seconds", "timeout_multiplier"}
+    assert set(names(Scope.TREE)) == {
+        *("cli", "permission_mode", "timeout_seconds", "timeout_multiplier", "pass_environment")
+    }
     assert names(Scope.LOCATION) == ("home",)
 
 
