@@ -60,7 +60,7 @@ _PRIVATE_KEY: Final = re.compile(
 )
 """A private key, to its end or to where the text was cut off."""
 
-_SECRET_NAME: Final = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+_SECRET_NAME: Final = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)$", re.IGNORECASE)
 _LEAST_VALUE: Final = 8
 _SURE_VALUE: Final = 20
 

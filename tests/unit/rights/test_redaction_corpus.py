@@ -245,6 +245,7 @@ def test_a_value_that_is_known_is_redacted_whatever_its_form():
         "COMPANY_API_KEY": "correct-horse-battery",
         "OTHER_TOKEN": "correct-horse-battery-staple",
         "DB_PASSWORD": "hunter2hunter2",
+        "CLAUDE_CODE_CLIENT_KEY_PASSPHRASE": "opens-the-client-key",
         "WORD_TOKEN": "understanding",
         "SHORT_SECRET": "abc1",
         "NUMBER_KEY": "20241130",
@@ -253,6 +254,8 @@ def test_a_value_that_is_known_is_redacted_whatever_its_form():
         "MAX_TOKENS": "8192 or more",
     }
     known = secrets_in(environment)
-    assert known == {"correct-horse-battery", "correct-horse-battery-staple", "hunter2hunter2"}
+    assert known == {
+        *("correct-horse-battery", "correct-horse-battery-staple", "hunter2hunter2", "opens-the-client-key")
+    }
     text = "correct-horse-battery-staple, correct-horse-battery, hunter2hunter2 and a basic understanding"
     assert redact(text, known) == f"{HIDDEN}, {HIDDEN}, {HIDDEN} and a basic understanding"
