@@ -9,7 +9,7 @@ import typer
 from jobs.errors import JobsError
 from server import __version__, engine_commands, state_commands, submit_commands
 from server.front_door.places import Places, state_dir
-from server.terminal.answers import whole_answer
+from server.terminal.answers import say_answer
 from server.terminal.drawing import description, draw, job_line
 from server.terminal.speech import client, complaints, exit_unless_completed, fail, note, out, say
 from server.terminal.transcripts import transcript_of
@@ -88,7 +88,7 @@ def result(job_id: JobId, *, offset: int | None = None, limit: int | None = None
     """Print a job's answer, or a page of it where an offset or a limit is given."""
     with client() as engine:
         if offset is None and limit is None:
-            say(whole_answer(engine, job_id))
+            say_answer(engine, job_id)
         else:
             say(engine.call("claude_result", {"jobId": job_id, "offset": offset, "limit": limit}))
 

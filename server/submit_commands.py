@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import typer
 
-from server.terminal.answers import whole_answer
+from server.terminal.answers import say_answer
 from server.terminal.speech import client, exit_unless_completed, note, out, say, while_it_goes_on
 from server.terminal.watching import wait_for, watch
 
@@ -43,7 +43,7 @@ def run(
         note(f"job {job_id}")
         with while_it_goes_on(job_id):
             wait_for(engine, {"jobIds": [job_id]})
-        say(whole_answer(engine, job_id))
+        say_answer(engine, job_id)
 
 
 def batch(
@@ -83,7 +83,7 @@ def send(
         note(f"job {new_id}")
         with while_it_goes_on(new_id):
             wait_for(engine, {"jobIds": [new_id]})
-        say(whole_answer(engine, new_id))
+        say_answer(engine, new_id)
 
 
 def _options(

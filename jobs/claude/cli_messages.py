@@ -27,7 +27,7 @@ _LONGEST: Final = 1000
 """Characters; the longest of these messages has about 400."""
 
 _MESSAGES: Final = tuple(
-    (re.compile(rf"(?:API Error: )?(?:\d{{3}} )?(?:{pattern})"), reason)
+    (re.compile(rf"(?:API Error: )?(?:\d{{3}} |Request rejected \(\d{{3}}\) · )?(?:{pattern})"), reason)
     for pattern, reason in (
         (r"(?:Your )?[Cc]redit balance (?:is )?too low(?: · .*| to access .*)?", Reason.BILLING),
         (r"You've (?:hit|reached) your (?:[\w' -]{1,30} )?spend limit\b.*", Reason.BILLING),
@@ -38,7 +38,9 @@ _MESSAGES: Final = tuple(
         (r"Your usage allocation has been disabled by your admin\b.*", Reason.BILLING),
         (r"Your group's usage limit is set to \$0\b.*", Reason.BILLING),
         (r"(?:Fable|Haiku|Mythos|Opus|Sonnet)(?: [^·\n]{1,40})? requires usage credits\b.*", Reason.BILLING),
-        (r"Usage credits required for .*", Reason.BILLING),
+        (r"(?:Usage credits|Extra usage is) required for .*", Reason.BILLING),
+        # A limit that an organisation has set itself for a month; the date is not that of a plan's limit.
+        (r"You have reached your specified API usage limits\b.*", Reason.BILLING),
         (
             r"You've (?:hit|reached) your [\w' -]{1,60}limit(?: for this week)?(?:\.| [·∙] .*|\. .*)?",
             Reason.USAGE_LIMIT,
@@ -46,12 +48,14 @@ _MESSAGES: Final = tuple(
         (r"(?:[\w-]+ ){1,3}limit reached(?: [·∙] resets .*|\|\d+)", Reason.USAGE_LIMIT),
         (r"Claude(?: AI)? usage limit reached\. Your limit will reset at .*", Reason.USAGE_LIMIT),
         (r"Prompt is too long(?:\.|: .*| · .*)?", Reason.PROMPT_TOO_LONG),
+        (r"The model has reached its context window limit\..*", Reason.PROMPT_TOO_LONG),
+        (r"Output blocked by content filtering policy\b.*", Reason.REFUSAL),
         (r"Autocompact is thrashing: (?:.|\n)*", Reason.PROMPT_TOO_LONG),
     )
 )
 """Whole messages, read off the strings of Claude Code 2.1.332 and off public reports of older versions."""
 
-_HINT: Final = re.compile(r"limit|usage|credit|too l|thrash")
+_HINT: Final = re.compile(r"limit|usage|credit|too l|thrash|filter")
 """Each of these messages holds one of them, and few answers do."""
 
 _PASSED: Final = timedelta(hours=1)

@@ -19,6 +19,9 @@ from jobs.claude.shapes import text
 MOST_TRIES: Final = 4
 """How many places of one line are tried in vain as the beginning of a frame: each try may read the rest of the line."""
 
+PASSING: Final = "stream_event"
+"""Type of the frames that hold a part of a message, which another frame holds as a whole."""
+
 # Quotation marks inside a frame's texts are escaped, so this matches nothing within them.
 _BEGINNING: Final = re.compile(r'\{\s*"')
 _MEMBER: Final = re.compile(r'\s*[{,]\s*"(\w+)"\s*:\s*')
@@ -98,6 +101,8 @@ def lost_with(beginning: str, session: str) -> Lost | None:
     if not _BEGINNING.match(beginning):
         return None
     known = _members(beginning)
+    if known.get("type") == PASSING:
+        return None
     # In frames of 2.1.330 the type of a result stands behind its text; no other frame has these two.
     is_success = known.get("subtype") == "success" and known.get("is_error") is False
     is_ours = known.get("type", "result") == "result" and known.get("session_id", session) == session

@@ -6,6 +6,7 @@ the ones that `DENIES` names.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from jobs.claude.shapes import number, text
@@ -24,22 +25,27 @@ TERMINAL_REASON: Final = {
     "aborted_tools": Reason.INTERRUPTED,
     "tool_deferred": Reason.INTERRUPTED,
     "tool_deferred_unavailable": Reason.INTERRUPTED,
+    # A hook said `continue: false` after a tool call, or a client moved the turn to the background.
+    "hook_stopped": Reason.INTERRUPTED,
+    "background_requested": Reason.INTERRUPTED,
     "prompt_too_long": Reason.PROMPT_TOO_LONG,
     "blocking_limit": Reason.PROMPT_TOO_LONG,
     "rapid_refill_breaker": Reason.PROMPT_TOO_LONG,
     "image_error": Reason.REQUEST_TOO_LARGE,
     "malformed_tool_use_exhausted": Reason.UNKNOWN_ERROR,
     "turn_setup_failed": Reason.UNKNOWN_ERROR,
-    # "completed", "api_error", "model_error", "hook_stopped" and "stop_hook_prevented": the other fields say more.
+    # "completed", "api_error", "model_error" and "stop_hook_prevented": the other fields say more.
 }
 STOP_REASON: Final = {
     "refusal": Reason.REFUSAL,
     "max_tokens": Reason.MAX_OUTPUT_TOKENS,
     "model_context_window_exceeded": Reason.PROMPT_TOO_LONG,
     "tool_deferred": Reason.INTERRUPTED,
+    # The API waits for the same messages again; 2.1.332 reports what there is as a success.
+    "pause_turn": Reason.INTERRUPTED,
+    "compaction": Reason.INTERRUPTED,
 }
 API_ERROR: Final = {
-    "max_output_tokens": Reason.MAX_OUTPUT_TOKENS,
     "autocompact_thrashing": Reason.PROMPT_TOO_LONG,
     "message_over_context_limit": Reason.PROMPT_TOO_LONG,
     "pdf_too_large": Reason.REQUEST_TOO_LARGE,
@@ -73,6 +79,8 @@ API_ERROR: Final = {
     "computer_slept": Reason.CONNECTION,
     "empty_completion": Reason.UNKNOWN_ERROR,
     "malformed_tool_use_exhausted": Reason.UNKNOWN_ERROR,
+    "unattended_start_limit": Reason.INTERRUPTED,
+    "unattended_start_unconfirmed": Reason.INTERRUPTED,
     # No wait helps against these, unlike other trouble with the connection.
     "tls_untrusted_ca": Reason.INVALID_REQUEST,
     "tls_cert_signature_failure": Reason.INVALID_REQUEST,
@@ -91,21 +99,41 @@ ERROR: Final = {
     "overloaded": Reason.OVERLOADED,
 }
 API_ERROR_STATUS: Final = {
-    400: Reason.INVALID_REQUEST,
+    # Whatever else it says, the same request would be refused again.
+    **dict.fromkeys(range(400, 500), Reason.INVALID_REQUEST),
     401: Reason.AUTH,
     402: Reason.BILLING,
     403: Reason.AUTH,
     404: Reason.MODEL_NOT_FOUND,
+    # A timeout and a conflict, which the CLI itself meets with another try.
+    408: Reason.SERVER_ERROR,
+    409: Reason.SERVER_ERROR,
     413: Reason.REQUEST_TOO_LARGE,
     429: Reason.RATE_LIMIT,
     529: Reason.OVERLOADED,
     **dict.fromkeys((*range(500, 529), *range(530, 600)), Reason.SERVER_ERROR),
+}
+LATE_API_ERROR: Final = {
+    # A context that is full is reported with the same kind, and told apart by its words.
+    "max_output_tokens": Reason.MAX_OUTPUT_TOKENS,
 }
 LATE_ERROR: Final = {
     # Where the API answered, its status says more than these two.
     "server_error": Reason.CONNECTION,
     "invalid_request": Reason.INVALID_REQUEST,
 }
+
+WHY: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "hook_stopped": "A hook of the settings stopped the work before its end.",
+        "tool_deferred": "A hook of the settings put off a tool call, and with it the rest of the work.",
+        "pause_turn": "The API paused the answer before its end.",
+        "max_tokens": "The answer was cut off at the most tokens that it may have.",
+        "model_context_window_exceeded": "The answer was cut off because the context of the model is full.",
+        "refusal": "The model refused.",
+    }
+)
+"""What a failure means that the CLI reports without a word, or as a success."""
 
 Rows = Sequence[tuple[str, Mapping[Any, Reason]]]
 """Fields with the reasons that their values stand for. The first field whose value has a reason decides."""
@@ -118,7 +146,12 @@ PRECISE: Final[Rows] = (
 )
 """These decide before what other frames and the words of the message say."""
 
-VAGUE: Final[Rows] = (("error", ERROR), ("api_error_status", API_ERROR_STATUS), ("error", LATE_ERROR))
+VAGUE: Final[Rows] = (
+    ("api_error", LATE_API_ERROR),
+    ("error", ERROR),
+    ("api_error_status", API_ERROR_STATUS),
+    ("error", LATE_ERROR),
+)
 """These decide after it."""
 
 DENIES: Final[Rows] = tuple((name, rows) for name, rows in PRECISE if name != "api_error")
@@ -145,6 +178,13 @@ def denied(result: Mapping[str, Any]) -> Reason | None:
     """Return why a result is an error although it says that it is none, or None where it is none."""
     is_error = text(result.get("subtype")).startswith("error")
     return _first(DENIES, _values(result, _OF_A_RESULT)) or (Reason.UNKNOWN_ERROR if is_error else None)
+
+
+def explain(result: Mapping[str, Any]) -> str:
+    """Return what a result means that is an error and holds no word about it."""
+    names = [text(result.get(name)) for name in ("subtype", "terminal_reason", "stop_reason")]
+    why = next((WHY[name] for name in names if name in WHY), "The CLI explained nothing.")
+    return f"{why} It reported: {', '.join(filter(None, names)) or 'an error'}."
 
 
 def _values(frame: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

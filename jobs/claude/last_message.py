@@ -1,10 +1,20 @@
-"""The text of the last message of a model, as its frames have it: one frame for each block, under one id."""
+"""The text of the last message of a model, as its frames have it: one frame for each block, under one id.
 
+A message that was cut off, at its most tokens or with its connection, is resumed by the CLI in the next one, and the
+result holds that one alone (measured on 2.1.332). Here both are one message.
+"""
+
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from jobs.claude.cli_messages import is_marked_as_the_clis_own
 from jobs.claude.shapes import mapping, mappings, text
+
+_RESUME: Final = re.compile(
+    r"(?:Output token limit hit|Your response)\b.{0,100}?\b(?:Resume directly|Continue from where you left off)\b"
+)
+"""What the CLI tells a model whose message was cut off. It does not match where the model is told to begin again."""
 
 
 class LastMessage:
@@ -15,6 +25,9 @@ class LastMessage:
         self._blocks: list[str] = []
         self._gap = False
         self._before = ""
+        self._is_over = self._is_resumed = False
+        self._frame_id = ""
+        self.resumptions = 0
         self.model = ""
         """The model of the last message that named one."""
 
@@ -33,18 +46,34 @@ class LastMessage:
         """Tell whether a text is the whole first or the whole last block of the last message."""
         return bool(self._blocks) and said in {self._blocks[0].strip(), self._blocks[-1].strip()}
 
-    def take(self, frame: Mapping[str, Any]) -> bool:
-        """Take an assistant frame; return whether the text of another message begins with it."""
-        message = mapping(frame.get("message"))
+    def take(self, frame: Mapping[str, Any]) -> None:
+        """Take an assistant frame."""
+        message, frame_id = mapping(frame.get("message")), text(frame.get("uuid"))
         if frame.get("parent_tool_use_id") or is_marked_as_the_clis_own(frame):
-            return False
-        if not self._id or text(message.get("id")) != self._id:
-            self._id, self._before, self._blocks, self._gap = text(message.get("id")), self.latest_text, [], False
+            return
+        if frame_id and frame_id == self._frame_id:
+            # The same frame once more.
+            return
+        self._frame_id = frame_id
+        if self._is_over or text(message.get("id")) != self._id:
+            self._begin()
         self.model = text(message.get("model")) or self.model
-        had_none = not self.text.strip()
+        self._id, self._is_over, self._is_resumed = text(message.get("id")), False, False
         for block in mappings(message.get("content")):
             self._add(block)
-        return had_none and bool(self.text.strip())
+
+    def end(self, frame: Mapping[str, Any]) -> bool:
+        """Take what is said to the model next, a user frame; return whether it asks for the rest of the message."""
+        self._is_over = True
+        self._is_resumed = frame.get("isSynthetic") is True and bool(_RESUME.match(words_of(frame)))
+        return self._is_resumed
+
+    def _begin(self) -> None:
+        if self._is_resumed and self.text.strip():
+            self.resumptions += 1
+        else:
+            self._before, self._blocks, self.resumptions = self.latest_text, [], 0
+        self._gap = False
 
     def _add(self, block: Mapping[str, Any]) -> None:
         if block.get("type") != "text":

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from jobs.claude.cli_messages import is_marked_as_the_clis_own, may_be_the_clis_own, reason_in
 from jobs.claude.consumption import Meter
-from jobs.claude.damaged_lines import Lost
-from jobs.claude.failures import denied, reason_of
+from jobs.claude.damaged_lines import PASSING, Lost
+from jobs.claude.failures import denied, explain, reason_of
 from jobs.claude.framer import Line
 from jobs.claude.last_message import LastMessage, words_of
 from jobs.claude.limit_signs import NeedsCredits, UsedUp, sign_of
@@ -77,17 +77,20 @@ class OutcomeReader:
         self._model: str | None = None
         self._afterwards = ""
         self._mended: Mapping[str, Any] | None = None
-        # Lines that could not be read since the last text of the model began.
+        # Lines that could not be read since the model was last spoken to.
         self._lost = 0
         self._last_lost: Lost | None = None
+        self._is_stopped_by_hook = False
+        self._given = ""
 
     def take(self, line: Line) -> None:
         """Take the next line: its frame, or that it was damaged."""
         if line.mended:
             self._mended = line.frame
-            if self._last_lost is Lost.FRAME:
+            if self._last_lost is Lost.FRAME and mapping(line.frame).get("type") != PASSING:
                 # Its beginning was counted.
                 self._lost = max(0, self._lost - 1)
+                self._last_lost = None
         if line.frame is not None:
             self.feed(line.frame)
         elif line.lost is not None:
@@ -105,7 +108,7 @@ class OutcomeReader:
             case "assistant":
                 self._take_message(frame)
             case "user":
-                self._reopened = True
+                self._take_user(frame)
             case "rate_limit_event":
                 sign = sign_of(frame)
                 self._limit = sign if isinstance(sign, UsedUp | NeedsCredits) else None
@@ -137,12 +140,15 @@ class OutcomeReader:
         # A result of which no more is known than that it was there is kept only together with an answer.
         is_known = not self._result_is_lost or reason is Reason.COMPLETED
         answer = self._answer() if is_known else None
-        notes = self._notes(is_answered=answer is not None)
+        notes = list(self._notes(answer))
         if ended_for is not None and not self._stands_against(ended_for, reason):
             reason, detail = ended_for, _ENDED_FOR.get(ended_for, detail)
+        status = _STATUS.get(reason, JobStatus.FAILED)
+        if status is not JobStatus.COMPLETED and self._given:
+            notes.append(f"Before that it had answered: {self._given}")
         return Outcome(
             reason=reason,
-            status=_STATUS.get(reason, JobStatus.FAILED),
+            status=status,
             # Cut afterwards: a key that lacks its end would not be known.
             detail=redact(" ".join(filter(None, (detail, *notes)))[: 2 * _DETAIL_LIMIT])[:_DETAIL_LIMIT],
             result=answer,
@@ -174,11 +180,17 @@ class OutcomeReader:
     def _take_result(self, frame: Mapping[str, Any], *, is_lost: bool = False) -> None:
         self._result, self._result_is_lost = frame, is_lost
         self._reopened = self._spoke = False
+        # Work that follows may fail, and what is known of a lost result may not be enough.
+        self._given = (("" if is_lost else self._answer()) or self._given)[:_LAST_WORDS_LIMIT]
+
+    def _take_user(self, frame: Mapping[str, Any]) -> None:
+        self._reopened = True
+        if not frame.get("parent_tool_use_id") and not self._last.end(frame):
+            self._lost = 0
 
     def _take_message(self, frame: Mapping[str, Any]) -> None:
         self._begun = self._reopened = self._spoke = True
-        if self._last.take(frame):
-            self._lost = 0
+        self._last.take(frame)
         if frame.get("parent_tool_use_id"):
             return
         self._own_message = frame if may_be_the_clis_own(frame) else None
@@ -199,6 +211,8 @@ class OutcomeReader:
                 self._begun = self._reopened = True
                 self._version = _name(frame.get("claude_code_version")) or self._version
                 self._model = _name(frame.get("model")) or self._model
+            case "informational":
+                self._is_stopped_by_hook = self._is_stopped_by_hook or frame.get("prevent_continuation") is True
             case "task_notification":
                 # A background task that ends by itself starts another turn, whose result replaces the earlier one; one
                 # that is stopped with the process does not (both measured).
@@ -219,7 +233,7 @@ class OutcomeReader:
         if failure is None and not self.answered and was_cut_off(exit_code):
             return Reason.LOST, "The process was cut off while work that it had begun after its first result went on."
         if failure is not None:
-            return failure, _said_by(result) or stderr or _unexplained(result)
+            return failure, self._explained(result) or stderr or explain(result)
         if not self.answered:
             return Reason.TRUNCATED, "The process ended while work that it had begun after its first result went on."
         return self._success(result, asked_schema)
@@ -227,23 +241,41 @@ class OutcomeReader:
     def _success(self, result: Mapping[str, Any], asked_schema: bool) -> tuple[Reason, str]:
         if self._result_is_lost and (asked_schema or self._lost or not self._last.latest_text):
             return Reason.TRUNCATED, f"The line with its result could not be read.{self._last_words()}"
-        if number(result.get("num_turns")) == 0 and not self._answer():
-            return Reason.TRUNCATED, "The process ended without a turn of the model."
         if asked_schema and result.get("structured_output") is None:
             return Reason.SCHEMA_UNMET, "The answer does not meet the JSON schema."
         if denials := result.get("permission_denials"):
             return Reason.COMPLETED_WITH_DENIALS, _denied(denials)
         return Reason.COMPLETED, ""
 
-    def _notes(self, *, is_answered: bool) -> Iterator[str]:
-        if self._result_is_lost and is_answered:
+    def _explained(self, result: Mapping[str, Any]) -> str:
+        """Return what is said about a failure; the words of the model itself explain none."""
+        errors = "; ".join(texts(result.get("errors")))
+        if errors or result.get("is_error") is not False or self._own_message:
+            return errors or _said_by(result)
+        if self._is_without_a_turn(result):
+            return f"The process ended without a turn of the model. {_said_by(result)}".strip()
+        return f"{explain(result)}{self._last_words()}"
+
+    def _notes(self, answer: str | None) -> Iterator[str]:
+        if self._result_is_lost and answer is not None:
             yield "The line with its result could not be read; the answer is the text of its last message."
         elif self._mended is not None:
             yield "A line of its output was damaged, and put together again."
         if self._lost:
             yield f"Lines of its output that were damaged and could not be read: {self._lost}."
+        if answer is not None and not self._result_is_lost:
+            yield self._note_on(answer)
         if self._afterwards:
             yield f"After its answer the CLI reported: {self._afterwards}"
+
+    def _note_on(self, answer: str) -> str:
+        if not answer.strip():
+            return "Its answer is empty."
+        if not self._last.text.strip() and not text(mapping(self._result).get("result")).strip():
+            return "Its last message has no text; the answer is that of the message before."
+        if self._last.resumptions and answer == self._last.text:
+            return "Its answer was cut off and resumed; the parts stand together."
+        return ""
 
     def _without_result(self, exit_code: int | None, stderr: str) -> tuple[Reason, str]:
         if exit_code is None:
@@ -267,7 +299,16 @@ class OutcomeReader:
         said = _said_by(result)
         if result.get("is_error") is not False:
             return reason_of(result, message=self._own_message or {}, signs=self._signs(result, said))
-        return denied(result) or self._message_failure(result, said)
+        return denied(result) or self._message_failure(result, said) or self._turn_failure(result)
+
+    def _turn_failure(self, result: Mapping[str, Any]) -> Reason | None:
+        if not self._is_without_a_turn(result):
+            return None
+        return Reason.INTERRUPTED if self._is_stopped_by_hook else Reason.TRUNCATED
+
+    def _is_without_a_turn(self, result: Mapping[str, Any]) -> bool:
+        # A hook that blocks the prompt, for example: the CLI reports its words as a success.
+        return number(result.get("num_turns")) == 0 and not self._last.latest_text.strip()
 
     def _message_failure(self, result: Mapping[str, Any], said: str) -> Reason | None:
         """Return the reason where the result is a message of the CLI and not an answer of the model."""
@@ -285,9 +326,12 @@ class OutcomeReader:
             ("already in use" in said and not self._begun, Reason.SESSION_IN_USE),
             (self._refused, Reason.REFUSAL),
             (isinstance(self._limit, NeedsCredits) or "redit balance is too low" in said, Reason.BILLING),
-            (isinstance(self._limit, UsedUp) or result.get("api_error") == "usage_limit_reached", Reason.USAGE_LIMIT),
+            (isinstance(self._limit, UsedUp), Reason.USAGE_LIMIT),
+            (words := reason_in(said), words),
+            # Of a spend cap too, which no wait ends: its words say so.
+            (result.get("api_error") == "usage_limit_reached", Reason.USAGE_LIMIT),
         )
-        return next((reason for is_seen, reason in signs if is_seen), None) or reason_in(said)
+        return next((reason for is_seen, reason in signs if is_seen), None)
 
     @staticmethod
     def _stands_against(ended_for: Reason, reason: Reason) -> bool:
@@ -300,6 +344,8 @@ class OutcomeReader:
         if self._result_is_lost:
             return self._last.latest_text
         said, written = text(self._result.get("result")), self._last.text
+        if not said.strip() and not written.strip():
+            return self._last.latest_text
         if self._lost or not written.strip():
             return said
         # A result that was torn and put together may hold what tore it.
@@ -345,8 +391,3 @@ def _said_by(result: Mapping[str, Any]) -> str:
 def _name(value: Any) -> str:
     # A job can write anything here, halves of characters included.
     return text(value)[:_NAME_LIMIT].encode(errors="replace").decode()
-
-
-def _unexplained(result: Mapping[str, Any]) -> str:
-    names = [text(result.get(name)) for name in ("subtype", "terminal_reason", "stop_reason")]
-    return f"The CLI explained nothing; it reported: {', '.join(filter(None, names)) or 'an error'}."

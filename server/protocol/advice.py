@@ -28,7 +28,12 @@ _BY_REASON: Final[Mapping[Reason, str]] = MappingProxyType(
         f"that {_AGAIN}",
         Reason.AUTH: "A person must log in (`claude`, then /login) or correct the key or token first. After that "
         f"{_AGAIN}",
+        Reason.INTERRUPTED: "Where a hook of the settings stopped it, it would do so again: a person must change it. "
+        f"Otherwise {_AGAIN}",
         Reason.STARTUP: f"`claude-jobs doctor` checks the installation. Once the cause is gone {_AGAIN}",
+        Reason.DEADLINE: "claude_retry with jobId {!r} gives it as much time again, in its session. Where the time of "
+        "its tree or of a job above it was over, submit what is left as a new tree.",
+        Reason.DEPENDENCY_FAILED: f"What it depends on must complete first: try that again. After that {_AGAIN}",
         Reason.UNMANAGED_CLAUDE: "It would be ended again. Submit a task that uses the claude-jobs tools instead of a "
         "claude of its own.",
         Reason.OUTPUT_LIMIT: "It would be ended again where it writes as much. Submit a task that writes less.",

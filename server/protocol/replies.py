@@ -1,7 +1,7 @@
 """What models read: compact, bounded, and marked where something is left out."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,25 +17,6 @@ from jobs.tree import is_batch_id
 from jobs.waiting import WaitReport
 from server.protocol.attempts import how_it_ran
 from server.protocol.reply_bounds import MAX_REPLY_CHARS, MAX_REQUESTS_CHARS, fitting, rest, within
-
-KEPT_FRAME_KEYS = (
-    "type",
-    "subtype",
-    "is_error",
-    "result",
-    "structured_output",
-    "session_id",
-    "total_cost_usd",
-    "num_turns",
-    "duration_ms",
-    "duration_api_ms",
-    "stop_reason",
-    "usage",
-    "permission_denials",
-)
-"""Keys of the CLI's result object that callers read; the rest is bulk."""
-
-_KEPT_USAGE_KEYS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 _SHOWN_OF_A_CALL = 2000
 """Characters of a tool call's arguments that whoever permits it is shown."""
@@ -177,12 +158,9 @@ def _call_of(request: Request) -> str:
     return text if left <= 0 else f"{text[:_SHOWN_OF_A_CALL]}… ({left} characters more)"
 
 
-def result_text(job: Job, attempt: Attempt) -> str:
-    """Return a job's whole result as its output format has it."""
-    if job.spec.output_format == "text" or attempt.frame is None:
-        return attempt.result or ""
-    frame = attempt.frame if job.spec.verbose else _kept(attempt.frame)
-    return pretty({**frame, "jobId": job.id})
+def note(job: Job) -> dict[str, str]:
+    """Return what is to be known about the answer of a job that completed, as a field of a reply; nothing of others."""
+    return {"note": job.error} if job.status is JobStatus.COMPLETED and job.error else {}
 
 
 def page(text: str, *, offset: int, limit: int, asked: str, where: str) -> str:
@@ -323,7 +301,7 @@ def _status(job: Job, *, asks: bool = False) -> dict[str, Any]:
         "task": job.spec.task if job.spec.task_chars is None else _beginning(job.spec),
         "startTime": _iso(job.started_at or job.created_at),
         "endTime": _iso(job.ended_at),
-        "error": job.error,
+        "error": None if job.status is JobStatus.COMPLETED else job.error,
         "recursionDepth": job.depth,
         "parentJobId": job.parent_id,
         "batchId": job.batch_id,
@@ -333,13 +311,13 @@ def _status(job: Job, *, asks: bool = False) -> dict[str, Any]:
         "sessionId": job.session_id,
         "costUsd": round(job.usage.cost_usd, 6),
     }
-    return status | ({"waitingFor": "permission"} if asks else {})
+    return status | note(job) | ({"waitingFor": "permission"} if asks else {})
 
 
 def _row(job: Job, *, asks: bool) -> dict[str, Any]:
     """Return a job's status without what only `claude_status` need say, and with task and answer cut to a line."""
     status = _status(job, asks=asks) | {"task": _line(job.spec.task, _LISTED_CHARS)}
-    row = {name: value for name, value in status.items() if name not in {"rootId", "sessionId"}}
+    row = {name: value for name, value in status.items() if name not in {"rootId", "sessionId", "note"}}
     if job.reason is None:
         del row["reason"]
     return row | ({"excerpt": _line(job.excerpt, _LISTED_CHARS)} if job.excerpt else {})
@@ -371,18 +349,8 @@ def _done_line(job: Job, share: int) -> dict[str, Any]:
         line["key"] = job.spec.key
     if job.status is not JobStatus.COMPLETED:
         line["reason"] = job.reason
-    line["excerpt"] = _line(job.excerpt or job.error or "", share)
-    return line
-
-
-def _kept(frame: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: frame[key] for key in KEPT_FRAME_KEYS if key in frame}
-    usage = kept.get("usage")
-    if isinstance(usage, Mapping):
-        kept["usage"] = {key: usage[key] for key in _KEPT_USAGE_KEYS if key in usage}
-    if not kept.get("permission_denials"):
-        kept.pop("permission_denials", None)
-    return kept
+    line["excerpt"] = _line(job.excerpt or ("" if note(job) else job.error) or "", share)
+    return line | {name: _line(said, share) for name, said in note(job).items()}
 
 
 def _beginning(spec: JobSpec) -> str:

@@ -1,7 +1,8 @@
 """Results as they are read: a page of one, or a page of each of several within one budget."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jobs.errors import JobFailedError, NotFinishedError
 from jobs.model import LIVE, Attempt, Job, JobStatus
@@ -11,6 +12,29 @@ from server.protocol.advice import advice_on
 
 MAX_SECTIONS = 100
 """Jobs in one reply of `claude_result`: the notes on how to read on take 20,000 characters then."""
+
+
+KEPT_FRAME_KEYS = (
+    "type",
+    "subtype",
+    "is_error",
+    "result",
+    "structured_output",
+    "session_id",
+    "total_cost_usd",
+    "num_turns",
+    "duration_ms",
+    "duration_api_ms",
+    "stop_reason",
+    "usage",
+    "permission_denials",
+)
+"""Keys of the CLI's result object that callers read; the rest is bulk."""
+
+NOTE = "\n\n[{}]"
+"""How a note stands behind an answer in text."""
+
+_KEPT_USAGE_KEYS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +61,7 @@ class Results:
             JobFailedError: It has none.
             NotFinishedError: It is not over.
         """
-        text = replies.result_text(job, await self._finished(job))
+        text = result_text(job, await self._finished(job))
         return self._part(job, text, offset=offset, limit=limit, asked=f"jobId {job.id!r}")
 
     async def several(self, jobs: Sequence[Job], *, offset: int, limit: int) -> str:
@@ -58,7 +82,7 @@ class Results:
 
     async def _section(self, job: Job, *, offset: int, limit: int) -> str:
         try:
-            text = (await self._finished(job)).result or ""
+            text = with_note(job, (await self._finished(job)).result or "")
         except NotFinishedError as error:
             text = str(error)
         except JobFailedError as error:
@@ -78,3 +102,26 @@ class Results:
 
     def _part(self, job: Job, text: str, *, offset: int, limit: int, asked: str) -> str:
         return replies.page(text, offset=offset, limit=limit, asked=asked, where=self.transcript(job))
+
+
+def result_text(job: Job, attempt: Attempt) -> str:
+    """Return a job's whole result as its output format has it."""
+    if job.spec.output_format == "text" or attempt.frame is None:
+        return with_note(job, attempt.result or "")
+    frame = attempt.frame if job.spec.verbose else _kept(attempt.frame)
+    return replies.pretty({**frame, "jobId": job.id, **replies.note(job)})
+
+
+def with_note(job: Job, answer: str) -> str:
+    """Return an answer as a text, with what is to be known about it at its end."""
+    return "".join((answer, *(NOTE.format(said) for said in replies.note(job).values())))
+
+
+def _kept(frame: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: frame[key] for key in KEPT_FRAME_KEYS if key in frame}
+    usage = kept.get("usage")
+    if isinstance(usage, Mapping):
+        kept["usage"] = {key: usage[key] for key in _KEPT_USAGE_KEYS if key in usage}
+    if not kept.get("permission_denials"):
+        kept.pop("permission_denials", None)
+    return kept

@@ -1,6 +1,7 @@
 """A job's whole answer, however many pages it has."""
 
 from server.front_door.client import Client
+from server.terminal.speech import note, say
 
 PAGE_CHARS = 100_000
 """Characters that are asked for at once; `claude_result` grants up to twice as many."""
@@ -24,3 +25,18 @@ def whole_answer(engine: Client, job_id: str) -> str:
         whole += shown
         total = int(note.partition(" of ")[2].partition(";")[0])
     return whole
+
+
+def say_answer(engine: Client, job_id: str) -> None:
+    """Print a job's whole answer, and beside it, on stderr, what is to be known about it.
+
+    Raises:
+        ToolError: The job has no result.
+        EngineLostError: The engine went away.
+    """
+    answer = whole_answer(engine, job_id)
+    if said := engine.call_json("claude_status", {"jobId": job_id}).get("note"):
+        # An answer in text ends with it: a program that reads this one wants the answer alone.
+        answer = answer.removesuffix(f"\n\n[{said}]")
+        note(f"note: {said}")
+    say(answer)

@@ -60,6 +60,21 @@ SEEN = {
     "cost_that_is_no_number": Seen("completed", "completed", "whole answer"),
     "rejected_but_overage_in_use": Seen("completed", "completed", "fine"),
     "credits_required": Seen("failed", "billing", told="buys credits", again=True),
+    "answer_resumed_at_its_most_tokens": Seen("completed", "completed", '{"a": [1,2,3,4,5]}', "cut off and resumed"),
+    "answer_resumed_after_a_lost_connection": Seen("completed", "completed", "one, two, three", "cut off and resumed"),
+    "answer_before_an_empty_message": Seen("completed", "completed", "The whole report.", "of the message before"),
+    "empty_answer": Seen("completed", "completed", "", "Its answer is empty."),
+    "one_id_for_all_messages": Seen("completed", "completed", "done"),
+    "same_frame_twice": Seen("completed", "completed", "done"),
+    "first_block_damaged": Seen("completed", "completed", "3]", "could not be read: 1"),
+    "hook_that_stops_after_a_tool": Seen("failed", "interrupted", told="a person must change it", again=True),
+    "hook_that_blocks_the_prompt": Seen("failed", "interrupted", told="stopped by hook: enough", again=True),
+    "paused_turn": Seen("failed", "interrupted", told="The API paused the answer", again=True),
+    "full_context": Seen("failed", "prompt_too_long", told="smaller tasks"),
+    "api_usage_limits": Seen("failed", "billing", told="raises its spend limit", again=True),
+    "extra_usage_for_a_long_context": Seen("failed", "billing", told="buys credits", again=True),
+    "refused_for_good": Seen("failed", "invalid_request", told="refuse the same request again"),
+    "answer_then_work_that_fails": Seen("failed", "invalid_request", told="it had answered: first answer"),
     "tool_calls_and_no_end": Seen("failed", "truncated", told="Next I use Read.", again=True),
 }
 
@@ -101,11 +116,29 @@ def test_a_caller_sees_what_happened(quarters: House, pump: Pump, name: str):
         # Strict JSON: a program that reads the reply may not know NaN.
         frame = json.loads(pump.text("claude_result", jobId=job_id), parse_constant=pytest.fail)
         assert frame["result"] == seen.answer
-        assert seen.told in (status["error"] or "")
-        assert said.returncode == 0
+        # What is to be known about an answer stands wherever it is read, and is no error.
+        waited = pump.json("claude_wait", jobIds=[job_id])["done"][0]
+        for noted in (status, frame, waited):
+            assert seen.told in noted.get("note", "")
+            assert ("note" in noted) is bool(seen.told)
+        assert status["error"] is None
+        assert (said.returncode, seen.told in said.stderr, bool(said.stderr)) == (0, True, bool(seen.told))
         assert json.loads(said.stdout)["result"] == seen.answer
     # Whatever became of it, no other job waits for it.
     assert "paused" not in pump.json("claude_recursion_stats")
+
+
+def test_an_answer_in_text_ends_with_what_is_to_be_known_and_a_command_prints_it_alone(quarters: House, pump: Pump):
+    stream = STREAMS / "answer_resumed_at_its_most_tokens.ndjson"
+    note = "Its answer was cut off and resumed; the parts stand together."
+    text = f'{{"a": [1,2,3,4,5]}}\n\n[{note}]'
+    assert pump.text("claude_run", task=f"stub:replay={stream}", outputFormat="text") == text
+    said = quarters.run("run", f"stub:replay={stream}")
+    assert (said.returncode, said.stdout) == (0, '{"a": [1,2,3,4,5]}\n')
+    assert note in said.stderr
+    job_id = replay(pump, stream, outputFormat="text")
+    pump.settled(job_id)
+    assert text in pump.text("claude_result", jobIds=[job_id])
 
 
 @pytest.mark.parametrize("is_error", [True, False])

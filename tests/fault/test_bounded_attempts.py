@@ -176,6 +176,6 @@ def test_an_answer_is_kept_though_the_state_directory_was_opened_to_others(case:
         status = pump.settled(job_id)
         trees.parent.chmod(0o700)
     assert (status["status"], case.starts()) == ("completed", 1)
-    assert f"(mode {mode:04o}); it is private again." in status["error"]
+    assert f"(mode {mode:04o}); it is private again." in status["note"]
     assert attempt.stat().st_mode & 0o777 == 0o700
     assert case.run()["status"] == "completed"

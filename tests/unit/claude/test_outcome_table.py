@@ -117,6 +117,17 @@ def calls(id: str = "msg_2", argument: Any = None) -> Mapping[str, Any]:  # noqa
     return {**says(), "message": {"id": id, "content": [{**TOOL, "input": {"frame": argument}}]}}
 
 
+def spoken(words: str) -> Mapping[str, Any]:
+    """What the CLI tells the model between two of its messages."""
+    content = [{"type": "text", "text": words}]
+    return {"type": "user", "message": {"role": "user", "content": content}, "isSynthetic": True, "session_id": "s"}
+
+
+def said_by_a_tool(words: str) -> Mapping[str, Any]:
+    content = [{"type": "tool_result", "tool_use_id": "t", "content": words}, {"type": "text", "text": words}]
+    return {"message": {"role": "user", "content": content}}
+
+
 def printed(**fields: Any) -> Mapping[str, Any]:
     """What a log, a hook or a tool may hold: it looks like a frame, and is not of this session."""
     return {"type": "result", "subtype": "success", "is_error": False, "num_turns": 3, "result": "FAKE", **fields}
@@ -137,6 +148,17 @@ THRASH = "Autocompact is thrashing: the context refilled to the limit within 3 t
 SESSION_LIMIT = "You've hit your session limit · resets 3:40pm (Asia/Kolkata)"
 BUY = "You've used your included usage. Buy usage credits to continue."
 LOW = "Credit balance is too low"
+FULL = "API Error: The model has reached its context window limit."
+FILTERED = "API Error: 400 Output blocked by content filtering policy"
+LONG = "API Error: Request rejected (429) · Extra usage is required for long context requests."
+ACCOUNT = "API Error: 400 You have reached your specified API usage limits. You will regain access on 2027-01-01."
+ANSWERED = {"type": "user", "message": {"content": [{"type": "tool_result", "tool_use_id": "t"}]}, "session_id": "s"}
+RESUME = "Output token limit hit. Resume directly — no apology, no recap of what you were doing."
+RECONNECT = "Your response above was cut off mid-stream. Resume directly from where it stops — no apology, no recap."
+AGAIN = (
+    "Your response above was cut off mid-stream and only your next message is delivered. Write the complete response "
+    "again from the start."
+)
 DOWNLOADS = "You've reached your download limit. Upgrade to go on."
 
 ANSWERS = {
@@ -149,7 +171,58 @@ ANSWERS = {
     "a thought between": Row((says("one"), says("", "two"), result("two")), Reason.COMPLETED, "one\n\ntwo"),
     "an empty result": Row((says("words"), result("")), Reason.COMPLETED, "words"),
     "no result field": Row((says("words"), result(None)), Reason.COMPLETED, "words"),
-    "a last message without a text": Row((says("words"), calls(), result("")), Reason.COMPLETED, ""),
+    "a last message without a text": Row(
+        (says("words"), calls(), result("")), Reason.COMPLETED, "words", "the answer is that of the message before"
+    ),
+    "an empty message after the last call": Row(
+        (says("words"), calls("msg_1"), ANSWERED, says("", id="msg_2"), result("")),
+        Reason.COMPLETED,
+        "words",
+        "the answer is that of the message before",
+    ),
+    "no text at all": Row((says(""), result("")), Reason.COMPLETED, "", "Its answer is empty."),
+    "cut off at its most tokens, and resumed": Row(
+        (says("[1,"), spoken(RESUME), says("2]", id="msg_2"), result("2]")),
+        Reason.COMPLETED,
+        "[1,2]",
+        "cut off and resumed",
+    ),
+    "cut off twice, the second time with its connection": Row(
+        (
+            says("[1,", "2,"),
+            spoken(RESUME),
+            says("3,", id="msg_2"),
+            own("API Error: Connection lost mid-response.", "server_error"),
+            spoken(RECONNECT),
+            says("4", id="msg_3"),
+            says("]", id="msg_3"),
+            result("]"),
+        ),
+        Reason.COMPLETED,
+        "[1,2,3,4]",
+        "cut off and resumed",
+    ),
+    "cut off while it thought": Row(
+        (says(""), spoken(RESUME), says("x", id="msg_2"), result("x")), Reason.COMPLETED, "x"
+    ),
+    "cut off, and begun again": Row(
+        (says("[1,"), spoken(AGAIN), says("[1]", id="msg_2"), result("[1]")), Reason.COMPLETED, "[1]"
+    ),
+    "a hook that wants more": Row(
+        (says("x"), spoken("Stop hook feedback: Resume directly"), says("y", id="msg_2"), result("y")),
+        Reason.COMPLETED,
+        "y",
+    ),
+    "a tool that prints what the CLI says": Row(
+        (says("x"), calls("msg_1"), {**ANSWERED, **said_by_a_tool(RESUME)}, says("y", id="msg_2"), result("y")),
+        Reason.COMPLETED,
+        "y",
+    ),
+    "one id for all messages": Row(
+        (says("x", id="1"), calls("1"), ANSWERED, says("y", id="1"), result("y")), Reason.COMPLETED, "y"
+    ),
+    "no id for any message": Row((says("[1,", id=""), says("2]", id=""), result("2]")), Reason.COMPLETED, "[1,2]"),
+    "one frame twice": Row((says("x", uuid=UUID), says("x", uuid=UUID), result("x")), Reason.COMPLETED, "x"),
     "a last message with a text and a call": Row(
         (says("words"), calls("msg_1"), result("")), Reason.COMPLETED, "words"
     ),
@@ -181,6 +254,27 @@ ANSWERS = {
         Reason.COMPLETED,
         "three",
         "could not be read: 1",
+    ),
+    "the first block of the last message is damaged": Row(
+        (says("Look."), calls(), ANSWERED, line(says("one", id="msg_3"))[:80], says("two", id="msg_3"), result("two")),
+        Reason.COMPLETED,
+        "two",
+        "could not be read: 1",
+    ),
+    "a damaged line before the last message": Row(
+        (line(says("Look."))[:60], calls(), ANSWERED, says("one", id="msg_3"), says("two", id="msg_3"), result("two")),
+        Reason.COMPLETED,
+        "onetwo",
+    ),
+    "a part of a message on its way is damaged": Row(
+        (
+            says("one"),
+            line({"type": "stream_event", "event": {"type": "content_block_delta"}, "session_id": "s"})[:60],
+            says("two"),
+            result("two"),
+        ),
+        Reason.COMPLETED,
+        "onetwo",
     ),
     "a gateway's model in words of the CLI": Row(
         (says(DOWNLOADS, id="chatcmpl-7f3a9c"), result(DOWNLOADS)), Reason.COMPLETED, DOWNLOADS
@@ -215,8 +309,8 @@ ANSWERS = {
         (says("x"), result('{"a":1}', structured_output={"a": 1})), Reason.COMPLETED, '{"a":1}', schema=True
     ),
     "a schema that is not met": Row((says("x"), result("x")), Reason.SCHEMA_UNMET, "x", "schema", schema=True),
-    "a hook that stopped the turn": Row(
-        (says("x"), result("x", terminal_reason="hook_stopped")), Reason.COMPLETED, "x"
+    "a hook that ends the work": Row(
+        (says("x"), result("x", terminal_reason="stop_hook_prevented")), Reason.COMPLETED, "x"
     ),
     "an error of the API that the CLI got over": Row(
         (says("x"), own("API Error: 500", "server_error"), result("x")), Reason.COMPLETED, "x"
@@ -343,7 +437,29 @@ FAILURES = {
         (aborts("error_during_execution", "No conversation found with session ID: s", num_turns=0),), Reason.NO_SESSION
     ),
     "a success of no turn": Row((result("", num_turns=0),), Reason.TRUNCATED, "", "without a turn"),
+    "a prompt that a hook blocks": Row(
+        (
+            INIT,
+            {**INIT, "subtype": "informational", "prevent_continuation": True},
+            result("No such prompts", num_turns=0),
+        ),
+        Reason.INTERRUPTED,
+        told="No such prompts",
+    ),
+    "a success of no turn, in words": Row(
+        (result("/x is unknown", num_turns=0),), Reason.TRUNCATED, told="/x is unknown"
+    ),
+    "work after an answer that fails": Row(
+        (says("a"), result("a"), NOTICE, own("API Error: 400 bad"), fails("API Error: 400 bad", api_error_status=400)),
+        Reason.INVALID_REQUEST,
+        told="Before that it had answered: a",
+    ),
     # The terminal reason.
+    "a hook that stopped the work": Row(
+        (says("Look."), calls("msg_1"), ANSWERED, result("", terminal_reason="hook_stopped", stop_reason="tool_use")),
+        Reason.INTERRUPTED,
+        told="A hook of the settings stopped the work before its end.",
+    ),
     "blocking limit": Row(
         (own("Prompt is too long", "invalid_request"), fails("Prompt is too long", terminal_reason="blocking_limit")),
         Reason.PROMPT_TOO_LONG,
@@ -382,7 +498,23 @@ FAILURES = {
     "a cut answer, no error": Row(
         (says("once upon"), result("once upon", stop_reason="max_tokens")), Reason.MAX_OUTPUT_TOKENS, told="once upon"
     ),
+    "a paused turn": Row(
+        (says("half"), result("half", stop_reason="pause_turn")),
+        Reason.INTERRUPTED,
+        told="The API paused the answer before its end.",
+    ),
+    "a full context": Row(
+        (own(FULL, "max_output_tokens"), fails(FULL, api_error="max_output_tokens")), Reason.PROMPT_TOO_LONG
+    ),
+    "a cut answer by its kind": Row((fails("x", api_error="max_output_tokens"),), Reason.MAX_OUTPUT_TOKENS),
     # The API's answer.
+    "408": Row((own("x", "unknown"), fails("x", api_error_status=408)), Reason.SERVER_ERROR),
+    "409": Row((own("x", "unknown"), fails("x", api_error_status=409)), Reason.SERVER_ERROR),
+    "422": Row((own("x", "unknown"), fails("x", api_error_status=422)), Reason.INVALID_REQUEST),
+    "451": Row((own("x", "unknown"), fails("x", api_error_status=451)), Reason.INVALID_REQUEST),
+    "an answer that a filter blocked": Row(
+        (own(FILTERED, "unknown"), fails(FILTERED, api_error_status=400)), Reason.REFUSAL
+    ),
     "400": Row(
         (own("API Error: 400 bad", "invalid_request"), fails("API Error: 400 bad", api_error_status=400)),
         Reason.INVALID_REQUEST,
@@ -454,6 +586,17 @@ FAILURES = {
     "credits required, without the event": Row(
         (own(BUY, "rate_limit"), fails(BUY, api_error_status=429)), Reason.BILLING
     ),
+    "a long context on an API key": Row((own(LONG, "rate_limit"), fails(LONG, api_error_status=429)), Reason.BILLING),
+    "the limits of an API account": Row(
+        (own(ACCOUNT, "unknown"), fails(ACCOUNT, api_error_status=400)), Reason.BILLING
+    ),
+    "a spend cap by its kind": Row(
+        (
+            own("You've hit your monthly spend limit.", "rate_limit"),
+            fails("You've hit your monthly spend limit.", api_error="usage_limit_reached", api_error_status=429),
+        ),
+        Reason.BILLING,
+    ),
     "credits for a long context": Row(
         (own("x", "rate_limit", api_error="long_context_credits_required"), fails("x", api_error_status=429)),
         Reason.BILLING,
@@ -511,6 +654,8 @@ PASSES = LIMITS | TRANSIENT | {Reason.LOST, Reason.NO_SESSION}
 """Reasons after which another attempt follows by itself."""
 
 TRIED_AGAIN = {
+    "408",
+    "409",
     "429",
     "500",
     "529",

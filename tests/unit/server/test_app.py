@@ -307,6 +307,6 @@ async def test_a_call_that_is_cancelled_leaves_its_job_running(home: Path):
 
 async def test_half_a_character_in_a_reply_is_sent_as_a_question_mark(home: Path, monkeypatch: pytest.MonkeyPatch):
     async with world(home) as here, here.client() as client:
-        monkeypatch.setattr("server.protocol.replies.result_text", lambda *_: "half \ud83d")
+        monkeypatch.setattr("server.protocol.results.result_text", lambda *_: "half \ud83d")
         reply = await client.call_tool("claude_run", {"task": "x"})
         assert text_of(reply) == "half ?"

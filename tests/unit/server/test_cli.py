@@ -282,6 +282,7 @@ def test_an_answer_comes_out_character_by_character(invoke: Invoke, monkeypatch:
         + "\n\U0001f468\u200d\U0001f469 \u0646\u0645\u06cc\u200c\u062e"
     )
     monkeypatch.setattr("server.front_door.client.Client.call", lambda *_: answer)
+    monkeypatch.setattr("server.front_door.client.Client.call_json", lambda *_: {"status": "completed"})
     assert invoke("result", "j1").stdout == answer + "\n"
 
 
