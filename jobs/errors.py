@@ -203,7 +203,7 @@ class ClaudeNotFoundError(JobsError):
 
     Args:
         looked: The places that were looked at, in order.
-        passing: One was there before, so an update may bring it back.
+        passing: One was there a moment ago, or a link leads to one, so an update may bring it back.
     """
 
     def __init__(self, looked: tuple[str, ...], *, passing: bool = False) -> None:

@@ -7,7 +7,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,8 @@ VERSION_SECONDS: Final = 10.0
 """How long `claude --version` may take; it took 0.2 s (measured on 2.1.332)."""
 
 UPDATE_SECONDS: Final = 30.0
-"""How long a launch waits for a binary that was there before: an update removes it for some seconds."""
+"""How long a binary that was there before, or that a link on PATH leads to, may be missing: an update removes it for
+some seconds. Until then nothing takes its place: another one may be of another version."""
 
 _UPDATE_PAUSE = 0.5
 _RECHECK_SECONDS = 15.0
@@ -36,6 +37,7 @@ For as long, a `claude` that was found is taken to be there when a job is submit
 
 _NAME = "claude"
 _SHELL = re.compile(rb"#!\s*\S*?(?:/env(?:\s+-S)?\s+)?\S*?\b(?:ba|da|k|z)?sh\b")
+_Where = tuple[str | None, str | None]
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)\b", re.ASCII)
 
 
@@ -67,7 +69,8 @@ class ClaudeFinder:
     def __init__(self, *, ask_wrappers: bool = False) -> None:
         self._ask_wrappers = ask_wrappers
         self._versions: dict[tuple[str, int, int], tuple[str | None, float]] = {}
-        self._found: dict[tuple[str | None, str | None], float] = {}
+        self._found: dict[_Where, tuple[float, Path]] = {}
+        self._missing: dict[_Where | Path, float] = {}
         # One thread: those who come while a version is asked for do not wait each in one of the shared pool.
         self._looks = SingleFlight[Claude](anyio.CapacityLimiter(1))
 
@@ -89,16 +92,20 @@ class ClaudeFinder:
             ClaudeNotFoundError: Naming every place that was looked at.
             ClaudeTooOldError: What was found is older than `OLDEST_VERSION`.
         """
-        found = self._explicit(explicit, path) if explicit else self._search(path)
-        self._found[explicit, path] = time.monotonic()
+        where = explicit, path
+        try:
+            found = self._explicit(explicit, path) if explicit else self._search(explicit, path)
+        except ClaudeNotFoundError as error:
+            if where in self._found and not self._may_return(where):
+                del self._found[where]
+            raise ClaudeNotFoundError(error.looked, passing=error.passing or where in self._found) from error
+        self._missing.pop(where, None)
+        self._found[where] = time.monotonic(), found.path
         return found
 
     async def find_in_thread(self, explicit: str | None, path: str | None) -> Claude:
-        """Do what `find` does without blocking the event loop; the error says whether one was found before."""
-        try:
-            return await self._looks.call((explicit, path), partial(self.find, explicit, path))
-        except ClaudeNotFoundError as error:
-            raise ClaudeNotFoundError(error.looked, passing=(explicit, path) in self._found) from error
+        """Do what `find` does without blocking the event loop."""
+        return await self._looks.call((explicit, path), partial(self.find, explicit, path))
 
     async def check(self, explicit: str | None, path: str | None) -> None:
         """Make sure that there is a `claude`, or that one was there before and may be back soon.
@@ -108,7 +115,8 @@ class ClaudeFinder:
         Raises:
             BadInputError, ClaudeNotFoundError, ClaudeTooOldError: As `find`.
         """
-        if time.monotonic() - self._found.get((explicit, path), -_RECHECK_SECONDS) < _RECHECK_SECONDS:
+        found = self._found.get((explicit, path))
+        if found is not None and time.monotonic() - found[0] < _RECHECK_SECONDS:
             return
         try:
             await self.find_in_thread(explicit, path)
@@ -117,30 +125,31 @@ class ClaudeFinder:
                 raise
 
     async def wait_for_update(self, explicit: str | None, path: str | None) -> Claude | None:
-        """Wait up to `UPDATE_SECONDS` for a `claude` that was found before and is missing now, and return it.
+        """Wait for a `claude` that is missing for now, and return it; at most `UPDATE_SECONDS` from when it was missed.
 
         One that does not come back counts as never found, so that the next job fails at once. None: there is none, and
         `find` says why.
         """
-        with anyio.move_on_after(UPDATE_SECONDS) as waiting:
-            while True:
-                try:
-                    return await self.find_in_thread(explicit, path)
-                except ClaudeNotFoundError as error:
-                    if not error.passing:
-                        return None
-                except JobsError:
-                    # Waiting does not help.
+        while True:
+            try:
+                return await self.find_in_thread(explicit, path)
+            except ClaudeNotFoundError as error:
+                if not error.passing:
                     return None
-                await anyio.sleep(_UPDATE_PAUSE)
-        if waiting.cancelled_caught:
-            self._found.pop((explicit, path), None)
-        return None
+            except JobsError:
+                # Waiting does not help.
+                return None
+            await anyio.sleep(_UPDATE_PAUSE)
+
+    def _may_return(self, what: "_Where | Path") -> bool:
+        """Tell whether something has been missing for less than `UPDATE_SECONDS`; the first question begins them."""
+        now = time.monotonic()
+        return now - self._missing.setdefault(what, now) < UPDATE_SECONDS
 
     def _explicit(self, explicit: str, path: str | None) -> Claude:
         if os.sep not in explicit:
             candidates = _on_path(path or "", explicit)
-            chosen = next(filter(_executable, candidates), None)
+            chosen = next(self._there(candidates, (explicit, path)), None)
             if chosen is None:
                 raise ClaudeNotFoundError((f"CLAUDE_JOBS_CLI={explicit} on PATH ({path or 'empty'})",))
         else:
@@ -151,16 +160,17 @@ class ClaudeFinder:
                     "CLAUDE_JOBS_CLI", f"{explicit!r} is a relative path", "Give an absolute path, or a name on PATH."
                 )
             if not _executable(chosen):
-                raise ClaudeNotFoundError((f"{chosen} (not an executable file)",))
+                passing = _leads_nowhere(chosen) and self._may_return(chosen)
+                raise ClaudeNotFoundError((f"{chosen} (not an executable file)",), passing=passing)
         version = self._version(chosen, path, ask=self._ask_wrappers or not _is_shell_script(chosen))
         if _too_old(version):
             raise ClaudeTooOldError((f"{chosen} ({version})",), OLDEST_VERSION)
         return Claude(path=chosen, version=version)
 
-    def _search(self, path: str | None) -> Claude:
+    def _search(self, explicit: str | None, path: str | None) -> Claude:
         candidates = [*_on_path(path or "", _NAME), *_bundled()]
         old: list[str] = []
-        for candidate in filter(_executable, candidates):
+        for candidate in self._there(candidates, (explicit, path)):
             version = self._version(candidate, path, ask=True)
             if not _too_old(version):
                 return Claude(path=candidate, version=version, passed_over=tuple(old))
@@ -169,11 +179,21 @@ class ClaudeFinder:
             raise ClaudeTooOldError(tuple(old), OLDEST_VERSION)
         raise ClaudeNotFoundError(_looked(path, candidates))
 
+    def _there(self, candidates: Iterable[Path], where: "_Where") -> Iterator[Path]:
+        """Yield what can be executed; raise where an update may have taken away what should be there."""
+        _, last = self._found.get(where, (0.0, None))
+        for candidate in candidates:
+            if _executable(candidate):
+                self._missing.pop(candidate, None)
+                yield candidate
+            elif (candidate == last or _leads_nowhere(candidate)) and self._may_return(candidate):
+                raise ClaudeNotFoundError((f"{candidate} (missing)",), passing=True)
+
     def _version(self, binary: Path, path: str | None, *, ask: bool) -> str | None:
         try:
             status = binary.stat()
         except OSError:
-            raise ClaudeNotFoundError((f"{binary} (it has just been removed)",)) from None
+            raise ClaudeNotFoundError((f"{binary} (it has just been removed)",), passing=True) from None
         if not ask:
             return None
         key = (str(binary), status.st_mtime_ns, status.st_size)
@@ -216,7 +236,7 @@ def ask_version(binary: Path, path: str | None) -> str | None:
             return None
         except OSError as error:
             if error.errno == errno.ETXTBSY:
-                raise ClaudeNotFoundError((f"{binary} (it is being written)",)) from error
+                raise ClaudeNotFoundError((f"{binary} (it is being written)",), passing=True) from error
             return None
     # At the beginning only: what a stand-in prints may hold numbers elsewhere.
     said = _VERSION.match(done.stdout[:200].decode(errors="replace").lstrip())
@@ -253,6 +273,10 @@ def _bundled() -> list[Path]:
 
 def _executable(candidate: Path) -> bool:
     return candidate.is_file() and os.access(candidate, os.X_OK)
+
+
+def _leads_nowhere(candidate: Path) -> bool:
+    return candidate.is_symlink() and not candidate.exists()
 
 
 def _looked(path: str | None, candidates: Sequence[Path]) -> tuple[str, ...]:

@@ -115,6 +115,27 @@ def test_no_job_fails_while_an_update_takes_the_binary_away_for_three_seconds():
     assert counts["counts"] == {"completed": 60}, counts
 
 
+@pytest.mark.parametrize("how", ["removed", "link to nothing"])
+def test_no_other_version_takes_the_place_of_a_binary_in_an_update(how: str):
+    with house(CLAUDE_JOBS_CLI="") as made:
+        new, other = new_claude(made.base / "versions"), new_claude(made.base / "other")
+        link = made.base / "bin" / "claude"
+        link.parent.mkdir()
+        link.symlink_to(new)
+        away = link if how == "removed" else new
+        with made.pump({"PATH": f"{link.parent}:{other.parent}:{SYSTEM_PATH}"}) as pump:
+            first = pump.json("claude_run_async", task="stub:say=right")
+            assert pump.settled(first["jobId"])["cli"] == str(link)
+            away.rename(aside := made.base / "aside")
+            back = threading.Timer(3.0, aside.rename, (away,))
+            back.start()
+            try:
+                second = pump.settled(pump.json("claude_run_async", task="stub:say=right")["jobId"])
+            finally:
+                back.join(30)
+    assert (second["status"], second["cli"]) == ("completed", str(link)), second
+
+
 def test_a_wrapper_whose_program_is_away_for_three_seconds_fails_no_job():
     with house(CLAUDE_JOBS_CLI="claude") as made:
         directory = made.base / "bin"

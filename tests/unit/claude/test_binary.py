@@ -153,6 +153,44 @@ async def test_a_binary_that_an_update_took_away_is_waited_for(tmp_path: Path, b
     assert (await finder.find_in_thread(str(mine), None)).path == mine
 
 
+@pytest.mark.parametrize("explicit", [None, "claude"])
+async def test_no_other_version_takes_the_place_of_a_binary_in_an_update(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, explicit: str | None
+) -> None:
+    first, second = executable(tmp_path / "a" / "claude"), executable(tmp_path / "b" / "claude")
+    where = explicit, f"{first.parent}:{second.parent}"
+    finder = ClaudeFinder()
+    await finder.find_in_thread(*where)
+    first.unlink()
+    await finder.check(*where)
+    with pytest.raises(ClaudeNotFoundError) as missing:
+        await finder.find_in_thread(*where)
+    assert refused_for_now(missing.value)
+
+    monkeypatch.setattr(binary, "UPDATE_SECONDS", 0.0)
+    assert (await finder.find_in_thread(*where)).path == second
+
+
+async def test_a_link_to_nothing_is_waited_for_and_then_passed_over(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, second = tmp_path / "a" / "claude", executable(tmp_path / "b" / "claude")
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "versions" / "1")
+    where = None, f"{link.parent}:{second.parent}"
+    finder = ClaudeFinder()
+    await finder.check(*where)
+    async with anyio.create_task_group() as group:
+        group.start_soon(finder.wait_for_update, *where)
+        await anyio.wait_all_tasks_blocked()
+        executable(tmp_path / "versions" / "1")
+    assert (await finder.find_in_thread(*where)).path == link
+
+    (tmp_path / "versions" / "1").unlink()
+    monkeypatch.setattr(binary, "UPDATE_SECONDS", 0.0)
+    assert (await finder.find_in_thread(*where)).path == second
+
+
 async def test_a_binary_that_was_never_there_is_not_waited_for(tmp_path: Path, bundle: Path) -> None:
     finder = ClaudeFinder(ask_wrappers=True)
     with anyio.fail_after(60):
