@@ -3,7 +3,7 @@
 import json
 import signal
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,48 @@ async def test_every_option_that_we_may_pass_is_understood(bench: Callable[[Stor
     assert "--settings={} is text" in json.dumps(request.body["system"])
     assert {"WebFetch", "Task", "SendMessage", "ScheduleWakeup"}.isdisjoint(request.tool_names)
     assert "Read" in request.tool_names
+
+
+def played(*turns: Mapping[str, Any]) -> Story:
+    return Story.model_validate({"default": "x", "roles": {"x": turns}})
+
+
+async def test_an_answer_that_was_cut_off_at_its_most_tokens_is_whole(bench: Callable[[Story], Bench]) -> None:
+    cut = {"text": "Once upon ", "stop_reason": "max_tokens"}
+    stand = bench(played(cut, {"text": "a time."}))
+    outcome = await stand.run(stand.command("x"))
+    # The CLI itself reports the last part alone.
+    assert (outcome.reason, outcome.result) == (Reason.COMPLETED, "Once upon a time.")
+    assert "cut off and resumed" in outcome.detail
+
+
+async def test_a_turn_that_the_api_paused_is_no_answer(bench: Callable[[Story], Bench]) -> None:
+    stand = bench(played({"text": "I search.", "stop_reason": "pause_turn"}))
+    assert (await stand.run(stand.command("x"))).reason is Reason.INTERRUPTED
+
+
+async def test_a_context_that_is_full_is_told_from_an_answer_that_is_too_long(bench: Callable[[Story], Bench]) -> None:
+    stand = bench(played({"text": "Half", "stop_reason": "model_context_window_exceeded"}))
+    assert (await stand.run(stand.command("x"))).reason is Reason.PROMPT_TOO_LONG
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        ("UserPromptSubmit", "without a turn of the model. Operation stopped by hook: enough"),
+        ("PostToolUse", "A hook of the settings stopped the work before its end."),
+    ],
+)
+async def test_what_a_persons_hook_stops_is_no_answer(bench: Callable[[Story], Bench], event: str, told: str) -> None:
+    call = {"name": "Bash", "input": {"command": "echo hi", "description": "greet"}}
+    stand = bench(played({"text": "I look.", "tool_calls": [call]}, {"text": "Never said."}))
+    stop = {"type": "command", "command": """echo '{"continue": false, "stopReason": "enough"}'"""}
+    settings = stand.home / ".claude" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text(json.dumps({"hooks": {event: [{"hooks": [stop]}]}}))
+    outcome = await stand.run(stand.command("x", allowed_tools=("Bash(echo *)",)))
+    assert (outcome.reason, outcome.result) == (Reason.INTERRUPTED, None)
+    assert told in outcome.detail
 
 
 async def test_a_session_is_resumed_forked_and_counted_by_attempt(bench: Callable[[Story], Bench]) -> None:
