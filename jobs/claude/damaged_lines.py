@@ -19,6 +19,9 @@ from jobs.claude.shapes import text
 MOST_TRIES: Final = 4
 """How many places of one line are tried in vain as the beginning of a frame: each try may read the rest of the line."""
 
+_MOST_BEFORE: Final = 4096
+"""Characters of a long line within which its first frame must begin."""
+
 PASSING: Final = "stream_event"
 """Type of the frames that hold a part of a message, which another frame holds as a whole."""
 
@@ -89,6 +92,18 @@ def remains_of(line: str, session: str) -> Remains:
     if torn >= 0 and (whole := _frame(rest[torn:], session)) is not None:
         return Remains(frames=[*frames, whole], text=rest[:torn], torn="")
     return Remains(frames=frames, text=rest, torn=rest[torn:] if torn >= 0 else "")
+
+
+def first_frame(line: str, session: str) -> Mapping[str, Any] | None:
+    """Return the first object of a long line where it is a frame of the session, or None; one place is tried.
+
+    Args:
+        line: The line.
+        session: The session's id.
+    """
+    begins = _BEGINNING.search(line, 0, _MOST_BEFORE)
+    found = _object_at(line, begins.start()) if begins else None
+    return found[0] if found is not None and _is_of(found[0], session) else None
 
 
 def joined(torn: str, line: str, session: str) -> Mapping[str, Any] | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.claude import shapes
-from jobs.claude.damaged_lines import Lost, decoded, joined, lost_with, remains_of
+from jobs.claude.damaged_lines import Lost, decoded, first_frame, joined, lost_with, remains_of
 
 LINE_LIMIT = 16 * 1024 * 1024
 """Most bytes of one line that are kept. A line of 6 MB was measured on a healthy CLI."""
@@ -16,7 +16,7 @@ _BEGINNING = 4096
 """Bytes that are kept of the beginning of a line that is too long: they say whether it is a result."""
 
 _MENDABLE = 64 * 1024
-"""Bytes of a damaged line up to which frames are looked for in it, and the beginning of a torn one is kept: up to this
+"""Bytes of a damaged line up to which all frames are looked for in it, and the beginning of a torn one is kept: to this
 length lines are read on the event loop, and each try costs 1 to 6 ms of it."""
 
 _PATIENCE = 8
@@ -118,10 +118,17 @@ class Framer:
             elif len(payload) <= _MENDABLE:
                 lines += self._parts(_text(payload), begin, end, complete)
             else:
-                lost = self._lost_with(stripped) if complete else None
-                text = _text(stripped[: 4 * _TEXT_LIMIT])[:_TEXT_LIMIT]
-                lines.append(Line(offset=begin, end=end, text=text, complete=complete, lost=lost))
-                self._await_end("")
+                lines += self._long_parts(stripped, begin, end, complete)
+
+    def _long_parts(self, line: bytes, begin: int, end: int, complete: bool) -> Iterator[Line]:
+        frame = first_frame(_text(line), self._session)
+        lost = self._lost_with(line) if complete and frame is None else None
+        if frame is None:
+            text = _text(line[: 4 * _TEXT_LIMIT])[:_TEXT_LIMIT]
+            yield Line(offset=begin, end=end, text=text, complete=complete, lost=lost)
+        else:
+            yield self._framed(frame, begin, end, complete)
+        self._await_end("")
 
     def _parts(self, line: str, begin: int, end: int, complete: bool) -> Iterator[Line]:
         if self._torn and (frame := joined(self._torn, line, self._session)) is not None:

@@ -148,6 +148,7 @@ THRASH = "Autocompact is thrashing: the context refilled to the limit within 3 t
 SESSION_LIMIT = "You've hit your session limit · resets 3:40pm (Asia/Kolkata)"
 BUY = "You've used your included usage. Buy usage credits to continue."
 LOW = "Credit balance is too low"
+LENGTHY = "a long answer, " * 10_000
 FULL = "API Error: The model has reached its context window limit."
 FILTERED = "API Error: 400 Output blocked by content filtering policy"
 LONG = "API Error: Request rejected (429) · Extra usage is required for long context requests."
@@ -390,6 +391,9 @@ ANSWERS = {
         ),
         Reason.COMPLETED,
         "x",
+    ),
+    "text before and behind a long result": Row(
+        (INIT, says(LENGTHY), f"\x1b[2J{line(result(LENGTHY))} [WARN] x"), Reason.COMPLETED, LENGTHY
     ),
     "a cost that is no number": Row((says("x"), result("x", total_cost_usd=float("nan"))), Reason.COMPLETED, "x"),
 }
