@@ -79,6 +79,8 @@ def wait(
         lines = wait_for(engine, _scope(identities), mode)
     for line in lines:
         say(f"{line['jobId']}  {line['status']}  {line['excerpt']}")
+        if said := line.get("note"):
+            note(f"note: {said}")
     if not any(line["status"] == "completed" for line in lines) or mode == "all":
         exit_unless_completed(lines)
 

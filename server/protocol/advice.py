@@ -24,7 +24,7 @@ _BY_REASON: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.MODEL_NOT_FOUND: "Submit the task as a new job with another model.",
         Reason.REFUSAL: "The model would refuse the same words again. Submit the task in other words, or with another "
         "model.",
-        Reason.BILLING: "No job of this account can run before a person buys credits or raises its spend limit. After "
+        Reason.BILLING: "It cannot run before a person buys credits or raises the spend limit of the account. After "
         f"that {_AGAIN}",
         Reason.AUTH: "A person must log in (`claude`, then /login) or correct the key or token first. After that "
         f"{_AGAIN}",
@@ -34,6 +34,7 @@ _BY_REASON: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.DEADLINE: "claude_retry with jobId {!r} gives it as much time again, in its session. Where the time of "
         "its tree or of a job above it was over, submit what is left as a new tree.",
         Reason.DEPENDENCY_FAILED: f"What it depends on must complete first: try that again. After that {_AGAIN}",
+        Reason.SESSION_IN_USE: f"Another process works in its session. Once that has ended {_AGAIN}",
         Reason.UNMANAGED_CLAUDE: "It would be ended again. Submit a task that uses the claude-jobs tools instead of a "
         "claude of its own.",
         Reason.OUTPUT_LIMIT: "It would be ended again where it writes as much. Submit a task that writes less.",

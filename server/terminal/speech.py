@@ -26,6 +26,7 @@ _FOR_A_PERSON = (
     (re.compile(r"claude_\w+ \((`claude-jobs [^`]+`)\)"), r"\1"),
     (re.compile(rf"\bclaude_({_COMMANDS})\w* with (?:jobIds?|batchId) \[?'(\w+)'\]?"), r"`claude-jobs \1 \2`"),
     (re.compile(rf"\bclaude_({_COMMANDS})(?:_(?:jobs|job|async))?\b"), r"`claude-jobs \1`"),
+    (re.compile(r"\bmaxBudgetUsd\b"), "`--max-budget-usd`"),
     (re.compile(r"\bCall (?=`claude-jobs )"), "Run "),
     (re.compile(r"\bcall (?=`claude-jobs )"), "run "),
 )

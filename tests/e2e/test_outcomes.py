@@ -71,10 +71,11 @@ SEEN = {
     "hook_that_blocks_the_prompt": Seen("failed", "interrupted", told="stopped by hook: enough", again=True),
     "paused_turn": Seen("failed", "interrupted", told="The API paused the answer", again=True),
     "full_context": Seen("failed", "prompt_too_long", told="smaller tasks"),
-    "api_usage_limits": Seen("failed", "billing", told="raises its spend limit", again=True),
+    "api_usage_limits": Seen("failed", "billing", told="raises the spend limit", again=True),
     "extra_usage_for_a_long_context": Seen("failed", "billing", told="buys credits", again=True),
     "refused_for_good": Seen("failed", "invalid_request", told="refuse the same request again"),
     "answer_then_work_that_fails": Seen("failed", "invalid_request", told="it had answered: first answer"),
+    "budget_met": Seen("failed", "budget_exhausted", told="new job with a larger maxBudgetUsd"),
     "tool_calls_and_no_end": Seen("failed", "truncated", told="Next I use Read.", again=True),
 }
 
@@ -112,6 +113,8 @@ def test_a_caller_sees_what_happened(quarters: House, pump: Pump, name: str):
         assert (AGAIN in words) is seen.again, words
         assert (said.returncode, said.stdout) == (1, "")
         assert (AGAIN in said.stderr) is seen.again, said.stderr
+        # A person reads of commands and options.
+        assert not any(word in said.stderr for word in ("claude_", "jobId", "maxBudgetUsd")), said.stderr
     else:
         # Strict JSON: a program that reads the reply may not know NaN.
         frame = json.loads(pump.text("claude_result", jobId=job_id), parse_constant=pytest.fail)
@@ -136,6 +139,8 @@ def test_an_answer_in_text_ends_with_what_is_to_be_known_and_a_command_prints_it
     said = quarters.run("run", f"stub:replay={stream}")
     assert (said.returncode, said.stdout) == (0, '{"a": [1,2,3,4,5]}\n')
     assert note in said.stderr
+    waited = quarters.run("wait", said.stderr.split()[1])
+    assert (waited.returncode, note in waited.stderr) == (0, True)
     job_id = replay(pump, stream, outputFormat="text")
     pump.settled(job_id)
     assert text in pump.text("claude_result", jobIds=[job_id])

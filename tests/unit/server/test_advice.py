@@ -15,7 +15,14 @@ FAILS_AGAIN = {
     Reason.UNMANAGED_CLAUDE,
     Reason.OUTPUT_LIMIT,
 }
-NEEDS_SOMETHING_FIRST = {Reason.AUTH, Reason.BILLING, Reason.DEPENDENCY_FAILED, Reason.INTERRUPTED, Reason.STARTUP}
+NEEDS_SOMETHING_FIRST = {
+    Reason.AUTH,
+    Reason.BILLING,
+    Reason.DEPENDENCY_FAILED,
+    Reason.INTERRUPTED,
+    Reason.SESSION_IN_USE,
+    Reason.STARTUP,
+}
 
 
 @pytest.mark.parametrize("reason", Reason)
