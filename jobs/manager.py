@@ -155,7 +155,7 @@ class EnhancedJobManager:
         # The acknowledgement goes out first: to enter the graph takes the loop for some milliseconds.
         for _ in range(_PASSES_OF_A_REPLY):
             await checkpoint()
-        await self._recursion.waves.run(jobs, self._enter)
+        await self._recursion.run(jobs, self._enter)
         await self.close_tree(jobs[0].root_id)
 
     async def close_tree(self, root_id: str) -> None:

@@ -328,7 +328,11 @@ class Gate(Protocol):
     """What stands between a free slot and a launch."""
 
     def admits(self, running: int) -> bool:
-        """Tell whether one more job may be launched while so many run."""
+        """Tell whether the machine has room for one more launch while so many jobs run."""
+        ...
+
+    def admits_of(self, account: str, running: int) -> bool:
+        """Tell whether one more job of an account may be launched while so many of that account run."""
         ...
 
     def launching(self, job_id: str) -> None:

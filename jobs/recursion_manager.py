@@ -1,17 +1,18 @@
 """The one authority on what may be spawned and what may run."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from jobs.limits.account_limits import Pause
 from jobs.limits.ledger import Ledger
-from jobs.limits.throttle import Pause, Throttle
+from jobs.limits.throttle import Throttle
 from jobs.model import Job, JobStatus, Outcome, Reason
 from jobs.ports import Admission, AdmissionFacts, Store, Submission
 from jobs.scheduler import Scheduler
 from jobs.singly import Singly
-from jobs.waves import Waves
+from jobs.waves import Enter, Waves
 from orchestration.limits import TreeLimits
 
 TIMER_SLACK = 0.05
@@ -28,8 +29,8 @@ class RecursionStatistics:
         live_by_root: Tree to the number of its jobs that are queued or running.
         running: Jobs that hold a slot of the machine.
         waiting: Jobs that stand in line for one.
-        window: How many may run at once by the API's limits, or None where nobody asks.
-        pause: Why nothing is launched, and until when; None where things go on.
+        window: How many of the most limited account may run at once by the API's limits, or None where nobody asks.
+        pauses: Why jobs wait that could run otherwise, until when, and how many; the one that ends first comes first.
     """
 
     limits: TreeLimits
@@ -38,7 +39,7 @@ class RecursionStatistics:
     running: int
     waiting: int
     window: int | None = None
-    pause: Pause | None = None
+    pauses: Sequence[Pause] = ()
 
 
 class RecursionManager:
@@ -53,6 +54,7 @@ class RecursionManager:
         scheduler: The line in front of the slots.
         ledger: What is left of the budgets; None takes one that knows of none.
         throttle: Knows whether launches are paused; None where they never are.
+        look_up: Looks up which account a tree uses; None where nobody asks.
     """
 
     def __init__(
@@ -63,12 +65,14 @@ class RecursionManager:
         *,
         ledger: Ledger | None = None,
         throttle: Throttle | None = None,
+        look_up: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self.limits = limits
         self._store = store
         self._scheduler = scheduler
         self._ledger = ledger or Ledger()
         self._throttle = throttle
+        self._look_up = look_up
         self._turns = Singly()
         self.waves = Waves()
 
@@ -85,10 +89,28 @@ class RecursionManager:
         async with self._turns.turn(job_id):
             yield
 
-    @property
-    def pause(self) -> Pause | None:
-        """Why nothing is launched on this machine, and until when; None where things go on."""
-        return self._throttle.pause if self._throttle else None
+    def pauses(self, root_ids: Collection[str] | None = None) -> Sequence[Pause]:
+        """Return the pause of the machine, or of each account that has one; the one that ends first comes first.
+
+        Args:
+            root_ids: Only of accounts for which jobs of these trees wait in line; None for all.
+        """
+        if self._throttle is None:
+            return ()
+        if (pause := self._throttle.pause) is not None:
+            return (replace(pause, waiting=self._waiting()),)
+        found = self._throttle.pauses()
+        if root_ids is not None and found:
+            in_line = {self._scheduler.account_in_line(root_id) for root_id in root_ids}
+            found = {account: pause for account, pause in found.items() if account in in_line}
+        counted = [replace(pause, waiting=self._waiting(account)) for account, pause in found.items()]
+        return sorted(counted, key=lambda pause: pause.until)
+
+    def _waiting(self, account: str | None = None) -> int:
+        """Return how many jobs wait in line or for their wave; of an account, or of all."""
+        held_back = self.waves.held_back.items()
+        others = (jobs for root_id, jobs in held_back if account in {None, self._scheduler.account_in_line(root_id)})
+        return self._scheduler.waiting(account) + sum(others)
 
     async def admit(self, submission: Submission) -> Admission:
         """Write the jobs of a submission, or refuse all of them.
@@ -103,6 +125,13 @@ class RecursionManager:
             return await self._store.admit(submission, self._check)
         finally:
             self._ledger.release(submission.batch_id)
+
+    async def run(self, jobs: Sequence[Job], enter: Enter) -> None:
+        """Run the jobs of a batch to their ends, as `Waves.run` does."""
+        if self._look_up is not None:
+            # Before any of them comes into the line: a wait between two of them would change their order.
+            await self._look_up(jobs[0].root_id)
+        await self.waves.run(jobs, enter)
 
     def expect(self, job: Job) -> None:
         """Count a job that an earlier engine launched, before anybody else is given a slot."""
@@ -180,7 +209,7 @@ class RecursionManager:
             live_by_depth=by_depth,
             live_by_root=by_root,
             running=self._scheduler.running(),
-            waiting=self._scheduler.waiting() + self.waves.held_back,
+            waiting=self._waiting(),
             window=self._throttle.window if self._throttle else None,
-            pause=self.pause,
+            pauses=self.pauses(),
         )

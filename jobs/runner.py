@@ -40,7 +40,7 @@ class LocalRunner:
         settings: The engine's settings.
         store: Where trees are kept.
         preparation: What an attempt's process needs.
-        scheduler: Tells which jobs wait for their descendants.
+        scheduler: Tells which jobs wait for their descendants, and with which account each was launched.
         throttle: Hears of the API's limits.
         signals: Where changes of jobs are announced.
         clock: Time.
@@ -68,6 +68,7 @@ class LocalRunner:
         self._signals = signals
         self._clock = clock
         self._start_soon = start_soon
+        self._scheduler = scheduler
         self._ledger = ledger or Ledger()
         self._patrol = Patrol()
         self._live: dict[str, LiveAttempt] = {}
@@ -95,12 +96,12 @@ class LocalRunner:
             spawner=spawner,
         )
         self._supervisor = Supervisor(
+            settings=settings,
             scheduler=scheduler,
             throttle=throttle,
             ledger=self._ledger,
             reaper=reaper,
             clock=clock,
-            grace=settings.grace_seconds,
             on_overdrawn=self._end_below,
         )
 
@@ -235,6 +236,7 @@ class LocalRunner:
         return failed or job
 
     def _enter(self, live: LiveAttempt) -> None:
+        live.account = self._scheduler.account_of(live.job.id)
         self._live[live.job.id] = live
         self._some_live.set()
 

@@ -1,10 +1,15 @@
-"""The line in front of the slots: in order within a tree, round-robin between trees, deeper jobs first."""
+"""The line in front of the slots: in order within a tree, round-robin between trees, deeper jobs first.
+
+All jobs of a tree use one account. The trees of an account that may launch nothing now are passed over as a whole.
+"""
 
 import asyncio
+import heapq
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 import anyio
 
@@ -22,6 +27,7 @@ class _Ticket:
     depth: int
     batch_id: str
     batch_slots: int | None = None
+    account: str = ""
     granted: bool = False
     answered: bool = False
     waiter: "asyncio.Future[None] | None" = None
@@ -46,10 +52,28 @@ class _Ticket:
             await self.waiter
 
 
+@dataclass(eq=False)
+class _Tree:
+    """The jobs of one tree that stand in line.
+
+    Args:
+        account: The account that the tree uses.
+        turn: Its place in the round of all trees: the lowest is served first.
+        lines: By depth, each in order, and its tickets removable at once: 10,000 are withdrawn together.
+    """
+
+    account: str
+    turn: int
+    lines: "dict[int, OrderedDict[_Ticket, None]]" = field(default_factory=dict)
+
+
 class _OpenGate:
     """Lets everybody pass."""
 
     def admits(self, running: int) -> bool:
+        return True
+
+    def admits_of(self, account: str, running: int) -> bool:
         return True
 
     def launching(self, job_id: str) -> None:
@@ -71,14 +95,26 @@ class Scheduler:
         limits: How many jobs of one tree may run at each depth.
         max_running: How many jobs may run on the machine.
         gate: Tells whether one more may be launched now. It may change its mind: then `poke`. None lets everybody pass.
+        account_of: Returns the account that a tree uses, by the tree's id. It may change its mind: then `move`.
     """
 
-    def __init__(self, limits: TreeLimits, max_running: int, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        limits: TreeLimits,
+        max_running: int,
+        gate: Gate | None = None,
+        account_of: Callable[[str], str] = lambda _: "",
+    ) -> None:
         self._limits = limits
         self._max_running = max_running
         self._gate = gate or _OpenGate()
-        # Each line in order, and its tickets removable at once: 10,000 are withdrawn together.
-        self._lines: OrderedDict[str, dict[int, OrderedDict[_Ticket, None]]] = OrderedDict()
+        self._account_of = account_of
+        self._trees: dict[str, _Tree] = {}
+        # The trees in line of each account, in the order of their turns.
+        self._by_account: dict[str, OrderedDict[str, _Tree]] = {}
+        self._turns = count()
+        self._waiting: Counter[str] = Counter()
+        self._running: Counter[str] = Counter()
         self._tickets: dict[str, _Ticket] = {}
         self._expected: dict[str, _Ticket] = {}
         self._at_depth: Counter[tuple[str, int]] = Counter()
@@ -102,6 +138,11 @@ class Scheduler:
         if ticket is None:
             ticket = _Ticket.of(job)
             self._join(ticket, lives=job.status is JobStatus.RUNNING)
+        else:
+            # Only now has somebody looked up which account its tree uses.
+            self._release(ticket)
+            ticket.account = self._account_of(ticket.root_id)
+            self._hold(ticket)
         try:
             await ticket.wait()
             yield ticket.granted
@@ -146,6 +187,32 @@ class Scheduler:
             self._strike(ticket)
             ticket.answer()
 
+    def move(self, root_id: str) -> None:
+        """Let the jobs of a tree that wait in line wait for the account that the tree uses now."""
+        tree = self._trees.get(root_id)
+        if tree is None or tree.account == (account := self._account_of(root_id)):
+            return
+        jobs = sum(map(len, tree.lines.values()))
+        self._waiting[tree.account] -= jobs
+        self._drop(root_id, tree)
+        self._waiting[account] += jobs
+        self._add(root_id, _Tree(account, next(self._turns), tree.lines))
+        self._call_next()
+
+    def account_of(self, job_id: str) -> str:
+        """Return the account that a job which holds a slot was launched with; an empty text where it holds none."""
+        ticket = self._tickets.get(job_id)
+        return ticket.account if ticket is not None else ""
+
+    def account_in_line(self, root_id: str) -> str | None:
+        """Return the account for which jobs of a tree wait in line, or None where none waits."""
+        tree = self._trees.get(root_id)
+        return None if tree is None else tree.account
+
+    def trees_in_line(self, account: str) -> tuple[str, ...]:
+        """Return the trees of an account with jobs in line."""
+        return tuple(self._by_account.get(account, ()))
+
     def poke(self) -> None:
         """Look again whether somebody may run: the gate may have opened."""
         self._call_next()
@@ -166,18 +233,24 @@ class Scheduler:
 
     def has_line(self) -> bool:
         """Tell whether a job waits in line."""
-        return bool(self._lines)
+        return bool(self._trees)
 
-    def waiting(self) -> int:
-        """Return how many jobs stand in line."""
-        return sum(len(line) for lines in self._lines.values() for line in lines.values())
+    def waiting(self, account: str | None = None) -> int:
+        """Return how many jobs stand in line; of an account, or of all."""
+        return self._waiting.total() if account is None else self._waiting[account]
 
     def _join(self, ticket: _Ticket, *, lives: bool) -> None:
         self._tickets[ticket.job_id] = ticket
         if lives:
-            self._seat(ticket)
+            self._seat(ticket, self._account_of(ticket.root_id))
             return
-        self._lines.setdefault(ticket.root_id, {}).setdefault(ticket.depth, OrderedDict())[ticket] = None
+        self.move(ticket.root_id)
+        tree = self._trees.get(ticket.root_id)
+        if tree is None:
+            tree = _Tree(self._account_of(ticket.root_id), next(self._turns))
+            self._add(ticket.root_id, tree)
+        tree.lines.setdefault(ticket.depth, OrderedDict())[ticket] = None
+        self._waiting[tree.account] += 1
         self._call_next()
 
     def _leave(self, ticket: _Ticket) -> None:
@@ -185,7 +258,7 @@ class Scheduler:
             del self._tickets[ticket.job_id]
         if ticket.granted:
             self._gate.started(ticket.job_id)
-            self._busy.discard(ticket)
+            self._release(ticket)
             self._give_place_back(ticket)
         else:
             self._strike(ticket)
@@ -201,21 +274,42 @@ class Scheduler:
             del self._of_batch[ticket.batch_id]
 
     def _strike(self, ticket: _Ticket) -> None:
-        line = self._lines.get(ticket.root_id, {}).get(ticket.depth)
-        if line and ticket in line:
-            del line[ticket]
-            self._drop_empty(ticket.root_id, ticket.depth)
+        tree = self._trees.get(ticket.root_id)
+        line = tree.lines.get(ticket.depth) if tree is not None else None
+        if tree is None or line is None or ticket not in line:
+            return
+        del line[ticket]
+        self._waiting[tree.account] -= 1
+        if not line:
+            del tree.lines[ticket.depth]
+        if not tree.lines:
+            self._drop(ticket.root_id, tree)
 
-    def _drop_empty(self, root_id: str, depth: int) -> None:
-        lines = self._lines[root_id]
-        if not lines[depth]:
-            del lines[depth]
-        if not lines:
-            del self._lines[root_id]
+    def _add(self, root_id: str, tree: _Tree) -> None:
+        self._trees[root_id] = tree
+        self._by_account.setdefault(tree.account, OrderedDict())[root_id] = tree
+
+    def _drop(self, root_id: str, tree: _Tree) -> None:
+        del self._trees[root_id]
+        trees = self._by_account[tree.account]
+        del trees[root_id]
+        if not trees:
+            del self._by_account[tree.account], self._waiting[tree.account]
+
+    def _hold(self, ticket: _Ticket) -> None:
+        self._busy.add(ticket)
+        self._running[ticket.account] += 1
+
+    def _release(self, ticket: _Ticket) -> None:
+        if ticket in self._busy:
+            self._busy.remove(ticket)
+            self._running[ticket.account] -= 1
+            if not self._running[ticket.account]:
+                del self._running[ticket.account]
 
     def _park(self, holder: _Ticket) -> None:
         self._parked[holder] += 1
-        self._busy.discard(holder)
+        self._release(holder)
         self._call_next()
 
     def _unpark(self, holder: _Ticket) -> None:
@@ -225,41 +319,51 @@ class Scheduler:
         del self._parked[holder]
         # A job that ended while it waited has nothing to hold a slot for.
         if self._tickets.get(holder.job_id) is holder:
-            self._busy.add(holder)
+            self._hold(holder)
 
     def _call_next(self) -> None:
         while len(self._busy) < self._max_running and self._call_one():
             pass
 
     def _call_one(self) -> bool:
-        if self._closed or not self._lines:
+        if self._closed or not self._trees:
             return False
         if not self._gate.admits(len(self._busy)):
             self._refusal.set()
             return False
-        for root_id in tuple(self._lines):
-            ticket = self._first_runnable(root_id)
+        admitted = [name for name in self._by_account if self._gate.admits_of(name, self._running[name])]
+        if len(admitted) < len(self._by_account):
+            self._refusal.set()
+        for root_id, tree in self._in_turn(admitted):
+            ticket = self._first_runnable(root_id, tree)
             if ticket is not None:
                 self._gate.launching(ticket.job_id)
-                self._seat(ticket)
+                self._seat(ticket, tree.account)
                 return True
         return False
 
-    def _seat(self, ticket: _Ticket) -> None:
+    def _in_turn(self, accounts: Iterable[str]) -> Iterator[tuple[str, _Tree]]:
+        """Yield the trees of some accounts in the order of their turns, and look at none before it is asked for."""
+        rounds = [self._by_account[account].items() for account in accounts]
+        return heapq.merge(*rounds, key=lambda one: one[1].turn)
+
+    def _seat(self, ticket: _Ticket, account: str) -> None:
+        ticket.account = account
         self._at_depth[ticket.root_id, ticket.depth] += 1
         self._of_batch[ticket.batch_id] += 1
-        self._busy.add(ticket)
+        self._hold(ticket)
         ticket.grant()
 
-    def _first_runnable(self, root_id: str) -> _Ticket | None:
-        lines = self._lines[root_id]
+    def _first_runnable(self, root_id: str, tree: _Tree) -> _Ticket | None:
+        lines = tree.lines
         for depth in sorted(lines, reverse=True):
             if self._at_depth[root_id, depth] >= self._limits.slots_at(depth):
                 continue
             ticket = next(filter(self._has_room_in_batch, lines[depth]), None)
             if ticket is not None:
                 # The tree that was served goes to the end of the round.
-                self._lines.move_to_end(root_id)
+                tree.turn = next(self._turns)
+                self._by_account[tree.account].move_to_end(root_id)
                 self._strike(ticket)
                 return ticket
         return None

@@ -143,6 +143,8 @@ class Settings(BaseModel):
     """Days for which a tree that is over is kept, its transcripts included."""
     keep_bytes: Annotated[PositiveInt, Scope.RESTART] = 10 * 1024**3
     """Most bytes of all job directories together; of the trees that are over the longest ended go first."""
+    extra_usage: Annotated[Literal["use", "wait"], Scope.RELOADED] = "use"
+    """What jobs do where their account has reached a usage limit and goes on with usage that is paid for beyond it."""
     permission_mode: Annotated[PermissionMode, Scope.TREE] = "acceptEdits"
     """Permission mode of a job that names none."""
     allow_bypass_permissions: Annotated[bool, Scope.RELOADED] = False

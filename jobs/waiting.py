@@ -1,7 +1,7 @@
 """Waits for jobs to end, and reports each one that ended once."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -9,6 +9,7 @@ from enum import StrEnum
 import anyio
 
 from jobs.errors import BadInputError
+from jobs.limits.account_limits import Pause
 from jobs.model import TERMINAL, Job, JobStatus
 from jobs.rights.visibility import Scope
 from jobs.signals import JobSignals, Subscription
@@ -22,8 +23,11 @@ _CURSOR = re.compile(r"[0-9a-f]+", re.ASCII)
 LEAST_PROGRESS_SECONDS = 1.0
 """Least time between two reports: a batch of hundreds must not flood its caller with them."""
 
-OnProgress = Callable[[int, int], Awaitable[None]]
-"""Called with the number of jobs that are over and the number of all."""
+OnProgress = Callable[[int, int, Sequence[Pause]], Awaitable[None]]
+"""Called with the number of jobs that are over, the number of all, and why some of them wait."""
+
+PausesOf = Callable[[Collection[str]], Sequence[Pause]]
+"""Returns why jobs of some trees wait; the pause that ends first comes first."""
 
 
 Aside = Callable[[], AbstractAsyncContextManager[None]]
@@ -52,6 +56,8 @@ class WaitReport:
         cursor: Give it to the next wait on the same jobs.
         positions: Where in the scope each of `done` is.
         left: Number of jobs that are over and stand in neither `done` nor the cursor.
+        pauses: Why pending jobs wait for a time; the pause that ends first comes first.
+        held_until: Seconds since the epoch before which no pending job goes on, or None where one may.
     """
 
     done: tuple[Job, ...]
@@ -60,6 +66,8 @@ class WaitReport:
     cursor: str
     positions: tuple[int, ...] = ()
     left: int = 0
+    pauses: Sequence[Pause] = ()
+    held_until: float | None = None
 
     @classmethod
     def of_all(cls, jobs: Sequence[Job]) -> "WaitReport":
@@ -109,10 +117,12 @@ class Waiting:
 
     Args:
         signals: Where changes are announced.
+        pauses_of: Tells why jobs wait.
     """
 
-    def __init__(self, signals: JobSignals) -> None:
+    def __init__(self, signals: JobSignals, pauses_of: PausesOf = lambda _: ()) -> None:
         self._signals = signals
+        self._pauses_of = pauses_of
 
     async def wait(
         self,
@@ -146,11 +156,42 @@ class Waiting:
             if seconds > 0 and not watch.met():
                 async with aside():
                     with anyio.move_on_after(seconds):
-                        await _until_met(watch, subscription, on_progress)
-        if scope.path is None:
-            return watch.report()
-        # The news of a growing subtree may come in another order than its rows, by which the cursor counts.
-        return _Watch(await read(), seen, mode, watch.live).report()
+                        await self._until_met(watch, scope.root_ids, subscription, on_progress)
+        if scope.path is not None:
+            # The news of a growing subtree may come in another order than its rows, by which the cursor counts.
+            watch = _Watch(await read(), seen, mode, watch.live)
+        pauses, held_until = self._pauses(watch, scope.root_ids)
+        return replace(watch.report(), pauses=pauses, held_until=held_until)
+
+    async def _until_met(
+        self,
+        watch: "_Watch | _BatchWatch",
+        root_ids: Collection[str],
+        subscription: Subscription,
+        on_progress: OnProgress | None,
+    ) -> None:
+        due, told = 0.0, -1
+        while not watch.met():
+            now = anyio.current_time()
+            if on_progress is not None and now >= due:
+                told = watch.over()
+                await on_progress(told, watch.total(), self._pauses(watch, root_ids)[0])
+                due = now + LEAST_PROGRESS_SECONDS
+            untold = on_progress is not None and watch.over() != told
+            pause = max(0.0, due - now) if untold else PROGRESS_SECONDS
+            with anyio.move_on_after(pause):
+                watch.note(await subscription.news())
+
+    def _pauses(self, watch: "_Watch | _BatchWatch", root_ids: Collection[str]) -> tuple[Sequence[Pause], float | None]:
+        """Return why pending jobs wait, and before when none of them goes on or None."""
+        # Asked first: to look at every pending job is for those who wait in a pause.
+        if not self._pauses_of(root_ids):
+            return (), None
+        queued = {job.root_id for job in watch.pending() if job.status is JobStatus.QUEUED}
+        pauses = self._pauses_of(queued)
+        runs = any(job.status is JobStatus.RUNNING for job in watch.pending())
+        held = not runs and all(self._pauses_of((root_id,)) for root_id in queued)
+        return pauses, pauses[0].until if held and pauses else None
 
 
 def _watch(scope: Scope, seen: _Seen, mode: WaitMode, live: frozenset[str]) -> "_Watch | _BatchWatch":
@@ -198,6 +239,9 @@ class _BatchWatch:
                 return bool(fresh)
             case WaitMode.FIRST_SUCCESS:
                 return any(self._jobs[place].status is JobStatus.COMPLETED for place in _places(fresh))
+
+    def pending(self) -> Iterator[Job]:
+        return (self._jobs[place] for place in _places(self._jobs.open))
 
     def report(self) -> WaitReport:
         fresh, still_open = self._fresh(), self._jobs.open
@@ -266,6 +310,9 @@ class _Watch:
             case WaitMode.FIRST_SUCCESS:
                 return any(job.status is JobStatus.COMPLETED for _, job in self._fresh())
 
+    def pending(self) -> Iterator[Job]:
+        return (self._jobs[job_id] for job_id in self._open)
+
     def report(self) -> WaitReport:
         fresh = self._fresh()
         return WaitReport(
@@ -299,20 +346,6 @@ def _outdated(news: Job, known: Job | None) -> bool:
         and news.status is JobStatus.RUNNING
         and news.attempt <= known.attempt
     )
-
-
-async def _until_met(watch: _Watch | _BatchWatch, subscription: Subscription, on_progress: OnProgress | None) -> None:
-    due, told = 0.0, -1
-    while not watch.met():
-        now = anyio.current_time()
-        if on_progress is not None and now >= due:
-            told = watch.over()
-            await on_progress(told, watch.total())
-            due = now + LEAST_PROGRESS_SECONDS
-        untold = on_progress is not None and watch.over() != told
-        pause = max(0.0, due - now) if untold else PROGRESS_SECONDS
-        with anyio.move_on_after(pause):
-            watch.note(await subscription.news())
 
 
 async def alone(wait: Callable[[], Awaitable[WaitReport]], _: Callable[[], Awaitable[Scope]]) -> WaitReport:

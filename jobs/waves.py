@@ -1,6 +1,7 @@
 """Lets a batch into its line a part at a time: its first jobs start early, and those behind take no memory yet."""
 
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,11 +35,11 @@ class Waves:
 
     def __init__(self) -> None:
         self._passages: dict[str, _Passage] = {}
-        self._held_back = 0
+        self._held_back: Counter[str] = Counter()
 
     @property
-    def held_back(self) -> int:
-        """How many jobs wait for their wave."""
+    def held_back(self) -> Mapping[str, int]:
+        """How many jobs of each tree wait for their wave."""
         return self._held_back
 
     async def run(self, jobs: Sequence[Job], enter: Enter) -> None:
@@ -57,12 +58,13 @@ class Waves:
         jobs = sorted(jobs, key=lambda job: job.status is not JobStatus.RUNNING)
         passage = _Passage()
         left = len(jobs)
-        self._held_back += left
+        root_id = jobs[0].root_id
+        self._held_back[root_id] += left
         try:
             async with anyio.create_task_group() as group:
                 for wave in _waves(jobs):
                     left -= len(wave)
-                    self._held_back -= len(wave)
+                    self._held_back[root_id] -= len(wave)
                     passage.in_line += len(wave)
                     self._passages.update((job.id, passage) for job in wave)
                     group.start_soon(enter, wave)
@@ -70,7 +72,9 @@ class Waves:
                         await passage.moved.wait()
                         passage.moved = anyio.Event()
         finally:
-            self._held_back -= left
+            self._held_back[root_id] -= left
+            if not self._held_back[root_id]:
+                del self._held_back[root_id]
 
     def passed(self, job_id: str) -> None:
         """Note that a job has left the line and been launched, or that it never will be."""

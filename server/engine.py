@@ -13,6 +13,7 @@ import anyio.to_thread
 import psutil
 from anyio.abc import TaskGroup
 
+from jobs.attempts.accounts import Accounts
 from jobs.attempts.origin import OriginFiles
 from jobs.attempts.preparation import Preparation
 from jobs.claude.account import accounts_of
@@ -24,6 +25,7 @@ from jobs.errors import JobsError
 from jobs.follow_up import FollowUp
 from jobs.intake import Intake
 from jobs.limits.ledger import Ledger
+from jobs.limits.pause_file import PauseFile
 from jobs.limits.throttle import Throttle
 from jobs.manager import EnhancedJobManager
 from jobs.patience import insist
@@ -60,9 +62,6 @@ from server.reception.state_watch import EngineSocket, StateWatch
 from server.supervision import SupervisedTasks
 
 logger = logging.getLogger(__name__)
-
-POKE_SECONDS = 0.05
-"""How often the scheduler looks whether the gate in front of it has opened, while it keeps somebody out."""
 
 LEAVE_SECONDS = 9.0
 """How long an engine that was told to leave may take; what it leaves undone then, a crash would leave undone too."""
@@ -134,9 +133,16 @@ async def assemble(
             memory_floor=settings.memory_floor_bytes,
             clock=clock,
         )
-        scheduler = Scheduler(limits, settings.max_running, throttle)
+        pause_file = PauseFile(places.pauses, throttle)
+        pause_file.restore()
+        tasks.keep(pause_file.keep)
+        accounts = Accounts(origins, clock)
+        scheduler = Scheduler(limits, settings.max_running, throttle, accounts.of)
+        tasks.keep(accounts.follow_logins, scheduler, throttle)
         ledger = Ledger(store.trees)
-        recursion = RecursionManager(limits, store, scheduler, ledger=ledger, throttle=throttle)
+        recursion = RecursionManager(
+            limits, store, scheduler, ledger=ledger, throttle=throttle, look_up=accounts.look_up
+        )
         command, args = pump_command(places.home)
         claudes = ClaudeFinder()
         preparation = Preparation(
@@ -161,7 +167,7 @@ async def assemble(
             ledger=ledger,
             spawner=stack.enter_context(spawner()),
         )
-        tasks.keep(_poke, scheduler)
+        tasks.keep(_poke, scheduler, throttle)
         tasks.start(_recover, Recovery(store, preparation, keep=settings.keep_processes))
         tasks.keep(runner.patrol)
         manager = EnhancedJobManager(
@@ -188,7 +194,7 @@ async def assemble(
             manager=manager,
             follow_up=follow_up,
             recursion=recursion,
-            waiting=Waiting(signals),
+            waiting=Waiting(signals, recursion.pauses),
             signals=signals,
             start_soon=tasks.start,
             transcript=runner.transcript,
@@ -198,6 +204,7 @@ async def assemble(
             now=clock.now,
             resident=_resident,
             in_use=partial(_in_use, claudes, origins),
+            end_pauses=pause_file.end,
         )
 
 
@@ -218,11 +225,11 @@ async def _recover(recovery: Recovery) -> None:
         logger.info("removed the stdin files of %d attempts that do not run", removed)
 
 
-async def _poke(scheduler: Scheduler) -> None:
+async def _poke(scheduler: Scheduler, throttle: Throttle) -> None:
     # The gate opens by itself: a pause ends, a process has started, memory is free again.
     while True:
         await scheduler.refused()
-        await anyio.sleep(POKE_SECONDS)
+        await anyio.sleep(throttle.look_again_in())
         scheduler.poke()
 
 
@@ -297,6 +304,7 @@ async def _serve(
             retention=retention,
             presence=presence,
             in_use=services.in_use,
+            end_pauses=services.end_pauses,
             settings=effective,
         )
         notices = SettingsNotices(effective, services.store)

@@ -59,7 +59,7 @@ def engine(
 def stop() -> None:
     """Ask the running engine to leave; its jobs go on and the next engine takes them over.
 
-    An engine that cannot be asked is ended by a signal.
+    An engine that cannot be asked is ended by a signal. The next one tries again what waits for a usage limit.
     """
     with complaints():
         door = door_of(os.environ).replace(patience=STOP_SECONDS)
@@ -67,7 +67,10 @@ def stop() -> None:
             answer = control(door, {"do": "stop"}, Hello(cwd="/", client="claude-jobs engine"))
         except EngineUnreachableError as error:
             _end_unreachable(error)
+            error.places.pauses.unlink(missing_ok=True)
             return
+        if answer is None:
+            door.places.pauses.unlink(missing_ok=True)
     if answer is None:
         say("No engine runs.")
         return

@@ -27,6 +27,7 @@ class LiveAttempt:
         follower: Reads what it writes.
         watchdog: Says when it must be ended.
         holders: Whose budgets it spends, the tree's first.
+        account: The account that it was launched with, as `Accounts` names it.
         reader: Makes the outcome of its frames.
         adopted_at: Bytes of output that were there when this engine took the attempt over; 0 for its own launch.
         ran: A process of it was started; False for one that was taken over without a trace of any.
@@ -44,6 +45,7 @@ class LiveAttempt:
     follower: Follower
     watchdog: Watchdog
     holders: Sequence[Holder] = ()
+    account: str = ""
     reader: OutcomeReader = field(default_factory=OutcomeReader)
     adopted_at: int = 0
     ran: bool = True

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -53,10 +53,15 @@ class OriginFiles:
         # Every launch asks for it three times, and it does not change while its tree lives.
         self._known: dict[str, Origin] = {}
         self._turns = Singly()
+        self._on_forget: Callable[[str], None] = lambda _: None
 
     def turn(self, root_id: str) -> AbstractAsyncContextManager[None]:
         """Keep others who ask for it from a tree's origin: whoever saves or forgets it by what the tree's rows say."""
         return self._turns.turn(root_id)
+
+    def on_forget(self, observer: Callable[[str], None]) -> None:
+        """Call something with the id of each tree whose origin is forgotten; it must not wait."""
+        self._on_forget = observer
 
     async def save(self, root_id: str, origin: Origin) -> None:
         """Write the origin as `write` does, without blocking the event loop."""
@@ -102,6 +107,7 @@ class OriginFiles:
     def forget(self, root_id: str) -> None:
         """Remove a tree's origin once the tree is over."""
         self._known.pop(root_id, None)
+        self._on_forget(root_id)
         (self._trees / root_id / _FILE).unlink(missing_ok=True)
 
     async def forget_all_but(self, root_ids: Collection[str]) -> None:
@@ -115,6 +121,7 @@ class OriginFiles:
     def discard(self, root_id: str) -> None:
         """Remove everything of a tree that was not admitted after all."""
         self._known.pop(root_id, None)
+        self._on_forget(root_id)
         shutil.rmtree(self._trees / root_id, ignore_errors=True)
 
     def _sweep(self, root_ids: Collection[str]) -> None:

@@ -63,7 +63,7 @@ class Settlement:
         self._aftermath.add(
             EndedAttempt(target=live.target, directory=live.directory, places=places, exit_code=outcome.exit_code)
         )
-        self._tell_throttle(outcome)
+        self._tell_throttle(live.account, outcome)
         live.process.reap()
         return settled
 
@@ -98,7 +98,7 @@ class Settlement:
         if for_now:
             follow = partial(self._sequel.of_refusal, attempt, outcome)
             outcome = await insist(follow, f"deciding what follows job {job.id}")
-            self._throttle.back_off(f"the system starts no process now: {why}")
+            self._throttle.refused(f"the system starts no process now: {why}")
         AttemptDirectory(self._preparation.path(job, attempt.number)).remove_stdin()
         await self.write(job, attempt, outcome)
 
@@ -119,8 +119,9 @@ class Settlement:
     def _ran(self, live: LiveAttempt, attempt: Attempt) -> bool:
         return live.ran if attempt.number == live.attempt.number else self._preparation.ever_ran(live.job, attempt)
 
-    def _tell_throttle(self, outcome: Outcome) -> None:
+    def _tell_throttle(self, account: str, outcome: Outcome) -> None:
         if outcome.status is JobStatus.COMPLETED:
-            self._throttle.succeeded()
+            self._throttle.launched()
+            self._throttle.of(account).succeeded()
         elif outcome.reason in (LIMITS | TRANSIENT) - {Reason.USAGE_LIMIT}:
-            self._throttle.back_off(f"the API answered: {outcome.reason}")
+            self._throttle.of(account).back_off(f"the API answered: {outcome.reason}")

@@ -16,7 +16,7 @@ from jobs.claude import out_of_memory
 from jobs.claude.directory import UnsafeDirectoryError
 from jobs.claude.file_events import FileEvents
 from jobs.claude.framer import Line
-from jobs.claude.limit_signs import Busy, NeedsCredits, UsedUp, sign_of
+from jobs.claude.limit_signs import Busy, ExtraUsage, Sign, UsedUp, sign_of
 from jobs.claude.outcome import stopped_for, was_cut_off
 from jobs.claude.reaper import Reaper
 from jobs.limits.budget import Holder
@@ -25,6 +25,7 @@ from jobs.limits.throttle import Throttle
 from jobs.model import JobStatus, Outcome, Reason
 from jobs.ports import Clock
 from jobs.scheduler import Scheduler
+from jobs.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -103,32 +104,32 @@ class Supervisor:
     """Watches attempts.
 
     Args:
+        settings: The engine's settings.
         scheduler: Tells which jobs wait for their descendants.
         throttle: Hears of the API's limits.
         ledger: Hears what running attempts cost.
         reaper: What ends processes.
         clock: Time.
-        grace: Seconds between the request to end and the end by force.
         on_overdrawn: Called with the holder of a budget that is used up.
     """
 
     def __init__(
         self,
         *,
+        settings: Settings,
         scheduler: Scheduler,
         throttle: Throttle,
         ledger: Ledger,
         reaper: Reaper,
         clock: Clock,
-        grace: float,
         on_overdrawn: Callable[[Holder], None],
     ) -> None:
+        self._settings = settings
         self._scheduler = scheduler
         self._throttle = throttle
         self._ledger = ledger
         self._reaper = reaper
         self._clock = clock
-        self._grace = grace
         self._on_overdrawn = on_overdrawn
         self._events = FileEvents()
         self._alarms: dict[Alarm, bool] = {}
@@ -153,7 +154,7 @@ class Supervisor:
 
     async def end(self, live: LiveAttempt) -> int | None:
         """End an attempt's process and everything that it started; return its exit status where that is known."""
-        grace = self._grace
+        grace = self._settings.grace_seconds
         if live.ended_for is Reason.OUTPUT_LIMIT:
             # Asked to end, it would go on writing for as long as that takes.
             live.process.freeze()
@@ -283,16 +284,23 @@ class Supervisor:
         for line in lines:
             live.reader.take(line)
             if line.frame is not None:
-                self._heed(sign_of(line.frame), new=line.offset >= live.adopted_at)
+                self._heed(live, sign_of(line.frame), new=line.offset >= live.adopted_at)
         if lines:
             live.watchdog.heard(self._clock.monotonic(), answered=live.reader.answered)
 
-    def _heed(self, sign: Busy | UsedUp | NeedsCredits | None, *, new: bool) -> None:
-        # An earlier engine heeded what it read. Of that only a usage limit that has not ended yet still holds.
+    def _heed(self, live: LiveAttempt, sign: Sign | None, *, new: bool) -> None:
         match sign:
             case Busy() if new:
-                self._throttle.limited()
-            case UsedUp(resets_at, because) if new or (resets_at or 0.0) > self._clock.now():
-                self._throttle.used_up(resets_at, because)
+                self._throttle.of(live.account).limited()
+            case UsedUp(resets_at, because) if new or self._still_holds(resets_at):
+                self._throttle.of(live.account).used_up(resets_at, because)
+            case ExtraUsage(resets_at, because) if self._settings.extra_usage == "wait":
+                if new or self._still_holds(resets_at):
+                    # A job that completes was paid for beyond the limit: it says nothing of the limit's end.
+                    self._throttle.of(live.account).used_up(resets_at, because, can_lift=False)
             case _:
                 pass
+
+    def _still_holds(self, resets_at: float | None) -> bool:
+        # An earlier engine heeded what it read. Of that only a usage limit that has not ended yet still holds.
+        return (resets_at or 0.0) > self._clock.now()

@@ -99,6 +99,25 @@ class Account:
         return self.name if self.credentials else f"{self.name}, but no credentials for it were seen"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """What an environment and the settings files of its `claude` come to.
+
+    Args:
+        settings: The contents of each settings file, by its path.
+        variables: The environment, with the variables of the settings in place of its own.
+        where: By variable, " in FILE" where a settings file brings it, else an empty text.
+    """
+
+    settings: Mapping[str, Mapping[str, Any]]
+    variables: Mapping[str, str]
+    where: Mapping[str, str]
+
+    def uses(self, provider: Provider) -> bool:
+        """Tell whether a provider is switched on."""
+        return self.variables.get(f"CLAUDE_CODE_USE_{provider.switch}", "").lower() in _TRUE
+
+
 def accounts_of(env: Mapping[str, str], managed: Path = MANAGED_SETTINGS) -> list[Account]:
     """Return every sign of an account that a `claude` in this environment finds; the first one counts. Reads files.
 
@@ -108,9 +127,27 @@ def accounts_of(env: Mapping[str, str], managed: Path = MANAGED_SETTINGS) -> lis
         env: The environment that `claude` gets.
         managed: Directory of the managed settings.
     """
-    home = Path(env.get("HOME") or "/nonexistent")
-    config = Path(env.get("CLAUDE_CONFIG_DIR") or home / ".claude")
-    settings = {str(path): _read(path) for path in (config / "settings.json", *_managed_files(managed))}
+    home = _home(env)
+    here = in_force(env, managed)
+    found = [_provider(one, here, home) for one in PROVIDERS if here.uses(one)]
+    found += [Account(name=f"{name}{here.where[name]}") for name in _KEYS if here.variables.get(name)]
+    if here.variables.get("ANTHROPIC_FEDERATION_RULE_ID"):
+        found.append(Account(name="workload identity (ANTHROPIC_FEDERATION_RULE_ID)"))
+    found += [
+        Account(name=f"apiKeyHelper in {path}") for path, values in here.settings.items() if values.get("apiKeyHelper")
+    ]
+    return found + _logins(env)
+
+
+def in_force(env: Mapping[str, str], managed: Path = MANAGED_SETTINGS) -> InForce:
+    """Return the settings and variables that count for a `claude` in this environment. Reads files.
+
+    Args:
+        env: The environment that `claude` gets.
+        managed: Directory of the managed settings.
+    """
+    files = (config_directory(env) / "settings.json", *_managed_files(managed))
+    settings = {str(path): _read(path) for path in files}
     # The settings' variables replace those of the process.
     where = dict.fromkeys(env, "")
     merged = dict(env)
@@ -118,41 +155,45 @@ def accounts_of(env: Mapping[str, str], managed: Path = MANAGED_SETTINGS) -> lis
         given = values.get("env")
         for name, value in (given if isinstance(given, dict) else {}).items():
             merged[name], where[name] = str(value), f" in {path}"
-    found = [account for one in PROVIDERS if (account := _provider(one, merged, where, settings, home)) is not None]
-    found += [Account(name=f"{name}{where[name]}") for name in _KEYS if merged.get(name)]
-    if merged.get("ANTHROPIC_FEDERATION_RULE_ID"):
-        found.append(Account(name="workload identity (ANTHROPIC_FEDERATION_RULE_ID)"))
-    found += [
-        Account(name=f"apiKeyHelper in {path}") for path, values in settings.items() if values.get("apiKeyHelper")
-    ]
-    return found + _logins(home, config, env)
+    return InForce(settings=settings, variables=merged, where=where)
 
 
-def _provider(
-    provider: Provider,
-    env: Mapping[str, str],
-    where: Mapping[str, str],
-    settings: Mapping[str, Mapping[str, Any]],
-    home: Path,
-) -> Account | None:
-    switch = f"CLAUDE_CODE_USE_{provider.switch}"
-    if env.get(switch, "").lower() not in _TRUE:
-        return None
+def config_directory(env: Mapping[str, str]) -> Path:
+    """Return where a `claude` in this environment keeps its configuration."""
+    return Path(env.get("CLAUDE_CONFIG_DIR") or _home(env) / ".claude")
+
+
+def state_file(env: Mapping[str, str]) -> Path:
+    """Return the file in which a `claude` in this environment notes its login, among much else."""
+    return (Path(env["CLAUDE_CONFIG_DIR"]) if env.get("CLAUDE_CONFIG_DIR") else _home(env)) / ".claude.json"
+
+
+def credentials_file(env: Mapping[str, str]) -> Path:
+    """Return the file with the tokens of that login, where no keychain holds them."""
+    return config_directory(env) / ".credentials.json"
+
+
+def _home(env: Mapping[str, str]) -> Path:
+    return Path(env.get("HOME") or "/nonexistent")
+
+
+def _provider(provider: Provider, here: InForce, home: Path) -> Account:
+    env, settings = here.variables, here.settings
     seen = (
         *(name for name in (*provider.variables, f"CLAUDE_CODE_SKIP_{provider.switch}_AUTH") if env.get(name)),
         *(key for key in provider.helpers if any(values.get(key) for values in settings.values())),
         *(f"~/{file}" for file in provider.files if (home / file).is_file()),
     )
-    name = f"{provider.name}{where[switch]}"
+    name = f"{provider.name}{here.where[f'CLAUDE_CODE_USE_{provider.switch}']}"
     return Account(name=f"{name} with {seen[0]}") if seen else Account(name=name, credentials=False)
 
 
-def _logins(home: Path, config: Path, env: Mapping[str, str]) -> list[Account]:
+def _logins(env: Mapping[str, str]) -> list[Account]:
     found: list[Account] = []
-    login = _read(config / ".credentials.json").get("claudeAiOauth")
+    login = _read(credentials_file(env)).get("claudeAiOauth")
     if isinstance(login, dict) and login.get("accessToken"):
-        found.append(Account(name=f"a login of Claude Code in {config / '.credentials.json'}"))
-    state = (Path(env["CLAUDE_CONFIG_DIR"]) if env.get("CLAUDE_CONFIG_DIR") else home) / ".claude.json"
+        found.append(Account(name=f"a login of Claude Code in {credentials_file(env)}"))
+    state = state_file(env)
     if derived(state, _has_key):
         found.append(Account(name=f"a key of Claude Code's login in {state}"))
     return found

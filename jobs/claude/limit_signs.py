@@ -1,9 +1,9 @@
-"""What a frame says about the API's limits, so that one job's trouble slows the whole machine down."""
+"""What a frame says about the API's limits, so that one job's trouble slows all jobs of its account down."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from jobs.claude.cli_messages import may_be_the_clis_own, reason_in, reset_in, time_of
 from jobs.claude.last_message import words_of
@@ -33,11 +33,27 @@ class UsedUp:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtraUsage:
+    """A usage limit is reached, and requests go on, on usage that is paid for beyond it.
+
+    Args:
+        resets_at: Seconds since the epoch at which the limit ends, or None where the frame does not say.
+        because: Which limit, for a person.
+    """
+
+    resets_at: float | None
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
 class NeedsCredits:
     """The account must buy credits or raise its spend limit: no time ends it, and other accounts do not feel it."""
 
 
-def sign_of(frame: Mapping[str, Any]) -> Busy | UsedUp | NeedsCredits | None:
+Sign: TypeAlias = Busy | UsedUp | ExtraUsage | NeedsCredits
+
+
+def sign_of(frame: Mapping[str, Any]) -> Sign | None:
     """Return what a frame says about limits, or None; never raises."""
     match frame.get("type"), frame.get("subtype"):
         case "system", "api_retry":
@@ -46,23 +62,26 @@ def sign_of(frame: Mapping[str, Any]) -> Busy | UsedUp | NeedsCredits | None:
             return limit_of(mapping(frame.get("rate_limit_info")))
         case "assistant", _ if may_be_the_clis_own(frame):
             refused = mapping(mapping(frame.get("api_error_params")).get("rate_limit_info"))
-            return limit_of(refused) or _message_sign(words_of(frame), frame)
+            sign = limit_of(refused)
+            is_said = sign is None or isinstance(sign, ExtraUsage)
+            return (_message_sign(words_of(frame), frame) or sign) if is_said else sign
         case "result", _:
             return _result_sign(frame)
         case _:
             return None
 
 
-def limit_of(info: Mapping[str, Any]) -> UsedUp | NeedsCredits | None:
-    """Return what a `rate_limit_info` says: None where requests go on, be it on credits beyond the limit."""
-    is_paid_for = info.get("isUsingOverage") is True or text(info.get("overageStatus")) in _IN_USE
-    if info.get("status") != "rejected" or is_paid_for:
+def limit_of(info: Mapping[str, Any]) -> UsedUp | ExtraUsage | NeedsCredits | None:
+    """Return what a `rate_limit_info` says: None where requests go on within the limit."""
+    if info.get("status") != "rejected":
         return None
-    resets_at = number(info.get("resetsAt"))
+    resets_at, because = number(info.get("resetsAt")), text(info.get("rateLimitType")) or "a usage limit"
+    if info.get("isUsingOverage") is True or text(info.get("overageStatus")) in _IN_USE:
+        return ExtraUsage(resets_at=resets_at, because=because)
     # As the CLI itself tells them apart: a plan's limit ends, whatever could be bought meanwhile.
     if info.get("errorCode") == "credits_required" and (resets_at is None or info.get("rateLimitType") == "overage"):
         return NeedsCredits()
-    return UsedUp(resets_at=resets_at, because=text(info.get("rateLimitType")) or "a usage limit")
+    return UsedUp(resets_at=resets_at, because=because)
 
 
 def _result_sign(frame: Mapping[str, Any]) -> Busy | UsedUp | NeedsCredits | None:

@@ -1,48 +1,28 @@
-"""How many jobs may run at once just now: the machine's cap, less what the API's limits and free memory leave of it."""
+"""How many jobs may run at once just now: the machine's cap and free memory, and what each account's limits leave."""
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 
+from jobs.limits.account_limits import AccountLimits, Pause, UsageLimit
 from jobs.ports import Clock
-
-HALVING_SECONDS = 5.0
-"""Limits that arrive together are one: twenty jobs that meet the same 429 must not halve twenty times."""
-
-JITTER_SECONDS = 5.0
-"""Most seconds after a usage limit ends until the first job starts again, so that engines do not all come at once."""
-
-DEFAULT_PAUSE_SECONDS = 60.0
-"""Pause where a usage limit does not say when it ends."""
-
-LONGEST_PAUSE_SECONDS = 8 * 86_400.0
-"""A usage limit that ends later says nothing: the longest known is one of a week, and a job can write any number."""
-
-FIRST_BACK_OFF_SECONDS = 1.0
-"""Pause after the first attempt that the API's trouble ended; each further one without a success between is doubled."""
-
-LONGEST_BACK_OFF_SECONDS = 60.0
-"""Longest of these pauses."""
 
 LOOK_SECONDS = 0.25
 """How old a reading of free memory may be."""
 
+POKE_SECONDS = 0.05
+"""How often to look whether memory is free again."""
 
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Nothing is launched for now.
+LONGEST_LOOK_SECONDS = 1.0
+"""How often to look whether a pause is over."""
 
-    Args:
-        until: Seconds since the epoch, for people.
-        because: What the API said, for a person.
-    """
-
-    until: float
-    because: str
+_MOST_IDLE = 64
+"""Accounts of which nothing is known and which are remembered all the same."""
 
 
 class Throttle:
-    """One limiter for the whole machine: additive increase, multiplicative decrease, pauses, a floor of free memory.
+    """What holds for the machine, and the limits of each account.
+
+    An account is named by the digest that `jobs.claude.account_key` makes, or by an empty text where none is known.
 
     Args:
         max_running: The machine's cap.
@@ -69,33 +49,68 @@ class Throttle:
         self._memory_floor = memory_floor
         self._clock = clock
         self._jitter = jitter
-        self._window = float(max_running)
         self._starting: set[str] = set()
-        self._quiet_until = 0.0
-        self._back_off = FIRST_BACK_OFF_SECONDS
-        self._pause: tuple[float, Pause] | None = None
         self._memory_seen: tuple[float, bool] = (-LOOK_SECONDS, True)
-
-    @property
-    def window(self) -> int:
-        """How many jobs may run at once by the API's limits: at least 1, at most the machine's cap."""
-        return max(1, int(self._window))
+        self._observers: list[Callable[[], None]] = []
+        self._accounts: dict[str, AccountLimits] = {}
+        self._machine = self._new_limits()
 
     @property
     def pause(self) -> Pause | None:
-        """Why nothing is launched, and until when; None where things go on."""
-        if self._pause is not None and self._clock.monotonic() >= self._pause[0]:
-            self._pause = None
-        return self._pause[1] if self._pause else None
+        """Why nothing is launched on the whole machine, and until when; None where things go on."""
+        return self._machine.pause
+
+    @property
+    def window(self) -> int:
+        """How many jobs of the account with the narrowest window may run at once."""
+        return min((limits.window for limits in self._accounts.values()), default=self._max_running)
+
+    def of(self, account: str) -> AccountLimits:
+        """Return the limits of an account."""
+        if account not in self._accounts:
+            self._drop_idle()
+            self._accounts[account] = self._new_limits()
+        return self._accounts[account]
+
+    def pause_of(self, account: str) -> Pause | None:
+        """Return why nothing of an account is launched, and until when; None where things go on."""
+        limits = self._accounts.get(account)
+        return self.pause or (limits.pause if limits else None)
+
+    def pauses(self) -> Mapping[str, Pause]:
+        """Return the pause of each account that has one."""
+        return {name: pause for name, limits in self._accounts.items() if (pause := limits.pause) is not None}
+
+    def usage_limits(self) -> Iterator[tuple[str, UsageLimit]]:
+        """Yield each account with each usage limit of it that holds."""
+        for name, limits in self._accounts.items():
+            for limit in limits.limits:
+                yield name, limit
+
+    def observe(self, observer: Callable[[], None]) -> None:
+        """Call something whenever a usage limit was noted or lifted; it must not wait."""
+        self._observers.append(observer)
 
     def admits(self, running: int) -> bool:
-        """Tell whether one more job may be launched while so many run."""
+        """Tell whether the machine has room for one more launch while so many jobs run."""
         return (
-            running < self.window
+            running < self._max_running
             and self.pause is None
             and len(self._starting) < self._max_starting
             and (running == 0 or self._memory_suffices())
         )
+
+    def admits_of(self, account: str, running: int) -> bool:
+        """Tell whether one more job of an account may be launched while so many of that account run."""
+        limits = self._accounts.get(account)
+        return limits is None or limits.admits(running)
+
+    def look_again_in(self) -> float:
+        """Return the seconds after which the gate may have opened by itself."""
+        if self.pause is None and (not self._memory_suffices() or len(self._starting) >= self._max_starting):
+            return POKE_SECONDS
+        ends = [pause.until - self._clock.now() for pause in (self.pause, *self.pauses().values()) if pause is not None]
+        return max(POKE_SECONDS, min([LONGEST_LOOK_SECONDS, *ends]))
 
     def launching(self, job_id: str) -> None:
         """Note that a job's process is being launched."""
@@ -105,46 +120,25 @@ class Throttle:
         """Note that a job's process has spoken or is over."""
         self._starting.discard(job_id)
 
-    def limited(self) -> None:
-        """The API refused or delayed a request: halve the window, once for all that come together."""
-        now = self._clock.monotonic()
-        if now >= self._quiet_until:
-            self._window = max(1.0, self._window / 2)
-            self._quiet_until = now + HALVING_SECONDS
+    def refused(self, because: str) -> None:
+        """The system starts no process now: launch nothing for a moment, longer each time."""
+        self._machine.back_off(because)
 
-    def succeeded(self) -> None:
-        """A job ended without meeting a limit: widen the window by one for each window of such jobs."""
-        self._back_off = FIRST_BACK_OFF_SECONDS
-        self._window = min(float(self._max_running), self._window + 1 / self._window)
+    def launched(self) -> None:
+        """Note that a process was started and did its work."""
+        self._machine.succeeded()
 
-    def used_up(self, resets_at: float | None, because: str) -> None:
-        """A usage limit was reached: launch nothing until it ends and a little longer.
+    def _new_limits(self) -> AccountLimits:
+        return AccountLimits(self._max_running, self._clock, self._jitter, self._tell)
 
-        Args:
-            resets_at: Seconds since the epoch at which it ends, or None where it does not say.
-            because: What the API said.
-        """
-        left = DEFAULT_PAUSE_SECONDS if resets_at is None else max(0.0, resets_at - self._clock.now())
-        if left > LONGEST_PAUSE_SECONDS:
-            left = DEFAULT_PAUSE_SECONDS
-        self._launch_nothing_for(left + JITTER_SECONDS * self._jitter(), because)
+    def _tell(self) -> None:
+        for observer in self._observers:
+            observer()
 
-    def back_off(self, because: str) -> None:
-        """An attempt was ended by trouble of the API that passes: launch nothing for a moment, longer each time.
-
-        Attempts that end while nothing is launched anyway met the same trouble: they lengthen nothing.
-
-        Args:
-            because: What the API said.
-        """
-        if self.pause is None:
-            self._launch_nothing_for(self._back_off * (1 + self._jitter()) / 2, because)
-            self._back_off = min(2 * self._back_off, LONGEST_BACK_OFF_SECONDS)
-
-    def _launch_nothing_for(self, seconds: float, because: str) -> None:
-        end = self._clock.monotonic() + seconds
-        if self._pause is None or end > self._pause[0]:
-            self._pause = (end, Pause(until=self._clock.now() + seconds, because=because))
+    def _drop_idle(self) -> None:
+        if len(self._accounts) >= _MOST_IDLE:
+            for name in [name for name, limits in self._accounts.items() if limits.is_idle]:
+                del self._accounts[name]
 
     def _memory_suffices(self) -> bool:
         seen_at, suffices = self._memory_seen

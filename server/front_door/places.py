@@ -100,6 +100,11 @@ class Places:
         return self.home / "jobs.db"
 
     @property
+    def pauses(self) -> Path:
+        """The usage limits that an engine keeps for the one after it; `engine stop` removes them."""
+        return self.home / "pauses.json"
+
+    @property
     def trees(self) -> Path:
         """The directory of job directories and client environments, one directory a tree."""
         return self.home / "trees"

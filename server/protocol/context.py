@@ -1,15 +1,17 @@
 """What a handler finds in its context: the engine's services, who is calling, and the call that follows from both."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from mcp.server.context import ServerRequestContext
 
 from jobs.attempts.origin import Origin
+from jobs.limits.account_limits import Pause
 from jobs.model import Job
+from jobs.waiting import OnProgress
 from server.front_door.unanswered import CALL_ID, TOOL_USE_ID
-from server.protocol import elicitation
+from server.protocol import elicitation, replies
 from server.protocol.callers import calling_job
 from server.protocol.connection import Connection
 from server.protocol.tools import Call
@@ -54,8 +56,8 @@ def _tool_use_id(ctx: Context) -> str | None:
     return None
 
 
-def _progress(ctx: Context) -> Callable[[int, int], Awaitable[None]]:
-    async def report(over: int, total: int) -> None:
-        await ctx.session.report_progress(over, total, f"{over} of {total} jobs are over")
+def _progress(ctx: Context) -> OnProgress:
+    async def report(over: int, total: int, pauses: Sequence[Pause]) -> None:
+        await ctx.session.report_progress(over, total, replies.progress(over, total, pauses))
 
     return report

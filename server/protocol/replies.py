@@ -5,12 +5,10 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from jobs.figures import Figures
 from jobs.follow_up import Retried
-from jobs.limits.throttle import Pause
+from jobs.limits.account_limits import Pause, clock_time
 from jobs.model import Attempt, Batch, Job, JobSpec, JobStatus, Rollup
 from jobs.ports import Admission
-from jobs.recursion_manager import RecursionStatistics
 from jobs.redaction import redact
 from jobs.rights.approvals import Request
 from jobs.tree import is_batch_id
@@ -33,8 +31,10 @@ _LEAST_EXCERPT = 40
 _HEAD_CHARS = 1000
 """Characters of a reply besides its list of jobs, about."""
 
-_ROOTS = 100
-"""Trees whose live jobs are counted one by one."""
+_END_YOUR_TURN = (
+    "Nothing goes on before {0}. Tell the user so and end your turn; call claude_wait again with this cursor after {0}."
+)
+"""What a model does where nothing can end for long."""
 
 _NAMED = 300
 """Ids in each list of a reply about a retry."""
@@ -94,48 +94,56 @@ def batch_done(batch: Batch, report: WaitReport, milliseconds: int) -> str:
 
 
 def job_status(
-    job: Job, below: Rollup | None, pause: Pause | None = None, *, attempt: Attempt | None = None, asks: bool = False
+    job: Job, below: Rollup | None, pauses: Sequence[Pause] = (), *, attempt: Attempt | None = None, asks: bool = False
 ) -> str:
     """Answer `claude_status` for a job; with what is below it, if anything, and a pause that it waits for.
 
     Args:
         job: The job.
         below: Its subtree in figures, or None where there is nothing below it.
-        pause: Why nothing is launched now, or None.
+        pauses: Why jobs of its tree wait.
         attempt: Its last attempt, or None before the first.
         asks: It waits for a permission.
     """
     waits = job.status is JobStatus.QUEUED or (below is not None and JobStatus.QUEUED in below.counts)
-    status = _status(job, asks=asks) | (paused(pause) if waits else {}) | (how_it_ran(attempt) if attempt else {})
+    status = _status(job, asks=asks) | (paused(pauses) if waits else {}) | (how_it_ran(attempt) if attempt else {})
     return pretty(status | ({"descendants": _rollup(below)} if below is not None else {}))
 
 
-def batch_status(batch_id: str, parent_id: str | None, rollup: Rollup, pause: Pause | None = None) -> str:
+def batch_status(batch_id: str, parent_id: str | None, rollup: Rollup, pauses: Sequence[Pause] = ()) -> str:
     """Answer `claude_status` for a batch or the tree that it began, with a pause that it waits for."""
     waits = JobStatus.QUEUED in rollup.counts
     status = {"batchId": batch_id, "parentJobId": parent_id, **_rollup(rollup)}
-    return pretty(status | (paused(pause) if waits else {}))
+    return pretty(status | (paused(pauses) if waits else {}))
 
 
-def paused(pause: Pause | None) -> dict[str, str]:
-    """Say until when nothing is launched on this machine and why; nothing where things go on."""
-    return {} if pause is None else {"paused": f"paused until {_iso(pause.until)} because {pause.because}"}
+def paused(pauses: Sequence[Pause]) -> dict[str, str]:
+    """Say until when jobs wait, why, and how many; nothing where things go on."""
+    return {"paused": " · ".join(map(str, pauses))} if pauses else {}
 
 
-def waited(report: WaitReport, requests: Sequence[Request] = ()) -> str:
+def progress(over: int, total: int, pauses: Sequence[Pause]) -> str:
+    """Say how many of how many jobs are over, and why others wait."""
+    return "; ".join((f"{over} of {total} jobs are over", *paused(pauses).values()))
+
+
+def waited(report: WaitReport, requests: Sequence[Request] = (), *, come_back: float | None = None) -> str:
     """Answer `claude_wait`: who is over since the cursor, how many are not, and the next cursor.
 
     Args:
         report: What the wait found.
         requests: Permissions that jobs wait for and that the caller may give.
+        come_back: Seconds since the epoch before which the caller need not call again, or None.
     """
     asked = {"waitingForPermission": permission_requests(requests)} if requests else {}
     room = MAX_REPLY_CHARS - len(compact(asked)) - len(report.cursor) - _HEAD_CHARS
     lines = fitting(_lines(report.done), room)
     shown = report.first(len(lines))
-    reply: dict[str, Any] = {"cursor": shown.cursor, "pending": shown.pending}
+    reply: dict[str, Any] = {"cursor": shown.cursor, "pending": shown.pending, **paused(report.pauses)}
     if shown.pending:
         reply["next"] = "Call claude_wait again with this cursor."
+    if come_back is not None:
+        reply["next"] = _END_YOUR_TURN.format(clock_time(come_back))
     # Without a wait: in the mode "all" it would last until the last job is over.
     reply |= rest(shown.left, "Call claude_wait again with this cursor and timeoutSeconds 0 for the others.")
     if requests:
@@ -184,11 +192,20 @@ def page(text: str, *, offset: int, limit: int, asked: str, where: str) -> str:
     return f"{shown}\n\n[characters {offset} to {end} of {len(text)}; {more}; transcript: {where}]"
 
 
-def job_list(jobs: Sequence[Job], *, more: bool, asking: Collection[str] = ()) -> str:
-    """Answer `claude_list_jobs`: a line a job, newest first; those in `asking` lack a permission."""
-    rows = _rows(jobs, asking)
+def job_list(jobs: Sequence[Job], *, more: bool, asking: Collection[str] = (), pauses: Sequence[Pause] = ()) -> str:
+    """Answer `claude_list_jobs`: a line a job, newest first.
+
+    Args:
+        jobs: The jobs.
+        more: There are older ones.
+        asking: Ids of those that lack a permission.
+        pauses: Why some of them wait.
+    """
+    rows: list[dict[str, Any]] = _rows(jobs, asking)
     if jobs and (more or len(rows) < len(jobs)):
         rows.append({"more": f"Call claude_list_jobs with before {rows[-1]['jobId']!r}."})
+    if pauses:
+        rows.append(paused(pauses))
     return f"[\n{text}\n]" if (text := ",\n".join(map(compact, rows))) else "[]"
 
 
@@ -240,58 +257,6 @@ def retried(what: Retried) -> str:
     if steps:
         reply["next"] = " ".join(steps)
     return within(pretty(reply), compact(reply))
-
-
-def dashboard(sums: Rollup, figures: Figures, *, deepest: int, resident: int, statistics: RecursionStatistics) -> str:
-    """Answer `claude_dashboard` with the older server's keys, of which `failedJobs` holds cancelled ones too.
-
-    Args:
-        sums: Every job that the caller may see.
-        figures: Over their times.
-        deepest: Depth of the deepest live job.
-        resident: Bytes of memory that the engine holds.
-        statistics: As for `claude_recursion_stats`.
-    """
-    completed = sums.counts.get(JobStatus.COMPLETED, 0)
-    return pretty(
-        {
-            "activeJobs": sums.live,
-            "completedJobs": completed,
-            "failedJobs": sums.total - sums.live - completed,
-            "averageDuration": round(figures.average_seconds, 3),
-            "parallelEfficiency": round(figures.parallelism, 3),
-            "nestedDepth": deepest,
-            "systemLoad": round(resident / 2**20, 1),
-            "recursionStats": _recursion(statistics),
-            "cancelledJobs": sums.counts.get(JobStatus.CANCELLED, 0),
-        }
-    )
-
-
-def recursion_statistics(statistics: RecursionStatistics) -> str:
-    """Answer `claude_recursion_stats`."""
-    return pretty(_recursion(statistics))
-
-
-def _recursion(statistics: RecursionStatistics) -> dict[str, Any]:
-    by_root = dict(sorted(statistics.live_by_root.items(), key=lambda one: -one[1])[:_ROOTS])
-    left = len(statistics.live_by_root) - len(by_root)
-    return {
-        "max_depth": statistics.limits.max_depth,
-        "depth_counts": {str(depth): count for depth, count in sorted(statistics.live_by_depth.items())},
-        "root_job_counts": by_root,
-        **({"other_roots": left} if left else {}),
-        "active_contexts": statistics.running + statistics.waiting,
-        "running": statistics.running,
-        "waiting": statistics.waiting,
-        "limits": {
-            "max_concurrent": {str(k): v for k, v in statistics.limits.max_concurrent.items()},
-            "max_children": statistics.limits.max_children,
-            "max_jobs": statistics.limits.max_nodes,
-        },
-        **({} if statistics.window is None else {"window": statistics.window}),
-        **paused(statistics.pause),
-    }
 
 
 def _status(job: Job, *, asks: bool = False) -> dict[str, Any]:

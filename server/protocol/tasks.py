@@ -36,7 +36,7 @@ from server.protocol.arguments import Arguments, BatchArguments, RunArguments, W
 from server.protocol.catalogue import BY_NAME
 from server.protocol.context import Context, call_of
 from server.protocol.outcomes import outcome, success
-from server.protocol.tools import Call, run_reply, scope_reader, submit_batch, submit_run
+from server.protocol.tools import Call, run_reply, scope_reader, submit_batch, submit_run, wait_reply
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
 
@@ -194,7 +194,9 @@ async def _of_run(call: Call, job_id: str) -> Snapshot:
     job = await call.sight.job(job_id)
     created, updated = job.created_at, _touched(job)
     if job.status in LIVE:
-        return Snapshot(status="working", created=created, updated=updated, message=f"job {job.id} is {job.status}")
+        pauses = call.services.recursion.pauses((job.root_id,)) if job.status is JobStatus.QUEUED else ()
+        message = "; ".join((f"job {job.id} is {job.status}", *replies.paused(pauses).values()))
+        return Snapshot(status="working", created=created, updated=updated, message=message)
     if job.status is JobStatus.CANCELLED:
         return Snapshot(status="cancelled", created=created, updated=updated, message=job.error)
     result = await outcome(BY_NAME["claude_run"], run_reply(call, job.id))
@@ -207,7 +209,7 @@ async def _of_batch(call: Call, batch_id: str) -> Snapshot:
     updated = max(map(_touched, jobs))
     live = sum(job.status in LIVE for job in jobs)
     if live:
-        message = f"{len(jobs) - live} of {len(jobs)} jobs are over"
+        message = replies.progress(len(jobs) - live, len(jobs), call.services.recursion.pauses((batch.root_id,)))
         return Snapshot(status="working", created=batch.created_at, updated=updated, message=message)
     if all(job.status is JobStatus.CANCELLED for job in jobs):
         return Snapshot(status="cancelled", created=batch.created_at, updated=updated)
@@ -225,9 +227,9 @@ async def _of_wait(call: Call, task_id: str) -> Snapshot:
     # Over for now where a permission is missing: nobody is told anything else of a task that works.
     asking = call.services.approvals.told(call.job, scope.paths)
     if asking or _met(report, mode) or (until is not None and call.services.now() >= until):
-        result = success(replies.waited(report, asking))
+        result = success(wait_reply(call, report, asking))
         return Snapshot(status="completed", created=created, updated=updated, result=result)
-    message = f"{report.total - report.pending} of {report.total} jobs are over"
+    message = replies.progress(report.total - report.pending, report.total, report.pauses)
     return Snapshot(status="working", created=created, updated=updated, message=message)
 
 

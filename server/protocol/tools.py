@@ -14,7 +14,7 @@ from jobs.errors import BadInputError, NotFoundError
 from jobs.follow_up import FollowUp
 from jobs.intake import TaskRequest, TreeBounds
 from jobs.manager import EnhancedJobManager
-from jobs.model import Job
+from jobs.model import Job, JobStatus
 from jobs.ports import Admission, Store
 from jobs.recursion_manager import RecursionManager
 from jobs.rights.approvals import Approvals, Request
@@ -69,6 +69,7 @@ class Services:
         now: Returns seconds since the epoch.
         resident: Returns the bytes of memory that the engine holds.
         in_use: Returns which `claude` and which accounts jobs use, with nothing secret; blocks.
+        end_pauses: Lets no usage limit outlive this engine.
     """
 
     settings: Settings
@@ -85,6 +86,7 @@ class Services:
     now: Callable[[], float]
     resident: Callable[[], int]
     in_use: Callable[[], Mapping[str, Any]]
+    end_pauses: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,17 +155,17 @@ async def claude_run_batch_async(call: Call, arguments: BatchArguments) -> str:
 
 async def claude_status(call: Call, arguments: JobArguments) -> str:
     """Tell where a job, a batch or a tree is."""
-    pause = call.services.recursion.pause
     if is_batch_id(arguments.job_id):
         batch = await call.sight.batch(arguments.job_id)
-        return replies.batch_status(batch.id, batch.parent_id, await call.sight.rollup(batch.id), pause)
+        pauses = call.services.recursion.pauses((batch.root_id,))
+        return replies.batch_status(batch.id, batch.parent_id, await call.sight.rollup(batch.id), pauses)
     job = await call.sight.job(arguments.job_id)
     below = await call.sight.rollup(job.id)
     attempt = await call.services.store.attempt(job.id, job.attempt) if job.attempt else None
     return replies.job_status(
         job,
         below if below.total > 1 else None,
-        pause,
+        call.services.recursion.pauses((job.root_id,)),
         attempt=attempt,
         asks=job.id in call.services.approvals.waiting(),
     )
@@ -175,7 +177,15 @@ async def claude_wait(call: Call, arguments: WaitArguments) -> str:
     longest = call.services.settings.wait_seconds
     asked = longest if arguments.timeout_seconds is None else min(arguments.timeout_seconds, longest)
     mode = WaitMode(arguments.mode)
-    return replies.waited(*await _wait_unless_asked(call, read, mode=mode, seconds=asked, cursor=arguments.cursor))
+    report, requests = await _wait_unless_asked(call, read, mode=mode, seconds=asked, cursor=arguments.cursor)
+    return wait_reply(call, report, requests)
+
+
+def wait_reply(call: Call, report: WaitReport, requests: Sequence[Request]) -> str:
+    """Answer a wait, and advise who can come back later to do so where nothing goes on before."""
+    # A job that ends its turn is over: nobody would wake it.
+    long = call.job is None and (report.held_until or 0.0) - call.services.now() > call.services.settings.wait_seconds
+    return replies.waited(report, requests, come_back=report.held_until if long else None)
 
 
 async def claude_result(call: Call, arguments: ResultArguments) -> str:
@@ -198,7 +208,10 @@ async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
         limit=arguments.limit + 1, before_seq=before, status=arguments.status, under=arguments.under
     )
     asking = call.services.approvals.waiting()
-    return replies.job_list(found[: arguments.limit], more=len(found) > arguments.limit, asking=asking)
+    shown = found[: arguments.limit]
+    waiting = {job.root_id for job in shown if job.status is JobStatus.QUEUED}
+    pauses = call.services.recursion.pauses(waiting)
+    return replies.job_list(shown, more=len(found) > arguments.limit, asking=asking, pauses=pauses)
 
 
 async def claude_kill_job(call: Call, arguments: JobArguments) -> str:

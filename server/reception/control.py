@@ -32,6 +32,7 @@ class Control:
         retention: Forgets old trees.
         presence: Who is connected.
         in_use: Returns which `claude` and which accounts jobs use; blocks.
+        end_pauses: Lets no usage limit outlive this engine.
         settings: The settings in force.
     """
 
@@ -44,6 +45,7 @@ class Control:
         retention: Retention,
         presence: Presence,
         in_use: Callable[[], Mapping[str, Any]],
+        end_pauses: Callable[[], None],
         settings: EffectiveSettings,
     ) -> None:
         self._places = places
@@ -52,6 +54,7 @@ class Control:
         self._retention = retention
         self._presence = presence
         self._in_use = in_use
+        self._end_pauses = end_pauses
         self._settings = settings
 
     async def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,6 +70,9 @@ class Control:
             case "stop":
                 if request.get("if_idle") and not await self.idle():
                     return {"ok": False, "error": "The engine has work."}
+                if not request.get("if_idle"):
+                    # A person asks: a newer client that replaces an idle engine would say so.
+                    self._end_pauses()
                 return {"ok": True, "pid": os.getpid(), "leaving": True}
             case "prune":
                 return await self._prune(dry_run=bool(request.get("dry_run")))
@@ -123,7 +129,7 @@ class Control:
             "damage": None if damage is None else damage_words(damage),
             "rescue": None if rescue is None else {**asdict(rescue), "says": str(rescue)},
             "copy": None if location is None else location.says(),
-            **replies.paused(self._recursion.pause),
+            **replies.paused(self._recursion.pauses()),
             **await anyio.to_thread.run_sync(self._in_use),
         }
 

@@ -146,7 +146,7 @@ async def test_after_a_usage_limit_real_children_ask_no_more_and_complete_when_i
         jobs = await stand.start(*[sonnet()] * 4)
 
         async def is_paused() -> bool:
-            return stand.engine.throttle.pause is not None
+            return stand.engine.throttle.of("").pause is not None
 
         await until(is_paused, 60.0)
         assert len(api.requests) <= 2

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.model import JobStatus, Reason
-from server.protocol import replies
+from server.protocol import statistics as statistics_tools
 from tests.support.spending import Shop, shop
 from tests.support.waiting import until
 
@@ -31,12 +31,12 @@ async def test_after_a_usage_limit_only_what_was_in_flight_asks_again_and_all_co
         jobs = await market.start([market.task(reset=reset, requests=tmp_path / "requests")] * JOBS)
 
         async def is_paused() -> bool:
-            return market.engine.throttle.pause is not None
+            return market.engine.throttle.of("").pause is not None
 
         await until(is_paused)
         first_refusal = requests_of(market)[0]
         statistics = await market.engine.recursion.statistics()
-        assert "because five_hour" in replies.recursion_statistics(statistics)
+        assert "because five_hour" in statistics_tools.recursion_statistics(statistics)
         over = await market.engine.over(*(each.id for each in jobs))
         early = [at for at in requests_of(market) if first_refusal < at < resets_at]
         print(f"{len(early) + 1} requests before the reset, {len(requests_of(market))} in all, {JOBS} jobs")
@@ -75,7 +75,7 @@ async def test_a_job_whose_every_attempt_meets_the_limit_fails_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("jobs.attempts.sequel.MOST_LIMITED", 2)
-    monkeypatch.setattr("jobs.limits.throttle.JITTER_SECONDS", 0.0)
+    monkeypatch.setattr("jobs.limits.account_limits.JITTER_SECONDS", 0.0)
     (tmp_path / "reset").write_text(str(time.time() + 3600))
     async with shop(tmp_path) as market:
         [job] = await market.start([market.task(reset=tmp_path / "reset")])

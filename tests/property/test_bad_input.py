@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mcp_types import JSONRPCRequest
 from pydantic import ValidationError
 
 from jobs.attempts.origin import Origin
+from jobs.limits.account_limits import Pause
 from server.protocol.catalogue import DEFINITIONS, Definition
 from server.protocol.outcomes import outcome
 from server.protocol.permits import APPROVE, PERMIT
@@ -109,7 +111,7 @@ async def try_calls(home: Path, asked: list[tuple[Definition, dict[str, Any]]], 
     ):
         holder = await here.waiting_job(person)
 
-        async def silent(over: int, total: int) -> None:
+        async def silent(over: int, total: int, pauses: Sequence[Pause]) -> None:
             """Hear nothing."""
 
         origin = Origin(cwd=str(here.work), env={"PATH": PATH}, client="odd")

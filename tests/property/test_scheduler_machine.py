@@ -70,6 +70,9 @@ class Gate:
         self.running.append(running)
         return True
 
+    def admits_of(self, account: str, running: int) -> bool:
+        return True
+
     def launching(self, job_id: str) -> None:
         pass
 
@@ -216,7 +219,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.act()
             assert (self.scheduler.running(), self.scheduler.waiting()) == (0, 0)
             kept = self.scheduler
-            left = (kept._lines, kept._tickets, kept._at_depth, kept._parked)
+            left = (kept._trees, kept._by_account, kept._running, kept._tickets, kept._at_depth, kept._parked)
             assert [len(each) for each in left] == [0] * len(left)
         finally:
             self.loop.close()

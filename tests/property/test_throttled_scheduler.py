@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from jobs.limits.throttle import Throttle
+from jobs.limits.throttle import LOOK_SECONDS, Throttle
 from jobs.scheduler import Scheduler
 from orchestration.limits import TreeLimits
 from tests.unit.jobs.support import job
@@ -18,6 +18,9 @@ TURNS = 12
 
 MAX_RUNNING = 6
 MAX_STARTING = 2
+ACCOUNTS = {"a": "x", "b": "x", "c": "y"}
+"""Tree to account."""
+accounts = st.sampled_from("xy")
 picks = st.integers(0, 10_000)
 
 
@@ -50,7 +53,8 @@ class ThrottledMachine(RuleBasedStateMachine):
             clock=self.clock,
             jitter=lambda: 1.0,
         )
-        self.scheduler = Scheduler(TreeLimits(max_concurrent={0: 4}), MAX_RUNNING, self.throttle)
+        limits = TreeLimits(max_concurrent={0: 4})
+        self.scheduler = Scheduler(limits, MAX_RUNNING, self.throttle, ACCOUNTS.__getitem__)
         self.tasks: list[asyncio.Task[None]] = []
         self.ends: dict[str, asyncio.Event] = {}
         self.mute: list[str] = []
@@ -69,17 +73,23 @@ class ThrottledMachine(RuleBasedStateMachine):
     @rule(who=picks, well=st.booleans())
     def end(self, who: int, well: bool) -> None:
         if self.ends:
-            self.ends.pop(list(self.ends)[who % len(self.ends)]).set()
-            self.throttle.succeeded() if well else self.throttle.back_off("overloaded")
+            name = list(self.ends)[who % len(self.ends)]
+            limits = self.throttle.of(self.scheduler.account_of(name))
+            self.ends.pop(name).set()
+            limits.succeeded() if well else limits.back_off("overloaded")
             self._settle()
 
-    @rule()
-    def limit(self) -> None:
-        self.throttle.limited()
+    @rule(account=accounts)
+    def limit(self, account: str) -> None:
+        self.throttle.of(account).limited()
 
-    @rule(seconds=st.floats(-10, 500))
-    def use_up(self, seconds: float) -> None:
-        self.throttle.used_up(self.clock.now() + seconds, "five_hour")
+    @rule(account=accounts, seconds=st.floats(-10, 500))
+    def use_up(self, account: str, seconds: float) -> None:
+        self.throttle.of(account).used_up(self.clock.now() + seconds, "five_hour")
+
+    @rule()
+    def refuse_processes(self) -> None:
+        self.throttle.refused("no process")
 
     @rule(seconds=st.floats(0.1, 120))
     def pass_time(self, seconds: float) -> None:
@@ -89,6 +99,9 @@ class ThrottledMachine(RuleBasedStateMachine):
     @rule(free=st.booleans())
     def change_memory(self, free: bool) -> None:
         self.free = free
+        # Memory that was read a moment ago is not read again.
+        self.clock.time += LOOK_SECONDS
+        self._poke()
 
     @invariant()
     def every_launch_was_admitted(self) -> None:
@@ -97,6 +110,16 @@ class ThrottledMachine(RuleBasedStateMachine):
             assert running <= MAX_RUNNING
             assert starting <= MAX_STARTING
         self.launches.clear()
+
+    @invariant()
+    def a_paused_account_leaves_room_for_the_others(self) -> None:
+        for account in "xy":
+            free = self.scheduler.running() < MAX_RUNNING and len(self.mute) < MAX_STARTING and self.free
+            alone = self.scheduler.waiting(account) == self.scheduler.waiting()
+            if free and not alone and self.throttle.pause is None and self.throttle.pause_of(account) is not None:
+                other = "y" if account == "x" else "x"
+                held = sum(self.scheduler.account_of(name) == other for name in self.ends)
+                assert self.throttle.pause_of(other) or held >= min(4, self.throttle.of(other).window)
 
     def teardown(self) -> None:
         if not hasattr(self, "loop"):
@@ -120,7 +143,8 @@ class ThrottledMachine(RuleBasedStateMachine):
     async def _live(self, name: str, tree: str, depth: int) -> None:
         async with self.scheduler.slot(job(name, root=tree, depth=depth)):
             self.mute.append(name)
-            self.launches.append((self.throttle.pause is not None, self.scheduler.running(), len(self.mute)))
+            paused = self.throttle.pause_of(ACCOUNTS[tree]) is not None
+            self.launches.append((paused, self.scheduler.running(), len(self.mute)))
             ended = self.ends[name] = asyncio.Event()
             await ended.wait()
             if name in self.mute:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from jobs.claude.limit_signs import Busy, NeedsCredits, UsedUp, sign_of
+from jobs.claude.limit_signs import Busy, ExtraUsage, NeedsCredits, UsedUp, sign_of
 
 LIMIT = "You've hit your session limit · resets 11:08am (UTC)"
 REJECTED = {"status": "rejected", "resetsAt": 2e9, "rateLimitType": "five_hour"}
@@ -23,9 +23,9 @@ def message(words: str, id: str = "166a5dd2-ce6c-40af-8110-2838211e9b99", **fiel
         (event(**REJECTED), UsedUp(2e9, "five_hour")),
         (event(status="rejected"), UsedUp(None, "a usage limit")),
         (event(**REJECTED, overageStatus="rejected", isUsingOverage=False), UsedUp(2e9, "five_hour")),
-        (event(**REJECTED, isUsingOverage=True), None),
-        (event(**REJECTED, overageStatus="allowed"), None),
-        (event(**REJECTED, overageStatus="allowed_warning"), None),
+        (event(**REJECTED, isUsingOverage=True), ExtraUsage(2e9, "five_hour")),
+        (event(**REJECTED, overageStatus="allowed"), ExtraUsage(2e9, "five_hour")),
+        (event(**REJECTED, overageStatus="allowed_warning"), ExtraUsage(2e9, "five_hour")),
         (event(status="allowed", overageStatus="rejected"), None),
         (event(status="allowed_warning", resetsAt=2e9), None),
         (event(status="rejected", errorCode="credits_required"), NeedsCredits()),

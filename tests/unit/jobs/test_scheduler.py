@@ -27,6 +27,9 @@ class Door:
     def admits(self, running: int) -> bool:
         return self.open
 
+    def admits_of(self, account: str, running: int) -> bool:
+        return True
+
     def launching(self, job_id: str) -> None:
         self.calls.append(f"launching {job_id}")
 
@@ -97,8 +100,8 @@ async def line(limits: TreeLimits = MANY, max_running: int = 100, gate: Door | N
 
 def assert_empty(scheduler: Scheduler) -> None:
     assert (scheduler.running(), scheduler.waiting()) == (0, 0)
-    lines = (scheduler._lines, scheduler._tickets, scheduler._parked)
-    kept = (*lines, scheduler._expected, scheduler._at_depth, scheduler._of_batch)
+    lines = (scheduler._trees, scheduler._by_account, scheduler._waiting, scheduler._running, scheduler._tickets)
+    kept = (*lines, scheduler._parked, scheduler._expected, scheduler._at_depth, scheduler._of_batch)
     assert [len(each) for each in kept] == [0] * len(kept)
 
 

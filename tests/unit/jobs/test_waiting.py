@@ -1,6 +1,6 @@
 """Waits: when they end, what they report, and that they report it once."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import anyio
@@ -8,6 +8,7 @@ import pytest
 
 from jobs import waiting as waiting_module
 from jobs.errors import BadInputError
+from jobs.limits.account_limits import Pause
 from jobs.model import Job, JobStatus
 from jobs.ports import Store
 from jobs.rights.visibility import Scope, Visibility
@@ -229,7 +230,7 @@ async def test_progress_is_told_at_once_and_after_a_change(tree: Tree):
     told: list[tuple[int, int]] = []
     first, second = anyio.Event(), anyio.Event()
 
-    async def tell(over: int, total: int) -> None:
+    async def tell(over: int, total: int, pauses: Sequence[Pause]) -> None:
         told.append((over, total))
         (second if over else first).set()
 
@@ -252,7 +253,7 @@ async def test_progress_is_told_while_nothing_changes(tree: Tree, monkeypatch: p
     often = anyio.Event()
     told: list[int] = []
 
-    async def tell(over: int, total: int) -> None:
+    async def tell(over: int, total: int, pauses: Sequence[Pause]) -> None:
         told.append(over)
         if len(told) == 3:
             often.set()
@@ -267,7 +268,7 @@ async def test_progress_is_told_while_nothing_changes(tree: Tree, monkeypatch: p
 
 
 async def test_a_failing_progress_report_ends_the_wait_and_leaves_nothing(tree: Tree):
-    async def tell(over: int, total: int) -> None:
+    async def tell(over: int, total: int, pauses: Sequence[Pause]) -> None:
         raise anyio.BrokenResourceError
 
     with pytest.raises(anyio.BrokenResourceError):

@@ -33,7 +33,7 @@ async def test_a_job_that_waits_is_failed_when_the_trees_time_is_over(tmp_path: 
 
 async def test_a_tree_whose_time_was_over_before_the_engine_came_back_starts_nothing(tmp_path: Path):
     async with parts(tmp_path) as engine:
-        engine.throttle.used_up(engine.clock.now() + 1000, "five_hour")
+        engine.throttle.of("").used_up(engine.clock.now() + 1000, "five_hour")
         [waiting] = await bounded(engine, 60.0, "x")
     async with parts(tmp_path, store=engine.store) as later:
         later.clock.moved = 100.0
@@ -44,7 +44,7 @@ async def test_a_tree_whose_time_was_over_before_the_engine_came_back_starts_not
 
 async def test_in_a_pause_the_deadline_of_what_waits_still_counts(tmp_path: Path):
     async with parts(tmp_path) as engine:
-        engine.throttle.used_up(engine.clock.now() + 1000, "five_hour")
+        engine.throttle.of("").used_up(engine.clock.now() + 1000, "five_hour")
         [waiting] = await bounded(engine, 0.1, "x")
         [late] = await engine.over(waiting.id)
         assert late.reason is Reason.DEADLINE

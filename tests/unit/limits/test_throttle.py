@@ -2,16 +2,19 @@
 
 import pytest
 
-from jobs.limits.throttle import (
+from jobs.limits.account_limits import (
     DEFAULT_PAUSE_SECONDS,
     FIRST_BACK_OFF_SECONDS,
     HALVING_SECONDS,
     JITTER_SECONDS,
     LONGEST_BACK_OFF_SECONDS,
     LONGEST_PAUSE_SECONDS,
-    LOOK_SECONDS,
-    Throttle,
+    REASON_CHARS,
+    AccountLimits,
+    Pause,
+    UsageLimit,
 )
+from jobs.limits.throttle import LONGEST_LOOK_SECONDS, LOOK_SECONDS, POKE_SECONDS, Throttle
 from tests.unit.jobs.support import Clock
 
 GB = 2**30
@@ -39,104 +42,222 @@ def throttle(clock: Clock, memory: Memory) -> Throttle:
     )
 
 
-def test_limits_that_arrive_together_halve_the_window_once(throttle: Throttle, clock: Clock):
+@pytest.fixture
+def limits(throttle: Throttle) -> AccountLimits:
+    return throttle.of("an account")
+
+
+def test_limits_that_arrive_together_halve_the_window_once(limits: AccountLimits, clock: Clock):
     for _ in range(20):
-        throttle.limited()
-    assert throttle.window == 8
+        limits.limited()
+    assert limits.window == 8
     clock.moved += HALVING_SECONDS
-    throttle.limited()
-    assert throttle.window == 4
+    limits.limited()
+    assert limits.window == 4
 
 
-def test_the_window_never_closes_and_never_grows_beyond_the_machine(throttle: Throttle, clock: Clock):
+def test_the_window_never_closes_and_never_grows_beyond_the_machine(limits: AccountLimits, clock: Clock):
     for _ in range(20):
-        throttle.limited()
+        limits.limited()
         clock.moved += HALVING_SECONDS
-    assert throttle.window == 1
+    assert limits.window == 1
     for _ in range(500):
-        throttle.succeeded()
-    assert throttle.window == 16
+        limits.succeeded()
+    assert limits.window == 16
 
 
-def test_a_window_of_successes_widens_it_by_one(throttle: Throttle):
-    throttle.limited()
+def test_a_window_of_successes_widens_it_by_one(limits: AccountLimits):
+    limits.limited()
     for _ in range(9):
-        throttle.succeeded()
-    assert throttle.window == 9
+        limits.succeeded()
+    assert limits.window == 9
 
 
-def test_only_a_window_of_jobs_is_admitted(throttle: Throttle):
-    throttle.limited()
-    assert [throttle.admits(7), throttle.admits(8)] == [True, False]
+def test_only_a_window_of_jobs_is_admitted(limits: AccountLimits):
+    limits.limited()
+    assert [limits.admits(7), limits.admits(8)] == [True, False]
 
 
 @pytest.mark.parametrize("resets_in", [LONGEST_PAUSE_SECONDS + 1, 1.7e12, 1e30])
 def test_a_usage_limit_that_ends_when_none_can_end_pauses_as_one_that_does_not_say(
-    throttle: Throttle, clock: Clock, resets_in: float
+    limits: AccountLimits, clock: Clock, resets_in: float
 ):
-    throttle.used_up(clock.now() + resets_in, "five_hour")
-    assert throttle.pause is not None
-    assert throttle.pause.until == pytest.approx(clock.now() + DEFAULT_PAUSE_SECONDS + JITTER_SECONDS, abs=1)
+    limits.used_up(clock.now() + resets_in, "five_hour")
+    assert limits.pause is not None
+    assert limits.pause.until == pytest.approx(clock.now() + DEFAULT_PAUSE_SECONDS + JITTER_SECONDS, abs=1)
 
 
-def test_a_weekly_limit_is_waited_for(throttle: Throttle, clock: Clock):
+def test_a_weekly_limit_is_waited_for(limits: AccountLimits, clock: Clock):
     week = 7 * 86_400.0
-    throttle.used_up(clock.now() + week, "seven_day")
-    assert throttle.pause is not None
-    assert throttle.pause.until == pytest.approx(clock.now() + week + JITTER_SECONDS, abs=1)
+    limits.used_up(clock.now() + week, "seven_day")
+    assert limits.pause is not None
+    assert limits.pause.until == pytest.approx(clock.now() + week + JITTER_SECONDS, abs=1)
 
 
-def test_a_usage_limit_pauses_everything_until_it_ends_and_a_little_longer(throttle: Throttle, clock: Clock):
-    throttle.used_up(clock.now() + 100, "five_hour")
-    assert throttle.pause is not None
-    assert throttle.pause.because == "five_hour"
-    assert throttle.pause.until == pytest.approx(clock.now() + 100 + JITTER_SECONDS, abs=1)
+def test_a_usage_limit_pauses_everything_until_it_ends_and_a_little_longer(limits: AccountLimits, clock: Clock):
+    limits.used_up(clock.now() + 100, "five_hour")
+    assert limits.pause is not None
+    assert limits.pause.because == "five_hour"
+    assert limits.pause.until == pytest.approx(clock.now() + 100 + JITTER_SECONDS, abs=1)
     clock.moved += 100
-    assert not throttle.admits(0)
+    assert not limits.admits(0)
     clock.moved += JITTER_SECONDS
-    assert throttle.admits(0)
-    assert throttle.pause is None
+    assert limits.admits(0)
+    assert limits.pause is None
 
 
-def test_a_limit_that_does_not_say_when_it_ends_pauses_for_a_while(throttle: Throttle, clock: Clock):
-    throttle.used_up(None, "a usage limit")
+def test_a_limit_that_does_not_say_when_it_ends_pauses_for_a_while(limits: AccountLimits, clock: Clock):
+    limits.used_up(None, "a usage limit")
     clock.moved += DEFAULT_PAUSE_SECONDS + JITTER_SECONDS
-    assert throttle.admits(0)
+    assert limits.admits(0)
 
 
-def test_of_two_limits_the_later_end_counts(throttle: Throttle, clock: Clock):
-    throttle.used_up(clock.now() + 1000, "seven_day")
-    throttle.used_up(clock.now() + 10, "five_hour")
+def test_of_two_limits_the_later_end_counts(limits: AccountLimits, clock: Clock):
+    limits.used_up(clock.now() + 1000, "seven_day")
+    limits.used_up(clock.now() + 10, "five_hour")
     clock.moved += 500
-    assert throttle.pause is not None
-    assert throttle.pause.because == "seven_day"
+    assert limits.pause is not None
+    assert limits.pause.because == "seven_day"
 
 
-def test_an_end_in_the_past_pauses_for_the_jitter_alone(throttle: Throttle, clock: Clock):
-    throttle.used_up(clock.now() - 1000, "five_hour")
+def test_an_end_in_the_past_pauses_for_the_jitter_alone(limits: AccountLimits, clock: Clock):
+    limits.used_up(clock.now() - 1000, "five_hour")
     clock.moved += JITTER_SECONDS
-    assert throttle.admits(0)
+    assert limits.admits(0)
 
 
-def test_each_attempt_that_trouble_ends_waits_twice_as_long_until_one_succeeds(throttle: Throttle, clock: Clock):
+def test_each_attempt_that_trouble_ends_waits_twice_as_long_until_one_succeeds(limits: AccountLimits, clock: Clock):
     waits = []
     for _ in range(9):
-        throttle.back_off("overloaded")
-        assert throttle.pause is not None
-        waits.append(round(throttle.pause.until - clock.now()))
+        limits.back_off("overloaded")
+        assert limits.pause is not None
+        waits.append(round(limits.pause.until - clock.now()))
         clock.moved += waits[-1] + 1
     assert waits == [1, 2, 4, 8, 16, 32, *[LONGEST_BACK_OFF_SECONDS] * 3]
-    throttle.succeeded()
-    throttle.back_off("overloaded")
-    assert throttle.pause is not None
-    assert throttle.pause.until - clock.now() == pytest.approx(FIRST_BACK_OFF_SECONDS, abs=0.5)
+    limits.succeeded()
+    limits.back_off("overloaded")
+    assert limits.pause is not None
+    assert limits.pause.until - clock.now() == pytest.approx(FIRST_BACK_OFF_SECONDS, abs=0.5)
 
 
-def test_attempts_that_end_together_back_off_once(throttle: Throttle, clock: Clock):
+def test_attempts_that_end_together_back_off_once(limits: AccountLimits, clock: Clock):
     for _ in range(20):
-        throttle.back_off("overloaded")
+        limits.back_off("overloaded")
+    clock.moved += FIRST_BACK_OFF_SECONDS
+    assert limits.admits(0)
+
+
+def test_a_job_that_completes_lifts_a_limit_once(limits: AccountLimits, clock: Clock):
+    reset = clock.now() + 3600
+    limits.used_up(reset, "five_hour")
+    limits.succeeded()
+    assert limits.pause is None
+    limits.used_up(reset, "five_hour")
+    limits.succeeded()
+    assert limits.pause is not None
+    clock.moved += 3600 + JITTER_SECONDS
+    assert limits.pause is None
+
+
+@pytest.mark.parametrize("resets_in", [3 * 3600.0, None])
+def test_the_next_limit_of_the_same_name_is_lifted_once_more(
+    limits: AccountLimits, clock: Clock, resets_in: float | None
+):
+    for _ in range(2):
+        for _ in range(2):
+            limits.used_up(None if resets_in is None else clock.now() + resets_in, "five_hour")
+            limits.succeeded()
+        assert limits.pause is not None
+        clock.moved += (resets_in or DEFAULT_PAUSE_SECONDS) + 2 * JITTER_SECONDS
+        assert limits.pause is None
+
+
+def test_a_job_that_began_before_a_limit_and_completes_after_it_lifts_each_limit_by_itself(
+    limits: AccountLimits, clock: Clock
+):
+    limits.used_up(clock.now() + 100, "five_hour")
+    limits.succeeded()
+    limits.used_up(clock.now() + 9000, "seven_day")
+    assert limits.pause is not None
+    limits.succeeded()
+    assert limits.pause is None
+
+
+def test_what_was_paid_for_beyond_a_limit_does_not_lift_it(limits: AccountLimits, clock: Clock):
+    limits.used_up(clock.now() + 100, "five_hour", can_lift=False)
+    limits.succeeded()
+    assert limits.pause is not None
+
+
+def test_what_many_jobs_say_of_a_limit_neither_prolongs_it_nor_takes_room(limits: AccountLimits, clock: Clock):
+    limits.used_up(clock.now() + 100, "five_hour")
+    first = limits.limits
+    for number in range(1000):
+        limits.used_up(clock.now() + 100, "five_hour")
+        limits.used_up(clock.now() + 1 + number / 1000, f"invented {number}")
+    assert set(first) <= set(limits.limits)
+    assert len(limits.limits) <= 16
+
+
+def test_the_name_of_a_limit_is_one_short_line_without_a_secret(limits: AccountLimits, clock: Clock):
+    limits.used_up(clock.now() + 100, "\x1b[31mno\n sk-ant-api03-abcdefghijk " + "x" * 1000)
+    assert limits.pause is not None
+    because = limits.pause.because
+    assert because.startswith("no [redacted] xxx")
+    assert len(because) == REASON_CHARS
+
+
+def test_a_limit_that_an_earlier_engine_noted_holds_and_one_that_can_be_none_does_not(
+    limits: AccountLimits, clock: Clock
+):
+    for until in (-1e9, clock.now() - 1, clock.now() + 1e9, float("nan"), float("inf")):
+        limits.restore(UsageLimit(until=until, because="five_hour"))
+    assert limits.pause is None
+    limits.restore(UsageLimit(until=clock.now() + 100, because="five_hour"))
+    assert limits.pause is not None
+    assert limits.pause.until == pytest.approx(clock.now() + 100, abs=1)
+
+
+def test_a_pause_says_until_when_why_and_how_many_wait():
+    said = [str(Pause(until=1e9, because="five_hour", waiting=jobs)) for jobs in (1, 2)]
+    assert said[0].startswith("paused until 2001-09-")
+    assert [one.partition(" because ")[2] for one in said] == ["five_hour; 1 job waits", "five_hour; 2 jobs wait"]
+
+
+def test_an_account_that_meets_its_limit_leaves_the_others_alone(throttle: Throttle, clock: Clock):
+    throttle.of("a").used_up(clock.now() + 100, "five_hour")
+    throttle.of("a").limited()
+    throttle.of("b").back_off("overloaded")
+    assert [throttle.admits_of(account, 0) for account in "abc"] == [False, False, True]
+    assert throttle.admits(0)
+    assert set(throttle.pauses()) == {"a", "b"}
+    assert (throttle.of("a").window, throttle.of("b").window) == (8, 16)
+
+
+def test_a_system_that_starts_no_process_holds_every_account_back(throttle: Throttle, clock: Clock):
+    throttle.refused("no process")
+    assert not throttle.admits(0)
+    assert throttle.pause_of("a") is not None
     clock.moved += FIRST_BACK_OFF_SECONDS
     assert throttle.admits(0)
+
+
+def test_accounts_of_which_nothing_is_known_are_dropped(throttle: Throttle, clock: Clock):
+    throttle.of("limited").used_up(clock.now() + 100, "five_hour")
+    for number in range(1000):
+        throttle.of(f"account {number}")
+    assert len(throttle._accounts) < 100
+    assert set(throttle.pauses()) == {"limited"}
+
+
+def test_how_soon_to_look_again_depends_on_what_is_waited_for(throttle: Throttle, clock: Clock, memory: Memory):
+    assert throttle.look_again_in() == LONGEST_LOOK_SECONDS
+    throttle.of("a").back_off("overloaded")
+    throttle.of("a").used_up(clock.now() + 3600, "five_hour")
+    assert throttle.look_again_in() == LONGEST_LOOK_SECONDS
+    memory.free = 0
+    clock.moved += LOOK_SECONDS
+    assert throttle.look_again_in() == POKE_SECONDS
 
 
 def test_starts_are_staggered(throttle: Throttle):

@@ -1,0 +1,223 @@
+"""How many jobs of one account may run at once just now: its window, its usage limits, its back-off."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from jobs.ports import Clock
+from jobs.redaction import redact
+from jobs.safe_text import safe
+
+HALVING_SECONDS = 5.0
+"""Limits that arrive together are one: twenty jobs that meet the same 429 must not halve twenty times."""
+
+JITTER_SECONDS = 5.0
+"""Most seconds after a usage limit ends until the first job starts again, so that engines do not all come at once."""
+
+DEFAULT_PAUSE_SECONDS = 60.0
+"""Pause where a usage limit does not say when it ends."""
+
+LONGEST_PAUSE_SECONDS = 8 * 86_400.0
+"""A usage limit that ends later says nothing: the longest known is one of a week, and a job can write any number."""
+
+FIRST_BACK_OFF_SECONDS = 1.0
+"""Pause after the first attempt that the API's trouble ended; each further one without a success between is doubled."""
+
+LONGEST_BACK_OFF_SECONDS = 60.0
+"""Longest of these pauses."""
+
+REASON_CHARS = 200
+"""Characters of a limit's name that are kept: a job can write any text."""
+
+_MOST_LIMITS = 16
+"""Usage limits of an account that are remembered at once; the API knows a handful."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Jobs of an account, or of the machine, are not launched for now.
+
+    Args:
+        until: Seconds since the epoch.
+        because: What the API or the system said, for a person.
+        waiting: How many jobs wait for its end.
+    """
+
+    until: float
+    because: str
+    waiting: int = 0
+
+    def __str__(self) -> str:
+        """Say until when, why, and how many wait."""
+        wait = "1 job waits" if self.waiting == 1 else f"{self.waiting} jobs wait"
+        return f"paused until {clock_time(self.until)} because {self.because}; {wait}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageLimit:
+    """A usage limit that an account has reached.
+
+    Args:
+        until: Seconds since the epoch at which jobs go on.
+        because: Which limit.
+        is_known: Whether the API said when it ends.
+        can_lift: Whether a job that completes ends the pause.
+    """
+
+    until: float
+    because: str
+    is_known: bool = True
+    can_lift: bool = True
+
+
+@dataclass(slots=True)
+class _Entry:
+    limit: UsageLimit
+    end: float
+    """On the monotonic clock, which setting the time of day does not move."""
+    holds: bool = True
+
+
+class AccountLimits:
+    """Additive increase, multiplicative decrease, pauses of one account; of the machine itself, only its back-off.
+
+    Args:
+        max_running: Widest window.
+        clock: Time.
+        jitter: Returns a number from 0 to 1.
+        on_change: Called after a usage limit was noted or lifted.
+    """
+
+    def __init__(
+        self,
+        max_running: int,
+        clock: Clock,
+        jitter: Callable[[], float] = random.random,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._max_running = max_running
+        self._clock = clock
+        self._jitter = jitter
+        self._on_change = on_change
+        self._window = float(max_running)
+        self._quiet_until = 0.0
+        self._back_off = FIRST_BACK_OFF_SECONDS
+        self._backing_off: tuple[float, Pause] | None = None
+        self._limits: dict[str, _Entry] = {}
+
+    @property
+    def window(self) -> int:
+        """How many jobs may run at once by the API's limits: at least 1."""
+        return max(1, int(self._window))
+
+    @property
+    def pause(self) -> Pause | None:
+        """Why nothing of the account is launched, and until when; None where things go on."""
+        self._forget_ended()
+        ends = [(entry.end, entry.limit) for entry in self._limits.values() if entry.holds]
+        last = max(ends, key=lambda one: one[0], default=None)
+        if self._backing_off is not None and (last is None or self._backing_off[0] > last[0]):
+            return self._backing_off[1]
+        return None if last is None else Pause(until=last[1].until, because=last[1].because)
+
+    @property
+    def limits(self) -> tuple[UsageLimit, ...]:
+        """The usage limits that hold."""
+        self._forget_ended()
+        return tuple(entry.limit for entry in self._limits.values() if entry.holds)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is known of the account that a new one would not have."""
+        untouched = self._window >= self._max_running and self._back_off == FIRST_BACK_OFF_SECONDS
+        return untouched and self.pause is None and not self._limits
+
+    def admits(self, running: int) -> bool:
+        """Tell whether one more job of the account may be launched while so many of it run."""
+        return running < self.window and self.pause is None
+
+    def limited(self) -> None:
+        """The API refused or delayed a request: halve the window, once for all that come together."""
+        now = self._clock.monotonic()
+        if now >= self._quiet_until:
+            self._window = max(1.0, self._window / 2)
+            self._quiet_until = now + HALVING_SECONDS
+
+    def succeeded(self) -> None:
+        """A job completed: widen the window by one for each window of such jobs, and lift each limit once.
+
+        A job that began before a limit may complete after it, so where the limit is met again, it holds to its end.
+        """
+        self._back_off = FIRST_BACK_OFF_SECONDS
+        self._window = min(float(self._max_running), self._window + 1 / self._window)
+        lifted = [entry for entry in self._limits.values() if entry.holds and entry.limit.can_lift]
+        for entry in lifted:
+            entry.holds = False
+        if lifted:
+            self._on_change()
+
+    def used_up(self, resets_at: float | None, because: str, *, can_lift: bool = True) -> None:
+        """A usage limit was reached: launch nothing until it ends and a little longer.
+
+        Args:
+            resets_at: Seconds since the epoch at which it ends, or None where it does not say.
+            because: What the API said.
+            can_lift: Whether a job that completes shows that it holds no more.
+        """
+        left = DEFAULT_PAUSE_SECONDS if resets_at is None else max(0.0, resets_at - self._clock.now())
+        is_known = resets_at is not None and left <= LONGEST_PAUSE_SECONDS
+        seconds = (left if is_known else DEFAULT_PAUSE_SECONDS) + JITTER_SECONDS * self._jitter()
+        until = self._clock.now() + seconds
+        name = _shown(because)
+        self._note(UsageLimit(until=until, because=name, is_known=is_known, can_lift=can_lift))
+
+    def restore(self, limit: UsageLimit) -> None:
+        """Take over a usage limit that an earlier engine noted; one that is over, or can be none, says nothing."""
+        if 0 < limit.until - self._clock.now() <= LONGEST_PAUSE_SECONDS + JITTER_SECONDS:
+            self._note(limit)
+
+    def back_off(self, because: str) -> None:
+        """An attempt was ended by trouble that passes: launch nothing for a moment, longer each time.
+
+        Attempts that end while nothing is launched anyway met the same trouble: they lengthen nothing.
+
+        Args:
+            because: What the API or the system said.
+        """
+        if self.pause is None:
+            seconds = self._back_off * (1 + self._jitter()) / 2
+            pause = Pause(until=self._clock.now() + seconds, because=_shown(because))
+            self._backing_off = (self._clock.monotonic() + seconds, pause)
+            self._back_off = min(2 * self._back_off, LONGEST_BACK_OFF_SECONDS)
+
+    def _note(self, limit: UsageLimit) -> None:
+        self._forget_ended()
+        known = self._limits.get(limit.because)
+        end = self._clock.monotonic() + limit.until - self._clock.now()
+        if known is not None and (end <= known.end + JITTER_SECONDS or not limit.is_known):
+            if known.holds:
+                return
+            # Lifted, and met again.
+            limit = replace(limit, can_lift=False)
+        self._limits[limit.because] = _Entry(limit, end)
+        if len(self._limits) > _MOST_LIMITS:
+            del self._limits[min(self._limits, key=lambda name: self._limits[name].end)]
+        self._on_change()
+
+    def _forget_ended(self) -> None:
+        now = self._clock.monotonic()
+        if self._backing_off is not None and now >= self._backing_off[0]:
+            self._backing_off = None
+        for name in [name for name, entry in self._limits.items() if now >= entry.end]:
+            del self._limits[name]
+
+
+def clock_time(seconds: float) -> str:
+    """Return a time, in seconds since the epoch, as clocks here show it, with its offset from UTC."""
+    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(timespec="seconds")
+
+
+def _shown(because: str) -> str:
+    words = " ".join(safe(redact(because)).split())
+    return words if len(words) <= REASON_CHARS else words[: REASON_CHARS - 1] + "…"

@@ -1,0 +1,261 @@
+"""A usage limit holds back the jobs of its account and no others, and whoever asks hears of it."""
+
+import json
+import os
+import re
+import signal
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engines import House, Pump, house
+from tests.support.waiting import until_now
+
+pytestmark = pytest.mark.timeout(300)
+
+SECONDS = 60.0
+OVERAGE = Path(__file__).parents[1] / "fixtures" / "streams" / "rejected_but_overage_in_use.ndjson"
+KEY = "sk-ant-api03-a-key-that-no-file-may-hold"
+PAUSED = re.compile(r"paused until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S* because five_hour; (\d+) jobs? waits?")
+HOUR = 3600.0
+
+
+class Api:
+    """What the stub of one account's jobs is answered: a stream in a file, which a test may change.
+
+    A job that goes on in its session has no such file in its message, and completes.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.task = f"stub:replay={path}"
+        self.answer()
+
+    def limit(self, seconds: float) -> None:
+        """Refuse every request from now on, with a limit that ends in so many seconds."""
+        info = {"status": "rejected", "resetsAt": time.time() + seconds, "rateLimitType": "five_hour"}
+        self._say(
+            {"type": "rate_limit_event", "rate_limit_info": info},
+            _result("You've hit your 5-hour limit", is_error=True, api_error_status=429),
+        )
+
+    def answer(self) -> None:
+        """Answer every request from now on."""
+        message = {"id": "m1", "role": "assistant", "content": [{"type": "text", "text": "done"}]}
+        self._say({"type": "assistant", "message": message}, _result("done", is_error=False))
+
+    def _say(self, *frames: Mapping[str, Any]) -> None:
+        draft = self.path.with_suffix(".new")
+        draft.write_text("".join(f"{json.dumps(frame)}\n" for frame in frames))
+        draft.replace(self.path)
+
+
+def _result(words: str, **fields: Any) -> Mapping[str, Any]:
+    return {"type": "result", "subtype": "success", "result": words, "num_turns": 1, "total_cost_usd": 0.0, **fields}
+
+
+@pytest.fixture
+def made() -> Iterator[House]:
+    with house(ANTHROPIC_API_KEY=KEY) as made:
+        yield made
+
+
+@pytest.fixture
+def api(made: House) -> Api:
+    return Api(made.base / "api")
+
+
+def start(pump: Pump, *tasks: str) -> list[str]:
+    return list(pump.json("claude_run_batch_async", tasks=list(tasks))["jobIds"])
+
+
+def status_of(pump: Pump, job_id: str) -> Any:
+    return pump.json("claude_status", jobId=job_id)
+
+
+def wait_for_the_pause(pump: Pump, job_id: str, jobs: int) -> None:
+    """Wait until a job waits for its account's limit, with so many jobs in all."""
+
+    def is_paused() -> bool:
+        found = PAUSED.fullmatch(status_of(pump, job_id).get("paused", ""))
+        return found is not None and int(found[1]) == jobs
+
+    until_now(is_paused, SECONDS, "the pause")
+
+
+def completes(pump: Pump, *job_ids: str) -> None:
+    """Wait until each of these jobs has completed."""
+
+    def are_over() -> bool:
+        return all(status_of(pump, job_id)["status"] == "completed" for job_id in job_ids)
+
+    until_now(are_over, SECONDS, f"the end of {job_ids}")
+
+
+OTHERS = {
+    "directory": {"CLAUDE_CONFIG_DIR": "{base}/other"},
+    "key": {"ANTHROPIC_API_KEY": "sk-ant-api03-another-key"},
+    "token": {"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_OAUTH_TOKEN": "a-token"},
+    "provider": {"CLAUDE_CODE_USE_BEDROCK": "1", "AWS_PROFILE": "work"},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_an_account_that_meets_its_limit_stops_no_other_account(other: str):
+    with house(ANTHROPIC_API_KEY=KEY, CLAUDE_JOBS_MAX_RUNNING="1") as made:
+        api = Api(made.base / "api")
+        environ = {name: value.format(base=made.base) for name, value in OTHERS[other].items()}
+        with made.pump() as first, made.pump(environ) as second:
+            api.limit(HOUR)
+            held = start(first, *[api.task] * 3)
+            wait_for_the_pause(first, held[0], 3)
+            passing = start(second, "stub:say=a", "stub:say=b")
+            completes(second, *passing)
+            assert "paused" not in second.json("claude_wait", jobIds=passing)
+            assert [status_of(first, job_id)["status"] for job_id in held] == ["queued"] * 3
+            # No more than the first one met the limit.
+            assert sum(status_of(first, job_id)["attempt"] for job_id in held) == 1
+
+
+def test_the_jobs_of_an_account_go_on_after_the_reset(made: House, api: Api):
+    with made.pump() as pump:
+        api.limit(4.0)
+        held = start(pump, *[api.task] * 3)
+        wait_for_the_pause(pump, held[0], 3)
+        api.answer()
+        completes(pump, *held)
+
+
+def test_a_job_that_completes_lifts_the_limit_of_its_account_once(made: House, api: Api):
+    with made.pump() as pump:
+        goes_on = [made.base / name for name in ("first", "second")]
+        running = start(pump, *(f"stub:wait={path}" for path in goes_on))
+        until_now(lambda: all(status_of(pump, one)["status"] == "running" for one in running), SECONDS, "their start")
+        api.limit(HOUR)
+        held = start(pump, api.task)
+        wait_for_the_pause(pump, held[0], 1)
+        goes_on[0].touch()
+        completes(pump, running[0])
+        completes(pump, *held)
+        [again] = start(pump, api.task)
+        wait_for_the_pause(pump, again, 1)
+        goes_on[1].touch()
+        completes(pump, running[1])
+        # It began before the limit, and says nothing of one that was met again.
+        assert PAUSED.fullmatch(status_of(pump, again)["paused"])
+
+
+def test_another_login_lets_the_jobs_of_the_old_one_go_on():
+    with house() as made:
+        state = made.base / "home" / ".claude.json"
+        state.write_text(json.dumps({"oauthAccount": {"accountUuid": "one"}, "numStartups": 1}))
+        api = Api(made.base / "api")
+        with made.pump() as pump:
+            api.limit(HOUR)
+            held = start(pump, api.task, api.task)
+            wait_for_the_pause(pump, held[0], 2)
+            api.answer()
+            state.write_text(json.dumps({"oauthAccount": {"accountUuid": "two"}, "numStartups": 2}))
+            completes(pump, *held)
+
+
+def test_a_pause_outlives_the_engine_and_ends_with_engine_stop(made: House, api: Api):
+    with made.pump() as pump:
+        api.limit(HOUR)
+        held = start(pump, api.task)
+        wait_for_the_pause(pump, held[0], 1)
+        api.answer()
+        kept = made.places.home / "pauses.json"
+        until_now(kept.exists, SECONDS, "the file")
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        for kill in (signal.SIGKILL, signal.SIGTERM):
+            engine = made.control("status")
+            assert engine is not None
+            os.kill(engine["pid"], kill)
+            until_now(made.engine_is_gone, SECONDS, "the engine's end")
+            wait_for_the_pause(pump, held[0], 1)
+            assert status_of(pump, held[0])["attempt"] == 1
+        assert made.run("engine", "stop").returncode == 0
+        completes(pump, *held)
+        assert not kept.exists()
+
+
+def test_engine_stop_ends_a_pause_where_no_engine_runs(made: House, api: Api):
+    with made.pump() as pump:
+        api.limit(HOUR)
+        [held] = start(pump, api.task)
+        wait_for_the_pause(pump, held, 1)
+    until_now((made.places.home / "pauses.json").exists, SECONDS, "the file")
+    engine = made.control("status")
+    assert engine is not None
+    os.kill(engine["pid"], signal.SIGKILL)
+    made.wait_for_the_engine_to_go()
+    api.answer()
+    assert made.run("engine", "stop").stdout == "No engine runs.\n"
+    with made.pump() as pump:
+        completes(pump, held)
+
+
+DAMAGES: Mapping[str, Callable[[Path], object]] = {
+    "no JSON": lambda path: path.write_bytes(b"\xff{"),
+    "another shape": lambda path: path.write_text('[{"until": "x"}]'),
+    "numbers that are no times": lambda path: path.write_text(
+        '{"a": [{"until": 1e300, "because": "x"}, {"until": -1, "because": "x"}]}'
+    ),
+    "nested": lambda path: path.write_text("[" * 60_000),
+    "huge": lambda path: os.truncate(os.open(path, os.O_WRONLY | os.O_CREAT), 8 * 1024**3),
+    "a pipe": os.mkfifo,
+    "a directory": lambda path: path.mkdir(),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_file_of_pauses_that_is_none_keeps_nobody_from_running(made: House, api: Api, damage: str):
+    made.places.home.mkdir(mode=0o700)
+    DAMAGES[damage](made.places.home / "pauses.json")
+    with made.pump() as pump:
+        completes(pump, *start(pump, api.task))
+        # Nor from noting the next limit.
+        api.limit(HOUR)
+        wait_for_the_pause(pump, start(pump, api.task)[0], 1)
+
+
+@pytest.mark.parametrize("choice", ["use", "wait"])
+def test_usage_beyond_the_limit_is_used_or_waited_for_as_the_setting_says(choice: str):
+    with house(CLAUDE_JOBS_EXTRA_USAGE=choice) as made, made.pump() as pump:
+        completes(pump, *start(pump, f"stub:replay={_overage(made)}"))
+        [after] = start(pump, "stub:say=after")
+        if choice == "use":
+            completes(pump, after)
+        else:
+            wait_for_the_pause(pump, after, 1)
+
+
+def _overage(made: House) -> Path:
+    # With an end that a limit can have.
+    stream = made.base / "overage.ndjson"
+    stream.write_text(re.sub(r'"resetsAt":\d+', f'"resetsAt":{time.time() + HOUR:.0f}', OVERAGE.read_text()))
+    return stream
+
+
+def test_nothing_that_is_kept_or_said_of_a_limit_holds_the_key(made: House, api: Api):
+    with made.pump() as pump:
+        api.limit(HOUR)
+        held = start(pump, api.task)
+        wait_for_the_pause(pump, held[0], 1)
+        until_now((made.places.home / "pauses.json").exists, SECONDS, "the file")
+        said = [made.run(*command).stdout for command in (("engine", "status", "--json"), ("doctor",), ("dashboard",))]
+        holding = {
+            path.name for path in made.places.home.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()
+        }
+    # The environment in which the job runs, for as long as its tree lives.
+    assert holding == {"origin.json"}
+    assert not any(KEY in one for one in said)
