@@ -102,6 +102,7 @@ class LocalRunner:
             ledger=self._ledger,
             reaper=reaper,
             clock=clock,
+            secrets_of=preparation.secrets_of,
             on_overdrawn=self._end_below,
         )
 

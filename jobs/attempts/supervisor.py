@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -22,8 +22,9 @@ from jobs.claude.reaper import Reaper
 from jobs.limits.budget import Holder
 from jobs.limits.ledger import Ledger
 from jobs.limits.throttle import Throttle
-from jobs.model import JobStatus, Outcome, Reason
+from jobs.model import Job, JobStatus, Outcome, Reason
 from jobs.ports import Clock
+from jobs.redaction import redact
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 
@@ -110,6 +111,7 @@ class Supervisor:
         ledger: Hears what running attempts cost.
         reaper: What ends processes.
         clock: Time.
+        secrets_of: Returns the secrets in a job's environment.
         on_overdrawn: Called with the holder of a budget that is used up.
     """
 
@@ -122,6 +124,7 @@ class Supervisor:
         ledger: Ledger,
         reaper: Reaper,
         clock: Clock,
+        secrets_of: Callable[[Job], Collection[str]],
         on_overdrawn: Callable[[Holder], None],
     ) -> None:
         self._settings = settings
@@ -130,6 +133,7 @@ class Supervisor:
         self._ledger = ledger
         self._reaper = reaper
         self._clock = clock
+        self._secrets_of = secrets_of
         self._on_overdrawn = on_overdrawn
         self._events = FileEvents()
         self._alarms: dict[Alarm, bool] = {}
@@ -293,13 +297,18 @@ class Supervisor:
             case Busy() if new:
                 self._throttle.of(live.account).limited()
             case UsedUp(resets_at, because) if new or self._still_holds(resets_at):
-                self._throttle.of(live.account).used_up(resets_at, because)
+                self._note_limit(live, resets_at, because)
             case ExtraUsage(resets_at, because) if self._settings.extra_usage == "wait":
                 if new or self._still_holds(resets_at):
                     # A job that completes was paid for beyond the limit: it says nothing of the limit's end.
-                    self._throttle.of(live.account).used_up(resets_at, because, can_lift=False)
+                    self._note_limit(live, resets_at, because, can_lift=False)
             case _:
                 pass
+
+    def _note_limit(self, live: LiveAttempt, resets_at: float | None, because: str, *, can_lift: bool = True) -> None:
+        # It is kept and told to others, and the job wrote it.
+        said = redact(because, self._secrets_of(live.job))
+        self._throttle.of(live.account).used_up(resets_at, said, can_lift=can_lift)
 
     def _still_holds(self, resets_at: float | None) -> bool:
         # An earlier engine heeded what it read. Of that only a usage limit that has not ended yet still holds.

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from jobs.ports import Clock
-from jobs.redaction import redact
 from jobs.safe_text import safe
 
 HALVING_SECONDS = 5.0
@@ -162,7 +161,7 @@ class AccountLimits:
 
         Args:
             resets_at: Seconds since the epoch at which it ends, or None where it does not say.
-            because: What the API said.
+            because: What the API said, without secrets.
             can_lift: Whether a job that completes shows that it holds no more.
         """
         left = DEFAULT_PAUSE_SECONDS if resets_at is None else max(0.0, resets_at - self._clock.now())
@@ -219,5 +218,5 @@ def clock_time(seconds: float) -> str:
 
 
 def _shown(because: str) -> str:
-    words = " ".join(safe(redact(because)).split())
+    words = " ".join(safe(because).split())
     return words if len(words) <= REASON_CHARS else words[: REASON_CHARS - 1] + "…"

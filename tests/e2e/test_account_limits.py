@@ -36,11 +36,12 @@ class Api:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.task = f"stub:replay={path}"
+        self.name = "five_hour"
         self.answer()
 
     def limit(self, seconds: float) -> None:
         """Refuse every request from now on, with a limit that ends in so many seconds."""
-        info = {"status": "rejected", "resetsAt": time.time() + seconds, "rateLimitType": "five_hour"}
+        info = {"status": "rejected", "resetsAt": time.time() + seconds, "rateLimitType": self.name}
         self._say(
             {"type": "rate_limit_event", "rate_limit_info": info},
             _result("You've hit your 5-hour limit", is_error=True, api_error_status=429),
@@ -247,15 +248,17 @@ def _overage(made: House) -> Path:
 
 
 def test_nothing_that_is_kept_or_said_of_a_limit_holds_the_key(made: House, api: Api):
+    # A job may write any text.
+    api.name = f"five_hour {KEY}"
     with made.pump() as pump:
         api.limit(HOUR)
-        held = start(pump, api.task)
-        wait_for_the_pause(pump, held[0], 1)
+        [held] = start(pump, api.task)
+        until_now(lambda: "paused" in status_of(pump, held), SECONDS, "the pause")
         until_now((made.places.home / "pauses.json").exists, SECONDS, "the file")
         said = [made.run(*command).stdout for command in (("engine", "status", "--json"), ("doctor",), ("dashboard",))]
         holding = {
             path.name for path in made.places.home.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()
         }
-    # The environment in which the job runs, for as long as its tree lives.
-    assert holding == {"origin.json"}
+    # The environment in which the job runs, for as long as its tree lives, and what the job wrote itself.
+    assert holding == {"origin.json", "out"}
     assert not any(KEY in one for one in said)
