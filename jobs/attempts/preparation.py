@@ -11,9 +11,10 @@ from jobs.attempts.continuation import continued
 from jobs.attempts.origin import Origin, OriginFiles
 from jobs.claude.binary import Claude, ClaudeFinder
 from jobs.claude.command import USER_ONLY, Command, LaunchContext, McpServer, build
-from jobs.claude.directory import AttemptDirectory
+from jobs.claude.directory import SERVERS, AttemptDirectory
 from jobs.claude.finding import ever_ran
 from jobs.claude.leavings import ClientDirectories
+from jobs.claude.start_way import way_of
 from jobs.errors import BadInputError, StoreError
 from jobs.model import Attempt, Job
 from jobs.ports import Store
@@ -156,6 +157,8 @@ class Preparation:
             replace(job.spec, task=prompt.text),
             LaunchContext(
                 cli=str(claude.path),
+                way=way_of(claude.version),
+                servers_file=f"{self._place(job, attempt.number)}/{SERVERS}",
                 session_id=session.id,
                 continues=session.continues,
                 server=server,

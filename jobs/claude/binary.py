@@ -15,13 +15,9 @@ from typing import Final
 
 import anyio
 
+from jobs.claude.start_way import OLDEST_VERSION, is_too_old
 from jobs.errors import BadInputError, ClaudeNotFoundError, ClaudeTooOldError, JobsError
 from jobs.single_flight import SingleFlight
-
-OLDEST_VERSION: Final = "2.1.326"
-"""Oldest Claude Code that can run a job. `--await-initialize` came with 2.1.261, and MCP servers in the `initialize`
-request with 2.1.326: a job of 2.1.325 has none of our tools and cannot spawn (measured with npm's 2.1.260, 261, 295,
-317, 325, 326, 327, 329 and the bundled 2.1.332)."""
 
 VERSION_SECONDS: Final = 10.0
 """How long `claude --version` may take; it took 0.2 s (measured on 2.1.332)."""
@@ -163,7 +159,7 @@ class ClaudeFinder:
                 passing = _leads_nowhere(chosen) and self._may_return(chosen)
                 raise ClaudeNotFoundError((f"{chosen} (not an executable file)",), passing=passing)
         version = self._version(chosen, path, ask=self._ask_wrappers or not _is_shell_script(chosen))
-        if _too_old(version):
+        if is_too_old(version):
             raise ClaudeTooOldError((f"{chosen} ({version})",), OLDEST_VERSION)
         return Claude(path=chosen, version=version)
 
@@ -172,7 +168,7 @@ class ClaudeFinder:
         old: list[str] = []
         for candidate in self._there(candidates, (explicit, path)):
             version = self._version(candidate, path, ask=True)
-            if not _too_old(version):
+            if not is_too_old(version):
                 return Claude(path=candidate, version=version, passed_over=tuple(old))
             old.append(f"{candidate} ({version})")
         if old:
@@ -199,7 +195,7 @@ class ClaudeFinder:
         key = (str(binary), status.st_mtime_ns, status.st_size)
         version, asked_at = self._versions.get(key, (None, -_RECHECK_SECONDS))
         known = key in self._versions
-        if not known or (_too_old(version) and time.monotonic() - asked_at >= _RECHECK_SECONDS):
+        if not known or (is_too_old(version) and time.monotonic() - asked_at >= _RECHECK_SECONDS):
             try:
                 version = ask_version(binary, path)
             except OSError:
@@ -249,15 +245,6 @@ def _is_shell_script(binary: Path) -> bool:
             return _SHELL.match(file.readline(200)) is not None
     except OSError:
         return False
-
-
-def _too_old(version: str | None) -> bool:
-    # An unknown version is accepted: a wrapper may not pass the option on.
-    return version is not None and _numbers(version) < _numbers(OLDEST_VERSION)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
 
 
 def _on_path(path: str, name: str) -> list[Path]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from jobs.claude.start_way import NEWEST, StartWay
 from jobs.errors import BadInputError
 from jobs.model import PERMISSION_MODES, JobSpec
 
@@ -57,7 +58,6 @@ the job's slot for minutes and hide the limit from the machine's throttle: a job
 _BASE: Final = (
     "-p",
     "--input-format=stream-json",
-    "--await-initialize",
     "--output-format=stream-json",
     "--verbose",
     # What a call consumed stands in these frames alone where the process does not live to report it.
@@ -65,6 +65,9 @@ _BASE: Final = (
     # In a trusted directory too: its .mcp.json would bring servers that no spawning job was asked about.
     "--strict-mcp-config",
 )
+_PIPED: Final = ("/bin/sh", "-c", 'trap : HUP INT TERM; cat | "$0" "$@"')
+"""Hands stdin on as a pipe. The trap: the shell leaves with the exit code of `claude`, not before it."""
+
 _MODEL = re.compile(r"[A-Za-z0-9][\w.:@/\[\]-]{0,199}", re.ASCII)
 _TOOL = re.compile(r"[A-Za-z_][\w-]{0,127}(\*|\([^()\x00-\x1f]{0,500}\))?", re.ASCII)
 _ARGUMENT_LIMIT = 100_000
@@ -101,6 +104,8 @@ class LaunchContext:
 
     Args:
         cli: Path of the `claude` binary.
+        way: How it is started.
+        servers_file: Where `Command.servers` will be, for a `claude` that does not take MCP servers over stdin.
         session_id: UUID of the attempt's session, chosen and written down before the launch.
         continues: Session to continue, or None for a new one. The attempt's own id resumes that session; another id
             makes the attempt's session a copy of it.
@@ -117,6 +122,8 @@ class LaunchContext:
     """
 
     cli: str
+    way: StartWay = NEWEST
+    servers_file: str = ""
     session_id: str
     continues: str | None = None
     server: McpServer | None = None
@@ -140,12 +147,14 @@ class Command:
         stdin: Everything that the process will read.
         env: Its whole environment.
         umask: Mask of the modes of the files that it makes; those of the attempt are private whatever it is.
+        servers: What is written to `LaunchContext.servers_file` before, or None where it is not needed.
     """
 
     argv: tuple[str, ...]
     stdin: bytes
     env: Mapping[str, str]
     umask: int = 0o022
+    servers: bytes | None = None
 
 
 def build(spec: JobSpec, launch: LaunchContext) -> Command:
@@ -158,15 +167,19 @@ def build(spec: JobSpec, launch: LaunchContext) -> Command:
         BadInputError: A value that the CLI could misread, named as the caller spells it.
     """
     argv = (
+        *(() if launch.way.awaits else _PIPED),
         launch.cli,
         *_BASE,
+        *(("--await-initialize",) if launch.way.awaits else ()),
+        *(() if launch.way.takes_servers else (f"--mcp-config={launch.servers_file}",)),
         f"--setting-sources={launch.setting_sources}",
         *_session(launch),
         *_rights(spec, launch),
         *_model(spec),
         *_answer(spec),
     )
-    return Command(argv=argv, stdin=_stdin(spec, launch), env=_environment(launch), umask=launch.umask)
+    servers = None if launch.way.takes_servers else json.dumps({"mcpServers": _servers(launch)}).encode()
+    return Command(argv=argv, stdin=_stdin(spec, launch), env=_environment(launch), umask=launch.umask, servers=servers)
 
 
 def check_model(name: str) -> str:
@@ -276,21 +289,28 @@ def _argument(text: str, argument: str) -> str:
 
 
 def _stdin(spec: JobSpec, launch: LaunchContext) -> bytes:
-    servers = {name: _server(server) for name, server in launch.more_servers.items()}
-    servers |= {SERVER_NAME: _server(launch.server)} if launch.server else {}
+    request = {"subtype": "initialize"} | ({"mcpServers": _servers(launch)} if launch.way.takes_servers else {})
     initialize: dict[str, Any] = {
         "type": "control_request",
         "request_id": "initialize",
-        "request": {"subtype": "initialize", "mcpServers": servers},
+        "request": request,
     }
     if launch.token is not None:
         initialize[TOKEN_KEY] = launch.token
     text = f"{launch.briefing}\n\n{spec.task}" if launch.briefing else spec.task
     # The API refuses lone surrogates, so half a character becomes a question mark.
     content = text.encode("utf-8", "replace").decode()
+    if not launch.way.awaits:
+        # What begins with a newline is no slash command; nothing else is more than text (measured on 2.1.197).
+        content = f"\n{content}"
     # client_composed: a task that begins with "/" or names "@/etc/passwd" stays text (measured on 2.1.330).
     message = {"type": "user", "client_composed": True, "message": {"role": "user", "content": content}}
     return b"".join(json.dumps(line).encode() + b"\n" for line in (initialize, message))
+
+
+def _servers(launch: LaunchContext) -> dict[str, Any]:
+    servers = {name: _server(server) for name, server in launch.more_servers.items()}
+    return servers | ({SERVER_NAME: _server(launch.server)} if launch.server else {})
 
 
 def _server(server: McpServer) -> dict[str, Any]:

@@ -23,6 +23,8 @@ LOCK: Final = fork_server.LOCK
 """Locked while the process lives. It has a line for the shim's process id, for that of `claude`, and for the exit code:
 `shim 12`, `claude 13`, `exit 0`."""
 STOP: Final = "stop"
+SERVERS: Final = "servers.json"
+"""MCP servers of a `claude` that does not take them over stdin."""
 
 _FORMERLY: Final = {"shim": "pid", "claude": "claude", "exit": "rc"}
 """The file that each line of `LOCK` was before the first release that had lines there. Attempts from before an update
@@ -34,7 +36,7 @@ _OTHERS: Final = 0o077
 _WRITABLE: Final = 0o022
 _ELSEWHERE: Final = "Remove it, or choose another state directory, then call again."
 
-STDIN_FILES: Final = (STDIN, f"{STDIN}.part")
+STDIN_FILES: Final = (STDIN, f"{STDIN}.part", SERVERS)
 """Files that hold the job's token and the environments of its servers; earlier engines wrote to the second one first.
 """
 
@@ -137,8 +139,8 @@ class AttemptDirectory:
             return None
         return data if len(data) <= limit else None
 
-    def remove_stdin(self, names: Sequence[str] = (STDIN,)) -> None:
-        """Remove the stdin file, which holds the job's token; the job may have done so, or put a directory there.
+    def remove_stdin(self, names: Sequence[str] = (STDIN, SERVERS)) -> None:
+        """Remove the files that hold secrets of the job; it may have done so, or put a directory there.
 
         Args:
             names: What it may be called; `STDIN_FILES` in a directory that an earlier engine may have made.

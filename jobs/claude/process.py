@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from jobs.claude import control_group, kill_children
 from jobs.claude.command import MARKER, Command
-from jobs.claude.directory import AttemptDirectory, AttemptRunningError
+from jobs.claude.directory import SERVERS, AttemptDirectory, AttemptRunningError
 from jobs.claude.fork_server import RUNS, RefusedError
 from jobs.claude.proctable import ProcessIdentity, pidfd, process_table
 from jobs.claude.spawning import Order, Spawner, SpawnerDiedError
@@ -218,22 +218,28 @@ async def launch(
     """
     order = _order(directory, command, cwd, record, keep if spawner.subreapers else None)
     try:
-        for _ in range(_SPAWNERS):
-            try:
-                started = await spawner.start(order)
-            except SpawnerDiedError:
-                if await anyio.to_thread.run_sync(_was_started, directory):
-                    return attach(directory, marker=command.env[MARKER])
-            except RefusedError as refusal:
-                if refusal.number == RUNS:
-                    raise AttemptRunningError(directory.path) from refusal
-                await anyio.to_thread.run_sync(directory.make_private)
-            else:
-                return Process(
-                    directory, started.identity, child=spawner.children, written=started.written, watch=started.watch
-                )
+        if command.servers is not None:
+            await anyio.to_thread.run_sync(_write_servers, directory, command.servers)
+        return await _start(directory, command.env[MARKER], order, spawner)
     except OSError as error:
         raise LaunchError(error.strerror or str(error), passing=refused_for_now(error)) from error
+
+
+async def _start(directory: AttemptDirectory, marker: str, order: Order, spawner: Spawner) -> Process:
+    for _ in range(_SPAWNERS):
+        try:
+            started = await spawner.start(order)
+        except SpawnerDiedError:
+            if await anyio.to_thread.run_sync(_was_started, directory):
+                return attach(directory, marker=marker)
+        except RefusedError as refusal:
+            if refusal.number == RUNS:
+                raise AttemptRunningError(directory.path) from refusal
+            await anyio.to_thread.run_sync(directory.make_private)
+        else:
+            return Process(
+                directory, started.identity, child=spawner.children, written=started.written, watch=started.watch
+            )
     raise LaunchError("the process that starts others died several times in a row", passing=True)
 
 
@@ -255,6 +261,10 @@ def _noted(directory: AttemptDirectory, marker: str) -> ProcessIdentity | None:
     table = process_table()
     # Only the mark tells whether the number still means our shim.
     return table.identify(pid) if table.mark(pid) == marker else None
+
+
+def _write_servers(directory: AttemptDirectory, servers: bytes) -> None:
+    AttemptDirectory.create(directory.path).write_note(SERVERS, servers)
 
 
 def _order(

@@ -4,8 +4,9 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from jobs.claude.account import accounts_of
-from jobs.claude.binary import OLDEST_VERSION, ClaudeFinder
+from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import SESSION
+from jobs.claude.start_way import OLDEST_VERSION
 from jobs.errors import ClaudeTooOldError, JobsError
 from jobs.settings_sources import known_variables
 from server.checks.finding import Finding

@@ -1,5 +1,6 @@
 """Which `claude` runs the jobs of people who have several, an old one, or one that is just being updated."""
 
+import json
 import sys
 import threading
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.claude.binary import OLDEST_VERSION
+from jobs.claude.start_way import OLDEST_VERSION
 from tests.support.engines import SECONDS, SHELL_STUB, SYSTEM_PATH, House, RefusedError, house
 from tests.support.waiting import until_now
 
@@ -17,7 +18,7 @@ def old_claude(directory: Path) -> Path:
     return program(
         directory,
         "import sys\n"
-        "if sys.argv[1:] == ['--version']: sys.exit(print('2.1.197 (Claude Code)'))\n"
+        "if sys.argv[1:] == ['--version']: sys.exit(print('2.1.190 (Claude Code)'))\n"
         "sys.exit(\"error: unknown option '--await-initialize'\")\n",
     )
 
@@ -68,12 +69,48 @@ def test_an_old_claude_that_is_first_on_the_path_is_passed_over():
         assert said(made, PATH=f"{old.parent}:{new.parent}:{SYSTEM_PATH}") == "0 right\n"
 
 
+OLD_STARTS = """
+import json, os, stat, sys
+version = {version!r}
+if sys.argv[1:] == ["--version"]: sys.exit(print(version))
+awaits = "--await-initialize" in sys.argv
+if awaits and version < "2.1.261": sys.exit("error: unknown option '--await-initialize'")
+if version < "2.1.261" and stat.S_ISREG(os.fstat(0).st_mode): sys.exit(0)
+[file] = [argument.partition("=")[2] for argument in sys.argv if argument.startswith("--mcp-config=")]
+initialize, message = map(json.loads, sys.stdin)
+task = message["message"]["content"]
+if version < "2.1.261" and task.startswith("/"): sys.exit(0)
+said = json.dumps([
+    list(json.load(open(file))["mcpServers"]), oct(os.stat(file).st_mode & 0o777), file, task.strip().splitlines()[-1]
+])
+result = {{"type": "result", "subtype": "success", "is_error": False, "result": said, "num_turns": 1}}
+print(json.dumps({{"type": "system", "subtype": "init", "claude_code_version": version}}))
+print(json.dumps({{"type": "assistant", "message": {{"id": "m", "content": [{{"type": "text", "text": said}}]}}}}))
+print(json.dumps(result))
+"""
+"""Starts as these versions do (measured with npm's): neither takes servers from the first line of its stdin,
+and the first has no `--await-initialize`, reads no file, and takes a task that begins with "/" for a command."""
+
+
+@pytest.mark.parametrize("version", ["2.1.197", "2.1.325"])
+def test_an_older_claude_is_started_in_the_way_that_it_understands(version: str):
+    with house() as made:
+        old = program(made.base / "bin", OLD_STARTS.format(version=version))
+        with made.pump({"CLAUDE_JOBS_CLI": str(old)}) as pump:
+            job = pump.json("claude_run_async", task="/cost is a question")["jobId"]
+            status = pump.settled(job)
+            assert (status["status"], status["cliVersion"]) == ("completed", version), status
+            servers, mode, file, task = json.loads(pump.json("claude_result", jobId=job)["result"])
+        assert (servers, mode, task) == (["claude-jobs"], "0o600", "/cost is a question")
+        assert not Path(file).exists()
+
+
 def test_an_explicit_claude_that_is_too_old_is_refused_before_a_job_exists():
     with house() as made:
         old = old_claude(made.base / "old")
         answer = said(made, CLAUDE_JOBS_CLI=str(old))
         assert answer.startswith("1 ")
-        assert f"{old} (2.1.197); {OLDEST_VERSION} or newer is needed" in answer
+        assert f"{old} (2.1.190); {OLDEST_VERSION} or newer is needed" in answer
         assert made.run("list").stdout == ""
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import anyio
 import pytest
 
+from jobs.claude.binary import ask_version
 from jobs.claude.command import Command, LaunchContext, McpServer, build
-from jobs.claude.directory import AttemptDirectory
+from jobs.claude.directory import SERVERS, AttemptDirectory
 from jobs.claude.events import event_of
 from jobs.claude.follower import Follower
 from jobs.claude.outcome import OutcomeReader
@@ -19,6 +20,7 @@ from jobs.claude.process import Process, launch
 from jobs.claude.proctable import process_table
 from jobs.claude.reaper import Reaper
 from jobs.claude.spawning import DirectSpawner
+from jobs.claude.start_way import StartWay, way_of
 from jobs.claude.survivors import Target, find
 from jobs.model import JobSpec, JobStatus, Outcome, Reason
 from server.demo.api import ScriptedApi
@@ -36,17 +38,20 @@ HELLO = Story.model_validate({"default": "x", "roles": {"x": [{"text": "Hello."}
 class Bench:
     """A home, a project and the real binary, for attempts one after the other."""
 
-    def __init__(self, cli: Path, api: ScriptedApi, root: Path) -> None:
+    def __init__(self, cli: Path, way: StartWay, api: ScriptedApi, root: Path) -> None:
         self.cli, self.api, self.root = cli, api, root
         self.home, self.work = root / "home", root / "work"
         self.home.mkdir()
         self.work.mkdir()
         self.marker = f"e2e:{uuid.uuid4().hex}"
         self.attempts = 0
+        self.way = way
 
     def command(self, task: str, *, session: str | None = None, continues: str | None = None, **fields: Any) -> Command:
         launch_context = LaunchContext(
             cli=str(self.cli),
+            way=self.way,
+            servers_file=str(self.attempt_directory(self.attempts + 1) / SERVERS),
             session_id=session or str(uuid.uuid4()),
             continues=continues,
             server=McpServer(command="/bin/false"),
@@ -56,9 +61,12 @@ class Bench:
         )
         return build(JobSpec(task=task, cwd=str(self.work), **fields), launch_context)
 
+    def attempt_directory(self, number: int) -> Path:
+        return self.root / "attempts" / str(number)
+
     async def start(self, command: Command) -> Process:
         self.attempts += 1
-        directory = AttemptDirectory.create(self.root / "attempts" / str(self.attempts))
+        directory = AttemptDirectory.create(self.attempt_directory(self.attempts))
         return await launch(directory, command, str(self.work), DirectSpawner())
 
     async def run(self, command: Command) -> Outcome:
@@ -80,7 +88,8 @@ async def read(process: Process, code: int | None, ended_for: Reason | None = No
 
 @pytest.fixture
 def bench(claude_cli: Path, scripted: Serve, tmp_path: Path) -> Callable[[Story], Bench]:
-    return lambda story: Bench(claude_cli, scripted(story), tmp_path)
+    way = way_of(ask_version(claude_cli, SYSTEM_PATH))
+    return lambda story: Bench(claude_cli, way, scripted(story), tmp_path)
 
 
 async def test_a_job_runs_and_its_token_stands_nowhere_but_in_its_stdin_file(

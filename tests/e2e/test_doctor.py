@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from jobs.claude.binary import OLDEST_VERSION
+from jobs.claude.start_way import OLDEST_VERSION
 from tests.support.engines import MAIN, SECONDS, SYSTEM_PATH, House, house
 
 SETPRIV = shutil.which("setpriv")
@@ -91,13 +91,13 @@ def test_a_machine_on_which_all_is_well_has_status_0(ill: House):
 
 
 def test_a_claude_that_is_too_old_is_named_with_the_version_needed(ill: House):
-    old = claude(ill.base / "old" / "claude", "2.1.197")
+    old = claude(ill.base / "old" / "claude", "2.1.190")
     said = bad(ill, "claude", CLAUDE_JOBS_CLI=str(old))
-    assert f"{old} (2.1.197); {OLDEST_VERSION} or newer is needed" in said
+    assert f"{old} (2.1.190); {OLDEST_VERSION} or newer is needed" in said
     assert "claude update" in said
     new = claude(ill.base / "new" / "claude", "2.1.999")
     _, findings = examined(ill, CLAUDE_JOBS_CLI="", PATH=f"{old.parent}:{new.parent}:{SYSTEM_PATH}")
-    assert findings["claude"]["detail"].startswith(f"{new}, 2.1.999; passed over: {old} (2.1.197)")
+    assert findings["claude"]["detail"].startswith(f"{new}, 2.1.999; passed over: {old} (2.1.190)")
 
 
 def test_a_relative_cli_is_refused_and_an_empty_one_is_unset(ill: House):

@@ -8,8 +8,9 @@ import anyio
 import pytest
 
 from jobs.claude import binary
-from jobs.claude.binary import OLDEST_VERSION, ClaudeFinder
+from jobs.claude.binary import ClaudeFinder
 from jobs.claude.process import refused_for_now
+from jobs.claude.start_way import OLDEST_VERSION
 from jobs.errors import BadInputError, ClaudeNotFoundError, ClaudeTooOldError
 
 
@@ -93,18 +94,18 @@ def test_a_relative_path_is_refused_whatever_the_directory_holds(
 
 
 def test_what_is_too_old_on_the_path_is_passed_over_and_named(tmp_path: Path, bundle: Path) -> None:
-    old = executable(tmp_path / "a" / "claude", body="echo '2.1.197 (Claude Code)'")
+    old = executable(tmp_path / "a" / "claude", body="echo '2.1.190 (Claude Code)'")
     new = executable(tmp_path / "b" / "claude", body=f"echo '{OLDEST_VERSION} (Claude Code)'")
     found = ClaudeFinder(ask_wrappers=True).find(None, f"{tmp_path}/a:{tmp_path}/b")
-    assert (found.path, found.version, found.passed_over) == (new, OLDEST_VERSION, (f"{old} (2.1.197)",))
+    assert (found.path, found.version, found.passed_over) == (new, OLDEST_VERSION, (f"{old} (2.1.190)",))
     executable(bundle, body="echo 3.0.0")
     assert find_claude(None, f"{tmp_path}/a") == bundle
 
 
 def test_where_all_are_too_old_the_error_names_them_and_the_version_needed(tmp_path: Path, bundle: Path) -> None:
-    old = executable(tmp_path / "a" / "claude", body="echo '2.1.197 (Claude Code)'")
+    old = executable(tmp_path / "a" / "claude", body="echo '2.1.190 (Claude Code)'")
     for explicit, path in ((None, f"{tmp_path}/a"), (str(old), None), ("claude", f"{tmp_path}/a")):
-        with pytest.raises(ClaudeTooOldError, match=f"2.1.197.*{OLDEST_VERSION} or newer"):
+        with pytest.raises(ClaudeTooOldError, match=f"2.1.190.*{OLDEST_VERSION} or newer"):
             ClaudeFinder(ask_wrappers=True).find(explicit, path)
 
 
@@ -118,7 +119,7 @@ def test_what_does_not_say_its_version_is_taken(tmp_path: Path, bundle: Path, bo
 def test_without_room_for_an_empty_home_the_version_is_unknown_for_now(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = executable(tmp_path / "claude", body="echo '2.1.197 (Claude Code)'")
+    old = executable(tmp_path / "claude", body="echo '2.1.190 (Claude Code)'")
     finder = ClaudeFinder()
     with monkeypatch.context() as full:
         full.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
