@@ -262,7 +262,11 @@ class Supervisor:
         return True
 
     async def _read_rest(self, live: LiveAttempt) -> None:
-        async for lines in live.follower.rest():
+        most = live.watchdog.patience.output
+        if live.ended_for is None and live.follower.size() > most:
+            # It was over before it could be ended for that.
+            live.ended_for = Reason.OUTPUT_LIMIT
+        async for lines in live.follower.rest(most):
             self._take(live, lines)
 
     async def _conclude(self, live: LiveAttempt, exit_code: int | None) -> Outcome:

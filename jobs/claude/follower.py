@@ -1,6 +1,7 @@
 """Follows the growing output file of an attempt, a bounded piece at a time."""
 
 import os
+import sys
 from collections.abc import AsyncIterator, Sequence
 
 import anyio.to_thread
@@ -65,11 +66,15 @@ class Follower:
         self.hold()
         return await self._read_towards(self.size())
 
-    async def rest(self) -> AsyncIterator[list[Line]]:
-        """Yield everything that is left, piece by piece, an unterminated tail included; the process is over."""
+    async def rest(self, most: int = sys.maxsize) -> AsyncIterator[list[Line]]:
+        """Yield what is left, piece by piece, an unterminated tail included; the process is over.
+
+        Args:
+            most: Bytes of stdout after which nothing more is read: the file may claim any size without being so large.
+        """
         self.hold()
         # Asked for once: what a process left behind goes on to write is nobody's answer.
-        size = self.size()
+        size = min(self.size(), most)
         while (lines := await self._read_towards(size)) is not None:
             yield lines
         yield self._framer.close()

@@ -42,7 +42,12 @@ exec 2>>"$CLAUDE_JOBS_DIR/err" 9>>"$CLAUDE_JOBS_DIR/lock"
 [ ! -d "$CLAUDE_JOBS_GROUP" ] || echo $$ >"$CLAUDE_JOBS_GROUP/cgroup.procs"
 echo shim $$ >&9
 trap : HUP INT TERM
-cd "$CLAUDE_JOBS_CWD" && (
+{
+cd "$CLAUDE_JOBS_CWD" 2>/dev/null || {
+echo "The directory $CLAUDE_JOBS_CWD is gone or closed. Make it again and retry, or name another as cwd." >&2
+false
+}
+} && (
 umask $CLAUDE_JOBS_UMASK
 for CLAUDE_JOBS_PID in /proc/self/task/*; do CLAUDE_JOBS_PID=${CLAUDE_JOBS_PID##*/}; done
 case $CLAUDE_JOBS_PID in $$|'*') exec /bin/sh -c 'echo claude $$ >&9; exec "$@" 9>&-' "$0" "$@" ;; esac

@@ -10,7 +10,9 @@ Directives in the task's text, each `stub:NAME=VALUE`:
     used_up=S    in its first attempt, meet a usage limit that ends in S seconds, before any call
     reset=F      the same, with the epoch of the limit's end in the file F; a request before it is refused too
     starts=F     append the session to F when it starts
-    rmdir=1      remove its own attempt directory after its calls
+    rmdir=N      remove its own attempt directory after its calls, with 2 its job's, with 3 its tree's, with 4 all trees
+    rmcwd=1      remove its working directory after its calls
+    sparse=N     make its stdout N bytes long without writing them
     noise=N, flood=N   write N bytes to stderr or stdout after its calls, as fast as the disk takes them
     fall=NAME    after its calls end itself with the signal SIGNAME, in every attempt
     wait=F       wait after its calls until F exists, a minute at most
@@ -150,8 +152,7 @@ def run(stub: Stub) -> int:
 
 
 def misbehave(stub: Stub) -> None:
-    if "rmdir" in stub.given:
-        shutil.rmtree(Path("/proc/self/fd/1").readlink().parent)
+    damage(stub)
     for name, descriptor in (("noise", 2), ("flood", 1)):
         for _ in range(int(stub.number(name, 0)) // len(NOISE)):
             os.write(descriptor, NOISE)
@@ -163,6 +164,15 @@ def misbehave(stub: Stub) -> None:
         if number != signal.SIGKILL:
             signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+
+
+def damage(stub: Stub) -> None:
+    if "rmdir" in stub.given:
+        shutil.rmtree(Path("/proc/self/fd/1").readlink().parents[int(stub.number("rmdir", 1)) - 1])
+    if "rmcwd" in stub.given:
+        shutil.rmtree(Path.cwd())
+    if "sparse" in stub.given:
+        os.ftruncate(1, int(stub.number("sparse", 0)))
 
 
 def task_of(session: str, said: str) -> str:

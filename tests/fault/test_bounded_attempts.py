@@ -86,15 +86,28 @@ def case(place: House, tmp_path: Path) -> Case:
     return Case(place, tmp_path)
 
 
-def test_a_job_that_removes_its_directory_and_dies_starts_twice_and_pays_for_both(case: Case):
-    status = case.run(rmdir=1, fall="KILL")
+@pytest.mark.parametrize("levels", [1, 2, 3, 4])
+def test_a_job_that_removes_its_directory_and_dies_starts_twice_and_pays_for_both(case: Case, levels: int):
+    status = case.run(rmdir=levels, fall="KILL")
     assert (status["status"], status["reason"], case.starts()) == ("failed", "lost", 2)
     assert status["costUsd"] == pytest.approx(case.billed()) == pytest.approx(2.0)
 
 
-def test_a_job_that_removes_its_directory_and_answers_is_completed(case: Case):
-    status = case.run(rmdir=1)
+@pytest.mark.parametrize("levels", [1, 2, 3, 4])
+def test_a_job_that_removes_its_directory_and_answers_is_completed(case: Case, levels: int):
+    status = case.run(rmdir=levels)
     assert (status["status"], case.starts()) == ("completed", 1)
+    assert status["costUsd"] == pytest.approx(case.billed()) == pytest.approx(1.0)
+
+
+def test_a_job_that_removes_its_working_directory_and_dies_is_told_that_it_is_gone(case: Case):
+    work = case.base / "work"
+    work.mkdir()
+    with case.house.pump() as pump:
+        job_id = pump.json("claude_run_async", task=case.task(rmcwd=1, fall="KILL"), cwd=str(work))["jobId"]
+        status = pump.settled(job_id)
+    assert (status["status"], status["reason"], case.starts()) == ("failed", "startup", 1)
+    assert f"The directory {work} is gone or closed. Make it again and retry" in status["error"]
     assert status["costUsd"] == pytest.approx(case.billed()) == pytest.approx(1.0)
 
 
@@ -129,6 +142,19 @@ def test_a_job_whose_claude_is_killed_once_goes_on_and_completes(case: Case, who
     assert sum(one["costUsd"] for one in ended) == pytest.approx(case.billed()) == pytest.approx(12.0)
 
 
+@pytest.mark.parametrize("name", ["KILL", "SEGV", "TERM", "HUP"])
+def test_a_job_whose_shim_alone_is_killed_goes_on_in_the_same_attempt(case: Case, name: str):
+    go = case.base / "go"
+    with case.house.pump() as pump:
+        job_id = pump.json("claude_run_async", task=case.task(wait=go))["jobId"]
+        until_now(partial(case.has_paid, 1), SECONDS, "the call")
+        os.kill(case.pids(job_id)[0], getattr(signal, f"SIG{name}"))
+        go.touch()
+        status = pump.settled(job_id)
+    assert (status["status"], case.starts()) == ("completed", 1)
+    assert status["costUsd"] == pytest.approx(case.billed()) == pytest.approx(1.0)
+
+
 def test_an_answer_that_was_given_before_the_kill_is_kept(case: Case):
     with case.house.pump() as pump:
         job_id = pump.json("claude_run_async", task=case.task(stay=60))["jobId"]
@@ -157,6 +183,13 @@ def test_a_job_that_writes_too_much_is_ended_whichever_stream_it_writes_to(case:
     written = sum((case.attempt(job_id) / name).stat().st_size for name in ("out", "err"))
     print(f"limit {LIMIT}, written {written}")
     assert LIMIT < written < 25 * LIMIT
+
+
+@pytest.mark.parametrize("stay", [0, 60])
+def test_a_job_whose_output_only_claims_to_be_large_is_ended_without_being_read_for_hours(case: Case, stay: int):
+    status = case.run(sparse=2**40, stay=stay)
+    assert (status["status"], status["reason"], case.starts()) == ("failed", "output_limit", 1)
+    assert status["costUsd"] == pytest.approx(case.billed()) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o777])
