@@ -1,5 +1,6 @@
 """A line framer for hostile output: bytes in, numbered lines out, bounded memory, never an exception."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ _TEXT_LIMIT = 2000
 
 _BEGINNING = 4096
 """Bytes that are kept of the beginning of a line that is too long: they say whether it is a result."""
+
+_CONTROLS = re.compile(rb"[\x00-\x1f]")
 
 _MENDABLE = 64 * 1024
 """Bytes of a damaged line up to which all frames are looked for in it, and the beginning of a torn one is kept: to this
@@ -34,7 +37,7 @@ class Line:
         text: The line's first characters where it is no JSON object, else empty.
         dropped: Bytes of a line that was too long to keep, else 0.
         complete: The line ended in a newline; False only for the tail of a closed stream.
-        mended: The frame was torn and is put together again.
+        mended: The frame was torn and is put together again, or something was written into it.
         lost: What of it cannot be read, or None. A torn frame may follow, mended.
     """
 
@@ -113,7 +116,7 @@ class Framer:
         elif stripped := payload.strip():
             frame = decoded(_text(stripped)) if stripped.startswith(b"{") else None
             if frame is not None:
-                lines.append(self._framed(frame, begin, end, complete))
+                lines.append(self._framed(frame, begin, end, complete, mended=_is_disturbed(stripped)))
                 self._await_end("")
             elif len(payload) <= _MENDABLE:
                 lines += self._parts(_text(payload), begin, end, complete)
@@ -160,6 +163,11 @@ class Framer:
         self._patience -= 1
         if self._patience <= 0:
             self._torn = ""
+
+
+def _is_disturbed(frame: bytes) -> bool:
+    """Tell whether a frame holds what the CLI escapes: something else wrote it there."""
+    return _CONTROLS.search(frame) is not None
 
 
 def _text(payload: bytes) -> str:

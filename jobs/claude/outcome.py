@@ -145,7 +145,7 @@ class OutcomeReader:
             reason, detail = ended_for, _ENDED_FOR.get(ended_for, detail)
         status = _STATUS.get(reason, JobStatus.FAILED)
         if status is not JobStatus.COMPLETED and self._given:
-            notes.append(f"Before that it had answered: {self._given}")
+            notes.append(f"What it had answered: {self._given}")
         return Outcome(
             reason=reason,
             status=status,

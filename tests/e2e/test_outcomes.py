@@ -74,7 +74,7 @@ SEEN = {
     "api_usage_limits": Seen("failed", "billing", told="raises the spend limit", again=True),
     "extra_usage_for_a_long_context": Seen("failed", "billing", told="buys credits", again=True),
     "refused_for_good": Seen("failed", "invalid_request", told="refuse the same request again"),
-    "answer_then_work_that_fails": Seen("failed", "invalid_request", told="it had answered: first answer"),
+    "answer_then_work_that_fails": Seen("failed", "invalid_request", told="What it had answered: first answer"),
     "budget_met": Seen("failed", "budget_exhausted", told="new job with a larger maxBudgetUsd"),
     "tool_calls_and_no_end": Seen("failed", "truncated", told="Next I use Read.", again=True),
 }

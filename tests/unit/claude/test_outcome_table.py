@@ -392,6 +392,12 @@ ANSWERS = {
         Reason.COMPLETED,
         "x",
     ),
+    "an escape sequence within a result": Row(
+        (says("whole answer"), BROKEN + "\x1b[0m" + REST), Reason.COMPLETED, "whole answer", "damaged"
+    ),
+    "an escape sequence within a message": Row(
+        (line(says("done")).replace("done", "do\x1b[0mne"), result("done")), Reason.COMPLETED, "done", "damaged"
+    ),
     "text before and behind a long result": Row(
         (INIT, says(LENGTHY), f"\x1b[2J{line(result(LENGTHY))} [WARN] x"), Reason.COMPLETED, LENGTHY
     ),
@@ -456,7 +462,7 @@ FAILURES = {
     "work after an answer that fails": Row(
         (says("a"), result("a"), NOTICE, own("API Error: 400 bad"), fails("API Error: 400 bad", api_error_status=400)),
         Reason.INVALID_REQUEST,
-        told="Before that it had answered: a",
+        told="What it had answered: a",
     ),
     # The terminal reason.
     "a hook that stopped the work": Row(

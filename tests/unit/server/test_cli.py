@@ -130,7 +130,7 @@ def test_a_job_that_did_not_complete_is_an_exit_status(invoke: Invoke, command: 
 def test_what_a_job_may_spend_and_take_is_said_with_the_task(invoke: Invoke):
     refused = invoke("run", "--detach", "--max-budget-usd", "0", "x")
     assert refused.exit_code == 1
-    assert "maxBudgetUsd" in refused.stderr
+    assert "--max-budget-usd" in refused.stderr
     job_id = invoke("run", "--detach", "--timeout", "0.2", "stub:wait=/nonexistent").stdout.strip()
     assert invoke("wait", job_id).stdout.startswith(f"{job_id}  timeout  ")
 
