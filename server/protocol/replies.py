@@ -161,9 +161,11 @@ def permission_requests(requests: Sequence[Request]) -> list[dict[str, str]]:
 
 
 def _call_of(request: Request) -> str:
-    text = redact(compact(request.arguments), request.secrets)
-    left = len(text) - _SHOWN_OF_A_CALL
-    return text if left <= 0 else f"{text[:_SHOWN_OF_A_CALL]}… ({left} characters more)"
+    text, most = compact(request.arguments), _SHOWN_OF_A_CALL
+    # Cut afterwards: a key that lacks its end would not be known. What is far from being shown is not searched.
+    head = redact(text[: 2 * most], request.secrets)
+    left = len(text[2 * most :]) + len(head[most:])
+    return f"{head[:most]}… ({left} characters more)" if left else head
 
 
 def note(job: Job) -> dict[str, str]:

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from jobs.claude.events import event_of
 from jobs.claude.framer import Line
 from jobs.redaction import HIDDEN, redact
+from jobs.rights.approvals import Request
 from jobs.rights.tokens import new_token
 from jobs.safe_text import safe
 from server.logs import FORM, SafeFormatter
+from server.protocol.replies import permission_requests
+from tests.unit.jobs.support import job
 
 SECRETS = (
     "sk-ant-api03-AbC_dEf-0123456789",
@@ -88,6 +91,17 @@ def test_an_event_has_no_secret():
     event = event_of(Line(offset=0, end=1, text="", frame=frame))
     assert event is not None
     assert event.text == f"my key is {HIDDEN}"
+
+
+@pytest.mark.parametrize("before", [0, 1975, 1990, 3980, 100_000])
+def test_a_question_for_a_permission_is_cut_after_its_keys_were_taken_out(before: int):
+    arguments = {"content": f"{'x' * before} {SECRETS[0]} {'y' * 3000}"}
+    request = Request(id="p1", job=job("j1"), tool="Write", arguments=arguments, asked_at=0.0)
+    [line] = permission_requests([request])
+    shown, _, rest = line["input"].partition("… (")
+    assert len(shown) == 2000
+    assert rest.endswith(" characters more)")
+    assert "sk-ant" not in shown
 
 
 @given(st.text())
