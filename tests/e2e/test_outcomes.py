@@ -146,6 +146,16 @@ def test_an_answer_in_text_ends_with_what_is_to_be_known_and_a_command_prints_it
     assert text in pump.text("claude_result", jobIds=[job_id])
 
 
+def test_a_job_whose_dependency_failed_is_not_sent_back_in_line_alone(pump: Pump):
+    first = {"task": f"stub:replay={STREAMS / 'bad_request.ndjson'}", "key": "first"}
+    second = {"task": "{{results.first}}", "dependsOn": ["first"]}
+    ids = pump.json("claude_run_batch_async", tasks=[first, second])["jobIds"]
+    assert pump.settled(ids[1])["reason"] == "dependency_failed"
+    words = pump.refusal("claude_result", jobId=ids[1])
+    assert f"It depends on first ({ids[0]})" in words
+    assert "must complete first: try that again. After that claude_retry" in words
+
+
 @pytest.mark.parametrize("is_error", [True, False])
 def test_a_job_that_meets_a_session_limit_waits_for_the_reset_that_the_text_names(tmp_path: Path, is_error: bool):
     resets = datetime.now(UTC) + timedelta(hours=2)
