@@ -13,7 +13,7 @@ import anyio.to_thread
 from jobs.attempts.live_attempt import LiveAttempt
 from jobs.attempts.preparation import Preparation
 from jobs.attempts.record import Launched, launch_line, note_launch
-from jobs.attempts.sequel import NOT_EXECUTED
+from jobs.attempts.sequel import NOT_EXECUTED, did_not_understand
 from jobs.attempts.settlement import Settlement
 from jobs.claude.binary import Claude
 from jobs.claude.command import Command
@@ -148,6 +148,8 @@ class Launcher:
         if previous is not None and previous.status is JobStatus.QUEUED and previous.exit_code in NOT_EXECUTED:
             # Not the throttle's pause: the `claude` of one client keeps no other client's jobs from running.
             await anyio.sleep(NOT_EXECUTED_SECONDS)
+        if previous is not None and previous.cli is not None and did_not_understand(previous):
+            self._preparation.ask_for_its_version(previous.cli)
         return await self._preparation.wait_for_claude(job)
 
     async def record(self, live: LiveAttempt) -> None:

@@ -22,6 +22,9 @@ REFUSED = frozenset({Reason.STARTUP})
 NOT_EXECUTED = frozenset({126, 127})
 """Exit codes of a shell whose program cannot be executed ("Text file busy"), or is not there."""
 
+_OF_A_LATER_VERSION = "unknown option"
+"""What the CLI says of an option that came with a later version."""
+
 # Each of these holds for all attempts since the job was submitted, retried on request, or asked for subtasks, whatever
 # came in between: two reasons that take turns would otherwise start a job for ever.
 MOST_TRANSIENT = 5
@@ -107,8 +110,8 @@ class Sequel:
                 return sum(one.reason in LIMITS for one in earlier) < MOST_LIMITED
             case reason if reason in TRANSIENT:
                 return sum(one.reason in TRANSIENT for one in earlier) < MOST_TRANSIENT
-            case Reason.STARTUP if outcome.exit_code in NOT_EXECUTED:
-                return sum(one.reason in REFUSED for one in earlier) < MOST_NOT_EXECUTED
+            case Reason.STARTUP:
+                return sum(one.reason in REFUSED for one in earlier) < _most_startups(attempt, outcome)
             case _:
                 return False
 
@@ -137,6 +140,19 @@ class Sequel:
                 break
             found.append(previous)
         return found
+
+
+def _most_startups(attempt: Attempt, outcome: Outcome) -> int:
+    if outcome.exit_code in NOT_EXECUTED:
+        return MOST_NOT_EXECUTED
+    # A wrapper that was not asked for its version may hide an older one. Now it is asked.
+    return 1 if attempt.cli_version is None and _OF_A_LATER_VERSION in outcome.detail else 0
+
+
+def did_not_understand(attempt: Attempt) -> bool:
+    """Tell whether another attempt follows this one because its `claude` may be older than it was taken for."""
+    exited = attempt.exit_code is not None and attempt.exit_code not in NOT_EXECUTED
+    return attempt.status is JobStatus.QUEUED and attempt.reason in REFUSED and exited
 
 
 def _is_unstarted(attempt: Attempt, ran: Callable[[Attempt], bool]) -> bool:

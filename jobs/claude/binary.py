@@ -65,6 +65,7 @@ class ClaudeFinder:
     def __init__(self, *, ask_wrappers: bool = False) -> None:
         self._ask_wrappers = ask_wrappers
         self._versions: dict[tuple[str, int, int], tuple[str | None, float]] = {}
+        self._doubted: set[str] = set()
         self._found: dict[_Where, tuple[float, Path]] = {}
         self._missing: dict[_Where | Path, float] = {}
         # One thread: those who come while a version is asked for do not wait each in one of the shared pool.
@@ -95,6 +96,10 @@ class ClaudeFinder:
             if where in self._found and not self._may_return(where):
                 del self._found[where]
             raise ClaudeNotFoundError(error.looked, passing=error.passing or where in self._found) from error
+        except ClaudeTooOldError:
+            # The next job is refused as it is submitted.
+            self._found.pop(where, None)
+            raise
         self._missing.pop(where, None)
         self._found[where] = time.monotonic(), found.path
         return found
@@ -137,6 +142,17 @@ class ClaudeFinder:
                 return None
             await anyio.sleep(_UPDATE_PAUSE)
 
+    def ask_for_its_version(self, binary: str) -> None:
+        """Ask this binary for its version from now on, also where it is a shell script.
+
+        Args:
+            binary: Absolute path.
+        """
+        self._doubted.add(binary)
+
+    def _asks(self, binary: Path) -> bool:
+        return self._ask_wrappers or str(binary) in self._doubted or not _is_shell_script(binary)
+
     def _may_return(self, what: "_Where | Path") -> bool:
         """Tell whether something has been missing for less than `UPDATE_SECONDS`; the first question begins them."""
         now = time.monotonic()
@@ -158,7 +174,7 @@ class ClaudeFinder:
             if not _executable(chosen):
                 passing = _leads_nowhere(chosen) and self._may_return(chosen)
                 raise ClaudeNotFoundError((f"{chosen} (not an executable file)",), passing=passing)
-        version = self._version(chosen, path, ask=self._ask_wrappers or not _is_shell_script(chosen))
+        version = self._version(chosen, path, ask=self._asks(chosen))
         if is_too_old(version):
             raise ClaudeTooOldError((f"{chosen} ({version})",), OLDEST_VERSION)
         return Claude(path=chosen, version=version)

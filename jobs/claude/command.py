@@ -300,8 +300,8 @@ def _stdin(spec: JobSpec, launch: LaunchContext) -> bytes:
     text = f"{launch.briefing}\n\n{spec.task}" if launch.briefing else spec.task
     # The API refuses lone surrogates, so half a character becomes a question mark.
     content = text.encode("utf-8", "replace").decode()
-    if not launch.way.awaits:
-        # What begins with a newline is no slash command; nothing else is more than text (measured on 2.1.197).
+    if not launch.way.awaits and content.startswith("/"):
+        # Behind a newline it is no command; nothing else is more than text (measured on 2.1.197).
         content = f"\n{content}"
     # client_composed: a task that begins with "/" or names "@/etc/passwd" stays text (measured on 2.1.330).
     message = {"type": "user", "client_composed": True, "message": {"role": "user", "content": content}}

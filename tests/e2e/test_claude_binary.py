@@ -105,6 +105,23 @@ def test_an_older_claude_is_started_in_the_way_that_it_understands(version: str)
         assert not Path(file).exists()
 
 
+@pytest.mark.parametrize(("version", "outcome"), [("2.1.197", "completed"), ("2.1.190", "failed")])
+def test_an_older_claude_behind_a_wrapper_is_found_out_at_the_first_job(version: str, outcome: str):
+    with house() as made:
+        old = program(made.base / "bin", OLD_STARTS.format(version=version))
+        wrapper = program(made.base / "wrapper", "")
+        wrapper.write_text(f'#!/bin/sh\nexec {old} "$@"\n')
+        with made.pump({"CLAUDE_JOBS_CLI": str(wrapper)}) as pump:
+            first = pump.settled(pump.json("claude_run_async", task="/cost is a question")["jobId"])
+            assert (first["status"], first["attempt"]) == (outcome, 2), first
+            if outcome == "failed":
+                words = first["error"] + pump.refusal("claude_run_async", task="x")
+                assert words.count(f"{wrapper} (2.1.190); {OLDEST_VERSION} or newer is needed") == 2
+            else:
+                second = pump.settled(pump.json("claude_run_async", task="/cost is a question")["jobId"])
+                assert (second["status"], second["attempt"], second["cliVersion"]) == (outcome, 1, version)
+
+
 def test_an_explicit_claude_that_is_too_old_is_refused_before_a_job_exists():
     with house() as made:
         old = old_claude(made.base / "old")
