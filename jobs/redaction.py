@@ -82,7 +82,7 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
     text = _KEYS.sub(lambda found: HIDDEN if _is_random(found[0]) else found[0], text)
     text = _BASIC.sub(partial(_hide, _is_user_and_password), text)
     for pattern in _NAMED:
-        text = pattern.sub(partial(_hide, _is_random), text)
+        text = pattern.sub(partial(_hide, _has_digit), text)
     return text
 
 
@@ -98,10 +98,14 @@ def _is_no_word(value: str) -> bool:
     return len(value) >= _SURE_VALUE or not (value.isalpha() or value.isdecimal())
 
 
-def _is_random(value: str) -> bool:
-    """Tell whether a value was drawn rather than written: with a digit, or long and of both cases."""
-    is_long = len(value) >= _SURE_VALUE
-    return any(char.isdigit() for char in value) or (is_long and not (value.islower() or value.isupper()))
+def _is_random(key: str) -> bool:
+    """Tell whether a key was drawn rather than written: with a digit, or of both cases."""
+    return _has_digit(key) or not (key.islower() or key.isupper())
+
+
+def _has_digit(value: str) -> bool:
+    # Behind a header's or variable's name stand names of classes too: both cases alone say nothing there.
+    return any(char.isdigit() for char in value)
 
 
 def _is_user_and_password(value: str) -> bool:

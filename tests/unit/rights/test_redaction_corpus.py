@@ -55,6 +55,7 @@ A file that starts with -----BEGIN RSA PRIVATE KEY----- must never be committed,
 openssl genrsa -out /etc/ssl/private/server-key-2024.pem 4096
 secret_access_key = get_secret("production/database/read-only/access-key")
 session_token: str | None = None
+secret_access_key: RuleAwsSandboxesProxyAwsStaticConfigSecretAccessKey
 next_token, max_tokens=4096, token_count: 128000, stop_token_id
 The password is stored as a hash; passwords are never logged.
 commit 4a30d9a6712b868197ea80855824829042a03aefc
@@ -171,9 +172,9 @@ CARRIED = {
     "no scheme": ("Authorization: ", drawn(31) + "1"),
     "x-api-key": ("x-api-key: ", drawn(20) + "1"),
     "a variable": ("export ANTHROPIC_AUTH_TOKEN=", drawn(20) + "1"),
-    "AWS in a file": ("aws_secret_access_key = ", drawn(40, LETTERS + "/+")),
-    "AWS in JSON": ('"SecretAccessKey": "', drawn(40, LETTERS + "/+")),
-    "AWS in a variable": ("AWS_SESSION_TOKEN='", drawn(300, LETTERS + "/+")),
+    "AWS in a file": ("aws_secret_access_key = ", drawn(39, LETTERS + "/+") + "1"),
+    "AWS in JSON": ('"SecretAccessKey": "', drawn(39, LETTERS + "/+") + "1"),
+    "AWS in a variable": ("AWS_SESSION_TOKEN='", drawn(299, LETTERS + "/+") + "1"),
     "a URL": ("clone https://user:", drawn(12)),
     "a database": ("postgresql://app:", "p-wörd+%20!"),
 }
