@@ -65,7 +65,8 @@ def tree(
         if follow:
             watch(engine, identity, title, out)
         else:
-            out.print(draw(title, jobs_of(engine, identity)))
+            jobs, _, paused = jobs_of(engine, identity)
+            out.print(draw(title, jobs, paused))
 
 
 @app.command()
@@ -121,13 +122,16 @@ def list_jobs(
 ) -> None:
     """Print the newest jobs, one line each."""
     with client() as engine:
-        jobs, more = listed(engine, limit=limit, before=before)
+        jobs, more, paused = listed(engine, limit=limit, before=before)
     if as_json:
         rest = [{"more": f"Call claude_list_jobs with before {jobs[-1]['jobId']!r}."}] if more and jobs else []
+        rest += [{"paused": paused}] if paused else []
         say(json.dumps([*jobs, *rest], indent=2, ensure_ascii=False))
         return
     for job in jobs:
         out.print(job_line(job), soft_wrap=True)
+    if paused:
+        note(paused)
     if not jobs:
         note("No jobs." if before is None else "No older jobs.")
     if more and jobs:
@@ -211,6 +215,8 @@ def dashboard(*, as_json: AsJson = False) -> None:
         say(f"{figures['activeJobs']} live, {over}")
         say(f"{figures['averageDuration']} s a job, {figures['parallelEfficiency']} at once while any worked")
         say(f"deepest live level {figures['nestedDepth']}, engine {figures['systemLoad']} MB")
+        if paused := figures["recursionStats"].get("paused"):
+            say(paused)
 
 
 @app.command()

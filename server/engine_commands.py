@@ -134,6 +134,8 @@ def status(*, as_json: AsJson = False) -> None:
             say(answer["rescue"]["says"])
         if answer.get("copy"):
             say(answer["copy"])
+        if answer.get("paused"):
+            say(f"{answer['paused']}. `claude-jobs engine stop` ends this: the next engine tries again at once.")
         say_settings(answer.get("settings", ()), answer.get("note"))
     if answer is None:
         raise typer.Exit(3)

@@ -23,9 +23,11 @@ def check_engine(places: Places, environ: Mapping[str, str]) -> Finding:
         return Finding(name="Engine", good=True, detail="not running; the next call starts it")
     if not answer["ok"]:
         return Finding(name="Engine", good=False, detail="runs and cannot do its work", remedy=answer["error"])
-    detail = f"version {answer['version']}, pid {answer['pid']}{_in_use(answer)}"
+    paused = answer.get("paused")
+    detail = f"version {answer['version']}, pid {answer['pid']}{_in_use(answer)}{f'; {paused}' if paused else ''}"
     if answer["version"] == __version__:
-        return Finding(name="Engine", good=True, detail=detail)
+        remedy = "They go on by themselves. `claude-jobs engine stop` ends this: the next engine tries again at once."
+        return Finding(name="Engine", good=not paused, detail=detail, remedy=remedy, needed=False)
     remedy = (
         f"This is version {__version__}. Run `claude-jobs engine stop`: jobs go on, and the next command starts an "
         "engine of this version."

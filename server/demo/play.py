@@ -128,7 +128,7 @@ def _client(stage: Stage) -> Iterator[Client]:
 def _cancel_all(door: Door, stage: Stage) -> None:
     # A connection of its own: the other may be what broke, or stand in the middle of an answer.
     with suppress(FrontDoorError, ToolError), open_client(door, stage.environ, stage.project) as fresh:
-        for job in jobs_of(fresh, None):
+        for job in jobs_of(fresh, None).jobs:
             fresh.call("claude_kill_job", {"jobId": job["jobId"]})
 
 

@@ -30,14 +30,15 @@ def one_line(text: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
-def draw(title: str, jobs: Sequence[Mapping[str, Any]]) -> Tree:
+def draw(title: str, jobs: Sequence[Mapping[str, Any]], paused: str = "") -> Tree:
     """Return a drawing of jobs below a title.
 
     Args:
         title: What stands at the top.
         jobs: Lines of `claude_list_jobs`: `jobId`, `parentJobId`, `status`, `task`, and what else is there.
+        paused: Why some of them wait, or an empty text.
     """
-    tree = Tree(Text(title, style="bold"))
+    tree = Tree(Text.assemble((title, "bold"), (f"  {safe(paused)}" if paused else "", "yellow")))
     branches: dict[str, Tree] = {}
     for job in sorted(jobs, key=lambda job: (job["recursionDepth"], job["startTime"] or "", job["jobId"])):
         above = branches.get(job["parentJobId"] or "", tree)

@@ -1,14 +1,15 @@
 """Follows jobs until they are over: a tree drawn in a terminal, or a wait."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.live import Live
 
 from server.front_door.client import Client
 from server.terminal.drawing import draw
+from server.terminal.speech import note
 
 REFRESHES_A_SECOND = 4
 _MOST_JOBS = 1000
@@ -19,15 +20,27 @@ long the next drawing takes."""
 _LIVE = frozenset(("queued", "running"))
 
 
-def jobs_of(client: Client, identity: str | None) -> list[dict[str, Any]]:
-    """Return the lines of `claude_list_jobs` for everything below an id, or for the newest jobs."""
-    return listed(client, limit=_MOST_JOBS if identity else _NEWEST, under=identity)[0]
+class Listing(NamedTuple):
+    """What `claude_list_jobs` tells.
+
+    Args:
+        jobs: A line for each job.
+        more: Whether there are older ones.
+        paused: Until when some of them wait, why, and how many jobs do; or an empty text.
+    """
+
+    jobs: list[dict[str, Any]]
+    more: bool = False
+    paused: str = ""
 
 
-def listed(
-    client: Client, *, limit: int, under: str | None = None, before: str | None = None
-) -> tuple[list[dict[str, Any]], bool]:
-    """Return the newest jobs and whether there are more; one reply holds what a model can take, and we ask again.
+def jobs_of(client: Client, identity: str | None) -> Listing:
+    """Return everything below an id, or the newest jobs."""
+    return listed(client, limit=_MOST_JOBS if identity else _NEWEST, under=identity)
+
+
+def listed(client: Client, *, limit: int, under: str | None = None, before: str | None = None) -> Listing:
+    """Return the newest jobs; one reply holds what a model can take, and we ask again.
 
     Args:
         client: The way to the engine.
@@ -36,32 +49,52 @@ def listed(
         before: Only jobs that are older than this one, or None.
     """
     jobs: list[dict[str, Any]] = []
+    paused = ""
     while True:
         asked = {"under": under, "limit": limit - len(jobs), "before": before}
         lines: list[dict[str, Any]] = client.call_json("claude_list_jobs", asked)
         page = [line for line in lines if "jobId" in line]
         jobs += page
-        more = len(lines) > len(page)
+        more = any("more" in line for line in lines)
+        paused = next((line["paused"] for line in lines if "paused" in line and "jobId" not in line), paused)
         if not (more and page) or len(jobs) >= limit:
-            return jobs, more
+            return Listing(jobs, more, paused)
         before = page[-1]["jobId"]
 
 
 def watch(client: Client, identity: str | None, title: str, console: Console) -> list[dict[str, Any]]:
     """Draw jobs until every one of them is over, and return their last lines."""
-    jobs = jobs_of(client, identity)
-    with Live(draw(title, jobs), console=console, refresh_per_second=REFRESHES_A_SECOND) as live:
+    jobs, _, paused = jobs_of(client, identity)
+    tell = teller()
+    with Live(draw(title, jobs, paused), console=console, refresh_per_second=REFRESHES_A_SECOND) as live:
         took = 0.0
         while not _over(client, identity, jobs):
+            if not console.is_terminal:
+                # Nothing is drawn there before the end.
+                tell(paused)
             time.sleep(pause_after(took))
             begin = time.monotonic()
-            jobs = jobs_of(client, identity)
+            jobs, _, paused = jobs_of(client, identity)
             took = time.monotonic() - begin
-            live.update(draw(title, jobs))
+            live.update(draw(title, jobs, paused))
     if not console.is_terminal:
         # Where nothing is redrawn, the drawing's last line is left open.
         console.print()
     return jobs
+
+
+def teller() -> Callable[[str], None]:
+    """Return what tells a person why jobs wait: once for each pause, however many jobs join it."""
+    told = [""]
+
+    def tell(paused: str) -> None:
+        pause = paused.partition(";")[0]
+        if pause != told[0]:
+            told[0] = pause
+            if paused:
+                note(paused)
+
+    return tell
 
 
 def pause_after(took: float) -> float:
@@ -93,8 +126,13 @@ def wait_for(client: Client, scope: Mapping[str, Any], mode: str = "all") -> lis
     """
     lines: list[dict[str, Any]] = []
     cursor: str | None = None
+    tell = teller()
+
+    def on_progress(message: str) -> None:
+        tell(message.partition("; ")[2])
+
     while True:
-        reply = client.call_json("claude_wait", {**scope, "mode": mode, "cursor": cursor})
+        reply = client.call_json("claude_wait", {**scope, "mode": mode, "cursor": cursor}, on_progress)
         lines += reply["done"]
         cursor = reply["cursor"]
         if reply.get("left"):

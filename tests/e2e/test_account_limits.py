@@ -5,6 +5,8 @@ import os
 import re
 import signal
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engines import House, Pump, house
+from tests.support.engines import MAIN, House, Pump, house
 from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.timeout(300)
@@ -262,3 +264,77 @@ def test_nothing_that_is_kept_or_said_of_a_limit_holds_the_key(made: House, api:
     # The environment in which the job runs, for as long as its tree lives, and what the job wrote itself.
     assert holding == {"origin.json", "out"}
     assert not any(KEY in one for one in said)
+
+
+def test_every_tool_and_command_says_until_when_why_and_how_many_wait(made: House, api: Api):
+    with made.pump() as pump:
+        api.limit(HOUR)
+        batch = pump.json("claude_run_batch_async", tasks=[api.task] * 20)
+        first = batch["jobIds"][0]
+        wait_for_the_pause(pump, first, 20)
+        said = {
+            "claude_wait": pump.text("claude_wait", batchId=batch["batchId"], timeoutSeconds=0),
+            "claude_status": pump.text("claude_status", jobId=batch["batchId"]),
+            "claude_list_jobs": pump.text("claude_list_jobs"),
+            "claude_dashboard": pump.text("claude_dashboard"),
+            "claude_recursion_stats": pump.text("claude_recursion_stats"),
+        }
+        for command in (
+            ("list",),
+            ("tree",),
+            ("tree", batch["batchId"]),
+            ("status", first),
+            ("dashboard",),
+            ("doctor",),
+            ("engine", "status"),
+        ):
+            done = made.run(*command)
+            said[" ".join(command)] = done.stdout + done.stderr
+        for name, text in said.items():
+            found = PAUSED.search(text)
+            assert found is not None, (name, text)
+            assert found[1] == "20", (name, text)
+
+
+def test_who_waits_for_jobs_is_told_of_the_pause_and_a_model_to_come_back(made: House, api: Api):
+    with made.pump() as pump:
+        api.limit(HOUR)
+        [held] = start(pump, api.task)
+        wait_for_the_pause(pump, held, 1)
+        reply = pump.json("claude_wait", jobIds=[held], timeoutSeconds=0)
+        until = reply["paused"].split()[2]
+        assert "end your turn" in reply["next"]
+        assert until in reply["next"]
+        waiting = {"jobIds": [held], "timeoutSeconds": 1}
+        pump.ask("tools/call", name="claude_wait", arguments=waiting, _meta={"progressToken": "t"})
+        notes = [told["params"]["message"] for told in pump.told if told["method"] == "notifications/progress"]
+        assert PAUSED.search(notes[0]), notes
+
+
+@pytest.mark.parametrize("command", ["run", "batch", "wait", "tree"])
+def test_a_command_that_goes_on_says_what_it_waits_for(made: House, api: Api, command: str):
+    with made.pump() as pump:
+        api.limit(HOUR)
+        [held] = start(pump, api.task)
+        wait_for_the_pause(pump, held, 1)
+    arguments = {
+        "run": ["run", api.task],
+        "batch": ["batch", api.task],
+        "wait": ["wait", held],
+        "tree": ["tree", "-f", held],
+    }
+    log = made.base / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, str(MAIN), *arguments[command]],
+            env=made.environ,
+            cwd=made.work,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        )
+        try:
+            until_now(lambda: PAUSED.search(log.read_text()) is not None, SECONDS, f"words of {command}")
+        finally:
+            process.kill()
+            process.wait()

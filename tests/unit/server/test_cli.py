@@ -266,9 +266,9 @@ def test_no_command_lets_a_terminal_escape_through(invoke: Invoke, monkeypatch: 
     answers: dict[str, Any] = {"claude_wait": {"done": [job], "pending": 0, "cursor": "1"}, "claude_list_jobs": [line]}
     answers["claude_status"] = line
     monkeypatch.setattr(
-        "server.front_door.client.Client.call", lambda _self, tool, _args: json.dumps(answers.get(tool, evil))
+        "server.front_door.client.Client.call", lambda _self, tool, *_: json.dumps(answers.get(tool, evil))
     )
-    monkeypatch.setattr("server.front_door.client.Client.call_json", lambda _self, tool, _args: answers[tool])
+    monkeypatch.setattr("server.front_door.client.Client.call_json", lambda _self, tool, *_: answers[tool])
     shown = invoke(*command.split(), *([] if command == "list" else ["j1"])).stdout
     assert "red" in shown
     assert "[bold]" in shown
