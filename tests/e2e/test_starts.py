@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +66,8 @@ def test_the_tasks_of_a_batch_start_in_their_order(tmp_path: Path, max_running: 
     with noting(tmp_path, CLAUDE_JOBS_MAX_RUNNING=str(max_running)) as (made, starts), made.pump() as pump:
         batch = pump.json("claude_run_batch_async", tasks=["x"] * count)
         assert ended(pump, batchId=batch["batchId"]) == {"completed": count}
-        began = [pump.json("claude_status", jobId=job_id)["startTime"] for job_id in batch["jobIds"]]
-    assert all(earlier <= later for earlier, later in pairwise(began))
     order = {job_id: number for number, job_id in enumerate(started(starts))}
-    # Processes that were started together note it in any order.
+    # Jobs that have slots at the same time may start, and note it, in any order.
     late = [abs(order[job_id] - number) for number, job_id in enumerate(batch["jobIds"])]
     assert max(late) <= 2 * (max_running - 1)
 
