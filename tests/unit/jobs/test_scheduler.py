@@ -1,6 +1,6 @@
 """The line: who runs next, how many run, and what a wait gives back."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -89,8 +89,13 @@ class Line:
 
 
 @asynccontextmanager
-async def line(limits: TreeLimits = MANY, max_running: int = 100, gate: Door | None = None) -> AsyncIterator[Line]:
-    scheduler = Scheduler(limits, max_running, gate)
+async def line(
+    limits: TreeLimits = MANY,
+    max_running: int = 100,
+    gate: Door | None = None,
+    account_of: Callable[[str], str] = lambda _: "",
+) -> AsyncIterator[Line]:
+    scheduler = Scheduler(limits, max_running, gate, account_of)
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             yield Line(scheduler, group)
@@ -416,3 +421,104 @@ async def test_a_job_is_parked_for_as_long_as_one_of_its_waits_lasts():
             states.append(queue.scheduler.is_parked("parent"))
         assert states == [False, True, True, True, False]
         assert not queue.scheduler.is_parked("nobody")
+
+
+class Accounts(Door):
+    """An open door that keeps the jobs of some accounts out; each tree's account is its name's first letter."""
+
+    def __init__(self, *shut: str) -> None:
+        super().__init__()
+        self.open = True
+        self.shut = set(shut)
+        self.asked = 0
+        self.moved: dict[str, str] = {}
+
+    def admits_of(self, account: str, running: int) -> bool:
+        self.asked += 1
+        return account not in self.shut
+
+    def of(self, root_id: str) -> str:
+        return self.moved.get(root_id, root_id[0])
+
+
+async def test_jobs_of_another_account_pass_those_of_one_that_is_shut_out_and_these_keep_their_order():
+    door = Accounts("a")
+    async with line(max_running=1, gate=door, account_of=door.of) as queue:
+        await queue.come(job("a1", root="a"), job("a2", root="a"), job("b1", root="b"), job("b2", root="b"))
+        assert queue.served == ["b1"]
+        assert [queue.scheduler.waiting(account) for account in ("a", "b", None)] == [2, 1, 3]
+        await queue.end("b1")
+        door.shut.clear()
+        await queue.come(job("a3", root="a"))
+        await queue.end("b2", "a1", "a2", "a3")
+        assert queue.served == ["b1", "b2", "a1", "a2", "a3"]
+
+
+async def test_trees_of_all_accounts_take_turns():
+    door = Accounts()
+    async with line(max_running=1, gate=door, account_of=door.of) as queue:
+        names = [f"{tree}-{number}" for tree in ("a1", "b1", "a2") for number in range(2)]
+        await queue.come(job("first", root="c"), *[job(name, root=name.partition("-")[0]) for name in names])
+        await queue.end("first", "a1-0", "b1-0", "a2-0", "a1-1", "b1-1")
+        assert queue.served == ["first", "a1-0", "b1-0", "a2-0", "a1-1", "b1-1", "a2-1"]
+
+
+async def test_a_tree_that_takes_another_account_waits_for_that_one():
+    door = Accounts("a")
+    async with line(gate=door, account_of=door.of) as queue:
+        await queue.come(job("j1", root="a"), job("j2", root="a2"))
+        assert queue.scheduler.trees_in_line("a") == ("a", "a2")
+        door.moved["a"] = "b"
+        queue.scheduler.move("a")
+        queue.scheduler.move("unknown")
+        await settle()
+        assert queue.served == ["j1"]
+        assert queue.scheduler.account_of("j1") == "b"
+        assert [queue.scheduler.waiting(account) for account in "ab"] == [1, 0]
+
+
+async def test_a_job_runs_for_the_account_with_which_it_was_launched():
+    door = Accounts()
+    async with line(gate=door, account_of=door.of) as queue:
+        await queue.come(job("j1", root="a"))
+        door.moved["a"] = "b"
+        await queue.come(job("j2", root="a"))
+        assert [queue.scheduler.account_of(name) for name in ("j1", "j2", "nobody")] == ["a", "b", ""]
+
+
+async def test_an_adopted_job_has_the_account_that_was_found_until_it_comes():
+    door = Accounts()
+    async with line(gate=door, account_of=door.of) as queue:
+        door.moved["a"] = ""
+        lives = job("j1", root="a", status=JobStatus.RUNNING)
+        queue.scheduler.expect(lives)
+        door.moved["a"] = "found"
+        await queue.come(lives)
+        assert queue.scheduler.account_of("j1") == "found"
+
+
+async def test_a_start_looks_at_no_tree_of_an_account_that_is_shut_out():
+    looked: list[int] = []
+
+    class Counted(TreeLimits):
+        def slots_at(self, depth: int) -> int:
+            looked.append(depth)
+            return super().slots_at(depth)
+
+    door = Accounts("a")
+
+    async def stand(one: Job) -> None:
+        async with queue.scheduler.slot(one):
+            raise AssertionError("an account that is shut out was served")
+
+    limits = Counted(max_concurrent={0: 100})
+    async with line(limits, gate=door, account_of=door.of) as queue, anyio.create_task_group() as group:
+        for number in range(1000):
+            group.start_soon(stand, job(f"a{number}", root=f"a{number}"))
+        await settle()
+        assert (queue.scheduler.waiting("a"), looked) == (1000, [])
+        door.asked = 0
+        await queue.come(job("b1", root="b"))
+        assert queue.served == ["b1"]
+        assert (len(looked), door.asked) == (1, 3)
+        group.cancel_scope.cancel()
