@@ -49,11 +49,18 @@ class PauseFile:
             self._changed = anyio.Event()
             if not self._is_closed:
                 await anyio.to_thread.run_sync(self._write, self._text())
+            if self._is_closed:
+                # What was being written meanwhile.
+                self._remove()
 
     def end(self) -> None:
         """Let nothing outlive this engine: whoever asked it to leave wants jobs to be tried again."""
         self._is_closed = True
+        self._changed.set()
         # In the loop: nobody who is told that the engine leaves may find it there.
+        self._remove()
+
+    def _remove(self) -> None:
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
 

@@ -36,6 +36,9 @@ _END_YOUR_TURN = (
 )
 """What a model does where nothing can end for long."""
 
+_MOST_PAUSES = 3
+"""Accounts whose pauses are told one by one."""
+
 _NAMED = 300
 """Ids in each list of a reply about a retry."""
 
@@ -119,7 +122,10 @@ def batch_status(batch_id: str, parent_id: str | None, rollup: Rollup, pauses: S
 
 def paused(pauses: Sequence[Pause]) -> dict[str, str]:
     """Say until when jobs wait, why, and how many; nothing where things go on."""
-    return {"paused": " · ".join(map(str, pauses))} if pauses else {}
+    said = [str(pause) for pause in pauses[:_MOST_PAUSES]]
+    if left := len(pauses) - len(said):
+        said.append(f"{left} more accounts are paused")
+    return {"paused": " · ".join(said)} if said else {}
 
 
 def progress(over: int, total: int, pauses: Sequence[Pause]) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from jobs.limits.account_limits import Pause
+from server.protocol import replies
 from tests.support.spending import STUB
 from tests.support.waiting import until
 from tests.unit.server.world import World, call_json, world
@@ -68,3 +70,10 @@ async def _token_of(here: World, job_id: str) -> str:
 
     await until(has_one, 60.0)
     return found[-1]
+
+
+def test_many_accounts_that_are_paused_fill_no_reply():
+    pauses = [Pause(until=1e9 + number, because="x" * 200) for number in range(1000)]
+    said = replies.paused(pauses)["paused"]
+    assert said.endswith("997 more accounts are paused")
+    assert len(said) < 1000
