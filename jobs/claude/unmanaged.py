@@ -1,7 +1,7 @@
 """Finds a second `claude` that a job started by itself, outside of every limit of its tree."""
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final, Protocol
@@ -25,7 +25,7 @@ _CONFIGURED: Final = "_harness"
 """How the CLI's `AI_AGENT` ends in what a person's configuration has it start; what a tool starts has "_agent"
 (measured on 2.1.332)."""
 
-_SESSION_OPTIONS: Final = ("--session-id=", "--resume=")
+_SESSION_OPTIONS: Final = ("--session-id", "--resume")
 """Options that each attempt is started with and that no other `claude` has."""
 
 _INTERPRETERS: Final = frozenset({"sh", "bash", "dash", "zsh", "node", "nodejs", "bun"})
@@ -153,9 +153,10 @@ class _Family:
         )
         self._by_pid = {entry.identity.pid: entry for entry in self._others}
         self._programs = {entry.identity.pid: programs(entry.identity.pid) for entry in self._others}
-        # Not by its parent alone: an orphan of the job is a child of the shim too, and a killed shim has no children.
-        led = (entry for entry in self._others if shim and entry.session == shim.pid)
-        self._line = tuple(self._line_from(next(led, None)))
+        # By its session where the shim was killed, by its parent where a wrapper began a session of its own. Orphans of
+        # the job may be both, and came later.
+        led = (entry for entry in self._others if shim and shim.pid in (entry.session, entry.parent))
+        self._line = self._line_from(next(led, None))
 
     def second_ones(self) -> Iterator[tuple[Entry, Program]]:
         """Yield each `claude` besides the job's own."""
@@ -176,20 +177,24 @@ class _Family:
             entry = above
         return entry if self._line else None
 
-    def _line_from(self, first: Entry | None) -> Iterator[Entry]:
-        """Yield the wrappers, the outermost first, and then the job's own `claude`."""
-        while first is not None:
-            yield first
-            program = self._programs[first.identity.pid]
-            first = None if program is None or _is_binary(program) else self._next_on_line(first, program)
+    def _line_from(self, first: Entry | None) -> tuple[Entry, ...]:
+        """Return the wrappers, with what they split off of themselves, and at the end the job's own `claude`."""
+        if first is None:
+            return ()
+        options = self._session_options(first)
+        handed = [one for one in self._below(first) if options and options <= self._session_options(one)]
+        handed.insert(0, first)
+        own = next(filter(self._is_binary, handed), handed[-1])
+        theirs = {own, *self._below(own)}
+        return (*(one for one in handed if one not in theirs and not self._is_binary(one)), own)
 
-    def _next_on_line(self, wrapper: Entry, program: Program) -> Entry | None:
-        options = _session_options(program)
-        for entry in self._below(wrapper):
-            handed = self._programs[entry.identity.pid]
-            if handed is not None and options and options <= _session_options(handed):
-                return entry
-        return None
+    def _is_binary(self, entry: Entry) -> bool:
+        program = self._programs[entry.identity.pid]
+        return program is not None and _is_binary(program)
+
+    def _session_options(self, entry: Entry) -> frozenset[tuple[str, str]]:
+        program = self._programs[entry.identity.pid]
+        return frozenset() if program is None else _session_options(program.arguments)
 
     def _below(self, top: Entry) -> Iterator[Entry]:
         """Yield the descendants of a process, children before grandchildren."""
@@ -206,8 +211,14 @@ def _is_binary(program: Program) -> bool:
     return PurePath(program.executable).name not in _INTERPRETERS and _by_name(program)
 
 
-def _session_options(program: Program) -> frozenset[str]:
-    return frozenset(argument for argument in program.arguments if argument.startswith(_SESSION_OPTIONS))
+def _session_options(arguments: Sequence[str]) -> frozenset[tuple[str, str]]:
+    # A wrapper may spell "--option=value" as two arguments.
+    spelled = (
+        (*argument.partition("="), value) for argument, value in zip(arguments, (*arguments[1:], ""), strict=True)
+    )
+    return frozenset(
+        (name, value if sign else following) for name, sign, value, following in spelled if name in _SESSION_OPTIONS
+    )
 
 
 def _shown(arguments: Iterable[str]) -> str:
@@ -240,7 +251,10 @@ def _same(program: Program, first: Program) -> bool:
     if PurePath(first.executable).name in _INTERPRETERS:
         return program.executable == first.executable and program.arguments[1:2] == first.arguments[1:2]
     copied = program.size == first.size and program.size > _WHOLE_BINARY
-    return copied or program.executable == first.executable
+    if copied or program.executable != first.executable:
+        return copied
+    # A wrapper or a stub: a script's interpreter and a program that hands out secrets also do other things.
+    return _is_binary(first) or program.arguments[1:2] == first.arguments[1:2]
 
 
 def _members(

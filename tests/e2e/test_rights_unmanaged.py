@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,9 @@ WRAPPERS = {
     "no exec": '{cli} "$@"; exit $?',
     "timeout": 'exec timeout 600 {cli} "$@"',
     "no exec, and timeout": 'timeout 600 {cli} "$@"; exit $?',
+    "in a session of its own": 'exec setsid {cli} "$@"',
+    "beside a part of itself": '(while sleep 1; do :; done) & {cli} "$@"; exit $?',
+    "before a part of itself": 'exec 3<&0; {cli} "$@" <&3 & (sleep 3; true) & wait',
     "another session": 'setsid -w {cli} "$@"; exit $?',
     "another script": 'sh -c \'{cli} "$@"; exit $?\' claude "$@"; exit $?',
     "other options too": '{cli} --add-dir / "$@" --debug-file /dev/null; exit $?',
@@ -116,6 +120,20 @@ def test_a_claude_behind_a_wrapper_is_the_jobs_own(claude_cli: Path, tmp_path: P
     if "node" in line and shutil.which("node", path=SYSTEM_PATH) is None:
         pytest.skip("no node")
     script = wrapper(tmp_path, line.format(cli=claude_cli))
+    assert outcome(script, "slow")["answer"] == "I took my time."
+
+
+SCRIPTED = """#!{python}
+import subprocess, sys
+subprocess.run([sys.executable, "-c", "import time; time.sleep(2)"])
+options = [word for argument in sys.argv[1:] for word in argument.split("=", 1)]
+sys.exit(subprocess.run(["{cli}", *options]).returncode)
+"""
+
+
+def test_a_wrapper_may_run_its_interpreter_first_and_spell_the_options_otherwise(claude_cli: Path, tmp_path: Path):
+    script = wrapper(tmp_path, "")
+    script.write_text(SCRIPTED.format(python=sys.executable, cli=claude_cli))
     assert outcome(script, "slow")["answer"] == "I took my time."
 
 
