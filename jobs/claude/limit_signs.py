@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from jobs.claude.cli_messages import may_be_the_clis_own, reason_in, reset_in, time_of
@@ -11,6 +12,16 @@ from jobs.claude.shapes import mapping, number, text
 from jobs.model import Reason
 
 _BUSY: Final = frozenset({429, 529})
+_LIMITS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "five_hour": "the five-hour limit",
+        "seven_day": "the weekly limit",
+        "seven_day_opus": "the weekly limit of Opus",
+        "seven_day_sonnet": "the weekly limit of Sonnet",
+        "overage": "the limit of extra usage",
+    }
+)
+"""What a person calls the limits that the API names."""
 _IN_USE: Final = frozenset({"allowed", "allowed_warning"})
 
 
@@ -75,7 +86,8 @@ def limit_of(info: Mapping[str, Any]) -> UsedUp | ExtraUsage | NeedsCredits | No
     """Return what a `rate_limit_info` says: None where requests go on within the limit."""
     if info.get("status") != "rejected":
         return None
-    resets_at, because = number(info.get("resetsAt")), text(info.get("rateLimitType")) or "a usage limit"
+    resets_at, kind = number(info.get("resetsAt")), text(info.get("rateLimitType"))
+    because = f"{_LIMITS.get(kind, f'the limit {kind}') if kind else 'a usage limit'} is reached"
     if info.get("isUsingOverage") is True or text(info.get("overageStatus")) in _IN_USE:
         return ExtraUsage(resets_at=resets_at, because=because)
     # As the CLI itself tells them apart: a plan's limit ends, whatever could be bought meanwhile.

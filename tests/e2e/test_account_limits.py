@@ -22,7 +22,9 @@ pytestmark = pytest.mark.timeout(300)
 SECONDS = 60.0
 OVERAGE = Path(__file__).parents[1] / "fixtures" / "streams" / "rejected_but_overage_in_use.ndjson"
 KEY = "sk-ant-api03-a-key-that-no-file-may-hold"
-PAUSED = re.compile(r"paused until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S* because five_hour; (\d+) jobs? waits?")
+PAUSED = re.compile(
+    r"paused until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S* because the five-hour limit is reached; (\d+) jobs? waits?"
+)
 HOUR = 3600.0
 
 

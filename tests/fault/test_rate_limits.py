@@ -36,7 +36,7 @@ async def test_after_a_usage_limit_only_what_was_in_flight_asks_again_and_all_co
         await until(is_paused)
         first_refusal = requests_of(market)[0]
         statistics = await market.engine.recursion.statistics()
-        assert "because five_hour" in statistics_tools.recursion_statistics(statistics)
+        assert "because the five-hour limit is reached" in statistics_tools.recursion_statistics(statistics)
         over = await market.engine.over(*(each.id for each in jobs))
         early = [at for at in requests_of(market) if first_refusal < at < resets_at]
         print(f"{len(early) + 1} requests before the reset, {len(requests_of(market))} in all, {JOBS} jobs")
