@@ -149,7 +149,7 @@ class Launcher:
             # Not the throttle's pause: the `claude` of one client keeps no other client's jobs from running.
             await anyio.sleep(NOT_EXECUTED_SECONDS)
         if previous is not None and previous.cli is not None and did_not_understand(previous):
-            self._preparation.ask_for_its_version(previous.cli)
+            self._preparation.doubt_version(previous.cli, previous.cli_version)
         return await self._preparation.wait_for_claude(job)
 
     async def record(self, live: LiveAttempt) -> None:

@@ -119,9 +119,9 @@ class Preparation:
             return None
         return await self._claudes.wait_for_update(self._cli_of(origin), origin.env.get("PATH"))
 
-    def ask_for_its_version(self, cli: str) -> None:
-        """Have a `claude` asked for its version from now on, whatever it is."""
-        self._claudes.ask_for_its_version(cli)
+    def doubt_version(self, cli: str, told: str | None) -> None:
+        """Take a `claude` from now on for the version that a job was told, or ask it where that is None."""
+        self._claudes.doubt_version(cli, told)
 
     async def command(
         self, job: Job, attempt: Attempt, token: str, session: Session, left: float | None, claude: Claude | None

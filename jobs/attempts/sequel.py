@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from jobs.attempts.continuation import continued
+from jobs.claude.start_way import was_taken_for_newer
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason, Usage
 from jobs.ports import Store
 from jobs.prompts import decomposition
@@ -145,8 +146,9 @@ class Sequel:
 def _most_startups(attempt: Attempt, outcome: Outcome) -> int:
     if outcome.exit_code in NOT_EXECUTED:
         return MOST_NOT_EXECUTED
-    # A wrapper that was not asked for its version may hide an older one. Now it is asked.
-    return 1 if attempt.cli_version is None and _OF_A_LATER_VERSION in outcome.detail else 0
+    # A wrapper that was not asked for its version may hide an older one.
+    refuses = attempt.cli_version is None and _OF_A_LATER_VERSION in outcome.detail
+    return 1 if refuses or was_taken_for_newer(outcome.cli_version, attempt.cli_version) else 0
 
 
 def did_not_understand(attempt: Attempt) -> bool:

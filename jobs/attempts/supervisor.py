@@ -19,6 +19,7 @@ from jobs.claude.framer import Line
 from jobs.claude.limit_signs import Busy, ExtraUsage, Sign, UsedUp, sign_of
 from jobs.claude.outcome import stopped_for, was_cut_off
 from jobs.claude.reaper import Reaper
+from jobs.claude.start_way import was_taken_for_newer
 from jobs.limits.budget import Holder
 from jobs.limits.ledger import Ledger
 from jobs.limits.throttle import Throttle
@@ -247,6 +248,9 @@ class Supervisor:
     def _verdict(self, live: LiveAttempt) -> Reason | None:
         if live.unmanaged is not None:
             return Reason.UNMANAGED_CLAUDE
+        if was_taken_for_newer(live.reader.version, live.attempt.cli_version) and not live.reader.answered:
+            # It works without its MCP servers.
+            return Reason.STARTUP
         now = self._clock.monotonic()
         if self._scheduler.is_parked(live.job.id):
             live.watchdog.waited(now)

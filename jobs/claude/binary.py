@@ -65,7 +65,7 @@ class ClaudeFinder:
     def __init__(self, *, ask_wrappers: bool = False) -> None:
         self._ask_wrappers = ask_wrappers
         self._versions: dict[tuple[str, int, int], tuple[str | None, float]] = {}
-        self._doubted: set[str] = set()
+        self._doubted: dict[str, str | None] = {}
         self._found: dict[_Where, tuple[float, Path]] = {}
         self._missing: dict[_Where | Path, float] = {}
         # One thread: those who come while a version is asked for do not wait each in one of the shared pool.
@@ -142,13 +142,14 @@ class ClaudeFinder:
                 return None
             await anyio.sleep(_UPDATE_PAUSE)
 
-    def ask_for_its_version(self, binary: str) -> None:
-        """Ask this binary for its version from now on, also where it is a shell script.
+    def doubt_version(self, binary: str, told: str | None) -> None:
+        """Take a binary from now on for the version that it told in a job; ask it where that is None, whatever it is.
 
         Args:
             binary: Absolute path.
+            told: As in the CLI's first frame.
         """
-        self._doubted.add(binary)
+        self._doubted[binary] = told
 
     def _asks(self, binary: Path) -> bool:
         return self._ask_wrappers or str(binary) in self._doubted or not _is_shell_script(binary)
@@ -206,8 +207,9 @@ class ClaudeFinder:
             status = binary.stat()
         except OSError:
             raise ClaudeNotFoundError((f"{binary} (it has just been removed)",), passing=True) from None
-        if not ask:
-            return None
+        told = self._doubted.get(str(binary))
+        if told or not ask:
+            return told
         key = (str(binary), status.st_mtime_ns, status.st_size)
         version, asked_at = self._versions.get(key, (None, -_RECHECK_SECONDS))
         known = key in self._versions

@@ -38,6 +38,7 @@ _LATE: Final = frozenset(
 )
 _ENDED_FOR: Final = {
     Reason.CANCELLED: "It was cancelled.",
+    Reason.STARTUP: "It was ended because its claude is older than it was taken for.",
     Reason.DEADLINE: "It was ended because its time was over.",
     Reason.STALLED: "It was ended because it had been silent for too long.",
     Reason.OUTPUT_LIMIT: "It was ended because it wrote more than a job may.",
@@ -163,6 +164,11 @@ class OutcomeReader:
     def answered(self) -> bool:
         """A result has been reported and nothing after it says that the work goes on."""
         return self._result is not None and not self._reopened and not self._background
+
+    @property
+    def version(self) -> str | None:
+        """What the CLI said its version is, or None where it has said nothing yet."""
+        return self._version
 
     @property
     def usage(self) -> Usage:

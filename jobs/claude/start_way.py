@@ -1,5 +1,6 @@
 """How a `claude` is started: what came with a later version has another way in an earlier one."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,7 @@ of npm and the bundled 2.1.332 (`tests/e2e/test_claude_cli.py` with `CLAUDE_JOBS
 
 _AWAITS_SINCE: Final = "2.1.261"
 _TAKES_SERVERS_SINCE: Final = "2.1.326"
+_VERSION: Final = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}\b", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +33,24 @@ NEWEST: Final = StartWay()
 
 def way_of(version: str | None) -> StartWay:
     """Return how a version is started; one that is not known counts as new."""
-    if version is None:
+    known = _VERSION.match(version or "")
+    if known is None:
         return NEWEST
+    numbers = numbers_of(known.group())
     return StartWay(
-        awaits=numbers_of(version) >= numbers_of(_AWAITS_SINCE),
-        takes_servers=numbers_of(version) >= numbers_of(_TAKES_SERVERS_SINCE),
+        awaits=numbers >= numbers_of(_AWAITS_SINCE), takes_servers=numbers >= numbers_of(_TAKES_SERVERS_SINCE)
     )
+
+
+def was_taken_for_newer(version: str | None, taken_for: str | None) -> bool:
+    """Tell whether a `claude` lacks what it was started with; from `--await-initialize` on it does not say so itself.
+
+    Args:
+        version: What its first frame said, or None where there was none.
+        taken_for: The version that it was started as.
+    """
+    real, way = way_of(version), way_of(taken_for)
+    return real.awaits < way.awaits or real.takes_servers < way.takes_servers
 
 
 def is_too_old(version: str | None) -> bool:

@@ -70,13 +70,16 @@ def test_an_old_claude_that_is_first_on_the_path_is_passed_over():
 
 
 OLD_STARTS = """
-import json, os, stat, sys
+import json, os, stat, sys, time
 version = {version!r}
 if sys.argv[1:] == ["--version"]: sys.exit(print(version))
 awaits = "--await-initialize" in sys.argv
 if awaits and version < "2.1.261": sys.exit("error: unknown option '--await-initialize'")
 if version < "2.1.261" and stat.S_ISREG(os.fstat(0).st_mode): sys.exit(0)
-[file] = [argument.partition("=")[2] for argument in sys.argv if argument.startswith("--mcp-config=")]
+files = [argument.partition("=")[2] for argument in sys.argv if argument.startswith("--mcp-config=")]
+init = json.dumps({{"type": "system", "subtype": "init", "claude_code_version": version}})
+if not files: sys.exit((print(init, flush=True), time.sleep(90)))
+[file] = files
 initialize, message = map(json.loads, sys.stdin)
 task = message["message"]["content"]
 if version < "2.1.261" and task.startswith("/"): sys.exit(0)
@@ -84,7 +87,7 @@ said = json.dumps([
     list(json.load(open(file))["mcpServers"]), oct(os.stat(file).st_mode & 0o777), file, task.strip().splitlines()[-1]
 ])
 result = {{"type": "result", "subtype": "success", "is_error": False, "result": said, "num_turns": 1}}
-print(json.dumps({{"type": "system", "subtype": "init", "claude_code_version": version}}))
+print(init)
 print(json.dumps({{"type": "assistant", "message": {{"id": "m", "content": [{{"type": "text", "text": said}}]}}}}))
 print(json.dumps(result))
 """
@@ -105,7 +108,9 @@ def test_an_older_claude_is_started_in_the_way_that_it_understands(version: str)
         assert not Path(file).exists()
 
 
-@pytest.mark.parametrize(("version", "outcome"), [("2.1.197", "completed"), ("2.1.190", "failed")])
+@pytest.mark.parametrize(
+    ("version", "outcome"), [("2.1.197", "completed"), ("2.1.325", "completed"), ("2.1.190", "failed")]
+)
 def test_an_older_claude_behind_a_wrapper_is_found_out_at_the_first_job(version: str, outcome: str):
     with house() as made:
         old = program(made.base / "bin", OLD_STARTS.format(version=version))
