@@ -139,10 +139,12 @@ class Scheduler:
             ticket = _Ticket.of(job)
             self._join(ticket, lives=job.status is JobStatus.RUNNING)
         else:
-            # Only now has somebody looked up which account its tree uses.
+            # Only now has somebody looked up which account its tree uses. By now the job may wait in a call.
+            holds = ticket in self._busy
             self._release(ticket)
             ticket.account = self._account_of(ticket.root_id)
-            self._hold(ticket)
+            if holds:
+                self._hold(ticket)
         try:
             await ticket.wait()
             yield ticket.granted

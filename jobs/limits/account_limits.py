@@ -160,13 +160,16 @@ class AccountLimits:
         """A usage limit was reached: launch nothing until it ends and a little longer.
 
         Args:
-            resets_at: Seconds since the epoch at which it ends, or None where it does not say.
+            resets_at: Seconds since the epoch at which it ends, or None where it does not say; one that is long
+                over, or that no limit can have, says nothing.
             because: What the API said, without secrets.
             can_lift: Whether a job that completes shows that it holds no more.
         """
-        left = DEFAULT_PAUSE_SECONDS if resets_at is None else max(0.0, resets_at - self._clock.now())
-        is_known = resets_at is not None and left <= LONGEST_PAUSE_SECONDS
-        seconds = (left if is_known else DEFAULT_PAUSE_SECONDS) + JITTER_SECONDS * self._jitter()
+        left = 0.0 if resets_at is None else resets_at - self._clock.now()
+        # A frame may be read late. Where this machine's clock is ahead, every end is long over, and each job would use
+        # up its attempts within a minute.
+        is_known = resets_at is not None and -DEFAULT_PAUSE_SECONDS < left <= LONGEST_PAUSE_SECONDS
+        seconds = (max(0.0, left) if is_known else DEFAULT_PAUSE_SECONDS) + JITTER_SECONDS * self._jitter()
         until = self._clock.now() + seconds
         name = _shown(because)
         self._note(UsageLimit(until=until, because=name, is_known=is_known, can_lift=can_lift))
@@ -208,7 +211,10 @@ class AccountLimits:
         now = self._clock.monotonic()
         if self._backing_off is not None and now >= self._backing_off[0]:
             self._backing_off = None
-        for name in [name for name, entry in self._limits.items() if now >= entry.end]:
+        time_of_day = self._clock.now()
+        # By either clock: setting the time of day back prolongs no pause, and the other one stands still in a sleep.
+        over = [name for name, one in self._limits.items() if now >= one.end or time_of_day >= one.limit.until]
+        for name in over:
             del self._limits[name]
 
 

@@ -197,6 +197,22 @@ async def test_jobs_that_live_are_counted_before_whoever_comes_first():
         await queue.end("b", "early")
 
 
+async def test_a_job_that_lives_and_waits_before_it_comes_for_its_slot_leaves_the_slot_to_its_child():
+    # Its call arrives at the new engine at once, while the batch still waits for the account to be looked up.
+    account = ""
+    async with line(MANY, max_running=1, account_of=lambda _: account) as queue:
+        parent = job("parent", status=JobStatus.RUNNING)
+        queue.scheduler.expect(parent)
+        await queue.wait("parent", "w")
+        account = "known"
+        await queue.come(parent, job("child", depth=2))
+        assert queue.served == ["parent", "child"]
+        await queue.end("child")
+        await queue.answer("w")
+        assert queue.scheduler.running() == 1
+        await queue.end("parent")
+
+
 async def test_a_closed_line_calls_nobody_in():
     async with line(MANY, max_running=1) as queue:
         await queue.come(job("a"), job("b"))

@@ -120,9 +120,38 @@ def test_of_two_limits_the_later_end_counts(limits: AccountLimits, clock: Clock)
     assert limits.pause.because == "seven_day"
 
 
-def test_an_end_in_the_past_pauses_for_the_jitter_alone(limits: AccountLimits, clock: Clock):
-    limits.used_up(clock.now() - 1000, "five_hour")
+def test_an_end_that_is_over_by_a_moment_pauses_for_the_jitter_alone(limits: AccountLimits, clock: Clock):
+    limits.used_up(clock.now() - 10, "five_hour")
     clock.moved += JITTER_SECONDS
+    assert limits.admits(0)
+
+
+def test_an_end_that_is_long_over_pauses_as_one_that_does_not_say(limits: AccountLimits, clock: Clock):
+    # Where the clock is ahead, each job would else use up its attempts within a minute.
+    limits.used_up(clock.now() - 1000, "five_hour")
+    assert limits.pause is not None
+    assert limits.pause.until == pytest.approx(clock.now() + DEFAULT_PAUSE_SECONDS + JITTER_SECONDS, abs=1)
+
+
+def test_a_pause_ends_at_its_time_of_day_though_the_machine_slept_meanwhile(limits: AccountLimits, clock: Clock):
+    limits.used_up(clock.now() + 3600, "five_hour")
+    # The monotonic clock stands still while a laptop is closed.
+    clock.set_by += 2 * 3600
+    assert limits.pause is None
+    assert limits.admits(0)
+
+
+def test_a_clock_that_is_set_back_makes_no_pause_longer(limits: AccountLimits, clock: Clock):
+    limits.used_up(clock.now() + 100, "five_hour")
+    clock.set_by -= 86_400
+    clock.moved += 100 + JITTER_SECONDS
+    assert limits.admits(0)
+
+
+def test_a_back_off_ends_though_the_clock_is_set(limits: AccountLimits, clock: Clock):
+    limits.back_off("overloaded")
+    clock.set_by -= 86_400
+    clock.moved += FIRST_BACK_OFF_SECONDS
     assert limits.admits(0)
 
 

@@ -16,7 +16,9 @@ from tests.unit.server.world import World, call_json, world
 
 pytestmark = pytest.mark.anyio
 
-WORDS = re.compile(r"paused until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S* because the five-hour limit is reached; 1 job waits")
+WORDS = re.compile(
+    r"paused until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S* because the five-hour limit is reached; 1 job waits"
+)
 
 
 async def test_the_status_of_a_job_and_of_its_batch_say_until_when_nothing_is_launched_and_why(home: Path):
