@@ -215,6 +215,8 @@ class Launcher:
         seconds: float,
     ) -> LiveAttempt:
         now = self._clock.monotonic()
+        end = deadline_of(holders)
+        left = math.inf if end is None or math.isinf(seconds) else end - self._clock.now()
         patience = Patience(
             silence=self._settings.silence_seconds,
             after_answer=self._settings.linger_seconds,
@@ -227,7 +229,7 @@ class Launcher:
             directory=process.directory,
             process=process,
             follower=Follower(process.directory, process.written),
-            watchdog=Watchdog(patience=patience, deadline=now + seconds, heard_at=now),
+            watchdog=Watchdog(patience=patience, deadline=now + seconds, heard_at=now, latest=now + left),
             holders=holders,
         )
 

@@ -252,8 +252,10 @@ class Supervisor:
             # It works without its MCP servers.
             return Reason.STARTUP
         now = self._clock.monotonic()
-        if self._scheduler.is_parked(live.job.id):
+        parked = self._scheduler.is_parked(live.job.id)
+        if parked:
             live.watchdog.waited(now)
+        live.watchdog.held(now, back=parked and self._throttle.pause_of(live.account) is not None)
         return live.watchdog.verdict(now, live.follower.size_of_all())
 
     async def _look(self, live: LiveAttempt) -> bool:

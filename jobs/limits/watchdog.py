@@ -1,5 +1,6 @@
 """Says when a running attempt must be ended: its time, its silence, its output, or its refusal to leave."""
 
+import math
 from dataclasses import dataclass
 
 from jobs.model import Reason
@@ -26,14 +27,17 @@ class Watchdog:
 
     Args:
         patience: How much is borne.
-        deadline: On the monotonic clock.
+        deadline: On the monotonic clock; it moves while the job's own jobs are held back.
         heard_at: When it last said something, on the monotonic clock.
+        latest: The end of its tree's time, which never moves, on the monotonic clock.
     """
 
     patience: Patience
     deadline: float
     heard_at: float
+    latest: float = math.inf
     answered: bool = False
+    held_at: float | None = None
 
     def heard(self, now: float, *, answered: bool) -> None:
         """Note new output.
@@ -49,6 +53,17 @@ class Watchdog:
         """Note that the job waits for its descendants, and so may be silent."""
         self.heard_at = now
 
+    def held(self, now: float, *, back: bool) -> None:
+        """Note at each look whether the job waits for descendants that a limit holds back: that takes none of its time.
+
+        Args:
+            now: On the monotonic clock.
+            back: Whether it does.
+        """
+        if back and self.held_at is not None:
+            self.deadline += now - self.held_at
+        self.held_at = now if back else None
+
     def verdict(self, now: float, written: int) -> Reason | None:
         """Return why the attempt must be ended, or None.
 
@@ -57,7 +72,7 @@ class Watchdog:
             written: Bytes of its output.
         """
         silent_for = now - self.heard_at
-        if now >= self.deadline:
+        if now >= min(self.deadline, self.latest):
             return Reason.DEADLINE
         if written > self.patience.output:
             return Reason.OUTPUT_LIMIT

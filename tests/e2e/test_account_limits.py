@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.engines import MAIN, House, Pump, house
+from tests.support.tokens import attempt_directory, pump_of_job, running
 from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.timeout(300)
@@ -155,6 +156,19 @@ def test_a_job_that_completes_lifts_the_limit_of_its_account_once(made: House, a
         completes(pump, running[1])
         # It began before the limit, and says nothing of one that was met again.
         assert PAUSED.fullmatch(status_of(pump, again)["paused"])
+
+
+def test_the_time_in_which_its_own_jobs_wait_for_a_limit_does_not_end_a_job(made: House, api: Api):
+    gate = made.base / "parent"
+    with made.pump() as person:
+        task = {"task": f"stub:wait={gate}", "timeoutSeconds": 10}
+        waiter = running(person, person.json("claude_run_async", **task)["jobId"])
+        with pump_of_job(made, attempt_directory(made, waiter)) as job:
+            api.limit(16.0)
+            call = job.send("tools/call", name="claude_run", arguments={"task": api.task})
+            assert not job.answer(call).get("isError")
+        gate.touch()
+        assert person.settled(waiter["jobId"])["reason"] == "completed"
 
 
 def test_another_login_lets_the_jobs_of_the_old_one_go_on():

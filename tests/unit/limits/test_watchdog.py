@@ -47,5 +47,21 @@ def test_waiting_does_not_move_its_deadline(dog: Watchdog):
     assert dog.verdict(1000, 5) is Reason.DEADLINE
 
 
+def test_while_a_limit_holds_its_own_jobs_back_its_time_stands_still(dog: Watchdog):
+    for now in (500, 900, 1400):
+        dog.held(now, back=True)
+    dog.held(1450, back=False)
+    dog.heard(1899, answered=False)
+    assert [dog.verdict(1899, 5), dog.verdict(1900, 5)] == [None, Reason.DEADLINE]
+
+
+def test_the_end_of_its_trees_time_never_moves(dog: Watchdog):
+    dog.latest = 700
+    dog.held(100, back=True)
+    dog.held(700, back=True)
+    dog.heard(700, answered=False)
+    assert dog.verdict(700, 5) is Reason.DEADLINE
+
+
 def test_more_output_than_it_may_write_ends_it(dog: Watchdog):
     assert [dog.verdict(1, 1000), dog.verdict(1, 1001)] == [None, Reason.OUTPUT_LIMIT]
