@@ -106,6 +106,17 @@ class RecursionManager:
         counted = [replace(pause, waiting=self._waiting(account)) for account, pause in found.items()]
         return sorted(counted, key=lambda pause: pause.until)
 
+    async def pause_ahead(self, admission: Admission) -> Pause | None:
+        """Return the pause for which jobs wait that have just been admitted, or None; how many wait it does not say."""
+        if self._throttle is None or self._look_up is None or admission.jobs[0].status is not JobStatus.QUEUED:
+            return None
+        # Only in a pause: nobody else waits for the account to be looked up.
+        if not self.pauses():
+            return None
+        root_id = admission.batch.root_id
+        await self._look_up(root_id)
+        return self._throttle.pause_of(self._scheduler.account_of_tree(root_id))
+
     def _waiting(self, account: str | None = None) -> int:
         """Return how many jobs wait in line or for their wave; of an account, or of all."""
         held_back = self.waves.held_back.items()

@@ -206,6 +206,10 @@ class Scheduler:
         ticket = self._tickets.get(job_id)
         return ticket.account if ticket is not None else ""
 
+    def account_of_tree(self, root_id: str) -> str:
+        """Return the account that a tree uses, as it is known now."""
+        return self._account_of(root_id)
+
     def account_in_line(self, root_id: str) -> str | None:
         """Return the account for which jobs of a tree wait in line, or None where none waits."""
         tree = self._trees.get(root_id)

@@ -53,13 +53,18 @@ def compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def started(job: Job) -> str:
-    """Answer `claude_run_async`."""
-    return pretty({"jobId": job.id, "status": "started", "message": "Job started successfully"})
+def started(job: Job, pause: Pause | None = None) -> str:
+    """Answer `claude_run_async`; with the pause that the job waits for, if any."""
+    return pretty({"jobId": job.id, "status": "started", "message": "Job started successfully", **_ahead(pause)})
 
 
-def spawned(admission: Admission) -> str:
-    """Answer `claude_run_batch_async`."""
+def _ahead(pause: Pause | None) -> dict[str, str]:
+    # How many wait is not known yet: these are only on their way into the line.
+    return {"paused": f"no job starts before {clock_time(pause.until)}: {pause.because}"} if pause else {}
+
+
+def spawned(admission: Admission, pause: Pause | None = None) -> str:
+    """Answer `claude_run_batch_async`; with the pause that the jobs wait for, if any."""
     ids = [job.id for job in admission.jobs]
     shown = fitting(ids, MAX_REPLY_CHARS - _HEAD_CHARS)
     reply = {
@@ -68,6 +73,7 @@ def spawned(admission: Admission) -> str:
         "count": len(ids),
         "status": "all_spawned_parallel",
         "parentJobId": admission.batch.parent_id,
+        **_ahead(pause),
         **rest(len(ids) - len(shown), f"claude_wait with batchId {admission.batch.id!r} waits for all of them."),
     }
     return within(pretty(reply), compact(reply))
@@ -236,10 +242,11 @@ def killed(job_id: str, cancelled: Sequence[Job]) -> str:
     return pretty({"success": True, "message": message})
 
 
-def sent(job: Job, original: Job) -> str:
-    """Answer `claude_send`."""
+def sent(job: Job, original: Job, pause: Pause | None = None) -> str:
+    """Answer `claude_send`; with the pause that the job waits for, if any."""
     session = "a copy of the session" if job.spec.fork_session else "the session"
-    return pretty({"jobId": job.id, "status": "started", "message": f"Goes on with {session} of {original.id}"})
+    message = f"Goes on with {session} of {original.id}"
+    return pretty({"jobId": job.id, "status": "started", "message": message, **_ahead(pause)})
 
 
 def retried(what: Retried) -> str:

@@ -135,7 +135,8 @@ async def claude_run(call: Call, arguments: RunArguments) -> str:
 
 async def claude_run_async(call: Call, arguments: RunArguments) -> str:
     """Start one job and return its id."""
-    return replies.started((await submit_run(call, arguments)).jobs[0])
+    admission = await submit_run(call, arguments)
+    return replies.started(admission.jobs[0], await call.services.recursion.pause_ahead(admission))
 
 
 async def claude_run_batch(call: Call, arguments: BatchArguments) -> str:
@@ -150,7 +151,8 @@ async def claude_run_batch(call: Call, arguments: BatchArguments) -> str:
 
 async def claude_run_batch_async(call: Call, arguments: BatchArguments) -> str:
     """Start several jobs and return their ids."""
-    return replies.spawned(await submit_batch(call, arguments))
+    admission = await submit_batch(call, arguments)
+    return replies.spawned(admission, await call.services.recursion.pause_ahead(admission))
 
 
 async def claude_status(call: Call, arguments: JobArguments) -> str:
@@ -237,7 +239,7 @@ async def claude_send(call: Call, arguments: SendArguments) -> str:
     call.sight.refuse_self("send itself a message", "Start a job with claude_run_async.", jobs=(job.id,))
     message = arguments.message(call.tool_use_id)
     admission = await call.services.follow_up.send(job, message, parent_id=parent_id, origin=call.origin)
-    return replies.sent(admission.jobs[0], job)
+    return replies.sent(admission.jobs[0], job, await call.services.recursion.pause_ahead(admission))
 
 
 async def claude_retry(call: Call, arguments: RetryArguments) -> str:

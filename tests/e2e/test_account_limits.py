@@ -312,6 +312,20 @@ def test_every_tool_and_command_says_until_when_why_and_how_many_wait(made: Hous
             assert found[1] == "20", (name, text)
 
 
+def test_who_starts_jobs_in_a_pause_is_told_when_they_start(made: House, api: Api):
+    with made.pump() as pump, made.pump({"ANTHROPIC_API_KEY": "sk-ant-api03-another-key"}) as other:
+        over = pump.json("claude_run_async", task="stub:say=a")["jobId"]
+        completes(pump, over)
+        api.limit(HOUR)
+        [held] = start(pump, api.task)
+        wait_for_the_pause(pump, held, 1)
+        told = "no job starts before " + status_of(pump, held)["paused"].split()[2] + ": the five-hour limit is reached"
+        assert pump.json("claude_run_async", task="x")["paused"] == told
+        assert pump.json("claude_run_batch_async", tasks=["x", "y"])["paused"] == told
+        assert pump.json("claude_send", jobId=over, task="more")["paused"] == told
+        assert "paused" not in other.json("claude_run_async", task="x")
+
+
 def test_who_waits_for_jobs_is_told_of_the_pause_and_a_model_to_come_back(made: House, api: Api):
     with made.pump() as pump:
         api.limit(HOUR)
