@@ -35,12 +35,14 @@ class EndedAttempt:
         target: Its processes.
         directory: Its files.
         places: Where its `claude` may have left something.
+        session_id: Its session.
         exit_code: As its shim wrote it; None where it wrote none: it was killed, or nobody waited for it.
     """
 
     target: Target
     directory: AttemptDirectory
     places: leavings.ClientDirectories
+    session_id: str = ""
     exit_code: int | None = None
 
 
@@ -180,13 +182,18 @@ class Aftermath:
         return exempt(self._shims(), self._keep)
 
     def _remove_leavings(self, batch: Sequence[EndedAttempt]) -> None:
-        for ended in batch:
-            # One that left by itself took everything along.
-            if ended.exit_code == 0:
-                continue
-            try:
-                pid = ended.directory.claude_pid()
-            except (UnsafeDirectoryError, OSError):
-                continue
-            if pid is not None and self._table.identify(pid) is None:
-                leavings.sweep(pid, ended.places)
+        # One that left by itself took everything along.
+        killed = [ended for ended in batch if ended.exit_code != 0]
+        for places in {ended.places for ended in killed}:
+            by_session = leavings.sessions(places)
+            for ended in (ended for ended in killed if ended.places == places):
+                for pid in {_noted(ended.directory), by_session.get(ended.session_id)}:
+                    if pid is not None and self._table.identify(pid) is None:
+                        leavings.sweep(pid, places)
+
+
+def _noted(directory: AttemptDirectory) -> int | None:
+    try:
+        return directory.claude_pid()
+    except (UnsafeDirectoryError, OSError):
+        return None

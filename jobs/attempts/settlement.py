@@ -61,7 +61,13 @@ class Settlement:
         places = self._preparation.client_directories(live.job)
         settled = await self.write(live.job, live.attempt, outcome)
         self._aftermath.add(
-            EndedAttempt(target=live.target, directory=live.directory, places=places, exit_code=outcome.exit_code)
+            EndedAttempt(
+                target=live.target,
+                directory=live.directory,
+                places=places,
+                session_id=live.attempt.session_id,
+                exit_code=outcome.exit_code,
+            )
         )
         self._tell_throttle(live.account, outcome)
         live.process.reap()
@@ -82,7 +88,9 @@ class Settlement:
         directory = AttemptDirectory(self._preparation.path(job, attempt.number))
         directory.remove_stdin()
         settled = await self.write(job, attempt, outcome)
-        self._aftermath.add(EndedAttempt(target=target, directory=directory, places=places))
+        self._aftermath.add(
+            EndedAttempt(target=target, directory=directory, places=places, session_id=attempt.session_id)
+        )
         return settled
 
     async def unstarted(self, job: Job, attempt: Attempt, why: str, *, for_now: bool) -> None:

@@ -1,11 +1,16 @@
 """What a `claude` that was killed leaves in the file system: the socket and the keys that others would try."""
 
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+_SESSION = re.compile(rb'"sessionId":"([0-9a-f-]{36})"')
+_HEAD = 4096
+"""Bytes of a session's file that are read; its id is among the first hundred (measured on 2.1.332)."""
 
 _SHARED = "/tmp"  # noqa: S108 - the CLI's own choice; only files of ours are removed there
 
@@ -43,6 +48,27 @@ def sweep(pid: int, directories: ClientDirectories) -> int:
     config = directories.config
     keys = sorted((config / "sessions").glob(f"{pid}.*.key")) if config else []
     return sum(_removed(path) for path in [*(place / f"{pid}.sock" for place in directories.sockets), *keys])
+
+
+def sessions(directories: ClientDirectories) -> Mapping[str, int]:
+    """Return the process id of each `claude` that is noted there, by its session: a wrapper may have started it."""
+    files = (directories.config / "sessions").glob("*.json") if directories.config else ()
+    found = {_SESSION.search(_head(path)): path.stem for path in files if path.stem.isdecimal()}
+    return {session[1].decode(): int(pid) for session, pid in found.items() if session}
+
+
+def _head(path: Path) -> bytes:
+    try:
+        # Never through a link, and a named pipe in the place of a file would keep this thread for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, _HEAD)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def _removed(path: Path) -> bool:

@@ -85,3 +85,22 @@ def test_a_cancel_leaves_nothing_of_a_job_whose_bash_tool_started_daemons(real: 
         directory = real.places.trees / job["jobId"] / job["jobId"] / "1"
         claude = claude_of(directory)
         until_now(lambda: not Path(f"/tmp/cc-socks/{claude}.sock").exists(), MINUTE, "the end of its socket")
+
+
+@pytest.mark.timeout(170)
+def test_a_claude_that_is_killed_behind_a_wrapper_leaves_neither_socket_nor_key(claude_cli: Path, tmp_path: Path):
+    wrapper = tmp_path / "claude"
+    wrapper.write_text(f'#!/bin/sh\n{claude_cli} "$@"; exit $?\n')
+    wrapper.chmod(0o755)
+    slow = Turn(text="It took a while.", delay=60.0)
+    with ScriptedApi(Story(roles={"default": (slow,)})) as api, house(CLAUDE_JOBS_CLI=str(wrapper)) as made:
+        sessions = made.base / "home" / ".claude" / "sessions"
+        with made.pump(environ=play(made, api)) as pump:
+            pump.json("claude_run_async", task="x")
+            until_now(lambda: bool(api.requests) and any(sessions.glob("*.key")), MINUTE, "its key and its request")
+            [key] = sessions.glob("*.key")
+            claude = int(key.name.partition(".")[0])
+            socket = Path(f"/tmp/cc-socks/{claude}.sock")
+            assert socket.exists()
+            os.kill(claude, signal.SIGKILL)
+            until_now(lambda: not key.exists() and not socket.exists(), MINUTE, "the end of its key and its socket")
