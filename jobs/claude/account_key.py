@@ -99,14 +99,14 @@ def _helpers(here: InForce) -> Iterator[tuple[str, str]]:
 
 
 def _login(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    whose = derived(state_file(env), _of_state)
-    credentials = derived(credentials_file(env), _of_credentials)
+    whose = derived(state_file(env), _of_state, last=True)
+    credentials = derived(credentials_file(env), _of_credentials, last=True)
     yield from whose.items()
     yield from credentials.items()
     if whose["account"]:
         # Its tokens are renewed every few hours.
         return
-    yield "token", derived(credentials_file(env), _token_of)
+    yield "token", derived(credentials_file(env), _token_of, last=True)
 
 
 def _of_state(state: Mapping[str, Any]) -> Mapping[str, str]:

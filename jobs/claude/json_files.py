@@ -12,13 +12,13 @@ T = TypeVar("T")
 MOST = 16 * 1024 * 1024
 """Bytes of the largest file that is read: `.claude.json` grows with every project that the person ever opened."""
 
-_MOST_KNOWN = 64
-"""Files that are remembered; a machine has a few."""
+_MOST_KNOWN = 1024
+"""What is remembered: an account has about five, and in a pause each is looked at every two seconds."""
 
 _known: dict[tuple[Path, Callable[..., Any]], tuple[tuple[int, ...], Any]] = {}
 
 
-def derived(path: Path, derive: Callable[[Mapping[str, Any]], T], *, own: bool = False) -> T:
+def derived(path: Path, derive: Callable[[Mapping[str, Any]], T], *, own: bool = False, last: bool = False) -> T:
     """Return what a function makes of a file's JSON object, of an empty one where it cannot be read. Blocks.
 
     What it made is kept, and not the object: 5 MB of text are 30 MB of objects.
@@ -27,6 +27,7 @@ def derived(path: Path, derive: Callable[[Mapping[str, Any]], T], *, own: bool =
         path: The file.
         derive: A function of a module, so that it is the same one at each call.
         own: Take a file of another user's for unreadable.
+        last: Of a file that holds no JSON now, return what was made of it before, if anything: it is being written.
     """
     try:
         # Not blocking: a named pipe in the file's place must not hold the engine.
@@ -45,6 +46,9 @@ def derived(path: Path, derive: Callable[[Mapping[str, Any]], T], *, own: bool =
         try:
             values = json.loads(file.read(MOST))
         except (OSError, ValueError, RecursionError):
+            if last and known is not None:
+                before: T = known[1]
+                return before
             values = {}
     made = derive(values if isinstance(values, dict) else {})
     if len(_known) >= _MOST_KNOWN:

@@ -26,7 +26,7 @@ def check_engine(places: Places, environ: Mapping[str, str]) -> Finding:
     paused = answer.get("paused")
     detail = f"version {answer['version']}, pid {answer['pid']}{_in_use(answer)}{f'; {paused}' if paused else ''}"
     if answer["version"] == __version__:
-        remedy = "They go on by themselves. `claude-jobs engine stop` ends this: the next engine tries again at once."
+        remedy = "Jobs go on by themselves then. `claude-jobs engine stop` ends this: the next engine tries at once."
         return Finding(name="Engine", good=not paused, detail=detail, remedy=remedy, needed=False)
     remedy = (
         f"This is version {__version__}. Run `claude-jobs engine stop`: jobs go on, and the next command starts an "

@@ -80,6 +80,19 @@ def test_a_login_is_the_same_account_while_its_tokens_are_renewed(tmp_path: Path
     assert key(tmp_path) != before
 
 
+@pytest.mark.parametrize("cut", [0, 30])
+def test_a_login_is_the_same_account_while_its_files_are_being_written(tmp_path: Path, cut: int) -> None:
+    logged_in(tmp_path, "me", subscriptionType="max")
+    before = key(tmp_path)
+    files = (tmp_path / ".claude.json", tmp_path / ".claude" / ".credentials.json")
+    for file in files:
+        file.write_text(file.read_text()[:cut])
+    assert [key(tmp_path), key(tmp_path)] == [before] * 2
+    for file in files:
+        file.unlink()
+    assert key(tmp_path) != before
+
+
 def test_another_plan_of_the_same_person_is_another_account(tmp_path: Path) -> None:
     logged_in(tmp_path, "one", subscriptionType="pro")
     before = key(tmp_path)

@@ -31,6 +31,15 @@ def test_a_file_that_did_not_change_is_not_parsed_again(file: Path):
     assert len(made) == 1
 
 
+def test_files_of_many_accounts_are_not_parsed_again_either(file: Path):
+    files = [file.with_name(f"{number}.json") for number in range(500)]
+    for one in files:
+        one.write_text("{}")
+    for one in files * 2:
+        derived(one, count)
+    assert len(made) == 500
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_change_counts_at_once_also_one_that_keeps_the_files_size_and_time(file: Path, replaced: bool):
     before = file.stat()
