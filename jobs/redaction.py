@@ -6,6 +6,7 @@ alone, whatever they begin with.
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -25,10 +26,12 @@ _KEYS: Final = re.compile(
     r"|gh[pousr]_(?:\d{1,20}_)?[A-Za-z0-9]{30,}(?:\.[\w-]+)*|github_pat_[A-Za-z0-9]{20,}\w*"
     r"|gl(?:pat|oas|dt|rt|rtr|ptt|cbt|ft|imt|agent|soat|ffct)-[\w-]{20,}(?:\.\w+)*"  # GitLab
     r"|xox[a-z]-[\w-]{16,}|xapp-\d-[\w-]{16,}"  # Slack
-    r"|(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])"  # AWS
+    r"|(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])|ABSK[A-Za-z0-9+/]{80,}={0,2}"  # AWS, the last of Bedrock
     r"|AIza[\w-]{35}(?![\w-])|ya29\.[\w-]{20,}|GOCSPX-[\w-]{20,}"  # Google
     r"|npm_[A-Za-z0-9]{36}(?![A-Za-z0-9])|pypi-AgE[\w-]{30,}|hf_[A-Za-z0-9]{30,}"
     r"|[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/]{24,}"  # Stripe
+    r"|hv[bs]\.[\w-]{24,}|SG\.[\w-]{22}\.[\w-]{43}|(?:xai|pplx)-[A-Za-z0-9]{40,}"  # Vault, SendGrid, xAI, Perplexity
+    r"|(?:gsk|r8|sbp|lin_api|do[opr]_v1|shp(?:at|ca|pa|ss)|dckr_[op]at|lsv2_(?:pt|sk))_[A-Za-z0-9]{27,}"
     r"|eyJ[\w-]{8,}\.[\w-]*\.[\w-]{8,}(?:\.[\w-]+)*"  # a signed or encrypted JSON web token
     r"))",
     re.ASCII,
@@ -52,15 +55,22 @@ _BASIC: Final = re.compile(r"(?P<kept>\bBasic\s{1,8})(?P<secret>[A-Za-z0-9+/]{6,
 _USER_IN_URL: Final = re.compile(r"(?P<kept>://[^\s/?#@:\"'<>]*:)(?P<secret>(?![$<{%])[^\s/?#@\"'<>]+)(?=@[\w\[])")
 
 _BREAK: Final = r"(?:\s|\\+[nrt])"
+_LINE: Final = rf"{_BREAK}*+(?:(?:\d{{1,6}}+(?:→|:|\||{_BREAK})|[>|+-](?!-)){_BREAK}*+){{0,3}}+"
+"""Between two lines of a file; tools that show one put its number or a mark before each, empty ones included."""
 _BASE64: Final = "[A-Za-z0-9+/=]"
 _PRIVATE_KEY: Final = re.compile(
-    rf"-----BEGIN (?:[A-Z]{{2,9}} ){{0,2}}PRIVATE KEY(?: BLOCK)?-----(?:{_BREAK}++[A-Z][\w-]{{3,12}}: [\w.,-]++)*+"
-    rf"(?:{_BREAK}*+{_BASE64}{{16,}}+)++"
-    rf"(?:(?:{_BREAK}*+{_BASE64}{{1,15}}){{0,2}}{_BREAK}*+-----END [A-Z ]{{4,40}}-----)?"
+    rf"-----BEGIN (?:[A-Z]{{2,9}} ){{0,2}}PRIVATE KEY(?: BLOCK)?-----"
+    rf"(?:(?={_BREAK}){_LINE}[A-Z][\w-]{{3,12}}: [\w.,-]++)*+"
+    rf"(?:{_LINE}{_BASE64}{{16,}}+)++"
+    rf"(?:(?:{_LINE}{_BASE64}{{1,15}}){{0,2}}{_LINE}-----END [A-Z ]{{4,40}}-----)?"
 )
 """A private key, to its end or to where the text was cut off."""
 
-_SECRET_NAME: Final = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)$", re.IGNORECASE)
+_SECRET_NAME: Final = re.compile(
+    r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|CONNECTION_STRING)$", re.IGNORECASE
+)
+# Of Bedrock, and of a managed identity of Azure.
+_SECRET_NAMES: Final = frozenset({"AWS_BEARER_TOKEN_BEDROCK", "IDENTITY_HEADER"})
 _LEAST_VALUE: Final = 8
 _SURE_VALUE: Final = 20
 
@@ -87,9 +97,17 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
 
 
 def secrets_in(environment: Mapping[str, str]) -> frozenset[str]:
-    """Return the values of variables that hold a secret by their names, without paths and without single words."""
-    held = (value.strip() for name, value in environment.items() if _SECRET_NAME.search(name))
-    return frozenset(value for value in held if _is_no_word(value))
+    """Return the values of variables that hold a secret by their names, without paths and without single words.
+
+    Each also as it stands in JSON.
+    """
+    named = (value for name, value in environment.items() if _SECRET_NAME.search(name) or name in _SECRET_NAMES)
+    held = [value for one in named if _is_no_word(value := one.strip())]
+    return frozenset(form for value in held for form in (value, _in_json(value), _in_json(value, ascii_only=False)))
+
+
+def _in_json(text: str, *, ascii_only: bool = True) -> str:
+    return json.dumps(text, ensure_ascii=ascii_only)[1:-1]
 
 
 def _is_no_word(value: str) -> bool:

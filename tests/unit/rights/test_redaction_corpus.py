@@ -131,6 +131,13 @@ KEYS = {
     "Slack's app": f"xapp-1-A{drawn(10)}-{drawn(13, string.digits)}-{drawn(64)}",
     "AWS' id": f"AKIA{drawn(15, string.ascii_uppercase)}Q",
     "AWS' temporary id": f"ASIA{drawn(15, string.ascii_uppercase)}7",
+    "Bedrock's": f"ABSK{drawn(130, LETTERS + '+/')}==",
+    "Vault's": f"hvs.{drawn(95, URL_SAFE)}",
+    "SendGrid's": f"SG.{drawn(22, URL_SAFE)}.{drawn(43, URL_SAFE)}",
+    "xAI's": f"xai-{drawn(80)}",
+    "Groq's": f"gsk_{drawn(52)}",
+    "Docker's": f"dckr_pat_{drawn(27)}",
+    "DigitalOcean's": f"dop_v1_{drawn(64, '0123456789abcdef')}",
     "Google's API": f"AIza{drawn(35, URL_SAFE)}",
     "Google's OAuth": f"ya29.{drawn(100, URL_SAFE)}",
     "Google's client": f"GOCSPX-{drawn(28, URL_SAFE)}",
@@ -226,6 +233,17 @@ def test_a_secret_is_known_by_what_carries_it(kind: str):
 
 
 @pytest.mark.parametrize("kind", PRIVATE_KEYS)
+@pytest.mark.parametrize("before", ["{:6}\t", "{:6}→", "{}:", "> ", "+", "  "])
+def test_a_private_key_is_redacted_where_a_tool_shows_its_lines_with_marks(kind: str, before: str):
+    lines = PRIVATE_KEYS[kind].split("\n")
+    shown = "\n".join(f"{before.format(number)}{line}" for number, line in enumerate(lines, 1))
+    for text in (shown, json.dumps(shown, ensure_ascii=False), shown.replace("\n", " ").replace("\t", " ")):
+        hidden = redact(text)
+        assert not [line for line in lines[-4:] if line in hidden], hidden
+        assert len(hidden) < 40
+
+
+@pytest.mark.parametrize("kind", PRIVATE_KEYS)
 @pytest.mark.parametrize("form", ["as it is", "on one line", "in JSON"])
 def test_a_private_key_is_redacted_to_its_end(kind: str, form: str):
     text = f"before\n{PRIVATE_KEYS[kind]}\nand after"
@@ -239,6 +257,14 @@ def test_a_private_key_is_redacted_to_its_end(kind: str, form: str):
     assert redact(shown) == expected
     lines = PRIVATE_KEYS[kind].split("\n")
     assert not any(line in redact("\n".join(lines[:-3])) for line in lines[4:])
+
+
+@pytest.mark.parametrize("value", ['p"ss\\word12', "line1-abc\nline2-def", "tab\tpassword1", "pässwörd-1"])
+@pytest.mark.parametrize("name", ["DB_PASSWORD", "AWS_BEARER_TOKEN_BEDROCK", "AZURE_STORAGE_CONNECTION_STRING"])
+def test_a_value_that_is_known_is_redacted_in_json_too(name: str, value: str):
+    known = secrets_in({name: value})
+    for text in (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]):
+        assert redact(f"a {text} b", known) == f"a {HIDDEN} b"
 
 
 def test_a_value_that_is_known_is_redacted_whatever_its_form():
