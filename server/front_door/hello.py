@@ -48,6 +48,20 @@ class FrontDoorError(Exception):
     """Whether the next engine may do better."""
 
 
+class EnvironmentTooLongError(FrontDoorError):
+    """What a client's jobs would get of its environment does not fit into a hello.
+
+    Args:
+        size: Bytes of the hello.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"The variables that jobs get are too long: {size} bytes, of {MAX_LINE} at most. "
+            "Unset large ones, or name fewer in the setting `pass_environment` (`claude-jobs settings`)."
+        )
+
+
 class ProtocolError(FrontDoorError):
     """A line of the handshake cannot be used.
 
@@ -155,7 +169,7 @@ class Hello(Value):
         """Return the hello as one line.
 
         Raises:
-            ProtocolError: The line would be longer than `MAX_LINE`.
+            EnvironmentTooLongError: The line would be longer than `MAX_LINE`.
         """
         frame: dict[str, Any] = {
             "claude_jobs": WIRE,
@@ -169,7 +183,10 @@ class Hello(Value):
         }
         frame |= {} if self.settings is None else {"settings": dict(self.settings)}
         frame |= {} if self.umask is None else {"umask": self.umask}
-        return encode_line(frame, "hello")
+        line = dumps(frame).encode() + b"\n"
+        if len(line) > MAX_LINE:
+            raise EnvironmentTooLongError(len(line))
+        return line
 
     @classmethod
     def decode(cls, line: bytes) -> Hello:

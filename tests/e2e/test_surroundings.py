@@ -223,3 +223,11 @@ def test_a_key_helper_of_the_real_claude_reads_the_variable_that_the_settings_na
         assert {request.headers.get("x-api-key") for request in api.requests if request.headers.get("x-api-key")} == {
             "sk-of-a-vault"
         }
+
+
+def test_an_environment_that_is_too_long_is_named_as_such():
+    with house(CLAUDE_JOBS_PASS_ENVIRONMENT='["LARGE_*"]') as made:
+        said = made.run("run", "stub:say=right", **{f"LARGE_{number}": "x" * 120_000 for number in range(9)})
+        assert (said.returncode, said.stdout) == (1, "")
+        assert "The variables that jobs get are too long" in said.stderr
+        assert "pass_environment" in said.stderr

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.front_door.hello import MAX_LINE, ROLES, Hello, ProtocolError, Welcome, decode_line
+from server.front_door.hello import MAX_LINE, ROLES, EnvironmentTooLongError, Hello, ProtocolError, Welcome, decode_line
 
 FRAME: dict[str, Any] = {
     "claude_jobs": 1,
@@ -97,7 +97,7 @@ def test_a_hello_that_cannot_be_used_says_what_is_wrong_and_what_to_do(bad: byte
 
 
 def test_a_hello_longer_than_its_limit_is_never_sent():
-    with pytest.raises(ProtocolError, match=str(MAX_LINE)):
+    with pytest.raises(EnvironmentTooLongError, match=str(MAX_LINE)):
         Hello(cwd="/w", env={"ANTHROPIC_CUSTOM_HEADERS": "x" * MAX_LINE}).encode()
 
 
