@@ -295,7 +295,8 @@ class OutcomeReader:
             return Reason.SIGNAL, f"Signal {exit_code - 128} ended the process before it answered."
         if "already in use" in stderr:
             return Reason.SESSION_IN_USE, stderr
-        if exit_code == 0:
+        # A wrapper that hands its output to another program loses the exit code.
+        if exit_code == 0 and (self._begun or self._last_lost or not stderr):
             return Reason.TRUNCATED, f"{stderr or 'The process ended without a result.'}{self._last_words()}"
         reason = Reason.UNKNOWN_ERROR if self._begun else Reason.STARTUP
         return reason, stderr or f"The process exited with {exit_code} and said nothing."

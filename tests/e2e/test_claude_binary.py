@@ -127,6 +127,16 @@ def test_an_older_claude_behind_a_wrapper_is_found_out_at_the_first_job(version:
                 assert (second["status"], second["attempt"], second["cliVersion"]) == (outcome, 1, version)
 
 
+def test_an_older_claude_is_found_out_behind_a_wrapper_that_loses_its_exit_code():
+    with house() as made:
+        old = program(made.base / "bin", OLD_STARTS.format(version="2.1.197"))
+        wrapper = program(made.base / "wrapper", "")
+        wrapper.write_text(f'#!/bin/sh\n{old} "$@" | tee {made.base}/log\n')
+        with made.pump({"CLAUDE_JOBS_CLI": str(wrapper)}) as pump:
+            status = pump.settled(pump.json("claude_run_async", task="/cost is a question")["jobId"])
+    assert (status["status"], status["attempt"], status["cliVersion"]) == ("completed", 2, "2.1.197"), status
+
+
 def test_an_explicit_claude_that_is_too_old_is_refused_before_a_job_exists():
     with house() as made:
         old = old_claude(made.base / "old")

@@ -145,6 +145,7 @@ def test_a_failure_is_told_apart(outcome: Outcome, reason: Reason) -> None:
     [
         (None, "", Reason.LOST),
         (0, "", Reason.TRUNCATED),
+        (0, "error: unknown option", Reason.STARTUP),
         *((code, "", Reason.LOST) for code in (129, 134, 136, 137, 139, 143)),
         *((code, "", Reason.SIGNAL) for code in (130, 131)),
         (127, "claude-jobs: 7: claude: not found", Reason.STARTUP),
