@@ -132,6 +132,7 @@ async def assemble(
             free_memory=lambda: psutil.virtual_memory().available,
             memory_floor=settings.memory_floor_bytes,
             clock=clock,
+            uses_extra=lambda: settings.extra_usage == "use",
         )
         pause_file = PauseFile(places.pauses, throttle)
         pause_file.restore()

@@ -310,15 +310,14 @@ class Supervisor:
                 self._note_limit(live, resets_at, because)
             case ExtraUsage(resets_at, because) if self._settings.extra_usage == "wait":
                 if new or self._still_holds(resets_at):
-                    # A job that completes was paid for beyond the limit: it says nothing of the limit's end.
-                    self._note_limit(live, resets_at, because, can_lift=False)
+                    self._note_limit(live, resets_at, because, is_extra=True)
             case _:
                 pass
 
-    def _note_limit(self, live: LiveAttempt, resets_at: float | None, because: str, *, can_lift: bool = True) -> None:
+    def _note_limit(self, live: LiveAttempt, resets_at: float | None, because: str, *, is_extra: bool = False) -> None:
         # It is kept and told to others, and the job wrote it.
         said = redact(because, self._secrets_of(live.job))
-        self._throttle.of(live.account).used_up(resets_at, said, can_lift=can_lift)
+        self._throttle.of(live.account).used_up(resets_at, said, is_extra=is_extra)
 
     def _still_holds(self, resets_at: float | None) -> bool:
         # An earlier engine heeded what it read. Of that only a usage limit that has not ended yet still holds.

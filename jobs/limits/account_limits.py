@@ -62,12 +62,14 @@ class UsageLimit:
         because: Which limit.
         is_known: Whether the API said when it ends.
         can_lift: Whether a job that completes ends the pause.
+        is_extra: Whether requests go on, on usage that is paid for beyond it.
     """
 
     until: float
     because: str
     is_known: bool = True
     can_lift: bool = True
+    is_extra: bool = False
 
 
 @dataclass(slots=True)
@@ -86,6 +88,7 @@ class AccountLimits:
         clock: Time.
         jitter: Returns a number from 0 to 1.
         on_change: Called after a usage limit was noted or lifted.
+        uses_extra: Tells whether jobs use what is paid for beyond a limit, now; they may change their mind in a pause.
     """
 
     def __init__(
@@ -94,16 +97,18 @@ class AccountLimits:
         clock: Clock,
         jitter: Callable[[], float] = random.random,
         on_change: Callable[[], None] = lambda: None,
+        uses_extra: Callable[[], bool] = lambda: False,
     ) -> None:
         self._max_running = max_running
         self._clock = clock
         self._jitter = jitter
         self._on_change = on_change
+        self._uses_extra = uses_extra
         self._window = float(max_running)
         self._quiet_until = 0.0
         self._back_off = FIRST_BACK_OFF_SECONDS
         self._backing_off: tuple[float, Pause] | None = None
-        self._limits: dict[str, _Entry] = {}
+        self._limits: dict[tuple[str, bool], _Entry] = {}
 
     @property
     def window(self) -> int:
@@ -113,8 +118,7 @@ class AccountLimits:
     @property
     def pause(self) -> Pause | None:
         """Why nothing of the account is launched, and until when; None where things go on."""
-        self._forget_ended()
-        ends = [(entry.end, entry.limit) for entry in self._limits.values() if entry.holds]
+        ends = [(entry.end, entry.limit) for entry in self._holding()]
         last = max(ends, key=lambda one: one[0], default=None)
         if self._backing_off is not None and (last is None or self._backing_off[0] > last[0]):
             return self._backing_off[1]
@@ -123,8 +127,7 @@ class AccountLimits:
     @property
     def limits(self) -> tuple[UsageLimit, ...]:
         """The usage limits that hold."""
-        self._forget_ended()
-        return tuple(entry.limit for entry in self._limits.values() if entry.holds)
+        return tuple(entry.limit for entry in self._holding())
 
     @property
     def is_idle(self) -> bool:
@@ -156,14 +159,14 @@ class AccountLimits:
         if lifted:
             self._on_change()
 
-    def used_up(self, resets_at: float | None, because: str, *, can_lift: bool = True) -> None:
+    def used_up(self, resets_at: float | None, because: str, *, is_extra: bool = False) -> None:
         """A usage limit was reached: launch nothing until it ends and a little longer.
 
         Args:
             resets_at: Seconds since the epoch at which it ends, or None where it does not say; one that is long
                 over, or that no limit can have, says nothing.
             because: What the API said, without secrets.
-            can_lift: Whether a job that completes shows that it holds no more.
+            is_extra: Requests go on, on usage that is paid for beyond it: a job that completes says nothing of its end.
         """
         left = 0.0 if resets_at is None else resets_at - self._clock.now()
         # A frame may be read late. Where this machine's clock is ahead, every end is long over, and each job would use
@@ -172,7 +175,7 @@ class AccountLimits:
         seconds = (max(0.0, left) if is_known else DEFAULT_PAUSE_SECONDS) + JITTER_SECONDS * self._jitter()
         until = self._clock.now() + seconds
         name = _shown(because)
-        self._note(UsageLimit(until=until, because=name, is_known=is_known, can_lift=can_lift))
+        self._note(UsageLimit(until=until, because=name, is_known=is_known, can_lift=not is_extra, is_extra=is_extra))
 
     def restore(self, limit: UsageLimit) -> None:
         """Take over a usage limit that an earlier engine noted; one that is over, or can be none, says nothing."""
@@ -195,17 +198,23 @@ class AccountLimits:
 
     def _note(self, limit: UsageLimit) -> None:
         self._forget_ended()
-        known = self._limits.get(limit.because)
+        key = (limit.because, limit.is_extra)
+        known = self._limits.get(key)
         end = self._clock.monotonic() + limit.until - self._clock.now()
         if known is not None and (end <= known.end + JITTER_SECONDS or not limit.is_known):
             if known.holds:
                 return
             # Lifted, and met again.
             limit = replace(limit, can_lift=False)
-        self._limits[limit.because] = _Entry(limit, end)
+        self._limits[key] = _Entry(limit, end)
         if len(self._limits) > _MOST_LIMITS:
             del self._limits[min(self._limits, key=lambda name: self._limits[name].end)]
         self._on_change()
+
+    def _holding(self) -> list[_Entry]:
+        self._forget_ended()
+        extra = self._uses_extra()
+        return [entry for entry in self._limits.values() if entry.holds and not (extra and entry.limit.is_extra)]
 
     def _forget_ended(self) -> None:
         now = self._clock.monotonic()

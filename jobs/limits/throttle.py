@@ -31,6 +31,7 @@ class Throttle:
         memory_floor: Below so many bytes nothing is launched, unless nothing runs.
         clock: Time.
         jitter: Returns a number from 0 to 1.
+        uses_extra: Tells whether jobs use what is paid for beyond a usage limit, now.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Throttle:
         memory_floor: int,
         clock: Clock,
         jitter: Callable[[], float] = random.random,
+        uses_extra: Callable[[], bool] = lambda: False,
     ) -> None:
         self._max_running = max_running
         self._max_starting = max_starting
@@ -49,6 +51,7 @@ class Throttle:
         self._memory_floor = memory_floor
         self._clock = clock
         self._jitter = jitter
+        self._uses_extra = uses_extra
         self._starting: set[str] = set()
         self._memory_seen: tuple[float, bool] = (-LOOK_SECONDS, True)
         self._observers: list[Callable[[], None]] = []
@@ -129,7 +132,7 @@ class Throttle:
         self._machine.succeeded()
 
     def _new_limits(self) -> AccountLimits:
-        return AccountLimits(self._max_running, self._clock, self._jitter, self._tell)
+        return AccountLimits(self._max_running, self._clock, self._jitter, self._tell, self._uses_extra)
 
     def _tell(self) -> None:
         for observer in self._observers:

@@ -258,6 +258,20 @@ def test_usage_beyond_the_limit_is_used_or_waited_for_as_the_setting_says(choice
             wait_for_the_pause(pump, after, 1)
 
 
+def test_extra_usage_that_is_allowed_in_a_pause_ends_the_pause_but_no_other_limit(api: Api, made: House):
+    made.places.home.mkdir(mode=0o700)
+    file = made.places.home / "config.toml"
+    file.write_text('extra_usage = "wait"\n')
+    with made.pump() as pump:
+        completes(pump, *start(pump, f"stub:replay={_overage(made)}"))
+        [after] = start(pump, "stub:say=after")
+        wait_for_the_pause(pump, after, 1)
+        file.write_text('extra_usage = "use"\n')
+        completes(pump, after)
+        api.limit(HOUR)
+        wait_for_the_pause(pump, start(pump, api.task)[0], 1)
+
+
 def _overage(made: House) -> Path:
     # With an end that a limit can have.
     stream = made.base / "overage.ndjson"

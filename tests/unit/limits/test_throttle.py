@@ -213,7 +213,7 @@ def test_a_job_that_began_before_a_limit_and_completes_after_it_lifts_each_limit
 
 
 def test_what_was_paid_for_beyond_a_limit_does_not_lift_it(limits: AccountLimits, clock: Clock):
-    limits.used_up(clock.now() + 100, "five_hour", can_lift=False)
+    limits.used_up(clock.now() + 100, "five_hour", is_extra=True)
     limits.succeeded()
     assert limits.pause is not None
 
