@@ -1,6 +1,7 @@
 """Which `claude` runs the jobs of people who have several, an old one, or one that is just being updated."""
 
 import json
+import shutil
 import sys
 import threading
 import time
@@ -203,6 +204,28 @@ def test_no_other_version_takes_the_place_of_a_binary_in_an_update(how: str):
             finally:
                 back.join(30)
     assert (second["status"], second["cli"]) == ("completed", str(link)), second
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems run a file that is open for writing")
+def test_no_job_fails_while_the_binary_is_busy_for_three_seconds():
+    with house(CLAUDE_JOBS_CLI="", CLAUDE_JOBS_MAX_RUNNING="4") as made:
+        claude = program(made.base / "bin", "")
+        # The file that must not be open for writing is the interpreter of a script, as it is a program itself.
+        shell = Path(shutil.copy("/bin/sh", made.base / "shell"))
+        claude.write_text(f'#!{shell}\n[ "$1" = --version ] && echo {OLDEST_VERSION} && exit\n. {SHELL_STUB}\n')
+        with made.pump({"PATH": f"{claude.parent}:{SYSTEM_PATH}"}) as pump:
+            first = pump.json("claude_run_async", task="stub:say=right")
+            assert pump.settled(first["jobId"])["status"] == "completed"
+            busy = shell.open("r+b")
+            free = threading.Timer(3.0, busy.close)
+            free.start()
+            try:
+                batch = pump.json("claude_run_batch_async", tasks=["stub:say=right"] * 40)
+                pump.text("claude_wait", batchId=batch["batchId"], timeoutSeconds=90)
+            finally:
+                free.join(30)
+            counts = pump.json("claude_status", jobId=batch["batchId"])["counts"]
+    assert counts == {"completed": 40}, counts
 
 
 def test_a_wrapper_whose_program_is_away_for_three_seconds_fails_no_job():
