@@ -204,15 +204,19 @@ class ClaudeNotFoundError(JobsError):
     Args:
         looked: The places that were looked at, in order.
         passing: One was there a moment ago, or a link leads to one, so an update may bring it back.
+        is_chosen: A person chose it, so that no other one is looked for.
     """
 
-    def __init__(self, looked: tuple[str, ...], *, passing: bool = False) -> None:
+    def __init__(self, looked: tuple[str, ...], *, passing: bool = False, is_chosen: bool = False) -> None:
         self.looked = looked
         self.passing = passing
-        super().__init__(
-            f"No claude binary (looked at: {', '.join(looked)}). Install Claude Code, or "
-            "`pip install 'claude-jobs[cli]'`, or set CLAUDE_JOBS_CLI to its path; then call again."
+        self.is_chosen = is_chosen
+        remedy = (
+            "Correct CLAUDE_JOBS_CLI, or `cli` in config.toml, or unset it"
+            if is_chosen
+            else "Install Claude Code, or `pip install 'claude-jobs[cli]'`, or set CLAUDE_JOBS_CLI to its path"
         )
+        super().__init__(f"No claude binary (looked at: {', '.join(looked)}). {remedy}; then call again.")
 
 
 class ClaudeTooOldError(JobsError):

@@ -44,7 +44,8 @@ class Claude:
     Args:
         path: Absolute path.
         version: What it says its version is, or None where it says none; it is used all the same.
-        passed_over: Those that come before it on PATH and are too old, as "PATH (VERSION)".
+        passed_over: Those that come before it on PATH, as "PATH (VERSION)" where they are too old, and as
+            "PATH (missing)" for a link to nothing.
     """
 
     path: Path
@@ -58,11 +59,13 @@ class ClaudeFinder:
     A version is kept for as long as the file's modification time and size stay the same.
 
     Args:
+        waits: Let a `claude` that an update may bring back keep its place for `UPDATE_SECONDS`.
         ask_wrappers: Ask a shell script that `CLAUDE_JOBS_CLI` names, too. To launch a job it is taken as it is: a
             person chose it, and what it does besides starting `claude` (a container, a log) would be done once more.
     """
 
-    def __init__(self, *, ask_wrappers: bool = False) -> None:
+    def __init__(self, *, ask_wrappers: bool = False, waits: bool = True) -> None:
+        self._waits = waits
         self._ask_wrappers = ask_wrappers
         self._versions: dict[tuple[str, int, int], tuple[str | None, float]] = {}
         self._doubted: dict[str, str | None] = {}
@@ -95,7 +98,8 @@ class ClaudeFinder:
         except ClaudeNotFoundError as error:
             if where in self._found and not self._may_return(where):
                 del self._found[where]
-            raise ClaudeNotFoundError(error.looked, passing=error.passing or where in self._found) from error
+            passing = error.passing or where in self._found
+            raise ClaudeNotFoundError(error.looked, passing=passing, is_chosen=error.is_chosen) from error
         except ClaudeTooOldError:
             # The next job is refused as it is submitted.
             self._found.pop(where, None)
@@ -157,24 +161,26 @@ class ClaudeFinder:
     def _may_return(self, what: "_Where | Path") -> bool:
         """Tell whether something has been missing for less than `UPDATE_SECONDS`; the first question begins them."""
         now = time.monotonic()
-        return now - self._missing.setdefault(what, now) < UPDATE_SECONDS
+        return self._waits and now - self._missing.setdefault(what, now) < UPDATE_SECONDS
 
     def _explicit(self, explicit: str, path: str | None) -> Claude:
         if os.sep not in explicit:
             candidates = _on_path(path or "", explicit)
             chosen = next(self._there(candidates, (explicit, path)), None)
             if chosen is None:
-                raise ClaudeNotFoundError((f"CLAUDE_JOBS_CLI={explicit} on PATH ({path or 'empty'})",))
+                raise ClaudeNotFoundError((f"{explicit} on PATH ({path or 'empty'})",), is_chosen=True)
         else:
             chosen = Path(explicit).expanduser()
             # The engine's directory is "/", and a client's may be a repository that holds a program of its own.
             if not chosen.is_absolute():
                 raise BadInputError(
-                    "CLAUDE_JOBS_CLI", f"{explicit!r} is a relative path", "Give an absolute path, or a name on PATH."
+                    "CLAUDE_JOBS_CLI",
+                    f"{explicit!r} is a relative path",
+                    "Give an absolute path, or a name on PATH, there or as `cli` in config.toml.",
                 )
             if not _executable(chosen):
                 passing = _leads_nowhere(chosen) and self._may_return(chosen)
-                raise ClaudeNotFoundError((f"{chosen} (not an executable file)",), passing=passing)
+                raise ClaudeNotFoundError((f"{chosen} (not an executable file)",), passing=passing, is_chosen=True)
         version = self._version(chosen, path, ask=self._asks(chosen))
         if is_too_old(version):
             raise ClaudeTooOldError((f"{chosen} ({version})",), OLDEST_VERSION)
@@ -186,7 +192,9 @@ class ClaudeFinder:
         for candidate in self._there(candidates, (explicit, path)):
             version = self._version(candidate, path, ask=True)
             if not is_too_old(version):
-                return Claude(path=candidate, version=version, passed_over=tuple(old))
+                earlier = candidates[: candidates.index(candidate)]
+                missing = (f"{one} (missing)" for one in earlier if _leads_nowhere(one))
+                return Claude(path=candidate, version=version, passed_over=(*old, *missing))
             old.append(f"{candidate} ({version})")
         if old:
             raise ClaudeTooOldError(tuple(old), OLDEST_VERSION)

@@ -82,7 +82,7 @@ class OutcomeReader:
         self._lost = 0
         self._last_lost: Lost | None = None
         self._is_stopped_by_hook = False
-        self._given = ""
+        self._given = self._plain = ""
 
     def take(self, line: Line) -> None:
         """Take the next line: its frame, or that it was damaged."""
@@ -96,6 +96,8 @@ class OutcomeReader:
             self.feed(line.frame)
         elif line.lost is not None:
             self._take_loss(line.lost)
+        else:
+            self._plain = line.text.strip() or self._plain
 
     def feed(self, frame: Mapping[str, Any]) -> None:
         """Take the next frame, whatever its shape."""
@@ -287,19 +289,17 @@ class OutcomeReader:
         if exit_code is None:
             return Reason.LOST, "The process vanished without a result and without an exit code."
         if exit_code in _CUT_OFF:
-            return (
-                Reason.LOST,
-                f"Signal {exit_code - 128} ended the process before it answered; we did not send it.",
-            )
+            return Reason.LOST, f"Signal {exit_code - 128} ended the process before it answered; we did not send it."
         if exit_code in _INTERRUPTED:
             return Reason.SIGNAL, f"Signal {exit_code - 128} ended the process before it answered."
         if "already in use" in stderr:
             return Reason.SESSION_IN_USE, stderr
+        said = stderr or self._plain
         # A wrapper that hands its output to another program loses the exit code.
         if exit_code == 0 and (self._begun or self._last_lost or not stderr):
-            return Reason.TRUNCATED, f"{stderr or 'The process ended without a result.'}{self._last_words()}"
+            return Reason.TRUNCATED, f"{said or 'The process ended without a result.'}{self._last_words()}"
         reason = Reason.UNKNOWN_ERROR if self._begun else Reason.STARTUP
-        return reason, stderr or f"The process exited with {exit_code} and said nothing."
+        return reason, said or f"The process exited with {exit_code} and said nothing."
 
     def _failure(self, result: Mapping[str, Any]) -> Reason | None:
         """Return why a result is an error, or None where it is an answer."""

@@ -146,7 +146,8 @@ class MemoryStore(Store):
         tops = frozenset(paths)
         for job in self._where(lambda job: any(above in tops for above in accumulate(job.path.split("/"), _joined))):
             if job.status is JobStatus.QUEUED:
-                changed.append(replace(job, status=JobStatus.CANCELLED, reason=Reason.CANCELLED, ended_at=at))
+                cancelled = replace(job, status=JobStatus.CANCELLED, reason=Reason.CANCELLED, ended_at=at)
+                changed.append(replace(cancelled, error="It was cancelled before its turn came."))
             elif job.status is JobStatus.RUNNING and not job.cancel_requested:
                 changed.append(replace(job, cancel_requested=True))
         self._jobs.update((job.id, job) for job in changed)

@@ -208,6 +208,7 @@ RETURNING *;
 UPDATE job
 SET cancel_requested = (status = 'running'),
     reason = CASE status WHEN 'queued' THEN 'cancelled' ELSE reason END,
+    error = CASE status WHEN 'queued' THEN 'It was cancelled before its turn came.' ELSE error END,
     ended_at = CASE status WHEN 'queued' THEN :at ELSE ended_at END,
     status = CASE status WHEN 'queued' THEN 'cancelled' ELSE status END
 WHERE seq IN (

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from jobs.claude.account import accounts_of
-from jobs.claude.binary import ClaudeFinder
+from jobs.claude.binary import UPDATE_SECONDS, ClaudeFinder
 from jobs.claude.command import SESSION
 from jobs.claude.start_way import OLDEST_VERSION
 from jobs.errors import ClaudeTooOldError, JobsError
@@ -24,7 +24,7 @@ def check_claude(explicit: str | None, path: str | None) -> Finding:
         path: PATH.
     """
     try:
-        claude = ClaudeFinder(ask_wrappers=True).find(explicit, path)
+        claude = ClaudeFinder(ask_wrappers=True, waits=False).find(explicit, path)
     except JobsError as error:
         what = f"older than {OLDEST_VERSION}" if isinstance(error, ClaudeTooOldError) else "not found"
         return Finding(name="claude", good=False, detail=what, remedy=str(error))
@@ -35,8 +35,12 @@ def check_claude(explicit: str | None, path: str | None) -> Finding:
             detail=f"{claude.path}, does not say its version",
             remedy=f"Run `{claude.path} --version` yourself, and install Claude Code again if it fails.",
         )
-    passed = "".join(f"; passed over: {old}, older than {OLDEST_VERSION}" for old in claude.passed_over)
-    return Finding(name="claude", good=True, detail=f"{claude.path}, {claude.version}{passed}")
+    passed = f"; passed over: {', '.join(claude.passed_over)}" if claude.passed_over else ""
+    detail = f"{claude.path}, {claude.version}{passed}"
+    if any(other.endswith("(missing)") for other in claude.passed_over):
+        remedy = f"Mend the link or remove it: each engine waits {UPDATE_SECONDS:.0f} seconds for an update to do so."
+        return Finding(name="claude", good=False, detail=detail, remedy=remedy, needed=False)
+    return Finding(name="claude", good=True, detail=detail)
 
 
 def check_environment(environ: Mapping[str, str], named: Sequence[str]) -> Finding:

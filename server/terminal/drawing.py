@@ -35,12 +35,15 @@ def draw(title: str, jobs: Sequence[Mapping[str, Any]], paused: str = "") -> Tre
 
     Args:
         title: What stands at the top.
-        jobs: Lines of `claude_list_jobs`: `jobId`, `parentJobId`, `status`, `task`, and what else is there.
+        jobs: Lines of `claude_list_jobs`, the newest first: `jobId`, `parentJobId`, `status`, `task`, and what else is
+            there.
         paused: Why some of them wait, or an empty text.
     """
     tree = Tree(Text.assemble((title, "bold"), (f"  {safe(paused)}" if paused else "", "yellow")))
     branches: dict[str, Tree] = {}
-    for job in sorted(jobs, key=lambda job: (job["recursionDepth"], job["startTime"] or "", job["jobId"])):
+    # Those of one time stand in the order of their admission.
+    oldest_first = jobs[::-1]
+    for job in sorted(oldest_first, key=lambda job: (job["recursionDepth"], job["startTime"] or "")):
         above = branches.get(job["parentJobId"] or "", tree)
         branches[job["jobId"]] = above.add(_label(job))
     return tree

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from jobs.errors import IllegalTransitionError
-from jobs.model import NEXT, TERMINAL, JobStatus, Reason
+from jobs.model import NEXT, TERMINAL, JobStatus, Outcome, Reason
 from jobs.ports import Store
 from tests.contract.support import (
     admit,
@@ -65,6 +65,16 @@ async def test_a_cancel_settles_what_waits_and_marks_what_runs(store: Store) -> 
     assert (changed[2].reason, changed[2].ended_at) == (Reason.CANCELLED, 5.0)
     assert (changed[0].reason, changed[0].ended_at) == (None, None)
     assert await store.jobs(["j1", "j2", "j3"]) == list(changed)
+
+
+async def test_a_cancelled_job_does_not_say_what_it_waited_for(store: Store) -> None:
+    await admit(store, "b1", "j1")
+    await start(store, "j1")
+    limited = Outcome(reason=Reason.USAGE_LIMIT, status=JobStatus.QUEUED, detail="You've hit your session limit")
+    await store.settle("j1", 1, limited, at=3.0)
+    [cancelled] = await store.cancel_under("b1/j1", at=5.0)
+    assert (cancelled.status, cancelled.error) == (JobStatus.CANCELLED, "It was cancelled before its turn came.")
+    assert await store.job("j1") == cancelled
 
 
 async def test_subtrees_are_cancelled_together_and_each_job_once(store: Store) -> None:

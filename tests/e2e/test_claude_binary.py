@@ -138,6 +138,12 @@ def test_an_older_claude_is_found_out_behind_a_wrapper_that_loses_its_exit_code(
     assert (status["status"], status["attempt"], status["cliVersion"]) == ("completed", 2, "2.1.197"), status
 
 
+def test_what_a_claude_said_in_plain_text_is_told_where_it_failed():
+    with house() as made:
+        plain = program(made.base / "bin", "import sys\nprint('Not logged in · Please run /login')\nsys.exit(1)\n")
+        assert "Not logged in · Please run /login" in said(made, CLAUDE_JOBS_CLI=str(plain))
+
+
 def test_an_explicit_claude_that_is_too_old_is_refused_before_a_job_exists():
     with house() as made:
         old = old_claude(made.base / "old")

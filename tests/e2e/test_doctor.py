@@ -100,6 +100,16 @@ def test_a_claude_that_is_too_old_is_named_with_the_version_needed(ill: House):
     assert findings["claude"]["detail"].startswith(f"{new}, 2.1.999; passed over: {old} (2.1.190)")
 
 
+def test_a_link_to_nothing_is_named_with_what_jobs_use_after_it(ill: House):
+    link, new = ill.base / "bin" / "claude", claude(ill.base / "new" / "claude", OLDEST_VERSION)
+    link.parent.mkdir()
+    link.symlink_to(ill.base / "gone")
+    status, findings = examined(ill, CLAUDE_JOBS_CLI="", PATH=f"{link.parent}:{new.parent}:{SYSTEM_PATH}")
+    assert findings["claude"]["detail"] == f"{new}, {OLDEST_VERSION}; passed over: {link} (missing)"
+    assert findings["claude"]["remedy"].startswith("Mend the link or remove it")
+    assert status == 0
+
+
 def test_a_relative_cli_is_refused_and_an_empty_one_is_unset(ill: House):
     claude(ill.work / "b" / "claude", OLDEST_VERSION)
     assert "'b/claude' is a relative path" in bad(ill, "claude", CLAUDE_JOBS_CLI="b/claude")

@@ -67,7 +67,7 @@ async def life(name: str, database: str, log: str, *, dies: bool) -> Any:
         task = node["task"]
         note(f"work {task}")
         if task == "killer" and dies:
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 await stored.wait()
             os.kill(os.getpid(), signal.SIGKILL)
         return Subtasks(tasks=tree[task]) if task in tree else task
@@ -95,7 +95,7 @@ async def test_a_killed_tree_runs_only_what_had_not_finished(name: str, tmp_path
     assert set(first.values()) == {1}
     Path(log).write_text("")
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         assert await life(name, database, log, dies=False) == "root"
 
     rest = ["work a1", "work a2"] if name == "admitted" else ["work killer"]

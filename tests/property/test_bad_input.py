@@ -121,7 +121,7 @@ async def try_calls(home: Path, asked: list[tuple[Definition, dict[str, Any]]], 
                 tally.of["unreadable"] += 1
                 continue
             call = Call(services=here.services, job=job, origin=origin, tool_use_id=None, on_progress=silent)
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 result = await outcome(definition, answer(call, definition, arguments))
             words = text_of(result)
             words.encode()

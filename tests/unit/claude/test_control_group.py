@@ -28,7 +28,7 @@ from tests.unit.claude.support import TORTURE_STUB, start
 
 async def hidden():
     process = await start(work, f"stub:do=unseen stub:pids={work}/pids", stub=TORTURE_STUB, marker="key:j:1")
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         assert await process.wait() == 0
     return process
 

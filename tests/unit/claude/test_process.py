@@ -30,21 +30,21 @@ pytestmark = pytest.mark.anyio
 
 
 async def ended(process: Process) -> Outcome:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         code = await process.wait()
     directory = process.directory
     return classify(frames(directory.read_output(0, 2**24)), exit_code=code, stderr=directory.error_tail())
 
 
 async def appearance(path: Path) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not path.exists():  # noqa: ASYNC110 - another process makes it
             await anyio.sleep(0.01)
 
 
 async def beginning(process: Process) -> None:
     """Wait until `claude` is there, of which the shim is written down first."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while process.directory.claude_pid() is None:  # noqa: ASYNC110 - another process notes it
             await anyio.sleep(0.01)
 
@@ -95,12 +95,12 @@ async def test_files_that_cannot_be_read_for_a_moment_do_not_make_a_process_gone
         return opened(name, *arguments, **more)
 
     (tmp_path / "go").touch()
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while process.directory.exit_code() is None:  # noqa: ASYNC110 - another process writes it
             await anyio.sleep(0.01)
     monkeypatch.setattr(os, "open", short)
     left[0] = 4
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         assert await process.wait() == 0
     assert not left[0]
 
@@ -252,7 +252,7 @@ async def test_what_a_process_reports_becomes_its_outcome(
     tmp_path: Path, directives: str, reason: Reason, result: str | None
 ) -> None:
     process = await start(tmp_path, f"stub:{directives}", stub=TORTURE_STUB)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         code = await process.wait()
     reader, follower = OutcomeReader(), Follower(process.directory)
     async for lines in follower.rest():
@@ -268,7 +268,7 @@ async def test_a_process_that_lingers_after_its_answer_has_still_answered(tmp_pa
     task = f"stub:do=linger stub:ready={tmp_path}/ready"
     process = await start(tmp_path, task, stub=TORTURE_STUB, marker="m:6")
     await appearance(tmp_path / "ready")
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         code = await Reaper().end(process, "m:6")
     written = frames(process.directory.read_output(0, 2**20))
     assert code == 128 + signal.SIGTERM
@@ -291,7 +291,7 @@ async def test_a_full_disk_is_a_refused_launch_and_frees_the_lock(
 async def test_a_process_that_ends_by_itself_is_left_alone(tmp_path: Path) -> None:
     process = await start(tmp_path, "x", marker="m:5")
     await ended(process)
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         assert await Reaper().end(process, "m:5") == 0
     assert not living(process)
 

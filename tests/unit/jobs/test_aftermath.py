@@ -95,7 +95,7 @@ async def test_what_ends_after_a_pass_has_one_of_its_own(tmp_path: Path):
         aftermath = Aftermath(Reaper(table), DirectSpawner(), list, list, tasks.start_soon, table=table)
         for number in range(2):
             aftermath.add(ended(tmp_path, number))
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 while tasks.running:  # noqa: ASYNC110 - the end of the task sets no event
                     await anyio.sleep(0.01)
             assert list((tmp_path / "config" / "sessions").iterdir()) == []
@@ -109,7 +109,7 @@ async def test_ending_processes_leaves_the_shared_threads_to_others(tmp_path: Pa
         async with anyio.create_task_group() as group:
             # A call that needs a shared thread waits from here on.
             await shared.acquire_on_behalf_of(held)
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 await Reaper(EmptyTable()).sweep(Target(marker="m"))
             shared.release_on_behalf_of(held)
             group.cancel_scope.cancel()

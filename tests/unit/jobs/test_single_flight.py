@@ -26,7 +26,7 @@ class Look:
         return number
 
     async def wait_until_begun(self) -> None:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not self.begun.acquire(blocking=False):  # noqa: ASYNC110 - a thread releases it
                 await anyio.sleep(0.001)
 
@@ -37,7 +37,7 @@ async def test_those_who_ask_while_a_call_runs_share_the_next_one():
     async def ask() -> None:
         answers.append(await flight.call("a", look))
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(ask)
             await look.wait_until_begun()
@@ -56,7 +56,7 @@ async def test_all_who_share_a_call_have_its_answer_in_the_same_turn_of_the_loop
         await flight.call("a", look)
         answered.append(turns)
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             for _ in range(50):
                 group.start_soon(ask)
@@ -71,7 +71,7 @@ async def test_all_who_share_a_call_have_its_answer_in_the_same_turn_of_the_loop
 
 async def test_another_question_does_not_wait():
     flight, slow = SingleFlight[int](), Look()
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(flight.call, "slow", slow)
             await slow.wait_until_begun()
@@ -93,7 +93,7 @@ async def test_an_error_is_for_the_one_whose_call_it_was():
         except FileNotFoundError:
             said.append("failed")
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(ask)
             await look.wait_until_begun()

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 async def bounded() -> AsyncIterator[None]:
     """No test here waits for ever."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         yield
 
 

@@ -32,6 +32,11 @@ def test_children_stand_below_their_parents_whatever_the_order_of_the_lines():
     assert lines[0] == "the title"
 
 
+def test_siblings_of_one_time_stand_in_the_order_of_their_tasks():
+    newest_first = [line("j1"), line("j3"), line("j2")]
+    assert [text.split()[2] for text in drawn(*newest_first) if "task of" in text] == ["j2", "j3", "j1"]
+
+
 def test_a_job_that_waits_for_a_permission_says_so_in_a_tree_and_in_a_list():
     asking = line("j1", waitingFor="permission", status="running")
     assert [text.endswith("task of j1  waiting for permission") for text in drawn(asking)] == [False, True]

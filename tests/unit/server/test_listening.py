@@ -57,7 +57,7 @@ async def taken(listener: Listener, count: int) -> list[Any]:
 
     async with anyio.create_task_group() as group:
         group.start_soon(accept_all, listener, handle, SupervisedTasks(group).start)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await enough.wait()
         group.cancel_scope.cancel()
     return found

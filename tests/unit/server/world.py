@@ -56,7 +56,7 @@ class World:
         origin = Origin(cwd=str(self.work), env={"PATH": PATH}, client=name)
         caller = Caller(origin=origin, token_hash=hash_token(token) if token else None)
         transport = _transport(Connection(services=self.services, caller=caller))
-        async with Client(transport, mode=mode, read_timeout_seconds=20, **options) as client:
+        async with Client(transport, mode=mode, read_timeout_seconds=60, **options) as client:
             yield client
 
     async def waiting_job(self, client: Client, **arguments: Any) -> Job:

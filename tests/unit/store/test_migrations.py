@@ -236,7 +236,7 @@ async def test_a_file_that_could_not_be_rewritten_can_still_be_asked_to_shrink(
     path = tmp_path / "jobs.db"
     await anyio.to_thread.run_sync(_a_file_of_the_second_version, path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with SqliteStore.open(path) as store:
             await store.shrink()
             assert (await store.rollup_all()).total == 1

@@ -40,7 +40,7 @@ async def run_and_answer(here: World, caller: Client, depth: int, tool: str, arg
     """Run a job to its end, answer what it asks as the early reply says, and see that it was heard."""
     decisions: list[Any] = []
     early: list[Any] = []
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
 
             async def run() -> None:
