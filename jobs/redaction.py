@@ -99,7 +99,7 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
 def secrets_in(environment: Mapping[str, str]) -> frozenset[str]:
     """Return the values of variables that hold a secret by their names, without paths and without single words.
 
-    Each also as it stands in JSON.
+    Each is there as JSON writes it, too.
     """
     named = (value for name, value in environment.items() if _SECRET_NAME.search(name) or name in _SECRET_NAMES)
     held = [value for one in named if _is_no_word(value := one.strip())]

@@ -54,7 +54,7 @@ class PauseFile:
                 self._remove()
 
     def end(self) -> None:
-        """Let nothing outlive this engine: whoever asked it to leave wants jobs to be tried again."""
+        """Let nothing outlive this engine: the person who asked it to leave wants jobs to be tried again."""
         self._is_closed = True
         self._changed.set()
         # In the loop: nobody who is told that the engine leaves may find it there.

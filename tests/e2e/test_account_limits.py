@@ -1,4 +1,4 @@
-"""A usage limit holds back the jobs of its account and no others, and whoever asks hears of it."""
+"""A usage limit holds back the jobs of its account and no others, and everybody who asks hears of it."""
 
 import json
 import os
