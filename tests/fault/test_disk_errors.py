@@ -7,7 +7,7 @@ import pytest
 from tests.fault.injection import DISK_STEPS, LONG, STRACE, Point, Zygote, survived, zygote
 
 SHORT_POINTS = 12
-SEAM_STATEMENTS = 64
+SEAM_STATEMENTS = 56
 """Statements of one run, at least: the seam fails those where strace is missing."""
 
 SEAM_START = 10
@@ -43,7 +43,7 @@ def test_an_error_at_any_write_of_the_database_breaks_no_promise(tmp_path: Path)
 
 def test_the_seam_for_machines_without_strace_fails_too(tmp_path: Path) -> None:
     with zygote() as engines:
-        points = [Point("", number, "error=ENOSPC") for number in (SEAM_START, 60)]
+        points = [Point("", number, "error=ENOSPC") for number in (SEAM_START, 50)]
         runs = [survived(engines, tmp_path / str(number), point) for number, point in enumerate(points)]
 
     assert runs == [(True, [])] * 2
