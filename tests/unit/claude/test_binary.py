@@ -154,6 +154,13 @@ async def test_a_binary_that_an_update_took_away_is_waited_for(tmp_path: Path, b
     assert (await finder.find_in_thread(str(mine), None)).path == mine
 
 
+def test_where_none_is_found_the_error_says_how_to_get_one(tmp_path: Path, bundle: Path) -> None:
+    with pytest.raises(ClaudeNotFoundError, match="Install Claude Code, or `pip install 'claude-jobs\\[cli\\]'`"):
+        find_claude(None, str(tmp_path))
+    with pytest.raises(ClaudeNotFoundError, match="Correct CLAUDE_JOBS_CLI"):
+        find_claude("nosuch", str(tmp_path))
+
+
 @pytest.mark.parametrize("explicit", [None, "claude"])
 async def test_no_other_version_takes_the_place_of_a_binary_in_an_update(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, explicit: str | None
