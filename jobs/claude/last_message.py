@@ -62,6 +62,15 @@ class LastMessage:
         for block in mappings(message.get("content")):
             self._add(block)
 
+    def hear(self, frame: Mapping[str, Any]) -> None:
+        """Take any frame: an event may say that the message is cut off.
+
+        2.1.197 and 2.1.261 resume it without a frame that says so, 2.1.325 with one (measured).
+        """
+        if frame.get("type") == "stream_event" and not frame.get("parent_tool_use_id"):
+            delta = mapping(mapping(frame.get("event")).get("delta"))
+            self._is_resumed = self._is_resumed or delta.get("stop_reason") == "max_tokens"
+
     def end(self, frame: Mapping[str, Any]) -> bool:
         """Take what is said to the model next, a user frame; return whether it asks for the rest of the message."""
         self._is_over = True

@@ -74,8 +74,7 @@ class OutcomeReader:
         self._spoke = False
         self._limit: UsedUp | NeedsCredits | None = None
         self._meter = Meter()
-        self._version: str | None = None
-        self._model: str | None = None
+        self._version = self._model = ""
         self._afterwards = ""
         self._mended: Mapping[str, Any] | None = None
         # Lines that could not be read since the model was last spoken to.
@@ -105,6 +104,7 @@ class OutcomeReader:
             self._afterwards, self._reopened = _said_by(frame), False
             return
         self._meter.feed(frame)
+        self._last.hear(frame)
         match frame.get("type"):
             case "result":
                 self._take_result(frame)
@@ -158,8 +158,8 @@ class OutcomeReader:
             frame=self._frame(answer) if is_known else None,
             usage=self._meter.usage,
             exit_code=exit_code,
-            cli_version=self._version,
-            model=_name(self._last.model) or self._model,
+            cli_version=self._version or None,
+            model=_name(self._last.model) or self._model or None,
         )
 
     @property

@@ -155,6 +155,7 @@ LONG = "API Error: Request rejected (429) · Extra usage is required for long co
 ACCOUNT = "API Error: 400 You have reached your specified API usage limits. You will regain access on 2027-01-01."
 ANSWERED = {"type": "user", "message": {"content": [{"type": "tool_result", "tool_use_id": "t"}]}, "session_id": "s"}
 RESUME = "Output token limit hit. Resume directly — no apology, no recap of what you were doing."
+CUT_OFF = {"type": "stream_event", "event": {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}}}
 RECONNECT = "Your response above was cut off mid-stream. Resume directly from where it stops — no apology, no recap."
 AGAIN = (
     "Your response above was cut off mid-stream and only your next message is delivered. Write the complete response "
@@ -182,6 +183,17 @@ ANSWERS = {
         "the answer is that of the message before",
     ),
     "no text at all": Row((says(""), result("")), Reason.COMPLETED, "", "Its answer is empty."),
+    "cut off at its most tokens, and resumed without a word": Row(
+        (says("[1,"), CUT_OFF, says("2]", id="msg_2"), result("2]")),
+        Reason.COMPLETED,
+        "[1,2]",
+        "cut off and resumed",
+    ),
+    "cut off at its most tokens in a subagent": Row(
+        (says("x"), {**CUT_OFF, "parent_tool_use_id": "toolu_1"}, says("y", id="msg_2"), result("y")),
+        Reason.COMPLETED,
+        "y",
+    ),
     "cut off at its most tokens, and resumed": Row(
         (says("[1,"), spoken(RESUME), says("2]", id="msg_2"), result("2]")),
         Reason.COMPLETED,
