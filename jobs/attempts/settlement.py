@@ -112,7 +112,8 @@ class Settlement:
 
     async def write(self, job: Job, attempt: Attempt, outcome: Outcome) -> Job:
         """Write an outcome to the store, announce it, and return the job as it is then."""
-        outcome = replace(outcome, detail=redact(outcome.detail, self._preparation.secrets_of(job)))
+        if outcome.detail:
+            outcome = replace(outcome, detail=redact(outcome.detail, self._preparation.secrets_of(job)))
         # What ended the attempt is known here alone, so this is where a full disk is waited for. An engine that ends
         # meanwhile loses nothing else: the attempt's files stay, and the next one settles it from them.
         settle = partial(self._store.settle, job.id, attempt.number, outcome, at=self._clock.now())

@@ -285,7 +285,7 @@ class Supervisor:
         )
         notes = [outcome.detail, live.directory.note]
         if live.ended_for is Reason.UNMANAGED_CLAUDE and live.unmanaged:
-            notes.append(f"What it started: {live.unmanaged}")
+            notes.append(f"The claude that it started, which was ended with it: {live.unmanaged}")
         if outcome.reason is Reason.LOST and exit_code in {None, out_of_memory.SIGKILL_EXIT}:
             notes.append(out_of_memory.explanation(live.marker, live.oom_kills))
         return replace(outcome, detail=" ".join(filter(None, notes)))

@@ -44,13 +44,14 @@ class Claude:
     Args:
         path: Absolute path.
         version: What it says its version is, or None where it says none; it is used all the same.
-        passed_over: Those that come before it on PATH, as "PATH (VERSION)" where they are too old, and as
-            "PATH (missing)" for a link to nothing.
+        passed_over: Those that come before it on PATH and are too old, as "PATH (VERSION)".
+        missing: Links to nothing that come before it on PATH.
     """
 
     path: Path
     version: str | None
     passed_over: Sequence[str] = ()
+    missing: Sequence[Path] = ()
 
 
 class ClaudeFinder:
@@ -193,8 +194,8 @@ class ClaudeFinder:
             version = self._version(candidate, path, ask=True)
             if not is_too_old(version):
                 earlier = candidates[: candidates.index(candidate)]
-                missing = (f"{one} (missing)" for one in earlier if _leads_nowhere(one))
-                return Claude(path=candidate, version=version, passed_over=(*old, *missing))
+                missing = tuple(filter(_leads_nowhere, earlier))
+                return Claude(path=candidate, version=version, passed_over=tuple(old), missing=missing)
             old.append(f"{candidate} ({version})")
         if old:
             raise ClaudeTooOldError(tuple(old), OLDEST_VERSION)

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.claude.account import config_directory
+
 _SESSION = re.compile(rb'"sessionId":"([0-9a-f-]{36})"')
 _HEAD = 4096
 """Bytes of a session's file that are read; its id is among the first hundred (measured on 2.1.332)."""
@@ -30,12 +32,11 @@ class ClientDirectories:
     @classmethod
     def of(cls, env: Mapping[str, str]) -> "ClientDirectories":
         """Return the directories of a `claude` in this environment (measured on 2.1.332)."""
-        home = Path(env["HOME"]) / ".claude" if "HOME" in env else None
         places = (env.get(name) for name in ("XDG_RUNTIME_DIR", "CLAUDE_CODE_TMPDIR", "TMPDIR"))
         chosen = next((place for place in places if place), _SHARED)
         # The second where the path of the first would be too long for a socket.
         sockets = (Path(chosen) / "cc-socks", Path(f"{_SHARED}/cc-socks-{os.geteuid()}"))
-        return cls(config=Path(named) if (named := env.get("CLAUDE_CONFIG_DIR")) else home, sockets=sockets)
+        return cls(config=config_directory(env), sockets=sockets)
 
 
 def sweep(pid: int, directories: ClientDirectories) -> int:

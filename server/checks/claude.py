@@ -35,9 +35,9 @@ def check_claude(explicit: str | None, path: str | None) -> Finding:
             detail=f"{claude.path}, does not say its version",
             remedy=f"Run `{claude.path} --version` yourself, and install Claude Code again if it fails.",
         )
-    passed = f"; passed over: {', '.join(claude.passed_over)}" if claude.passed_over else ""
-    detail = f"{claude.path}, {claude.version}{passed}"
-    if any(other.endswith("(missing)") for other in claude.passed_over):
+    passed = [*claude.passed_over, *(f"{link} (missing)" for link in claude.missing)]
+    detail = f"{claude.path}, {claude.version}" + (f"; passed over: {', '.join(passed)}" if passed else "")
+    if claude.missing:
         remedy = f"Mend the link or remove it: each engine waits {UPDATE_SECONDS:.0f} seconds for an update to do so."
         return Finding(name="claude", good=False, detail=detail, remedy=remedy, needed=False)
     return Finding(name="claude", good=True, detail=detail)

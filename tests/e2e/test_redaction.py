@@ -15,7 +15,7 @@ from tests.support.waiting import until_now
 WORDS = "a basic understanding of sk-learn-extension, for the bearer of news"
 KEY = "sk-ant-api03-" + "aB3_" * 20
 OWN = "the-companys-gateway-key"
-"""A key of no known form: it is known by its value, since it stands in the job's environment."""
+"""A key whose form nobody knows. It is redacted because it is a value of the job's environment."""
 
 SAID = f"{WORDS}: {KEY}, {OWN}"
 SHOWN = f"{WORDS}: [redacted], [redacted]"

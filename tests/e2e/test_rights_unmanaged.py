@@ -1,6 +1,7 @@
 """A job that starts a `claude` of its own is ended for it; one that uses what the binary starts by itself is not."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -164,6 +165,7 @@ def test_a_persons_hook_may_ask_a_claude(claude_cli: Path, event: str, command: 
 def test_an_answer_that_was_given_is_kept_when_a_second_claude_is_found(claude_cli: Path):
     status = outcome(claude_cli, "late")
     assert (status["status"], status["answer"]) == ("completed", "Here it is.")
+    assert re.search(r"claude that it started, which was ended with it: \S+ -p hello", status["note"])
 
 
 def test_the_search_tools_inside_the_binary_are_no_second_claude(claude_cli: Path):
