@@ -11,7 +11,7 @@ from server.front_door.client import door_of
 from server.front_door.hello import Hello, setting_variables
 from server.front_door.launch import SETTINGS_REFUSED
 from server.front_door.locate import EngineUnreachableError, Places, control, holder_of, state_dir
-from server.terminal.speech import complaints, fail, note, say
+from server.terminal.speech import asked_for_json, complaints, fail, note, say, say_json
 
 if TYPE_CHECKING:
     import psutil
@@ -56,7 +56,7 @@ def engine(
 
 
 @app.command()
-def stop() -> None:
+def stop(*, as_json: AsJson = False) -> None:  # noqa: ARG001 - `say_end` and `fail` ask for it
     """Ask the running engine to leave; its jobs go on and the next engine takes them over.
 
     An engine that cannot be asked is ended by a signal. The next one tries again what waits for a usage limit.
@@ -72,11 +72,18 @@ def stop() -> None:
         if answer is None:
             door.places.pauses.unlink(missing_ok=True)
     if answer is None:
-        say("No engine runs.")
+        _say_end(None, "No engine runs.")
         return
     if not answer["ok"]:
         fail(answer["error"])
-    say(f"The engine (pid {answer['pid']}) leaves.")
+    _say_end(answer["pid"], f"The engine (pid {answer['pid']}) leaves.")
+
+
+def _say_end(pid: int | None, words: str) -> None:
+    if asked_for_json():
+        say_json({"pid": pid, "message": words})
+    else:
+        say(words)
 
 
 def _end_unreachable(error: EngineUnreachableError) -> None:
@@ -103,7 +110,7 @@ def _end_unreachable(error: EngineUnreachableError) -> None:
     except psutil.NoSuchProcess:
         # It has left by itself.
         pass
-    say(f"The engine (pid {error.pid}) could not be asked and was ended by a signal; its jobs go on.")
+    _say_end(error.pid, f"The engine (pid {error.pid}) could not be asked and was ended by a signal; its jobs go on.")
 
 
 def _is_over(process: "psutil.Process") -> bool:
@@ -121,7 +128,7 @@ def status(*, as_json: AsJson = False) -> None:
     """Print whether an engine runs, which one, how many jobs it knows, and the settings in force."""
     answer = ask({"do": "status", "variables": setting_variables(os.environ)})
     if as_json:
-        say(json.dumps({"running": answer is not None, **(answer or {})}, indent=2))
+        say_json({"running": answer is not None, **(answer or {})})
     elif answer is None:
         say("No engine runs; the next command that needs one starts it.")
     else:
@@ -151,7 +158,7 @@ def settings(*, as_json: AsJson = False) -> None:
     else:
         running = True
     if as_json:
-        say(json.dumps({"running": running, "settings": answer["settings"], "note": answer["note"]}, indent=2))
+        say_json({"running": running, "settings": answer["settings"], "note": answer["note"]})
         return
     say("In force:" if running else "No engine runs. One that you start now, while no job is live, has:")
     say_settings(answer["settings"], answer["note"])

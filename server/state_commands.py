@@ -10,11 +10,13 @@ import typer
 
 from server.front_door.locate import prepare, state_dir
 from server.front_door.location import NAME, Location, read_location
-from server.terminal.speech import complaints, fail, say
+from server.terminal.speech import complaints, fail, say, say_json
 
 
 def backup(
     file: Annotated[Path, typer.Argument(help="The file to write, for example jobs.tar.gz; it must not exist.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write every job with its transcripts to one file; an engine may run meanwhile.
 
@@ -47,4 +49,8 @@ def backup(
             fail(f"There is no {error.filename}: no job has been started here, so there is nothing to back up.")
         except sqlite3.Error as error:
             fail(f"{places.database} cannot be read: {error}. `claude-jobs doctor` says what is wrong with it.")
-    say(f"{target}: {attempts} attempts of jobs, {target.stat().st_size} bytes.")
+    size = target.stat().st_size
+    if as_json:
+        say_json({"file": str(target), "attempts": attempts, "bytes": size})
+    else:
+        say(f"{target}: {attempts} attempts of jobs, {size} bytes.")

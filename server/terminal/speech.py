@@ -1,11 +1,12 @@
 """How a command speaks to a person: its answer on stdout, what went wrong in one line on stderr."""
 
+import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+import click
 import typer
 from rich.console import Console
 
@@ -13,24 +14,11 @@ from jobs.redaction import redact
 from jobs.safe_text import safe
 from server.front_door.client import Client, ToolError, door_of, open_client
 from server.front_door.hello import FrontDoorError
+from server.terminal.wording import for_a_person
 
 # Without emoji: ":bug:" in a path or a task is no name of a picture, and `markup=False` alone would draw it.
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
-
-_COMMANDS = "result|status|wait|send|retry|approve|list|kill|run|dashboard"
-_FOR_A_PERSON = (
-    # What a tool accepts is spelled otherwise on the command line, and `--help` tells it.
-    (re.compile(r"^claude_\w+: (.*)\. It accepts: .* Correct the call and repeat it\.$", re.DOTALL), r"\1."),
-    (re.compile(r"claude_wait with it (?:as batchId|in jobIds) if it is a (?:batch|job)'s, or "), ""),
-    (re.compile(r"claude_\w+ \((`claude-jobs [^`]+`)\)"), r"\1"),
-    (re.compile(rf"\bclaude_({_COMMANDS})\w* with (?:jobIds?|batchId) \[?'(\w+)'\]?"), r"`claude-jobs \1 \2`"),
-    (re.compile(rf"\bclaude_({_COMMANDS})(?:_(?:jobs|job|async))?\b"), r"`claude-jobs \1`"),
-    (re.compile(r"\bmaxBudgetUsd\b"), "`--max-budget-usd`"),
-    (re.compile(r"\bCall (?=`claude-jobs )"), "Run "),
-    (re.compile(r"\bcall (?=`claude-jobs )"), "run "),
-)
-"""What a refusal says to a model, and what a person would have to do instead; applied in this order."""
 
 
 def say(text: str) -> None:
@@ -56,22 +44,33 @@ def note(text: str) -> None:
 
 
 def fail(error: object, *, style: str | None = "red") -> NoReturn:
-    """Say what went wrong, without secrets, and end the command with status 1."""
-    err.print(redact(safe(str(error))), style=style, markup=False, highlight=False, soft_wrap=True)
+    """Say what went wrong, without secrets, and end the command with status 1.
+
+    A command that was asked for JSON says it on stdout, as an object with the one key `error`.
+    """
+    words = redact(safe(str(error)))
+    if asked_for_json():
+        say_json({"error": words})
+    else:
+        err.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(1)
+
+
+def asked_for_json() -> bool:
+    """Tell whether the command that runs was given `--json`."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.params.get("as_json"))
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON: indented, and with every character as itself."""
+    say(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def exit_unless_completed(jobs: Iterable[Mapping[str, Any]]) -> None:
     """End the command with status 1 if one of these jobs did not complete."""
     if any(job["status"] != "completed" for job in jobs):
         raise typer.Exit(1)
-
-
-def for_a_person(refusal: str) -> str:
-    """Return a tool's refusal with commands where it names tools."""
-    for pattern, words in _FOR_A_PERSON:
-        refusal = pattern.sub(words, refusal)
-    return refusal
 
 
 @contextmanager

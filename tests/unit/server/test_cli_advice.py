@@ -22,11 +22,11 @@ def detached(invoke: Invoke, task: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
-        (("result", "j404"), "Job error: Job not found: j404. Run `claude-jobs list` for the jobs that you can see.\n"),
-        (("result", "b404"), "Job error: Job not found: b404. Run `claude-jobs list` for the jobs that you can see.\n"),
+        (("result", "j404"), "Job not found: j404. Run `claude-jobs list` for the jobs that you can see.\n"),
+        (("result", "b404"), "Job not found: b404. Run `claude-jobs list` for the jobs that you can see.\n"),
         (("wait", "j404", "--mode", "most"), "mode: Input should be 'all', 'any' or 'first_success'.\n"),
         (("run", "stub:exit=3"), "[`claude-jobs retry ID` tries it again.]\n"),
-        (("result", "LIVE"), "Job error: Job is still running. Run `claude-jobs wait ID`, then ask again.\n"),
+        (("result", "LIVE"), "Job is still running. Run `claude-jobs wait ID`, then ask again.\n"),
         (("retry", "DONE"), "Read it with `claude-jobs result`, or go on with `claude-jobs send`.\n"),
     ],
 )
