@@ -93,6 +93,7 @@ def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield directory
     explicit = environ.get("CLAUDE_JOBS_CLI")
     named: tuple[str, ...] = ()
+    refused = False
     if places is not None:
         engine = check_engine(places, environ)
         # One that did not answer is not asked again: that would take as long once more.
@@ -100,9 +101,12 @@ def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         settings = _settings_of(environ)
         explicit = settings.for_trees.cli if isinstance(settings, Settings) else explicit
         named = named_in(environ, places.directory)
+        refused = not isinstance(settings, Settings)
     yield check_claude(explicit, environ.get("PATH"))
     yield check_account(environ, named)
-    yield check_environment(environ, named)
+    if not refused:
+        # What `pass_environment` names is not known otherwise.
+        yield check_environment(environ, named)
     if places is not None:
         yield from check_copy(places)
         yield check_space(places)

@@ -56,7 +56,7 @@ def engine(
 
 
 @app.command()
-def stop(*, as_json: AsJson = False) -> None:  # noqa: ARG001 - `say_end` and `fail` ask for it
+def stop(*, as_json: AsJson = False) -> None:
     """Ask the running engine to leave; its jobs go on and the next engine takes them over.
 
     An engine that cannot be asked is ended by a signal. The next one tries again what waits for a usage limit.

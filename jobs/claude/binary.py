@@ -243,10 +243,31 @@ def ask_version(binary: Path, path: str | None) -> str | None:
         ClaudeNotFoundError: The file is being written: an update is in progress.
         OSError: No directory for it can be made.
     """
+    done = _run_version(binary, path)
+    # At the beginning only: what a stand-in prints may hold numbers elsewhere.
+    said = _VERSION.match(done.stdout[:200].decode(errors="replace").lstrip()) if done else None
+    return said.group() if said and done and done.returncode == 0 else None
+
+
+def starts(binary: Path, path: str | None) -> bool:
+    """Tell whether `claude --version` ends well, whatever it prints: a wrapper may keep it to itself. Blocks.
+
+    Args:
+        binary: Absolute path.
+        path: The client's PATH.
+
+    Raises:
+        ClaudeNotFoundError, OSError: As `ask_version`.
+    """
+    done = _run_version(binary, path)
+    return done is not None and done.returncode == 0
+
+
+def _run_version(binary: Path, path: str | None) -> subprocess.CompletedProcess[bytes] | None:
     # An empty home: asking for a version must not touch the person's configuration.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         try:
-            done = subprocess.run(
+            return subprocess.run(
                 [str(binary), "--version"],
                 cwd=home,
                 env={"HOME": home, "PATH": path or os.defpath, "DISABLE_AUTOUPDATER": "1"},
@@ -261,9 +282,6 @@ def ask_version(binary: Path, path: str | None) -> str | None:
             if error.errno == errno.ETXTBSY:
                 raise ClaudeNotFoundError((f"{binary} (it is being written)",), passing=True) from error
             return None
-    # At the beginning only: what a stand-in prints may hold numbers elsewhere.
-    said = _VERSION.match(done.stdout[:200].decode(errors="replace").lstrip())
-    return said.group() if said and done.returncode == 0 else None
 
 
 def _is_shell_script(binary: Path) -> bool:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from jobs.claude.account import accounts_of
-from jobs.claude.binary import UPDATE_SECONDS, ClaudeFinder
+from jobs.claude.binary import UPDATE_SECONDS, ClaudeFinder, starts
 from jobs.claude.command import SESSION
 from jobs.claude.start_way import OLDEST_VERSION
 from jobs.errors import ClaudeTooOldError, JobsError
@@ -29,12 +29,15 @@ def check_claude(explicit: str | None, path: str | None) -> Finding:
         what = f"older than {OLDEST_VERSION}" if isinstance(error, ClaudeTooOldError) else "not found"
         return Finding(name="claude", good=False, detail=what, remedy=str(error))
     if claude.version is None:
-        return Finding(
-            name="claude",
-            good=False,
-            detail=f"{claude.path}, does not say its version",
-            remedy=f"Run `{claude.path} --version` yourself, and install Claude Code again if it fails.",
-        )
+        runs = starts(claude.path, path)
+        remedy = f"Run `{claude.path} --version` yourself, and install Claude Code again if it fails."
+        if runs:
+            remedy = (
+                f"Jobs run with it all the same. Have it hand `--version` on, so that one older than {OLDEST_VERSION} "
+            )
+            remedy += "is found before a job meets it."
+        detail = f"{claude.path}, does not say its version"
+        return Finding(name="claude", good=False, detail=detail, remedy=remedy, needed=not runs)
     passed = [*claude.passed_over, *(f"{link} (missing)" for link in claude.missing)]
     detail = f"{claude.path}, {claude.version}" + (f"; passed over: {', '.join(passed)}" if passed else "")
     if claude.missing:

@@ -47,6 +47,27 @@ def test_doctor_reports_a_claude_that_does_not_start(
     assert "does not say its version" in result.stdout
 
 
+def test_a_wrapper_that_keeps_the_version_to_itself_is_a_note_since_jobs_run_with_it(
+    invoke: Invoke, quarters: House, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CLAUDE_JOBS_CLI", str(program(quarters.base / "wrapper", "echo hello")))
+    result = invoke("doctor")
+    assert result.exit_code == 0, result.stdout
+    assert "   note  claude:" in result.stdout
+    assert "does not say its version" in result.stdout
+
+
+def test_doctor_does_not_say_what_jobs_get_where_the_settings_are_refused(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CLAUDE_JOBS_PASS_ENVIRONMENT", "{")
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert "CLAUDE_JOBS_PASS_ENVIRONMENT" in result.stdout
+    assert "jobs get every variable" not in result.stdout
+    assert "Environment:" not in result.stdout
+
+
 def test_doctor_reports_a_state_directory_that_others_can_write_to(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
