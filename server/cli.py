@@ -11,7 +11,7 @@ from server import __version__, engine_commands, state_commands, submit_commands
 from server.front_door.places import Places, state_dir
 from server.terminal.answers import say_answer
 from server.terminal.drawing import description, draw, job_line
-from server.terminal.speech import client, complaints, exit_unless_completed, fail, note, out, say
+from server.terminal.speech import AsJson, client, complaints, exit_unless_completed, fail, json_option, note, out, say
 from server.terminal.transcripts import transcript_of
 from server.terminal.watching import jobs_of, listed, wait_for, watch
 
@@ -29,7 +29,6 @@ app.command()(engine_commands.settings)
 
 JobId = Annotated[str, typer.Argument(help="Id of a job.")]
 AnyId = Annotated[str, typer.Argument(help="Id of a job, a batch or a tree.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -101,7 +100,7 @@ def transcript(
     job_id: JobId,
     *,
     attempt: Annotated[int | None, typer.Option(help="Number of an attempt; without it, the last one.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the lines as Claude wrote them.")] = False,
+    as_json: Annotated[bool, json_option("Print the lines as Claude wrote them.")] = False,
 ) -> None:
     """Print what a job said and did, a line for each thing."""
     with client() as engine:

@@ -11,7 +11,7 @@ from server.front_door.client import door_of
 from server.front_door.hello import Hello, setting_variables
 from server.front_door.launch import SETTINGS_REFUSED
 from server.front_door.locate import EngineUnreachableError, Places, control, holder_of, state_dir
-from server.terminal.speech import asked_for_json, complaints, fail, note, say, say_json
+from server.terminal.speech import AsJson, asked_for_json, complaints, fail, note, say, say_json
 
 if TYPE_CHECKING:
     import psutil
@@ -23,8 +23,6 @@ STOP_SECONDS = 10.0
 
 END_SECONDS = 12.0
 """How long a process may take to end after a signal: an engine that leaves is gone after 9 s at the latest."""
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def ask(request: dict[str, Any]) -> dict[str, Any] | None:

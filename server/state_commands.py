@@ -10,13 +10,13 @@ import typer
 
 from server.front_door.locate import prepare, state_dir
 from server.front_door.location import NAME, Location, read_location
-from server.terminal.speech import complaints, fail, say, say_json
+from server.terminal.speech import AsJson, complaints, fail, say, say_json
 
 
 def backup(
     file: Annotated[Path, typer.Argument(help="The file to write, for example jobs.tar.gz; it must not exist.")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write every job with its transcripts to one file; an engine may run meanwhile.
 

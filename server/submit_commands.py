@@ -8,7 +8,7 @@ from uuid import uuid4
 import typer
 
 from server.terminal.answers import say_answer
-from server.terminal.speech import client, exit_unless_completed, note, out, say, while_it_goes_on
+from server.terminal.speech import AsJson, client, exit_unless_completed, note, out, say, while_it_goes_on
 from server.terminal.watching import wait_for, watch
 
 Cwd = Annotated[Path | None, typer.Option(help="Directory that the job works in.")]
@@ -18,7 +18,6 @@ Budget = Annotated[float | None, typer.Option("--max-budget-usd", help="Most US 
 Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds that a job may take.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Print the ids and leave.")]
 JobId = Annotated[str, typer.Argument(help="Id of a job.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def run(

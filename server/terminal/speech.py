@@ -4,9 +4,9 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from contextvars import ContextVar
+from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 from rich.console import Console
 
@@ -19,6 +19,8 @@ from server.terminal.wording import for_a_person
 # Without emoji: ":bug:" in a path or a task is no name of a picture, and `markup=False` alone would draw it.
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
+
+_json_asked: ContextVar[bool] = ContextVar("json_asked", default=False)
 
 
 def say(text: str) -> None:
@@ -58,8 +60,24 @@ def fail(error: object, *, style: str | None = "red") -> NoReturn:
 
 def asked_for_json() -> bool:
     """Tell whether the command that runs was given `--json`."""
-    context = click.get_current_context(silent=True)
-    return context is not None and bool(context.params.get("as_json"))
+    return _json_asked.get()
+
+
+def _note_json(value: bool) -> bool:
+    _json_asked.set(value)
+    return value
+
+
+def json_option(prints: str) -> Any:
+    """Return the option `--json` of a command; a failure is an object with the one key `error`.
+
+    Args:
+        prints: What the help says of it.
+    """
+    return typer.Option("--json", callback=_note_json, help=prints)
+
+
+AsJson = Annotated[bool, json_option("Print JSON, also on failure.")]
 
 
 def say_json(value: Any) -> None:

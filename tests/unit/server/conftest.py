@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
@@ -37,4 +38,5 @@ def invoke(quarters: House, monkeypatch: pytest.MonkeyPatch) -> Invoke:
     for name, value in quarters.environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(quarters.work)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+    # In a context of its own, as a process has one: a command remembers whether it was asked for JSON.
+    return lambda *arguments: copy_context().run(CliRunner().invoke, app, list(arguments))

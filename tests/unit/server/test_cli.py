@@ -91,9 +91,9 @@ def test_a_run_that_fails_says_so_in_a_line_and_ends_with_status_1(invoke: Invok
     [
         (("run", "  "), "the task is empty"),
         (("run", "x", "--cwd", "no/such/place"), "does not exist"),
-        (("run", "x", "--permission-mode", "root"), "permissionMode"),
+        (("run", "x", "--permission-mode", "root"), "--permission-mode: "),
         (("status", "j404"), "Job j404 not found"),
-        (("result", "j404"), "Job error: Job not found: j404"),
+        (("result", "j404"), "Job not found: j404"),
         (("wait", "b404"), "Batch b404 not found"),
         (("wait", "j404"), "Job j404 not found"),
         (("wait", "j404", "--mode", "most"), "mode"),
