@@ -3,8 +3,9 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from threading import Timer
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -19,6 +20,9 @@ from server.terminal.wording import for_a_person
 # Without emoji: ":bug:" in a path or a task is no name of a picture, and `markup=False` alone would draw it.
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
+
+QUIET_SECONDS = 1.5
+"""How long a command waits for the engine in silence; on an idle machine one starts in less (0.9 s, `poe bench`)."""
 
 _json_asked: ContextVar[bool] = ContextVar("json_asked", default=False)
 
@@ -122,5 +126,22 @@ def complaints() -> Iterator[None]:
 @contextmanager
 def client() -> Iterator[Client]:
     """Connect to the engine, and start one where none runs."""
-    with complaints(), open_client(door_of(os.environ, note=note), os.environ) as connected:
+    with complaints(), ExitStack() as stack:
+        with _delay_told():
+            connected = stack.enter_context(open_client(door_of(os.environ, note=note), os.environ))
         yield connected
+
+
+@contextmanager
+def _delay_told() -> Iterator[None]:
+    """Tell a person at a terminal that the engine takes its time; on a busy machine its start takes seconds."""
+    if not err.is_terminal:
+        yield
+        return
+    timer = Timer(QUIET_SECONDS, note, ("Waiting for the engine: it starts, or is busy.",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
