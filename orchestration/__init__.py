@@ -1,4 +1,4 @@
-"""LangGraph patterns and executors for work that divides itself, with nothing of jobs, MCP or Claude in them.
+"""LangGraph patterns and executors for work that divides itself, with nothing of jobs or MCP in them.
 
 The names load when they are first asked for, so that `orchestration.limits` can be had without LangGraph.
 """

@@ -14,8 +14,27 @@ def _nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
 
 
+class FailureRecord(dict[str, Any]):
+    """A failure as plain data, with the exception next to it for as long as it stays in this process.
+
+    Pickled or copied it is a dictionary: a traceback holds what cannot be stored.
+    """
+
+    exception: BaseException | None = None
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        """Return what pickle and copy make of it."""
+        return dict, (dict(self),)
+
+
+class _Raised:
+    """Holds the exception itself, which is no field: nothing that stores or compares a failure looks at it."""
+
+    __slots__ = ("_exception",)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(_Raised):
     """What is left of an exception once it is data.
 
     Args:
@@ -36,29 +55,47 @@ class Failure:
             for name, value in vars(error).items()
             if not name.startswith("_") and isinstance(value, _PLAIN)
         }
-        return cls(type=type(error).__name__, message=str(error), fields=plain)
+        return cls(type=type(error).__name__, message=str(error), fields=plain)._raised_by(error)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """Read what `record` wrote."""
-        return cls(type=record["type"], message=record["message"], fields=record["fields"])
+        failure = cls(type=record["type"], message=record["message"], fields=record["fields"])
+        return failure._raised_by(getattr(record, "exception", None))
 
-    def record(self) -> dict[str, Any]:
+    @property
+    def exception(self) -> BaseException | None:
+        """What was raised, with its traceback; None where the failure comes from a checkpoint or another process."""
+        return getattr(self, "_exception", None)
+
+    def record(self) -> FailureRecord:
         """Return it as plain data, which any checkpointer can store: the keys are the names of the fields."""
-        return {"type": self.type, "message": self.message, "fields": dict(self.fields)}
+        record = FailureRecord(type=self.type, message=self.message, fields=dict(self.fields))
+        record.exception = self.exception
+        return record
 
     def error(self) -> Exception:
-        """Return an exception to raise: a refusal as `RecursionLimitError`, anything else as `TaskFailedError`."""
+        """Return an exception to raise: a refusal as `RecursionLimitError`, anything else as `TaskFailedError`.
+
+        Its `__cause__` is `exception`.
+        """
+        error: Exception = TaskFailedError(self)
         if self.type == RecursionLimitError.__name__:
-            return RecursionLimitError(**{**self.fields, "kind": LimitKind(self.fields["kind"])})
-        return TaskFailedError(self)
+            error = RecursionLimitError(**{**self.fields, "kind": LimitKind(self.fields["kind"])})
+        error.__cause__ = self.exception
+        return error
+
+    def _raised_by(self, error: BaseException | None) -> Self:
+        object.__setattr__(self, "_exception", error)  # past the frozen fields: it is none
+        return self
 
 
 class TaskFailedError(Exception):
     """The task that was asked for raised.
 
     Args:
-        failure: What it raised; the logger `orchestration.attempts` has the traceback, at level INFO.
+        failure: What it raised. `__cause__` is the exception itself with its traceback; where the task failed in
+            another process it is None, and that one's logger `orchestration.attempts` has the traceback, at level INFO.
     """
 
     def __init__(self, failure: Failure) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from orchestration.calls import settled
 from orchestration.limits import SeatingGuard, SpawnFacts, SpawnGuard, TreeLimits
 
 
@@ -72,7 +73,8 @@ class MemoryGuard:
         """
         if self._authority is not None:
             # A batch without a parent is known here only.
-            return await self._authority.admit(None if parent_id in self._batches else parent_id, asked)
+            asker = None if parent_id in self._batches else parent_id
+            return int(await settled(self._authority.admit, asker, asked))
         if parent_id is None:
             self._limits.check(SpawnFacts(depth=0, asked=asked))
             return 0

@@ -1,6 +1,6 @@
 """How deep, how wide and how large a tree may grow: the rules, without any memory of a tree."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -18,6 +18,8 @@ class LimitKind(StrEnum):
 class RecursionLimitError(Exception):
     """A spawn was refused because a total of the tree would be exceeded.
 
+    Without arguments it names a depth limit and no figures.
+
     Args:
         kind: Which total.
         depth: Depth at which the refused nodes would have stood; the root stands at 0.
@@ -26,7 +28,15 @@ class RecursionLimitError(Exception):
         tree_id: The tree that is full, where the total is one of a tree.
     """
 
-    def __init__(self, *, kind: LimitKind, depth: int, value: int, limit: int, tree_id: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        kind: LimitKind = LimitKind.DEPTH,
+        depth: int = 0,
+        value: int = 0,
+        limit: int = 0,
+        tree_id: str | None = None,
+    ) -> None:
         self.kind = kind
         self.depth = depth
         self.value = value
@@ -46,6 +56,8 @@ class RecursionLimitError(Exception):
                 return "Do the rest in the present job, or start a new tree for it."
 
     def _what(self) -> str:
+        if self.value <= self.limit:
+            return f"Recursion {self.kind} limit exceeded."
         # The first words are those of the older server, whose callers match on them.
         match self.kind:
             case LimitKind.DEPTH:
@@ -130,10 +142,10 @@ class TreeLimits:
 
 
 class SpawnGuard(Protocol):
-    """The authority that a graph or an executor asks before it spawns."""
+    """The authority that a graph or an executor asks before it spawns, on the event loop, which it must not block."""
 
-    async def admit(self, parent_id: str | None, asked: int) -> int:
-        """Count `asked` new children of `parent_id` in and return the depth at which they stand.
+    def admit(self, parent_id: str | None, asked: int) -> int | Awaitable[int]:
+        """Count `asked` new children of `parent_id` in and return the depth at which they stand; plain or async.
 
         Raises:
             RecursionLimitError: Where a total would be exceeded; nothing is counted then.

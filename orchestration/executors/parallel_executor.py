@@ -1,13 +1,13 @@
 """Runs a flat list of tasks and aggregates what they come to: `ParallelExecutor`."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, nullcontext
 from functools import partial
-from inspect import isawaitable
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter
 
+from orchestration.calls import asynchronous
 from orchestration.failures import Failure
 from orchestration.native import native, native_stream
 from orchestration.patterns.recursive_batches import outcomes
@@ -15,7 +15,6 @@ from orchestration.patterns.recursive_orchestration import Node, RecursiveOrches
 from orchestration.progress import Progress
 
 Task = TypeVar("Task")
-Value = TypeVar("Value")
 
 
 class ParallelExecutor:
@@ -37,25 +36,24 @@ class ParallelExecutor:
     async def execute_parallel_tasks(
         self,
         tasks: Sequence[Task],
-        executor_func: Callable[[Task], Awaitable[Any]],
+        executor_func: Callable[[Task], Any],
         aggregator_func: Callable[[list[Any]], Any],
     ) -> Any:
         """Run every task and return what the aggregator makes of all of their results.
 
         Args:
             tasks: Any values; none at all is allowed.
-            executor_func: Does one task. What it raises becomes that task's result, as a `Failure`.
-            aggregator_func: Gets the results in the order of the tasks. A plain or an async function; what it raises
+            executor_func: Does one task. A coroutine function, or a plain one, which runs in a worker thread; see
+                `orchestration.calls`. What it raises becomes that task's result, as a `Failure`.
+            aggregator_func: Gets the results in the order of the tasks, and may be of either kind too; what it raises
                 is raised here.
         """
-        state = {"tasks": [partial(executor_func, task) for task in tasks]}
-        ended = await native(self.graph.ainvoke(state))
-        aggregate = aggregator_func(outcomes(ended))
-        return await aggregate if isawaitable(aggregate) else aggregate
+        ended = await native(self.graph.ainvoke(_state(tasks, executor_func)))
+        return await asynchronous(aggregator_func)(outcomes(ended))
 
     async def stream_parallel_tasks(
-        self, tasks: Sequence[Task], executor_func: Callable[[Task], Awaitable[Value]]
-    ) -> AsyncGenerator[tuple[int, Value | Failure], None]:
+        self, tasks: Sequence[Task], executor_func: Callable[[Task], Any]
+    ) -> AsyncGenerator[tuple[int, Any], None]:
         """Run every task and hand out each result as soon as it is there.
 
         Leave it through `contextlib.aclosing`: closing it ends the tasks that still run.
@@ -67,8 +65,7 @@ class ParallelExecutor:
         Yields:
             The index of a task and its result, in the order in which they end.
         """
-        state = {"tasks": [partial(executor_func, task) for task in tasks]}
-        events = self.graph.astream(state, stream_mode="custom")
+        events = self.graph.astream(_state(tasks, executor_func), stream_mode="custom")
         async with aclosing(native_stream(events)) as told:
             async for event in told:
                 if event["event"] == Progress.FINISHED:
@@ -77,6 +74,10 @@ class ParallelExecutor:
                     yield event["index"], Failure.from_record(event["error"])
 
     async def _call(self, node: Node) -> Any:
-        call: Callable[[], Awaitable[Any]] = node["task"]
         async with self._limiter or nullcontext():
-            return await call()
+            return await node["task"]()
+
+
+def _state(tasks: Sequence[Any], executor_func: Callable[[Any], Any]) -> dict[str, Any]:
+    call = asynchronous(executor_func)
+    return {"tasks": [partial(call, task) for task in tasks]}

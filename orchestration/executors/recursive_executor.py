@@ -10,6 +10,8 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import Send
 
 from orchestration import progress
+from orchestration.calls import asynchronous
+from orchestration.claude_cli import ask_claude
 from orchestration.executors.slots import DepthSlots
 from orchestration.failures import Failure
 from orchestration.guard import MemoryGuard
@@ -37,7 +39,8 @@ class RecursiveClaudeExecutor:
         max_depth: Deepest level; the root stands at 0.
         max_concurrent: Depth to how many nodes of one tree run there at once. A level that is not named takes the
             number of the deepest named level above it. None means `{0: 1, 1: 10, 2: 50}`.
-        work: Does one task; see `RecursiveOrchestrationPattern.create_recursive_graph`.
+        work: Does one task, in a worker thread where it is a plain function; see
+            `RecursiveOrchestrationPattern.create_recursive_graph`. The default has `claude -p` answer the task.
         resume: Goes on with a node after its subtasks; see there.
         max_children: Most children of one parent.
         max_nodes: Most nodes of one tree.
@@ -52,7 +55,7 @@ class RecursiveClaudeExecutor:
         max_depth: int = 5,
         max_concurrent: Mapping[int, int] | None = None,
         *,
-        work: Work,
+        work: Work = ask_claude,
         resume: Resume = collect,
         max_children: int = 100,
         max_nodes: int = 1000,
@@ -63,8 +66,8 @@ class RecursiveClaudeExecutor:
         self.limits = TreeLimits(max_depth=max_depth, max_children=max_children, max_nodes=max_nodes)
         if max_concurrent is not None:
             self.limits = replace(self.limits, max_concurrent=dict(max_concurrent))
-        self._work = work
-        self._resume = resume
+        self._work = asynchronous(work)
+        self._resume = asynchronous(resume)
         self._memory = MemoryGuard(self.limits, guard)
         self._slots = DepthSlots(self.limits)
         self.graph = RecursiveOrchestrationPattern.create_recursive_graph(

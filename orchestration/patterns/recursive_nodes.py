@@ -9,6 +9,7 @@ from anyio.lowlevel import checkpoint
 from langgraph.types import Send
 
 from orchestration.attempts import attempt
+from orchestration.calls import settled
 from orchestration.failures import Failure
 from orchestration.limits import SeatingGuard, SpawnGuard
 from orchestration.patterns.recursive_batches import Batches
@@ -100,7 +101,7 @@ class RecursiveNodes:
         asked = len(state["tasks"])
         if self._guard is None or asked == 0 or state.get("admitted"):
             return {}
-        answer = await attempt(self._guard.admit, state.get("parent_id"), asked)
+        answer = await attempt(settled, self._guard.admit, state.get("parent_id"), asked)
         return {"refusal": answer.record()} if isinstance(answer, Failure) else {"depth": answer}
 
     async def route(self, state: State) -> list[Send] | str:

@@ -7,13 +7,15 @@ START → parent ──(one Send per task)──▶ child ──▶ combine → 
 ```
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
+from orchestration.calls import asynchronous
+from orchestration.claude_cli import ask_claude
 from orchestration.limits import SpawnGuard
 from orchestration.patterns.recursive_batches import Batches
 from orchestration.patterns.recursive_nodes import (
@@ -29,8 +31,8 @@ from orchestration.patterns.recursive_nodes import (
 from orchestration.patterns.send_api import DictState
 
 Node = dict[str, Any]
-Work = Callable[[Node], Awaitable[Any]]
-Resume = Callable[[Node, Subtasks, Mapping[str, dict[str, Any]]], Awaitable[Any]]
+Work = Callable[[Node], Any]
+Resume = Callable[[Node, Subtasks, Mapping[str, dict[str, Any]]], Any]
 
 __all__ = ["Identify", "Node", "RecursiveOrchestrationPattern", "Resume", "Subtasks", "Work", "collect"]
 
@@ -46,7 +48,7 @@ class RecursiveOrchestrationPattern:
     @staticmethod
     def create_recursive_graph(
         *,
-        work: Work,
+        work: Work = ask_claude,
         resume: Resume = collect,
         guard: SpawnGuard | None = None,
         identify: Identify = numbered,
@@ -74,9 +76,13 @@ class RecursiveOrchestrationPattern:
         at the moment of a kill may run again: work must bear being run twice. Tasks, values and `Subtasks.state` must
         be what the checkpointer can store.
 
+        `work` and `resume` are coroutine functions or plain ones; a plain one runs in a worker thread, see
+        `orchestration.calls`. `guard` and `identify` are called on the event loop and must not block it.
+
         Args:
             work: Does one task. Gets a node: a dictionary of `task`, `id`, `parent_id`, `depth`, `root_id` and
                 `index`. Returns a value, or `Subtasks` to have children run. What it raises becomes the node's error.
+                The default has `claude -p` answer the task; see `orchestration.claude_cli`.
             resume: Goes on with a node after its children. Gets the node, the `Subtasks` that it asked for and their
                 results by id in their order, failed ones included. Returns like `work`, so it may ask again.
             guard: Asked before every batch; where it raises, each task of that batch fails with what it raised and
@@ -89,7 +95,13 @@ class RecursiveOrchestrationPattern:
             The compiled graph. Enter it through `orchestration.native.native` from anyio code.
         """
         batches = Batches()
-        nodes = RecursiveNodes(work=work, resume=resume, guard=guard, identify=identify, batches=batches)
+        nodes = RecursiveNodes(
+            work=asynchronous(work),
+            resume=asynchronous(resume),
+            guard=guard,
+            identify=identify,
+            batches=batches,
+        )
         builder: Any = StateGraph(DictState)  # LangGraph runs a plain dictionary as state, but does not type one
         builder.add_node(PARENT, nodes.parent)
         builder.add_node(CHILD, nodes.child)

@@ -33,6 +33,17 @@ print(asyncio.run(executor.execute_with_recursion(12)))
 """
 
 
+PLAN = """
+from orchestration import *
+
+RecursiveClaudeExecutor(max_depth=5, max_concurrent={0: 1, 1: 10, 2: 50})
+RecursiveOrchestrationPattern().create_recursive_graph()
+ParallelOrchestrationPattern().create_parallel_sends("node", [1, 2])
+ParallelExecutor()
+RecursionLimitError()
+"""
+
+
 def required(names: tuple[str, ...]) -> dict[str, Distribution]:
     """Return what an installer would install for some names: the distributions and all that they need, by name."""
     found: dict[str, Distribution] = {}
@@ -93,7 +104,14 @@ def test_a_project_elsewhere_runs_a_recursion_with_langgraph_and_anyio_alone(sit
     assert done.stdout == "12\n"
 
 
-@pytest.mark.parametrize("name", ["jobs", "server", "mcp", "aiosqlite", "psutil", "langgraph.checkpoint.sqlite"])
+def test_the_plans_classes_are_made_there_without_arguments(site: Path, tmp_path: Path):
+    done = run(PLAN, site, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["jobs", "server", "mcp", "aiosqlite", "psutil", "typer", "rich", "langgraph.checkpoint.sqlite"]
+)
 def test_what_the_engine_needs_besides_is_not_there(name: str, site: Path, tmp_path: Path):
     assert "ModuleNotFoundError" in run(f"import {name}", site, tmp_path).stderr
 

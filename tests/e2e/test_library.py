@@ -1,0 +1,162 @@
+"""`orchestration` as a newcomer's program uses it: the plan's literal calls, and `claude -p` where no work is given."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from server.demo.api import ScriptedApi
+from server.demo.environment import isolated_environment
+from server.demo.story import Story
+from tests.e2e.support import SYSTEM_PATH
+from tests.support.engines import ROOT
+from tests.support.waiting import until_now
+
+SECONDS = 60.0
+
+RUN = """
+import asyncio
+import sys
+from orchestration import RecursiveClaudeExecutor
+
+executor = RecursiveClaudeExecutor(max_depth=5, max_concurrent={0: 1, 1: 10, 2: 50})
+sys.stdout.write(asyncio.run(executor.execute_with_recursion(sys.stdin.read())))
+"""
+
+GRAPH = """
+import asyncio
+from orchestration import RecursionLimitError, RecursiveOrchestrationPattern
+
+graph = RecursiveOrchestrationPattern().create_recursive_graph()
+ended = asyncio.run(graph.ainvoke({"tasks": ["one", "two"]}))
+print([record["value"] for record in ended["results"].values()])
+print(RecursionLimitError())
+"""
+
+
+class Newcomer:
+    """A directory with programs of its own, and a `claude` that is a few lines of shell."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.bin = base / "bin"
+        self.bin.mkdir()
+        self.environ = {"HOME": str(base), "PATH": f"{self.bin}:{SYSTEM_PATH}", "PYTHONPATH": str(ROOT)}
+
+    def claude(self, *lines: str) -> None:
+        path = self.bin / "claude"
+        path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+        path.chmod(0o755)
+
+    def start(self, program: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", program],
+            cwd=self.base,
+            env=self.environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, program: str, task: str = "") -> tuple[int, str, str]:
+        with self.start(program) as process:
+            out, err = process.communicate(task, timeout=SECONDS)
+        return process.returncode, out, err
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path) -> Newcomer:
+    return Newcomer(tmp_path)
+
+
+@pytest.mark.parametrize("task", ["hello", "--version", "-", "two\nlines '\"$(id)", "x" * 300_000, "half \ud83d"])
+def test_an_executor_without_work_hands_any_text_to_claude_and_returns_its_answer(newcomer: Newcomer, task: str):
+    newcomer.claude('printf "%s:" "$*"', "cat", "echo")
+    program = RUN.replace("sys.stdin.read()", "'half \\ud83d'") if "\ud83d" in task else RUN
+    code, out, err = newcomer.run(program, task.replace("\ud83d", "?"))
+    assert (code, err) == (0, "")
+    assert out == f"-p:{task}".replace("\ud83d", "?")
+
+
+def test_the_plans_graph_is_made_without_arguments_and_asks_claude(newcomer: Newcomer):
+    newcomer.claude("tr a-z A-Z")
+    code, out, err = newcomer.run(GRAPH)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "['ONE', 'TWO']"
+    assert out.splitlines()[1].startswith("Recursion depth limit exceeded.")
+
+
+def test_without_claude_the_error_says_what_to_install_or_pass(newcomer: Newcomer):
+    code, out, err = newcomer.run(RUN, "task")
+    assert (code, out) == (1, "")
+    last = err.splitlines()[-1]
+    assert "no `claude` on PATH" in last
+    assert "npm install -g @anthropic-ai/claude-code" in last
+    assert "`work=`" in last
+
+
+def test_a_claude_that_fails_is_an_error_with_its_words_and_the_callers_traceback(newcomer: Newcomer):
+    newcomer.claude("echo 'Invalid API key' >&2", "exit 7")
+    code, _, err = newcomer.run(RUN, "task")
+    assert code == 1
+    assert "ended with exit code 7: Invalid API key" in err
+    assert "in ask_claude" in err
+
+
+def test_a_task_that_is_no_text_is_an_error_that_says_so(newcomer: Newcomer):
+    newcomer.claude("cat")
+    _, _, err = newcomer.run(RUN.replace("sys.stdin.read()", "[1]"))
+    assert "not list. Give texts as tasks, or pass `work=`" in err
+
+
+def test_claude_does_not_take_itself_for_a_part_of_the_session_around_it(newcomer: Newcomer):
+    newcomer.claude("env")
+    newcomer.environ |= {
+        "CLAUDECODE": "1",
+        "CLAUDE_CODE_ENTRYPOINT": "cli",
+        "CLAUDE_CODE_SESSION_ID": "s",
+        "ANTHROPIC_MODEL": "haiku",
+    }
+    _, out, _ = newcomer.run(RUN, "task")
+    assert "ANTHROPIC_MODEL=haiku" in out
+    assert "CLAUDECODE" not in out
+    assert "CLAUDE_CODE_" not in out
+
+
+def test_a_cancelled_executor_ends_claude_and_what_claude_started(newcomer: Newcomer):
+    newcomer.claude("sleep 1000 &", 'echo "$$ $!" >pids.part; mv pids.part pids', "wait")
+    with newcomer.start(RUN) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        pids = newcomer.base / "pids"
+        until_now(pids.exists, SECONDS, "the start of claude")
+        process.send_signal(signal.SIGINT)
+        process.wait(SECONDS)
+    until_now(lambda: not any(map(lives, pids.read_text().split())), SECONDS, "the end of both processes")
+
+
+def lives(pid: str) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text() if Path("/proc/self").is_dir() else ""
+        os.kill(int(pid), 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return ") Z" not in state
+
+
+@pytest.mark.parametrize("task", ["--help me count the swans", "/help"])
+def test_the_real_claude_answers_for_an_executor_without_work(
+    newcomer: Newcomer, claude_cli: Path, scripted: Callable[[Story], ScriptedApi], task: str
+):
+    api = scripted(Story.model_validate({"default": "x", "roles": {"x": [{"text": "Seven swans."}]}}))
+    (newcomer.bin / "claude").symlink_to(claude_cli)
+    newcomer.environ |= isolated_environment(newcomer.base, api.url, path=newcomer.environ["PATH"])
+    code, out, err = newcomer.run(RUN, task)
+    assert (code, out, err) == (0, "Seven swans.", "")
+    [request] = api.requests
+    assert request.conversation.opening == task
