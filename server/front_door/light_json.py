@@ -62,6 +62,9 @@ else:
             value, end = _scan(text, 0)
         except StopIteration as error:
             raise ValueError(f"no value at character {error}") from None
+        except SystemError:
+            # How the scanner of 3.11 says what is wrong with a text or an object where the package is not there.
+            raise ValueError("a text or an object in it is not written correctly") from None
         if end != len(text):
             raise ValueError(f"more than one value: the first ends at character {end}")
         return value

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from _socket import SHUT_WR, socket
 
 from server.front_door.hello import MAX_MESSAGE, FrontDoorError
+from server.front_door.messages import BadMessageError, LineCutter, LongLine
 from server.front_door.unanswered import Unanswered
 
 TYPE_CHECKING = False
@@ -20,47 +22,24 @@ if TYPE_CHECKING:
 STILLBORN = 10
 """So many engines in a row that die before they said anything to the client are enough: a request may kill them."""
 
+END_SECONDS = 30.0
+"""Seconds for which requests are still answered after the client has ended its side; chosen, not measured.
+
+A script that pipes its requests gets its answers, and a call that waits for jobs does not keep the pump for longer.
+"""
+
+LAST_SECONDS = 2.0
+"""Seconds for the last words to a client that may not read them, and for an engine to close its end."""
+
+_LOOK_SECONDS = 1.0
+"""Between two looks whether a client that has ended its side still listens."""
+
 _CHUNK = 65536
 _ENOUGH = 1024 * 1024
 """Bytes that wait for one end before the other is read no further."""
 
 _SURE = 4096
 """Bytes that a pipe which is ready to be written takes at once, so that a blocking one never blocks."""
-
-
-class LineTooLongError(FrontDoorError):
-    """Somebody sent a line that is longer than any message may be."""
-
-    def __init__(self) -> None:
-        super().__init__(f"closed the connection: a line had more than {MAX_MESSAGE} bytes.")
-
-
-class _Lines:
-    """Cuts what arrives into whole lines, newline included."""
-
-    def __init__(self) -> None:
-        self._part = bytearray()
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        begin = chunk.rfind(b"\n") + 1
-        if not begin:
-            self._part += chunk
-            if len(self._part) > MAX_MESSAGE:
-                raise LineTooLongError
-            return []
-        whole = bytes(self._part) + chunk[:begin]
-        self._part = bytearray(chunk[begin:])
-        return whole.splitlines(keepends=True) if b"\r" not in whole else _split(whole)
-
-    def rest(self) -> bytes:
-        rest = bytes(self._part)
-        self._part.clear()
-        return rest
-
-
-def _split(whole: bytes) -> list[bytes]:
-    # `splitlines` would also cut at a carriage return.
-    return [line + b"\n" for line in whole[:-1].split(b"\n")]
 
 
 class Relay:
@@ -83,21 +62,22 @@ class Relay:
         self._ended = False
         self._up = bytearray()
         self._down = bytearray()
-        self._from_client = _Lines()
-        self._from_engine = _Lines()
+        self._from_client = LineCutter(MAX_MESSAGE)
+        self._from_engine = LineCutter(MAX_MESSAGE)
+        self._until = 0.0
+        self._hung_up = float("inf")
         self._dialling = False
         self._dialled: socket | Exception | None = None
         self._stillborn = 0
         self._woken, self._wake = os.pipe()
 
     def run(self, connection: socket) -> None:
-        """Carry lines until the client is gone, or has ended its side and the engine has ended its own.
+        """Carry lines until the client is gone, or has ended its side and is owed nothing any more.
 
         Args:
             connection: A connection to an engine, past the welcome.
 
         Raises:
-            LineTooLongError: A line has more than `MAX_MESSAGE` bytes.
             OSError: The client's side is broken.
         """
         self._attach(connection)
@@ -109,12 +89,16 @@ class Relay:
                 self._engine.close()
 
     def _over(self) -> bool:
-        # Once its side has ended nobody waits for another engine's answers: MCP's way to end a server is to close
-        # its stdin.
-        return self._ended and self._engine is None and not self._down
+        # MCP's way to end a server is to close its stdin: once nothing is owed nobody waits for another engine.
+        if not self._ended or self._open.urgent:
+            return False
+        now = time.monotonic()
+        late = now > self._until + LAST_SECONDS or (not self._down and now > self._hung_up + LAST_SECONDS)
+        return late or (self._engine is None and not self._down)
 
     def _step(self) -> None:
-        readable, writable, _ = select.select(self._wanted_from(), self._wanted_to(), [])
+        patience = _LOOK_SECONDS if self._ended else None
+        readable, writable, _ = select.select(self._wanted_from(), self._wanted_to(), [], patience)
         if self._woken in readable:
             os.read(self._woken, _CHUNK)
             self._take_dialled()
@@ -126,10 +110,29 @@ class Relay:
             self._tell_engine()
         if self._sink in writable:
             self._tell_client()
+        if self._ended:
+            self._finish()
+
+    def _finish(self) -> None:
+        """After the client's side has ended: hang up once nothing is owed, at the latest when the time is over."""
+        if self._open.urgent and (time.monotonic() > self._until or self._is_deaf()):
+            self._say(self._open.end(END_SECONDS))
+        if not self._open.urgent and not self._up and self._engine is not None:
+            self._hung_up = min(self._hung_up, time.monotonic())
+            try:
+                self._engine.shutdown(SHUT_WR)
+            except OSError:
+                return
+
+    def _is_deaf(self) -> bool:
+        """Tell whether nobody holds the other end of what the client reads from."""
+        look = select.poll()
+        look.register(self._sink, 0)
+        return bool(look.poll(0))
 
     def _wanted_from(self) -> list[int | socket]:
         wanted: list[int | socket] = [self._woken]
-        if not self._ended and len(self._up) < _ENOUGH:
+        if not self._ended and len(self._up) < _ENOUGH and len(self._down) < MAX_MESSAGE:
             wanted.append(self._source)
         if self._engine is not None and len(self._down) < _ENOUGH:
             wanted.append(self._engine)
@@ -147,20 +150,27 @@ class Relay:
         except BlockingIOError:
             # A parent may have left its end of our stdio non-blocking, and ours with it.
             return
-        lines = self._from_client.feed(chunk) if chunk else [self._from_client.rest()]
-        for line in filter(None, lines):
-            passed = self._open.sent(line)
-            if len(passed) > MAX_MESSAGE:
-                # An engine would hang up on it, and so would each that it is put to again.
-                self._say(self._open.refuse(passed, f"A message may have {MAX_MESSAGE} bytes. Send less at once."))
-                continue
-            # Without an engine a request waits in the list of what is owed; the rest has nobody to hear it.
-            self._up += passed if self._ready else b""
+        for line in self._from_client.feed(chunk) if chunk else self._from_client.rest():
+            self._take(line)
         if not chunk:
-            self._ended = True
-            self._hang_up_behind_the_last_byte()
-        elif self._engine is None:
+            self._ended, self._until = True, time.monotonic() + END_SECONDS
+        if self._engine is None:
             self._look_for_an_engine()
+
+    def _take(self, line: bytes | LongLine) -> None:
+        if isinstance(line, bytes) and not line.strip():
+            return
+        try:
+            passed = self._open.sent(line)
+        except BadMessageError as error:
+            self._say([error.reply()])
+            return
+        if len(passed) > MAX_MESSAGE:
+            # An engine would refuse it, and so would each that it is put to again.
+            self._say(self._open.refuse(passed, MAX_MESSAGE))
+            return
+        # Without an engine a request waits in the list of what is owed; the rest has nobody to hear it.
+        self._up += passed if self._ready else b""
 
     def _hear_engine(self) -> None:
         assert self._engine is not None
@@ -174,29 +184,21 @@ class Relay:
             self._lose()
             return
         for line in self._from_engine.feed(chunk):
-            if not self._ready and self._open.greeted(line):
+            if not self._ready and isinstance(line, bytes) and self._open.greeted(line):
                 self._be_ready()
-            elif self._open.received(line):
-                self._down += line
+            elif told := self._open.received(line):
+                self._down += told
                 self._stillborn = 0
 
     def _tell_engine(self) -> None:
         assert self._engine is not None
         try:
             del self._up[: self._engine.send(self._up[:_CHUNK])]
-            self._hang_up_behind_the_last_byte()
         except BlockingIOError:
             return
         except OSError:
             # It is gone. Its last words may still be there to be read, and after them comes the end.
             self._up.clear()
-
-    def _hang_up_behind_the_last_byte(self) -> None:
-        if self._ended and not self._up and self._engine is not None:
-            try:
-                self._engine.shutdown(SHUT_WR)
-            except OSError:
-                return
 
     def _tell_client(self) -> None:
         try:
@@ -207,7 +209,7 @@ class Relay:
     def _attach(self, connection: socket) -> None:
         connection.setblocking(False)
         self._engine = connection
-        self._from_engine = _Lines()
+        self._from_engine = LineCutter(MAX_MESSAGE)
         self._up = bytearray(self._open.greeting())
         if not self._up:
             self._be_ready()
@@ -233,7 +235,7 @@ class Relay:
 
     def _look_for_an_engine(self) -> None:
         # Only for a client who waits: who stopped the engine by hand does not want it back at once.
-        if self._ended or self._dialling or not self._open.urgent:
+        if self._dialling or not self._open.urgent:
             return
         # Imported here: a pump whose engine stays needs no second thread.
         import threading
@@ -252,7 +254,6 @@ class Relay:
         found, self._dialled, self._dialling = self._dialled, None, False
         if isinstance(found, socket):
             self._attach(found)
-            self._hang_up_behind_the_last_byte()
         else:
             self._say(self._open.give_up(str(found)))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from server.front_door.light_json import dumps, loads
+from server.front_door.messages import BOM, LongLine, answered_by, parse, too_long
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ MOST_HELD = 64 * 1024 * 1024
 
 GONE = -32000
 """JSON-RPC code of an answer that no engine gave; -32000 to -32099 are free for servers."""
+
+LEAST_GROWTH = 1e-6
+"""What is added to the last progress where another engine counts from the beginning: a client is told growth alone."""
 
 _STANDING = frozenset({"subscriptions/listen"})
 """Requests that stay open for as long as the connection does: no reason to start an engine."""
@@ -78,11 +82,15 @@ class Unanswered:
         """Whether the client waits for something that only another engine can give."""
         return any(owed.method not in _STANDING for owed in self._owed.values())
 
-    def sent(self, line: bytes) -> bytes:
-        """Note a line of the client's; return it as it is to be passed on, which may be nothing."""
-        message = _read(line)
-        if message is None:
-            return line
+    def sent(self, line: bytes | LongLine) -> bytes:
+        """Note a line of the client's; return it as it is to be passed on, which may be nothing.
+
+        Raises:
+            BadMessageError: It is no message; it is answered here, for there may be no engine to do so.
+        """
+        message = parse(line)
+        assert isinstance(line, bytes), "what was cut is no message"
+        line = line.removeprefix(BOM)
         key = message.get("id")
         method = message.get("method")
         if method is None:
@@ -98,24 +106,26 @@ class Unanswered:
         self._owe(key, method, line, _object(message.get("params")))
         return line
 
-    def received(self, line: bytes) -> bool:
-        """Note a line of the engine's and tell whether the client is to see it."""
+    def received(self, line: bytes | LongLine) -> bytes:
+        """Note a line of the engine's; return it as the client is to see it, which may be nothing."""
+        if isinstance(line, LongLine):
+            return self._without(answered_by(line), line.limit)
         message = _read(line)
         if message is None:
-            return True
+            return line
         key, method = message.get("id"), message.get("method")
         if method == "notifications/progress":
-            return self._advances(_object(message.get("params")))
+            return self._advanced(message, line)
         if method is not None:
             self._asked.update({} if key is None else {key: None})
             self._stale.discard(key)
-            return True
+            return line
         if isinstance(key, str) and key.startswith(_OURS):
-            return False
+            return b""
         owed = self._drop(key)
         if owed is not None and "result" in message:
             self._granted(key, owed)
-        return True
+        return line
 
     def lost(self) -> list[bytes]:
         """Note that the engine is gone; return what withdraws its own questions from the client."""
@@ -161,20 +171,23 @@ class Unanswered:
             for key, owed in self._owed.items()
             if owed.method not in _STANDING and (all_of_them or owed.line is None)
         ]
-        return [_line({"id": key, "error": _error(self._drop(key), reason)}) for key in doomed]
+        return [_failure(key, _error(self._drop(key), reason)) for key in doomed]
 
-    def refuse(self, line: bytes, reason: str) -> list[bytes]:
-        """Return an error for a line that is not passed on, if it is a request, and owe nothing for it.
+    def refuse(self, line: bytes, limit: int) -> list[bytes]:
+        """Return an error for a line that is too long to be passed on, if it is a request, and owe nothing for it.
 
         Args:
             line: As `sent` returned it.
-            reason: Why, as a sentence that says what to do.
+            limit: Most bytes of a message.
         """
         message = _read(line)
         owed = self._drop(message.get("id")) if message else None
-        if message is None or owed is None:
-            return []
-        return [_line({"id": message["id"], "error": {"code": GONE, "message": reason}})]
+        return [] if message is None or owed is None else [too_long(message["id"], limit).reply()]
+
+    def end(self, seconds: float) -> list[bytes]:
+        """Return an error for each request that waits when the client's side has been over for so many seconds."""
+        doomed = [key for key, owed in self._owed.items() if owed.method not in _STANDING]
+        return [_failure(key, _late(self._drop(key), seconds)) for key in doomed]
 
     def _granted(self, key: Any, owed: _Owed) -> None:
         if owed.method == "initialize":
@@ -211,23 +224,42 @@ class Unanswered:
         self._held -= len(owed.line or b"") if owed else 0
         return owed
 
-    def _advances(self, params: dict[str, Any]) -> bool:
+    def _advanced(self, message: dict[str, Any], line: bytes) -> bytes:
         # Progress has to grow, and the next engine counts from the beginning.
+        params = _object(message.get("params"))
         token, value = params.get("progressToken"), params.get("progress")
         owed = next((one for one in self._owed.values() if one.token is not None and one.token == token), None)
         if owed is None or not isinstance(value, int | float):
-            return True
-        grown, owed.progress = value > owed.progress, max(owed.progress, value)
-        return grown
+            return line
+        grown = value > owed.progress
+        owed.progress = value if grown else owed.progress + LEAST_GROWTH
+        return line if grown else _line({**message, "params": {**params, "progress": owed.progress}})
+
+    def _without(self, key: Any, limit: int) -> bytes:
+        owed = self._drop(key)
+        if owed is None:
+            return b""
+        return _failure(key, f"The answer to {owed.name} has more than {limit} bytes. Ask for less at once.")
 
 
-def _error(owed: _Owed | None, reason: str) -> dict[str, Any]:
+def _late(owed: _Owed | None, seconds: float) -> str:
     name = owed.name if owed else "this request"
-    return {
-        "code": GONE,
-        "message": f"The engine went away before it answered {name}, and no other took its place: {reason} Jobs that "
-        f"were started go on. {_next_step(owed, name)}",
-    }
+    return (
+        f"The input ended, and {name} was not over {seconds:.0f} seconds later. Jobs that were started go on: "
+        "claude_list_jobs names them. Keep the input open for as long as the answer takes."
+    )
+
+
+def _error(owed: _Owed | None, reason: str) -> str:
+    name = owed.name if owed else "this request"
+    return (
+        f"The engine went away before it answered {name}, and no other took its place: {reason} Jobs that were started "
+        f"go on. {_next_step(owed, name)}"
+    )
+
+
+def _failure(key: Any, message: str) -> bytes:
+    return _line({"id": key, "error": {"code": GONE, "message": message}})
 
 
 def _next_step(owed: _Owed | None, name: str) -> str:
@@ -273,7 +305,7 @@ def _read(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         message = loads(line)
-    # What is no message is the engine's to refuse.
+    # What an engine says is for the client to judge.
     except (ValueError, RecursionError):
         return None
     if not isinstance(message, dict) or not isinstance(message.get("id"), str | int | None):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import anyio
@@ -16,6 +17,7 @@ from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from pydantic import ValidationError
 
 from server.front_door.hello import MAX_MESSAGE
+from server.front_door.messages import BadMessageError, LineCutter, LongLine, parse
 from server.protocol.flow_control import FlowControl, RequestId
 from server.protocol.greeting import Opening
 from server.reception.inbox import Inbox, Queued
@@ -24,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 Incoming = SessionMessage | Exception
 """A message, or what was wrong with a line that is none."""
+
+
+class _Refusal(SessionMessage):
+    """The answer to a line that is no message: it ends no request, whatever id it has."""
 
 
 class McpConnection:
@@ -63,7 +69,7 @@ class McpConnection:
         outgoing, from_server = anyio.create_memory_object_stream[SessionMessage](0)
         async with anyio.create_task_group() as group:
             with to_server, incoming, outgoing, from_server:
-                group.start_soon(self._read, to_server)
+                group.start_soon(self._read, to_server, outgoing.clone())
                 group.start_soon(self._hand_over, to_server)
                 group.start_soon(self._write, from_server)
                 await serve_dual_era_loop(
@@ -75,14 +81,21 @@ class McpConnection:
                 )
             group.cancel_scope.cancel()
 
-    async def _read(self, to_server: ObjectSendStream[Incoming]) -> None:
-        async for line in _lines(self._lines, self._first):
-            message = _message(line)
-            if not _concerns_open_requests(message):
-                await self._inbox.put(Queued(line, _request_id(message)))
-            elif not self._withdrawn(message):
-                await to_server.send(message)
+    async def _read(self, to_server: ObjectSendStream[Incoming], to_client: ObjectSendStream[SessionMessage]) -> None:
+        async with to_client:
+            async for line in _lines(self._lines, self._first):
+                message = _message(line)
+                if isinstance(message, BadMessageError):
+                    await to_client.send(_refusal(message))
+                elif isinstance(line, bytes):
+                    await self._sort(line, message, to_server)
         self._inbox.close()
+
+    async def _sort(self, line: bytes, message: Incoming, to_server: ObjectSendStream[Incoming]) -> None:
+        if not _concerns_open_requests(message):
+            await self._inbox.put(Queued(line, _request_id(message)))
+        elif not self._withdrawn(message):
+            await to_server.send(message)
 
     async def _hand_over(self, to_server: ObjectSendStream[Incoming]) -> None:
         # Closed here: a client may end its side right behind its requests, and they are begun all the same.
@@ -101,10 +114,11 @@ class McpConnection:
 
     async def _write(self, from_server: ObjectReceiveStream[SessionMessage]) -> None:
         async for message in from_server:
-            if not self._was_answered(message.message):
+            refused = isinstance(message, _Refusal)
+            if refused or not self._was_answered(message.message):
                 text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
                 await self._stream.send(text.encode() + b"\n")
-            if isinstance(message.message, mcp_types.JSONRPCResponse | mcp_types.JSONRPCError):
+            if not refused and isinstance(message.message, mcp_types.JSONRPCResponse | mcp_types.JSONRPCError):
                 self._end(message.message.id)
 
     def _was_answered(self, message: mcp_types.JSONRPCMessage) -> bool:
@@ -155,45 +169,60 @@ def _concerns_open_requests(message: Incoming) -> bool:
     return not isinstance(content, mcp_types.JSONRPCRequest)
 
 
-async def _lines(stream: BufferedByteReceiveStream, first: bytes) -> Any:
-    if first.strip():
-        yield first
+async def _lines(stream: BufferedByteReceiveStream, first: bytes) -> AsyncIterator[bytes | LongLine]:
+    cutter = LineCutter(MAX_MESSAGE)
+    arrived = cutter.feed(first + b"\n") if first else []
     while True:
+        for line in arrived:
+            if isinstance(line, LongLine) or line.strip():
+                yield line
         try:
-            line = await stream.receive_until(b"\n", MAX_MESSAGE)
-        except (anyio.EndOfStream, anyio.IncompleteRead):
-            return
-        except anyio.DelimiterNotFound:
-            logger.warning("closed a connection that sent a line of more than %d bytes", MAX_MESSAGE)
-            return
-        if line.strip():
-            yield line
+            arrived = cutter.feed(await stream.receive())
+        except anyio.EndOfStream:
+            break
+    for line in cutter.rest():
+        yield line
 
 
-def _message(line: bytes) -> Incoming:
+def _refusal(error: BadMessageError) -> SessionMessage:
+    data = mcp_types.ErrorData(code=error.code, message=error.problem)
+    return _Refusal(mcp_types.JSONRPCError(jsonrpc="2.0", id=error.key, error=data))
+
+
+def _message(line: bytes | LongLine) -> Incoming:
+    """Return the message in a line; a `BadMessageError` where it is none, another error where it asks for no answer."""
     try:
-        return _parse(line)
-    except ValidationError as error:
-        whole = _without_halves(line)
-        if whole is None:
-            return error
+        message = None if isinstance(line, LongLine) else _parse(line)
+    except ValidationError:
+        message = None
+    if message is not None and not _may_be_request(message, line):
+        return message
     try:
-        return _parse(whole)
-    except ValidationError as error:
+        read = parse(line)
+    except BadMessageError as error:
         return error
+    return message or _read_again(read)
 
 
-def _parse(line: bytes) -> SessionMessage:
-    return SessionMessage(mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+def _may_be_request(message: SessionMessage, line: bytes | LongLine) -> bool:
+    # With an id of a wrong type the SDK takes a request for a notification.
+    return isinstance(message.message, mcp_types.JSONRPCNotification) and isinstance(line, bytes) and b'"id"' in line
 
 
-def _without_halves(line: bytes) -> bytes | None:
-    r"""Return the line with a question mark for each half of a surrogate pair, or None where it is no JSON.
+def _read_again(read: Mapping[str, Any]) -> Incoming:
+    r"""Return what the SDK makes of a message that it refused, with a question mark for each half of a surrogate pair.
 
     JavaScript writes half a character as "\ud800" where it cuts a text in two; pydantic refuses the whole message, and
     its sender would wait for an answer for ever.
     """
     try:
-        return json.dumps(json.loads(line), ensure_ascii=False).encode("utf-8", "replace")
-    except (ValueError, RecursionError):
-        return None
+        return _parse(json.dumps(read, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValidationError, RecursionError) as error:
+        if "method" not in read:
+            return error
+        # Our rules take it, and the SDK does not: it reads no deeper.
+        return BadMessageError(mcp_types.INVALID_REQUEST, "The message is nested too deeply.", read.get("id"))
+
+
+def _parse(line: bytes) -> SessionMessage:
+    return SessionMessage(mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False))

@@ -59,10 +59,13 @@ class Sdk:
         if self._serve is None:
             try:
                 opening = opening_of(await lines.receive_until(b"\n", MAX_MESSAGE))
-            except (anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound):
-                return
-            if opening.reply is not None:
-                await stream.send(opening.reply)
+            except (anyio.IncompleteRead, anyio.DelimiterNotFound):
+                # What was read of it is still in `lines`, to be answered as any other line.
+                if not lines.buffer:
+                    return
+            else:
+                if opening.reply is not None:
+                    await stream.send(opening.reply)
         await (await self.load())(stream, lines, state, opening)
 
 

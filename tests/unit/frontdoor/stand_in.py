@@ -1,4 +1,4 @@
-"""A stand-in engine: it greets, echoes what an MCP client sends, and obeys `stop`.
+"""A stand-in engine: it greets, echoes what an MCP client sends, answers requests, and obeys `stop`.
 
 Run as a script with CLAUDE_JOBS_HOME set; how it behaves is in its arguments. It writes down each start, its birth and
 each hello in the state directory, for the tests to read.
@@ -82,8 +82,10 @@ def _serve(connection: socket.socket, home: Path, options: argparse.Namespace) -
         if hello["role"] == "control":
             _obey(connection, json.loads(lines.readline() or b"{}"))
             return
-        while chunk := lines.read1(65536):
-            connection.sendall(chunk)
+        while line := lines.readline():
+            connection.sendall(line)
+            if "id" in (message := json.loads(line)):
+                connection.sendall(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": {}}).encode() + b"\n")
         # Proof that only the way up was closed.
         connection.sendall(b"end\n")
 

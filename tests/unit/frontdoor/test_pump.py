@@ -40,8 +40,17 @@ def run_pump(
     )
 
 
+def notification(text: str) -> bytes:
+    """A line that a client may send, which a stand-in echoes."""
+    return b'{"jsonrpc":"2.0","method":"x","params":{"text":"%b"}}\n' % text.encode()
+
+
+HI = notification("hi")
+
+
 def test_five_megabytes_come_back_unchanged_and_the_way_down_outlives_the_way_up(engine: Door):
-    sent = random.Random(5).randbytes(5_000_000)
+    words = random.Random(5)
+    sent = b"".join(notification(words.randbytes(words.randrange(20_000)).hex()) for _ in range(250))
 
     done = run_pump(engine.places, sent=sent)
 
@@ -109,15 +118,15 @@ def test_it_works_in_a_directory_that_has_packages_of_the_same_names(engine: Doo
     (tmp_path / "server").mkdir()
     (tmp_path / "server" / "__init__.py").write_text("raise SystemExit('imported the wrong server')")
 
-    done = run_pump(engine.places, sent=b"hi\n", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    done = run_pump(engine.places, sent=HI, cwd=tmp_path, PYTHONPATH=str(tmp_path))
 
-    assert (done.stdout, done.stderr) == (b"hi\nend\n", b"")
+    assert (done.stdout, done.stderr) == (HI + b"end\n", b"")
 
 
 def test_a_refusal_is_one_line_on_stderr_and_nothing_on_the_wire(make_door: MakeDoor, places: Places):
     ensure_engine(make_door("--refuse", "The job is over. Do not start it again.")).close()
 
-    done = run_pump(places, sent=b"hi\n")
+    done = run_pump(places, sent=HI)
 
     assert done.returncode == 1
     assert done.stderr == b"claude-jobs: The job is over. Do not start it again.\n"
@@ -127,7 +136,7 @@ def test_a_refusal_is_one_line_on_stderr_and_nothing_on_the_wire(make_door: Make
 def test_bytes_that_come_right_behind_the_welcome_are_not_lost(make_door: MakeDoor, places: Places):
     ensure_engine(make_door("--eager", "first")).close()
 
-    assert run_pump(places, sent=b"hi\n").stdout == b"first\nhi\nend\n"
+    assert run_pump(places, sent=HI).stdout == b"first\n" + HI + b"end\n"
 
 
 def test_a_state_directory_that_others_can_write_to_is_one_line_on_stderr(places: Places):
@@ -148,9 +157,9 @@ def test_a_signal_ends_it_at_once_and_without_a_traceback(engine: Door, number: 
         assert process.stdin
         assert process.stdout
         assert process.stderr
-        process.stdin.write(b"hi\n")
+        process.stdin.write(HI)
         process.stdin.flush()
-        assert process.stdout.readline() == b"hi\n"
+        assert process.stdout.readline() == HI
         process.send_signal(number)
 
         assert process.wait(20) == -number
@@ -166,7 +175,7 @@ def test_a_new_pump_starts_another_engine_where_the_first_one_ends_as_it_starts(
 
     done = subprocess.run(
         [sys.executable, "-c", program, "--home", str(places.home)],
-        input=b"hi\n",
+        input=HI,
         capture_output=True,
         timeout=60,
         check=False,
@@ -174,7 +183,7 @@ def test_a_new_pump_starts_another_engine_where_the_first_one_ends_as_it_starts(
         env={},
     )
 
-    assert (done.returncode, done.stdout) == (0, b"hi\nend\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, HI + b"end\n"), done.stderr
     assert len(noted(places, "starts")) == 2
 
 
@@ -183,9 +192,9 @@ def test_the_pump_outlives_its_engine_and_asks_the_next_one_only_when_the_client
     with subprocess.Popen(pump(engine.places), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}) as process:
         assert process.stdin
         assert process.stdout
-        process.stdin.write(b"hi\n")
+        process.stdin.write(HI)
         process.stdin.flush()
-        assert process.stdout.readline() == b"hi\n"
+        assert process.stdout.readline() == HI
         os.kill(noted(engine.places, "starts")[0]["pid"], signal.SIGKILL)
         until_now(lambda: engine_is_gone(engine))
         assert process.poll() is None

@@ -14,7 +14,8 @@ import pytest
 
 from server.front_door import relay as module
 from server.front_door.hello import FrontDoorError
-from server.front_door.relay import LineTooLongError, Relay
+from server.front_door.messages import INVALID_REQUEST, PARSE_ERROR
+from server.front_door.relay import Relay
 from server.front_door.unanswered import GONE
 from tests.unit.frontdoor.test_unanswered import INITIALIZE, INITIALIZED, call, line
 
@@ -175,6 +176,7 @@ def test_a_client_that_leaves_while_an_engine_is_dialled_ends_the_relay_at_once(
     stage.engine.close()
     assert stage.dialled.wait(SECONDS)
     stage.hang_up()
+    stage.heard.close()
     assert stage.ended()
     late.set()
 
@@ -245,8 +247,8 @@ def test_a_client_that_takes_little_at_a_time_gets_every_byte(stage: Stage):
         got += os.read(stage.heard.fileno(), 1000 if len(got) < 50_000 else 65536)
     feeder.join(SECONDS)
     assert got == payload
-    stage.say(b"late\n")
-    assert read(stage.engine, 1) == b"late\n"
+    stage.say(INITIALIZED)
+    assert read(stage.engine, 1) == INITIALIZED
     stage.hang_up()
     assert stage.engine.recv(1) == b""
 
@@ -259,19 +261,92 @@ def test_a_request_that_no_engine_would_take_is_refused_and_the_others_go_on(
     stage.say(call(1) + call(2, text="x" * 1000) + call(3))
     assert read(stage.engine, 2) == call(1) + call(3)
     answer = stage.hears()
-    assert (answer["id"], answer["error"]["code"]) == (2, GONE)
+    assert (answer["id"], answer["error"]["code"]) == (2, INVALID_REQUEST)
     assert "1000 bytes" in answer["error"]["message"]
 
 
-def test_a_line_without_an_end_ends_the_relay_and_not_the_memory(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("begin", "end"), [(b'"id":7,', b""), (b"", b',"id":7')], ids=["begins", "ends"])
+def test_a_line_that_is_far_too_long_is_refused_by_its_id_and_the_conversation_goes_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, begin: bytes, end: bytes
+):
     monkeypatch.setattr(module, "MAX_MESSAGE", 100_000)
     stage.start()
-    feeder = threading.Thread(target=lambda: suppress_write(stage, b"x" * 300_000), daemon=True)
+    long = b'{"jsonrpc":"2.0",%b"method":"x","params":{"a":"%b"}%b}\n' % (begin, b"x" * 500_000, end)
+    feeder = threading.Thread(target=lambda: suppress_write(stage, long + call(8)), daemon=True)
     feeder.start()
-    assert stage.ended()
-    assert isinstance(stage.failure, LineTooLongError)
-    os.close(stage.source)
+    answer = stage.hears()
+    assert (answer["id"], answer["error"]["code"]) == (7, INVALID_REQUEST)
+    assert read(stage.engine, 1) == call(8)
     feeder.join(SECONDS)
+    # What the client may send, an engine may answer: too long a reply ends nothing either.
+    stage.engine.sendall(b'{"jsonrpc":"2.0","id":8,"result":{"a":"%b"}}\n' % (b"x" * 500_000))
+    answer = stage.hears()
+    assert (answer["id"], answer["error"]["code"]) == (8, GONE)
+
+
+@pytest.mark.parametrize(("odd", "code"), [(b"no json\n", PARSE_ERROR), (b"[]\n", INVALID_REQUEST)])
+def test_what_is_no_message_is_answered_also_where_there_is_no_engine(stage: Stage, odd: bytes, code: int):
+    stage.start()
+    stage.engine.close()
+    stage.say(b"\n" + odd)
+    answer = stage.hears()
+    assert (answer["id"], answer["error"]["code"]) == (None, code)
+    assert not stage.dialled.is_set()
+
+
+def test_requests_in_flight_are_answered_after_the_end_of_the_input(stage: Stage):
+    stage.start()
+    stage.say(call(1) + call(2).rstrip(b"\n"))
+    stage.hang_up()
+    # The last line counts without its newline, too.
+    assert read(stage.engine, 2) == call(1) + call(2)
+    stage.engine.sendall(line(id=2, result={}))
+    assert stage.hears()["id"] == 2
+    stage.engine.sendall(line(id=1, result={}))
+    assert stage.hears()["id"] == 1
+    assert stage.engine.recv(1) == b""
+    stage.engine.close()
+    assert stage.ended()
+
+
+def test_what_an_engine_that_died_owes_after_the_end_of_the_input_the_next_one_is_asked(stage: Stage):
+    stage.start()
+    second = stage.next_engine()
+    stage.say(call(1))
+    stage.hang_up()
+    assert read(stage.engine, 1) == call(1)
+    stage.engine.close()
+    assert read(second, 1) == call(1)
+    second.sendall(line(id=1, result={}))
+    assert stage.hears()["id"] == 1
+    second.close()
+    assert stage.ended()
+
+
+def test_a_call_that_blocks_after_the_end_of_the_input_gets_an_error_at_the_bound(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "END_SECONDS", 0.05)
+    stage.start()
+    stage.say(call(1, "claude_run"))
+    stage.hang_up()
+    answer = stage.hears()
+    assert (answer["id"], answer["error"]["code"]) == (1, GONE)
+    assert "claude_run was not over" in answer["error"]["message"]
+    assert "claude_list_jobs" in answer["error"]["message"]
+    # An engine that does not close its end keeps nobody.
+    assert stage.ended()
+
+
+def test_nobody_waits_for_a_client_that_is_gone_altogether(stage: Stage):
+    stage.start()
+    stage.say(call(1))
+    assert read(stage.engine, 1) == call(1)
+    stage.hang_up()
+    stage.heard.close()
+    assert stage.engine.recv(1) == b""
+    stage.engine.close()
+    assert stage.ended()
 
 
 def suppress_write(stage: Stage, data: bytes) -> None:

@@ -18,7 +18,9 @@ from jobs.settings_sources import ClientVariables, variable_of
 from server.engine import EngineRunningError, serve
 from server.front_door.hello import MAX_LINE, MAX_MESSAGE, Hello, Role
 from server.front_door.locate import Places, prepare
+from server.front_door.messages import INVALID_REQUEST
 from server.reception import connection
+from tests.unit.frontdoor.test_messages import BAD
 from tests.unit.server.world import PATH, STUB
 
 pytestmark = pytest.mark.anyio
@@ -145,14 +147,26 @@ async def test_what_a_client_sent_right_before_it_ended_its_side_is_begun(home: 
         assert await client.ended()
 
 
-async def test_an_over_long_line_closes_its_own_connection_only(home: Path):
-    async with running_engine(home) as places, caller(places) as bystander:
-        async with caller(places) as client:
-            with anyio.fail_after(PATIENCE):
-                with suppress(anyio.BrokenResourceError):
-                    await client.stream.send(b"x" * (MAX_MESSAGE + 65536))
-                assert await client.ended()
+async def test_an_over_long_line_gets_an_error_and_ends_no_connection(home: Path):
+    async with running_engine(home) as places, caller(places) as bystander, caller(places) as client:
+        text = b'{"jsonrpc":"2.0","id":77,"method":"ping","params":{"a":"%b"}}' % (b"x" * (MAX_MESSAGE + 65536))
+        with anyio.fail_after(PATIENCE):
+            await client.send(text)
+        answer = await client.receive()
+        assert (answer["id"], answer["error"]["code"]) == (77, INVALID_REQUEST)
+        assert "result" in await client.ask("tools/list")
         assert "result" in await bystander.ask("tools/list")
+
+
+async def test_an_over_long_first_line_gets_an_error(home: Path):
+    async with running_engine(home) as places, wire(places) as client:
+        assert (await client.greet())["ok"] is True
+        with anyio.fail_after(PATIENCE):
+            await client.send(b"x" * (MAX_MESSAGE + 65536))
+        answer = await client.receive()
+        assert (answer["id"], answer["error"]["code"]) == (None, INVALID_REQUEST)
+        await client.shake_hands()
+        assert "result" in await client.ask("tools/list")
 
 
 async def test_a_line_just_below_the_limit_is_read(home: Path):
@@ -163,11 +177,25 @@ async def test_a_line_just_below_the_limit_is_read(home: Path):
         assert "task: the task has" in answer["result"]["content"][0]["text"]
 
 
-@pytest.mark.parametrize("line", [b"no json", b"[1,2]", b'{"jsonrpc":"1.0"}', b"\xff\xfe", b"[" * 200_000, b"7", b" "])
-async def test_a_line_that_is_no_message_leaves_the_connection_usable(home: Path, line: bytes):
+DEEP = b'{"jsonrpc":"2.0","id":5,"method":"ping","params":{"a":' + b"[" * 400 + b"]" * 400 + b"}}"
+"""Nested less deeply than we read, and more deeply than the SDK does."""
+
+
+async def test_a_line_that_is_no_message_is_answered_and_leaves_the_connection_usable(home: Path):
     async with running_engine(home) as places, caller(places) as client:
-        await client.send(line)
+        for line, code, key in (*BAD.values(), (DEEP, INVALID_REQUEST, 5)):
+            await client.send(line)
+            answer = await client.receive()
+            assert (answer["id"], answer["error"]["code"]) == (key, code), line[:80]
+        await client.send(b" \r")
         assert "result" in await client.ask("tools/list")
+
+
+async def test_the_last_line_counts_without_its_newline(home: Path):
+    async with running_engine(home) as places, caller(places) as client:
+        await client.stream.send(b'{"jsonrpc":"1.0","id":5}')
+        await client.stream.send_eof()
+        assert (await client.receive())["id"] == 5
 
 
 async def test_half_a_character_in_a_task_becomes_a_question_mark(home: Path):

@@ -1,0 +1,105 @@
+"""The wire of `claude-jobs mcp` as clients meet it: pipes that end, lines that are no messages, and progress."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.engines import MAIN, House, Pump, house
+
+SECONDS = 60.0
+MESSAGE_LIMIT = 16 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def quarters() -> Iterator[House]:
+    with house() as made:
+        made.start_engine()
+        yield made
+
+
+@pytest.fixture
+def pump(quarters: House) -> Iterator[Pump]:
+    with quarters.pump() as made:
+        yield made
+
+
+def line(**message: Any) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n"
+
+
+def call(number: int, tool: str, **arguments: Any) -> bytes:
+    return line(id=number, method="tools/call", params={"name": tool, "arguments": arguments})
+
+
+INFO = {"name": "test", "version": "1"}
+OPENING = line(
+    id=0, method="initialize", params={"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": INFO}
+) + line(method="notifications/initialized")
+
+
+def piped(quarters: House, text: bytes) -> list[Any]:
+    """Give a pump its whole input at once, and return every line that it answers with."""
+    done = subprocess.run(
+        [sys.executable, str(MAIN), "mcp"],
+        input=text,
+        capture_output=True,
+        env=dict(quarters.environ),
+        cwd=quarters.work,
+        timeout=SECONDS,
+        check=True,
+    )
+    assert done.stderr == b""
+    return [json.loads(each) for each in done.stdout.splitlines()]
+
+
+def test_a_script_that_pipes_its_requests_gets_every_reply(quarters: House):
+    for _ in range(6):
+        opened, started, ran = piped(
+            quarters, OPENING + call(1, "claude_run_async", task="x") + call(2, "claude_run", task="stub:say=gold")
+        )
+        assert (opened["id"], started["id"], ran["id"]) == (0, 1, 2)
+        assert json.loads(started["result"]["content"][0]["text"])["status"] == "started"
+        assert "gold" in ran["result"]["content"][0]["text"]
+
+
+def test_the_last_request_needs_no_newline(quarters: House):
+    assert [each["id"] for each in piped(quarters, OPENING + line(id=1, method="ping").rstrip())] == [0, 1]
+
+
+def test_a_client_that_ends_its_input_and_waits_for_nothing_sees_the_pump_leave_at_once(pump: Pump):
+    assert pump.process.stdin is not None
+    pump.process.stdin.close()
+    # Far below the bound of a call in flight.
+    assert pump.process.wait(10.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "key"),
+    [
+        (b"no json\n", -32700, None),
+        (b'{"jsonrpc":"2.0","id":5,"met\n', -32700, None),
+        (b'{"jsonrpc":"2.0","id":5,"method":"\xff"}\n', -32700, None),
+        (b'[{"jsonrpc":"2.0","id":5,"method":"ping"}]\n', -32600, None),
+        (b'{"id":5,"method":"ping"}\n', -32600, 5),
+        (b'{"jsonrpc":"2.0","id":{},"method":"ping"}\n', -32600, None),
+        (b'{"jsonrpc":"2.0","id":5,"method":"ping","params":[1]}\n', -32600, 5),
+        (b'{"jsonrpc":"2.0","id":5,"method":7}\n', -32600, 5),
+        (b'{"jsonrpc":"2.0","id":5,"method":"no/such"}\n', -32601, 5),
+        (b'{"jsonrpc":"2.0","id":5,"method":"ping","params":{"a":"%b"}}\n' % (b"x" * MESSAGE_LIMIT), -32600, 5),
+    ],
+    ids=["text", "half", "UTF-8", "batch", "version", "id", "params", "method", "unknown", "long"],
+)
+def test_a_line_that_is_no_request_gets_the_error_that_the_protocol_names(
+    pump: Pump, text: bytes, code: int, key: int | None
+):
+    assert pump.process.stdin is not None
+    assert pump.process.stdout is not None
+    pump.process.stdin.write(text)
+    pump.process.stdin.flush()
+    answer = json.loads(pump.process.stdout.readline())
+    assert (answer["id"], answer["error"]["code"]) == (key, code)
+    assert pump.ask("ping") == {}
