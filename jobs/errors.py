@@ -10,13 +10,14 @@ JobsError
 ├── TreeClosedError          the tree was cancelled, so nothing more may be spawned in it
 ├── IllegalTransitionError   a status was to move where the state machine has no arrow
 ├── EngineLeavingError       the engine was told to leave, and begins nothing any more
+├── ManagerClosedError       a manager that stands alone was closed
 ├── ClaudeNotFoundError      no `claude` binary on this machine
 ├── ClaudeTooOldError        the `claude` that was found is too old
 ├── StoreError               the database cannot be read or written now
 │   └── DiskFullError        nothing new is begun until there is space
 └── SchemaTooNewError        the database was written by a newer version
 
-`orchestration.limits.RecursionLimitError` is the thirteenth: the rules of a tree are older than its jobs.
+`orchestration.limits.RecursionLimitError` is the fourteenth: the rules of a tree are older than its jobs.
 """
 
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ __all__ = [
     "IllegalTransitionError",
     "JobFailedError",
     "JobsError",
+    "ManagerClosedError",
     "NotFinishedError",
     "NotFoundError",
     "OwnJobError",
@@ -58,6 +60,13 @@ class EngineLeavingError(JobsError):
 
     def __init__(self) -> None:
         super().__init__("The engine is leaving and starts no more jobs. Repeat the call: the next engine answers it.")
+
+
+class ManagerClosedError(JobsError):
+    """A manager that stands alone was closed, and its jobs are gone."""
+
+    def __init__(self) -> None:
+        super().__init__("This manager is closed. Read results before the close, and make another one for more jobs.")
 
 
 class BadInputError(JobsError):

@@ -2,36 +2,33 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
+from jobs.assembly import OwnParts, Parts
 from jobs.attempts.continuation import continued
-from jobs.attempts.origin import Origin, OriginFiles
+from jobs.attempts.origin import Origin
 from jobs.batch_graph import BatchGraph, Next, subtasks_of
-from jobs.errors import BadInputError, EngineLeavingError, JobsError, NotFoundError, RecursionLimitError, StoreError
-from jobs.idempotency import request_digest
-from jobs.intake import Intake, TaskRequest, TreeBounds, dependencies, subtask_request
+from jobs.errors import EngineLeavingError, JobsError, NotFoundError, RecursionLimitError, StoreError
+from jobs.intake import TaskRequest, TreeBounds, subtask_request
 from jobs.model import TERMINAL, Attempt, Job, JobStatus
 from jobs.patience import insist
-from jobs.ports import Admission, Clock, NewJob, Runner, Store, Submission
+from jobs.ports import Admission, Submission
 from jobs.prompts import decomposition
 from jobs.prompts.composition import divides
 from jobs.prompts.siblings import Siblings
-from jobs.recursion_manager import RecursionManager
-from jobs.signals import JobSignals
 from jobs.singly import Singly
-from jobs.tree import new_batch_id, new_job_id, subtasks_batch_id
+from jobs.submissions import Submissions
+from jobs.tree import subtasks_batch_id
+from orchestration.failures import Failure
 from orchestration.native import native
 
 logger = logging.getLogger(__name__)
-
-StartSoon = Callable[..., object]
-"""Starts a coroutine function with arguments in the engine's own task group, so that it outlives every request."""
 
 _LOOK_AGAIN = 0.05
 """Seconds between two looks whether every job is over."""
@@ -46,41 +43,53 @@ class EnhancedJobManager:
     The graph remembers nothing: the rows of the store do, so a batch can be run again after a crash and finds its jobs
     where they are.
 
+    Made without parts it stands alone, for a program that wants jobs and no engine: see `jobs.assembly.OwnParts`. It
+    opens at its first use, or as an `async with`, and closing it cancels what still runs.
+
     Args:
-        store: Where trees are kept.
-        runner: What runs a job.
-        recursion: The authority on spawns and slots.
-        intake: What checks requests.
-        origins: Where each tree's client environment is kept.
-        signals: Where changes of jobs are announced.
-        clock: Time.
-        start_soon: Starts a coroutine function in the engine's task group.
+        parts: An engine's parts.
     """
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        runner: Runner,
-        recursion: RecursionManager,
-        intake: Intake,
-        origins: OriginFiles,
-        signals: JobSignals,
-        clock: Clock,
-        start_soon: StartSoon,
-    ) -> None:
-        self._store = store
-        self._runner = runner
-        self._recursion = recursion
-        self._intake = intake
-        self._origins = origins
-        self._signals = signals
-        self._clock = clock
-        self._start_soon = start_soon
-        self._siblings = Siblings(store, signals, clock)
+    def __init__(self, parts: Parts | None = None) -> None:
         self._singly = Singly()
         self._leaving = False
         self._graph = BatchGraph(work=self._run_job, resume=self._go_on, identify=_own_id)
+        self._own = OwnParts(self._end_all) if parts is None else None
+        if parts is not None:
+            self._use(parts)
+
+    def _use(self, parts: Parts) -> None:
+        self._store = parts.store
+        self._runner = parts.runner
+        self._recursion = parts.recursion
+        self._intake = parts.intake
+        self._origins = parts.origins
+        self._signals = parts.signals
+        self._clock = parts.clock
+        self._start_soon = parts.start_soon
+        self._origin = parts.origin
+        self._siblings = Siblings(parts.store, parts.signals, parts.clock)
+        self._submissions = Submissions(parts.intake, parts.origins, parts.clock, parts.recursion.limits.max_depth)
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close what was made without parts: cancels its live jobs and removes their files; else does nothing."""
+        if self._own is not None:
+            await self._own.close()
+
+    async def _open(self) -> None:
+        if self._own is not None:
+            self._use(await self._own.open())
+
+    async def _end_all(self) -> None:
+        self.stop_admitting()
+        await self.cancel_all()
 
     async def execute_batch_async(
         self,
@@ -94,7 +103,8 @@ class EnhancedJobManager:
         Args:
             tasks: At least one; a string is a task with every default.
             parent_job_id: The job that spawns them, or None for a new tree.
-            origin: For a new tree: the client that asked. None takes an empty environment and the root directory.
+            origin: For a new tree: the client that asked. None is this program where the manager stands alone, else
+                an empty environment and the root directory.
 
         Raises:
             JobsError, RecursionLimitError: As `submit`; nothing was started.
@@ -133,10 +143,11 @@ class EnhancedJobManager:
             ClaudeNotFoundError, ClaudeTooOldError: The client's jobs would have no `claude` to run.
             StoreError: The jobs or their environment cannot be written down now; `DiskFullError` on a full disk.
         """
+        await self._open()
         if self._leaving:
             raise EngineLeavingError
         parent = None if parent_job_id is None else await self._known(parent_job_id)
-        origin = origin or Origin(cwd="/")
+        origin = origin or self._origin()
         if parent is None:
             await self._intake.check_claude(origin.env, origin.settings)
         # In a thread: the directories that a caller names may be on a file system that does not answer.
@@ -149,6 +160,29 @@ class EnhancedJobManager:
                 self._announce(admission.jobs)
                 self._start_soon(self.run_batch, admission.jobs)
         return admission
+
+    async def results(self, job_ids: Sequence[str]) -> list[str | Failure]:
+        """Wait until jobs are over and return their answers in the order of the ids.
+
+        Returns:
+            A text each, or a `Failure` for a job that did not complete: its type is the job's reason.
+
+        Raises:
+            NotFoundError: Unknown job.
+        """
+        return [await self._result(job_id) for job_id in job_ids]
+
+    async def _result(self, job_id: str) -> str | Failure:
+        root_id = (await self._known(job_id)).root_id
+        with self._signals.subscribe([root_id], lambda changed: changed.id == job_id) as changes:
+            job = await self._known(job_id)
+            while job.status not in TERMINAL:
+                await changes.news()
+                job = await self._store.job(job_id) or job
+        if job.status is not JobStatus.COMPLETED:
+            return Failure(type=job.reason or job.status, message=job.error or "", fields={"jobId": job_id})
+        attempt = await self._store.attempt(job_id, job.attempt)
+        return (attempt and attempt.result) or ""
 
     async def run_batch(self, jobs: Sequence[Job]) -> None:
         """Run admitted jobs until each is over; those that are over already stay as they are."""
@@ -221,72 +255,17 @@ class EnhancedJobManager:
         return cancelled
 
     async def _known(self, job_id: str) -> Job:
+        await self._open()
         job = await self._store.job(job_id)
         if job is None:
             raise NotFoundError("Job", job_id)
         return job
 
-    def _submission(
-        self,
-        tasks: Sequence[str | TaskRequest],
-        parent: Job | None,
-        *,
-        origin: Origin,
-        single: bool,
-        idempotency_key: str | None = None,
-        bounds: TreeBounds | None = None,
-    ) -> Submission:
-        (bounds := bounds or TreeBounds()).check(new_tree=parent is None)
-        if isinstance(tasks, str):
-            raise BadInputError("tasks", "it is a text and not a list", "Give a list with one task.")
-        if not tasks:
-            raise BadInputError("tasks", "the list is empty", "Give at least one task.")
-        requests = [TaskRequest(task=task) if isinstance(task, str) else task for task in tasks]
-        if single and len(requests) > 1:
-            raise BadInputError("tasks", f"{len(requests)} tasks cannot be one root", "Give one, or start a batch.")
-        now = self._clock.now()
-        digest = None
-        if idempotency_key is not None:
-            digest = request_digest(requests, bounds, single=single, cwd=(parent.spec if parent else origin).cwd)
-        return Submission(
-            batch_id=new_batch_id(),
-            jobs=self._new_jobs(requests, parent, origin=origin, single=single, at=now),
-            parent_id=parent.id if parent else None,
-            single=single,
-            caller=parent.id if parent else origin.client or "",
-            idempotency_key=idempotency_key,
-            request_digest=digest,
-            max_budget_usd=bounds.usd,
-            deadline=None if bounds.seconds is None else now + bounds.seconds,
-            client=origin.client,
-            at=now,
-        )
-
-    def _new_jobs(
-        self, requests: Sequence[TaskRequest], parent: Job | None, *, origin: Origin, single: bool, at: float
-    ) -> list[NewJob]:
-        home = origin.env.get("HOME")
-        defaults = self._origins.settings_of(parent.root_id) if parent else origin.settings
-        depth = parent.depth + 1 if parent else int(not single)
-        fields = ["task"] if single else [f"tasks[{index}]" for index in range(len(requests))]
-        if depth >= self._recursion.limits.max_depth:
-            # Asked for subtasks, a job at the deepest level could only be refused them.
-            requests = [replace(request, divisible=False) for request in requests]
-        specs = self._intake.specs(
-            requests, fields, parent=parent, cwd=origin.cwd, home=home, depth=depth, at=at, defaults=defaults
-        )
-        ids = [new_job_id() for _ in requests]
-        waits = dependencies(requests, ids, single=single)
-        return [
-            NewJob(id=job_id, spec=replace(spec, depends_on=others) if others else spec)
-            for job_id, spec, others in zip(ids, specs, waits, strict=True)
-        ]
-
     def _prepared(
         self, tasks: Sequence[str | TaskRequest], parent: Job | None, *, origin: Origin, **asked: Any
     ) -> Submission:
         """Check a submission and write down the origin of its new tree, all in one stay in a thread."""
-        submission = self._submission(tasks, parent, origin=origin, **asked)
+        submission = self._submissions.of(tasks, parent, origin=origin, **asked)
         if parent is None:
             # Before the rows: a job on disk whose environment is lost could never be launched.
             self._origins.write(submission.new_root_id, origin)
@@ -364,7 +343,7 @@ class EnhancedJobManager:
         )
         batch_id = subtasks_batch_id(job.id, attempt.number)
         try:
-            check = partial(self._submission, requests, job, origin=Origin(cwd=job.spec.cwd), single=False)
+            check = partial(self._submissions.of, requests, job, origin=Origin(cwd=job.spec.cwd), single=False)
             submission = await anyio.to_thread.run_sync(check)
             admission = await self._recursion.admit(replace(submission, batch_id=batch_id))
         except (JobsError, RecursionLimitError) as error:

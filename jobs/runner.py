@@ -14,10 +14,10 @@ from jobs.attempts.sequel import Sequel
 from jobs.attempts.settlement import Settlement
 from jobs.attempts.supervisor import Supervisor
 from jobs.claude.exempt import exempt
-from jobs.claude.proctable import ProcessIdentity
+from jobs.claude.proctable import ProcessIdentity, process_table
 from jobs.claude.reaper import Reaper
 from jobs.claude.spawning import DirectSpawner, Spawner
-from jobs.claude.survivors import Target
+from jobs.claude.survivors import Target, clear
 from jobs.claude.unmanaged import BEAT, Patrol
 from jobs.errors import NotFoundError
 from jobs.limits.budget import Holder
@@ -157,6 +157,11 @@ class LocalRunner:
         live = self._live.get(job_id)
         if live is not None:
             await self._end(live, Reason.CANCELLED)
+
+    def kill_all(self) -> None:
+        """Kill the processes of every job at once. Blocks, and settles nothing: for an event loop that ends."""
+        if targets := [live.target for live in self._live.values()]:
+            clear(process_table(), targets)
 
     async def patrol(self) -> None:
         """Look on a beat, for as long as the engine runs, for jobs that started a `claude` of their own."""

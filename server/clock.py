@@ -1,20 +1,6 @@
-"""Time as the system tells it."""
-
-import time
+"""The beat of an idle engine."""
 
 import anyio
-
-
-class SystemClock:
-    """The clock of a running engine."""
-
-    def now(self) -> float:
-        """Return seconds since the epoch."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Return seconds that never jump."""
-        return time.monotonic()
 
 
 async def beat(seconds: float) -> None:

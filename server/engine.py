@@ -1,4 +1,4 @@
-"""The composition root: builds every concrete part once, listens on the socket, and leaves when nobody needs it."""
+"""Builds the engine from its parts, listens on the socket, and leaves when nobody needs it."""
 
 import logging
 import os
@@ -13,9 +13,8 @@ import anyio.to_thread
 import psutil
 from anyio.abc import TaskGroup
 
-from jobs.attempts.accounts import Accounts
+from jobs.assembly import SystemClock, assemble_parts
 from jobs.attempts.origin import OriginFiles
-from jobs.attempts.preparation import Preparation
 from jobs.claude.account import accounts_of
 from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import McpServer
@@ -23,19 +22,11 @@ from jobs.claude.spawning import spawner
 from jobs.effective_settings import EffectiveSettings
 from jobs.errors import JobsError
 from jobs.follow_up import FollowUp
-from jobs.intake import Intake
-from jobs.limits.ledger import Ledger
-from jobs.limits.pause_file import PauseFile
-from jobs.limits.throttle import Throttle
 from jobs.manager import EnhancedJobManager
 from jobs.patience import insist
-from jobs.recursion_manager import RecursionManager
 from jobs.rights.approvals import Approvals
-from jobs.runner import LocalRunner
-from jobs.scheduler import Scheduler
 from jobs.settings import Settings, TreeSettings
 from jobs.settings_sources import ClientVariables
-from jobs.signals import JobSignals
 from jobs.store.live import LiveStore
 from jobs.store.sqlite import SqliteStore
 from jobs.upkeep.integrity import check_after_crash
@@ -45,7 +36,6 @@ from jobs.upkeep.retention import Retention
 from jobs.upkeep.snapshots import Snapshots
 from jobs.waiting import Waiting
 from server import __version__
-from server.clock import SystemClock
 from server.front_door.environment import own_umask
 from server.front_door.locate import Places, holder_of, lock, prepare, pump_command, sign_lock
 from server.lifecycle import Engine
@@ -123,69 +113,26 @@ async def assemble(
         store = await LiveStore.over(database)
         tasks.keep(Snapshots(database, places.database, clock).keep)
         tasks.start(check_after_crash, places.database)
-        signals = JobSignals()
-        origins = OriginFiles(places.trees)
-        limits = settings.tree_limits
-        throttle = Throttle(
-            max_running=settings.max_running,
-            max_starting=settings.max_starting,
-            free_memory=lambda: psutil.virtual_memory().available,
-            memory_floor=settings.memory_floor_bytes,
-            clock=clock,
-            uses_extra=lambda: settings.extra_usage == "use",
-        )
-        pause_file = PauseFile(places.pauses, throttle)
-        pause_file.restore()
-        tasks.keep(pause_file.keep)
-        accounts = Accounts(origins, clock)
-        scheduler = Scheduler(limits, settings.max_running, throttle, accounts.of)
-        tasks.keep(accounts.follow_logins, scheduler, throttle)
-        ledger = Ledger(store.trees)
-        recursion = RecursionManager(
-            limits, store, scheduler, ledger=ledger, throttle=throttle, look_up=accounts.look_up
-        )
         command, args = pump_command(places.home)
-        claudes = ClaudeFinder()
-        preparation = Preparation(
-            settings=settings,
-            store=store,
-            origins=origins,
+        assembled = assemble_parts(
+            settings,
+            store,
+            tasks,
             trees=places.trees,
-            mcp_server=McpServer(command=command, args=args),
-            claudes=claudes,
+            pauses=places.pauses,
             key=location.key,
             umask=own_umask() if umask is None else umask,
-        )
-        runner = LocalRunner(
-            settings=settings,
-            store=store,
-            preparation=preparation,
-            scheduler=scheduler,
-            throttle=throttle,
-            signals=signals,
-            clock=clock,
-            start_soon=tasks.start,
-            ledger=ledger,
+            mcp_server=McpServer(command=command, args=args),
             spawner=stack.enter_context(spawner()),
         )
-        tasks.keep(_poke, scheduler, throttle)
-        tasks.start(_recover, Recovery(store, preparation, keep=settings.keep_processes))
-        tasks.keep(runner.patrol)
-        manager = EnhancedJobManager(
-            store=store,
-            runner=runner,
-            recursion=recursion,
-            intake=Intake(settings, claudes),
-            origins=origins,
-            signals=signals,
-            clock=clock,
-            start_soon=tasks.keep,
-        )
+        parts, runner = assembled.parts, assembled.runner
+        tasks.start(_recover, Recovery(store, assembled.preparation, keep=settings.keep_processes))
+        manager = EnhancedJobManager(parts)
         follow_up = FollowUp(
             store=store,
             manager=manager,
-            origins=origins,
-            signals=signals,
+            origins=parts.origins,
+            signals=parts.signals,
             start_soon=tasks.keep,
         )
         yield Services(
@@ -194,18 +141,18 @@ async def assemble(
             store=store,
             manager=manager,
             follow_up=follow_up,
-            recursion=recursion,
-            waiting=Waiting(signals, recursion.pauses),
-            signals=signals,
+            recursion=parts.recursion,
+            waiting=Waiting(parts.signals, parts.recursion.pauses),
+            signals=parts.signals,
             start_soon=tasks.start,
             transcript=runner.transcript,
             approvals=Approvals(
-                settings.permission_requests, settings.permission_seconds, clock.monotonic, origins.secrets_of
+                settings.permission_requests, settings.permission_seconds, clock.monotonic, parts.origins.secrets_of
             ),
             now=clock.now,
             resident=_resident,
-            in_use=partial(_in_use, claudes, origins),
-            end_pauses=pause_file.end,
+            in_use=partial(_in_use, assembled.claudes, parts.origins),
+            end_pauses=assembled.pause_file.end,
         )
 
 
@@ -224,14 +171,6 @@ async def _recover(recovery: Recovery) -> None:
     await insist(recovery.sweep, "sweeping what an earlier engine left")
     if removed := await insist(recovery.remove_stdin_files, "removing stdin files that an earlier engine left"):
         logger.info("removed the stdin files of %d attempts that do not run", removed)
-
-
-async def _poke(scheduler: Scheduler, throttle: Throttle) -> None:
-    # The gate opens by itself: a pause ends, a process has started, memory is free again.
-    while True:
-        await scheduler.refused()
-        await anyio.sleep(throttle.look_again_in())
-        scheduler.poke()
 
 
 async def serve(

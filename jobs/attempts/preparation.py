@@ -48,7 +48,8 @@ class Preparation:
         store: Where attempts are.
         origins: Where each tree's client environment is.
         trees: Directory of the job directories, one directory a tree.
-        mcp_server: How a job's `claude` starts our MCP server; the job's directory is added.
+        mcp_server: How a job's `claude` starts our MCP server; the job's directory is added. None gives jobs no tools
+            of ours.
         key: Begins the mark of every process. Two state directories on one machine have different ones, so that
             neither takes the other's processes for its own.
         umask: Mask of the modes of the files that jobs make whose client did not say its own.
@@ -62,7 +63,7 @@ class Preparation:
         store: Store,
         origins: OriginFiles,
         trees: Path,
-        mcp_server: McpServer,
+        mcp_server: McpServer | None,
         key: str,
         umask: int,
         claudes: ClaudeFinder | None = None,
@@ -74,7 +75,9 @@ class Preparation:
         self._trees_place = str(trees)
         self._mcp_server = mcp_server
         self._claudes = claudes or ClaudeFinder()
-        self._prompts = Prompts(store, settings.tree_limits)
+        limits = settings.tree_limits
+        # Without our tools a job can spawn nothing, as at the deepest level.
+        self._prompts = Prompts(store, limits if mcp_server else replace(limits, max_depth=0))
         self._key = key
         self._umask = umask
         # The directories may be on a file system that does not answer.
@@ -156,7 +159,6 @@ class Preparation:
             # What is left now, not at the spawn, is what the job is told and what bounds its process.
             job = replace(job, spec=replace(job.spec, max_budget_usd=left))
         prompt = await self._prompts.compose(job, session.resumed)
-        server = replace(self._mcp_server, args=(*self._mcp_server.args, "--job", self._place(job, attempt.number)))
         return build(
             replace(job.spec, task=prompt.text),
             LaunchContext(
@@ -165,11 +167,11 @@ class Preparation:
                 servers_file=f"{self._place(job, attempt.number)}/{SERVERS}",
                 session_id=session.id,
                 continues=session.continues,
-                server=server,
+                server=self._server(job, attempt),
                 more_servers=self._more_servers(job),
                 setting_sources=attempt.setting_sources,
                 enabled_tools=self._settings.enabled_tools,
-                asks_permission=self._settings.permission_requests != "deny",
+                asks_permission=self._mcp_server is not None and self._settings.permission_requests != "deny",
                 token=token,
                 briefing=prompt.briefing,
                 client_env=env,
@@ -206,6 +208,10 @@ class Preparation:
     def secrets_of(self, job: Job) -> frozenset[str]:
         """Return the secret values that the job has in its environment; none where the tree's environment is gone."""
         return self._origins.secrets_of(job.root_id)
+
+    def _server(self, job: Job, attempt: Attempt) -> McpServer | None:
+        ours = self._mcp_server
+        return ours and replace(ours, args=(*ours.args, "--job", self._place(job, attempt.number)))
 
     def _place(self, job: Job, attempt: int) -> str:
         return f"{self._trees_place}/{job.root_id}/{job.id}/{attempt}"

@@ -95,7 +95,7 @@ class Alarm:
         elif self.eager:
             self.ring(self._looked + EAGER_GAP)
         else:
-            self.ring(max(self._looked + TICK, anyio.current_time() + FIRST_GAP))
+            self.ring(max(self._looked + TICK, _loop_time() + FIRST_GAP))
 
     def too_much(self) -> bool:
         """Tell whether the attempt has written more than it may."""
@@ -225,7 +225,7 @@ class Supervisor:
         self._alarms[alarm] = listening.enter_context(self._events.watching(follower.descriptors, alarm.on_write))
         if follower.size_of_all():
             # Written before anybody listened.
-            alarm.ring(anyio.current_time())
+            alarm.ring(_loop_time())
 
     def _beat_later(self) -> None:
         seconds = TICK if all(self._alarms.values()) else DEAF_TICK
@@ -322,3 +322,8 @@ class Supervisor:
     def _still_holds(self, resets_at: float | None) -> bool:
         # An earlier engine heeded what it read. Of that only a usage limit that has not ended yet still holds.
         return (resets_at or 0.0) > self._clock.now()
+
+
+def _loop_time() -> float:
+    # Called by the event loop itself, where anyio knows no loop that was not started through it.
+    return asyncio.get_running_loop().time()

@@ -25,9 +25,16 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
         "StateGraph": "Callers may bring a state type of their own; for `dict` it is the plain dictionary.",
     },
     "jobs/manager.py": {
+        "start_soon": "Takes over the engine's, and calls it below.",
         "start_soon(self.run_batch)": "Enters the graph once for a batch, outside the request; its jobs are Sends.",
         "start_soon(self._runner.cancel)": "Ends processes, and runs none.",
         "start_soon(self._graph.load_soon)": "Loads the graph, and runs nothing.",
+    },
+    "jobs/assembly.py": {
+        "ensure_future": "The life of a manager that stands alone, which no request owns; its jobs are Sends.",
+        "create_task_group": "Holds what such a manager keeps running.",
+        "start_soon": "Starts the engine's own services in that group.",
+        "start_soon(task)": "Starts the engine's own services, and each batch as an engine does.",
     },
     "jobs/follow_up.py": {
         "start_soon(self._manager.run_batch)": "Enters the graph once for a batch, as the manager does.",

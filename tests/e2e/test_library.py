@@ -13,7 +13,7 @@ from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
 from server.demo.story import Story
 from tests.e2e.support import SYSTEM_PATH
-from tests.support.engines import ROOT
+from tests.support.engines import ROOT, SHELL_STUB
 from tests.support.waiting import until_now
 
 SECONDS = 60.0
@@ -160,3 +160,79 @@ def test_the_real_claude_answers_for_an_executor_without_work(
     assert (code, out, err) == (0, "Seven swans.", "")
     [request] = api.requests
     assert request.conversation.opening == task
+
+
+MANAGER = """
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from jobs import EnhancedJobManager
+
+async def main():
+    async with EnhancedJobManager() as manager:
+        ids = await manager.execute_batch_async(["stub:say=a", "stub:say=b", "stub:exit=3"])
+        print(await manager.results(ids))
+        await manager.execute_batch_async(["stub:wait=/nonexistent"])
+        while not pids(): await asyncio.sleep(0.05)
+        print(*pids())
+    print(*Path(tempfile.gettempdir()).iterdir())
+    await manager.execute_batch_async(["one more"])
+
+def pids():
+    files = Path(tempfile.gettempdir()).glob("claude-jobs-*/trees/*/*/1/lock")
+    words = [file.read_text().split() for file in files]
+    return [word for line in words for name, word in zip(line, line[1:]) if name == "claude" and "exit" not in line]
+
+asyncio.run(main())
+"""
+
+
+def test_a_manager_without_parts_runs_a_batch_and_leaves_nothing_after_its_close(newcomer: Newcomer):
+    temporary = newcomer.base / "tmp"
+    temporary.mkdir()
+    newcomer.environ |= {"TMPDIR": str(temporary), "CLAUDE_JOBS_CLI": str(SHELL_STUB)}
+    code, out, err = newcomer.run(MANAGER)
+    assert code == 1
+    assert err.splitlines()[-1].startswith("jobs.errors.ManagerClosedError: This manager is closed.")
+    answers, held, left = out.splitlines()
+    assert answers.startswith("['a', 'b', Failure(")
+    assert "exited with 3" in answers
+    assert [pid for pid in held.split() if lives(pid)] == []
+    assert left == ""
+    # Neither a state directory nor an engine.
+    assert sorted(path.name for path in newcomer.base.iterdir()) == ["bin", "tmp"]
+
+
+def test_a_manager_that_is_not_closed_leaves_no_process_behind(newcomer: Newcomer):
+    temporary = newcomer.base / "tmp"
+    temporary.mkdir()
+    newcomer.environ |= {"TMPDIR": str(temporary), "CLAUDE_JOBS_CLI": str(SHELL_STUB)}
+    program = MANAGER.replace("async with EnhancedJobManager() as manager:", "if manager := EnhancedJobManager():")
+    code, out, err = newcomer.run(program.replace("    print(*Path", "    return\n    print(*Path"))
+    assert (code, err) == (0, "")
+    [_, held] = out.splitlines()
+    assert held
+    until_now(lambda: not any(map(lives, held.split())), SECONDS, "the end of the job")
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_manager_without_claude_says_what_to_install(newcomer: Newcomer):
+    newcomer.environ |= {"CLAUDE_JOBS_CLI": str(newcomer.base / "none")}
+    code, _, err = newcomer.run(MANAGER)
+    assert code == 1
+    assert f"{newcomer.base}/none" in err.splitlines()[-1]
+
+
+def test_a_job_of_such_a_manager_runs_in_the_real_claude_without_tools_of_ours(
+    newcomer: Newcomer, claude_cli: Path, scripted: Callable[[Story], ScriptedApi]
+):
+    api = scripted(Story.model_validate({"default": "x", "roles": {"x": [{"text": "Seven swans."}]}}))
+    newcomer.environ |= isolated_environment(newcomer.base, api.url, path=SYSTEM_PATH)
+    newcomer.environ |= {"CLAUDE_JOBS_CLI": str(claude_cli), "CLAUDECODE": "1"}
+    program = MANAGER.replace('["stub:say=a", "stub:say=b", "stub:exit=3"]', '["How many?"]')
+    code, out, err = newcomer.run(program.replace("        await manager.execute_batch", "        return\n        a"))
+    assert (code, out, err) == (0, "['Seven swans.']\n", "")
+    [request] = api.requests
+    assert "This is the deepest level: do all of the work yourself." in str(request.body)
+    assert not [name for name in request.tool_names if name.startswith("mcp__")]

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 import orchestration.patterns  # noqa: F401 - loaded here, so that the first batch of a test does not wait for it
+from jobs.assembly import Parts as ManagerParts
 from jobs.attempts.origin import Origin, OriginFiles
 from jobs.attempts.preparation import Preparation
 from jobs.claude.command import McpServer
@@ -245,14 +246,16 @@ async def parts(
             else FakeRunner(store, signals)
         )
         manager = EnhancedJobManager(
-            store=store,
-            runner=runner,
-            recursion=recursion,
-            intake=Intake(chosen),
-            origins=origins,
-            signals=signals,
-            clock=clock,
-            start_soon=group.start_soon,
+            ManagerParts(
+                store=store,
+                runner=runner,
+                recursion=recursion,
+                intake=Intake(chosen),
+                origins=origins,
+                signals=signals,
+                clock=clock,
+                start_soon=group.start_soon,
+            )
         )
         yield Parts(
             settings=chosen,

@@ -1,5 +1,6 @@
 """The README's examples of the patterns, run as they stand there."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -21,11 +22,11 @@ def examples(markdown: str, section: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(program: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a program in an empty folder, with this checkout importable."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
-        cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, env={"PYTHONPATH": str(ROOT), **environ}, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
 
@@ -38,8 +39,16 @@ def readme_examples() -> list[str]:
     return examples((ROOT / "README.md").read_text(), SECTION)
 
 
-def test_the_readme_has_the_three_examples():
-    assert len(readme_examples()) == 3
+def test_the_readme_has_the_four_examples():
+    assert len(readme_examples()) == 4
+
+
+def test_the_example_of_jobs_runs_and_prints_an_answer_for_each_task(tmp_path: Path):
+    [program] = [each for each in readme_examples() if "EnhancedJobManager" in each]
+    # They are Claude's words, so the example does not promise any.
+    done = run(program, tmp_path, HOME=str(tmp_path), CLAUDE_JOBS_CLI=str(ROOT / "tests" / "fakes" / "claude_stub.sh"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(ast.literal_eval(done.stdout)) == 2
 
 
 @pytest.mark.parametrize("number", range(3))

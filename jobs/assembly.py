@@ -1,0 +1,300 @@
+"""Makes the parts of a manager: an engine's over its store, and those of a manager that stands alone."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import anyio
+import psutil
+from anyio.abc import TaskGroup
+
+from jobs.attempts.accounts import Accounts
+from jobs.attempts.origin import Origin, OriginFiles
+from jobs.attempts.preparation import Preparation
+from jobs.claude.binary import ClaudeFinder
+from jobs.claude.command import McpServer
+from jobs.claude.spawning import Spawner
+from jobs.errors import ManagerClosedError
+from jobs.intake import Intake
+from jobs.limits.ledger import Ledger
+from jobs.limits.pause_file import PauseFile
+from jobs.limits.throttle import Throttle
+from jobs.ports import Clock, Runner, Store
+from jobs.recursion_manager import RecursionManager
+from jobs.runner import LocalRunner
+from jobs.scheduler import Scheduler
+from jobs.settings import Settings
+from jobs.settings_sources import load_here
+from jobs.signals import JobSignals
+from jobs.store.live import LiveStore
+from jobs.store.memory import MemoryStore
+
+StartSoon = Callable[..., object]
+"""Starts a coroutine function with arguments in the engine's own task group, so that it outlives every request."""
+
+_CLOSE_SECONDS = 5.0
+"""How much longer than `grace_seconds` the end of all jobs may take at a close: what ignores its end is killed then."""
+
+
+class SystemClock:
+    """Time as the system tells it."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds that never jump."""
+        return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a manager works with.
+
+    Args:
+        store: Where trees are kept.
+        runner: What runs a job.
+        recursion: The authority on spawns and slots.
+        intake: What checks requests.
+        origins: Where each tree's client environment is kept.
+        signals: Where changes of jobs are announced.
+        clock: Time.
+        start_soon: Starts a coroutine function in the engine's task group.
+        origin: Returns the client of a tree whose caller names none.
+    """
+
+    store: Store
+    runner: Runner
+    recursion: RecursionManager
+    intake: Intake
+    origins: OriginFiles
+    signals: JobSignals
+    clock: Clock
+    start_soon: StartSoon
+    origin: Callable[[], Origin] = lambda: Origin(cwd="/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """The parts of a manager, and what an engine needs of them besides.
+
+    Args:
+        parts: What the manager takes.
+        runner: Its runner.
+        preparation: What prepares attempts.
+        claudes: What finds binaries.
+        pause_file: What keeps usage limits.
+    """
+
+    parts: Parts
+    runner: LocalRunner
+    preparation: Preparation
+    claudes: ClaudeFinder
+    pause_file: PauseFile
+
+
+class Tasks(Protocol):
+    """Starts the tasks of an engine."""
+
+    def keep(self, task: Callable[..., Coroutine[Any, Any, None]], /, *args: object) -> None:
+        """Run a task until it returns."""
+        ...
+
+    def start(self, task: Callable[..., Coroutine[Any, Any, None]], /, *args: object) -> None:
+        """Run a task once."""
+        ...
+
+
+def assemble_parts(
+    settings: Settings,
+    store: LiveStore,
+    tasks: Tasks,
+    *,
+    trees: Path,
+    pauses: Path,
+    key: str,
+    umask: int,
+    mcp_server: McpServer | None = None,
+    spawner: Spawner | None = None,
+    origin: Callable[[], Origin] = lambda: Origin(cwd="/"),
+) -> Assembled:
+    """Build the parts over a store, and start what has to run with them.
+
+    Args:
+        settings: The engine's settings.
+        store: Where trees are kept.
+        tasks: Starts what outlives a request.
+        trees: Directory of the job directories.
+        pauses: File of the usage limits.
+        key: As `Preparation` takes it; so are `umask` and `mcp_server`.
+        umask: See there.
+        mcp_server: See there.
+        spawner: Starts processes; None starts them as children of this one.
+        origin: As in `Parts`.
+    """
+    clock = SystemClock()
+    signals = JobSignals()
+    origins = OriginFiles(trees)
+    limits = settings.tree_limits
+    throttle = Throttle(
+        max_running=settings.max_running,
+        max_starting=settings.max_starting,
+        free_memory=lambda: psutil.virtual_memory().available,
+        memory_floor=settings.memory_floor_bytes,
+        clock=clock,
+        uses_extra=lambda: settings.extra_usage == "use",
+    )
+    pause_file = PauseFile(pauses, throttle)
+    pause_file.restore()
+    tasks.keep(pause_file.keep)
+    accounts = Accounts(origins, clock)
+    scheduler = Scheduler(limits, settings.max_running, throttle, accounts.of)
+    tasks.keep(accounts.follow_logins, scheduler, throttle)
+    ledger = Ledger(store.trees)
+    recursion = RecursionManager(limits, store, scheduler, ledger=ledger, throttle=throttle, look_up=accounts.look_up)
+    claudes = ClaudeFinder()
+    preparation = Preparation(
+        settings=settings,
+        store=store,
+        origins=origins,
+        trees=trees,
+        mcp_server=mcp_server,
+        claudes=claudes,
+        key=key,
+        umask=umask,
+    )
+    runner = LocalRunner(
+        settings=settings,
+        store=store,
+        preparation=preparation,
+        scheduler=scheduler,
+        throttle=throttle,
+        signals=signals,
+        clock=clock,
+        start_soon=tasks.start,
+        ledger=ledger,
+        spawner=spawner,
+    )
+    tasks.keep(_poke, scheduler, throttle)
+    tasks.keep(runner.patrol)
+    parts = Parts(
+        store=store,
+        runner=runner,
+        recursion=recursion,
+        intake=Intake(settings, claudes),
+        origins=origins,
+        signals=signals,
+        clock=clock,
+        start_soon=tasks.keep,
+        origin=origin,
+    )
+    return Assembled(parts=parts, runner=runner, preparation=preparation, claudes=claudes, pause_file=pause_file)
+
+
+class OwnParts:
+    """The parts of a manager that stands alone: its jobs are kept in memory, their files in a temporary directory.
+
+    No engine takes part and no state directory is touched, so that it may run next to an engine. Jobs run with the
+    environment and in the directory of this program, get the settings of its `CLAUDE_JOBS_` variables, and have no
+    claude-jobs tools of their own. A close cancels what still runs and removes the directory; where it is forgotten,
+    the end of the event loop kills what runs.
+
+    Args:
+        end_jobs: Ends every job and returns once all are over.
+    """
+
+    def __init__(self, end_jobs: Callable[[], Awaitable[None]]) -> None:
+        self._end_jobs = end_jobs
+        self._life: asyncio.Future[None] | None = None
+        self._parts: Parts | None = None
+        self._opened = anyio.Event()
+        self._closing = anyio.Event()
+
+    async def open(self) -> Parts:
+        """Return the parts, made at the first call.
+
+        Raises:
+            ManagerClosedError: They were closed.
+            InvalidSettingsError: A variable has a value that its setting cannot take.
+        """
+        if self._closing.is_set():
+            raise ManagerClosedError
+        if self._life is None:
+            # A task of its own: who opens may be a request that ends long before the close.
+            self._life = asyncio.ensure_future(self._live())
+        await self._opened.wait()
+        if self._parts is None:
+            await self._life
+            raise ManagerClosedError
+        return self._parts
+
+    async def close(self) -> None:
+        """End every job and remove all files."""
+        self._closing.set()
+        if self._life is not None:
+            with anyio.CancelScope(shield=True):
+                await self._life
+
+    async def _live(self) -> None:
+        try:
+            with TemporaryDirectory(prefix="claude-jobs-", ignore_cleanup_errors=True) as directory:
+                settings = load_here(Path(directory), os.environ).settings
+                async with anyio.create_task_group() as group:
+                    assembled = await _standing_alone(settings, group)
+                    self._parts = assembled.parts
+                    self._opened.set()
+                    try:
+                        await self._closing.wait()
+                        with anyio.move_on_after(settings.grace_seconds + _CLOSE_SECONDS):
+                            await self._end_jobs()
+                    finally:
+                        # Nothing is left after a close. At the end of the event loop nothing may be waited for.
+                        assembled.runner.kill_all()
+                        group.cancel_scope.cancel()
+        finally:
+            self._opened.set()
+
+
+class _OwnTasks:
+    """Starts tasks in a group of this manager's own: what goes wrong in one ends the manager."""
+
+    def __init__(self, group: TaskGroup) -> None:
+        self._group = group
+
+    def start(self, task: Callable[..., Coroutine[Any, Any, None]], /, *args: object) -> None:
+        self._group.start_soon(task, *args)
+
+    keep = start
+
+
+async def _standing_alone(settings: Settings, group: TaskGroup) -> Assembled:
+    umask = os.umask(0o077)
+    os.umask(umask)  # only by setting it can it be read
+
+    def this_program() -> Origin:
+        return Origin(cwd=str(Path.cwd()), env=dict(os.environ), client="a program", settings=settings.for_trees)
+
+    return assemble_parts(
+        settings,
+        await LiveStore.over(MemoryStore()),
+        _OwnTasks(group),
+        trees=settings.home / "trees",
+        pauses=settings.home / "pauses.json",
+        key=os.urandom(4).hex(),
+        umask=umask,
+        origin=this_program,
+    )
+
+
+async def _poke(scheduler: Scheduler, throttle: Throttle) -> None:
+    # The gate opens by itself: a pause ends, a process has started, memory is free again.
+    while True:
+        await scheduler.refused()
+        await anyio.sleep(throttle.look_again_in())
+        scheduler.poke()

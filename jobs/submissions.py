@@ -1,0 +1,99 @@
+"""From what a caller asks to what is to be admitted: checked, complete, and with ids."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from jobs.attempts.origin import Origin, OriginFiles
+from jobs.errors import BadInputError
+from jobs.idempotency import request_digest
+from jobs.intake import Intake, TaskRequest, TreeBounds, dependencies
+from jobs.model import Job
+from jobs.ports import Clock, NewJob, Submission
+from jobs.tree import new_batch_id, new_job_id
+
+
+class Submissions:
+    """Makes submissions.
+
+    Args:
+        intake: What checks requests.
+        origins: Where each tree's client environment is kept.
+        clock: Time.
+        max_depth: Deepest level of a tree.
+    """
+
+    def __init__(self, intake: Intake, origins: OriginFiles, clock: Clock, max_depth: int) -> None:
+        self._intake = intake
+        self._origins = origins
+        self._clock = clock
+        self._max_depth = max_depth
+
+    def of(
+        self,
+        tasks: Sequence[str | TaskRequest],
+        parent: Job | None,
+        *,
+        origin: Origin,
+        single: bool,
+        idempotency_key: str | None = None,
+        bounds: TreeBounds | None = None,
+    ) -> Submission:
+        """Return what is to be admitted; blocks where a directory is on a file system that does not answer.
+
+        Args:
+            tasks: At least one; a string is a task with every default.
+            parent: The job that spawns them, or None for a new tree.
+            origin: For a new tree: the client that asked.
+            single: The one task without parent is to be the root itself.
+            idempotency_key: As in `Submission`.
+            bounds: For a new tree: what the whole of it may cost and take.
+
+        Raises:
+            BadInputError: A task cannot be used.
+            RightsError: A task asks for more than its parent may do.
+        """
+        (bounds := bounds or TreeBounds()).check(new_tree=parent is None)
+        if isinstance(tasks, str):
+            raise BadInputError("tasks", "it is a text and not a list", "Give a list with one task.")
+        if not tasks:
+            raise BadInputError("tasks", "the list is empty", "Give at least one task.")
+        requests = [TaskRequest(task=task) if isinstance(task, str) else task for task in tasks]
+        if single and len(requests) > 1:
+            raise BadInputError("tasks", f"{len(requests)} tasks cannot be one root", "Give one, or start a batch.")
+        now = self._clock.now()
+        digest = None
+        if idempotency_key is not None:
+            digest = request_digest(requests, bounds, single=single, cwd=(parent.spec if parent else origin).cwd)
+        return Submission(
+            batch_id=new_batch_id(),
+            jobs=self._new_jobs(requests, parent, origin=origin, single=single, at=now),
+            parent_id=parent.id if parent else None,
+            single=single,
+            caller=parent.id if parent else origin.client or "",
+            idempotency_key=idempotency_key,
+            request_digest=digest,
+            max_budget_usd=bounds.usd,
+            deadline=None if bounds.seconds is None else now + bounds.seconds,
+            client=origin.client,
+            at=now,
+        )
+
+    def _new_jobs(
+        self, requests: Sequence[TaskRequest], parent: Job | None, *, origin: Origin, single: bool, at: float
+    ) -> list[NewJob]:
+        home = origin.env.get("HOME")
+        defaults = self._origins.settings_of(parent.root_id) if parent else origin.settings
+        depth = parent.depth + 1 if parent else int(not single)
+        fields = ["task"] if single else [f"tasks[{index}]" for index in range(len(requests))]
+        if depth >= self._max_depth:
+            # Asked for subtasks, a job at the deepest level could only be refused them.
+            requests = [replace(request, divisible=False) for request in requests]
+        specs = self._intake.specs(
+            requests, fields, parent=parent, cwd=origin.cwd, home=home, depth=depth, at=at, defaults=defaults
+        )
+        ids = [new_job_id() for _ in requests]
+        waits = dependencies(requests, ids, single=single)
+        return [
+            NewJob(id=job_id, spec=replace(spec, depends_on=others) if others else spec)
+            for job_id, spec, others in zip(ids, specs, waits, strict=True)
+        ]
