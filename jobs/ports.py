@@ -1,4 +1,4 @@
-"""What the engine needs of a store, a runner and the world, as Protocols; concrete ones meet in `jobs.assembly`, under `server.engine`."""
+"""What the engine needs of a store, a runner and the world, as Protocols; their classes meet in `jobs.assembly`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
