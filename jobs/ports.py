@@ -251,6 +251,16 @@ class Store(Protocol):
         """
         ...
 
+    async def ids_from(self, beginning: str, *, limit: int, path: str | None = None) -> Sequence[str]:
+        """Return at most `limit` ids of jobs and of their batches that begin so, those of the newest jobs first.
+
+        Args:
+            beginning: What the ids begin with; nothing for all.
+            limit: Most ids.
+            path: Only of jobs whose path is this or lies below it, or None.
+        """
+        ...
+
     async def unfinished(self) -> Sequence[Job]:
         """Return every job that is queued or running, in order of admission."""
         ...

@@ -10,6 +10,14 @@ if not __package__:
 
 def main() -> int:
     """Run the command line in `sys.argv` and return its exit status."""
+    try:
+        return _main()
+    except KeyboardInterrupt:
+        # While modules were being imported: there is nothing to say yet.
+        return 130
+
+
+def _main() -> int:
     if sys.argv[1:2] == ["mcp"]:
         # Imported here, like the other: neither path pays for the other's imports.
         from server.pump import main as pump
@@ -17,9 +25,9 @@ def main() -> int:
         return pump(sys.argv[2:])
     if sys.argv[1:] == ["engine", "--detached"]:
         return _engine()
-    from server.cli import app
+    from server.cli import main as command_line
 
-    app()
+    command_line()
     return 0
 
 

@@ -2,33 +2,48 @@
 
 import json
 import os
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import typer
 
 from jobs.errors import JobsError
-from server import __version__, engine_commands, state_commands, submit_commands
+from server import __version__, engine_commands, job_commands, state_commands, submit_commands
+from server.front_door.client import Client
 from server.front_door.places import Places, state_dir
-from server.terminal.answers import say_answer
+from server.terminal.answers import answer_of, is_batch, jobs_in, say_answer, say_answers
 from server.terminal.drawing import description, draw, job_line
-from server.terminal.speech import AsJson, client, complaints, exit_unless_completed, fail, json_option, note, out, say
+from server.terminal.identities import complete_id, whole_id, whole_ids
+from server.terminal.interruption import while_it_goes_on
+from server.terminal.speech import (
+    AsJson,
+    client,
+    complaints,
+    exit_unless_completed,
+    fail,
+    json_option,
+    note,
+    out,
+    refused,
+    say,
+    say_json,
+)
 from server.terminal.transcripts import transcript_of
-from server.terminal.watching import jobs_of, listed, wait_for, watch
+from server.terminal.watching import jobs_of, listed, waited, watch
 
 app = typer.Typer(
     name="claude-jobs",
     help="Trees of headless Claude Code jobs: durable, bounded, and visible.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit status: 0 done, 1 a job did not complete or the command was refused, 2 wrong usage, 130 interrupted. "
+    "The beginning of an id is enough where it is the only one.",
 )
-for command in (submit_commands.run, submit_commands.batch, submit_commands.send, state_commands.backup):
-    app.command()(command)
-app.add_typer(engine_commands.app, name="engine")
-app.command()(engine_commands.settings)
 
-JobId = Annotated[str, typer.Argument(help="Id of a job.")]
-AnyId = Annotated[str, typer.Argument(help="Id of a job, a batch or a tree.")]
+
+JobId = Annotated[str, typer.Argument(help="Id of a job.", metavar="ID", autocompletion=complete_id)]
+AnyId = Annotated[str, typer.Argument(help="Id of a job, a batch or a tree.", metavar="ID", autocompletion=complete_id)]
 
 
 @app.callback(invoke_without_command=True)
@@ -41,61 +56,127 @@ def version_option(
         raise typer.Exit
 
 
-@app.command()
 def status(identity: AnyId, *, as_json: AsJson = False) -> None:
     """Print where a job, a batch or a tree is."""
     with client() as engine:
-        text = engine.call("claude_status", {"jobId": identity})
+        text = engine.call("claude_status", {"jobId": whole_id(engine, identity)})
     if as_json:
         say(text)
     else:
         out.print(description(json.loads(text)), soft_wrap=True)
 
 
-@app.command()
 def tree(
-    identity: Annotated[str | None, typer.Argument(help="Job, batch or tree; without it, the newest jobs.")] = None,
+    identity: Annotated[
+        str | None,
+        typer.Argument(help="Job, batch or tree; without it, the newest jobs.", autocompletion=complete_id),
+    ] = None,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Draw until every job is over.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Draw a tree of jobs."""
     with client() as engine:
+        if identity is not None:
+            identity = whole_id(engine, identity)
         title = identity or "newest jobs"
-        if follow:
+        if follow and not as_json:
             watch(engine, identity, title, out)
-        else:
-            jobs, _, paused = jobs_of(engine, identity)
-            out.print(draw(title, jobs, paused))
+            return
+        if follow and identity is not None:
+            waited(engine, {"subtreeOf": identity})
+        jobs, _, paused = jobs_of(engine, identity)
+    if as_json:
+        say_json({"jobs": jobs[::-1], **({"paused": paused} if paused else {})})
+    elif jobs:
+        out.print(draw(title, jobs, paused))
+    else:
+        note("No jobs.")
 
 
-@app.command()
 def wait(
-    identities: Annotated[list[str], typer.Argument(help="Jobs, or one batch.")],
+    identities: Annotated[
+        list[str] | None,
+        typer.Argument(help="Jobs, or one batch.", metavar="[ID]...", autocompletion=complete_id),
+    ] = None,
     *,
-    mode: Annotated[str, typer.Option(help="all, any or first_success.")] = "all",
+    mode: Annotated[Literal["all", "any", "first_success"], typer.Option(help="Whose end is waited for.")] = "all",
+    subtree: Annotated[
+        str | None,
+        typer.Option(
+            "--subtree", metavar="ID", help="Wait for a job and all below it instead.", autocompletion=complete_id
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", help="Longest wait.", min=0, show_default=False)
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Wait for jobs or a batch, and print who ended; status 1 if what was waited for did not complete."""
     with client() as engine:
-        lines = wait_for(engine, _scope(identities), mode)
+        scope = _scope(engine, identities or [], subtree)
+        [identity] = scope.values()
+        first = identity if isinstance(identity, str) else identity[0]
+        with while_it_goes_on(first, own=False):
+            lines, pending = waited(engine, scope, mode, seconds=timeout)
+    if as_json:
+        say_json({"done": lines, "pending": pending})
+    else:
+        _say_waited(lines, pending, in_time=timeout is None)
+    if mode != "all" and any(line["status"] == "completed" for line in lines):
+        return
+    exit_unless_completed(lines)
+    if pending:
+        raise typer.Exit(1)
+
+
+def _say_waited(lines: Sequence[Mapping[str, Any]], pending: int, *, in_time: bool) -> None:
     for line in lines:
         say(f"{line['jobId']}  {line['status']}  {line['excerpt']}")
         if said := line.get("note"):
             note(f"note: {said}")
-    if not any(line["status"] == "completed" for line in lines) or mode == "all":
-        exit_unless_completed(lines)
+    if pending and not in_time:
+        note(f"{pending} not over yet.")
 
 
-@app.command()
-def result(job_id: JobId, *, offset: int | None = None, limit: int | None = None) -> None:
-    """Print a job's answer, or a page of it where an offset or a limit is given."""
+def _scope(engine: Client, identities: Sequence[str], subtree: str | None) -> dict[str, Any]:
+    if bool(identities) == bool(subtree):
+        raise typer.BadParameter("Name jobs or one batch, or use --subtree.", param_hint="ID")
+    if subtree:
+        return {"subtreeOf": whole_id(engine, subtree)}
+    found = whole_ids(engine, identities)
+    if len(found) == 1 and is_batch(found[0]):
+        return {"batchId": found[0]}
+    return {"jobIds": [job_id for one in found for job_id in jobs_in(engine, one)]}
+
+
+def result(
+    identities: Annotated[
+        list[str],
+        typer.Argument(
+            help="Jobs, or batches for the answers of their jobs.", metavar="ID...", autocompletion=complete_id
+        ),
+    ],
+    *,
+    offset: Annotated[int | None, typer.Option(help="First character of a page.", min=0, show_default=False)] = None,
+    limit: Annotated[int | None, typer.Option(help="Most characters of a page.", min=1, show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a job's answer, or a page of it where an offset or a limit is given; of several, each below its id."""
     with client() as engine:
-        if offset is None and limit is None:
-            say_answer(engine, job_id)
-        else:
-            say(engine.call("claude_result", {"jobId": job_id, "offset": offset, "limit": limit}))
+        found = whole_ids(engine, identities)
+        if len(found) == 1 and not is_batch(found[0]) and not as_json:
+            say_answer(engine, found[0], offset, limit)
+            return
+        answers = [answer_of(engine, job_id, offset, limit) for one in found for job_id in jobs_in(engine, one)]
+    if as_json:
+        say_json({"results": answers})
+    else:
+        say_answers(answers)
+    if any("error" in answer for answer in answers):
+        raise typer.Exit(1)
 
 
-@app.command()
 def transcript(
     job_id: JobId,
     *,
@@ -104,7 +185,7 @@ def transcript(
 ) -> None:
     """Print what a job said and did, a line for each thing."""
     with client() as engine:
-        status = engine.call_json("claude_status", {"jobId": job_id})
+        status = engine.call_json("claude_status", {"jobId": whole_id(engine, job_id)})
     try:
         for line in transcript_of(Places(state_dir(os.environ)), status, attempt, raw=as_json):
             say(line)
@@ -112,93 +193,41 @@ def transcript(
         fail(error)
 
 
-@app.command("list")
 def list_jobs(
     *,
-    limit: int = 30,
-    before: Annotated[str | None, typer.Option(help="Only jobs that are older than this one.")] = None,
+    limit: Annotated[int, typer.Option(help="Most jobs.", min=1)] = 30,
+    before: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Only jobs that are older than this one.", autocompletion=complete_id),
+    ] = None,
+    status: Annotated[
+        Literal["queued", "running", "completed", "failed", "timeout", "cancelled"] | None,
+        typer.Option(help="Only jobs of this status.", show_default=False),
+    ] = None,
+    under: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Only a job and all below it, or a batch.", autocompletion=complete_id),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the newest jobs, one line each."""
     with client() as engine:
-        jobs, more, paused = listed(engine, limit=limit, before=before)
+        above, than = (one and whole_id(engine, one) for one in (under, before))
+        jobs, more, paused = listed(engine, limit=limit, before=than, under=above, status=status)
+    older = f"claude-jobs list --before {jobs[-1]['jobId']}" if more and jobs else ""
     if as_json:
-        rest = [{"more": f"Call claude_list_jobs with before {jobs[-1]['jobId']!r}."}] if more and jobs else []
-        rest += [{"paused": paused}] if paused else []
-        say(json.dumps([*jobs, *rest], indent=2, ensure_ascii=False))
+        say_json({"jobs": jobs, **({"more": older} if older else {}), **({"paused": paused} if paused else {})})
         return
     for job in jobs:
         out.print(job_line(job), soft_wrap=True)
     if paused:
         note(paused)
     if not jobs:
-        note("No jobs." if before is None else "No older jobs.")
-    if more and jobs:
-        note(f"more: claude-jobs list --before {jobs[-1]['jobId']}")
+        note("No such jobs." if before or status or under else "No jobs.")
+    if older:
+        note(f"more: {older}")
 
 
-@app.command()
-def kill(job_id: JobId) -> None:
-    """Cancel a job and everything below it; status 1 if there was nothing to cancel."""
-    with client() as engine:
-        answer = engine.call_json("claude_kill_job", {"jobId": job_id})
-    if not answer["success"]:
-        fail(answer["message"])
-    say(answer["message"])
-
-
-@app.command()
-def prune(
-    *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Forget trees that are over and too old, or too much: their rows and their directories."""
-    # Only the engine opens the database; this starts one where none runs.
-    with client():
-        answer = engine_commands.ask({"do": "prune", "dry_run": dry_run})
-    if answer is None:
-        fail("The engine left. Try again.")
-    if as_json:
-        say(json.dumps(answer, indent=2))
-        return
-    for tree_id in answer["trees"]:
-        say(tree_id)
-    verb = "Would forget" if dry_run else "Forgot"
-    trees, kept = len(answer["trees"]), answer["keptBytes"] / 2**20
-    say(f"{verb} {trees} trees, {answer['jobs']} jobs, {answer['bytes'] / 2**20:.1f} MiB; {kept:.1f} MiB stay.")
-
-
-@app.command()
-def approve(
-    request_id: Annotated[str | None, typer.Argument(help="Request; without it, those that are open.")] = None,
-    *,
-    deny: Annotated[bool, typer.Option("--deny", help="Say no.")] = False,
-) -> None:
-    """Answer a job that waits for a permission, or list what jobs wait for."""
-    with client() as engine:
-        answer = engine.call("claude_approve", {"requestId": request_id, "allow": not deny})
-    say(answer)
-    if request_id is None and not json.loads(answer):
-        note("No job waits for a permission.")
-
-
-@app.command()
-def retry(
-    identity: AnyId,
-    *,
-    subtree: Annotated[bool, typer.Option(help="Everything below the job that failed, too.")] = False,
-) -> None:
-    """Run a job again that failed, timed out or was cancelled; of a batch, each such job."""
-    with client() as engine:
-        answer = engine.call_json("claude_retry", {"jobId": identity, "subtree": subtree})
-        for job_id in answer["jobIds"]:
-            say(f"{job_id}  queued again")
-        for job_id in answer.get("live", ()):
-            say(f"{job_id}  not over yet")
-
-
-@app.command()
 def dashboard(*, as_json: AsJson = False) -> None:
     """Print how many jobs there are, how long they take, and what the engine holds."""
     with client() as engine:
@@ -218,7 +247,6 @@ def dashboard(*, as_json: AsJson = False) -> None:
             say(paused)
 
 
-@app.command()
 def mcp() -> None:
     """Serve MCP on standard input and output; this is what Claude Code starts."""
     # The command is answered in `server.__main__`, before this module is imported; it stands here for `--help`.
@@ -227,7 +255,6 @@ def mcp() -> None:
     raise typer.Exit(pump(state_dir(os.environ), None))
 
 
-@app.command()
 def doctor(
     *,
     selftest: Annotated[bool, typer.Option(help="Also kill engines of its own for two minutes and count.")] = False,
@@ -242,7 +269,6 @@ def doctor(
     raise typer.Exit(0 if good else 1)
 
 
-@app.command()
 def demo(
     *,
     keep: Annotated[bool, typer.Option(help="Leave the state directory there and print its path.")] = False,
@@ -255,7 +281,69 @@ def demo(
     raise typer.Exit(0 if good else 1)
 
 
-def _scope(identities: list[str]) -> dict[str, Any]:
-    if len(identities) == 1 and identities[0].startswith("b"):
-        return {"batchId": identities[0]}
-    return {"jobIds": identities}
+_START, _LOOK, _ACT, _ENGINE = "Start jobs", "See what they do", "Act on them", "The engine and this installation"
+
+_COMMANDS: Sequence[tuple[str, str, Callable[..., None], Sequence[str]]] = (
+    (
+        _START,
+        "run",
+        submit_commands.run,
+        (
+            'claude-jobs run "Say what this project does" --cwd ~/project',
+            'git diff | claude-jobs run - --append-system-prompt "Review this change."',
+            'claude-jobs run --file task.md --allowed-tools "Read,Bash(git log:*)"',
+        ),
+    ),
+    (
+        _START,
+        "batch",
+        submit_commands.batch,
+        (
+            'claude-jobs batch "Review a.py" "Review b.py" --max-concurrent 2',
+            "ls src/*.py | sed 's/^/Review /' | claude-jobs batch -",
+            "claude-jobs batch --file tasks.json --tree-budget-usd 5",
+            'claude-jobs wait "$(claude-jobs batch --detach --file tasks.txt)"',
+        ),
+    ),
+    (_START, "send", submit_commands.send, ('claude-jobs send jyq4k "Now write the tests."',)),
+    (_START, "retry", job_commands.retry, ("claude-jobs retry jyq4k", "claude-jobs retry --subtree bts67")),
+    (_LOOK, "tree", tree, ("claude-jobs tree", "claude-jobs tree -f bts67")),
+    (_LOOK, "list", list_jobs, ("claude-jobs list --status failed", "claude-jobs list --under bts67 --json")),
+    (_LOOK, "status", status, ("claude-jobs status jyq4k",)),
+    (
+        _LOOK,
+        "wait",
+        wait,
+        ("claude-jobs wait bts67", "claude-jobs wait jyq4k jrnwf --mode any --timeout 60"),
+    ),
+    (_LOOK, "result", result, ("claude-jobs result jyq4k >answer.md", "claude-jobs result bts67")),
+    (_LOOK, "transcript", transcript, ("claude-jobs transcript jyq4k",)),
+    (_LOOK, "dashboard", dashboard, ()),
+    (_ACT, "kill", job_commands.kill, ("claude-jobs kill bts67", "claude-jobs kill jyq4k jrnwf")),
+    (_ACT, "approve", job_commands.approve, ("claude-jobs approve", "claude-jobs approve p3 --deny")),
+    (_ACT, "prune", job_commands.prune, ("claude-jobs prune --dry-run", "claude-jobs prune bts67")),
+    (_ENGINE, "doctor", doctor, ()),
+    (_ENGINE, "settings", engine_commands.settings, ()),
+    (_ENGINE, "backup", state_commands.backup, ()),
+    (_ENGINE, "demo", demo, ()),
+    (_ENGINE, "mcp", mcp, ()),
+)
+"""Panel, name, function and examples of each command, in the order of the help."""
+
+for panel, name, command, examples in _COMMANDS:
+    shown = "\n\n".join(("Examples:", *examples)) if examples else None
+    app.command(name, rich_help_panel=panel, epilog=shown)(command)
+app.add_typer(engine_commands.app, name="engine", rich_help_panel=_ENGINE)
+
+
+def main() -> None:
+    """Run the command line in `sys.argv` and end the process.
+
+    Raises:
+        SystemExit: Always, with the exit status.
+    """
+    try:
+        app()
+    except OSError as error:
+        # Of the output itself, a full disk behind it for example: all else has been said within the command.
+        raise SystemExit(refused(error)) from None

@@ -1,102 +1,158 @@
 """The commands that start jobs, each in one call that may be repeated: `run`, `batch` and `send`."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
 
+from server.front_door.client import Client
 from server.terminal.answers import say_answer
-from server.terminal.speech import AsJson, client, exit_unless_completed, note, out, say, while_it_goes_on
+from server.terminal.identities import complete_id, whole_id
+from server.terminal.interruption import while_it_goes_on, while_it_is_asked
+from server.terminal.speech import AsJson, client, exit_unless_completed, json_option, note, out, say, say_json
+from server.terminal.task_input import one_task, several_tasks
+from server.terminal.task_options import BATCH, RUN, SEND, arguments_of, takes
 from server.terminal.watching import wait_for, watch
 
-Cwd = Annotated[Path | None, typer.Option(help="Directory that the job works in.")]
-Model = Annotated[str | None, typer.Option(help="Model name or alias.")]
-Mode = Annotated[str | None, typer.Option("--permission-mode", help="Permission mode of the CLI.")]
-Budget = Annotated[float | None, typer.Option("--max-budget-usd", help="Most US dollars of a job's subtree.")]
-Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds that a job may take.")]
-Detach = Annotated[bool, typer.Option("--detach", help="Print the ids and leave.")]
-JobId = Annotated[str, typer.Argument(help="Id of a job.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Print the id and leave.")]
+ResultJson = Annotated[bool, json_option("Print Claude's result object; with --detach, one with the id.")]
+OneFile = Annotated[
+    Path | None, typer.Option("--file", "-F", help="File whose whole text is the task.", show_default=False)
+]
 
 
+@takes(RUN)
 def run(
-    task: Annotated[str, typer.Argument(help="What the job is to do.")],
+    task: Annotated[str | None, typer.Argument(help="What the job is to do; - reads it from standard input.")] = None,
     *,
-    cwd: Cwd = None,
-    model: Model = None,
-    permission_mode: Mode = None,
-    max_budget_usd: Budget = None,
-    timeout: Timeout = None,
+    file: OneFile = None,
+    detach: Detach = False,
+    as_json: ResultJson = False,
+    **options: Any,
+) -> None:
+    """Run one job, wait for it, and print its answer; status 1 if it did not complete."""
+    asked = {"task": one_task(task, file), **_options(options, as_json=as_json)}
+    with client() as engine:
+        _name_parent(engine, asked)
+        _one_job(engine, "claude_run_async", asked, detach=detach, as_json=as_json)
+
+
+@takes(BATCH)
+def batch(
+    tasks: Annotated[
+        list[str] | None, typer.Argument(help="One task a job; - reads tasks from standard input.", show_default=False)
+    ] = None,
+    *,
+    file: Annotated[
+        list[Path] | None, typer.Option("--file", "-F", help="File with tasks; repeatable.", show_default=False)
+    ] = None,
     detach: Detach = False,
     as_json: AsJson = False,
+    **options: Any,
 ) -> None:
-    """Run one job, wait for it, and print its answer."""
-    options = _options(cwd, model, permission_mode, max_budget_usd, timeout)
-    with client() as engine:
-        text_or_json = "json" if as_json else "text"
-        job_id = engine.call_json("claude_run_async", {"task": task, "outputFormat": text_or_json, **options})["jobId"]
-        if detach:
-            say(job_id)
-            return
-        note(f"job {job_id}")
-        with while_it_goes_on(job_id):
-            wait_for(engine, {"jobIds": [job_id]})
-        say_answer(engine, job_id)
+    """Run several jobs side by side, and draw them until they are over; status 1 if one did not complete.
 
+    A file, and standard input, holds one task in each line. Or it holds
+    JSON: an array of texts and objects, or one object in each line. An
+    object is a task with its own options, as the tool claude_run_batch
+    takes it:
 
-def batch(
-    tasks: Annotated[list[str], typer.Argument(help="One task a job.")],
-    *,
-    cwd: Cwd = None,
-    model: Model = None,
-    permission_mode: Mode = None,
-    max_budget_usd: Budget = None,
-    timeout: Timeout = None,
-    detach: Detach = False,
-) -> None:
-    """Run several jobs side by side, and draw them until they are over; status 1 if one did not complete."""
-    options = _options(cwd, model, permission_mode, max_budget_usd, timeout)
+    {"key": "a", "task": "Read a.py", "model": "haiku"}
+
+    {"task": "Sum up: {{results.a}}", "dependsOn": ["a"]}
+    """
+    asked = {"tasks": several_tasks(tasks or (), file or ()), **_options(options, as_json=False)}
     with client() as engine:
-        spawned = engine.call_json("claude_run_batch_async", {"tasks": tasks, "outputFormat": "text", **options})
+        _name_parent(engine, asked)
+        with while_it_is_asked():
+            spawned = engine.call_json("claude_run_batch_async", asked)
+        batch_id = spawned["batchId"]
         if detach:
-            say(json.dumps(spawned, indent=2))
+            _say_started(batch_id, {"batchId": batch_id, "jobs": _ids(spawned)}, spawned, as_json=as_json)
             return
-        with while_it_goes_on(spawned["batchId"]):
-            watch(engine, spawned["batchId"], f"batch {spawned['batchId']}", out)
+        with while_it_goes_on(batch_id):
+            if as_json:
+                note(f"batch {batch_id}")
+            else:
+                watch(engine, batch_id, f"batch {batch_id}", out)
             # Not by what was drawn: of a large tree that is a part.
-            jobs = wait_for(engine, {"batchId": spawned["batchId"]})
+            jobs = wait_for(engine, {"batchId": batch_id})
+    if as_json:
+        by_id = {job["jobId"]: job for job in jobs}
+        say_json({"batchId": batch_id, "jobs": [by_id.get(one["jobId"], one) for one in _ids(spawned)]})
+    else:
+        _advise(batch_id, jobs)
     exit_unless_completed(jobs)
 
 
+@takes(SEND)
 def send(
-    job_id: JobId,
-    task: Annotated[str, typer.Argument(help="What the job's session is told.")],
+    job_id: Annotated[str, typer.Argument(help="Id of a job that is over.", autocompletion=complete_id)],
+    task: Annotated[
+        str | None, typer.Argument(help="What its session is told; - reads it from standard input.")
+    ] = None,
     *,
-    fork: Annotated[bool, typer.Option(help="Go on in a copy of the session.")] = False,
+    file: OneFile = None,
+    fork: Annotated[bool, typer.Option("--fork", help="Go on in a copy of the session.")] = False,
+    detach: Detach = False,
+    as_json: ResultJson = False,
+    **options: Any,
 ) -> None:
-    """Tell the session of a job that is over more, wait, and print the answer."""
+    """Tell the session of a job that is over more, wait, and print the answer; status 1 if there is none."""
+    asked = {"task": one_task(task, file), "fork": fork, **_options(options, as_json=as_json)}
     with client() as engine:
-        asked = {"jobId": job_id, "task": task, "fork": fork, "outputFormat": "text"}
-        new_id = engine.call_json("claude_send", {**asked, "idempotencyKey": uuid4().hex})["jobId"]
-        note(f"job {new_id}")
-        with while_it_goes_on(new_id):
-            wait_for(engine, {"jobIds": [new_id]})
-        say_answer(engine, new_id)
+        asked["jobId"] = whole_id(engine, job_id)
+        _one_job(engine, "claude_send", asked, detach=detach, as_json=as_json)
 
 
-def _options(
-    cwd: Path | None, model: str | None, permission_mode: str | None, budget: float | None, timeout: float | None
-) -> dict[str, Any]:
+def _one_job(engine: Client, tool: str, asked: Mapping[str, Any], *, detach: bool, as_json: bool) -> None:
+    with while_it_is_asked():
+        started = engine.call_json(tool, asked)
+    job_id = started["jobId"]
+    if detach:
+        _say_started(job_id, {"jobId": job_id}, started, as_json=as_json)
+        return
+    note(f"job {job_id}")
+    with while_it_goes_on(job_id):
+        wait_for(engine, {"jobIds": [job_id]})
+    say_answer(engine, job_id)
+
+
+def _say_started(identity: str, shape: Mapping[str, Any], reply: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the id alone, so that a script can hand it on, and beside it what a person may do with it."""
+    if as_json:
+        say_json(shape)
+    else:
+        say(identity)
+        note(f"follow: claude-jobs tree -f {identity} · cancel: claude-jobs kill {identity}")
+    if paused := reply.get("paused"):
+        note(paused)
+
+
+def _ids(spawned: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [{"jobId": job_id} for job_id in spawned["jobIds"]]
+
+
+def _advise(batch_id: str, jobs: list[dict[str, Any]]) -> None:
+    """Say how to read the answers, and why jobs have none."""
+    for job in jobs:
+        if job["status"] != "completed":
+            note(f"{job['jobId']} {job['status']}: {job['excerpt'] or job.get('reason')}")
+    if any(job["status"] != "completed" for job in jobs):
+        note(f"try again: claude-jobs retry {batch_id}")
+    note(f"answers: claude-jobs result {batch_id}")
+
+
+def _name_parent(engine: Client, asked: dict[str, Any]) -> None:
+    if parent := asked.get("parentJobId"):
+        asked["parentJobId"] = whole_id(engine, parent)
+
+
+def _options(options: Mapping[str, Any], *, as_json: bool) -> dict[str, Any]:
     return {
-        "cwd": _text(cwd),
-        "model": model,
-        "permissionMode": permission_mode,
-        "maxBudgetUsd": budget,
-        "timeoutSeconds": timeout,
+        "outputFormat": "json" if as_json else "text",
         "idempotencyKey": uuid4().hex,
+        **arguments_of(options),
     }
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path.absolute())

@@ -169,6 +169,11 @@ class Visibility:
             path = (await self.job(under)).path
         return await self._store.newest_jobs(limit=limit, before_seq=before_seq, status=status, path=path)
 
+    async def ids_from(self, beginning: str, *, limit: int) -> Sequence[str]:
+        """Return at most `limit` ids of the caller's jobs and of their batches that begin so, the newest first."""
+        path = None if self._caller is None else self._caller.path
+        return await self._store.ids_from(beginning, limit=limit, path=path)
+
     def refuse_self(
         self, what: str, remedy: str, *, jobs: Collection[str | None] = (), batches: Collection[str | None] = ()
     ) -> None:

@@ -165,6 +165,10 @@ class LiveStore(Store):
         """Return a page of jobs, newest first."""
         return await self._behind.newest_jobs(limit=limit, before_seq=before_seq, status=status, path=path)
 
+    async def ids_from(self, beginning: str, *, limit: int, path: str | None = None) -> Sequence[str]:
+        """Return ids that begin so."""
+        return await self._behind.ids_from(beginning, limit=limit, path=path)
+
     async def unfinished(self) -> Sequence[Job]:
         """Return the jobs that are queued or running."""
         return self.trees.live()

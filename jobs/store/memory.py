@@ -204,6 +204,13 @@ class MemoryStore(Store):
         )
         return older[::-1][:limit]
 
+    async def ids_from(self, beginning: str, *, limit: int, path: str | None = None) -> Sequence[str]:
+        """Return ids that begin so."""
+        newest: dict[str, int] = {}
+        for job in self._where(lambda job: path is None or contains(path, job.path)):
+            newest |= {one: job.seq for one in (job.id, job.batch_id) if one.startswith(beginning)}
+        return sorted(newest, key=lambda one: (-newest[one], one))[:limit]
+
     async def unfinished(self) -> Sequence[Job]:
         """Return the jobs that are queued or running."""
         return self._where(lambda job: job.status in LIVE)

@@ -280,6 +280,16 @@ SELECT * FROM job WHERE seq IN (
     ORDER BY seq DESC LIMIT :limit
 ) ORDER BY seq DESC;
 
+-- name: ids_from
+-- "{" follows every character of an id: each range is one of an index. A batch is as new as its newest job.
+SELECT id FROM (
+    SELECT id, seq FROM job WHERE id >= :beginning AND id < :beginning || '{'
+        AND (:path IS NULL OR path = :path OR substr(path, 1, length(:path) + 1) = :path || '/')
+    UNION ALL
+    SELECT batch_id AS id, seq FROM job WHERE batch_id >= :beginning AND batch_id < :beginning || '{'
+        AND (:path IS NULL OR path = :path OR substr(path, 1, length(:path) + 1) = :path || '/')
+) GROUP BY id ORDER BY max(seq) DESC, id LIMIT :limit;
+
 -- name: has_unfinished
 -- Asked often: the first entry of the index is enough.
 SELECT EXISTS (SELECT 1 FROM job INDEXED BY job_by_status WHERE status IN ('queued', 'running'));

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -185,6 +186,10 @@ class SqliteStore(Store):
         if path is not None:
             return await self._read("newest_jobs_of_tree", values, job_of)
         return await self._read("newest_jobs", values, job_of)
+
+    async def ids_from(self, beginning: str, *, limit: int, path: str | None = None) -> Sequence[str]:
+        """Return ids that begin so."""
+        return await self._read("ids_from", {"beginning": beginning, "limit": limit, "path": path}, itemgetter(0))
 
     async def unfinished(self) -> Sequence[Job]:
         """Return the jobs that are queued or running."""

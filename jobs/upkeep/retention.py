@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,11 +85,12 @@ class Retention:
                 else:
                     await anyio.to_thread.run_sync(self._move_back, directory.name)
 
-    async def prune(self, *, dry_run: bool = False) -> Pruned:
+    async def prune(self, *, dry_run: bool = False, only: Collection[str] = ()) -> Pruned:
         """Forget what is too old or too much, and return what that was.
 
         Args:
             dry_run: Only tell.
+            only: Ids of trees: of those that are over, these are forgotten whatever their age, and no others.
 
         Raises:
             StoreError: The rows cannot be read or deleted now.
@@ -97,7 +98,8 @@ class Retention:
         """
         async with self._turn:
             sizes = await anyio.to_thread.run_sync(self._sizes)
-            chosen = self._chosen(await self._store.ended_trees(before=self._clock.now()), sizes)
+            ended = await self._store.ended_trees(before=self._clock.now())
+            chosen = [tree for tree in ended if tree.id in only] if only else self._chosen(ended, sizes)
             if not dry_run:
                 chosen = [tree for tree in chosen if await self._forget(tree.id)]
                 if chosen:

@@ -14,10 +14,13 @@ from typing import Any
 from server import __version__
 from server.front_door.environment import client_environment, named_in, own_umask
 from server.front_door.hello import FrontDoorError, Hello, setting_variables
-from server.front_door.locate import Door, enter, prepare, reach, state_dir
+from server.front_door.locate import Door, Places, enter, enter_running, prepare, reach, state_dir
 
 PROTOCOL = "2025-11-25"
 """Newest version of the protocol that begins with a handshake, which is the simpler era to speak by hand."""
+
+COMPLETION_SECONDS = 1.0
+"""How long the shell waits for an engine's answer when it completes an id: a person has pressed a key."""
 
 OnProgress = Callable[[str], None]
 
@@ -151,6 +154,20 @@ class Client:
         """Call a tool that answers in JSON and return the value; raises what `call` raises."""
         return json.loads(self.call(tool, arguments, on_progress))
 
+    def ids_from(self, beginning: str) -> list[str]:
+        """Return the newest ids of jobs and batches that begin so, the newest first, a hundred at most.
+
+        Raises:
+            ToolError: The engine cannot read them now.
+            EngineLostError: The engine went away, and the next one too.
+        """
+        params = {
+            "ref": {"type": "ref/resource", "uri": "tree://{id}"},
+            "argument": {"name": "id", "value": beginning},
+        }
+        ids: list[str] = self._ask("completion/complete", params, None)["completion"]["values"]
+        return ids
+
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
@@ -215,6 +232,24 @@ def connected(door: Door, hello: Hello) -> Iterator[Client]:
         FrontDoorError: The engine cannot be reached or started; the text says why.
     """
     stream, _ = enter(door, hello)
+    with closing(Client(stream, partial(reach, door, hello))) as client:
+        yield client
+
+
+@contextmanager
+def running_client(places: Places) -> Iterator[Client | None]:
+    """Connect to the engine that runs, for a question that takes no time; None where none answers.
+
+    Raises:
+        FrontDoorError: The engine wants nothing of this client, or left.
+        OSError: It does not answer within a second, or the system refused.
+    """
+    door = Door(places=places, environ={}, patience=COMPLETION_SECONDS)
+    hello = Hello(cwd="/", client="claude-jobs completion")
+    stream = enter_running(door, hello)
+    if stream is None:
+        yield None
+        return
     with closing(Client(stream, partial(reach, door, hello))) as client:
         yield client
 

@@ -50,6 +50,7 @@ __all__ = [
     "control",
     "ensure_engine",
     "enter",
+    "enter_running",
     "holder_of",
     "lock",
     "prepare",
@@ -126,6 +127,31 @@ def enter(door: Door, hello: Hello) -> tuple[socket, Welcome]:
     if welcome.note:
         door.note(welcome.note)
     return connection, welcome
+
+
+def enter_running(door: Door, hello: Hello) -> socket | None:
+    """Return a connection on which a running engine has said welcome; None where none answers now.
+
+    Args:
+        door: The way to the engine; it is not started, and not waited for longer than the door's patience.
+        hello: Who asks.
+
+    Raises:
+        RefusedError: The engine wants nothing of this client.
+        EngineGoneError: The engine left before it answered.
+        ProtocolError: The engine speaks another protocol.
+        OSError: It does not answer in time, or the system refused.
+    """
+    connection = try_connect(door.places)
+    if connection is None:
+        return None
+    try:
+        connection.settimeout(door.patience)
+        _greet(connection, hello)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def reach(door: Door, hello: Hello) -> socket:

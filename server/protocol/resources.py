@@ -25,6 +25,7 @@ from mcp_types import (
 from jobs.claude.directory import AttemptDirectory
 from jobs.errors import JobsError
 from jobs.model import Job
+from jobs.tree import is_batch_id
 from server.protocol import replies
 from server.protocol.arguments import JobArguments
 from server.protocol.context import Context, call_of
@@ -108,15 +109,12 @@ async def visible(call: Call, uri: str) -> bool:
 
 
 async def complete(ctx: Context, params: CompleteRequestParams) -> CompleteResult:
-    """Complete the id in a resource's address from the caller's newest jobs."""
+    """Complete the id in a resource's address from the caller's jobs, the newest first."""
     values: list[str] = []
     if isinstance(params.ref, ResourceTemplateReference) and params.argument.name == "id":
         call = await _call(ctx)
-        jobs = await call.sight.newest(limit=_COMPLETED)
-        ids = [job.id for job in jobs]
-        if params.ref.uri.startswith("tree:"):
-            ids += dict.fromkeys(job.batch_id for job in jobs)
-        values = [one for one in ids if one.startswith(params.argument.value)][:_COMPLETED]
+        ids = await call.sight.ids_from(params.argument.value, limit=_COMPLETED)
+        values = [one for one in ids if params.ref.uri.startswith("tree:") or not is_batch_id(one)]
     return CompleteResult(completion=Completion(values=values, total=len(values), has_more=False))
 
 

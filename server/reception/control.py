@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,9 +10,11 @@ import anyio.to_thread
 
 from jobs.effective_settings import EffectiveSettings
 from jobs.errors import StoreError
+from jobs.model import LIVE
 from jobs.ports import Store
 from jobs.recursion_manager import RecursionManager
 from jobs.store.repair import noted_damage
+from jobs.tree import is_batch_id
 from jobs.upkeep.rescue import damage_words, last_rescue
 from jobs.upkeep.retention import Retention
 from server import __version__
@@ -75,7 +77,7 @@ class Control:
                     self._end_pauses()
                 return {"ok": True, "pid": os.getpid(), "leaving": True}
             case "prune":
-                return await self._prune(dry_run=bool(request.get("dry_run")))
+                return await self._prune(request.get("trees") or (), dry_run=bool(request.get("dry_run")))
             case other:
                 return {
                     "ok": False,
@@ -98,9 +100,12 @@ class Control:
             "note": self._settings.notice(variables, jobs_live=live),
         }
 
-    async def _prune(self, *, dry_run: bool) -> dict[str, Any]:
+    async def _prune(self, only: Sequence[str], *, dry_run: bool) -> dict[str, Any]:
         try:
-            pruned = await self._retention.prune(dry_run=dry_run)
+            for tree_id in only:
+                if (problem := await self._no_ended_tree(tree_id)) is not None:
+                    return {"ok": False, "error": problem}
+            pruned = await self._retention.prune(dry_run=dry_run, only=only)
         except (StoreError, OSError) as error:
             return {"ok": False, "error": f"Trees that are over could not be pruned: {error}"}
         return {
@@ -111,6 +116,17 @@ class Control:
             "bytes": pruned.bytes,
             "keptBytes": pruned.kept_bytes,
         }
+
+    async def _no_ended_tree(self, identity: str) -> str | None:
+        """Return why this is no tree that can be forgotten, or None."""
+        part = await (self._store.batch(identity) if is_batch_id(identity) else self._store.job(identity))
+        if part is None:
+            return f"There is no tree {identity}. `claude-jobs list` shows the jobs."
+        if part.root_id != identity:
+            return f"{identity} is a part of the tree {part.root_id}, which is forgotten as a whole or not at all."
+        if not LIVE.isdisjoint((await self._store.rollup_under(identity)).counts):
+            return f"The tree {identity} is not over. `claude-jobs kill {identity}` ends it."
+        return None
 
     async def _status(self) -> dict[str, Any]:
         everything = await self._store.rollup_all()

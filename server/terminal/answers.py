@@ -1,7 +1,15 @@
-"""A job's whole answer, however many pages it has."""
+"""A job's whole answer, however many pages it has, and the answers of several."""
 
-from server.front_door.client import Client
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from server.front_door.client import Client, ToolError
 from server.terminal.speech import note, say
+from server.terminal.watching import listed
+from server.terminal.wording import for_a_person
+
+_MOST_JOBS = 1_000_000
+"""More jobs than a tree has: all are asked for."""
 
 PAGE_CHARS = 100_000
 """Characters that are asked for at once; `claude_result` grants up to twice as many."""
@@ -27,16 +35,65 @@ def whole_answer(engine: Client, job_id: str) -> str:
     return whole
 
 
-def say_answer(engine: Client, job_id: str) -> None:
-    """Print a job's whole answer, and beside it, on stderr, what is to be known about it.
+def say_answer(engine: Client, job_id: str, offset: int | None = None, limit: int | None = None) -> None:
+    """Print a job's whole answer, and beside it, on stderr, what is to be known about it; or a page of it.
+
+    Args:
+        engine: The way to the engine.
+        job_id: The job.
+        offset: First character of the page, or None.
+        limit: Most characters of the page, or None; with neither, all is printed.
 
     Raises:
         ToolError: The job has no result.
         EngineLostError: The engine went away.
     """
-    answer = whole_answer(engine, job_id)
-    if said := engine.call_json("claude_status", {"jobId": job_id}).get("note"):
-        # An answer in text ends with it: a program that reads this one wants the answer alone.
-        answer = answer.removesuffix(f"\n\n[{said}]")
+    answer = answer_or_raise(engine, job_id, offset, limit)
+    if said := answer.get("note"):
         note(f"note: {said}")
-    say(answer)
+    say(answer["result"])
+
+
+def answer_of(engine: Client, job_id: str, offset: int | None = None, limit: int | None = None) -> dict[str, Any]:
+    """Return a job's `result` with its `note`, if any, or the `error` that says why there is none; as `say_answer`."""
+    try:
+        return answer_or_raise(engine, job_id, offset, limit)
+    except ToolError as error:
+        return {"jobId": job_id, "error": for_a_person(str(error))}
+
+
+def answer_or_raise(engine: Client, job_id: str, offset: int | None, limit: int | None) -> dict[str, Any]:
+    """Return a job's answer as `answer_of` does; raises and arguments as of `say_answer`."""
+    if offset is not None or limit is not None:
+        page = engine.call("claude_result", {"jobId": job_id, "offset": offset, "limit": limit})
+        return {"jobId": job_id, "result": page}
+    answer = whole_answer(engine, job_id)
+    said = engine.call_json("claude_status", {"jobId": job_id}).get("note")
+    if said is None:
+        return {"jobId": job_id, "result": answer}
+    # An answer in text ends with it: a program that reads this one wants the answer alone.
+    return {"jobId": job_id, "result": answer.removesuffix(f"\n\n[{said}]"), "note": said}
+
+
+def say_answers(answers: Iterable[Mapping[str, Any]]) -> None:
+    """Print several answers, each below its job's id, and beside them why some are missing."""
+    for answer in answers:
+        if "error" in answer:
+            note(f"{answer['jobId']}: {answer['error']}")
+            continue
+        say(f"==> {answer['jobId']} <==\n{answer['result']}\n")
+        if said := answer.get("note"):
+            note(f"note: {said}")
+
+
+def is_batch(identity: str) -> bool:
+    """Tell whether an id is a batch's."""
+    return identity.startswith("b")
+
+
+def jobs_in(engine: Client, identity: str) -> list[str]:
+    """Return the ids of a batch's jobs in order of their admission; a job's id is its own."""
+    if not is_batch(identity):
+        return [identity]
+    jobs = listed(engine, limit=_MOST_JOBS, under=identity).jobs
+    return [job["jobId"] for job in jobs[::-1] if job["batchId"] == identity]

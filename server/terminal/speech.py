@@ -54,12 +54,29 @@ def fail(error: object, *, style: str | None = "red") -> NoReturn:
 
     A command that was asked for JSON says it on stdout, as an object with the one key `error`.
     """
-    words = redact(safe(str(error)))
-    if asked_for_json():
-        say_json({"error": words})
-    else:
-        err.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
+    _say_error(str(error), style)
     raise typer.Exit(1)
+
+
+def refused(error: OSError) -> int:
+    """Say what the system refused, as `fail` does, and return the exit status."""
+    _say_error(f"The system refused: {error}. `claude-jobs doctor` says what it finds on this machine.")
+    return 1
+
+
+def _say_error(error: str, style: str | None = "red") -> None:
+    words = redact(safe(error))
+    try:
+        out.file.flush()
+        if asked_for_json():
+            say_json({"error": words})
+            return
+    except OSError:
+        # What is left in its buffer would be tried once more, and complained about, when Python ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, out.file.fileno())
+        os.close(nowhere)
+    err.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def asked_for_json() -> bool:
@@ -96,18 +113,6 @@ def exit_unless_completed(jobs: Iterable[Mapping[str, Any]]) -> None:
 
 
 @contextmanager
-def while_it_goes_on(identity: str) -> Iterator[None]:
-    """Where a person interrupts the command, say that its jobs go on, and how to come back to them or end them."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        # The terminal has shown ^C in the line before.
-        err.print()
-        note(f"{identity} goes on. `claude-jobs wait {identity}` waits for it; `claude-jobs kill {identity}` ends it.")
-        raise
-
-
-@contextmanager
 def complaints() -> Iterator[None]:
     """Turn what the front door, a tool or the system refuses into one line and status 1."""
     try:
@@ -120,7 +125,7 @@ def complaints() -> Iterator[None]:
         # Whoever reads the output has read enough: typer ends the command in silence.
         raise
     except OSError as error:
-        fail(f"The system refused: {error}. `claude-jobs doctor` says what it finds on this machine.")
+        raise typer.Exit(refused(error)) from error
 
 
 @contextmanager

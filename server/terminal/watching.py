@@ -39,7 +39,14 @@ def jobs_of(client: Client, identity: str | None) -> Listing:
     return listed(client, limit=_MOST_JOBS if identity else _NEWEST, under=identity)
 
 
-def listed(client: Client, *, limit: int, under: str | None = None, before: str | None = None) -> Listing:
+def listed(
+    client: Client,
+    *,
+    limit: int,
+    under: str | None = None,
+    before: str | None = None,
+    status: str | None = None,
+) -> Listing:
     """Return the newest jobs; one reply holds what a model can take, and we ask again.
 
     Args:
@@ -47,11 +54,12 @@ def listed(client: Client, *, limit: int, under: str | None = None, before: str 
         limit: Most jobs.
         under: Only jobs at and below this one, or None.
         before: Only jobs that are older than this one, or None.
+        status: Only jobs of this status, or None.
     """
     jobs: list[dict[str, Any]] = []
     paused = ""
     while True:
-        asked = {"under": under, "limit": limit - len(jobs), "before": before}
+        asked = {"under": under, "status": status, "limit": min(limit - len(jobs), _MOST_JOBS), "before": before}
         lines: list[dict[str, Any]] = client.call_json("claude_list_jobs", asked)
         page = [line for line in lines if "jobId" in line]
         jobs += page
@@ -116,14 +124,33 @@ def _live_below(client: Client, identity: str) -> bool:
     return not _LIVE.isdisjoint(counts)
 
 
+class Waited(NamedTuple):
+    """What a wait came to.
+
+    Args:
+        lines: A line for each job that ended.
+        pending: How many are not over.
+    """
+
+    lines: list[dict[str, Any]]
+    pending: int
+
+
 def wait_for(client: Client, scope: Mapping[str, Any], mode: str = "all") -> list[dict[str, Any]]:
-    """Wait until a mode is met and return the lines of those that ended.
+    """Wait until a mode is met and return the lines of those that ended; arguments as of `waited`."""
+    return waited(client, scope, mode).lines
+
+
+def waited(client: Client, scope: Mapping[str, Any], mode: str = "all", *, seconds: float | None = None) -> Waited:
+    """Wait until a mode is met, or for so long.
 
     Args:
         client: The way to the engine.
-        scope: What `claude_wait` is told to wait for: `jobIds` or a `batchId`.
+        scope: What `claude_wait` is told to wait for: `jobIds`, a `batchId` or `subtreeOf`.
         mode: "all", "any" or "first_success".
+        seconds: Longest wait, or None.
     """
+    deadline = None if seconds is None else time.monotonic() + seconds
     lines: list[dict[str, Any]] = []
     cursor: str | None = None
     tell = teller()
@@ -132,13 +159,15 @@ def wait_for(client: Client, scope: Mapping[str, Any], mode: str = "all") -> lis
         tell(message.partition("; ")[2])
 
     while True:
-        reply = client.call_json("claude_wait", {**scope, "mode": mode, "cursor": cursor}, on_progress)
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        asked = {**scope, "mode": mode, "cursor": cursor, "timeoutSeconds": left}
+        reply = client.call_json("claude_wait", asked, on_progress)
         lines += reply["done"]
         cursor = reply["cursor"]
         if reply.get("left"):
             continue
-        if not reply["pending"] or _enough(mode, reply["done"]):
-            return lines
+        if not reply["pending"] or _enough(mode, reply["done"]) or left == 0.0:
+            return Waited(lines, reply["pending"])
 
 
 def _enough(mode: str, done: Sequence[Mapping[str, Any]]) -> bool:

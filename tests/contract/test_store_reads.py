@@ -173,3 +173,26 @@ async def test_everything_of_the_trees_that_live_is_read_and_nothing_else(store:
     assert ids(rows.jobs) == ["j1", "j2", "j3", "j9"]
     assert rows.jobs == await store.jobs(["j1", "j2", "j3", "j9"])
     assert sorted((attempt.job_id, attempt.pid or 0) for attempt in rows.attempts) == [("j1", 0), ("j3", 4711)]
+
+
+@pytest.mark.parametrize(
+    ("beginning", "limit", "path", "expected"),
+    [
+        ("", 9, None, ["b-j6", "j6", "b3", "j5", "b2", "j4", "j3", "b1", "j2"]),
+        ("j", 2, None, ["j6", "j5"]),
+        ("b", 2, None, ["b-j6", "b3"]),
+        ("j1", 9, None, ["j1"]),
+        ("j", 9, "b1/j1/j3", ["j5", "j3"]),
+        ("", 9, "b1/j1/j3", ["b3", "j5", "b2", "j3"]),
+        ("j1", 9, "b1/j2", []),
+        ("x", 9, None, []),
+        ("%", 9, None, []),
+        ("a\ud800", 9, None, []),
+    ],
+)
+async def test_ids_are_found_by_how_they_begin(
+    store: Store, beginning: str, limit: int, path: str | None, expected: list[str]
+) -> None:
+    await _forest(store)
+
+    assert await store.ids_from(beginning, limit=limit, path=path) == expected[:limit]

@@ -55,7 +55,7 @@ def test_a_backup_holds_jobs_and_transcripts_and_no_secrets_and_restores_as_a_co
         assert rows.execute("SELECT count(*) FROM attempt WHERE token_hash IS NOT NULL").fetchone() == (0,)
     there = House(base=restored, environ={**own.environ, "CLAUDE_JOBS_HOME": str(restored / "state")})
     try:
-        found = json.loads(there.run("list", "--json").stdout)
+        found = json.loads(there.run("list", "--json").stdout)["jobs"]
         assert {job["jobId"]: job["status"] for job in found} == {over: "completed", running: "failed"}
         assert "kept" in there.run("transcript", over).stdout
         assert "kept" in there.run("result", over).stdout

@@ -35,7 +35,7 @@ def at(house: House, base: Path) -> House:
 
 
 def listed(house: House) -> dict[str, Any]:
-    return {job["jobId"]: job for job in json.loads(house.run("list", "--json").stdout) if "jobId" in job}
+    return {job["jobId"]: job for job in json.loads(house.run("list", "--json").stdout)["jobs"]}
 
 
 def begin(house: House) -> tuple[str, str, Path]:

@@ -69,8 +69,8 @@ def test_a_question_for_a_permission_keeps_words_and_loses_keys(claude_cli: Path
         client = isolated_environment(made.base / "home", api.url, path=SYSTEM_PATH) | {"ANTHROPIC_API_KEY": OWN}
         with made.pump(client) as pump:
             job_id = pump.json("claude_run_async", task="Go on.")["jobId"]
-            until_now(lambda: made.run("approve").stdout.strip() != "[]", 60.0, "the question")
-            [asked] = json.loads(made.run("approve").stdout)
+            until_now(lambda: made.run("approve").stdout.strip() != "", 60.0, "the question")
+            [asked] = json.loads(made.run("approve", "--json").stdout)["requests"]
             assert made.run("approve", asked["requestId"]).returncode == 0
             pump.settled(job_id)
             assert (made.work / "made-it").exists()

@@ -70,7 +70,7 @@ def waiting(pump: Pump, job_id: str) -> None:
 
 
 def open_request(made: House) -> Mapping[str, str]:
-    [request] = json.loads(made.run("approve").stdout)
+    [request] = json.loads(made.run("approve", "--json").stdout)["requests"]
     return dict(request)
 
 
@@ -93,7 +93,7 @@ def test_a_person_is_asked_sees_what_waits_and_says_yes_or_no(claude_cli: Path):
         assert made.run("approve", open_request(made)["requestId"], "--deny").returncode == 0
         pump.settled(second)
         assert not (made.work / "made-it").exists()
-        assert json.loads(made.run("approve").stdout) == []
+        assert json.loads(made.run("approve", "--json").stdout) == {"requests": []}
 
 
 def test_a_question_that_nobody_answers_is_a_no(claude_cli: Path):

@@ -20,11 +20,20 @@ from tests.support.engines import MAIN, House
 from tests.support.waiting import until_now
 from tests.unit.server.conftest import Invoke
 
+NOT_FOUND = "No job or batch has the id 'j404', or one that begins so. `claude-jobs list` shows the jobs."
+
 
 def spawned(invoke: Invoke, *tasks: str) -> Any:
-    result = invoke("batch", "--detach", *tasks)
+    result = invoke("batch", "--detach", "--json", *tasks)
     assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+    batch = json.loads(result.stdout)
+    return batch | {"jobIds": [job["jobId"] for job in batch["jobs"]]}
+
+
+@pytest.fixture
+def any_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every id is one."""
+    monkeypatch.setattr("server.front_door.client.Client.ids_from", lambda _self, beginning: [beginning])
 
 
 def test_run_prints_the_answer_and_nothing_else_on_stdout(invoke: Invoke):
@@ -89,16 +98,22 @@ def test_a_run_that_fails_says_so_in_a_line_and_ends_with_status_1(invoke: Invok
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("run", "  "), "the task is empty"),
         (("run", "x", "--cwd", "no/such/place"), "does not exist"),
         (("run", "x", "--permission-mode", "root"), "--permission-mode: "),
-        (("status", "j404"), "Job j404 not found"),
-        (("result", "j404"), "Job not found: j404"),
-        (("wait", "b404"), "Batch b404 not found"),
-        (("wait", "j404"), "Job j404 not found"),
-        (("wait", "j404", "--mode", "most"), "mode"),
-        (("tree", "j404"), "Job j404 not found"),
-        (("tree", "--follow", "b404"), "Batch b404 not found"),
+        (("status", "j404"), NOT_FOUND),
+        (("result", "j404"), NOT_FOUND),
+        (("wait", "j404"), NOT_FOUND),
+        (("wait", "--subtree", "j404"), NOT_FOUND),
+        (("tree", "j404"), NOT_FOUND),
+        (("tree", "--follow", "j404"), NOT_FOUND),
+        (("transcript", "j404"), NOT_FOUND),
+        (("list", "--before", "j404"), NOT_FOUND),
+        (("list", "--under", "j404"), NOT_FOUND),
+        (("kill", "j404"), NOT_FOUND),
+        (("retry", "j404"), NOT_FOUND),
+        (("prune", "j404"), NOT_FOUND),
+        (("send", "j404", "x"), NOT_FOUND),
+        (("run", "--parent", "j404", "x"), NOT_FOUND),
     ],
 )
 def test_what_cannot_be_done_is_said_in_words(invoke: Invoke, arguments: tuple[str, ...], words: str):
@@ -129,7 +144,7 @@ def test_a_job_that_did_not_complete_is_an_exit_status(invoke: Invoke, command: 
 
 def test_what_a_job_may_spend_and_take_is_said_with_the_task(invoke: Invoke):
     refused = invoke("run", "--detach", "--max-budget-usd", "0", "x")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "--max-budget-usd" in refused.stderr
     job_id = invoke("run", "--detach", "--timeout", "0.2", "stub:wait=/nonexistent").stdout.strip()
     assert invoke("wait", job_id).stdout.startswith(f"{job_id}  timeout  ")
@@ -137,7 +152,7 @@ def test_what_a_job_may_spend_and_take_is_said_with_the_task(invoke: Invoke):
 
 def test_a_detached_batch_prints_its_ids_and_leaves(invoke: Invoke):
     batch = spawned(invoke, "stub:say=one", "stub:say=two")
-    assert (batch["count"], len(batch["jobIds"]), batch["parentJobId"]) == (2, 2, None)
+    assert (batch["batchId"][0], len(batch["jobIds"])) == ("b", 2)
     invoke("wait", batch["batchId"])
 
 
@@ -149,6 +164,7 @@ def test_wait_prints_a_line_a_job(invoke: Invoke):
     assert invoke("wait", *batch["jobIds"]).stdout.splitlines() == lines
 
 
+@pytest.mark.usefixtures("any_id")
 def test_waiting_for_the_first_success_goes_on_past_a_failure(invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
     replies = iter(
         [
@@ -215,8 +231,8 @@ def test_list_prints_the_newest_first_and_how_to_read_on(invoke: Invoke):
     assert [line.split()[-1] for line in lines] == ["newer", "older"]
     assert page.stderr == f"more: claude-jobs list --before {older}\n"
     listed = json.loads(invoke("list", "--limit", "2", "--json").stdout)
-    assert [line["jobId"] for line in listed if "jobId" in line] == [newer, older]
-    assert listed[-1] == {"more": f"Call claude_list_jobs with before '{older}'."}
+    assert [line["jobId"] for line in listed["jobs"]] == [newer, older]
+    assert listed["more"] == f"claude-jobs list --before {older}"
     rest = invoke("list", "--before", older, "--limit", "1000")
     assert rest.stdout.splitlines()[0].split()[1] == oldest
     assert rest.stderr == ""
@@ -228,7 +244,7 @@ def test_kill_ends_a_job_and_is_an_exit_status_where_there_is_none(invoke: Invok
     assert invoke("wait", job_id).stdout.startswith(f"{job_id}  cancelled  ")
     again = invoke("kill", job_id)
     assert (again.exit_code, again.stdout) == (1, "")
-    assert again.stderr == f"Job {job_id} not found or already completed\n"
+    assert again.stderr == f"{job_id} is over already, so nothing was cancelled.\n"
 
 
 def test_the_dashboard_counts_cancelled_jobs_by_themselves(invoke: Invoke):
@@ -258,6 +274,7 @@ def test_a_tree_of_more_jobs_than_are_drawn_is_followed_to_its_end(invoke: Invok
     assert status["counts"] == {"completed": 2}
 
 
+@pytest.mark.usefixtures("any_id")
 @pytest.mark.parametrize("command", ["wait", "result", "tree", "list", "status", "status --json"])
 def test_no_command_lets_a_terminal_escape_through(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, command: str):
     evil = "\x1b]52;c;aGk=\x07\x1b[2J\x9b31mred\x1b[0m\u202e\r\x08[bold]"
@@ -275,6 +292,7 @@ def test_no_command_lets_a_terminal_escape_through(invoke: Invoke, monkeypatch: 
     assert not {"\x1b", "\x07", "\x08", "\x9b", "\r", "\u202e"} & set(shown)
 
 
+@pytest.mark.usefixtures("any_id")
 def test_an_answer_comes_out_character_by_character(invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
     answer = (
         "all:\n\tmake :bug: [red]x[/red]\n"
@@ -287,7 +305,7 @@ def test_an_answer_comes_out_character_by_character(invoke: Invoke, monkeypatch:
 
 
 def test_what_stands_beside_an_answer_is_no_markup_either(invoke: Invoke):
-    assert "Job j:bug:[b] not found" in invoke("status", "j:bug:[b]").stderr
+    assert "'j:bug:[b]'" in invoke("status", "j:bug:[b]").stderr
 
 
 def test_engine_status_shows_what_an_engine_of_the_version_before_tells(
@@ -363,7 +381,7 @@ def test_a_reader_that_has_read_enough_is_no_complaint(invoke: Invoke, quarters:
 
 def test_no_complaint_repeats_a_secret(invoke: Invoke):
     said = invoke("status", "sk-ant-api03-not-a-real-one-at-all").stderr
-    assert "Job [redacted] not found" in said
+    assert "the id '[redacted]'" in said
 
 
 def test_a_settings_file_that_cannot_be_used_is_said_without_what_is_secret_in_it(

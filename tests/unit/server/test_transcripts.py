@@ -79,4 +79,4 @@ def test_where_nothing_was_written_that_is_said(invoke: Invoke, quarters: House)
     assert missing.stderr == f"Job {job_id} has written nothing in attempt 7; its last one is 1.\n"
     written.parent.chmod(0o755)
     assert invoke("transcript", job_id).exit_code == 0
-    assert "Job j404 not found" in invoke("transcript", "j404").stderr
+    assert "'j404'" in invoke("transcript", "j404").stderr

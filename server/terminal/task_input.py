@@ -1,0 +1,123 @@
+"""Reads tasks: from the command line, from standard input, and from files."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+
+from server.terminal.speech import note
+
+STDIN: Final = "-"
+"""What stands for standard input."""
+
+_JSON_ARRAY: Final = re.compile(r'\s*\[\s*["{]')
+_JSON_OBJECT: Final = re.compile(r'\s*\{\s*["}]')
+_ONE = "Type the task, then Ctrl-D in a line of its own."
+_MANY = "Type one task a line, then Ctrl-D in a line of its own."
+
+
+def one_task(task: str | None, file: Path | None) -> str:
+    """Return the task of a command that takes one.
+
+    Args:
+        task: What the command line says; "-" is standard input, whole.
+        file: A file whose whole text is the task, or None.
+
+    Raises:
+        BadParameter: None or both were given, or what was read is empty or no text.
+    """
+    if (task is None) == (file is None):
+        raise typer.BadParameter("Give one task: its text, - for standard input, or --file.", param_hint="task")
+    if task is not None and task != STDIN:
+        if not task.strip():
+            raise typer.BadParameter("The task is empty.", param_hint="task")
+        return task
+    text, where = _read(Path(STDIN) if file is None else file, _ONE)
+    if not text.strip():
+        raise typer.BadParameter(f"{where} is empty, so nothing was started.", param_hint="task")
+    return text.rstrip("\n")
+
+
+def several_tasks(tasks: Sequence[str], files: Sequence[Path]) -> list[Any]:
+    """Return the tasks of a batch: texts, and objects with options.
+
+    Args:
+        tasks: What the command line says; "-" is standard input, with a task in each line or with JSON.
+        files: Files that hold tasks alike.
+
+    Raises:
+        BadParameter: There are none, or what was read is empty or cannot be read.
+    """
+    found: list[Any] = []
+    for task in tasks:
+        found += _tasks_in(*_read(Path(STDIN), _MANY)) if task == STDIN else [task]
+    for file in files:
+        found += _tasks_in(*_read(file, _MANY))
+    if not found:
+        raise typer.BadParameter("Give tasks: their texts, - for standard input, or --file.", param_hint="tasks")
+    return found
+
+
+def _read(file: Path, prompt: str) -> tuple[str, str]:
+    """Return a text and what it is called."""
+    where = str(file)
+    try:
+        if where == STDIN:
+            where = "Standard input"
+            if sys.stdin.isatty():
+                note(prompt)
+            data = sys.stdin.buffer.read()
+        else:
+            data = file.read_bytes()
+        return data.decode("utf-8-sig"), where
+    except OSError as error:
+        raise typer.BadParameter(f"{where}: {error.strerror}.", param_hint="--file") from error
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{where} is no UTF-8 text.", param_hint="--file") from error
+
+
+def _tasks_in(text: str, where: str) -> list[Any]:
+    tasks = _json_tasks(text, where)
+    if tasks is None:
+        tasks = [line.strip() for line in text.splitlines() if line.strip()]
+    if not tasks:
+        raise typer.BadParameter(f"{where} is empty, so nothing was started.", param_hint="tasks")
+    return tasks
+
+
+def _json_tasks(text: str, where: str) -> list[Any] | None:
+    """Return the tasks of a text that is JSON, or one JSON object a line; None where it is plain."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        if _JSON_ARRAY.match(text):
+            raise typer.BadParameter(f"{where} begins as a JSON array and is none: {error}.") from error
+        return _checked(_objects(text.splitlines(), where), where) if _JSON_OBJECT.match(text) else None
+    if isinstance(value, dict):
+        return _checked([value], where)
+    return _checked(value, where) if isinstance(value, list) else None
+
+
+def _objects(lines: Iterable[str], where: str) -> list[Any]:
+    found = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                found.append(json.loads(line))
+            except ValueError as error:
+                raise typer.BadParameter(
+                    f"{where}, line {number}: no JSON, as the first line is. Put each object in one line, or all in "
+                    f"one array ({error})."
+                ) from error
+    return found
+
+
+def _checked(tasks: Sequence[Any], where: str) -> list[Any]:
+    for number, task in enumerate(tasks, 1):
+        if not isinstance(task, str) and not (isinstance(task, dict) and "task" in task):
+            raise typer.BadParameter(f"{where}: task {number} is no text, and no object with the key `task`.")
+    return list(tasks)
