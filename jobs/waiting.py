@@ -15,16 +15,46 @@ from jobs.rights.visibility import Scope
 from jobs.signals import JobSignals, Subscription
 from jobs.subtree import BatchJobs
 
-PROGRESS_SECONDS = 10.0
-"""Between two progress reports; Claude Code gives up on a silent call after minutes, and a person much earlier."""
+PROGRESS_SECONDS = 5.0
+"""Between two progress reports; clients of the MCP SDKs give up on a call that is silent for 60 seconds."""
+
+_HALF_WAY_SECONDS = 60.0
+"""Seconds after which a wait in which no job ended shows half a job of progress."""
 
 _CURSOR = re.compile(r"[0-9a-f]+", re.ASCII)
 
 LEAST_PROGRESS_SECONDS = 1.0
 """Least time between two reports: a batch of hundreds must not flood its caller with them."""
 
-OnProgress = Callable[[int, int, Sequence[Pause]], Awaitable[None]]
-"""Called with the number of jobs that are over, the number of all, and why some of them wait."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a wait is.
+
+    Args:
+        over: Number of jobs that are over.
+        running: Number of jobs that run.
+        total: Number of all jobs.
+        seconds: Since the wait began.
+        pauses: Why some of them wait.
+        only: The job, where it is one.
+    """
+
+    over: int
+    running: int
+    total: int
+    seconds: float
+    pauses: Sequence[Pause] = ()
+    only: Job | None = None
+
+    @property
+    def value(self) -> float:
+        """Return a number that grows with time and with every end, and is below the total while the wait lasts."""
+        return self.over + self.seconds / (self.seconds + _HALF_WAY_SECONDS)
+
+
+OnProgress = Callable[[Progress], Awaitable[None]]
+"""Called at once and at least every `PROGRESS_SECONDS`."""
 
 PausesOf = Callable[[Collection[str]], Sequence[Pause]]
 """Returns why jobs of some trees wait; the pause that ends first comes first."""
@@ -141,7 +171,7 @@ class Waiting:
             mode: When the wait is over.
             seconds: Longest wait; at its end the report says what there is.
             cursor: From the last report on the same scope, or None to hear of every job that is over.
-            on_progress: Told at once and at least every `PROGRESS_SECONDS`.
+            on_progress: Told where the wait is, or None.
             aside: Entered only where there is something to wait for: a waiting job gives its slot away, and a wait that
                 is met already must not cost it the slot.
 
@@ -170,17 +200,29 @@ class Waiting:
         subscription: Subscription,
         on_progress: OnProgress | None,
     ) -> None:
-        due, told = 0.0, -1
+        began, due, told = anyio.current_time(), 0.0, -1
         while not watch.met():
             now = anyio.current_time()
             if on_progress is not None and now >= due:
                 told = watch.over()
-                await on_progress(told, watch.total(), self._pauses(watch, root_ids)[0])
+                await on_progress(self._progress(watch, root_ids, now - began))
                 due = now + LEAST_PROGRESS_SECONDS
             untold = on_progress is not None and watch.over() != told
             pause = max(0.0, due - now) if untold else PROGRESS_SECONDS
             with anyio.move_on_after(pause):
                 watch.note(await subscription.news())
+
+    def _progress(self, watch: "_Watch | _BatchWatch", root_ids: Collection[str], seconds: float) -> Progress:
+        pauses, _ = self._pauses(watch, root_ids)
+        jobs = watch.jobs()
+        return Progress(
+            over=watch.over(),
+            running=sum(job.status is JobStatus.RUNNING for job in jobs),
+            total=len(jobs),
+            seconds=seconds,
+            pauses=pauses,
+            only=next(iter(jobs)) if len(jobs) == 1 else None,
+        )
 
     def _pauses(self, watch: "_Watch | _BatchWatch", root_ids: Collection[str]) -> tuple[Sequence[Pause], float | None]:
         """Return why pending jobs wait, and before when none of them goes on or None."""
@@ -225,8 +267,8 @@ class _BatchWatch:
     def over(self) -> int:
         return self._jobs.over.bit_count()
 
-    def total(self) -> int:
-        return len(self._jobs)
+    def jobs(self) -> Collection[Job]:
+        return self._jobs
 
     def met(self) -> bool:
         fresh = self._fresh()
@@ -296,8 +338,8 @@ class _Watch:
     def over(self) -> int:
         return len(self._jobs) - len(self._open)
 
-    def total(self) -> int:
-        return len(self._jobs)
+    def jobs(self) -> Collection[Job]:
+        return self._jobs.values()
 
     def met(self) -> bool:
         if not self._open:
@@ -317,8 +359,8 @@ class _Watch:
         fresh = self._fresh()
         return WaitReport(
             done=tuple(job for _, job in fresh),
-            pending=self.total() - self.over(),
-            total=self.total(),
+            pending=len(self._open),
+            total=len(self._jobs),
             positions=tuple(position for position, _ in fresh),
             cursor=self._seen.cursor(
                 reported=(position for position, _ in fresh),

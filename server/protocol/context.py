@@ -1,16 +1,14 @@
 """What a handler finds in its context: the engine's services, who is calling, and the call that follows from both."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from mcp.server.context import ServerRequestContext
 
 from jobs.attempts.origin import Origin
-from jobs.limits.account_limits import Pause
 from jobs.model import Job
-from jobs.waiting import OnProgress
-from server.front_door.unanswered import CALL_ID, TOOL_USE_ID
+from jobs.waiting import OnProgress, Progress
+from server.front_door.unanswered import CALL_ID, LEAST_GROWTH, TOOL_USE_ID
 from server.protocol import elicitation, replies
 from server.protocol.callers import calling_job
 from server.protocol.connection import Connection
@@ -56,8 +54,16 @@ def _tool_use_id(ctx: Context) -> str | None:
     return None
 
 
-def _progress(ctx: Context) -> OnProgress:
-    async def report(over: int, total: int, pauses: Sequence[Pause]) -> None:
-        await ctx.session.report_progress(over, total, replies.progress(over, total, pauses))
+def _progress(ctx: Context) -> OnProgress | None:
+    if (ctx.meta or {}).get("progress_token") is None:
+        return None
+    last = float("-inf")
+
+    async def report(progress: Progress) -> None:
+        nonlocal last
+        # A job that is tried again is not over any more, and what a client is told must grow.
+        last = progress.value if progress.value > last else last + LEAST_GROWTH
+        now = ctx.lifespan_context.services.now()
+        await ctx.session.report_progress(last, progress.total, replies.progress(progress, now))
 
     return report

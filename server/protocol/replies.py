@@ -12,7 +12,7 @@ from jobs.ports import Admission
 from jobs.redaction import redact
 from jobs.rights.approvals import Request
 from jobs.tree import is_batch_id
-from jobs.waiting import WaitReport
+from jobs.waiting import Progress, WaitReport
 from server.protocol.attempts import how_it_ran
 from server.protocol.reply_bounds import MAX_REPLY_CHARS, MAX_REQUESTS_CHARS, fitting, rest, within
 
@@ -134,9 +134,25 @@ def paused(pauses: Sequence[Pause]) -> dict[str, str]:
     return {"paused": " · ".join(said)} if said else {}
 
 
-def progress(over: int, total: int, pauses: Sequence[Pause]) -> str:
-    """Say how many of how many jobs are over, and why others wait."""
-    return "; ".join((f"{over} of {total} jobs are over", *paused(pauses).values()))
+def progress(where: Progress, now: float) -> str:
+    """Say where a wait is: of one job what it does and for how long, of several how many do what.
+
+    Args:
+        where: The wait.
+        now: Seconds since the epoch.
+    """
+    if where.only is None:
+        return going_on(where.over, where.running, where.total, where.pauses)
+    job = where.only
+    seconds = max(0.0, now - (job.started_at or job.created_at))
+    return "; ".join((f"{job.status}, {seconds:.0f} s", *paused(where.pauses).values()))
+
+
+def going_on(over: int, running: int, total: int, pauses: Sequence[Pause]) -> str:
+    """Say how many jobs are over, run and wait, and why they wait."""
+    waiting = total - over - running
+    counts = (f"{over} of {total} over", f"{running} running", *([f"{waiting} queued"] if waiting else []))
+    return "; ".join((", ".join(counts), *paused(pauses).values()))
 
 
 def waited(report: WaitReport, requests: Sequence[Request] = (), *, come_back: float | None = None) -> str:

@@ -27,6 +27,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from jobs.errors import JobsError
+from jobs.limits.account_limits import Pause
 from jobs.model import LIVE, Job, JobStatus
 from jobs.rights.visibility import Scope
 from jobs.tree import BATCH_PREFIX, JOB_PREFIX
@@ -209,7 +210,7 @@ async def _of_batch(call: Call, batch_id: str) -> Snapshot:
     updated = max(map(_touched, jobs))
     live = sum(job.status in LIVE for job in jobs)
     if live:
-        message = replies.progress(len(jobs) - live, len(jobs), call.services.recursion.pauses((batch.root_id,)))
+        message = _going_on(jobs, call.services.recursion.pauses((batch.root_id,)))
         return Snapshot(status="working", created=batch.created_at, updated=updated, message=message)
     if all(job.status is JobStatus.CANCELLED for job in jobs):
         return Snapshot(status="cancelled", created=batch.created_at, updated=updated)
@@ -229,8 +230,14 @@ async def _of_wait(call: Call, task_id: str) -> Snapshot:
     if asking or _met(report, mode) or (until is not None and call.services.now() >= until):
         result = success(wait_reply(call, report, asking))
         return Snapshot(status="completed", created=created, updated=updated, result=result)
-    message = replies.progress(report.total - report.pending, report.total, report.pauses)
+    message = _going_on(scope.jobs, report.pauses)
     return Snapshot(status="working", created=created, updated=updated, message=message)
+
+
+def _going_on(jobs: Sequence[Job], pauses: Sequence[Pause]) -> str:
+    over = sum(job.status not in LIVE for job in jobs)
+    running = sum(job.status is JobStatus.RUNNING for job in jobs)
+    return replies.going_on(over, running, len(jobs), pauses)
 
 
 def _met(report: WaitReport, mode: WaitMode) -> bool:

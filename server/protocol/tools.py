@@ -98,7 +98,7 @@ class Call:
         job: The calling job, or None for a caller outside every tree.
         origin: The caller's directory and environment.
         tool_use_id: The client's id of this call, or None; a submission is idempotent by it.
-        on_progress: Reports how many of how many jobs are over.
+        on_progress: Reports where a wait is, or None where the caller does not ask for it.
         company: Waits for jobs that it can read, with whatever else goes on meanwhile.
         flow: Knows how many requests of the caller's connection are in work.
     """
@@ -107,7 +107,7 @@ class Call:
     job: Job | None
     origin: Origin
     tool_use_id: str | None
-    on_progress: OnProgress
+    on_progress: OnProgress | None
     company: Callable[[Callable[[], Awaitable[WaitReport]], Callable[[], Awaitable[Scope]]], Awaitable[WaitReport]] = (
         alone
     )

@@ -1,8 +1,11 @@
 """The wire of `claude-jobs mcp` as clients meet it: pipes that end, lines that are no messages, and progress."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -103,3 +106,38 @@ def test_a_line_that_is_no_request_gets_the_error_that_the_protocol_names(
     answer = json.loads(pump.process.stdout.readline())
     assert (answer["id"], answer["error"]["code"]) == (key, code)
     assert pump.ask("ping") == {}
+
+
+def notes_of(pump: Pump, count: int) -> list[tuple[float, Any]]:
+    """Return the next notes of progress, each with the seconds since the one before it or since now."""
+    assert pump.process.stdout is not None
+    heard: list[tuple[float, Any]] = []
+    last = time.monotonic()
+    while len(heard) < count:
+        message = json.loads(pump.process.stdout.readline())
+        if message.get("method") == "notifications/progress":
+            now = time.monotonic()
+            heard.append((now - last, message["params"]))
+            last = now
+    return heard
+
+
+def test_a_client_hears_of_progress_that_grows_also_from_the_next_engine():
+    with house() as own, own.pump() as pump:
+        spawned = pump.json("claude_run_batch_async", tasks=["stub:wait=/nonexistent", "stub:wait=/nonexistent"])
+        wait = {"name": "claude_wait", "arguments": {"batchId": spawned["batchId"]}, "_meta": {"progressToken": "p"}}
+        pump.send("tools/call", **wait)
+        notes = notes_of(pump, 2)
+        status = own.control("status")
+        assert status is not None
+        os.kill(status["pid"], signal.SIGKILL)
+        notes += notes_of(pump, 2)
+    first, *others = [seconds for seconds, _ in notes]
+    assert first <= 5
+    # Two seconds more than is promised, for a busy machine.
+    assert max(others) <= 12
+    values = [params["progress"] for _, params in notes]
+    assert values == sorted(set(values))
+    assert {params["progressToken"] for _, params in notes} == {"p"}
+    for _, params in notes:
+        assert params["message"].startswith("0 of 2 over, ")

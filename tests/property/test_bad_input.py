@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from mcp_types import JSONRPCRequest
 from pydantic import ValidationError
 
 from jobs.attempts.origin import Origin
-from jobs.limits.account_limits import Pause
 from server.protocol.catalogue import DEFINITIONS, Definition
 from server.protocol.outcomes import outcome
 from server.protocol.permits import APPROVE, PERMIT
@@ -111,16 +109,13 @@ async def try_calls(home: Path, asked: list[tuple[Definition, dict[str, Any]]], 
     ):
         holder = await here.waiting_job(person)
 
-        async def silent(over: int, total: int, pauses: Sequence[Pause]) -> None:
-            """Hear nothing."""
-
         origin = Origin(cwd=str(here.work), env={"PATH": PATH}, client="odd")
         # A person and a job take turns: a job can ask for more than it has.
         for (definition, sent), job in zip(asked, cycle([None, holder]), strict=False):
             if (arguments := over_the_wire(definition, sent)) is None:
                 tally.of["unreadable"] += 1
                 continue
-            call = Call(services=here.services, job=job, origin=origin, tool_use_id=None, on_progress=silent)
+            call = Call(services=here.services, job=job, origin=origin, tool_use_id=None, on_progress=None)
             with anyio.fail_after(60):
                 result = await outcome(definition, answer(call, definition, arguments))
             words = text_of(result)

@@ -1,6 +1,6 @@
 """Waits: when they end, what they report, and that they report it once."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import anyio
@@ -8,14 +8,13 @@ import pytest
 
 from jobs import waiting as waiting_module
 from jobs.errors import BadInputError
-from jobs.limits.account_limits import Pause
 from jobs.model import Job, JobStatus
 from jobs.ports import Store
 from jobs.rights.visibility import Scope, Visibility
 from jobs.signals import JobSignals
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
-from jobs.waiting import Waiting, WaitMode, WaitReport
+from jobs.waiting import Progress, Waiting, WaitMode, WaitReport
 from tests.contract.support import admit, admit_root, ending, start
 from tests.unit.jobs.support import known, settle
 
@@ -230,9 +229,9 @@ async def test_progress_is_told_at_once_and_after_a_change(tree: Tree):
     told: list[tuple[int, int]] = []
     first, second = anyio.Event(), anyio.Event()
 
-    async def tell(over: int, total: int, pauses: Sequence[Pause]) -> None:
-        told.append((over, total))
-        (second if over else first).set()
+    async def tell(progress: Progress) -> None:
+        told.append((progress.over, progress.total))
+        (second if progress.over else first).set()
 
     async def wait() -> None:
         await tree.waiting.wait(tree.named("ja", "jb"), mode=WaitMode.ALL, seconds=60, on_progress=tell)
@@ -248,13 +247,14 @@ async def test_progress_is_told_at_once_and_after_a_change(tree: Tree):
     assert told == [(0, 2), (1, 2)]
 
 
-async def test_progress_is_told_while_nothing_changes(tree: Tree, monkeypatch: pytest.MonkeyPatch):
+async def test_progress_is_told_while_nothing_changes_and_its_value_grows(tree: Tree, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(waiting_module, "PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr(waiting_module, "LEAST_PROGRESS_SECONDS", 0.01)
     often = anyio.Event()
-    told: list[int] = []
+    told: list[Progress] = []
 
-    async def tell(over: int, total: int, pauses: Sequence[Pause]) -> None:
-        told.append(over)
+    async def tell(progress: Progress) -> None:
+        told.append(progress)
         if len(told) == 3:
             often.set()
 
@@ -265,10 +265,23 @@ async def test_progress_is_told_while_nothing_changes(tree: Tree, monkeypatch: p
             )
             await often.wait()
         group.cancel_scope.cancel()
+    values = [progress.value for progress in told[:3]]
+    assert values == sorted(set(values))
+    assert max(values) < 1
+    assert [progress.only.id for progress in told if progress.only] == ["ja"] * len(told)
+
+
+def test_progress_grows_with_every_end_and_for_days_and_stays_below_the_total():
+    values = [
+        Progress(over=over, running=1, total=9, seconds=seconds).value
+        for over, seconds in ((0, 0.0), (0, 5.0), (1, 5.1), (1, 10.0), (8, 10.1), (8, 86400.0), (8, 86405.0))
+    ]
+    assert values == sorted(set(values))
+    assert max(values) < 9
 
 
 async def test_a_failing_progress_report_ends_the_wait_and_leaves_nothing(tree: Tree):
-    async def tell(over: int, total: int, pauses: Sequence[Pause]) -> None:
+    async def tell(_: Progress) -> None:
         raise anyio.BrokenResourceError
 
     with pytest.raises(anyio.BrokenResourceError):
