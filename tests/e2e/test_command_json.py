@@ -60,3 +60,7 @@ def test_a_command_that_was_asked_for_json_fails_in_json(made: House, name: str)
         assert list(answer) == ["error"]
         assert str(nowhere) in answer["error"]
     assert "Traceback" not in done.stderr
+
+
+def test_every_command_that_prints_has_the_option_or_a_reason_not_to():
+    assert {name for name, command in commands() if not takes_json(command)} == set(WITHOUT)

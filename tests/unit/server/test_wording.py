@@ -4,11 +4,14 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
 import jobs
 import server
+from server.cli import app
 from server.protocol import arguments
 from server.protocol.arguments import Arguments
 from server.terminal.wording import OPTIONS, for_a_person
@@ -100,3 +103,9 @@ def test_each_argument_of_a_tool_has_an_option(argument: str):
 )
 def test_a_person_reads_commands_and_options(said: str, words: str):
     assert for_a_person(said) == words
+
+
+def test_every_option_that_a_person_is_told_to_use_is_there():
+    group: Any = typer.main.get_command(app)
+    options = {option for command in group.commands.values() for each in command.params for option in each.opts}
+    assert {words for words in OPTIONS.values() if words.startswith("--")} <= options
