@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from server.terminal.answers import answer_of, is_batch, jobs_in, say_answer, sa
 from server.terminal.drawing import description, draw, job_line
 from server.terminal.identities import complete_id, whole_id, whole_ids
 from server.terminal.interruption import while_it_goes_on
+from server.terminal.lines import show, width_of
 from server.terminal.speech import (
     AsJson,
     client,
@@ -28,8 +30,9 @@ from server.terminal.speech import (
     say,
     say_json,
 )
+from server.terminal.times import here
 from server.terminal.transcripts import transcript_of
-from server.terminal.watching import jobs_of, listed, waited, watch
+from server.terminal.watching import jobs_of, listed, picture_of, until_interrupted, waited, watch, watch_any
 
 app = typer.Typer(
     name="claude-jobs",
@@ -63,7 +66,7 @@ def status(identity: AnyId, *, as_json: AsJson = False) -> None:
     if as_json:
         say(text)
     else:
-        out.print(description(json.loads(text)), soft_wrap=True)
+        show(out, description(json.loads(text), width=width_of(out)))
 
 
 def tree(
@@ -76,22 +79,24 @@ def tree(
     as_json: AsJson = False,
 ) -> None:
     """Draw a tree of jobs."""
-    with client() as engine:
+    with client() as engine, until_interrupted():
         if identity is not None:
             identity = whole_id(engine, identity)
-        title = identity or "newest jobs"
-        if follow and not as_json:
-            watch(engine, identity, title, out)
-            return
-        if follow and identity is not None:
-            waited(engine, {"subtreeOf": identity})
-        jobs, _, paused = jobs_of(engine, identity)
-    if as_json:
-        say_json({"jobs": jobs[::-1], **({"paused": paused} if paused else {})})
-    elif jobs:
-        out.print(draw(title, jobs, paused))
-    else:
-        note("No jobs.")
+        if not follow and not as_json:
+            picture = picture_of(engine, identity, identity or "newest jobs")
+            show(out, draw(picture, width=width_of(out)) if picture.jobs else ())
+            if not picture.jobs:
+                note("No jobs.")
+        elif not as_json:
+            if identity is None:
+                watch_any(engine, out)
+            else:
+                watch(engine, identity, identity, out)
+        else:
+            if follow and identity is not None:
+                waited(engine, {"subtreeOf": identity})
+            jobs, _, paused = jobs_of(engine, identity)
+            say_json({"jobs": jobs[::-1], **({"paused": paused} if paused else {})})
 
 
 def wait(
@@ -219,9 +224,9 @@ def list_jobs(
         say_json({"jobs": jobs, **({"more": older} if older else {}), **({"paused": paused} if paused else {})})
         return
     for job in jobs:
-        out.print(job_line(job), soft_wrap=True)
+        show(out, [job_line(job, width=width_of(out))])
     if paused:
-        note(paused)
+        note(here(paused, time.time()))
     if not jobs:
         note("No such jobs." if before or status or under else "No jobs.")
     if older:
@@ -244,7 +249,7 @@ def dashboard(*, as_json: AsJson = False) -> None:
         say(f"{figures['averageDuration']} s a job, {figures['parallelEfficiency']} at once while any worked")
         say(f"deepest live level {figures['nestedDepth']}, engine {figures['systemLoad']} MB")
         if paused := figures["recursionStats"].get("paused"):
-            say(paused)
+            say(here(paused, time.time()))
 
 
 def mcp() -> None:

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from server.front_door.environment import named_in
 from server.front_door.hello import JOB_MARKERS, FrontDoorError, Hello, setting_variables
 from server.front_door.locate import Places, control, state_dir
 from server.selftest.campaign import Campaign, Plan
+from server.terminal.lines import show, width_of, wrapped
+from server.terminal.times import here
 
 _OLDEST_SQLITE = (3, 38, 0)
 """STRICT tables came with 3.37 and RETURNING with 3.35; one more for good measure is what is tested."""
@@ -116,10 +119,11 @@ def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def _print(finding: Finding, console: Console) -> None:
     style = {"ok": "green", "note": "yellow"}.get(finding.mark, "red")
-    text = Text.assemble((f"{finding.mark:>7}", style), f"  {finding.name}: {finding.detail}")
-    console.print(text, soft_wrap=True)
+    width, indent = width_of(console), " " * 9
+    first, *others = wrapped(f"{indent}{finding.name}: {here(finding.detail, time.time())}", width)
     if not finding.good and finding.remedy:
-        console.print(f"         {finding.remedy}", markup=False, soft_wrap=True)
+        others += wrapped(f"{indent}{finding.remedy}", width)
+    show(console, [Text.assemble((f"{finding.mark:>7}", style), first[7:]), *others])
 
 
 def _python() -> Finding:

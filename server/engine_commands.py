@@ -1,7 +1,7 @@
 """The commands about the engine itself: run it in the foreground, ask how it is, ask it to leave."""
 
-import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,10 @@ from server.front_door.client import door_of
 from server.front_door.hello import Hello, setting_variables
 from server.front_door.launch import SETTINGS_REFUSED
 from server.front_door.locate import EngineUnreachableError, Places, control, holder_of, state_dir
-from server.terminal.speech import AsJson, asked_for_json, complaints, fail, note, say, say_json
+from server.terminal.lines import show, width_of
+from server.terminal.speech import AsJson, asked_for_json, complaints, fail, note, out, say, say_json
+from server.terminal.tables import setting_lines
+from server.terminal.times import here
 
 if TYPE_CHECKING:
     import psutil
@@ -140,7 +143,8 @@ def status(*, as_json: AsJson = False) -> None:
         if answer.get("copy"):
             say(answer["copy"])
         if answer.get("paused"):
-            say(f"{answer['paused']}. `claude-jobs engine stop` ends this: the next engine tries again at once.")
+            paused = here(answer["paused"], time.time())
+            say(f"{paused}. `claude-jobs engine stop` ends this: the next engine tries again at once.")
         say_settings(answer.get("settings", ()), answer.get("note"))
     if answer is None:
         raise typer.Exit(3)
@@ -164,10 +168,7 @@ def settings(*, as_json: AsJson = False) -> None:
 
 def say_settings(rows: Sequence[Mapping[str, Any]], remark: str | None) -> None:
     """Print settings as a table of name, value, source and scope, and the remark below it."""
-    cells = [(row["setting"], json.dumps(row["value"]), row["source"], row["scope"]) for row in rows]
-    widths = [max((len(line[column]) for line in cells), default=0) for column in range(2)]
-    for name, value, source, scope in cells:
-        say(f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {source} [{scope}]")
+    show(out, setting_lines(rows, width_of(out)))
     if remark:
         note(remark)
 

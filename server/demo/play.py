@@ -147,7 +147,7 @@ def _report(
     console: Console, jobs: Sequence[Mapping[str, Any]], answers: Mapping[str, str], roll: Mapping[str, Any]
 ) -> None:
     console.print()
-    for job in reversed(jobs):
+    for job in jobs:
         if job["recursionDepth"] == 1:
             console.print(f"{job['jobId']} answers:", style="bold", markup=False)
             write(console, answers.get(job["jobId"], f"nothing: {job['error']}"))

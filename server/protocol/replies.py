@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from jobs.follow_up import Retried
@@ -306,6 +306,7 @@ def _status(job: Job, *, asks: bool = False) -> dict[str, Any]:
         "attempt": job.attempt,
         "sessionId": job.session_id,
         "costUsd": round(job.usage.cost_usd, 6),
+        **_times(job),
     }
     return status | note(job) | ({"waitingFor": "permission"} if asks else {})
 
@@ -355,6 +356,19 @@ def _beginning(spec: JobSpec) -> str:
 
 def _line(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
+
+
+def _times(job: Job) -> dict[str, Any]:
+    """Return when a job came, began and ended, and how long it took from its last start: of what there is, in UTC."""
+    known = {"createdAt": job.created_at, "startedAt": job.started_at, "endedAt": job.ended_at}
+    times: dict[str, Any] = {
+        name: datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+        for name, seconds in known.items()
+        if seconds is not None
+    }
+    if job.started_at is not None and job.ended_at is not None:
+        times["durationSeconds"] = round(max(0.0, job.ended_at - job.started_at), 3)
+    return times
 
 
 def _iso(seconds: float | None) -> str | None:

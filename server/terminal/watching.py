@@ -1,23 +1,35 @@
-"""Follows jobs until they are over: a tree drawn in a terminal, or a wait."""
+"""Follows jobs until they are over: drawn in a terminal, or a wait."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
+import typer
 from rich.console import Console
-from rich.live import Live
 
 from server.front_door.client import Client
-from server.terminal.drawing import draw
+from server.terminal.drawing import LIVE, Picture
+from server.terminal.screen import stage_on
 from server.terminal.speech import note
+from server.terminal.times import here, moment
 
 REFRESHES_A_SECOND = 4
 _MOST_JOBS = 1000
 _NEWEST = 50
+_MOST_FOLLOWED = 200
+"""Newest jobs among which are those that run, where no tree is named."""
+
 LONGEST_PAUSE = 2.0
 """Seconds between two drawings at most: one during which the next engine started took seconds, and says nothing of how
 long the next drawing takes."""
-_LIVE = frozenset(("queued", "running"))
+
+_ANOTHER_PAUSE = 300.0
+"""A pause for the same cause that ends so many seconds later is another one: a back-off takes a minute at most."""
+
+INTERRUPTED = 130
+"""Exit status of a command that a person ended with Ctrl-C, as shells have it."""
 
 
 class Listing(NamedTuple):
@@ -70,37 +82,91 @@ def listed(
         before = page[-1]["jobId"]
 
 
-def watch(client: Client, identity: str | None, title: str, console: Console) -> list[dict[str, Any]]:
-    """Draw jobs until every one of them is over, and return their last lines."""
-    jobs, _, paused = jobs_of(client, identity)
-    tell = teller()
-    with Live(draw(title, jobs, paused), console=console, refresh_per_second=REFRESHES_A_SECOND) as live:
-        took = 0.0
-        while not _over(client, identity, jobs):
-            if not console.is_terminal:
-                # Nothing is drawn there before the end.
-                tell(paused)
-            time.sleep(pause_after(took))
-            begin = time.monotonic()
-            jobs, _, paused = jobs_of(client, identity)
-            took = time.monotonic() - begin
-            live.update(draw(title, jobs, paused))
-    if not console.is_terminal:
-        # Where nothing is redrawn, the drawing's last line is left open.
-        console.print()
-    return jobs
+def picture_of(client: Client, identity: str | None, title: str) -> Picture:
+    """Look at everything below an id, or at the newest jobs.
+
+    Args:
+        client: The way to the engine.
+        identity: A job, a batch or a tree, or None.
+        title: What stands at the top.
+    """
+    listing = jobs_of(client, identity)
+    jobs = listing.jobs[::-1]
+    counts, cost = _sums(jobs)
+    if listing.more and identity is not None:
+        # Of a tree that is too large to be listed whole, the oldest jobs are not among these.
+        status = client.call_json("claude_status", {"jobId": identity})
+        sums = status.get("descendants", status)
+        counts, cost = sums.get("counts", counts), sums.get("costUsd", cost)
+    whole = f"claude-jobs tree {identity}" if identity else ""
+    seconds = _seconds(jobs) if identity else None
+    return Picture(
+        title=title, jobs=jobs, counts=counts, cost=cost, seconds=seconds, paused=listing.paused, whole=whole
+    )
+
+
+def watch(client: Client, identity: str, title: str, console: Console) -> Sequence[Mapping[str, Any]]:
+    """Draw everything below an id until all of it is over, and return its last lines; a file is told each change.
+
+    Args:
+        client: The way to the engine.
+        identity: A job, a batch or a tree.
+        title: What stands at the top.
+        console: Where.
+    """
+    return _follow(partial(picture_of, client, identity, title), console).jobs
+
+
+def watch_any(client: Client, console: Console) -> None:
+    """Draw every job that runs or waits until none does; where none is there, wait for the next one first."""
+    began, newest = time.time(), listed(client, limit=1).jobs
+    look = partial(_picture_of_live, client, since=began)
+    if look().is_over:
+        note("No job runs or waits; waiting for the next one. Ctrl-C ends this.")
+        while listed(client, limit=1).jobs == newest:
+            time.sleep(pause_after(0))
+    _follow(look, console)
+
+
+def _picture_of_live(client: Client, *, since: float) -> Picture:
+    listing = listed(client, limit=_MOST_FOLLOWED)
+    jobs = [job for job in listing.jobs[::-1] if job["status"] in LIVE or (_ended(job) or 0.0) >= since]
+    counts, cost = _sums(jobs)
+    return Picture(title="live jobs", jobs=jobs, counts=counts, cost=cost, paused=listing.paused)
+
+
+def _follow(look: Callable[[], Picture], console: Console) -> Picture:
+    stage = stage_on(console, teller())
+    while True:
+        begin = time.monotonic()
+        picture = look()
+        took = time.monotonic() - begin
+        if picture.is_over:
+            stage.close(picture)
+            return picture
+        stage.show(picture)
+        time.sleep(pause_after(took))
+
+
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """End the command in silence where a person interrupts it: it only looks on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def teller() -> Callable[[str], None]:
-    """Return what tells a person why jobs wait: once for each pause, however many jobs join it."""
-    told = [""]
+    """Return what tells a person why jobs wait: once for each cause, however often the API backs off for it."""
+    known: dict[str, float] = {}
 
     def tell(paused: str) -> None:
-        pause = paused.partition(";")[0]
-        if pause != told[0]:
-            told[0] = pause
-            if paused:
-                note(paused)
+        cause = paused.partition(";")[0].partition(" because ")[2]
+        until = _until(paused)
+        if cause and (cause not in known or until > known[cause] + _ANOTHER_PAUSE):
+            note(here(paused, time.time()))
+            known[cause] = until
 
     return tell
 
@@ -111,17 +177,28 @@ def pause_after(took: float) -> float:
     return min(max(1 / REFRESHES_A_SECOND, 3 * took), LONGEST_PAUSE)
 
 
-def _over(client: Client, identity: str | None, jobs: Sequence[Mapping[str, Any]]) -> bool:
-    if any(job["status"] in _LIVE for job in jobs):
-        return False
-    # Of a tree that is too large to be drawn whole, the oldest jobs are not among these.
-    return identity is None or not _live_below(client, identity)
+def _sums(jobs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, int], float]:
+    counts: dict[str, int] = {}
+    for job in jobs:
+        counts[job["status"]] = counts.get(job["status"], 0) + 1
+    return counts, sum(job.get("costUsd") or 0.0 for job in jobs)
 
 
-def _live_below(client: Client, identity: str) -> bool:
-    status = client.call_json("claude_status", {"jobId": identity})
-    counts = status.get("descendants", status).get("counts", {status.get("status"): 1})
-    return not _LIVE.isdisjoint(counts)
+def _seconds(jobs: Sequence[Mapping[str, Any]]) -> float | None:
+    created = [then for job in jobs if (then := moment(job.get("createdAt"))) is not None]
+    if not created:
+        return None
+    ends = [_ended(job) for job in jobs]
+    last = max((end for end in ends if end is not None), default=time.time())
+    return (time.time() if any(job["status"] in LIVE for job in jobs) else last) - min(created)
+
+
+def _ended(job: Mapping[str, Any]) -> float | None:
+    return moment(job.get("endedAt") or job.get("endTime"))
+
+
+def _until(paused: str) -> float:
+    return moment(paused.removeprefix("paused until ").partition(" ")[0]) or 0.0
 
 
 class Waited(NamedTuple):

@@ -34,6 +34,8 @@ NEWER_STATUS_KEYS = [
     "attempt",
     "sessionId",
     "costUsd",
+    "createdAt",
+    "startedAt",
     "settingSources",
     "cli",
 ]

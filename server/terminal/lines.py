@@ -1,0 +1,70 @@
+"""Lines that fit: cut or wrapped by the columns that they take in a terminal, and as they are where none reads them."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from rich.cells import cell_len, chop_cells, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from jobs.safe_text import safe
+
+_WIDER = re.compile("[\ufe0e\ufe0f]")
+"""Characters that make the one before them wider in some terminals and not in others."""
+
+_MARK = re.compile(r"\s*(?:[●✻▲✗>] |⎿  )?")
+"""What the first line of a paragraph begins with; its other lines stand below the text after it."""
+
+
+def is_screen(console: Console) -> bool:
+    """Tell whether a drawing can be redrawn on a console: FORCE_COLOR alone makes no terminal of a pipe."""
+    return console.file.isatty() and not console.is_dumb_terminal
+
+
+def width_of(console: Console) -> int | None:
+    """Return the columns of a console, or None where it is a file or a pipe, which has no columns."""
+    return console.width if console.file.isatty() else None
+
+
+def one_line(text: str, width: int) -> str:
+    """Return the beginning of a text in one line that is safe to show and takes at most so many columns."""
+    line = " ".join(_WIDER.sub("", safe(text)).split())
+    if cell_len(line) <= width:
+        return line
+    return f"{set_cell_size(line, width - 1).rstrip()}…" if width > 0 else ""
+
+
+def wrapped(text: str, width: int | None) -> Iterator[str]:
+    """Yield the lines of a text, each of at most so many columns, broken at blanks; None breaks none.
+
+    What a line begins with, blanks or a mark, stands before its first part alone, and the others are indented by it.
+    """
+    for line in text.split("\n"):
+        if width is None or cell_len(line) <= width:
+            yield line.rstrip()
+        else:
+            yield from _wrapped(line, width)
+
+
+def _wrapped(line: str, width: int) -> Iterator[str]:
+    found = _MARK.match(line)
+    head = found[0] if found else ""
+    if cell_len(head) > width // 2:
+        head = head[: width // 2]
+    indent, current = " " * cell_len(head), head
+    for word in line[len(head) :].split(" "):
+        for index, part in enumerate(chop_cells(word, width - len(indent)) or [""]):
+            joined = f"{current} {part}" if current.strip() and current != head and not index else f"{current}{part}"
+            if index or cell_len(joined) > width:
+                yield current.rstrip()
+                joined = f"{indent}{part}"
+            current = joined
+    yield current.rstrip()
+
+
+def show(console: Console, lines: Iterable[Text | str]) -> None:
+    """Print lines as they are: rich breaks and pads none of them, and reads nothing into their text."""
+    for line in lines:
+        text = Text(line) if isinstance(line, str) else line.copy()
+        text.rstrip()
+        console.print(text, soft_wrap=True)

@@ -1,0 +1,73 @@
+"""Times as a person reads them: on the clock of the terminal, and how long ago or from now that is."""
+
+import re
+from datetime import UTC, datetime
+
+_MOMENT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:[+-]\d\d:\d\d|Z)")
+"""A time with its offset from UTC, as replies and the reasons of pauses spell it."""
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+def moment(written: str | None) -> float | None:
+    """Return the seconds since the epoch of a time in ISO 8601, or None where it is none.
+
+    A time without an offset is one of the zone of this process, as `startTime` of an older engine is.
+    """
+    try:
+        return datetime.fromisoformat(written or "").timestamp()
+    except ValueError:
+        return None
+
+
+def clock(seconds: float, now: float, *, brief: bool = False) -> str:
+    """Return a time as the clock of this terminal shows it; with its date unless it is of today.
+
+    Args:
+        seconds: Since the epoch.
+        now: The present, in seconds since the epoch.
+        brief: Without seconds, and of another day the date alone.
+    """
+    # The zone of the process: that of its TZ, which is the terminal's.
+    then, today = (datetime.fromtimestamp(one, UTC).astimezone() for one in (seconds, now))
+    if then.date() == today.date():
+        return then.strftime("%H:%M" if brief else "%H:%M:%S")
+    date = f"{then.day} {then:%b}" if then.year == today.year else f"{then:%Y-%m-%d}"
+    return date if brief else f"{date} {then:%H:%M:%S}"
+
+
+def age(seconds: float, now: float) -> str:
+    """Return how long ago a time was, or in which time it will be, in its largest unit."""
+    away = abs(now - seconds)
+    size, unit = next((one for one in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "m")) if away >= one[0]), (1, "s"))
+    words = f"{int(away // size)}{unit}"
+    return f"in {words}" if seconds > now else f"{words} ago"
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in its two largest units: "0.4s", "12s", "1m 05s", "3h 02m", "2d 04h"."""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f}s"
+    whole = int(seconds)
+    if whole < _MINUTE:
+        return f"{whole}s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}m {whole % _MINUTE:02}s"
+    if whole < _DAY:
+        return f"{whole // _HOUR}h {whole % _HOUR // _MINUTE:02}m"
+    return f"{whole // _DAY}d {whole % _DAY // _HOUR:02}h"
+
+
+def told(seconds: float, now: float, *, brief: bool = False) -> str:
+    """Return a time with its age: "14:03:12, 5m ago"."""
+    return f"{clock(seconds, now, brief=brief)}, {age(seconds, now)}"
+
+
+def here(text: str, now: float) -> str:
+    """Return a text with each time that names its offset as the clock of this terminal shows it."""
+
+    def spelled(found: re.Match[str]) -> str:
+        seconds = moment(found[0])
+        return found[0] if seconds is None else f"{clock(seconds, now)} ({age(seconds, now)})"
+
+    return _MOMENT.sub(spelled, text)
