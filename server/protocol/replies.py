@@ -290,7 +290,7 @@ def retried(what: Retried) -> str:
     return within(pretty(reply), compact(reply))
 
 
-def _status(job: Job, *, asks: bool = False) -> dict[str, Any]:
+def _status(job: Job, *, asks: bool = False, timespec: str = "milliseconds") -> dict[str, Any]:
     status: dict[str, Any] = {
         "jobId": job.id,
         "status": job.status,
@@ -306,14 +306,13 @@ def _status(job: Job, *, asks: bool = False) -> dict[str, Any]:
         "attempt": job.attempt,
         "sessionId": job.session_id,
         "costUsd": round(job.usage.cost_usd, 6),
-        **_times(job),
     }
-    return status | note(job) | ({"waitingFor": "permission"} if asks else {})
+    return status | note(job) | ({"waitingFor": "permission"} if asks else {}) | _times(job, timespec)
 
 
 def _row(job: Job, *, asks: bool) -> dict[str, Any]:
     """Return a job's status without what only `claude_status` need say, and with task and answer cut to a line."""
-    status = _status(job, asks=asks) | {"task": _line(job.spec.task, _LISTED_CHARS)}
+    status = _status(job, asks=asks, timespec="seconds") | {"task": _line(job.spec.task, _LISTED_CHARS)}
     row = {name: value for name, value in status.items() if name not in {"rootId", "sessionId", "note"}}
     if job.reason is None:
         del row["reason"]
@@ -358,11 +357,11 @@ def _line(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
 
 
-def _times(job: Job) -> dict[str, Any]:
+def _times(job: Job, timespec: str) -> dict[str, Any]:
     """Return when a job came, began and ended, and how long it took from its last start: of what there is, in UTC."""
     known = {"createdAt": job.created_at, "startedAt": job.started_at, "endedAt": job.ended_at}
     times: dict[str, Any] = {
-        name: datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+        name: f"{datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"
         for name, seconds in known.items()
         if seconds is not None
     }

@@ -27,7 +27,7 @@ PAUSED = re.compile(
     r"paused until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S* because the five-hour limit is reached; (\d+) jobs? waits?"
 )
 TOLD = re.compile(
-    r"until (?:\d+ \w+ )?\d\d:\d\d:\d\d \(in \d+[sm]\) because the five-hour limit is reached; (\d+) jobs? waits?"
+    r"until (?:\d+ \w+ )?\d\d:\d\d:\d\d \(in \d+[smh]\) because the five-hour limit is reached; (\d+) jobs? waits?"
 )
 """The same in a terminal: on its clock."""
 

@@ -224,7 +224,7 @@ async def test_a_list_of_thirty_jobs_is_a_line_each_and_smaller_than_the_older_s
         text = await call(client, "claude_list_jobs", {})
         assert len(text.splitlines()) == 32
         # It took 20 KB for as many, measured, and said nothing of their answers.
-        assert len(text.encode()) <= 16_000
+        assert len(text.encode()) <= 19_800
 
 
 async def test_a_batch_is_cancelled_as_a_whole(home: Path):
