@@ -180,7 +180,7 @@ def test_times_are_those_of_the_terminal_with_their_age_and_carry_their_offset_i
     assert status["durationSeconds"] == pytest.approx((ended - begun).total_seconds(), abs=0.01)
     # The older server's are as they were: of the engine's zone, without an offset.
     assert datetime.fromisoformat(status["startTime"]).tzinfo is None
-    [row] = [job for job in json.loads(made.run("list", "--json").stdout) if job["jobId"] == job_id]
+    [row] = [job for job in json.loads(made.run("list", "--json").stdout)["jobs"] if job["jobId"] == job_id]
     assert row["durationSeconds"] == status["durationSeconds"]
     assert {key: f"{row[key][:19]}Z" for key in ("createdAt", "startedAt", "endedAt")} == {
         key: f"{status[key][:19]}Z" for key in ("createdAt", "startedAt", "endedAt")
