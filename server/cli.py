@@ -348,7 +348,7 @@ def main() -> None:
         SystemExit: Always, with the exit status.
     """
     try:
-        app()
+        app(prog_name="claude-jobs")
     except OSError as error:
         # Of the output itself, a full disk behind it for example: all else has been said within the command.
         raise SystemExit(refused(error)) from None

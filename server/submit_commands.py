@@ -1,6 +1,6 @@
 """The commands that start jobs, each in one call that may be repeated: `run`, `batch` and `send`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -63,7 +63,10 @@ def batch(
 
     {"task": "Sum up: {{results.a}}", "dependsOn": ["a"]}
     """
-    asked = {"tasks": several_tasks(tasks or (), file or ()), **_options(options, as_json=False)}
+    asked = {**_options(options, as_json=False), "tasks": several_tasks(tasks or (), file or ())}
+    if options["idempotency_key"] is None and _have_keys(asked["tasks"]):
+        # The batch is known by the keys of its tasks.
+        del asked["idempotencyKey"]
     with client() as engine:
         _name_parent(engine, asked)
         with while_it_is_asked():
@@ -143,6 +146,10 @@ def _advise(batch_id: str, jobs: list[dict[str, Any]]) -> None:
     if any(job["status"] != "completed" for job in jobs):
         note(f"try again: claude-jobs retry {batch_id}")
     note(f"answers: claude-jobs result {batch_id}")
+
+
+def _have_keys(tasks: Sequence[Any]) -> bool:
+    return any(isinstance(task, dict) and {"idempotencyKey", "idempotency_key"} & set(task) for task in tasks)
 
 
 def _name_parent(engine: Client, asked: dict[str, Any]) -> None:
