@@ -102,7 +102,7 @@ def tree(
 def wait(
     identities: Annotated[
         list[str] | None,
-        typer.Argument(help="Jobs, or one batch.", metavar="[ID]...", autocompletion=complete_id),
+        typer.Argument(help="Jobs or batches.", metavar="ID", autocompletion=complete_id),
     ] = None,
     *,
     mode: Annotated[Literal["all", "any", "first_success"], typer.Option(help="Whose end is waited for.")] = "all",
@@ -159,7 +159,7 @@ def result(
     identities: Annotated[
         list[str],
         typer.Argument(
-            help="Jobs, or batches for the answers of their jobs.", metavar="ID...", autocompletion=complete_id
+            help="Jobs, or batches for the answers of their jobs.", metavar="ID", autocompletion=complete_id
         ),
     ],
     *,
@@ -207,7 +207,11 @@ def list_jobs(
     ] = None,
     status: Annotated[
         Literal["queued", "running", "completed", "failed", "timeout", "cancelled"] | None,
-        typer.Option(help="Only jobs of this status.", show_default=False),
+        typer.Option(
+            metavar="STATUS",
+            help="queued, running, completed, failed, timeout or cancelled.",
+            show_default=False,
+        ),
     ] = None,
     under: Annotated[
         str | None,

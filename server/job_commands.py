@@ -12,7 +12,7 @@ from server.terminal.speech import AsJson, client, fail, note, say, say_json
 from server.terminal.wording import for_a_person
 
 AnyIds = Annotated[
-    list[str], typer.Argument(help="Ids of jobs, batches or trees.", metavar="ID...", autocompletion=complete_id)
+    list[str], typer.Argument(help="Ids of jobs, batches or trees.", metavar="ID", autocompletion=complete_id)
 ]
 
 
@@ -82,7 +82,7 @@ def _say_retried(found: dict[str, list[Any]]) -> None:
 def approve(
     requests: Annotated[
         list[str] | None,
-        typer.Argument(help="Ids of requests; without one, those that are open.", metavar="REQUEST..."),
+        typer.Argument(help="Ids of requests; without one, those that are open.", metavar="REQUEST"),
     ] = None,
     *,
     deny: Annotated[bool, typer.Option("--deny", help="Say no.")] = False,
@@ -119,7 +119,7 @@ def prune(
         list[str] | None,
         typer.Argument(
             help="Trees to forget now; without one, all that are too old or too much.",
-            metavar="TREE...",
+            metavar="TREE",
             autocompletion=complete_id,
         ),
     ] = None,

@@ -196,7 +196,7 @@ def test_options_reach_the_process_of_the_job(tmp_path: Path):
     options += ["--allowed-tools", "Read, Bash(git log:*)", "--disallowed-tools", "WebFetch", "--directory", str(more)]
     options += ["--append-system-prompt", "Be brief.", "--timeout", "50", "--subtree-timeout", "60", "--max-jobs", "3"]
     with house(CLAUDE_JOBS_CLI=str(stub)) as one:
-        for command in (("run", *options, "--strategy", "direct"), ("batch", *options, "--max-concurrent", "1")):
+        for command in (("run", *options, "--strategy", "direct"),):
             said.unlink(missing_ok=True)
             done = one.run(*command, "stub:say=x")
             assert done.returncode == 0, done
