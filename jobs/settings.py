@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
-from jobs.model import PermissionMode
+from jobs.model import EXCERPT_LENGTH, PermissionMode
 from orchestration.limits import TreeLimits
 
 _RUN_CLAUDE = frozenset({"claude", "sh", "bash", "dash", "zsh", "node", "nodejs", "bun", "env", "timeout"})
@@ -134,7 +134,7 @@ class Settings(BaseModel):
     max_starting: Annotated[PositiveInt, Scope.RESTART] = Field(default_factory=lambda: 8 * (os.cpu_count() or 1))
     """Most jobs whose process was launched and has said nothing yet: a start takes 0.66 s of CPU (measured)."""
     memory_floor_bytes: Annotated[int, Scope.RESTART] = Field(default=512 * 1024**2, ge=0)
-    """Bytes of free memory below which no further job is launched."""
+    """Bytes of free memory below which no job is launched while another runs."""
     idle_seconds: Annotated[PositiveFloat, Scope.RELOADED] = 1800.0
     """Seconds without a connection and without a live job after which the engine leaves."""
     end_jobs_on_stop: Annotated[bool, Scope.RELOADED] = False
@@ -142,7 +142,8 @@ class Settings(BaseModel):
     keep_days: Annotated[PositiveFloat, Scope.RESTART] = 30.0
     """Days for which a tree that is over is kept, its transcripts included."""
     keep_bytes: Annotated[PositiveInt, Scope.RESTART] = 10 * 1024**3
-    """Most bytes of all job directories together; of the trees that are over the longest ended go first."""
+    """Most bytes of all job directories together; of the trees that ended more than an hour ago the
+    longest ended go first."""
     extra_usage: Annotated[Literal["use", "wait"], Scope.RELOADED] = "use"
     """What jobs do where their account has reached a usage limit and goes on with usage that is paid for beyond it."""
     permission_mode: Annotated[PermissionMode, Scope.TREE] = "acceptEdits"
@@ -166,8 +167,8 @@ class Settings(BaseModel):
     """Seconds after which a request for permission that nobody has answered is denied."""
     max_task_chars: Annotated[PositiveInt, Scope.RELOADED] = 1_000_000
     """Longest task text, in characters."""
-    excerpt_chars: Annotated[PositiveInt, Scope.RELOADED] = 500
-    """Characters of a result that a line of `claude_wait` shows."""
+    excerpt_chars: Annotated[int, Scope.RELOADED] = Field(default=EXCERPT_LENGTH, ge=1, le=EXCERPT_LENGTH)
+    """Most characters of a result in a line about its job; no more of it than the default is kept with the job."""
     result_chars: Annotated[PositiveInt, Scope.RELOADED] = 40_000
     """Characters of a result in one reply; Claude Code spills a larger one to a file at 50,000 (measured)."""
     wait_seconds: Annotated[PositiveFloat, Scope.RELOADED] = 110.0

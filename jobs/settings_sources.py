@@ -302,6 +302,8 @@ def _words(kind: str, context: Mapping[str, Any]) -> str:
             return f"must be more than {context['gt']:g}"
         case "greater_than_equal":
             return f"must be {context['ge']:g} or more"
+        case "less_than_equal":
+            return f"must be {context['le']:g} or less"
         case "literal_error":
             return f"must be one of {context['expected']}"
         case "value_error":

@@ -7,6 +7,7 @@ import anyio.to_thread
 
 from jobs.effective_settings import EffectiveSettings
 from jobs.patience import insist
+from server.clock import beat
 from server.front_door.hello import Hello, Role
 from server.protocol.callers import caller_of, calling_job
 from server.protocol.connection import Connection
@@ -14,11 +15,12 @@ from server.protocol.tools import Services
 from server.reception.inside import InsideJobError, refuse_inside_job
 from server.reception.peer import Peer
 from server.reception.presence import Presence
+from server.reception.settings_notices import FILE_SECONDS
 
 logger = logging.getLogger(__name__)
 
 IDLE_CHECKS = 20
-"""How often within the idle time the engine looks whether it is needed."""
+"""How often within a short idle time the engine looks whether it is needed."""
 
 _LOOKS = 4
 """How many threads look at once which process has connected; a look takes about a millisecond."""
@@ -99,7 +101,8 @@ class Engine:
     async def leave_when_idle(self) -> None:
         """Stop the engine once it has been idle for the set time."""
         while True:
-            await anyio.sleep(self._settings.idle_seconds / IDLE_CHECKS)
+            # In step with the look at the settings file, which may make the time shorter.
+            await beat(min(self._settings.idle_seconds / IDLE_CHECKS, FILE_SECONDS))
             if self._presence.idle_for() < self._settings.idle_seconds:
                 continue
             if not await insist(self._services.store.unfinished, "asking for live jobs"):

@@ -79,8 +79,8 @@ def spawned(admission: Admission, pause: Pause | None = None) -> str:
     return within(pretty(reply), compact(reply))
 
 
-def batch_done(batch: Batch, report: WaitReport, milliseconds: int) -> str:
-    """Answer `claude_run_batch`: the older keys, and one line a job."""
+def batch_done(batch: Batch, report: WaitReport, milliseconds: int, *, excerpt_chars: int) -> str:
+    """Answer `claude_run_batch`: the older keys, and one line a job with so many characters of its answer."""
     successful = sum(job.status is JobStatus.COMPLETED for job in report.done)
     head = {
         "batch_id": batch.id,
@@ -94,7 +94,8 @@ def batch_done(batch: Batch, report: WaitReport, milliseconds: int) -> str:
             "pending": report.pending,
         },
     }
-    lines = fitting(_lines(report.done), MAX_REPLY_CHARS - len(compact(head)) - len(report.cursor) - _HEAD_CHARS)
+    room = MAX_REPLY_CHARS - len(compact(head)) - len(report.cursor) - _HEAD_CHARS
+    lines = fitting(_lines(report.done, excerpt_chars), room)
     shown = report.first(len(lines))
     how = f"Call claude_wait with batchId {batch.id!r} and this cursor for the others."
     more = {"cursor": shown.cursor, **rest(shown.left, how)} if shown.left else {}
@@ -155,17 +156,20 @@ def going_on(over: int, running: int, total: int, pauses: Sequence[Pause]) -> st
     return "; ".join((", ".join(counts), *paused(pauses).values()))
 
 
-def waited(report: WaitReport, requests: Sequence[Request] = (), *, come_back: float | None = None) -> str:
+def waited(
+    report: WaitReport, requests: Sequence[Request] = (), *, excerpt_chars: int, come_back: float | None = None
+) -> str:
     """Answer `claude_wait`: who is over since the cursor, how many are not, and the next cursor.
 
     Args:
         report: What the wait found.
         requests: Permissions that jobs wait for and that the caller may give.
+        excerpt_chars: Most characters of an answer in a line.
         come_back: Seconds since the epoch before which the caller need not call again, or None.
     """
     asked = {"waitingForPermission": permission_requests(requests)} if requests else {}
     room = MAX_REPLY_CHARS - len(compact(asked)) - len(report.cursor) - _HEAD_CHARS
-    lines = fitting(_lines(report.done), room)
+    lines = fitting(_lines(report.done, excerpt_chars), room)
     shown = report.first(len(lines))
     reply: dict[str, Any] = {"cursor": shown.cursor, "pending": shown.pending, **paused(report.pauses)}
     if shown.pending:
@@ -222,16 +226,24 @@ def page(text: str, *, offset: int, limit: int, asked: str, where: str) -> str:
     return f"{shown}\n\n[characters {offset} to {end} of {len(text)}; {more}; transcript: {where}]"
 
 
-def job_list(jobs: Sequence[Job], *, more: bool, asking: Collection[str] = (), pauses: Sequence[Pause] = ()) -> str:
+def job_list(
+    jobs: Sequence[Job],
+    *,
+    more: bool,
+    excerpt_chars: int,
+    asking: Collection[str] = (),
+    pauses: Sequence[Pause] = (),
+) -> str:
     """Answer `claude_list_jobs`: a line a job, newest first.
 
     Args:
         jobs: The jobs.
         more: There are older ones.
+        excerpt_chars: Most characters of an answer.
         asking: Ids of those that lack a permission.
         pauses: Why some of them wait.
     """
-    rows: list[dict[str, Any]] = _rows(jobs, asking)
+    rows: list[dict[str, Any]] = _rows(jobs, excerpt_chars, asking)
     if jobs and (more or len(rows) < len(jobs)):
         rows.append({"more": f"Call claude_list_jobs with before {rows[-1]['jobId']!r}."})
     if pauses:
@@ -239,9 +251,9 @@ def job_list(jobs: Sequence[Job], *, more: bool, asking: Collection[str] = (), p
     return f"[\n{text}\n]" if (text := ",\n".join(map(compact, rows))) else "[]"
 
 
-def tree(identity: str, sums: Rollup, jobs: Sequence[Job]) -> str:
+def tree(identity: str, sums: Rollup, jobs: Sequence[Job], *, excerpt_chars: int) -> str:
     """Answer the resource `tree://`: the counts of all, and the first jobs in order of their admission."""
-    rows = _rows(jobs)
+    rows = _rows(jobs, excerpt_chars)
     figures = {name: value for name, value in _rollup(sums).items() if "Tokens" not in name}
     how = f"Call claude_list_jobs with under {identity!r}."
     return compact({"id": identity, **figures, **rest(len(jobs) - len(rows), how), "jobs": rows})
@@ -310,17 +322,18 @@ def _status(job: Job, *, asks: bool = False, timespec: str = "milliseconds") -> 
     return status | note(job) | ({"waitingFor": "permission"} if asks else {}) | _times(job, timespec)
 
 
-def _row(job: Job, *, asks: bool) -> dict[str, Any]:
+def _row(job: Job, excerpt_chars: int, *, asks: bool) -> dict[str, Any]:
     """Return a job's status without what only `claude_status` need say, and with task and answer cut to a line."""
     status = _status(job, asks=asks, timespec="seconds") | {"task": _line(job.spec.task, _LISTED_CHARS)}
     row = {name: value for name, value in status.items() if name not in {"rootId", "sessionId", "note"}}
     if job.reason is None:
         del row["reason"]
-    return row | ({"excerpt": _line(job.excerpt, _LISTED_CHARS)} if job.excerpt else {})
+    return row | ({"excerpt": _line(job.excerpt, min(excerpt_chars, _LISTED_CHARS))} if job.excerpt else {})
 
 
-def _rows(jobs: Sequence[Job], asking: Collection[str] = ()) -> list[dict[str, Any]]:
-    return fitting((_row(job, asks=job.id in asking) for job in jobs), MAX_REPLY_CHARS - _HEAD_CHARS)
+def _rows(jobs: Sequence[Job], excerpt_chars: int, asking: Collection[str] = ()) -> list[dict[str, Any]]:
+    rows = (_row(job, excerpt_chars, asks=job.id in asking) for job in jobs)
+    return fitting(rows, MAX_REPLY_CHARS - _HEAD_CHARS)
 
 
 def _rollup(rollup: Rollup) -> dict[str, Any]:
@@ -334,18 +347,20 @@ def _rollup(rollup: Rollup) -> dict[str, Any]:
     }
 
 
-def _lines(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+def _lines(jobs: Sequence[Job], excerpt_chars: int) -> list[dict[str, Any]]:
     share = max(_LEAST_EXCERPT, _EXCERPT_BUDGET // max(1, len(jobs)))
-    return [_done_line(job, share) for job in jobs]
+    return [_done_line(job, excerpt_chars, share) for job in jobs]
 
 
-def _done_line(job: Job, share: int) -> dict[str, Any]:
+def _done_line(job: Job, excerpt_chars: int, share: int) -> dict[str, Any]:
     line: dict[str, Any] = {"jobId": job.id, "status": job.status}
     if job.spec.key is not None:
         line["key"] = job.spec.key
     if job.status is not JobStatus.COMPLETED:
         line["reason"] = job.reason
-    line["excerpt"] = _line(job.excerpt or ("" if note(job) else job.error) or "", share)
+    # Why a job failed is no excerpt: cut as short as one may be, it would say nothing.
+    why = "" if note(job) else job.error or ""
+    line["excerpt"] = _line(job.excerpt, min(excerpt_chars, share)) if job.excerpt else _line(why, share)
     return line | {name: _line(said, share) for name, said in note(job).items()}
 
 

@@ -141,7 +141,8 @@ async def _read(call: Call, uri: str) -> tuple[str, str]:
 
 async def _tree(call: Call, identity: str) -> str:
     sums = await call.sight.rollup(identity)
-    return replies.tree(identity, sums, (await call.sight.subtree_scope(identity)).jobs)
+    jobs = (await call.sight.subtree_scope(identity)).jobs
+    return replies.tree(identity, sums, jobs, excerpt_chars=call.services.settings.excerpt_chars)
 
 
 def _transcript(call: Call, job: Job) -> str:

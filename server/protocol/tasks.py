@@ -214,7 +214,8 @@ async def _of_batch(call: Call, batch_id: str) -> Snapshot:
         return Snapshot(status="working", created=batch.created_at, updated=updated, message=message)
     if all(job.status is JobStatus.CANCELLED for job in jobs):
         return Snapshot(status="cancelled", created=batch.created_at, updated=updated)
-    text = replies.batch_done(batch, WaitReport.of_all(jobs), round((updated - batch.created_at) * 1000))
+    milliseconds, excerpt_chars = round((updated - batch.created_at) * 1000), call.services.settings.excerpt_chars
+    text = replies.batch_done(batch, WaitReport.of_all(jobs), milliseconds, excerpt_chars=excerpt_chars)
     return Snapshot(status="completed", created=batch.created_at, updated=updated, result=success(text))
 
 

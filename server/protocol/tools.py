@@ -146,7 +146,8 @@ async def claude_run_batch(call: Call, arguments: BatchArguments) -> str:
     report, asked = await _wait_for(call, admission)
     if asked and report.pending:
         return batch_asks(admission, asked)
-    return replies.batch_done(admission.batch, report, round((time.monotonic() - began) * 1000))
+    milliseconds, excerpt_chars = round((time.monotonic() - began) * 1000), call.services.settings.excerpt_chars
+    return replies.batch_done(admission.batch, report, milliseconds, excerpt_chars=excerpt_chars)
 
 
 async def claude_run_batch_async(call: Call, arguments: BatchArguments) -> str:
@@ -186,8 +187,10 @@ async def claude_wait(call: Call, arguments: WaitArguments) -> str:
 def wait_reply(call: Call, report: WaitReport, requests: Sequence[Request]) -> str:
     """Answer a wait, and advise who can come back later to do so where nothing goes on before."""
     # A job that ends its turn is over: nobody would wake it.
-    long = call.job is None and (report.held_until or 0.0) - call.services.now() > call.services.settings.wait_seconds
-    return replies.waited(report, requests, come_back=report.held_until if long else None)
+    settings = call.services.settings
+    long = call.job is None and (report.held_until or 0.0) - call.services.now() > settings.wait_seconds
+    come_back = report.held_until if long else None
+    return replies.waited(report, requests, excerpt_chars=settings.excerpt_chars, come_back=come_back)
 
 
 async def claude_result(call: Call, arguments: ResultArguments) -> str:
@@ -213,7 +216,8 @@ async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
     shown = found[: arguments.limit]
     waiting = {job.root_id for job in shown if job.status is JobStatus.QUEUED}
     pauses = call.services.recursion.pauses(waiting)
-    return replies.job_list(shown, more=len(found) > arguments.limit, asking=asking, pauses=pauses)
+    excerpt_chars, more = call.services.settings.excerpt_chars, len(found) > arguments.limit
+    return replies.job_list(shown, more=more, excerpt_chars=excerpt_chars, asking=asking, pauses=pauses)
 
 
 async def claude_kill_job(call: Call, arguments: JobArguments) -> str:

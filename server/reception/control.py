@@ -1,6 +1,7 @@
 """Answers what a person asks of the engine itself: its status, to forget old trees, to leave."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -90,7 +91,8 @@ class Control:
 
     async def _settings_for(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return each setting in force, and how the variables in the request differ from them."""
-        await anyio.to_thread.run_sync(self._settings.refresh)
+        if await anyio.to_thread.run_sync(self._settings.refresh):
+            logging.getLogger().setLevel(self._settings.settings.log_level)
         variables = _variables(request)
         if variables is None:
             return {"settings": self._settings.table(None), "note": None}

@@ -89,8 +89,8 @@ def _again(batch: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_a_reply_of_a_wait_stays_bounded_however_long_the_answers_are(home: Path):
-    async with world(home, excerpt_chars=5000, **WIDE) as here, here.client() as client:
-        batch = await spawn(client, *[f"stub:say={'y' * 4000}"] * 20)
+    async with world(home, **WIDE) as here, here.client() as client:
+        batch = await spawn(client, *[f"stub:say={'y' * 4000}"] * 40)
         assert len(json.dumps(await wait_for(client, batch))) < 20_000
 
 

@@ -85,7 +85,7 @@ async def _list_in_pages(ask: Any, batch: Any) -> None:
 def test_a_batch_that_is_run_to_its_end_names_the_call_for_the_rest():
     jobs = [job(f"j{number:016}", status=JobStatus.COMPLETED, excerpt="x" * 300) for number in range(JOBS)]
     batch = Batch(id="b1", root_id="b1", parent_id=None, idempotency_key=None, created_at=0.0)
-    text = replies.batch_done(batch, WaitReport.of_all(jobs), 5)
+    text = replies.batch_done(batch, WaitReport.of_all(jobs), 5, excerpt_chars=500)
     reply = json.loads(text)
     assert len(text) <= MAX_REPLY_CHARS
     assert reply["results_summary"] == {"total": JOBS, "successful": JOBS, "failed": 0, "pending": 0}
