@@ -369,3 +369,14 @@ class Rollup:
     def live(self) -> int:
         """Number of jobs that are not over."""
         return sum(count for status, count in self.counts.items() if status in LIVE)
+
+    def without(self, job: Job) -> "Rollup":
+        """Return the figures without those of one of the jobs."""
+        counts = {status: count - (status is job.status) for status, count in self.counts.items()}
+        usage = Usage(
+            cost_usd=max(0.0, self.usage.cost_usd - job.usage.cost_usd),
+            input_tokens=self.usage.input_tokens - job.usage.input_tokens,
+            output_tokens=self.usage.output_tokens - job.usage.output_tokens,
+            turns=self.usage.turns - job.usage.turns,
+        )
+        return replace(self, counts={status: count for status, count in counts.items() if count}, usage=usage)

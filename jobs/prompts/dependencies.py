@@ -97,7 +97,9 @@ def _refuse_circles(positions: Sequence[Sequence[int]]) -> None:
 
 def _check_placeholders(index: int, task: Wanted, names: Mapping[str, int], waits: Sequence[int]) -> None:
     for name in _mentioned(task.task):
-        if names.get(name) not in waits:
+        position = names.get(name)
+        # What names no other task is text of the task's own: a template that it is about, for example.
+        if position not in {None, index, *waits}:
             raise BadInputError(
                 f"tasks[{index}].task",
                 f"{{{{results.{name[:64]}}}}} stands for a task that it does not wait for",

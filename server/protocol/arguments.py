@@ -22,19 +22,14 @@ class Arguments(BaseModel):
     )
 
 
-class SharedOptions(Arguments):
-    """What one job may be told beside its task, and a batch for all of its tasks."""
+class TaskOptions(Arguments):
+    """What a job may be told beside its task, and a batch for each of its tasks that says nothing else."""
 
     cwd: str | None = None
     model: str | None = None
     permission_mode: str | None = None
     output_format: str = "json"
     verbose: bool = False
-
-
-class TaskOptions(SharedOptions):
-    """What a job may be told beside its task."""
-
     effort: str | None = None
     max_budget_usd: float | None = None
     timeout_seconds: float | None = None
@@ -46,7 +41,6 @@ class TaskOptions(SharedOptions):
     mcp_servers: list[str] | None = None
     append_system_prompt: str | None = None
     json_schema: dict[str, Any] | str | None = None
-    idempotency_key: str | None = None
 
 
 class TaskArguments(TaskOptions):
@@ -55,6 +49,7 @@ class TaskArguments(TaskOptions):
     task: str
     key: str | None = None
     depends_on: list[str | int] = []
+    idempotency_key: str | None = None
 
     def fields(self) -> dict[str, Any]:
         """Return what was given, as `TaskRequest` names it."""
@@ -75,6 +70,7 @@ class RunArguments(TaskOptions):
     task: str
     strategy: Literal["direct", "decompose"] = "direct"
     parent_job_id: str | None = None
+    idempotency_key: str | None = None
 
     def request(self) -> TaskRequest:
         """Return the task itself, without what belongs to its submission."""
@@ -82,7 +78,7 @@ class RunArguments(TaskOptions):
         return TaskRequest(**fields, divisible=self.strategy == "decompose")
 
 
-class BatchArguments(SharedOptions):
+class BatchArguments(TaskOptions):
     """Arguments of `claude_run_batch` and `claude_run_batch_async`; options hold for every task that names none."""
 
     tasks: list[BatchTask]
@@ -94,7 +90,7 @@ class BatchArguments(SharedOptions):
 
     def requests(self) -> list[TaskRequest]:
         """Return the tasks, each with the batch's options where it has none of its own."""
-        shared = _fields_of(self, only=SharedOptions.model_fields, only_set=True)
+        shared = _fields_of(self, only=TaskOptions.model_fields, only_set=True)
         shared |= {"batch_slots": self.max_concurrent}
         return [TaskRequest(**{**shared, **task.fields()}) for task in self.tasks]
 

@@ -28,6 +28,7 @@ class Definition:
 
     Args:
         name: As the client calls it.
+        title: What a person reads.
         about: What it does and when to use it.
         arguments: What it accepts.
         handle: What answers.
@@ -35,11 +36,12 @@ class Definition:
         ends: It can end work.
         spawns: It makes jobs, so a leaf does not see it.
         everyday: It stands in the model's prompt from the start instead of behind a search.
-        like: The tool at which its arguments are described, or None; `about` names it, and the schema of this one
-            holds only what is required.
+        like: The tool at which all its arguments are described, or None; `about` names it, and the schema of this one
+            holds what is required and what is used most.
     """
 
     name: str
+    title: str
     about: str
     arguments: type[Arguments]
     handle: tools.Handler
@@ -53,6 +55,7 @@ class Definition:
 DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         name="claude_run",
+        title="Run a job",
         about=(
             "Run one task as a separate Claude job and return its result. Blocks; for several use a batch. "
             "strategy decompose lets the job divide its task among jobs of its own."
@@ -64,7 +67,8 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         name="claude_run_async",
-        about="As claude_run, with the same arguments, but returns the jobId at once; then claude_wait.",
+        title="Start a job",
+        about="As claude_run, with all its arguments, but returns the jobId at once; then claude_wait.",
         arguments=RunArguments,
         handle=tools.claude_run_async,
         spawns=True,
@@ -72,7 +76,8 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         name="claude_run_batch",
-        about="As claude_run_batch_async, with the same arguments, but blocks until all are over; one line each.",
+        title="Run several jobs",
+        about="As claude_run_batch_async, with all its arguments, but blocks until all are over; one line each.",
         arguments=BatchArguments,
         handle=tools.claude_run_batch,
         spawns=True,
@@ -80,10 +85,12 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         name="claude_run_batch_async",
+        title="Start several jobs",
         about=(
             "Start several tasks as parallel Claude jobs and return batchId and jobIds at once; then claude_wait. "
-            "A task is a text or an object; options beside tasks hold for all. dependsOn: keys or indexes of tasks to "
-            "wait for, whose answers replace {{results.KEY}} in the task. treeBudgetUsd bounds all of it."
+            "A task is a text, or an object with any of these options, a key and dependsOn: keys or indexes of tasks "
+            "to wait for, whose answers replace {{results.KEY}} in it. Options beside tasks hold for each task that "
+            "says nothing else: maxBudgetUsd is for each one, treeBudgetUsd for all of it."
         ),
         arguments=BatchArguments,
         handle=tools.claude_run_batch_async,
@@ -92,6 +99,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         name="claude_wait",
+        title="Wait for jobs",
         about=(
             "Wait for jobIds, a batchId or all below subtreeOf. Returns who is done since cursor with an excerpt, "
             "how many are pending, and the next cursor. While pending is not 0, call again with it: no polling needed."
@@ -103,6 +111,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         name="claude_result",
+        title="Read results",
         about="Result of a finished job; offset and limit page it, in characters. jobIds reads several in one budget.",
         arguments=ResultArguments,
         handle=tools.claude_result,
@@ -111,6 +120,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         name="claude_status",
+        title="Show a job, batch or tree",
         about="Where a job, batch or tree is. jobId takes any of these ids; counts and cost are rolled up.",
         arguments=JobArguments,
         handle=tools.claude_status,
@@ -119,6 +129,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         name="claude_list_jobs",
+        title="List jobs",
         about="Your jobs, newest first.",
         arguments=ListArguments,
         handle=tools.claude_list_jobs,
@@ -126,6 +137,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         name="claude_kill_job",
+        title="Cancel jobs",
         about="Cancel a job and every job below it, or a batch.",
         arguments=JobArguments,
         handle=tools.claude_kill_job,
@@ -133,6 +145,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         name="claude_send",
+        title="Continue a job",
         about="Tell a finished job's session more, as a new job with its directory and rights; then claude_wait.",
         arguments=SendArguments,
         handle=tools.claude_send,
@@ -140,12 +153,14 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         name="claude_retry",
+        title="Retry jobs",
         about="Run a failed, timed-out or cancelled job again, or with subtree all such below a job or batch.",
         arguments=RetryArguments,
         handle=tools.claude_retry,
     ),
     Definition(
         name="claude_dashboard",
+        title="Show figures",
         about="How many jobs run, completed and failed, how long they take, and what the engine holds.",
         arguments=NoArguments,
         handle=statistics.claude_dashboard,
@@ -153,12 +168,16 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         name="claude_recursion_stats",
+        title="Show limits",
         about="Limits of depth, width and concurrency, and how much is in use.",
         arguments=NoArguments,
         handle=statistics.claude_recursion_stats,
         reads=True,
     ),
 )
+
+_USED_MOST = ("cwd", "model", "permissionMode", "outputFormat", "verbose", "parentJobId")
+"""Arguments that each tool which runs jobs shows: a client may load one of these tools without the others."""
 
 BY_NAME: Mapping[str, Definition] = {definition.name: definition for definition in DEFINITIONS}
 
@@ -178,6 +197,7 @@ def as_tool(definition: Definition) -> Tool:
         meta["anthropic/maxResultSizeChars"] = tools.INLINE_CHARS
     return Tool(
         name=definition.name,
+        title=definition.title,
         description=definition.about,
         input_schema=lean_schema(definition.arguments, brief=definition.like is not None),
         annotations=ToolAnnotations(read_only_hint=definition.reads or None, destructive_hint=definition.ends or None),
@@ -194,20 +214,33 @@ def lean_schema(arguments: type[Arguments], *, brief: bool = False) -> dict[str,
 
     Args:
         arguments: What the tool accepts.
-        brief: Only what is required, and more is valid by the schema; the tool itself refuses what it does not know.
+        brief: Only what is required or used most, and more is valid by the schema; the tool itself refuses what it
+            does not know.
     """
     schema = arguments.model_json_schema(by_alias=True)
     definitions = schema.get("$defs", {})
     if brief:
-        definitions = {name: {"type": "object"} for name in definitions}
-        schema["properties"] = {name: schema["properties"][name] for name in schema["required"]}
+        shown = (*schema["required"], *_USED_MOST)
+        schema["properties"] = {name: schema["properties"][name] for name in shown}
         del schema["additionalProperties"]
+    definitions = {
+        name: _own(item, schema, brief=brief) if item["type"] == "object" else item
+        for name, item in definitions.items()
+    }
     lean = _lean(schema, definitions)
     assert isinstance(lean, dict)
     lean.pop("$defs", None)
     lean.pop("description", None)
     _tell_defaults(lean, schema)
     return lean
+
+
+def _own(item: Mapping[str, Any], whole: Mapping[str, Any], *, brief: bool) -> dict[str, Any]:
+    """Return the schema of an object in a list with what only it has: what holds for all of them is described once."""
+    if brief:
+        return {"type": "object"}
+    own = {name: field for name, field in item["properties"].items() if name not in whole["properties"]}
+    return {"type": "object", "properties": own, "required": item["required"]}
 
 
 def _tell_defaults(lean: Mapping[str, Any], schema: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Prompts that show a model how to use the tools well: fan out, and map and reduce."""
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -44,8 +45,8 @@ PROMPTS: Final = (
 _FAN_OUT = """\
 Reach this goal with parallel Claude jobs: {goal}
 
-1. Divide it into independent parts{parts}. Keep what takes a few tool calls for yourself: a job costs a process and a
-   model turn.
+{parts} Keep what takes a few tool calls for yourself: a job costs a
+   process and a model turn.
 2. Call claude_run_batch_async once, with one task a part. A job sees nothing of this conversation: give each task its
    goal, the paths it needs, what to leave alone, and the form of its answer. Say treeBudgetUsd if money matters.
 3. Call claude_wait with the batchId. While pending is not 0, call it again with the cursor that it returned.
@@ -92,6 +93,19 @@ async def get_prompt(ctx: Context, params: GetPromptRequestParams) -> GetPromptR
 
 def _text(name: str, given: Mapping[str, str]) -> str:
     if name == "map_reduce":
-        return _MAP_REDUCE.format(goal=given["goal"], items=given["items"])
-    parts = f":\n{given['parts']}\n  " if given.get("parts") else ""
+        return _MAP_REDUCE.format(goal=given["goal"], items=_listed(given["items"]))
+    listed = _listed(given.get("parts", ""))
+    parts = f"1. Its parts are these:\n{listed}\n  " if listed else "1. Divide it into independent parts."
     return _FAN_OUT.format(goal=given["goal"], parts=parts)
+
+
+def _listed(given: str) -> str:
+    """Return a list as a person or a program gives it, as JSON or a line each, with a line for each item."""
+    try:
+        items = json.loads(given)
+    except (ValueError, RecursionError):
+        items = None
+    if not isinstance(items, list):
+        items = given.splitlines()
+    texts = (item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in items)
+    return "\n".join(f"   - {text}" for each in texts if (text := each.strip().removeprefix("- ")))

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from jobs.errors import JobFailedError, JobsError, NotFinishedError, NotFoundError, RecursionLimitError
 from jobs.tree import JOB_PREFIX, is_batch_id
 from server.protocol.advice import advice_on
-from server.protocol.arguments import Arguments, TaskArguments
+from server.protocol.arguments import Arguments, BatchArguments, TaskArguments
 from server.protocol.catalogue import Definition
 
 _PREFIXES = {"claude_run": "Execution error: ", "claude_result": "Job error: "}
@@ -69,9 +69,14 @@ def _argument_errors(definition: Definition, error: ValidationError) -> str:
     if len(details) > _MOST_PROBLEMS:
         problems += f"; and {len(details) - _MOST_PROBLEMS} more"
     accepts = f"It accepts: {_names(definition.arguments) or 'no arguments'}."
-    if any(len(detail["loc"]) > 1 and detail["loc"][0] == "tasks" for detail in details):
+    if definition.arguments is BatchArguments and any(_is_about_a_task(detail["loc"]) for detail in details):
         accepts += f" A task is a text, or an object with: {_names(TaskArguments)}."
     return f"{definition.name}: {problems}. {accepts} Correct the call and repeat it."
+
+
+def _is_about_a_task(location: tuple[int | str, ...]) -> bool:
+    # Also where what only a task can have stands beside the tasks.
+    return (len(location) > 1 and location[0] == "tasks") or location[:1] in {("task",), ("key",), ("dependsOn",)}
 
 
 def _names(arguments: type[Arguments]) -> str:

@@ -57,6 +57,7 @@ async def claude_approve(call: Call, arguments: ApproveArguments) -> str:
 
 PERMIT = Definition(
     name=PERMISSION_TOOL,
+    title="Ask for a permission",
     about="Claude Code calls this by itself where a permission is missing. Never call it.",
     arguments=PermitArguments,
     handle=claude_permit,
@@ -64,6 +65,7 @@ PERMIT = Definition(
 
 APPROVE = Definition(
     name="claude_approve",
+    title="Answer a permission request",
     about="Answer a job below you that waits for permission: requestId, allow. Without requestId: list what is open.",
     arguments=ApproveArguments,
     handle=claude_approve,

@@ -163,11 +163,11 @@ async def claude_status(call: Call, arguments: JobArguments) -> str:
         pauses = call.services.recursion.pauses((batch.root_id,))
         return replies.batch_status(batch.id, batch.parent_id, await call.sight.rollup(batch.id), pauses)
     job = await call.sight.job(arguments.job_id)
-    below = await call.sight.rollup(job.id)
+    below = (await call.sight.rollup(job.id)).without(job)
     attempt = await call.services.store.attempt(job.id, job.attempt) if job.attempt else None
     return replies.job_status(
         job,
-        below if below.total > 1 else None,
+        below if below.total else None,
         call.services.recursion.pauses((job.root_id,)),
         attempt=attempt,
         asks=job.id in call.services.approvals.waiting(),

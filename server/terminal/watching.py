@@ -95,9 +95,7 @@ def picture_of(client: Client, identity: str | None, title: str) -> Picture:
     counts, cost = _sums(jobs)
     if listing.more and identity is not None:
         # Of a tree that is too large to be listed whole, the oldest jobs are not among these.
-        status = client.call_json("claude_status", {"jobId": identity})
-        sums = status.get("descendants", status)
-        counts, cost = sums.get("counts", counts), sums.get("costUsd", cost)
+        counts, cost = _sums_of(client.call_json("claude_status", {"jobId": identity}))
     whole = f"claude-jobs tree {identity}" if identity else ""
     seconds = _seconds(jobs) if identity else None
     return Picture(
@@ -182,6 +180,15 @@ def _sums(jobs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, int], float]:
     for job in jobs:
         counts[job["status"]] = counts.get(job["status"], 0) + 1
     return counts, sum(job.get("costUsd") or 0.0 for job in jobs)
+
+
+def _sums_of(status: Mapping[str, Any]) -> tuple[dict[str, int], float]:
+    """Return the counts and the cost of a batch, or of a job together with everything below it."""
+    if "counts" in status:
+        return status["counts"], status["costUsd"]
+    below = status.get("descendants", {"counts": {}, "costUsd": 0.0})
+    own = status["status"]
+    return {**below["counts"], own: below["counts"].get(own, 0) + 1}, below["costUsd"] + status["costUsd"]
 
 
 def _seconds(jobs: Sequence[Mapping[str, Any]]) -> float | None:

@@ -141,3 +141,22 @@ def test_a_client_hears_of_progress_that_grows_also_from_the_next_engine():
     assert {params["progressToken"] for _, params in notes} == {"p"}
     for _, params in notes:
         assert params["message"].startswith("0 of 2 over, ")
+
+
+def test_what_stands_beside_the_tasks_of_a_batch_holds_for_each(pump: Pump):
+    asked = {"timeoutSeconds": 1, "allowedTools": ["Read"], "maxBudgetUsd": 1, "effort": "low"}
+    batch = pump.json(
+        "claude_run_batch_async", tasks=["stub:wait=/nonexistent", {"task": "x", "timeoutSeconds": 60}], **asked
+    )
+    done = pump.json("claude_wait", batchId=batch["batchId"])["done"]
+    assert [line["status"] for line in done] == ["timeout", "completed"]
+
+
+def test_what_looks_like_the_result_of_a_task_that_is_not_there_is_text(pump: Pump):
+    task = "stub:say=fine Explain {{results.items}}"
+    batch = pump.json("claude_run_batch_async", tasks=[task, "x"])
+    assert [line["status"] for line in pump.json("claude_wait", batchId=batch["batchId"])["done"]] == ["completed"] * 2
+    job_id = pump.json("claude_run_async", task=task)["jobId"]
+    assert pump.settled(job_id)["task"] == task
+    sent = pump.json("claude_send", jobId=job_id, task=task)["jobId"]
+    assert pump.settled(sent)["task"] == task

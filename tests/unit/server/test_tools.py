@@ -140,7 +140,9 @@ async def test_status_of_a_batch_has_counts_and_cost_with_everything_below_it(ho
         assert (status["total"], status["deepest"], status["costUsd"]) == (3, 2, 0.75)
         parent = await call_json(person, "claude_status", jobId=batch["jobIds"][0])
         assert parent["recursionDepth"] == 1
-        assert parent["descendants"]["costUsd"] == 0.25
+        # The job itself, which runs, is not among them.
+        assert parent["descendants"]["counts"] == {"completed": 1}
+        assert (parent["descendants"]["total"], parent["descendants"]["costUsd"]) == (1, 0.25)
 
 
 async def test_status_of_a_job_has_the_older_servers_keys(home: Path):

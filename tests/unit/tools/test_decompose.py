@@ -75,7 +75,7 @@ class Dividing:
 
 
 def _parts(rest: str) -> list[str]:
-    # "split a|(split b|c)" nests once.
+    # "split a|(split b|c)" nests once; "NUL" is a character that no task may hold.
     found, depth, current = [], 0, ""
     for character in rest:
         depth += (character == "(") - (character == ")")
@@ -84,7 +84,7 @@ def _parts(rest: str) -> list[str]:
             current = ""
         else:
             current += character
-    return [one.strip("()") for one in [*found, current]]
+    return [one.strip("()").replace("NUL", "\x00") for one in [*found, current]]
 
 
 def _completed(structured: Mapping[str, Any]) -> Outcome:
@@ -178,7 +178,7 @@ async def test_subtasks_over_a_limit_are_refused_and_the_job_does_the_work_itsel
 async def test_a_subtask_that_cannot_be_a_task_is_refused_and_ends_nothing_else(tmp_path: Path):
     async with parts(tmp_path) as here:
         divided = Divided(here)
-        job = await divided.over(await divided.start("split {{results.nobody}}"))
+        job = await divided.over(await divided.start("split NUL"))
         assert job.status is JobStatus.COMPLETED
         assert await divided.below(job) == []
 

@@ -36,9 +36,8 @@ def test_keys_and_positions_name_the_same_siblings():
         (wanted(("a", [], "x"), ("a", [], "x")), "tasks[1].key", "'a' names another task too"),
         (wanted(("1", [], "x"), (None, [], "x")), "tasks[0].key", "names another task too"),
         (wanted(("a", [], "x"), ("b", [], "{{results.a}}")), "tasks[1].task", "{{results.a}}"),
-        (wanted(("a", [], "x"), ("b", ["a"], "{{ results.zebra }}")), "tasks[1].task", "{{results.zebra}}"),
     ],
-    ids=["circle", "itself", "unknown", "beyond", "twice", "position", "forgotten", "nobody"],
+    ids=["circle", "itself", "unknown", "beyond", "twice", "position", "forgotten"],
 )
 def test_what_cannot_be_resolved_is_named_with_its_task(tasks: list[Wanted], field: str, words: str):
     with pytest.raises(BadInputError) as caught:
@@ -114,6 +113,12 @@ async def test_braces_in_a_task_of_its_own_are_text(tmp_path: Path):
         [job] = await here.over(admission.jobs[0].id)
         prompt = await Prompts(here.store, here.settings.tree_limits).compose(job, None)
         assert prompt.text == "Explain {{results.a}}"
+
+
+@pytest.mark.parametrize("name", ["zebra", "b", "1", "items.0", "7"])
+def test_what_names_no_other_task_is_text(name: str):
+    tasks = wanted(("a", [], "x"), ("b", ["a"], f"{{{{results.{name}}}}} of {{{{results.a}}}}"))
+    assert resolve(tasks, ["ja", "jb"]) == [(), ("ja",)]
 
 
 async def test_tasks_are_named_and_wait_through_the_tool(home: Path):

@@ -8,8 +8,9 @@ from inline_snapshot import snapshot
 from mcp_types import ListToolsResult
 
 from jobs.settings import Settings
+from server.protocol.arguments import TaskArguments
 from server.protocol.catalogue import DEFINITIONS, as_tool, listing
-from server.protocol.permits import APPROVE, more_tools
+from server.protocol.permits import APPROVE, PERMIT, more_tools
 from server.protocol.tools import INLINE_CHARS, MAX_RESULT_CHARS
 from tests.unit.server.world import world
 
@@ -24,7 +25,7 @@ NAMES = [
 
 def test_the_whole_list_fits_into_8192_bytes_and_each_tool_is_as_it_was():
     tools = listing(leaf=False)
-    whole = ListToolsResult(tools=list(tools)).model_dump_json(by_alias=True, exclude_unset=True)
+    whole = ListToolsResult(tools=list(tools)).model_dump_json(by_alias=True, exclude_none=True)
     assert len(whole.encode()) <= 8192
     arguments = {tool.name: list(tool.input_schema.get("properties", {})) for tool in tools}
     assert arguments == snapshot(
@@ -46,19 +47,30 @@ def test_the_whole_list_fits_into_8192_bytes_and_each_tool_is_as_it_was():
                 "mcpServers",
                 "appendSystemPrompt",
                 "jsonSchema",
-                "idempotencyKey",
                 "task",
                 "strategy",
                 "parentJobId",
+                "idempotencyKey",
             ],
-            "claude_run_async": ["task"],
-            "claude_run_batch": ["tasks"],
+            "claude_run_async": ["task", "cwd", "model", "permissionMode", "outputFormat", "verbose", "parentJobId"],
+            "claude_run_batch": ["tasks", "cwd", "model", "permissionMode", "outputFormat", "verbose", "parentJobId"],
             "claude_run_batch_async": [
                 "cwd",
                 "model",
                 "permissionMode",
                 "outputFormat",
                 "verbose",
+                "effort",
+                "maxBudgetUsd",
+                "timeoutSeconds",
+                "maxJobs",
+                "subtreeSeconds",
+                "allowedTools",
+                "disallowedTools",
+                "directories",
+                "mcpServers",
+                "appendSystemPrompt",
+                "jsonSchema",
                 "tasks",
                 "parentJobId",
                 "idempotencyKey",
@@ -91,21 +103,37 @@ def test_the_whole_list_fits_into_8192_bytes_and_each_tool_is_as_it_was():
 
 def test_the_list_fits_with_the_tool_for_permissions_too(tmp_path: Path):
     more = more_tools(Settings(home=tmp_path, permission_requests="parent"), None)
-    whole = ListToolsResult(tools=[*listing(leaf=False), *more]).model_dump_json(by_alias=True, exclude_unset=True)
+    whole = ListToolsResult(tools=[*listing(leaf=False), *more]).model_dump_json(by_alias=True, exclude_none=True)
     assert [tool.name for tool in more] == ["claude_approve"]
     assert len(whole.encode()) <= 8192
 
 
-def test_the_object_of_a_task_is_described_once():
+def test_what_a_task_takes_is_described_once():
     with_options = [tool.name for tool in listing(leaf=False) if "dependsOn" in json.dumps(tool.input_schema)]
     assert with_options == ["claude_run_batch_async"]
     schema = {tool.name: tool.input_schema for tool in listing(leaf=False)}["claude_run_batch_async"]
     text, whole = schema["properties"]["tasks"]["items"]["anyOf"]
     assert text == {"type": "string"}
-    assert set(whole["properties"]) >= {
-        "task", "cwd", "model", "permissionMode", "outputFormat", "verbose", "effort", "maxBudgetUsd", "timeoutSeconds",
-        "allowedTools", "disallowedTools", "appendSystemPrompt", "jsonSchema", "dependsOn", "idempotencyKey", "key",
-    }  # fmt: skip
+    assert (set(whole["properties"]), whole["required"]) == ({"task", "key", "dependsOn"}, ["task"])
+    # What stands beside the tasks is valid in each of them, too.
+    assert "additionalProperties" not in whole
+    fields = {field.alias or name for name, field in TaskArguments.model_fields.items()}
+    assert fields - set(schema["properties"]) == {"task", "key", "dependsOn"}
+
+
+USED_MOST = {"cwd", "outputFormat", "permissionMode", "verbose", "model", "parentJobId"}
+
+
+@pytest.mark.parametrize("name", ["claude_run", "claude_run_async", "claude_run_batch", "claude_run_batch_async"])
+def test_each_tool_that_runs_jobs_shows_what_is_used_most(name: str):
+    schema = {tool.name: tool.input_schema for tool in listing(leaf=False)}[name]
+    assert set(schema["properties"]) >= USED_MOST | set(schema["required"])
+
+
+def test_every_tool_has_a_title_for_a_person():
+    titles = [tool.title for tool in (*listing(leaf=False), as_tool(APPROVE), as_tool(PERMIT))]
+    assert all(titles)
+    assert len(set(titles)) == len(titles)
 
 
 def test_a_schema_says_what_an_argument_is_that_is_left_out():
@@ -119,6 +147,8 @@ def test_a_schema_says_what_an_argument_is_that_is_left_out():
     assert said == {
         ("claude_run", "outputFormat"): "json",
         ("claude_run", "strategy"): "direct",
+        ("claude_run_async", "outputFormat"): "json",
+        ("claude_run_batch", "outputFormat"): "json",
         ("claude_run_batch_async", "outputFormat"): "json",
         ("claude_wait", "mode"): "all",
         ("claude_list_jobs", "limit"): 30,

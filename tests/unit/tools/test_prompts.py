@@ -29,6 +29,22 @@ async def test_both_prompts_are_filled_in_and_name_tools_that_there_are(home: Pa
             assert "claude_wait" in text
 
 
+@pytest.mark.parametrize(
+    "parts", ["the roof\nthe cellar\n", '["the roof", "the cellar"]', "- the roof\n\n- the cellar"]
+)
+async def test_parts_are_rendered_a_line_each_however_they_are_given(home: Path, parts: str):
+    async with world(home) as here, here.client() as client:
+        [message] = (await client.get_prompt("fan_out", {"goal": "Inspect the house", "parts": parts})).messages
+        assert isinstance(message.content, TextContent)
+        text = message.content.text
+        assert "\n   - the roof\n   - the cellar\n" in text
+        assert "1. Its parts are these:" in text
+        [message] = (await client.get_prompt("fan_out", {"goal": "Inspect the house"})).messages
+        assert isinstance(message.content, TextContent)
+        assert "1. Divide it into independent parts. Keep" in message.content.text
+        assert not re.search(r" [.:] | \n|\n\.", message.content.text + text)
+
+
 async def test_braces_in_an_argument_are_text(home: Path):
     async with world(home) as here, here.client() as client:
         [message] = (await client.get_prompt("map_reduce", {"goal": "{0}", "items": "{x}"})).messages
