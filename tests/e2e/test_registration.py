@@ -6,12 +6,14 @@ import shlex
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
+from server.demo.story import Story
 from tests.support.engines import ROOT, SYSTEM_PATH, House, house
 
 SCRIPTS = sysconfig.get_path("scripts")
@@ -23,14 +25,14 @@ def made() -> Iterator[House]:
         yield one
 
 
-def claude(cli: Path, made: House, *arguments: str) -> str:
-    """Run a command of the real binary that asks no model, and return what it printed."""
-    environ = isolated_environment(made.base / "home", "http://127.0.0.1:9", path=f"{SCRIPTS}:{SYSTEM_PATH}")
+def claude(cli: Path, made: House, *arguments: str, cwd: Path, api_url: str = "http://127.0.0.1:9") -> str:
+    """Run a command of the real binary and return what it printed; without an API it asks no model."""
+    environ = isolated_environment(made.base / "home", api_url, path=f"{SCRIPTS}:{SYSTEM_PATH}")
     ours = {name: value for name, value in made.environ.items() if name.startswith("CLAUDE_JOBS_")}
     done = subprocess.run(
         [str(cli), *arguments],
         env=environ | ours,
-        cwd=made.work,
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -41,17 +43,62 @@ def claude(cli: Path, made: House, *arguments: str) -> str:
     return done.stdout
 
 
-def test_the_readmes_command_registers_us_and_claude_code_connects(claude_cli: Path, made: House):
+def register(cli: Path, made: House) -> None:
+    """Register us as the README says, in one project."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     [command] = re.findall(r"^claude (mcp add .+)$", readme, re.MULTILINE)
-    claude(claude_cli, made, *shlex.split(command.replace("$PWD/.venv/bin", SCRIPTS)))
-    listed = claude(claude_cli, made, "mcp", "list")
+    claude(cli, made, *shlex.split(command.replace("$PWD/.venv/bin", SCRIPTS)), cwd=made.work)
+
+
+@pytest.fixture
+def elsewhere(made: House) -> Path:
+    """Another project of the same person."""
+    path = made.base / "elsewhere"
+    path.mkdir()
+    return path
+
+
+def test_the_readmes_command_registers_us_for_every_project_and_claude_code_connects(
+    claude_cli: Path, made: House, elsewhere: Path
+):
+    register(claude_cli, made)
+    listed = claude(claude_cli, made, "mcp", "list", cwd=elsewhere)
     assert re.search(r"^claude-jobs: \S*claude-jobs mcp .*Connected", listed, re.MULTILINE), listed
 
 
-def test_the_file_of_the_repository_is_a_registration_that_claude_code_reads(claude_cli: Path, made: House):
+@pytest.mark.parametrize("told", [None, "--allowedTools", "permissions"])
+def test_the_readmes_lines_spare_the_question_before_a_call(
+    claude_cli: Path, made: House, elsewhere: Path, scripted: Callable[[Story], ScriptedApi], told: str | None
+):
+    register(claude_cli, made)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    options: list[str] = []
+    if told == "permissions":
+        [rule] = re.findall(r'`("permissions": .+?)` in `~/\.claude/settings\.json`', readme)
+        (made.base / "home" / ".claude").mkdir(exist_ok=True)
+        (made.base / "home" / ".claude" / "settings.json").write_text(f"{{{rule}}}")
+    elif told:
+        [option] = re.findall(rf"`claude ({told} .+?)`", readme)
+        options = shlex.split(option)
+    assert calls_a_tool(claude_cli, made, elsewhere, scripted, *options) == (told is not None)
+
+
+def calls_a_tool(cli: Path, made: House, cwd: Path, scripted: Callable[[Story], ScriptedApi], *options: str) -> bool:
+    """Have the real binary call one of our tools, and tell whether that was permitted."""
+    turns = [{"tool_calls": [{"name": "mcp__claude-jobs__claude_dashboard", "input": {}}]}, {"text": "Done."}]
+    api = scripted(Story.model_validate({"roles": {"default": turns}}))
+    said = claude(cli, made, "-p", "Go.", "--output-format=json", *options, cwd=cwd, api_url=api.url)
+    result = str(api.requests[-1].body["messages"][-1])
+    assert ("running" in result) == (json.loads(said)["permission_denials"] == []), result
+    return "running" in result
+
+
+def test_the_file_of_the_repository_is_a_registration_that_claude_code_reads(
+    claude_cli: Path, made: House, scripted: Callable[[Story], ScriptedApi]
+):
     shutil.copy(ROOT / "mcp.json", made.work / ".mcp.json")
-    listed = claude(claude_cli, made, "mcp", "list")
+    listed = claude(claude_cli, made, "mcp", "list", cwd=made.work)
     # Listed and not started: the servers of a project wait until the person has approved them.
     assert re.search(r"^claude-jobs: claude-jobs mcp ", listed, re.MULTILINE), listed
-    assert json.loads((ROOT / "mcp.json").read_text(encoding="utf-8")).keys() == {"mcpServers"}
+    given = f"--mcp-config={ROOT / 'mcp.json'}"
+    assert calls_a_tool(claude_cli, made, made.base, scripted, given, "--allowedTools", "mcp__claude-jobs")
