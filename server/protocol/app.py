@@ -88,8 +88,8 @@ async def _answer(ctx: Context, definition: Definition, params: CallToolRequestP
     """Return the tool's answer, or fill `begun` with the task or the forms that stand for it."""
     arguments = definition.arguments.model_validate(params.arguments or {})
     call = await call_of(ctx)
-    if tasks.offered(ctx, definition.name):
-        begun |= await tasks.begin(call, definition.name, arguments)
+    if tasks.offered(ctx, definition.name) and (task := await tasks.begin(call, definition.name, arguments)):
+        begun |= task
         return ""
     if not isinstance(arguments, WaitArguments):
         return await definition.handle(call, arguments)

@@ -23,13 +23,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SCHEMA: Final[Mapping[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "allow": {"type": "boolean", "title": "Allow", "description": "Whether the job may do it, this once."}
-    },
-    "required": ["allow"],
-}
+SCHEMA: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
+"""A form without fields: to accept it is to allow what it asks, and to decline it is to deny that."""
 
 AnyContext = ServerRequestContext[Any]
 """A request's context, whose connection is the one of `server.protocol.context`: that module needs this one."""
@@ -112,7 +107,7 @@ def take(approvals: Approvals, request_id: str, answer: ElicitResult) -> None:
         return  # answered meanwhile, elsewhere or by its time
     match answer.action:
         case "accept":
-            approvals.answer(request_id, None, allow=(answer.content or {}).get("allow") is True)
+            approvals.answer(request_id, None, allow=True)
         case "decline":
             approvals.answer(request_id, None, allow=False)
         case _:
@@ -182,4 +177,4 @@ async def _filled_in(ctx: AnyContext, request: Request) -> ElicitResult:
 def _question(request: Request) -> str:
     # What a job wants to do is the job's own text: it must not draw over the form.
     [shown] = permission_requests([request])
-    return safe(f"Job {shown['jobId']} wants to use {shown['tool']}: {shown['input']}")
+    return safe(f"Job {shown['jobId']} wants to use {shown['tool']}. Accept allows it this once: {shown['input']}")

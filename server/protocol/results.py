@@ -109,12 +109,21 @@ def result_text(job: Job, attempt: Attempt) -> str:
     if job.spec.output_format == "text" or attempt.frame is None:
         return with_note(job, attempt.result or "")
     frame = attempt.frame if job.spec.verbose else _kept(attempt.frame)
-    return replies.pretty({**frame, "jobId": job.id, **replies.note(job)})
+    return replies.pretty({**rounded(frame), "jobId": job.id, **replies.note(job)})
 
 
 def with_note(job: Job, answer: str) -> str:
     """Return an answer as a text, with what is to be known about it at its end."""
     return "".join((answer, *(NOTE.format(said) for said in replies.note(job).values())))
+
+
+def rounded(value: Any, *, costs: bool = False) -> Any:
+    """Return a value of JSON whose costs, which are numbers under a name with "cost" in it, have six decimals at most."""
+    if isinstance(value, Mapping):
+        return {name: rounded(each, costs="cost" in name.lower()) for name, each in value.items()}
+    if isinstance(value, list):
+        return [rounded(each, costs=costs) for each in value]
+    return round(value, 6) if costs and isinstance(value, float) else value
 
 
 def _kept(frame: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,16 +1,13 @@
 """The extension `io.modelcontextprotocol/tasks` (SEP-2663): long calls as tasks whose memory is the store alone.
 
-The id of a task is that of its job or batch; for a wait, which leaves no row, it holds the wait's arguments.
+The id of a task is that of its job or batch; that of a wait says what it waits for.
 """
 
-import base64
-import binascii
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -38,13 +35,15 @@ from server.protocol.catalogue import BY_NAME
 from server.protocol.context import Context, call_of
 from server.protocol.outcomes import outcome, success
 from server.protocol.tools import Call, run_reply, scope_reader, submit_batch, submit_run, wait_reply
+from server.protocol.wait_ids import Wait, decode, encode
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
 
+_PAGE: Final = 500
+"""Jobs that are looked up at once."""
+
 POLL_MS: Final = 1000
 """How often a client is asked to look; one look is one read of the store."""
-
-_WAIT_PREFIX: Final = "w"
 
 
 class TaskParams(RequestParams):
@@ -86,12 +85,14 @@ def offered(ctx: Context, tool: str) -> bool:
 
 
 async def begin(call: Call, tool: str, arguments: Arguments) -> dict[str, Any]:
-    """Start what the tool does, and return the task that stands for it.
+    """Start what the tool does, and return the task that stands for it; nothing for a wait that no short id can name.
 
     Raises:
         JobsError: As the tool itself; nothing was started.
     """
     task_id = await _BEGIN[tool](call, arguments)
+    if task_id is None:
+        return {}
     snapshot = await _snapshot(call, task_id)
     return {"resultType": "task", **_wire(task_id, snapshot)}
 
@@ -166,15 +167,20 @@ async def _begin_batch(call: Call, arguments: BatchArguments) -> str:
     return (await submit_batch(call, arguments)).batch.id
 
 
-async def _begin_wait(call: Call, arguments: WaitArguments) -> str:
+async def _begin_wait(call: Call, arguments: WaitArguments) -> str | None:
+    scope = await scope_reader(call, arguments)()
     now = call.services.now()
-    until = None if arguments.timeout_seconds is None else now + arguments.timeout_seconds
-    asked = arguments.model_dump(by_alias=True, exclude_defaults=True, exclude={"timeout_seconds"})
-    text = json.dumps([round(now, 3), until, asked], separators=(",", ":"))
-    return _WAIT_PREFIX + base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return encode(
+        Wait(
+            created=now,
+            until=None if arguments.timeout_seconds is None else now + arguments.timeout_seconds,
+            arguments=arguments,
+            numbers=[job.seq for job in scope.jobs] if arguments.job_ids else (),
+        )
+    )
 
 
-_BEGIN: Mapping[str, Callable[[Call, Any], Awaitable[str]]] = {
+_BEGIN: Mapping[str, Callable[[Call, Any], Awaitable[str | None]]] = {
     "claude_run": _begin_run,
     "claude_run_batch": _begin_batch,
     "claude_wait": _begin_wait,
@@ -220,7 +226,7 @@ async def _of_batch(call: Call, batch_id: str) -> Snapshot:
 
 
 async def _of_wait(call: Call, task_id: str) -> Snapshot:
-    created, until, arguments = _decode(task_id)
+    created, until, arguments = await _decode(call, task_id)
     mode = WaitMode(arguments.mode)
     read = scope_reader(call, arguments)
     report = await call.services.waiting.wait(read, mode=mode, seconds=0, cursor=arguments.cursor)
@@ -259,7 +265,7 @@ async def _scope_of(call: Call, task_id: str) -> Scope:
         case kind if kind == BATCH_PREFIX:
             return await call.sight.batch_scope(task_id)
         case _:
-            return await scope_reader(call, _decode(task_id)[2])()
+            return await scope_reader(call, (await _decode(call, task_id))[2])()
 
 
 async def _jobs_of(call: Call, task_id: str) -> Sequence[str]:
@@ -270,20 +276,31 @@ async def _jobs_of(call: Call, task_id: str) -> Sequence[str]:
     return ()
 
 
-def _decode(task_id: str) -> tuple[float, float | None, WaitArguments]:
-    if not task_id.startswith(_WAIT_PREFIX):
-        _unknown()
-    encoded = task_id[len(_WAIT_PREFIX) :]
+async def _decode(call: Call, task_id: str) -> tuple[float, float | None, WaitArguments]:
     try:
-        text = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
-        created, until, asked = json.loads(text)
-        return float(created), None if until is None else float(until), WaitArguments.model_validate(asked)
-    except (binascii.Error, ValueError, TypeError, RecursionError):
-        _unknown()
+        wait = decode(task_id)
+    except (ValueError, KeyError, OverflowError) as error:
+        raise _unknown() from error
+    arguments = wait.arguments
+    if wait.numbers:
+        arguments = arguments.model_copy(update={"job_ids": await _ids(call, wait.numbers)})
+    return wait.created, wait.until, arguments
 
 
-def _unknown() -> NoReturn:
-    raise MCPError(INVALID_PARAMS, "Task not found")
+async def _ids(call: Call, numbers: Sequence[int]) -> list[str]:
+    ids: dict[int, str] = {}
+    for number in sorted(numbers, reverse=True):
+        if number not in ids:
+            # Jobs of one wait were mostly admitted one after the other.
+            limit = min(_PAGE, len(numbers))
+            ids |= {job.seq: job.id for job in await call.sight.newest(limit=limit, before_seq=number + 1)}
+        if number not in ids:
+            raise _unknown()
+    return [ids[number] for number in numbers]
+
+
+def _unknown() -> MCPError:
+    return MCPError(INVALID_PARAMS, "Task not found")
 
 
 def _touched(job: Job) -> float:

@@ -65,9 +65,7 @@ async def call_json_quietly(client: Client, job: Job) -> None:
 @pytest.mark.parametrize(
     ("person", "behaviour"),
     [
-        (Person("accept", allow=True), "allow"),
-        (Person("accept", allow=False), "deny"),
-        (Person("accept"), "deny"),
+        (Person("accept"), "allow"),
         (Person("decline"), "deny"),
     ],
 )
@@ -77,13 +75,13 @@ async def test_a_form_is_shown_while_a_job_is_waited_for_and_decides(home: Path,
         decision = await while_waited_for(here, client, job)
         assert decision["behavior"] == behaviour
         [message] = person.shown
-        assert message.startswith(f"Job {job.id} wants to use Bash: ")
+        assert message.startswith(f"Job {job.id} wants to use Bash. Accept allows it this once: ")
         assert "hello" in message
         assert "\x1b" not in message
 
 
 async def test_a_form_is_shown_for_what_stands_below_the_job_that_is_waited_for(home: Path):
-    person = Person("accept", allow=True)
+    person = Person("accept")
     async with world(home, **ASKS) as here, here.client(elicitation_callback=person) as client:
         job = await here.waiting_job(client)
         async with here.client(token=here.token(job)) as itself:
@@ -145,7 +143,7 @@ async def test_a_request_that_is_answered_elsewhere_takes_its_form_back(home: Pa
 async def test_nobody_is_shown_a_form_who_cannot_or_waits_for_another_job_or_is_not_to_be_asked(
     home: Path, settings: dict[str, Any], capable: bool, waited_for: str
 ):
-    person = Person("accept", allow=True)
+    person = Person("accept")
     more = {"permission_seconds": 0.5}
     callback: dict[str, Any] = {"elicitation_callback": person} if capable else {}
     async with world(home, **settings, **more) as here, here.client(**callback) as client:
@@ -163,7 +161,7 @@ async def test_a_wait_for_what_is_not_there_is_refused_in_words_beside_a_person(
 
 @pytest.mark.parametrize(
     ("response", "behaviour"),
-    [({"action": "accept", "content": {"allow": True}}, "allow"), ({"action": "decline"}, "deny")],
+    [({"action": "accept"}, "allow"), ({"action": "decline"}, "deny")],
 )
 async def test_a_task_shows_its_forms_and_takes_their_answers(home: Path, response: Mapping[str, Any], behaviour: str):
     async with world(home, **ASKS) as here, modern(here, capabilities=FORMS) as client, here.client() as other:
@@ -179,7 +177,7 @@ async def test_a_task_shows_its_forms_and_takes_their_answers(home: Path, respon
             asked = await client.over(begun["taskId"])
             [(key, form)] = asked["inputRequests"].items()
             assert (asked["status"], form["method"]) == ("input_required", "elicitation/create")
-            assert form["params"]["requestedSchema"]["required"] == ["allow"]
+            assert form["params"]["requestedSchema"] == {"type": "object", "properties": {}}
             assert job.id in form["params"]["message"]
             for answers in ({"p99": response}, {key: {"action": "shrug"}}, {key: response}):
                 updated = await client.ask("tasks/update", taskId=begun["taskId"], inputResponses=answers)
@@ -205,7 +203,7 @@ async def test_a_task_answers_no_form_of_another_and_shows_none_to_a_client_that
             await until(is_open, SECONDS)
             elsewhere = await client.task("claude_wait", jobIds=[stranger.id])
             [asked] = approvals.open_to(None)
-            accepted = {asked.id: {"action": "accept", "content": {"allow": True}}}
+            accepted = {asked.id: {"action": "accept"}}
             assert (await client.ask("tasks/get", taskId=elsewhere["taskId"]))["status"] == "working"
             await client.ask("tasks/update", taskId=elsewhere["taskId"], inputResponses=accepted)
             own = await incapable.task("claude_wait", jobIds=[job.id])
@@ -216,7 +214,7 @@ async def test_a_task_answers_no_form_of_another_and_shows_none_to_a_client_that
 
 
 async def test_a_client_of_the_newest_protocol_without_tasks_fills_in_its_forms_between_two_calls(home: Path):
-    person = Person("accept", allow=True)
+    person = Person("accept")
     async with (
         world(home, **ASKS) as here,
         here.client(mode=MODERN, elicitation_callback=person) as client,

@@ -70,6 +70,36 @@ async def test_a_wait_becomes_a_task_that_carries_its_own_arguments(home: Path):
         assert lines["pending"] == 0
 
 
+async def test_the_id_of_a_wait_is_short_and_good_in_the_next_engine_however_many_jobs_it_is_about(home: Path):
+    async with world(home, **WIDE) as here, modern(here) as client, here.client() as person:
+        batch = await call_json(person, "claude_run_batch_async", tasks=["stub:say=a"] * 40)
+        lone = [(await call_json(person, "claude_run_async", task="x"))["jobId"] for _ in range(3)]
+        asked = [*batch["jobIds"][::-1][:20], *lone, batch["jobIds"][0]]
+        waits = [
+            (await client.task("claude_wait", jobIds=[*batch["jobIds"], *lone]))["taskId"],
+            (await client.task("claude_wait", batchId=batch["batchId"], mode="any", timeoutSeconds=60))["taskId"],
+            (await client.task("claude_wait", subtreeOf=lone[0]))["taskId"],
+        ]
+        assert max(map(len, waits)) <= 60
+        scattered = (await client.task("claude_wait", jobIds=asked))["taskId"]
+        for each in (*waits, scattered):
+            await client.over(each)
+    (home / "work").rmdir()
+    async with world(home, **WIDE) as again, modern(again) as client:
+        for each in waits:
+            assert json.loads(text_of(await client.over(each)))["pending"] == 0
+        done = json.loads(text_of(await client.over(scattered)))["done"]
+        assert [line["jobId"] for line in done] == asked
+
+
+async def test_a_wait_that_no_short_id_can_name_is_answered_in_its_call(home: Path):
+    async with world(home, **WIDE, max_children=1000) as here, modern(here) as client, here.client() as person:
+        batch = await call_json(person, "claude_run_batch_async", tasks=["x"] * 300)
+        every_other = batch["jobIds"][::2]
+        reply = await client.call("claude_wait", jobIds=every_other, timeoutSeconds=60)
+        assert len(json.loads(reply["content"][0]["text"])["done"]) == 150
+
+
 async def test_a_waiting_task_ends_at_its_own_time(home: Path):
     async with world(home) as here, modern(here) as client, here.client() as person:
         job = await here.waiting_job(person)
@@ -191,7 +221,31 @@ async def unknown(client: Modern, task_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "task_id", ["", "j404", "b404", "w", "w!!", "wAAAA", "x1", "wW10", "wWzEsMSx7fV0", "j\x00", "é"]
+    "task_id",
+    [
+        "",
+        "j404",
+        "b404",
+        "w",
+        "w!!",
+        "wAAAA",
+        "x1",
+        "wW10",
+        "wWzEsMSx7fV0",
+        "j\x00",
+        "é",
+        "w1..all.b404",
+        "w1..all.n1",
+        "w1..all.n1-ffffffff",
+        "w1..all.n",
+        "w1..most.b404",
+        "w1..all.n5-3",
+        "w1..all.x",
+        "w-1..all.n1",
+        f"w{'f' * 99}",
+        "w1..all.b404.!",
+        "w1." + "1" * 999,
+    ],
 )
 async def test_what_is_no_task_is_not_found(home: Path, task_id: str):
     async with world(home) as here, modern(here) as client:
