@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import typer
@@ -16,7 +17,7 @@ from server.terminal.answers import answer_of, is_batch, jobs_in, say_answer, sa
 from server.terminal.drawing import description, draw, job_line
 from server.terminal.identities import complete_id, whole_id, whole_ids
 from server.terminal.interruption import while_it_goes_on
-from server.terminal.lines import show, width_of
+from server.terminal.lines import show, width_of, wrapped
 from server.terminal.speech import (
     AsJson,
     client,
@@ -31,8 +32,8 @@ from server.terminal.speech import (
     say_json,
 )
 from server.terminal.times import here
-from server.terminal.transcripts import transcript_of
-from server.terminal.watching import jobs_of, listed, picture_of, until_interrupted, waited, watch, watch_any
+from server.terminal.transcripts import Wanted, followed, transcript_of
+from server.terminal.watching import jobs_of, listed, picture_of, teller, until_interrupted, waited, watch, watch_any
 
 app = typer.Typer(
     name="claude-jobs",
@@ -185,17 +186,23 @@ def result(
 def transcript(
     job_id: JobId,
     *,
-    attempt: Annotated[int | None, typer.Option(help="Number of an attempt; without it, the last one.")] = None,
+    attempt: Annotated[int | None, typer.Option(help="Number of an attempt; without it, the last one.", min=1)] = None,
+    whole: Annotated[bool, typer.Option("--all", help="Every attempt; results and arguments whole.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print until the job is over.")] = False,
     as_json: Annotated[bool, json_option("Print the lines as Claude wrote them.")] = False,
 ) -> None:
-    """Print what a job said and did, a line for each thing."""
-    with client() as engine:
-        status = engine.call_json("claude_status", {"jobId": whole_id(engine, job_id)})
-    try:
-        for line in transcript_of(Places(state_dir(os.environ)), status, attempt, raw=as_json):
-            say(line)
-    except JobsError as error:
-        fail(error)
+    """Print what a job said and did, as Claude Code shows it."""
+    wanted = Wanted(attempt=attempt, whole=whole, raw=as_json)
+    with client() as engine, until_interrupted():
+        look = partial(engine.call_json, "claude_status", {"jobId": whole_id(engine, job_id)})
+        places = Places(state_dir(os.environ))
+        lines = followed(places, look, wanted, teller()) if follow else transcript_of(places, look(), wanted)
+        try:
+            for line in lines:
+                for part in [line] if as_json else wrapped(line, width_of(out)):
+                    say(part)
+        except JobsError as error:
+            fail(error)
 
 
 def list_jobs(

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from jobs.claude.events import TEXT_LIMIT
 from tests.support.engines import House
 from tests.unit.server.conftest import Invoke
 
@@ -18,15 +17,9 @@ def finished(invoke: Invoke, quarters: House, task: str) -> tuple[str, Path]:
     return job_id, quarters.places.trees / status["rootId"] / job_id / "1" / "out"
 
 
-def test_a_transcript_is_a_line_for_each_thing_that_the_job_said_or_did(invoke: Invoke, quarters: House):
+def test_a_transcript_is_the_task_and_what_was_said_and_done(invoke: Invoke, quarters: House):
     job_id, _ = finished(invoke, quarters, "plant stub:say=grown")
-    lines = [line.split(maxsplit=1) for line in invoke("transcript", job_id).stdout.splitlines()]
-    assert lines == [
-        ["task", "plant stub:say=grown"],
-        ["system.init", "stub"],
-        ["assistant", "grown"],
-        ["result.success", "grown"],
-    ]
+    assert invoke("transcript", job_id).stdout == "> plant stub:say=grown\n● grown\n"
 
 
 def test_the_raw_lines_are_those_of_the_file(invoke: Invoke, quarters: House):
@@ -34,10 +27,15 @@ def test_the_raw_lines_are_those_of_the_file(invoke: Invoke, quarters: House):
     assert invoke("transcript", "--json", job_id).stdout == written.read_text()
 
 
-def test_a_long_text_is_read_further_than_its_excerpt(invoke: Invoke, quarters: House):
-    job_id, _ = finished(invoke, quarters, f"stub:say={'x' * 3000}")
-    said = invoke("transcript", job_id).stdout.splitlines()[-1].split()[-1]
-    assert said == "x" * (TEXT_LIMIT - 1) + "\u2026"
+def test_a_long_text_is_read_whole_and_a_very_long_one_with_all(invoke: Invoke, quarters: House):
+    job_id, written = finished(invoke, quarters, f"stub:say={'x' * 3000}")
+    assert invoke("transcript", job_id).stdout.splitlines()[-1] == f"● {'x' * 3000}"
+    frame = {"type": "assistant", "message": {"content": [{"type": "text", "text": "y" * 100_000}]}}
+    with written.open("a") as file:
+        file.write(f"{json.dumps(frame)}\n")
+    *_, said, more = invoke("transcript", job_id).stdout.splitlines()
+    assert (len(said), more) == (20_002, "  … +80000 characters (--all shows them)")
+    assert invoke("transcript", "--all", job_id).stdout.splitlines()[-1] == f"● {'y' * 100_000}"
 
 
 def test_a_transcript_of_many_megabytes_is_read_to_its_end(invoke: Invoke, quarters: House):
@@ -46,7 +44,7 @@ def test_a_transcript_of_many_megabytes_is_read_to_its_end(invoke: Invoke, quart
     with written.open("a") as file:
         file.writelines(f"{json.dumps(frame)}\n" for _ in range(30))
         file.write('{"type":"result","result":"the end"}')
-    assert invoke("transcript", job_id).stdout.splitlines()[-1].split(maxsplit=1) == ["result", "the end"]
+    assert invoke("transcript", job_id).stdout.splitlines()[-1] == "● the end"
     assert invoke("transcript", "--json", job_id).stdout == f"{written.read_text()}\n"
 
 
