@@ -196,7 +196,7 @@ def test_options_reach_the_process_of_the_job(tmp_path: Path):
     options += ["--allowed-tools", "Read, Bash(git log:*)", "--disallowed-tools", "WebFetch", "--directory", str(more)]
     options += ["--append-system-prompt", "Be brief.", "--timeout", "50", "--subtree-timeout", "60", "--max-jobs", "3"]
     with house(CLAUDE_JOBS_CLI=str(stub)) as one:
-        for command in (("run", *options, "--strategy", "direct"),):
+        for command in (("run", *options, "--strategy", "direct"), ("batch", *options, "--max-concurrent", "1")):
             said.unlink(missing_ok=True)
             done = one.run(*command, "stub:say=x")
             assert done.returncode == 0, done
@@ -217,3 +217,14 @@ def test_help_fits_into_80_columns_and_shows_examples(made: House, option: str):
     assert "130 interrupted" in top
     assert made.run().stdout.strip() == made.run("--help").stdout.strip()
     assert "Did you mean 'list'?" in made.run("lst").stderr
+
+
+def test_where_there_is_nothing_each_command_says_so():
+    with house() as empty:
+        for command, shape in (("list", {"jobs": []}), ("tree", {"jobs": []}), ("approve", {"requests": []})):
+            done = empty.run(command)
+            assert (done.returncode, done.stdout) == (0, "")
+            assert done.stderr.startswith("No job")
+            assert in_json(empty, command) == shape
+        done = empty.run("prune")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "Nothing to forget; 0.0 MiB stay.\n")

@@ -61,3 +61,16 @@ def test_nothing_to_list_and_nothing_to_approve_are_said(invoke: Invoke, quarter
     waiting = invoke("approve")
     assert (waiting.stdout, waiting.stderr) == ("", "No job waits for a permission.\n")
     assert json.loads(invoke("approve", "--json").stdout) == {"requests": []}
+
+
+@pytest.mark.parametrize("command", ["run", "batch"])
+def test_an_interrupt_before_an_id_is_known_says_where_to_look(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("server.front_door.client.Client.call_json", interrupted)
+    result = invoke(command, "x")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert "`claude-jobs list` shows whether it was." in result.stderr
