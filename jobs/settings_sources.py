@@ -145,6 +145,20 @@ def known_variables() -> Mapping[str, str]:
     return {variable_of(name): name for name in Settings.model_fields} | dict(_OLDER)
 
 
+def misspelt(variables: Collection[str]) -> str | None:
+    """Say which of a client's variables look like settings and are none; None where each is one.
+
+    Args:
+        variables: Names, without those that mark the processes of a job.
+    """
+    strange = sorted({name for name in variables if name.startswith(PREFIX)} - known_variables().keys())
+    if not strange:
+        return None
+    meant = [close for name in strange for close in get_close_matches(name, known_variables(), 1)]
+    hint = f" Did you mean {', '.join(meant)}?" if meant else ""
+    return f"{', '.join(strange)} {'is no setting' if len(strange) == 1 else 'are no settings'}.{hint}"
+
+
 def load(home: Path, variables: ClientVariables, file: Mapping[str, Any]) -> LoadedSettings:
     """Return the settings; a variable wins over the file, the file over the older server's variables.
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from jobs.errors import JobsError
 from jobs.settings import Settings
-from jobs.settings_sources import PREFIX, known_variables, load_here
+from jobs.settings_sources import load_here, misspelt
 from server import __version__
 from server.checks.claude import check_account, check_claude, check_environment
 from server.checks.engine import ANSWER_SECONDS, check_engine
@@ -145,8 +145,8 @@ def _settings(environ: Mapping[str, str], *, ask_engine: bool) -> Finding:
     if not isinstance(settings, Settings):
         return Finding(name="Settings", good=False, detail="cannot be used", remedy=str(settings))
     # Those of a job's processes are no settings and no mistake.
-    strange = sorted({name for name in environ if name.startswith(PREFIX)} - known_variables().keys() - JOB_MARKERS)
-    said = [f"{', '.join(strange)} is no setting."] if strange else []
+    strange = misspelt(environ.keys() - JOB_MARKERS)
+    said = [strange] if strange else []
     if ask_engine and (differs := _difference_from_engine(environ)):
         said.append(differs)
     config = Places(settings.home).config

@@ -40,6 +40,14 @@ def ask(request: dict[str, Any]) -> dict[str, Any] | None:
     return answer
 
 
+_SCOPES = """
+[location]: says where all else is kept.
+[tree]: from the client that begins a tree, which keeps it.
+[engine]: for everybody; a change of the file holds within a second.
+[engine, read at its start]: for everybody; a change holds for the next engine."""
+"""What stands in brackets behind each setting."""
+
+
 @app.callback(invoke_without_command=True)
 def engine(
     ctx: typer.Context,
@@ -169,6 +177,7 @@ def settings(*, as_json: AsJson = False) -> None:
 def say_settings(rows: Sequence[Mapping[str, Any]], remark: str | None) -> None:
     """Print settings as a table of name, value, source and scope, and the remark below it."""
     show(out, setting_lines(rows, width_of(out)))
+    say(_SCOPES)
     if remark:
         note(remark)
 

@@ -145,12 +145,18 @@ def state_dir(environ: Mapping[str, str]) -> str:
     """Return the absolute state directory: `CLAUDE_JOBS_HOME`, else the platform's directory for user state.
 
     Raises:
-        StateDirError: The user's home directory is needed and not known.
+        StateDirError: `CLAUDE_JOBS_HOME` is relative, or the user's home directory is needed and not known.
     """
     if named := environ.get("CLAUDE_JOBS_HOME"):
         path = os.path.expanduser(named)
         if path.startswith("~"):
             raise _homeless(named)
+        if not os.path.isabs(path):
+            raise StateDirError(
+                named,
+                "it is a relative path, and each working directory would have jobs of its own",
+                "Set CLAUDE_JOBS_HOME to an absolute path.",
+            )
         return absolute(path)
     # As `platformdirs.user_state_path` answers: importing it takes three times as long as starting Python.
     state = environ.get("XDG_STATE_HOME", "").strip()

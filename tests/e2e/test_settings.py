@@ -304,3 +304,42 @@ def test_no_secret_of_a_server_is_shown_and_the_kept_file_is_private():
         assert "secret" not in text + made.places.log.read_text()
         kept = made.places.home / "engine-settings.json"
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+def test_a_variable_that_is_no_setting_is_told_once_and_by_settings_never_hidden(plain: House):
+    wrong = {"CLAUDE_JOBS_MAX_DETPH": "3"}
+    said = told(plain.run("list", **wrong))
+    assert said == (
+        "CLAUDE_JOBS_MAX_DETPH is no setting. Did you mean CLAUDE_JOBS_MAX_DEPTH? `claude-jobs settings` lists them.\n"
+    )
+    assert told(plain.run("list", **wrong)) == ""
+    assert "CLAUDE_JOBS_COLOUR is no setting." in told(plain.run("list", CLAUDE_JOBS_COLOUR="1", **wrong))
+    assert "MAX_DETPH is no setting. Did you mean CLAUDE_JOBS_MAX_DEPTH?" in plain.run("doctor", **wrong).stdout
+
+
+def test_a_key_of_the_file_that_is_no_setting_is_told_by_every_command(plain: House):
+    plain.run("list")
+    plain.places.config.write_text("max_detph = 3\n")
+    in_force(plain)
+    assert "there is no setting 'max_detph'. Did you mean 'max_depth'?" in plain.run("list").stderr
+    plain.run("engine", "stop")
+    plain.wait_for_the_engine_to_go()
+    refused = plain.run("list")
+    assert refused.returncode == 1
+    assert "there is no setting 'max_detph'. Did you mean 'max_depth'?" in refused.stderr
+
+
+@pytest.mark.parametrize("command", [("list",), ("mcp",), ("engine", "status"), ("doctor",)])
+def test_a_relative_state_directory_is_refused_by_every_command(plain: House, command: tuple[str, ...]):
+    done = plain.run(*command, CLAUDE_JOBS_HOME="state")
+    assert done.returncode == 1
+    assert "relative path" in done.stdout + done.stderr
+    assert "Set CLAUDE_JOBS_HOME to an absolute path." in done.stdout + done.stderr
+    assert list(plain.work.iterdir()) == []
+
+
+def test_the_table_of_settings_says_what_its_labels_mean(plain: House):
+    shown = plain.run("settings").stdout
+    assert {row["scope"] for row in json.loads(plain.run("settings", "--json").stdout)["settings"]} == {
+        line[1:].partition("]")[0] for line in shown.splitlines() if line.startswith("[")
+    }

@@ -15,10 +15,10 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_the_named_directory_is_taken_as_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-
-    assert state_dir({"CLAUDE_JOBS_HOME": "here"}) == str(tmp_path / "here")
+@pytest.mark.parametrize("named", ["here", "./here", "a/../b"])
+def test_a_named_directory_that_each_working_directory_would_take_for_another_is_refused(named: str):
+    with pytest.raises(StateDirError, match=r"relative path.*Set CLAUDE_JOBS_HOME to an absolute path"):
+        state_dir({"CLAUDE_JOBS_HOME": named})
 
 
 def test_a_tilde_in_the_named_directory_is_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
