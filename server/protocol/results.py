@@ -118,7 +118,7 @@ def with_note(job: Job, answer: str) -> str:
 
 
 def rounded(value: Any, *, costs: bool = False) -> Any:
-    """Return a value of JSON whose costs, which are numbers under a name with "cost" in it, have six decimals at most."""
+    """Return JSON whose costs, which are numbers under a name with "cost" in it, have six decimals at most."""
     if isinstance(value, Mapping):
         return {name: rounded(each, costs="cost" in name.lower()) for name, each in value.items()}
     if isinstance(value, list):
