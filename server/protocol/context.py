@@ -57,12 +57,12 @@ def _tool_use_id(ctx: Context) -> str | None:
 def _progress(ctx: Context) -> OnProgress | None:
     if (ctx.meta or {}).get("progress_token") is None:
         return None
-    last = float("-inf")
+    last = -1.0
 
     async def report(progress: Progress) -> None:
         nonlocal last
         # A job that is tried again is not over any more, and what a client is told must grow.
-        last = progress.value if progress.value > last else last + LEAST_GROWTH
+        last = round(max(progress.value, last + LEAST_GROWTH), 6)
         now = ctx.lifespan_context.services.now()
         await ctx.session.report_progress(last, progress.total, replies.progress(progress, now))
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable
 
 from mcp_types import CallToolResult, TextContent
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from jobs.errors import JobFailedError, JobsError, NotFinishedError, NotFoundError, RecursionLimitError
 from jobs.tree import JOB_PREFIX, is_batch_id
@@ -18,6 +19,9 @@ _MOST_PROBLEMS = 8
 """How many problems of one call's arguments are named."""
 
 _SHOWN_OF_A_NAME = 80
+
+_OF_ONE_TASK = ("task", "key", "dependsOn", "depends_on")
+"""What makes no sense beside the tasks of a batch."""
 
 
 async def outcome(definition: Definition, answer: Awaitable[str]) -> CallToolResult:
@@ -65,7 +69,7 @@ def _where_to_look(error: NotFoundError) -> str:
 
 def _argument_errors(definition: Definition, error: ValidationError) -> str:
     details = error.errors(include_url=False, include_input=False)
-    problems = "; ".join(_problem(detail["loc"], detail["msg"]) for detail in details[:_MOST_PROBLEMS])
+    problems = "; ".join(_problem(detail["loc"], _words(definition, detail)) for detail in details[:_MOST_PROBLEMS])
     if len(details) > _MOST_PROBLEMS:
         problems += f"; and {len(details) - _MOST_PROBLEMS} more"
     accepts = f"It accepts: {_names(definition.arguments) or 'no arguments'}."
@@ -74,9 +78,16 @@ def _argument_errors(definition: Definition, error: ValidationError) -> str:
     return f"{definition.name}: {problems}. {accepts} Correct the call and repeat it."
 
 
+def _words(definition: Definition, detail: ErrorDetails) -> str:
+    if detail["type"] != "extra_forbidden":
+        return detail["msg"]
+    if definition.arguments is BatchArguments and detail["loc"][0] in _OF_ONE_TASK:
+        return "it says something of one task, so it belongs into the object of that task"
+    return "there is no such argument"
+
+
 def _is_about_a_task(location: tuple[int | str, ...]) -> bool:
-    # Also where what only a task can have stands beside the tasks.
-    return (len(location) > 1 and location[0] == "tasks") or location[:1] in {("task",), ("key",), ("dependsOn",)}
+    return (len(location) > 1 and location[0] == "tasks") or location[0] in _OF_ONE_TASK
 
 
 def _names(arguments: type[Arguments]) -> str:
