@@ -1,6 +1,6 @@
 """The commands that act on jobs that are there: `kill`, `retry`, `approve` and `prune`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -47,7 +47,8 @@ def retry(
     """Run jobs again that failed, timed out or were cancelled; of a batch, each such job. Status 1 if none was."""
     found: dict[str, list[Any]] = {"retried": [], "live": [], "busy": [], "errors": []}
     with client() as engine:
-        for identity in whole_ids(engine, identities):
+        asked = whole_ids(engine, identities)
+        for identity in asked:
             try:
                 answer = engine.call_json("claude_retry", {"jobId": identity, "subtree": subtree})
             except ToolError as error:
@@ -59,12 +60,12 @@ def retry(
     if as_json:
         say_json(found)
     else:
-        _say_retried(found)
+        _say_retried(found, asked)
     if found["errors"] or not found["retried"]:
         raise typer.Exit(1)
 
 
-def _say_retried(found: dict[str, list[Any]]) -> None:
+def _say_retried(found: Mapping[str, list[Any]], asked: Sequence[str]) -> None:
     for job_id in found["retried"]:
         say(f"{job_id}  queued again")
     for job_id in found["live"]:
@@ -74,7 +75,7 @@ def _say_retried(found: dict[str, list[Any]]) -> None:
     for error in found["errors"]:
         note(error)
     if found["retried"]:
-        note(f"follow: claude-jobs wait {' '.join(found['retried'])}")
+        note(f"follow: claude-jobs wait {' '.join(asked)}")
     elif not found["errors"]:
         note("Nothing was queued again.")
 

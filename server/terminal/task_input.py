@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import typer
 
@@ -68,9 +68,7 @@ def _read(file: Path, prompt: str) -> tuple[str, str]:
     try:
         if where == STDIN:
             where = "Standard input"
-            if sys.stdin.isatty():
-                note(prompt)
-            data = sys.stdin.buffer.read()
+            data = _standard_input(prompt)
         else:
             data = file.read_bytes()
         return data.decode("utf-8-sig"), where
@@ -80,13 +78,28 @@ def _read(file: Path, prompt: str) -> tuple[str, str]:
         raise typer.BadParameter(f"{where} is no UTF-8 text.", param_hint="--file") from error
 
 
+def _standard_input(prompt: str) -> bytes:
+    # Python has none where it was started with that descriptor closed.
+    stdin: TextIO | None = sys.stdin
+    if stdin is None:
+        return b""
+    if stdin.isatty():
+        note(prompt)
+    return stdin.buffer.read()
+
+
 def _tasks_in(text: str, where: str) -> list[Any]:
     tasks = _json_tasks(text, where)
     if tasks is None:
-        tasks = [line.strip() for line in text.splitlines() if line.strip()]
+        tasks = [line.strip() for line in _lines(text) if line.strip()]
     if not tasks:
         raise typer.BadParameter(f"{where} is empty, so nothing was started.", param_hint="tasks")
     return tasks
+
+
+def _lines(text: str) -> list[str]:
+    # Not splitlines(): it also divides at characters that may stand within a line of JSON.
+    return text.split("\n")
 
 
 def _json_tasks(text: str, where: str) -> list[Any] | None:
@@ -96,7 +109,7 @@ def _json_tasks(text: str, where: str) -> list[Any] | None:
     except ValueError as error:
         if _JSON_ARRAY.match(text):
             raise typer.BadParameter(f"{where} begins as a JSON array and is none: {error}.") from error
-        return _checked(_objects(text.splitlines(), where), where) if _JSON_OBJECT.match(text) else None
+        return _checked(_objects(_lines(text), where), where) if _JSON_OBJECT.match(text) else None
     if isinstance(value, dict):
         return _checked([value], where)
     return _checked(value, where) if isinstance(value, list) else None

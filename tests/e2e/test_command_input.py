@@ -11,6 +11,7 @@ from tests.support.engines import MAIN, SECONDS, House, house
 
 PLAIN = "stub:say=one\n\n  stub:say=two\n"
 ARRAY = '["stub:say=one", {"key": "k", "task": "stub:say=two"}]'
+ODD = '{"task": "stub:say=one \u2028"}\r\n{"task": "stub:say=two"}\r\n'
 LINES = '{"key": "k", "task": "stub:say=one"}\n\n{"task": "stub:say=got-{{results.k}}", "dependsOn": ["k"]}\n'
 
 
@@ -48,7 +49,8 @@ def test_the_task_of_a_run_is_all_of_standard_input_or_of_a_file(made: House):
 
 
 @pytest.mark.parametrize(
-    ("text", "answers"), [(PLAIN, ["one", "two"]), (ARRAY, ["one", "two"]), (LINES, ["one", "got-one"])]
+    ("text", "answers"),
+    [(PLAIN, ["one", "two"]), (ARRAY, ["one", "two"]), (LINES, ["one", "got-one"]), (ODD, ["one", "two"])],
 )
 def test_the_tasks_of_a_batch_are_lines_or_json_from_standard_input_and_from_files(
     made: House, text: str, answers: list[str]
