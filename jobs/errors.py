@@ -149,14 +149,18 @@ class NotFinishedError(JobsError):
     Args:
         job_id: The job that still runs or waits.
         status: Where it is.
+        why: Why it waits and until when, or an empty text.
     """
 
-    def __init__(self, job_id: str, status: str) -> None:
+    def __init__(self, job_id: str, status: str, why: str = "") -> None:
         self.job_id = job_id
         self.status = status
         # The older server knew no line, and its callers match on these words.
         line = " (in line)" if status == "queued" else ""
-        super().__init__(f"Job is still running{line}. Call claude_wait with jobIds [{job_id!r}], then ask again.")
+        because = f"; {why}" if why else ""
+        super().__init__(
+            f"Job is still running{line}{because}. Call claude_wait with jobIds [{job_id!r}], then ask again."
+        )
 
 
 class JobFailedError(JobsError):

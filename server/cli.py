@@ -34,6 +34,7 @@ from server.terminal.speech import (
 from server.terminal.times import here
 from server.terminal.transcripts import Wanted, followed, transcript_of
 from server.terminal.watching import jobs_of, listed, picture_of, teller, until_interrupted, waited, watch, watch_any
+from server.terminal.wording import for_a_person
 
 app = typer.Typer(
     name="claude-jobs",
@@ -140,7 +141,7 @@ def _say_waited(lines: Sequence[Mapping[str, Any]], pending: int, *, in_time: bo
     for line in lines:
         say(f"{line['jobId']}  {line['status']}  {line['excerpt']}")
         if said := line.get("note"):
-            note(f"note: {said}")
+            note(f"note: {for_a_person(said)}")
     if pending and not in_time:
         note(f"{pending} not over yet.")
 

@@ -388,7 +388,7 @@ def was_cut_off(exit_code: int | None) -> bool:
 
 def _denied(denials: Any) -> str:
     names = [text(mapping(one).get("tool_name")) for one in denials] if isinstance(denials, list) else []
-    return f"Not permitted: {', '.join(dict.fromkeys(name for name in names if name)) or 'some tool calls'}."
+    return f"Not permitted: {', '.join(dict.fromkeys(filter(None, names))) or 'some calls'}. allowedTools permits more."
 
 
 def _said_by(result: Mapping[str, Any]) -> str:

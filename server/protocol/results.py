@@ -44,10 +44,12 @@ class Results:
     Args:
         store: Where attempts are.
         transcript: Path of the output file of a job's attempt.
+        waits: Why a job does not start and until when, or an empty text.
     """
 
     store: Store
     transcript: Callable[[Job], str]
+    waits: Callable[[Job], str]
 
     async def page(self, job: Job, *, offset: int, limit: int) -> str:
         """Return a page of a job's result in its own output format.
@@ -93,10 +95,12 @@ class Results:
 
     async def _finished(self, job: Job) -> Attempt:
         if job.status in LIVE:
-            raise NotFinishedError(job.id, job.status)
+            raise NotFinishedError(job.id, job.status, self.waits(job) if job.status is JobStatus.QUEUED else "")
         attempt = await self.store.attempt(job.id, job.attempt)
         if job.status is not JobStatus.COMPLETED or attempt is None:
-            why = f"{job.reason or 'unknown_error'}: {job.error or 'no explanation'}"
+            # Where both say the same, once is enough.
+            reason = "" if str(job.reason) == str(job.status) else f"{job.reason or 'unknown_error'}: "
+            why = f"{reason}{job.error or 'no explanation'}"
             raise JobFailedError(job.id, job.status, why, job.reason)
         return attempt
 

@@ -121,7 +121,10 @@ class Call:
     @property
     def results(self) -> Results:
         """What reads results."""
-        return Results(store=self.services.store, transcript=self.services.transcript)
+        return Results(store=self.services.store, transcript=self.services.transcript, waits=self._why_it_waits)
+
+    def _why_it_waits(self, job: Job) -> str:
+        return replies.paused(self.services.recursion.pauses((job.root_id,))).get("paused", "")
 
 
 async def claude_run(call: Call, arguments: RunArguments) -> str:

@@ -50,7 +50,7 @@ def say_answer(engine: Client, job_id: str, offset: int | None = None, limit: in
     """
     answer = answer_or_raise(engine, job_id, offset, limit)
     if said := answer.get("note"):
-        note(f"note: {said}")
+        note(f"note: {for_a_person(said)}")
     say(answer["result"])
 
 
@@ -83,7 +83,7 @@ def say_answers(answers: Iterable[Mapping[str, Any]]) -> None:
             continue
         say(f"==> {answer['jobId']} <==\n{answer['result']}\n")
         if said := answer.get("note"):
-            note(f"note: {said}")
+            note(f"note: {for_a_person(said)}")
 
 
 def is_batch(identity: str) -> bool:

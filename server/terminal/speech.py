@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -15,6 +16,7 @@ from jobs.redaction import redact
 from jobs.safe_text import safe
 from server.front_door.client import Client, ToolError, door_of, open_client
 from server.front_door.hello import FrontDoorError
+from server.terminal.times import here
 from server.terminal.wording import for_a_person
 
 # Without emoji: ":bug:" in a path or a task is no name of a picture, and `markup=False` alone would draw it.
@@ -118,7 +120,7 @@ def complaints() -> Iterator[None]:
     try:
         yield
     except ToolError as error:
-        fail(for_a_person(str(error)))
+        fail(here(for_a_person(str(error)), time.time()))
     except FrontDoorError as error:
         fail(error)
     except BrokenPipeError:

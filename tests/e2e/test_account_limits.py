@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engines import MAIN, House, Pump, house
+from tests.support.engines import MAIN, SHELL_STUB, House, Pump, house
 from tests.support.tokens import attempt_directory, pump_of_job, running
 from tests.support.waiting import until_now
 
@@ -387,3 +387,41 @@ def test_a_command_that_goes_on_says_what_it_waits_for(made: House, api: Api, co
         finally:
             process.kill()
             process.wait()
+
+
+def test_a_result_that_waits_for_a_limit_says_until_when_and_why(made: House, api: Api):
+    with made.pump() as pump:
+        api.limit(HOUR)
+        [held] = start(pump, api.task)
+        wait_for_the_pause(pump, held, 1)
+        words = pump.refusal("claude_result", jobId=held)
+    assert words.startswith("Job error: Job is still running (in line); paused until ")
+    assert PAUSED.search(words)
+    refused = made.run("result", held)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert TOLD.search(refused.stderr)
+    assert f"Run `claude-jobs wait {held}`" in refused.stderr
+
+
+def test_of_a_storm_of_overload_a_person_hears_once(made: House):
+    script, tries = made.base / "overloaded", made.base / "tries"
+    frame = json.dumps(_result("API Error: 529 Overloaded", is_error=True, api_error_status=529))
+    script.write_text(
+        f"#!/bin/sh\necho try >>{tries}\nif [ \"$(wc -l <{tries})\" -lt 4 ]; then\necho '{frame}'; exit 1\n"
+        f'fi\nexec {SHELL_STUB} "$@"\n'
+    )
+    script.chmod(0o755)
+    done = made.run("batch", "stub:say=calm", CLAUDE_JOBS_CLI=str(script))
+    assert done.returncode == 0, done.stderr
+    assert tries.read_text().count("try") >= 4
+    assert done.stderr.count("because the API answered") == 1, done.stderr
+
+
+def test_a_cancelled_job_is_not_called_cancelled_twice(made: House):
+    with made.pump() as pump:
+        job_id = pump.json("claude_run_async", task="stub:wait=/nonexistent")["jobId"]
+        pump.json("claude_kill_job", jobId=job_id)
+        pump.settled(job_id)
+        words = pump.refusal("claude_result", jobId=job_id)
+    # The older server's callers match on its first words.
+    assert words.startswith("Job error: Job cancelled: It was cancelled")

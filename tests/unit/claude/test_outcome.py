@@ -112,7 +112,7 @@ def test_a_failure_has_no_result_and_says_why() -> None:
 
 
 def test_denied_tools_are_named() -> None:
-    assert of_stream("permission_denied").detail == "Not permitted: Write."
+    assert of_stream("permission_denied").detail == "Not permitted: Write. allowedTools permits more."
 
 
 def test_a_low_credit_balance_is_a_matter_of_billing() -> None:

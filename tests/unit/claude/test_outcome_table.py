@@ -316,7 +316,7 @@ ANSWERS = {
         (says("done"), result(permission_denials=[{"tool_name": "Write"}])),
         Reason.COMPLETED_WITH_DENIALS,
         "done",
-        "Not permitted: Write.",
+        "Not permitted: Write. allowedTools permits more.",
     ),
     "a schema": Row(
         (says("x"), result('{"a":1}', structured_output={"a": 1})), Reason.COMPLETED, '{"a":1}', schema=True
