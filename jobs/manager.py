@@ -180,7 +180,7 @@ class EnhancedJobManager:
                 await changes.news()
                 job = await self._store.job(job_id) or job
         if job.status is not JobStatus.COMPLETED:
-            return Failure(type=job.reason or job.status, message=job.error or "", fields={"jobId": job_id})
+            return Failure(type=str(job.reason or job.status), message=job.error or "", fields={"jobId": job_id})
         attempt = await self._store.attempt(job_id, job.attempt)
         return (attempt and attempt.result) or ""
 

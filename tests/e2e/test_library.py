@@ -196,8 +196,7 @@ def test_a_manager_without_parts_runs_a_batch_and_leaves_nothing_after_its_close
     assert code == 1
     assert err.splitlines()[-1].startswith("jobs.errors.ManagerClosedError: This manager is closed.")
     answers, held, left = out.splitlines()
-    assert answers.startswith("['a', 'b', Failure(")
-    assert "exited with 3" in answers
+    assert answers.startswith("['a', 'b', Failure(type='unknown_error', message='The process exited with 3")
     assert [pid for pid in held.split() if lives(pid)] == []
     assert left == ""
     # Neither a state directory nor an engine.
