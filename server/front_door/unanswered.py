@@ -76,6 +76,7 @@ class Unanswered:
         self._asked: dict[Any, None] = {}
         self._stale: set[Any] = set()
         self._watched: dict[str, None] = {}
+        self._ended: set[Any] = set()
 
     @property
     def urgent(self) -> bool:
@@ -121,6 +122,8 @@ class Unanswered:
             self._stale.discard(key)
             return line
         if isinstance(key, str) and key.startswith(_OURS):
+            return b""
+        if key in self._ended:
             return b""
         owed = self._drop(key)
         if owed is not None and "result" in message:
@@ -187,6 +190,7 @@ class Unanswered:
     def end(self, seconds: float) -> list[bytes]:
         """Return an error for each request that waits when the client's side has been over for so many seconds."""
         doomed = [key for key, owed in self._owed.items() if owed.method not in _STANDING]
+        self._ended.update(doomed)
         return [_failure(key, _late(self._drop(key), seconds)) for key in doomed]
 
     def _granted(self, key: Any, owed: _Owed) -> None:

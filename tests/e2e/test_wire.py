@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.engines import MAIN, House, Pump, house
+from tests.support.tokens import attempt_directory, pump_of_job, running
 
 SECONDS = 60.0
 MESSAGE_LIMIT = 16 * 1024 * 1024
@@ -160,3 +161,53 @@ def test_what_looks_like_the_result_of_a_task_that_is_not_there_is_text(pump: Pu
     assert pump.settled(job_id)["task"] == task
     sent = pump.json("claude_send", jobId=job_id, task=task)["jobId"]
     assert pump.settled(sent)["task"] == task
+
+
+def test_the_list_of_tools_is_small_and_has_titles_and_the_arguments_that_people_use(pump: Pump):
+    assert pump.process.stdin is not None
+    assert pump.process.stdout is not None
+    pump.process.stdin.write(line(id="raw", method="tools/list"))
+    pump.process.stdin.flush()
+    reply = pump.process.stdout.readline()
+    assert len(reply) <= 8192
+    tools = {tool["name"]: tool for tool in json.loads(reply)["result"]["tools"]}
+    assert all(tool["title"] for tool in tools.values())
+    older = {"cwd", "outputFormat", "permissionMode", "verbose", "parentJobId"}
+    for name in ("claude_run", "claude_run_async", "claude_run_batch", "claude_run_batch_async"):
+        assert set(tools[name]["inputSchema"]["properties"]) >= older | {"model"}
+
+
+def test_a_prompt_renders_the_parts_that_a_person_gives(pump: Pump):
+    reply = pump.ask("prompts/get", name="fan_out", arguments={"goal": "Inspect the house", "parts": "roof\ncellar"})
+    assert "1. Its parts are these:\n   - roof\n   - cellar\n" in reply["messages"][0]["content"]["text"]
+
+
+def test_what_is_below_a_job_is_counted_without_the_job_and_costs_are_rounded(pump: Pump):
+    parent = pump.json("claude_run_async", task="stub:wait=/nonexistent")["jobId"]
+    asked = {"tasks": ["stub:cost=0.1", "stub:cost=0.2"], "parentJobId": parent}
+    batch = pump.json("claude_run_batch_async", **asked)
+    pump.json("claude_wait", batchId=batch["batchId"])
+    below = pump.json("claude_status", jobId=parent)["descendants"]
+    assert (below["total"], below["counts"], below["costUsd"]) == (2, {"completed": 2}, 0.3)
+    pump.json("claude_kill_job", jobId=parent)
+    pump.settled(parent)
+
+
+@pytest.mark.parametrize(("action", "behaviour"), [("accept", "allow"), ("decline", "deny")])
+def test_to_accept_the_form_of_a_permission_is_to_allow_it(action: str, behaviour: str):
+    with (
+        house(CLAUDE_JOBS_PERMISSION_REQUESTS="person") as own,
+        own.pump(capabilities={"elicitation": {}}) as person,
+    ):
+        job_id = person.json("claude_run_async", task="stub:wait=/nonexistent")["jobId"]
+        with pump_of_job(own, attempt_directory(own, running(person, job_id))) as job:
+            asked = job.send("tools/call", name="claude_permit", arguments={"tool_name": "Bash", "input": {}})
+            person.send("tools/call", name="claude_wait", arguments={"jobIds": [job_id]})
+            assert person.process.stdout is not None
+            while (form := json.loads(person.process.stdout.readline())).get("method") != "elicitation/create":
+                pass
+            # Nothing to fill in: a person answers with one key.
+            assert form["params"]["requestedSchema"] == {"type": "object", "properties": {}}
+            assert job_id in form["params"]["message"]
+            person.write({"id": form["id"], "result": {"action": action}})
+            assert json.loads(job.answer(asked)["content"][0]["text"])["behavior"] == behaviour

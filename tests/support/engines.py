@@ -115,13 +115,18 @@ class House:
 
     @contextmanager
     def pump(
-        self, environ: Mapping[str, str] | None = None, *, meta: Mapping[str, Any] | None = None
+        self,
+        environ: Mapping[str, str] | None = None,
+        *,
+        meta: Mapping[str, Any] | None = None,
+        capabilities: Mapping[str, Any] | None = None,
     ) -> Iterator["Pump"]:
         """Start `claude-jobs mcp` and shake hands with the engine behind it.
 
         Args:
             environ: Variables besides the house's own.
             meta: What each request says of itself in an era without a handshake; None shakes hands.
+            capabilities: What the client can do.
         """
         process = subprocess.Popen(
             [sys.executable, str(MAIN), "mcp"],
@@ -135,7 +140,7 @@ class House:
             try:
                 pump = Pump(process, meta)
                 if meta is None:
-                    pump.shake_hands()
+                    pump.shake_hands(capabilities)
                 yield pump
             finally:
                 process.kill()
@@ -184,9 +189,9 @@ class Pump:
         self._answers: dict[int, Any] = {}
         self.told: list[Any] = []
 
-    def shake_hands(self) -> None:
+    def shake_hands(self, capabilities: Mapping[str, Any] | None = None) -> None:
         info = {"name": "test", "version": "1"}
-        self.ask("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=info)
+        self.ask("initialize", protocolVersion="2025-11-25", capabilities=dict(capabilities or {}), clientInfo=info)
         self.write({"method": "notifications/initialized"})
 
     def ask(self, method: str, **params: Any) -> Any:

@@ -334,8 +334,12 @@ def test_a_call_that_blocks_after_the_end_of_the_input_gets_an_error_at_the_boun
     assert (answer["id"], answer["error"]["code"]) == (1, GONE)
     assert "claude_run was not over" in answer["error"]["message"]
     assert "claude_list_jobs" in answer["error"]["message"]
+    assert read(stage.engine, 1)
+    # What the engine says of a client that has hung up is no second answer.
+    stage.engine.sendall(line(id=1, error={"code": GONE, "message": "Connection closed"}))
     # An engine that does not close its end keeps nobody.
     assert stage.ended()
+    assert stage.heard.readline() == b""
 
 
 def test_nobody_waits_for_a_client_that_is_gone_altogether(stage: Stage):
