@@ -12,6 +12,7 @@ def asynchronous(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
     A plain function runs in one of anyio's worker threads: 40 at once, unless the program sets `total_tokens` of
     `anyio.to_thread.current_default_thread_limiter()`. A thread cannot be cancelled, so a cancel waits for its end.
+    One that waits for other tasks keeps its thread meanwhile: return `Subtasks` rather than that.
 
     Args:
         function: Any callable. An awaitable that a plain function returns is awaited on the loop.
