@@ -67,9 +67,11 @@ class McpConnection:
         """
         to_server, incoming = anyio.create_memory_object_stream[Incoming](0)
         outgoing, from_server = anyio.create_memory_object_stream[SessionMessage](0)
+        # Closed here too: a task that is cancelled before it begins closes nothing.
+        refusals = outgoing.clone()
         async with anyio.create_task_group() as group:
-            with to_server, incoming, outgoing, from_server:
-                group.start_soon(self._read, to_server, outgoing.clone())
+            with to_server, incoming, outgoing, refusals, from_server:
+                group.start_soon(self._read, to_server, refusals)
                 group.start_soon(self._hand_over, to_server)
                 group.start_soon(self._write, from_server)
                 await serve_dual_era_loop(
