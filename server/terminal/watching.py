@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,6 +25,10 @@ _MOST_FOLLOWED = 200
 LONGEST_PAUSE = 2.0
 """Seconds between two drawings at most: one during which the next engine started took seconds, and says nothing of how
 long the next drawing takes."""
+
+_LARGE = 200
+"""A tree of more jobs is listed when one began or ended, else after some seconds: 1,000 jobs take a dozen calls."""
+_LISTING_SECONDS = 5.0
 
 _ANOTHER_PAUSE = 300.0
 """A pause for the same cause that ends so many seconds later is another one: a back-off takes a minute at most."""
@@ -112,7 +117,36 @@ def watch(client: Client, identity: str, title: str, console: Console) -> Sequen
         title: What stands at the top.
         console: Where.
     """
-    return _follow(partial(picture_of, client, identity, title), console).jobs
+    return _follow(_Look(client, identity, title), console).jobs
+
+
+class _Look:
+    """Looks at a tree again and again; a large one in which no job began or ended is not listed each time.
+
+    Args:
+        client: The way to the engine.
+        identity: A job, a batch or a tree.
+        title: What stands at the top.
+    """
+
+    def __init__(self, client: Client, identity: str, title: str) -> None:
+        self._client = client
+        self._identity = identity
+        self._title = title
+        self._known: Picture | None = None
+        self._counts: Mapping[str, int] = {}
+        self._listed_at = 0.0
+
+    def __call__(self) -> Picture:
+        """Return the tree as it is now; the costs of a large one may be some seconds old."""
+        known, before = self._known, self._counts
+        if known is not None and len(known.jobs) > _LARGE:
+            self._counts, _ = _sums_of(self._client.call_json("claude_status", {"jobId": self._identity}))
+            if self._counts == before and time.monotonic() - self._listed_at < _LISTING_SECONDS:
+                return replace(known, seconds=_seconds(known.jobs))
+        self._listed_at = time.monotonic()
+        self._known = picture_of(self._client, self._identity, self._title)
+        return self._known
 
 
 def watch_any(client: Client, console: Console) -> None:
