@@ -177,7 +177,8 @@ def settings(*, as_json: AsJson = False) -> None:
 def say_settings(rows: Sequence[Mapping[str, Any]], remark: str | None) -> None:
     """Print settings as a table of name, value, source and scope, and the remark below it."""
     show(out, setting_lines(rows, width_of(out)))
-    say(_SCOPES)
+    if rows:
+        say(_SCOPES)
     if remark:
         note(remark)
 

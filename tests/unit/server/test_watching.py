@@ -34,7 +34,7 @@ class Told:
 
 
 def test_a_large_tree_in_which_nothing_begins_or_ends_is_not_listed_again(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(watching.time, "sleep", lambda _: None)
+    monkeypatch.setattr("server.terminal.watching.time.sleep", lambda _: None)
     engine = Told(300, looks=20)
     watch(cast("Client", engine), "b1", "b1", Console(file=io.StringIO()))
     # At first, since its counts were not known before; and at the end.
