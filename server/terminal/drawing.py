@@ -172,7 +172,8 @@ def _head(picture: Picture, width: int | None) -> list[Text]:
     if picture.cost:
         parts.append(_dollars(picture.cost))
     if picture.seconds is not None:
-        parts.append(span(picture.seconds))
+        # A list tells times in whole seconds.
+        parts.append(span(int(picture.seconds)))
     first = Text.assemble((safe(picture.title), "bold"), *(f" · {part}" for part in parts))
     if width is not None and cell_len(first.plain) > width:
         # The figures change, and the title does not: in a line of their own nothing moves as they do.

@@ -9,6 +9,8 @@ from rich.cells import cell_len
 from jobs.safe_text import safe
 from server.terminal.lines import wrapped
 
+_VALUE_WIDTH = 13
+
 
 def setting_lines(rows: Sequence[Mapping[str, Any]], width: int | None) -> Iterator[str]:
     """Yield the lines of a table of settings: name, value, and where that came from and holds.
@@ -19,6 +21,9 @@ def setting_lines(rows: Sequence[Mapping[str, Any]], width: int | None) -> Itera
     """
     cells = [(row["setting"], safe(json.dumps(row["value"])), f"{row['source']} [{row['scope']}]") for row in rows]
     names, values = (max((len(line[column]) for line in cells), default=0) for column in range(2))
+    if width is not None:
+        # One long path must not push where each value came from into a line of its own.
+        values = min(values, _VALUE_WIDTH)
     indent = " " * (names + 4)
     for name, value, source in cells:
         line = f"  {name:<{names}}  {value:<{values}}  {source}"

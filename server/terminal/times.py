@@ -46,7 +46,7 @@ def age(seconds: float, now: float) -> str:
 
 def span(seconds: float) -> str:
     """Return a length of time in its two largest units: "0.4s", "12s", "1m 05s", "3h 02m", "2d 04h"."""
-    if seconds < 10:
+    if seconds < 10 and seconds != int(seconds):
         return f"{max(0.0, seconds):.1f}s"
     whole = int(seconds)
     if whole < _MINUTE:
