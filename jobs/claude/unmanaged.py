@@ -214,7 +214,7 @@ def _is_binary(program: Program) -> bool:
 def _session_options(arguments: Sequence[str]) -> frozenset[tuple[str, str]]:
     # A wrapper may spell "--option=value" as two arguments.
     spelled = (
-        (*argument.partition("="), value) for argument, value in zip(arguments, (*arguments[1:], ""), strict=True)
+        (*argument.partition("="), value) for argument, value in zip(arguments, (*arguments, "")[1:], strict=True)
     )
     return frozenset(
         (name, value if sign else following) for name, sign, value, following in spelled if name in _SESSION_OPTIONS

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from jobs.claude.events import event_of
 from jobs.claude.framer import Framer
+from jobs.claude.shapes import text
 from server.front_door.places import Places
 from server.selftest.stub import REPORTED, Errand, starts
 
@@ -120,7 +121,12 @@ def _shown(places: Places, row: _Row, number: int) -> tuple[str, ...]:
     """Return the kinds of what the transcript of an attempt shows, from its file."""
     path, framer = places.trees / row.root_id / row.id / str(number) / "out", Framer()
     lines = [*framer.feed(path.read_bytes() if path.exists() else b""), *framer.close()]
-    return tuple(event.kind for line in lines if (event := event_of(line)) is not None)
+    kinds = (_kind(line.frame or {}) for line in lines)
+    return tuple(kind for kind in kinds if not kind.startswith(("control_", "stream_event")))
+
+
+def _kind(frame: Mapping[str, Any]) -> str:
+    return ".".join(part for name in ("type", "subtype") if (part := text(frame.get(name))))
 
 
 def _is_whole(shown: tuple[str, ...], *, answered: bool) -> bool:

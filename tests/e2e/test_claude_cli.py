@@ -13,7 +13,6 @@ import pytest
 from jobs.claude.binary import ask_version
 from jobs.claude.command import Command, LaunchContext, McpServer, build
 from jobs.claude.directory import SERVERS, AttemptDirectory
-from jobs.claude.events import event_of
 from jobs.claude.follower import Follower
 from jobs.claude.outcome import OutcomeReader
 from jobs.claude.process import Process, launch
@@ -81,7 +80,6 @@ async def read(process: Process, code: int | None, ended_for: Reason | None = No
     async for lines in Follower(process.directory).rest():
         for line in lines:
             assert line.frame is not None, line.text
-            event_of(line)
             reader.feed(line.frame)
     return reader.conclude(exit_code=code, stderr=process.directory.error_tail(), ended_for=ended_for)
 

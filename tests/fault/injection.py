@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from server.front_door.places import Places
-from server.terminal.transcripts import transcript_of
+from server.terminal.transcripts import Wanted, transcript_of
 from tests.fault.zygote import BATCHES, JOBS
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ STEPS = (
 DISK_STEPS = ("pwrite64", "fdatasync")
 """The calls by which SQLite writes."""
 
-EVENTS = ["system.init", "assistant", "result.success"]
+KINDS = ["system", "assistant", "result"]
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,9 @@ def _broken_processes(home: Path, jobs: Sequence[Any]) -> Iterator[str]:
         yield f"starts: {starts} of {[job[3] for job in jobs]}"
     for id_, *_, root_id, attempt in jobs:
         # A second one where the engine was killed between the claim and the launch.
-        status = {"jobId": id_, "rootId": root_id, "attempt": attempt, "task": ""}
-        if (kinds := [line.split()[0] for line in transcript_of(Places(home / "home"), status)]) != ["task", *EVENTS]:
+        status = {"jobId": id_, "rootId": root_id, "attempt": attempt, "task": "", "status": "completed"}
+        frames = [json.loads(line) for line in transcript_of(Places(home / "home"), status, Wanted(raw=True))]
+        if (kinds := [frame["type"] for frame in frames if frame["type"] in KINDS]) != KINDS:
             yield f"transcript of {id_}: {kinds}"
 
 

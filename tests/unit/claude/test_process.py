@@ -16,7 +16,6 @@ import pytest
 from jobs.claude import fork_server, spawning
 from jobs.claude.command import MARKER
 from jobs.claude.directory import AttemptDirectory, AttemptRunningError
-from jobs.claude.events import event_of
 from jobs.claude.follower import Follower
 from jobs.claude.outcome import OutcomeReader
 from jobs.claude.process import LaunchError, Process, attach, launch
@@ -257,7 +256,6 @@ async def test_what_a_process_reports_becomes_its_outcome(
     reader, follower = OutcomeReader(), Follower(process.directory)
     async for lines in follower.rest():
         for line in lines:
-            event_of(line)
             if line.frame is not None:
                 reader.feed(line.frame)
     outcome = reader.conclude(exit_code=code, stderr=process.directory.error_tail())

@@ -11,6 +11,8 @@ from jobs.claude.unmanaged import Patrol, Program
 MARK = "k:j:1"
 SHIM, OWN, SECOND = 5000, 4000, 4100
 """Ids that were given out again from the beginning: the shim has the highest."""
+BARE = 4200
+"""A process whose arguments cannot be read: it is ending, or has cleared them."""
 
 
 def entry(pid: int, *, parent: int, session: int, start: float) -> Entry:
@@ -37,6 +39,8 @@ class ShownTable(LinuxTable):
 
 
 def programs(pid: int) -> Program:
+    if pid == BARE:
+        return Program(executable="/opt/claude", size=1, arguments=())
     if pid == SHIM:
         return Program(executable="/bin/dash", size=1, arguments=("/bin/sh",))
     return Program(executable="/opt/claude", size=1, arguments=("claude", str(pid)))
@@ -55,6 +59,10 @@ OWN_ENTRY = entry(OWN, parent=SHIM, session=SHIM, start=2.0)
 
 def test_the_first_process_of_the_session_is_the_jobs_own():
     assert offenders(SHIM_ENTRY, OWN_ENTRY) == frozenset()
+
+
+def test_a_process_whose_arguments_cannot_be_read_is_no_fault():
+    assert offenders(SHIM_ENTRY, entry(BARE, parent=SHIM, session=SHIM, start=2.0), marks=(SHIM, BARE)) == frozenset()
 
 
 def test_it_is_so_after_the_shim_was_killed():

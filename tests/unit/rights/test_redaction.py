@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.claude.events import event_of
 from jobs.claude.framer import Line
 from jobs.redaction import HIDDEN, redact
 from jobs.rights.approvals import Request
@@ -15,6 +14,7 @@ from jobs.rights.tokens import new_token
 from jobs.safe_text import safe
 from server.logs import FORM, SafeFormatter
 from server.protocol.replies import permission_requests
+from server.terminal.conversation import Conversation
 from tests.unit.jobs.support import job
 
 SECRETS = (
@@ -86,11 +86,9 @@ def test_the_log_holds_nothing_that_a_terminal_obeys():
     assert all(char == "\n" or char.isprintable() for char in text)
 
 
-def test_an_event_has_no_secret():
+def test_a_transcript_has_no_secret():
     frame = {"type": "assistant", "message": {"content": [{"type": "text", "text": f"my key is {SECRETS[0]}"}]}}
-    event = event_of(Line(offset=0, end=1, text="", frame=frame))
-    assert event is not None
-    assert event.text == f"my key is {HIDDEN}"
+    assert list(Conversation().rows(Line(offset=0, end=1, text="", frame=frame))) == [f"● my key is {HIDDEN}"]
 
 
 @pytest.mark.parametrize("before", [0, 1975, 1990, 3980, 100_000])
