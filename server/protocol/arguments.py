@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from jobs.errors import BadInputError
@@ -20,6 +20,24 @@ class Arguments(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, hide_input_in_errors=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_meant(cls, given: Any) -> Any:
+        """Take an argument that says nothing for one that was left out, and a list in JSON for the list.
+
+        Many clients fill in each argument that they do not use with null or an empty text, and models spell a list as
+        text where a schema does not show the argument.
+        """
+        if not isinstance(given, Mapping):
+            return given
+        fields = {field.alias: field for field in cls.model_fields.values()} | cls.model_fields
+        meant = {}
+        for name, value in given.items():
+            field = fields.get(name)
+            if field is None or field.is_required() or not _says_nothing(value, field.annotation):
+                meant[name] = _list_in(value) if field and _takes_list(field.annotation) else value
+        return meant
 
 
 class TaskOptions(Arguments):
@@ -176,6 +194,24 @@ class ListArguments(Arguments):
 
 class NoArguments(Arguments):
     """For a tool that takes none."""
+
+
+def _says_nothing(value: Any, annotation: Any) -> bool:
+    # An empty text is no "yes", also where that is what is meant by saying nothing.
+    return value is None or (value == "" and annotation is not bool)
+
+
+def _takes_list(annotation: Any) -> bool:
+    return get_origin(annotation) is list or any(_takes_list(part) for part in get_args(annotation))
+
+
+def _list_in(value: Any) -> Any:
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def _fields_of(

@@ -84,7 +84,7 @@ async def get_prompt(ctx: Context, params: GetPromptRequestParams) -> GetPromptR
         names = ", ".join(one.name for one in PROMPTS)
         raise MCPError(INVALID_PARAMS, f"Unknown prompt {params.name[:80]!r}. There are: {names}.")
     given = params.arguments or {}
-    missing = [one.name for one in prompt.arguments or () if one.required and not given.get(one.name)]
+    missing = [one.name for one in prompt.arguments or () if one.required and not _holds(given.get(one.name, ""))]
     if missing:
         raise MCPError(INVALID_PARAMS, f"{prompt.name} needs: {', '.join(missing)}.")
     text = TextContent(type="text", text=_text(prompt.name, given))
@@ -97,6 +97,10 @@ def _text(name: str, given: Mapping[str, str]) -> str:
     listed = _listed(given.get("parts", ""))
     parts = f"1. Its parts are these:\n{listed}\n  " if listed else "1. Divide it into independent parts."
     return _FAN_OUT.format(goal=given["goal"], parts=parts)
+
+
+def _holds(given: str) -> bool:
+    return bool(given.strip() and _listed(given))
 
 
 def _listed(given: str) -> str:

@@ -20,6 +20,18 @@ _MOST_PROBLEMS = 8
 
 _SHOWN_OF_A_NAME = 80
 
+_WORDS = {
+    "missing": "it is missing",
+    "string_type": "give a text",
+    "list_type": 'give an array, such as ["a", "b"]',
+    "dict_type": "give an object",
+    "model_type": "give a text or an object",
+}
+"""What pydantic says in the words of Python, by its names of the errors; a model writes JSON."""
+
+_CHOICES = frozenset(("dict[str,any]", "str", "int"))
+"""How pydantic names the types of which an argument may have one, behind the argument's name."""
+
 _OF_ONE_TASK = ("task", "key", "dependsOn", "depends_on")
 """What makes no sense beside the tasks of a batch."""
 
@@ -59,6 +71,8 @@ def _not_found(definition: Definition, error: NotFoundError) -> str:
 def _where_to_look(error: NotFoundError) -> str:
     # Told by its form alone: whether there is such a batch or job is nobody's business but its owner's.
     other = ""
+    if error.kind == "Request":
+        return "Call claude_approve without requestId for those that are open."
     if error.kind == "Job" and is_batch_id(error.id):
         other = "with it as batchId if it is a batch's"
     elif error.kind == "Batch" and error.id.startswith(JOB_PREFIX):
@@ -80,7 +94,10 @@ def _argument_errors(definition: Definition, error: ValidationError) -> str:
 
 def _words(definition: Definition, detail: ErrorDetails) -> str:
     if detail["type"] != "extra_forbidden":
-        return detail["msg"]
+        return _WORDS.get(detail["type"], detail["msg"])
+    arguments = definition.arguments if len(detail["loc"]) == 1 else TaskArguments
+    if detail["loc"][-1] in arguments.model_fields:
+        return "it is there in another spelling"
     if definition.arguments is BatchArguments and detail["loc"][0] in _OF_ONE_TASK:
         return "it says something of one task, so it belongs into the object of that task"
     return "there is no such argument"
@@ -96,7 +113,7 @@ def _names(arguments: type[Arguments]) -> str:
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:
     # A caller's own names may be of any length.
-    where = ".".join(str(part)[:_SHOWN_OF_A_NAME] for part in location) or "arguments"
+    where = ".".join(str(part)[:_SHOWN_OF_A_NAME] for part in location if part not in _CHOICES) or "arguments"
     return f"{where}: {message}"
 
 

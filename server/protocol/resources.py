@@ -40,7 +40,7 @@ TRANSCRIPT_BYTES: Final = 1024 * 1024
 _JSON: Final = "application/json"
 _LINES: Final = "application/x-ndjson"
 _COMPLETED: Final = 100
-_URI = re.compile(r"(job|tree)://([a-z0-9]{1,40})(/transcript)?")
+_URI = re.compile(r"(job|tree(?!.*/transcript))://([a-z0-9]{1,40})(/transcript)?")
 
 TEMPLATES: Final = (
     ResourceTemplate(

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from server.protocol.arguments import TaskArguments
+from server.protocol.catalogue import BY_NAME
 from tests.support.engines import MAIN, House, Pump, house
 from tests.support.tokens import attempt_directory, pump_of_job, running
 
@@ -211,3 +213,74 @@ def test_to_accept_the_form_of_a_permission_is_to_allow_it(action: str, behaviou
             assert job_id in form["params"]["message"]
             person.write({"id": form["id"], "result": {"action": action}})
             assert json.loads(job.answer(asked)["content"][0]["text"])["behavior"] == behaviour
+
+
+def test_an_argument_that_is_null_or_empty_is_one_that_was_left_out(pump: Pump):
+    job_id = pump.json("claude_run_async", task="x")["jobId"]
+    pump.settled(job_id)
+    required: dict[str, dict[str, Any]] = {
+        "claude_run": {"task": "x"},
+        "claude_run_async": {"task": "x"},
+        "claude_run_batch": {"tasks": [{"task": "x", **dict.fromkeys(TaskArguments.model_fields.keys() - {"task"})}]},
+        "claude_run_batch_async": {"tasks": ["x"]},
+        "claude_wait": {"jobIds": [job_id]},
+        "claude_result": {"jobId": job_id},
+        "claude_send": {"jobId": job_id, "task": "x", "fork": True},
+    }
+    for name, definition in BY_NAME.items():
+        given = required.get(name, {})
+        fields = {field.alias or key: field for key, field in definition.arguments.model_fields.items()}
+        if any(field.is_required() and alias not in given for alias, field in fields.items()):
+            continue
+        unused = [alias for alias in fields if alias not in given]
+        pump.text(name, **given, **dict.fromkeys(unused))
+        pump.text(name, **given, **{alias: "" for alias in unused if fields[alias].annotation is not bool})
+
+
+def test_null_in_a_task_leaves_what_holds_for_the_whole_batch(pump: Pump):
+    asked = {"tasks": [{"task": "stub:wait=/nonexistent", "timeoutSeconds": None}], "timeoutSeconds": 1}
+    batch = pump.json("claude_run_batch_async", **asked)
+    assert [line["status"] for line in pump.json("claude_wait", batchId=batch["batchId"])["done"]] == ["timeout"]
+
+
+def test_a_list_that_a_model_spells_as_text_is_that_list(pump: Pump):
+    asked = {"tasks": '["x", {"task": "y", "allowedTools": "[\\"Read\\"]"}]', "disallowedTools": "[]"}
+    batch = pump.json("claude_run_batch_async", **asked)
+    assert batch["count"] == 2
+    done = pump.json("claude_wait", jobIds=json.dumps(batch["jobIds"]))
+    assert done["pending"] == 0
+    assert 'allowedTools: give an array, such as ["a", "b"]' in pump.refusal("claude_run", task="x", allowedTools="[Re")
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "words"),
+    [
+        ("claude_run_batch", {"tasks": [5]}, "tasks.0: give a text or an object."),
+        ("claude_run_batch", {"tasks": "x"}, 'tasks: give an array, such as ["a", "b"].'),
+        ("claude_run", {"task": "x", "jsonSchema": 5}, "jsonSchema: give an object; jsonSchema: give a text."),
+        ("claude_status", {}, "jobId: it is missing."),
+        ("claude_status", {"jobId": "j1", "job_id": "j1"}, "job_id: it is there in another spelling."),
+    ],
+)
+def test_a_wrong_argument_is_told_in_the_words_of_json(pump: Pump, tool: str, arguments: dict[str, Any], words: str):
+    assert pump.refusal(tool, **arguments).startswith(f"{tool}: {words} It accepts: ")
+
+
+def test_an_unknown_request_for_a_permission_names_the_call_that_lists_them(pump: Pump):
+    said = pump.refusal("claude_approve", requestId="r404")
+    assert said == "Request r404 not found. Call claude_approve without requestId for those that are open."
+
+
+def test_a_prompt_without_anything_to_do_names_what_it_needs(pump: Pump):
+    for name, given, needed in (
+        ("map_reduce", {"goal": "Count", "items": "[]"}, "items"),
+        ("map_reduce", {"goal": "Count", "items": " \n"}, "items"),
+        ("fan_out", {"goal": " "}, "goal"),
+    ):
+        assert pump.ask("prompts/get", name=name, arguments=given)["error"]["message"] == f"{name} needs: {needed}."
+
+
+def test_a_tree_has_no_transcript(pump: Pump):
+    job_id = pump.json("claude_run_async", task="x")["jobId"]
+    assert "contents" in pump.ask("resources/read", uri=f"tree://{job_id}")
+    assert "error" in pump.ask("resources/read", uri=f"tree://{job_id}/transcript")
