@@ -272,12 +272,17 @@ def mcp(home: str, cwd: Path, *command: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--home", "state"], []])
-def test_a_relative_state_directory_in_a_directory_that_is_gone_is_one_line(tmp_path: Path, arguments: list[str]):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--home", "state"], "the working directory has been removed"), ([], "state: it is a relative path")],
+)
+def test_a_relative_state_directory_in_a_directory_that_is_gone_is_one_line(
+    tmp_path: Path, arguments: list[str], words: str
+):
     script = 'mkdir gone && cd gone && rmdir "$PWD" && exec "$@"'
     main = str(ROOT / "server" / "__main__.py")
     said = mcp("state", tmp_path, "/bin/sh", "-c", script, "sh", sys.executable, main, "mcp", *arguments)
-    assert said.startswith("claude-jobs: the working directory has been removed")
+    assert said.startswith(f"claude-jobs: {words}")
 
 
 def test_a_state_directory_of_nobody_is_one_line_for_the_person():
