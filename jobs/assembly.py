@@ -222,9 +222,12 @@ class OwnParts:
         Raises:
             ManagerClosedError: They were closed.
             InvalidSettingsError: A variable has a value that its setting cannot take.
+            RuntimeError: They were made in another event loop.
         """
         if self._closing.is_set():
             raise ManagerClosedError
+        if self._life is not None and self._life.get_loop() is not asyncio.get_running_loop():
+            raise RuntimeError("This manager was opened in another event loop. Make one in each `asyncio.run`.")
         if self._life is None:
             # A task of its own: who opens may be a request that ends long before the close.
             self._life = asyncio.ensure_future(self._live())
@@ -239,7 +242,12 @@ class OwnParts:
         self._closing.set()
         if self._life is not None:
             with anyio.CancelScope(shield=True):
-                await self._life
+                try:
+                    await self._life
+                except asyncio.CancelledError:
+                    task = asyncio.current_task()
+                    if task and task.cancelling():  # else an earlier close was cancelled, which ends the parts as well
+                        raise
 
     async def _live(self) -> None:
         try:

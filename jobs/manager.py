@@ -23,7 +23,7 @@ from jobs.prompts import decomposition
 from jobs.prompts.composition import divides
 from jobs.prompts.siblings import Siblings
 from jobs.singly import Singly
-from jobs.submissions import Submissions
+from jobs.submissions import Submissions, listed
 from jobs.tree import subtasks_batch_id
 from orchestration.failures import Failure
 from orchestration.native import native
@@ -169,8 +169,9 @@ class EnhancedJobManager:
 
         Raises:
             NotFoundError: Unknown job.
+            BadInputError: It is no list.
         """
-        return [await self._result(job_id) for job_id in job_ids]
+        return [await self._result(job_id) for job_id in listed("job_ids", job_ids)]
 
     async def _result(self, job_id: str) -> str | Failure:
         root_id = (await self._known(job_id)).root_id

@@ -154,7 +154,8 @@ def misspelt(variables: Collection[str]) -> str | None:
     strange = sorted({name for name in variables if name.startswith(PREFIX)} - known_variables().keys())
     if not strange:
         return None
-    meant = [close for name in strange for close in get_close_matches(name, known_variables(), 1)]
+    asked = [name.removeprefix(PREFIX).lower() for name in strange]  # what all begin with makes none alike
+    meant = [variable_of(close) for name in asked for close in get_close_matches(name, Settings.model_fields, 1)]
     hint = f" Did you mean {', '.join(meant)}?" if meant else ""
     return f"{', '.join(strange)} {'is no setting' if len(strange) == 1 else 'are no settings'}.{hint}"
 

@@ -1,7 +1,8 @@
 """From what a caller asks to what is to be admitted: checked, complete, and with ids."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from jobs.attempts.origin import Origin, OriginFiles
 from jobs.errors import BadInputError
@@ -53,11 +54,7 @@ class Submissions:
             RightsError: A task asks for more than its parent may do.
         """
         (bounds := bounds or TreeBounds()).check(new_tree=parent is None)
-        if isinstance(tasks, str):
-            raise BadInputError("tasks", "it is a text and not a list", "Give a list with one task.")
-        if not tasks:
-            raise BadInputError("tasks", "the list is empty", "Give at least one task.")
-        requests = [TaskRequest(task=task) if isinstance(task, str) else task for task in tasks]
+        requests = _requests(tasks)
         if single and len(requests) > 1:
             raise BadInputError("tasks", f"{len(requests)} tasks cannot be one root", "Give one, or start a batch.")
         now = self._clock.now()
@@ -97,3 +94,29 @@ class Submissions:
             NewJob(id=job_id, spec=replace(spec, depends_on=others) if others else spec)
             for job_id, spec, others in zip(ids, specs, waits, strict=True)
         ]
+
+
+def _requests(tasks: Sequence[str | TaskRequest]) -> list[TaskRequest]:
+    requests = [TaskRequest(task=task) if isinstance(task, str) else task for task in listed("tasks", tasks)]
+    if not requests:
+        raise BadInputError("tasks", "the list is empty", "Give at least one task.")
+    for index, request in enumerate(requests):
+        if not isinstance(request, TaskRequest):
+            problem = f"it is of type {type(request).__name__}"
+            raise BadInputError(f"tasks[{index}]", problem, "Give a text, or a `jobs.intake.TaskRequest`.")
+    return requests
+
+
+def listed(field: str, values: Iterable[Any]) -> Iterable[Any]:
+    """Return the values of a program's argument, which may be of any type whatever its annotation says.
+
+    Args:
+        field: Name of the argument.
+        values: Any iterable but a text, whose characters nobody means.
+
+    Raises:
+        BadInputError: It is something else.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise BadInputError(field, f"it is of type {type(values).__name__} and not a list", "Give a list.")
+    return values

@@ -103,9 +103,12 @@ async def _end(process: Process) -> None:
         return
     with CancelScope(shield=True):
         _signal_group(process.pid, signal.SIGTERM)
-        with move_on_after(GRACE_SECONDS):
-            await process.wait()
-        _signal_group(process.pid, signal.SIGKILL)
+        try:
+            with move_on_after(GRACE_SECONDS):
+                await process.wait()
+        finally:
+            # Also where a second Ctrl-C ends the wait: the shield holds off anyio's cancels, not asyncio's.
+            _signal_group(process.pid, signal.SIGKILL)
         await process.wait()
 
 

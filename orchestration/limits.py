@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
@@ -87,6 +88,10 @@ class SpawnFacts:
     tree_id: str | None = None
 
 
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
 def _default_slots() -> Mapping[int, int]:
     return MappingProxyType({0: 1, 1: 10, 2: 50})
 
@@ -103,7 +108,7 @@ class TreeLimits:
         max_nodes: Most nodes of one tree.
 
     Raises:
-        ValueError: A level has no slot.
+        ValueError: A level has no slot, or a depth or a number is not whole.
     """
 
     max_depth: int = 5
@@ -112,6 +117,11 @@ class TreeLimits:
     max_nodes: int = 1000
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.max_concurrent, Mapping) and all(map(_is_whole, chain(*self.max_concurrent.items())))):
+            raise ValueError(
+                f"max_concurrent is {self.max_concurrent!r}. Give whole numbers by depth, such as {{0: 1, 1: 10}}."
+            )
+        object.__setattr__(self, "max_concurrent", MappingProxyType(dict(self.max_concurrent)))
         for depth, slots in self.max_concurrent.items():
             if slots < 1:  # nodes of that level would wait for ever
                 raise ValueError(f"max_concurrent gives depth {depth} {slots} slots. Give each level at least 1.")

@@ -65,7 +65,7 @@ class RecursiveClaudeExecutor:
     ) -> None:
         self.limits = TreeLimits(max_depth=max_depth, max_children=max_children, max_nodes=max_nodes)
         if max_concurrent is not None:
-            self.limits = replace(self.limits, max_concurrent=dict(max_concurrent))
+            self.limits = replace(self.limits, max_concurrent=max_concurrent)
         self._work = asynchronous(work)
         self._resume = asynchronous(resume)
         self._memory = MemoryGuard(self.limits, guard)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _NAME = "claude-jobs"
 
+_OWN_FILES = frozenset({"config.toml", "engine.lock", "engine.sock", "jobs.db", "start.lock"})
+"""Files of which one is in every state directory that has been used or prepared."""
+
 _SOCKET_BYTES = 100
 """Most bytes of a socket's path: macOS allows 104 with the closing NUL, Linux 108."""
 
@@ -192,7 +195,7 @@ def prepare(home: str | PathLike[str]) -> Places:
 
     Raises:
         StateDirError: One of them is a symbolic link, belongs to somebody else, can be written by others, or cannot
-            be made.
+            be made; or others can read it, and it holds files of another kind.
     """
     places = Places(home)
     _own_directory(places.directory)
@@ -253,7 +256,19 @@ def _check_and_close_to_others(path: str, handle: int) -> None:
             f"Look whether its files are yours, then run `chmod 700 '{path}'`.",
         )
     if status.st_mode & 0o077:
+        _check_nothing_else_is_there(path, handle)
         os.fchmod(handle, 0o700)
+
+
+def _check_nothing_else_is_there(path: str, handle: int) -> None:
+    # A home directory or "/" must not be closed to everybody else, by root above all.
+    found = os.listdir(handle)
+    if found and _OWN_FILES.isdisjoint(found):
+        raise StateDirError(
+            path,
+            "others can read it, and it holds other files",
+            "Set CLAUDE_JOBS_HOME to a directory that holds nothing else.",
+        )
 
 
 def _unusable(path: str, error: OSError) -> StateDirError:

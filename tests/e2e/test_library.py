@@ -140,6 +140,28 @@ def test_a_cancelled_executor_ends_claude_and_what_claude_started(newcomer: Newc
     until_now(lambda: not any(map(lives, pids.read_text().split())), SECONDS, "the end of both processes")
 
 
+def test_a_second_interrupt_ends_a_claude_that_ignores_the_first(newcomer: Newcomer):
+    newcomer.claude("trap ': >asked' TERM", "echo $$ >pid.part; mv pid.part pid", "while :; do sleep 1; done")
+    with newcomer.start(RUN) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        pid, asked = newcomer.base / "pid", newcomer.base / "asked"
+        until_now(pid.exists, SECONDS, "the start of claude")
+        process.send_signal(signal.SIGINT)
+        until_now(asked.exists, SECONDS, "the first interrupt's effect")
+        process.send_signal(signal.SIGINT)
+        process.wait(SECONDS)
+    until_now(lambda: not lives(pid.read_text().strip()), SECONDS, "the end of claude")
+
+
+@pytest.mark.parametrize("levels", ["{'0': 1}", "{0: 1.5}", "{0: None}", "10", "{True: 1}"])
+def test_slots_that_are_no_whole_numbers_by_depth_are_refused_at_once(newcomer: Newcomer, levels: str):
+    code, _, err = newcomer.run(RUN.replace("{0: 1, 1: 10, 2: 50}", levels))
+    assert code == 1
+    assert "max_concurrent" in err.splitlines()[-1]
+    assert "such as {0: 1, 1: 10}" in err.splitlines()[-1]
+
+
 def lives(pid: str) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text() if Path("/proc/self").is_dir() else ""
@@ -235,3 +257,88 @@ def test_a_job_of_such_a_manager_runs_in_the_real_claude_without_tools_of_ours(
     [request] = api.requests
     assert "This is the deepest level: do all of the work yourself." in str(request.body)
     assert not [name for name in request.tool_names if name.startswith("mcp__")]
+
+
+BAD_INPUT = """
+import asyncio
+from jobs import EnhancedJobManager
+
+async def main():
+    async with EnhancedJobManager() as manager:
+        for tasks in ([None], [1], [{"task": "a"}], ["a", None], 5):
+            try:
+                print(await manager.execute_batch_async(tasks))
+            except Exception as error:
+                print(f"{type(error).__name__}: {error}")
+        try:
+            print(await manager.results("jabc"))
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}")
+
+asyncio.run(main())
+"""
+
+
+def test_what_is_no_list_of_tasks_or_ids_is_told_as_such(newcomer: Newcomer):
+    newcomer.environ |= {"CLAUDE_JOBS_CLI": str(SHELL_STUB)}
+    code, out, err = newcomer.run(BAD_INPUT)
+    assert (code, err) == (0, "")
+    use = "Give a text, or a `jobs.intake.TaskRequest`."
+    assert out.splitlines() == [
+        f"BadInputError: tasks[0]: it is of type NoneType. {use}",
+        f"BadInputError: tasks[0]: it is of type int. {use}",
+        f"BadInputError: tasks[0]: it is of type dict. {use}",
+        f"BadInputError: tasks[1]: it is of type NoneType. {use}",
+        "BadInputError: tasks: it is of type int and not a list. Give a list.",
+        "BadInputError: job_ids: it is of type str and not a list. Give a list.",
+    ]
+
+
+TWO_LOOPS = """
+import asyncio
+import os
+import tempfile
+from jobs import EnhancedJobManager
+
+manager = EnhancedJobManager()
+asyncio.run(manager.execute_batch_async(["stub:say=a"]))
+try:
+    asyncio.run(manager.execute_batch_async(["stub:say=b"]))
+except Exception as error:
+    print(f"{type(error).__name__}: {error}")
+print(os.listdir(tempfile.gettempdir()))
+"""
+
+
+def test_a_manager_of_an_event_loop_that_is_over_says_so_and_writes_nothing_more(newcomer: Newcomer):
+    temporary = newcomer.base / "tmp"
+    temporary.mkdir()
+    newcomer.environ |= {"TMPDIR": str(temporary), "CLAUDE_JOBS_CLI": str(SHELL_STUB)}
+    code, out, err = newcomer.run(TWO_LOOPS)
+    assert (code, err) == (0, "")
+    told, left = out.splitlines()
+    assert told == "RuntimeError: This manager was opened in another event loop. Make one in each `asyncio.run`."
+    assert left == "[]"
+
+
+CANCELLED_CLOSE = """
+import asyncio
+from jobs import EnhancedJobManager
+
+async def main():
+    manager = EnhancedJobManager()
+    await manager.execute_batch_async(["stub:wait=/nonexistent"])
+    closing = asyncio.ensure_future(manager.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    await manager.aclose()
+    print("closed")
+
+asyncio.run(main())
+"""
+
+
+def test_a_close_after_one_that_was_cancelled_returns(newcomer: Newcomer):
+    newcomer.environ |= {"CLAUDE_JOBS_CLI": str(SHELL_STUB)}
+    assert newcomer.run(CANCELLED_CLOSE) == (0, "closed\n", "")

@@ -338,6 +338,38 @@ def test_a_relative_state_directory_is_refused_by_every_command(plain: House, co
     assert list(plain.work.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", [("list",), ("mcp",)])
+def test_a_directory_of_other_things_is_not_closed_to_others_for_state(plain: House, command: tuple[str, ...]):
+    shared = plain.base / "shared"
+    shared.mkdir()
+    shared.chmod(0o755)
+    (shared / "novel.txt").touch()
+    done = plain.run(*command, CLAUDE_JOBS_HOME=str(shared))
+    assert done.returncode == 1
+    assert "holds other files" in done.stderr
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o755
+    assert [path.name for path in shared.iterdir()] == ["novel.txt"]
+    # A settings file that a person wrote before the first engine is no such thing.
+    (shared / "config.toml").touch()
+    assert plain.run("list", CLAUDE_JOBS_HOME=str(shared)).returncode == 0
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o700
+    plain.run("engine", "stop", CLAUDE_JOBS_HOME=str(shared))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("CLAUDE_JOBS_max_depth", " Did you mean CLAUDE_JOBS_MAX_DEPTH?"),
+        ("CLAUDE_JOBS_MAX_RECURSION_DEPTH", " Did you mean CLAUDE_JOBS_MAX_DEPTH?"),
+        ("CLAUDE_JOBS_X", ""),
+    ],
+)
+def test_a_variable_that_is_no_setting_gets_the_name_that_is_like_it_or_none(plain: House, wrong: str, hint: str):
+    assert told(plain.run("list", **{wrong: "3"})) == (
+        f"{wrong} is no setting.{hint} `claude-jobs settings` lists them.\n"
+    )
+
+
 def test_the_table_of_settings_says_what_its_labels_mean(plain: House):
     shown = plain.run("settings").stdout
     assert {row["scope"] for row in json.loads(plain.run("settings", "--json").stdout)["settings"]} == {
