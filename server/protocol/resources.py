@@ -152,7 +152,13 @@ def _transcript(call: Call, job: Job) -> str:
     start = max(0, size - TRANSCRIPT_BYTES)
     data = directory.read_output(start, TRANSCRIPT_BYTES)
     # A frame that is cut in two is no frame.
-    return (data.partition(b"\n")[2] if start else data).decode("utf-8", "replace")
+    whole = data.partition(b"\n")[2] if start else data
+    if data and not whole:
+        problem = (
+            f"The last frame of {job.id} has more than {TRANSCRIPT_BYTES} bytes. Call claude_result with its jobId."
+        )
+        raise MCPError(INVALID_PARAMS, problem)
+    return whole.decode("utf-8", "replace")
 
 
 def _resource(job: Job) -> Resource:

@@ -284,3 +284,14 @@ def test_a_tree_has_no_transcript(pump: Pump):
     job_id = pump.json("claude_run_async", task="x")["jobId"]
     assert "contents" in pump.ask("resources/read", uri=f"tree://{job_id}")
     assert "error" in pump.ask("resources/read", uri=f"tree://{job_id}/transcript")
+
+
+def test_a_transcript_whose_last_frame_is_too_long_names_the_tool_that_pages_it(pump: Pump, quarters: House):
+    answer = {"type": "result", "subtype": "success", "is_error": False, "result": "x" * 1024 * 1024, "num_turns": 1}
+    answer |= {"session_id": "s", "total_cost_usd": 0.1, "usage": {}, "permission_denials": []}
+    frames = quarters.base / "frames"
+    frames.write_text(json.dumps({"type": "system", "subtype": "init"}) + "\n" + json.dumps(answer) + "\n")
+    job_id = pump.json("claude_run_async", task=f"stub:replay={frames}")["jobId"]
+    pump.settled(job_id)
+    said = pump.ask("resources/read", uri=f"job://{job_id}/transcript")["error"]["message"]
+    assert said == f"The last frame of {job_id} has more than 1048576 bytes. Call claude_result with its jobId."
