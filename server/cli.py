@@ -20,6 +20,7 @@ from server.terminal.interruption import while_it_goes_on
 from server.terminal.lines import show, width_of, wrapped
 from server.terminal.speech import (
     AsJson,
+    Commands,
     client,
     complaints,
     exit_unless_completed,
@@ -30,6 +31,7 @@ from server.terminal.speech import (
     refused,
     say,
     say_json,
+    spell_what_cannot_be_written,
 )
 from server.terminal.times import here
 from server.terminal.transcripts import Wanted, followed, transcript_of
@@ -38,6 +40,7 @@ from server.terminal.wording import for_a_person
 
 app = typer.Typer(
     name="claude-jobs",
+    cls=Commands,
     help="Trees of headless Claude Code jobs: durable, bounded, and visible.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -74,7 +77,9 @@ def status(identity: AnyId, *, as_json: AsJson = False) -> None:
 def tree(
     identity: Annotated[
         str | None,
-        typer.Argument(help="Job, batch or tree; without it, the newest jobs.", autocompletion=complete_id),
+        typer.Argument(
+            help="Job, batch or tree; without it, the newest jobs.", metavar="ID", autocompletion=complete_id
+        ),
     ] = None,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Draw until every job is over.")] = False,
@@ -229,7 +234,7 @@ def list_jobs(
 ) -> None:
     """Print the newest jobs, one line each."""
     with client() as engine:
-        above, than = (one and whole_id(engine, one) for one in (under, before))
+        above, than = (None if one is None else whole_id(engine, one) for one in (under, before))
         jobs, more, paused = listed(engine, limit=limit, before=than, under=above, status=status)
     older = f"claude-jobs list --before {jobs[-1]['jobId']}" if more and jobs else ""
     if as_json:
@@ -359,6 +364,7 @@ def main() -> None:
     Raises:
         SystemExit: Always, with the exit status.
     """
+    spell_what_cannot_be_written()
     try:
         app(prog_name="claude-jobs")
     except OSError as error:

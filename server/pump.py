@@ -28,8 +28,10 @@ USAGE = """Usage: claude-jobs mcp [--home DIR] [--job DIR]
 
 Serves MCP on stdin and stdout; starts the engine where none runs.
 
-  --home DIR  State directory; default: CLAUDE_JOBS_HOME, else the platform's directory for user state.
-  --job DIR   Directory of the job that calls; written by the engine, not by people.
+  --home DIR  State directory; default: CLAUDE_JOBS_HOME, else the platform's
+              directory for user state.
+  --job DIR   Directory of the job that calls; written by the engine, not by
+              people.
   --help      This text.
 """
 

@@ -92,7 +92,7 @@ def batch(
 
 @takes(SEND)
 def send(
-    job_id: Annotated[str, typer.Argument(help="Id of a job that is over.", autocompletion=complete_id)],
+    job_id: Annotated[str, typer.Argument(help="Id of a job that is over.", metavar="ID", autocompletion=complete_id)],
     task: Annotated[
         str | None, typer.Argument(help="What its session is told; - reads it from standard input.")
     ] = None,

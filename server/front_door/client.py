@@ -3,7 +3,6 @@
 import _socket
 import itertools
 import json
-import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -216,7 +215,8 @@ def open_client(door: Door, environ: Mapping[str, str], cwd: Path | None = None)
     hello = Hello(
         cwd=str((cwd or _working_directory()).absolute()),
         env=client_environment(environ, named_in(environ, door.places.directory)),
-        client=f"claude-jobs command line, pid {os.getpid()}",
+        # The same for every command: an idempotency key names one request between them.
+        client="claude-jobs command line",
         settings=setting_variables(environ),
         umask=own_umask(),
     )

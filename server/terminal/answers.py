@@ -1,5 +1,6 @@
 """A job's whole answer, however many pages it has, and the answers of several."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from server.terminal.wording import for_a_person
 
 _MOST_JOBS = 1_000_000
 """More jobs than a tree has: all are asked for."""
+
+_PAGE_NOTE = re.compile(r"\n\n\[characters (\d+) to (\d+) of (\d+); [^\n]*\]\Z")
+"""What stands below a page that is not the whole answer."""
 
 PAGE_CHARS = 100_000
 """Characters that are asked for at once; `claude_result` grants up to twice as many."""
@@ -66,13 +70,27 @@ def answer_or_raise(engine: Client, job_id: str, offset: int | None, limit: int 
     """Return a job's answer as `answer_of` does; raises and arguments as of `say_answer`."""
     if offset is not None or limit is not None:
         page = engine.call("claude_result", {"jobId": job_id, "offset": offset, "limit": limit})
-        return {"jobId": job_id, "result": page}
+        return {"jobId": job_id, **_page_of(page, job_id, offset or 0, limit)}
     answer = whole_answer(engine, job_id)
     said = engine.call_json("claude_status", {"jobId": job_id}).get("note")
     if said is None:
         return {"jobId": job_id, "result": answer}
     # An answer in text ends with it: a program that reads this one wants the answer alone.
     return {"jobId": job_id, "result": answer.removesuffix(f"\n\n[{said}]"), "note": said}
+
+
+def _page_of(page: str, job_id: str, offset: int, limit: int | None) -> dict[str, str]:
+    """Return the answer's own part of a page as `result`, and as `note` which one it is and how to read the next."""
+    found = _PAGE_NOTE.search(page)
+    if found is None:
+        return {"result": page}
+    start, end, total = map(int, found.groups())
+    if (start, end) != (min(offset, total), start + found.start()):
+        # The answer itself ends so: it quotes the note of another one.
+        return {"result": page}
+    following = f"--offset {end}" + (f" --limit {limit}" if limit else "")
+    more = f"the next: `claude-jobs result {job_id} {following}`" if end < total else "this is the end"
+    return {"result": page[: found.start()], "note": f"characters {start} to {end} of {total}; {more}"}
 
 
 def say_answers(answers: Iterable[Mapping[str, Any]]) -> None:

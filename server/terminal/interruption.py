@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NoReturn
 
@@ -11,6 +11,9 @@ from server.terminal.speech import client, err, note
 
 SECONDS: Final = 3.0
 """How long a second Ctrl-C is waited for: long enough to read two lines, short enough for who wants the prompt back."""
+
+_LOOK_SECONDS: Final = 0.05
+"""How often we look whether it came: faster than a person notices."""
 
 _TERMINATED: Final = 128 + signal.SIGTERM
 
@@ -23,15 +26,15 @@ def while_it_goes_on(identity: str, *, own: bool = True) -> Iterator[None]:
         identity: The job or batch.
         own: This command started it, so a second Ctrl-C cancels it.
     """
-    try:
-        with _ended_by_exit():
+    with _heard() as more:
+        try:
             yield
-    except KeyboardInterrupt:
-        _tell_and_wait_for_a_second(identity, seconds=SECONDS if own else 0.0)
-        raise
-    except SystemExit:
-        _say_that_it_goes_on(identity)
-        raise
+        except KeyboardInterrupt:
+            _tell_and_wait_for_a_second(identity, more, seconds=SECONDS if own else 0.0)
+            raise
+        except SystemExit:
+            _say_that_it_goes_on(identity)
+            raise
 
 
 @contextmanager
@@ -49,36 +52,49 @@ def _say_that_it_goes_on(identity: str) -> None:
     note(f"{identity} goes on. `claude-jobs tree -f {identity}` follows it; `claude-jobs kill {identity}` cancels it.")
 
 
-def _tell_and_wait_for_a_second(identity: str, seconds: float) -> None:
-    try:
-        # The terminal has shown ^C in the line before.
-        err.print()
-        _say_that_it_goes_on(identity)
-        if seconds:
-            note(f"Press Ctrl-C again within {seconds:g} seconds to cancel it now.")
-            time.sleep(seconds)
-    except KeyboardInterrupt:
-        if not seconds:
-            raise
+def _tell_and_wait_for_a_second(identity: str, more: Sequence[int], seconds: float) -> None:
+    # The terminal has shown ^C in the line before.
+    err.print()
+    _say_that_it_goes_on(identity)
+    if not seconds:
+        return
+    note(f"Press Ctrl-C again within {seconds:g} seconds to cancel it now.")
+    end = time.monotonic() + seconds
+    while not more and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, _LOOK_SECONDS))
+    if more:
         err.print()
         # A connection of its own: the first was cut off in the middle of a reply.
         with client() as engine:
             note(f"{engine.call_json('claude_kill_job', {'jobId': identity})['message']}.")
-        raise
 
 
 @contextmanager
-def _ended_by_exit() -> Iterator[None]:
-    """Have SIGTERM end the command as an exit does, so that what it drew is left in order."""
+def _heard() -> Iterator[Sequence[int]]:
+    """Have the first Ctrl-C interrupt the command, and yield where each later one is noted.
+
+    None of those is lost, or cuts off what the first one has to tell. SIGTERM ends the command as an exit does, so that
+    what it drew is left in order.
+    """
+    more: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         # Only there are signals heard.
-        yield
+        yield more
         return
-    before = signal.signal(signal.SIGTERM, _exit)
+
+    def interrupt(*_: object) -> NoReturn:
+        signal.signal(signal.SIGINT, lambda number, _: more.append(number))
+        raise KeyboardInterrupt
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _exit)}
+    # A shell has its background commands ignore it.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
+        yield more
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _exit(*_: object) -> NoReturn:

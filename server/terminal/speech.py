@@ -1,16 +1,20 @@
 """How a command speaks to a person: its answer on stdout, what went wrong in one line on stderr."""
 
+import codecs
 import json
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from io import TextIOWrapper
 from threading import Timer
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from jobs.redaction import redact
 from jobs.safe_text import safe
@@ -27,6 +31,20 @@ QUIET_SECONDS = 1.5
 """How long a command waits for the engine in silence; on an idle machine one starts in less (0.9 s, `poe bench`)."""
 
 _json_asked: ContextVar[bool] = ContextVar("json_asked", default=False)
+
+
+def spell_what_cannot_be_written() -> None:
+    """Have characters that the terminal's encoding lacks written as JSON spells them, instead of no line at all."""
+    codecs.register_error("spelled", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="spelled")
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def say(text: str) -> None:
@@ -98,6 +116,20 @@ def json_option(prints: str) -> Any:
         prints: What the help says of it.
     """
     return typer.Option("--json", callback=_note_json, help=prints)
+
+
+class Commands(TyperGroup):
+    """The commands; wrong usage, too, is told in JSON where that was asked for."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except typer.TyperException as error:
+            if not (asked_for_json() or "--json" in sys.argv):
+                raise
+            say_json({"error": redact(safe(error.format_message()))})
+            raise typer.Exit(error.exit_code) from error
 
 
 AsJson = Annotated[bool, json_option("Print JSON, also on failure.")]

@@ -39,7 +39,7 @@ def one_task(task: str | None, file: Path | None) -> str:
     text, where = _read(Path(STDIN) if file is None else file, _ONE)
     if not text.strip():
         raise typer.BadParameter(f"{where} is empty, so nothing was started.", param_hint="task")
-    return text.rstrip("\n")
+    return text.rstrip("\r\n")
 
 
 def several_tasks(tasks: Sequence[str], files: Sequence[Path]) -> list[Any]:
@@ -52,11 +52,13 @@ def several_tasks(tasks: Sequence[str], files: Sequence[Path]) -> list[Any]:
     Raises:
         BadParameter: There are none, or what was read is empty or cannot be read.
     """
+    if [*tasks, *map(str, files)].count(STDIN) > 1:
+        raise typer.BadParameter("Standard input can be read only once: name it once.", param_hint=STDIN)
     found: list[Any] = []
     for task in tasks:
-        found += _tasks_in(*_read(Path(STDIN), _MANY)) if task == STDIN else [task]
+        found += _tasks_in(*_read(Path(STDIN), _MANY), before=len(found)) if task == STDIN else [task]
     for file in files:
-        found += _tasks_in(*_read(file, _MANY))
+        found += _tasks_in(*_read(file, _MANY), before=len(found))
     if not found:
         raise typer.BadParameter("Give tasks: their texts, - for standard input, or --file.", param_hint="tasks")
     return found
@@ -75,7 +77,8 @@ def _read(file: Path, prompt: str) -> tuple[str, str]:
     except OSError as error:
         raise typer.BadParameter(f"{where}: {error.strerror}.", param_hint="--file") from error
     except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"{where} is no UTF-8 text.", param_hint="--file") from error
+        hint = STDIN if str(file) == STDIN else "--file"
+        raise typer.BadParameter(f"{where} is no UTF-8 text.", param_hint=hint) from error
 
 
 def _standard_input(prompt: str) -> bytes:
@@ -88,13 +91,23 @@ def _standard_input(prompt: str) -> bytes:
     return stdin.buffer.read()
 
 
-def _tasks_in(text: str, where: str) -> list[Any]:
+def _tasks_in(text: str, where: str, *, before: int) -> list[Any]:
     tasks = _json_tasks(text, where)
     if tasks is None:
         tasks = [line.strip() for line in _lines(text) if line.strip()]
     if not tasks:
         raise typer.BadParameter(f"{where} is empty, so nothing was started.", param_hint="tasks")
+    if before and any(_names_a_position(task) for task in tasks):
+        raise typer.BadParameter(
+            f"{where}: positions in dependsOn count every task of the batch, and {before} stand before these. Give the "
+            "tasks keys, and name those."
+        )
     return tasks
+
+
+def _names_a_position(task: Any) -> bool:
+    depends_on = task.get("dependsOn", task.get("depends_on")) if isinstance(task, dict) else None
+    return isinstance(depends_on, list) and any(isinstance(one, int) for one in depends_on)
 
 
 def _lines(text: str) -> list[str]:

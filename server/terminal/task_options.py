@@ -11,6 +11,9 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import typer
 
+from server.terminal.identities import complete_id
+from server.terminal.wording import OPTIONS
+
 _LIMITS: Final = "Limits"
 _RIGHTS: Final = "Rights"
 
@@ -54,7 +57,13 @@ _SHARED: Final[Mapping[str, Any]] = MappingProxyType(
             _option("--idempotency-key", says="Start nothing where this key was used: go on with its jobs."),
         ],
         "parent_job_id": Annotated[
-            str | None, _option("--parent", says="A live job below which to run, in its limits.", metavar="ID")
+            str | None,
+            _option(
+                "--parent",
+                says="A live job below which to run, in its limits.",
+                metavar="ID",
+                autocompletion=complete_id,
+            ),
         ],
         "permission_mode": Annotated[
             str | None, _option("--permission-mode", says="Permission mode of Claude Code.", panel=_RIGHTS)
@@ -162,8 +171,13 @@ def arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return options as a tool's arguments, in its spelling, without those that were not given.
 
     Raises:
-        BadParameter: A schema cannot be read, or is no JSON object.
+        BadParameter: A text is empty, as that of a variable that is not set; or a schema cannot be read, or is no JSON
+            object.
     """
+    for name, value in given.items():
+        if isinstance(value, str) and not value.strip():
+            option = OPTIONS.get(to_camel(name), f"--{name}")
+            raise typer.BadParameter("it is empty. Give a value, or leave the option out.", param_hint=option)
     return {to_camel(name): _CONVERSIONS.get(name, _same)(value) for name, value in given.items() if value}
 
 

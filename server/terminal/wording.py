@@ -32,6 +32,12 @@ OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """What a command calls the arguments of tools whose names are no words of their own; `dependsOn` is a key of a file."""
 
+
+def _of_task(index: int, argument: str | None) -> str:
+    # A person counts tasks from one.
+    return f"task {index + 1}, {argument}: " if argument else f"task {index + 1}: "
+
+
 _COMMANDS: Final = "result|status|wait|send|retry|approve|list|kill|run|dashboard"
 
 _PATTERNS: Final = (
@@ -52,7 +58,17 @@ _PATTERNS: Final = (
     (re.compile(rf"\bclaude_({_COMMANDS})(?:_(?:jobs|job|async))?\b"), r"`claude-jobs \1`"),
     (re.compile(r"\bCall (?=`claude-jobs )"), "Run "),
     (re.compile(r"\bcall (?=`claude-jobs )"), "run "),
+    (re.compile(r"^(Request \S+ not found\.) .*"), r"\1 `claude-jobs approve` lists those that are open."),
+    (re.compile(r"so it cannot spawn\. Finish with what you have\."), "so nothing can run below it. Name a live one."),
+    (re.compile(r"\bSpawn (?=fewer)"), "Give "),
+    (re.compile(r"\bthen call again\b"), "then try again"),
+    (re.compile(r"(`claude-jobs send \w+)(?=` asks its session)"), r'\1 "Answer as the schema says."'),
+    (re.compile(r"(`claude-jobs send \w+)(?=` can ask its session)"), r'\1 "Give the answer in parts."'),
     (re.compile(r"^(?:jobIds?|batchId): (\w)"), lambda match: match[1].upper()),
+    (re.compile(r"\btasks[\[.](\d+)\]?(?:\.([\w.]+))?: "), lambda match: _of_task(int(match[1]), match[2])),
+    (re.compile(r"^(cwd|effort|model): "), r"--\1: "),
+    (re.compile(r"^directories: "), "--directory: "),
+    (re.compile(r"\bleave (?:cwd|directories) out\b"), "leave it out"),
     (re.compile(rf"\b(?:{'|'.join(OPTIONS)})\b"), lambda match: f"`{OPTIONS[match[0]]}`"),
     (re.compile(r"^`(--[\w-]+)`: "), r"\1: "),
 )

@@ -207,9 +207,9 @@ def test_tree_draws_a_batch_and_the_newest_jobs(invoke: Invoke):
 def test_result_prints_a_page(invoke: Invoke):
     job_id = spawned(invoke, "stub:say=abcdefghij")["jobIds"][0]
     invoke("wait", job_id)
-    page = invoke("result", job_id, "--offset", "0", "--limit", "5").stdout
-    assert page.startswith("abcde\n\n[characters 0 to 5 of 10")
-    assert "and offset 5" in page
+    page = invoke("result", job_id, "--offset", "0", "--limit", "5")
+    assert page.stdout == "abcde\n"
+    assert f"characters 0 to 5 of 10; the next: `claude-jobs result {job_id} --offset 5 --limit 5`" in page.stderr
 
 
 def test_a_long_answer_is_printed_to_its_end(invoke: Invoke, quarters: House):

@@ -1,0 +1,165 @@
+"""What commands do with what they cannot use, from outside: refused in the reader's words, and nothing started."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.engines import MAIN, SECONDS, House, house
+from tests.support.waiting import until_now
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[House]:
+    with house() as one:
+        one.start_engine()
+        yield one
+
+
+def known(made: House) -> int:
+    return len(json.loads(made.run("list", "--json", "--limit", "5000").stdout)["jobs"])
+
+
+def fed(made: House, text: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command with this on its standard input."""
+    return subprocess.run(
+        [sys.executable, str(MAIN), *arguments],
+        env=dict(made.environ),
+        cwd=made.work,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", [("run", "a"), ("batch", "a", "b")])
+def test_a_key_starts_nothing_in_a_second_command(made: House, command: tuple[str, ...]):
+    key = ("--detach", "--idempotency-key", f"k-{command[0]}")
+    first = made.run(*command, *key)
+    assert first.returncode == 0, first.stderr
+    before = known(made)
+    assert made.run(*command, *key).stdout == first.stdout
+    other = made.run(command[0], "another task", *key)
+    assert other.returncode == 1, other
+    assert known(made) == before
+
+
+def test_a_page_is_the_answer_alone_and_the_next_one_is_told_beside_it(made: House):
+    job_id = made.run("run", "stub:say=abcdef").stderr.split()[1]
+    page = made.run("result", job_id, "--offset", "1", "--limit", "2")
+    assert page.stdout == "bc\n"
+    advised = re.search(r"`claude-jobs ([^`]+)`", page.stderr)
+    assert advised, page.stderr
+    assert made.run(*advised[1].split()).stdout == "de\n"
+    assert made.run("result", job_id, "--offset", "3").stdout == "def\n"
+    answer = json.loads(made.run("result", job_id, "--limit", "2", "--json").stdout)["results"][0]
+    assert answer["result"] == "ab"
+    assert "claude_" not in answer["note"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--cwd", "/nonexistent"), ("--effort", "huge"), ("--model", "a b"), ("--directory", "/nonexistent")],
+)
+def test_a_refusal_names_the_option_as_it_was_typed(made: House, option: str, value: str):
+    before = known(made)
+    said = made.run("run", "x", "--detach", option, value)
+    assert (said.returncode, said.stderr.partition(":")[0]) == (1, option)
+    assert not re.search(r"\b(?<!-)(?:cwd|directories)\b", said.stderr), said.stderr
+    assert known(made) == before
+
+
+@pytest.mark.parametrize("option", ["--parent", "--model", "--schema", "--idempotency-key", "--effort"])
+def test_an_empty_value_of_an_option_starts_nothing(made: House, option: str):
+    before = known(made)
+    said = made.run("run", "x", "--detach", option, "")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert option in said.stderr
+    assert known(made) == before
+
+
+@pytest.mark.parametrize("option", ["--before", "--under"])
+def test_an_empty_id_of_a_list_is_no_id(made: House, option: str):
+    said = made.run("list", option, "")
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "''" in said.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("run",), ("batch", "-"), ("batch", "--file", "nowhere"), ("list", "--limit", "0"), ("status",), ("list", "--no")],
+)
+def test_wrong_usage_is_told_in_json_where_that_was_asked_for(made: House, command: tuple[str, ...]):
+    done = made.run(*command, "--json")
+    assert done.returncode == 2, done
+    assert list(json.loads(done.stdout)) == ["error"]
+    assert done.stderr == ""
+
+
+def test_standard_input_named_twice_is_told_before_it_is_read(made: House):
+    for arguments in (("-", "-"), ("-", "--file", "-")):
+        done = fed(made, "a\nb\n", "batch", "--detach", *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "only once" in done.stderr
+
+
+def test_positions_in_a_file_do_not_mean_the_tasks_before_it(made: House):
+    tasks = '[{"task": "a"}, {"task": "b {{results.0}}", "dependsOn": [0]}]'
+    before = known(made)
+    done = fed(made, tasks, "batch", "--detach", "first", "-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "keys" in done.stderr
+    assert known(made) == before
+    assert fed(made, tasks, "batch", "--detach", "-").returncode == 0
+
+
+def test_a_refused_task_is_counted_from_one(made: House):
+    assert made.run("batch", "--detach", "a", " ").stderr.startswith("task 2: ")
+    unknown = fed(made, '["a", {"task": "b", "modle": "x"}]', "batch", "--detach", "-")
+    assert unknown.stderr.startswith("task 2, modle: "), unknown.stderr
+
+
+def test_an_advised_follow_up_names_a_task(made: House):
+    failed = made.run("run", "x", "--schema", '{"type": "object"}')
+    advised = re.search(r'`claude-jobs (send \w+) ("[^"]+")`', failed.stderr)
+    assert advised, failed.stderr
+
+
+def test_characters_that_an_encoding_lacks_are_spelled(made: House):
+    job_id = made.run("run", "stub:say=x €ä").stderr.split()[1]
+    environ = {"PYTHONIOENCODING": "ascii"}
+    for command in (("list",), ("tree",), ("transcript", job_id), ("status", job_id)):
+        done = made.run(*command, **environ)
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done
+    told = made.run("status", job_id, "--json", **environ)
+    assert json.loads(told.stdout)["task"] == "stub:say=x €ä"
+
+
+def test_interrupts_in_quick_succession_are_neither_silent_nor_lost(made: House, tmp_path: Path):
+    ledger = tmp_path / "ledger"
+    process = subprocess.Popen(
+        [sys.executable, str(MAIN), "run", f"stub:wait=/nonexistent stub:ledger={ledger}"],
+        env=dict(made.environ),
+        cwd=made.work,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        until_now(ledger.exists, SECONDS, "the job")
+        for _ in range(20):
+            process.send_signal(signal.SIGINT)
+            # Between two signals of one kind, not for something to happen: the system merges those that come at once.
+            time.sleep(0.002)
+        said = process.communicate(timeout=SECONDS)[1]
+    assert " goes on. " in said
+    assert " killed." in said
