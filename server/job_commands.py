@@ -52,7 +52,8 @@ def retry(
             try:
                 answer = engine.call_json("claude_retry", {"jobId": identity, "subtree": subtree})
             except ToolError as error:
-                found["errors"].append(f"{identity}: {for_a_person(str(error))}")
+                words = for_a_person(str(error)).replace(" ID`", f" {identity}`")
+                found["errors"].append(f"{identity}: {words}")
                 continue
             found["retried"] += answer["jobIds"]
             found["live"] += answer.get("live", ())

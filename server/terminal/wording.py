@@ -61,6 +61,10 @@ _PATTERNS: Final = (
     (re.compile(r"^(Request \S+ not found\.) .*"), r"\1 `claude-jobs approve` lists those that are open."),
     (re.compile(r"so it cannot spawn\. Finish with what you have\."), "so nothing can run below it. Name a live one."),
     (re.compile(r"\bSpawn (?=fewer)"), "Give "),
+    (
+        re.compile(r"Read it with `claude-jobs result`, or go on with `claude-jobs send`\."),
+        "`claude-jobs result ID` prints it.",
+    ),
     (re.compile(r"\bthen call again\b"), "then try again"),
     (re.compile(r"(`claude-jobs send \w+)(?=` asks its session)"), r'\1 "Answer as the schema says."'),
     (re.compile(r"(`claude-jobs send \w+)(?=` can ask its session)"), r'\1 "Give the answer in parts."'),

@@ -133,6 +133,14 @@ def test_an_advised_follow_up_names_a_task(made: House):
     assert advised, failed.stderr
 
 
+def test_a_retry_of_what_has_not_failed_advises_a_command_that_works(made: House):
+    job_id = made.run("run", "stub:say=abc").stderr.split()[1]
+    said = made.run("retry", job_id)
+    advised = re.search(r"`claude-jobs ([^`]+)`", said.stderr)
+    assert advised, said.stderr
+    assert made.run(*advised[1].split()).stdout == "abc\n"
+
+
 def test_characters_that_an_encoding_lacks_are_spelled(made: House):
     job_id = made.run("run", "stub:say=x €ä").stderr.split()[1]
     environ = {"PYTHONIOENCODING": "ascii"}
