@@ -45,7 +45,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit status: 0 done, 1 a job did not complete or the command was refused, 2 wrong usage, 130 interrupted. "
+    epilog="Exit status: 0 done, 1 a job did not complete or the command was refused, 2 "
+    "wrong usage, 3 not over yet or no engine runs, 130 interrupted. "
     "The beginning of an id is enough where it is the only one.",
 )
 
@@ -124,7 +125,10 @@ def wait(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Wait for jobs or a batch, and print who ended; status 1 if what was waited for did not complete."""
+    """Wait for jobs or a batch, and print who ended.
+
+    Status 1 if what was waited for did not complete, 3 if the time of --timeout was over before.
+    """
     with client() as engine:
         scope = _scope(engine, identities or [], subtree)
         [identity] = scope.values()
@@ -139,7 +143,7 @@ def wait(
         return
     exit_unless_completed(lines)
     if pending:
-        raise typer.Exit(1)
+        raise typer.Exit(3)
 
 
 def _say_waited(lines: Sequence[Mapping[str, Any]], pending: int, *, in_time: bool) -> None:

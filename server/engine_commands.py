@@ -85,7 +85,9 @@ def stop(*, as_json: AsJson = False) -> None:
         return
     if not answer["ok"]:
         fail(answer["error"])
-    _say_end(answer["pid"], f"The engine (pid {answer['pid']}) leaves.")
+    # An engine of an older version says nothing of its jobs.
+    fate = f"; {jobs}" if (jobs := answer.get("jobs")) else ""
+    _say_end(answer["pid"], f"The engine (pid {answer['pid']}) leaves{fate}.")
 
 
 def _say_end(pid: int | None, words: str) -> None:

@@ -61,12 +61,12 @@ def retry(
     if as_json:
         say_json(found)
     else:
-        _say_retried(found, asked)
+        _say_retried(found, found["retried"] if subtree else asked)
     if found["errors"] or not found["retried"]:
         raise typer.Exit(1)
 
 
-def _say_retried(found: Mapping[str, list[Any]], asked: Sequence[str]) -> None:
+def _say_retried(found: Mapping[str, list[Any]], awaited: Sequence[str]) -> None:
     for job_id in found["retried"]:
         say(f"{job_id}  queued again")
     for job_id in found["live"]:
@@ -76,7 +76,7 @@ def _say_retried(found: Mapping[str, list[Any]], asked: Sequence[str]) -> None:
     for error in found["errors"]:
         note(error)
     if found["retried"]:
-        note(f"follow: claude-jobs wait {' '.join(asked)}")
+        note(f"follow: claude-jobs wait {' '.join(awaited)}")
     elif not found["errors"]:
         note("Nothing was queued again.")
 
@@ -93,7 +93,8 @@ def approve(
     """Answer jobs that wait for a permission, or list what jobs wait for."""
     with client() as engine:
         if requests:
-            lines = [engine.call_json("claude_approve", {"requestId": one, "allow": not deny}) for one in requests]
+            named = _whole_requests(engine, requests)
+            lines = [engine.call_json("claude_approve", {"requestId": one, "allow": not deny}) for one in named]
         else:
             lines = engine.call_json("claude_approve", {})
     if as_json:
@@ -102,6 +103,13 @@ def approve(
         note("No job waits for a permission.")
     else:
         _say_requests(lines)
+
+
+def _whole_requests(engine: Client, beginnings: Sequence[str]) -> list[str]:
+    """Return the ids of open requests that begin so; what is none, or begins several, stays as it is."""
+    open_ones = [line["requestId"] for line in engine.call_json("claude_approve", {}) if "requestId" in line]
+    found = ([one for one in open_ones if one.startswith(beginning)] for beginning in beginnings)
+    return [ids[0] if len(ids) == 1 else beginning for ids, beginning in zip(found, beginnings, strict=True)]
 
 
 def _say_requests(lines: Sequence[dict[str, Any]]) -> None:
@@ -146,5 +154,10 @@ def prune(
     for tree_id in answer["trees"]:
         say(tree_id)
     verb = "Would forget" if dry_run else "Forgot"
-    gone = f"{len(answer['trees'])} trees, {answer['jobs']} jobs, {answer['bytes'] / 2**20:.1f} MiB"
+    gone = f"{_counted(len(answer['trees']), 'tree')}, {_counted(answer['jobs'], 'job')}"
+    gone += f", {answer['bytes'] / 2**20:.1f} MiB"
     note(f"{verb} {gone}; {kept:.1f} MiB stay.")
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import typer
 
-from server.front_door.client import Client
+from server.front_door.client import Client, ToolError
 from server.terminal.answers import say_answer
 from server.terminal.identities import complete_id, whole_id
 from server.terminal.interruption import while_it_goes_on, while_it_is_asked
@@ -15,6 +15,7 @@ from server.terminal.speech import AsJson, client, exit_unless_completed, json_o
 from server.terminal.task_input import one_task, several_tasks
 from server.terminal.task_options import BATCH, RUN, SEND, arguments_of, takes
 from server.terminal.watching import wait_for, watch
+from server.terminal.wording import for_a_person
 
 Detach = Annotated[bool, typer.Option("--detach", help="Print the id and leave.")]
 ResultJson = Annotated[bool, json_option("Print Claude's result object; with --detach, one with the id.")]
@@ -120,7 +121,13 @@ def _one_job(engine: Client, tool: str, asked: Mapping[str, Any], *, detach: boo
     note(f"job {job_id}")
     with while_it_goes_on(job_id):
         wait_for(engine, {"jobIds": [job_id]})
-    say_answer(engine, job_id)
+    try:
+        say_answer(engine, job_id, as_object=as_json)
+    except ToolError as error:
+        if not as_json:
+            raise
+        say_json({"jobId": job_id, "error": for_a_person(str(error))})
+        raise typer.Exit(1) from error
 
 
 def _say_started(identity: str, shape: Mapping[str, Any], reply: Mapping[str, Any], *, as_json: bool) -> None:
@@ -143,9 +150,9 @@ def _advise(batch_id: str, jobs: list[dict[str, Any]]) -> None:
     for job in jobs:
         if job["status"] != "completed":
             note(f"{job['jobId']} {job['status']}: {job['excerpt'] or job.get('reason')}")
-    if any(job["status"] != "completed" for job in jobs):
-        note(f"try again: claude-jobs retry {batch_id}")
-    note(f"answers: claude-jobs result {batch_id}")
+    failed = any(job["status"] != "completed" for job in jobs)
+    # Whether a failed one is to be tried again depends on why it failed: its result says.
+    note(f"answers{', and what to do about the others' if failed else ''}: claude-jobs result {batch_id}")
 
 
 def _have_keys(tasks: Sequence[Any]) -> bool:

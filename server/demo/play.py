@@ -151,6 +151,5 @@ def _report(
         if job["recursionDepth"] == 1:
             console.print(f"{job['jobId']} answers:", style="bold", markup=False)
             write(console, answers.get(job["jobId"], f"nothing: {job['error']}"))
-    console.print(
-        f"\n{roll['total']} jobs: {roll['counts']}, ${roll['costUsd']:.4f} at list price, $0 paid.", markup=False
-    )
+    counted = ", ".join(f"{number} {status}" for status, number in roll["counts"].items())
+    console.print(f"\n{roll['total']} jobs: {counted}, ${roll['costUsd']:.4f} at list price, $0 paid.", markup=False)

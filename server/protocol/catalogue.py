@@ -190,6 +190,9 @@ def listing(*, leaf: bool) -> Sequence[Tool]:
 
 def as_tool(definition: Definition) -> Tool:
     """Return a tool as the protocol describes it."""
+    hints = ToolAnnotations(read_only_hint=True) if definition.reads else None
+    if definition.ends:
+        hints = ToolAnnotations(destructive_hint=True)
     meta: dict[str, Any] = {}
     if definition.everyday:
         meta["anthropic/alwaysLoad"] = True
@@ -200,7 +203,7 @@ def as_tool(definition: Definition) -> Tool:
         title=definition.title,
         description=definition.about,
         input_schema=lean_schema(definition.arguments, brief=definition.like is not None),
-        annotations=ToolAnnotations(read_only_hint=definition.reads or None, destructive_hint=definition.ends or None),
+        annotations=hints,
         _meta=meta or None,
     )
 

@@ -94,7 +94,7 @@ def _argument_errors(definition: Definition, error: ValidationError) -> str:
 
 def _words(definition: Definition, detail: ErrorDetails) -> str:
     if detail["type"] != "extra_forbidden":
-        return _WORDS.get(detail["type"], detail["msg"])
+        return _WORDS.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     arguments = definition.arguments if len(detail["loc"]) == 1 else TaskArguments
     if detail["loc"][-1] in arguments.model_fields:
         return "it is there in another spelling"

@@ -1,11 +1,11 @@
 """The two tools about missing permissions: by one the CLI of a job asks, by the other a parent or a person answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from mcp_types import Tool
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from jobs.claude.command import PERMISSION_TOOL
 from jobs.errors import BadInputError
@@ -24,7 +24,6 @@ class PermitArguments(Arguments):
 
     tool_name: str
     input: dict[str, Any] = Field(default_factory=dict)
-    tool_use_id: str | None = None
 
 
 class ApproveArguments(Arguments):
@@ -32,6 +31,14 @@ class ApproveArguments(Arguments):
 
     request_id: str | None = None
     allow: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_what_it_means(cls, given: Any) -> Any:
+        """Refuse a null: left out it is a yes, and a permission must not rest on what says nothing."""
+        if isinstance(given, Mapping) and given.get("allow", True) is None:
+            raise ValueError("allow is null. Give true or false, or leave it out for true.")
+        return given
 
 
 async def claude_permit(call: Call, arguments: PermitArguments) -> str:
@@ -58,7 +65,7 @@ async def claude_approve(call: Call, arguments: ApproveArguments) -> str:
 PERMIT = Definition(
     name=PERMISSION_TOOL,
     title="Ask for a permission",
-    about="Claude Code calls this by itself where a permission is missing. Never call it.",
+    about="Claude Code itself calls this. Never call it.",
     arguments=PermitArguments,
     handle=claude_permit,
 )
@@ -66,7 +73,7 @@ PERMIT = Definition(
 APPROVE = Definition(
     name="claude_approve",
     title="Answer a permission request",
-    about="Answer a job below you that waits for permission: requestId, allow. Without requestId: list what is open.",
+    about="Answer a job below you that waits for permission. Without requestId: list what is open.",
     arguments=ApproveArguments,
     handle=claude_approve,
     ends=True,

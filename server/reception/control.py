@@ -76,7 +76,7 @@ class Control:
                 if not request.get("if_idle"):
                     # A person asks: a newer client that replaces an idle engine would say so.
                     self._end_pauses()
-                return {"ok": True, "pid": os.getpid(), "leaving": True}
+                return {"ok": True, "pid": os.getpid(), "leaving": True, "jobs": await self._fate_of_jobs()}
             case "prune":
                 return await self._prune(request.get("trees") or (), dry_run=bool(request.get("dry_run")))
             case other:
@@ -88,6 +88,12 @@ class Control:
     async def idle(self) -> bool:
         """Tell whether nothing would be lost if the engine left: nobody else is connected and no job is live."""
         return self._presence.connections <= 1 and not await self._store.has_unfinished()
+
+    async def _fate_of_jobs(self) -> str:
+        """Return what becomes of live jobs when the engine leaves, as the end of a sentence."""
+        if not await self._store.has_unfinished():
+            return ""
+        return "its jobs end" if self._settings.settings.end_jobs_on_stop else "its jobs go on"
 
     async def _settings_for(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return each setting in force, and how the variables in the request differ from them."""

@@ -1,6 +1,6 @@
 """A job's whole answer, however many pages it has, and the answers of several."""
 
-import re
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,9 +11,6 @@ from server.terminal.wording import for_a_person
 
 _MOST_JOBS = 1_000_000
 """More jobs than a tree has: all are asked for."""
-
-_PAGE_NOTE = re.compile(r"\n\n\[characters (\d+) to (\d+) of (\d+); [^\n]*\]\Z")
-"""What stands below a page that is not the whole answer."""
 
 PAGE_CHARS = 100_000
 """Characters that are asked for at once; `claude_result` grants up to twice as many."""
@@ -39,20 +36,23 @@ def whole_answer(engine: Client, job_id: str) -> str:
     return whole
 
 
-def say_answer(engine: Client, job_id: str, offset: int | None = None, limit: int | None = None) -> None:
-    """Print a job's whole answer, and beside it, on stderr, what is to be known about it; or a page of it.
+def say_answer(
+    engine: Client, job_id: str, offset: int | None = None, limit: int | None = None, *, as_object: bool = False
+) -> None:
+    """Print a job's answer, and beside it, on stderr, what is to be known about it.
 
     Args:
         engine: The way to the engine.
         job_id: The job.
-        offset: First character of the page, or None.
-        limit: Most characters of the page, or None; with neither, all is printed.
+        offset: First character of a page, or None.
+        limit: Most characters of a page, or None; with neither, all is printed.
+        as_object: Print the result object of a job whose output format is JSON, instead of the answer in it.
 
     Raises:
         ToolError: The job has no result.
         EngineLostError: The engine went away.
     """
-    answer = answer_or_raise(engine, job_id, offset, limit)
+    answer = answer_or_raise(engine, job_id, offset, limit, as_object=as_object)
     if said := answer.get("note"):
         note(f"note: {for_a_person(said)}")
     say(answer["result"])
@@ -66,31 +66,45 @@ def answer_of(engine: Client, job_id: str, offset: int | None = None, limit: int
         return {"jobId": job_id, "error": for_a_person(str(error))}
 
 
-def answer_or_raise(engine: Client, job_id: str, offset: int | None, limit: int | None) -> dict[str, Any]:
+def answer_or_raise(
+    engine: Client, job_id: str, offset: int | None, limit: int | None, *, as_object: bool = False
+) -> dict[str, Any]:
     """Return a job's answer as `answer_of` does; raises and arguments as of `say_answer`."""
-    if offset is not None or limit is not None:
-        page = engine.call("claude_result", {"jobId": job_id, "offset": offset, "limit": limit})
-        return {"jobId": job_id, **_page_of(page, job_id, offset or 0, limit)}
-    answer = whole_answer(engine, job_id)
+    whole = whole_answer(engine, job_id)
     said = engine.call_json("claude_status", {"jobId": job_id}).get("note")
-    if said is None:
-        return {"jobId": job_id, "result": answer}
-    # An answer in text ends with it: a program that reads this one wants the answer alone.
-    return {"jobId": job_id, "result": answer.removesuffix(f"\n\n[{said}]"), "note": said}
+    frame = None if as_object else _frame_in(whole, job_id)
+    # An answer in text ends with its note: a program that reads this one wants the answer alone.
+    text = whole.removesuffix(f"\n\n[{said}]") if frame is None else _answer_in(frame)
+    notes = [said] if said else []
+    if offset is not None or limit is not None:
+        text, which = _page(text, job_id, offset or 0, limit)
+        notes.append(which)
+    answer = {"jobId": job_id, "result": text}
+    return answer | ({"note": "; ".join(notes)} if notes else {})
 
 
-def _page_of(page: str, job_id: str, offset: int, limit: int | None) -> dict[str, str]:
-    """Return the answer's own part of a page as `result`, and as `note` which one it is and how to read the next."""
-    found = _PAGE_NOTE.search(page)
-    if found is None:
-        return {"result": page}
-    start, end, total = map(int, found.groups())
-    if (start, end) != (min(offset, total), start + found.start()):
-        # The answer itself ends so: it quotes the note of another one.
-        return {"result": page}
+def _frame_in(whole: str, job_id: str) -> Mapping[str, Any] | None:
+    """Return the result object of a job whose output format is JSON; None where this is an answer in text."""
+    try:
+        frame = json.loads(whole)
+    except (ValueError, RecursionError):
+        return None
+    return frame if isinstance(frame, dict) and frame.get("jobId") == job_id and "type" in frame else None
+
+
+def _answer_in(frame: Mapping[str, Any]) -> str:
+    if frame.get("structured_output") is not None:
+        return json.dumps(frame["structured_output"], ensure_ascii=False)
+    return str(frame.get("result") or "")
+
+
+def _page(text: str, job_id: str, offset: int, limit: int | None) -> tuple[str, str]:
+    """Return a part of an answer, and which one it is and how to read the next."""
+    start = min(offset, len(text))
+    end = len(text) if limit is None else min(start + limit, len(text))
     following = f"--offset {end}" + (f" --limit {limit}" if limit else "")
-    more = f"the next: `claude-jobs result {job_id} {following}`" if end < total else "this is the end"
-    return {"result": page[: found.start()], "note": f"characters {start} to {end} of {total}; {more}"}
+    more = f"the next: `claude-jobs result {job_id} {following}`" if end < len(text) else "this is the end"
+    return text[start:end], f"characters {start} to {end} of {len(text)}; {more}"
 
 
 def say_answers(answers: Iterable[Mapping[str, Any]]) -> None:

@@ -49,7 +49,7 @@ def while_it_is_asked() -> Iterator[None]:
 
 
 def _say_that_it_goes_on(identity: str) -> None:
-    note(f"{identity} goes on. `claude-jobs tree -f {identity}` follows it; `claude-jobs kill {identity}` cancels it.")
+    note(f"{identity} goes on.\n  follow: claude-jobs tree -f {identity}\n  cancel: claude-jobs kill {identity}")
 
 
 def _tell_and_wait_for_a_second(identity: str, more: Sequence[int], seconds: float) -> None:

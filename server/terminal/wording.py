@@ -49,6 +49,10 @@ _PATTERNS: Final = (
     (re.compile(r"claude_\w+ \((`claude-jobs [^`]+`)\)"), r"\1"),
     (re.compile(r"\bgive fork: true\b"), "give `--fork`"),
     (
+        re.compile(r"^Too many children for one parent: (\d+)/(\d+)\. .*", re.DOTALL),
+        r"That is \1 jobs in one batch or below one job; \2 is the most. Start more batches or raise `max_children`.",
+    ),
+    (
         re.compile(rf"\bclaude_({_COMMANDS})\w* with (?:jobIds?|batchId|requestId) \[?'(\w+)'\]?"),
         r"`claude-jobs \1 \2`",
     ),
@@ -79,8 +83,17 @@ _PATTERNS: Final = (
 """Applied in this order."""
 
 
+_KEYS: Final = re.compile(r" A task is (a text, or an object with: .*\.) (?=Correct the call and repeat it\.$)")
+"""What a task may hold: in a file it is spelled as a tool spells it."""
+
+
 def for_a_person(said: str) -> str:
     """Return what a tool said, with commands and options where it names tools and arguments."""
+    keys = _KEYS.search(said)
+    return f"{_translated(_KEYS.sub(' ', said))} In a file a task is {keys[1]}" if keys else _translated(said)
+
+
+def _translated(said: str) -> str:
     for pattern, words in _PATTERNS:
         said = pattern.sub(words, said)
     return said

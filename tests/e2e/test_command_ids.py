@@ -110,12 +110,12 @@ def test_retrying_what_has_not_failed_is_no_success(made: House):
     assert "nothing there has failed" in none.stderr.lower()
 
 
-def test_a_wait_with_a_time_ends_at_it_with_status_1(made: House):
+def test_a_wait_with_a_time_ends_at_it_with_status_3(made: House):
     live = made.run("run", "--detach", "stub:wait=/nonexistent").stdout.strip()
     before = time.monotonic()
     done = made.run("wait", "--timeout", "0.2", live)
     assert time.monotonic() - before < SECONDS / 2
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "1 not over yet.\n")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "1 not over yet.\n")
     assert in_json(made, "wait", "--timeout", "0", live) == {"done": [], "pending": 1}
     made.run("kill", live)
 

@@ -169,5 +169,68 @@ def test_interrupts_in_quick_succession_are_neither_silent_nor_lost(made: House,
             # Between two signals of one kind, not for something to happen: the system merges those that come at once.
             time.sleep(0.002)
         said = process.communicate(timeout=SECONDS)[1]
-    assert " goes on. " in said
+    assert " goes on.\n" in said
     assert " killed." in said
+
+
+def test_the_answer_of_a_job_that_a_model_started_is_printed_as_text(made: House):
+    with made.pump() as pump:
+        job_id = pump.json("claude_run", task="stub:say=plain")["jobId"]
+    assert made.run("result", job_id).stdout == "plain\n"
+    page = made.run("result", job_id, "--limit", "2")
+    assert (page.stdout, page.stderr) == (
+        "pl\n",
+        f"note: characters 0 to 2 of 5; the next: `claude-jobs result {job_id} --offset 2 --limit 2`\n",
+    )
+    [told] = json.loads(made.run("result", job_id, "--json").stdout)["results"]
+    assert told == {"jobId": job_id, "result": "plain"}
+
+
+def test_a_run_that_fails_names_its_job_in_json(made: House):
+    done = made.run("run", "--json", "stub:exit=3")
+    told = json.loads(done.stdout)
+    assert (done.returncode, set(told)) == (1, {"jobId", "error"})
+    assert made.run("status", told["jobId"]).returncode == 0
+
+
+def test_a_batch_with_a_failed_job_advises_what_the_reason_allows(made: House):
+    said = made.run("batch", "stub:exit=3").stderr
+    assert "try again" not in said
+    assert "answers, and what to do about the others: claude-jobs result b" in said
+    advised = said.rpartition("claude-jobs ")[2].split()
+    assert "tries it again" in made.run(*advised).stderr
+
+
+def test_too_many_tasks_are_told_in_words_of_a_batch(made: House):
+    said = made.run("batch", *["stub:say=x"] * 101).stderr
+    assert said == (
+        "That is 101 jobs in one batch or below one job; 100 is the most. Start more batches or raise `max_children`.\n"
+    )
+
+
+def test_a_misspelt_key_of_a_task_in_a_file_names_those_that_there_are(made: House, tmp_path: Path):
+    tasks = tmp_path / "tasks.json"
+    tasks.write_text('[{"task": "a", "dependson": []}]')
+    said = made.run("batch", "--file", str(tasks)).stderr
+    assert said.startswith("task 1, dependson: there is no such argument.")
+    assert " dependsOn," in said
+    assert " timeoutSeconds," in said
+
+
+def test_a_subtree_that_is_tried_again_can_be_followed_by_what_is_advised(made: House):
+    job_id = made.run("run", "--detach", "stub:exit=3").stdout.strip()
+    made.run("wait", job_id)
+    said = made.run("retry", "--subtree", job_id).stderr
+    assert said == f"follow: claude-jobs wait {job_id}\n"
+    made.run("wait", job_id)
+
+
+def test_an_engine_that_is_told_to_leave_says_what_becomes_of_its_jobs():
+    with house() as own:
+        job_id = own.run("run", "--detach", "stub:wait=/nonexistent").stdout.strip()
+        assert own.run("engine", "stop").stdout.endswith(" leaves; its jobs go on.\n")
+        own.wait_for_the_engine_to_go()
+        assert own.run("kill", job_id).returncode == 0
+        own.run("wait", job_id)
+        assert own.run("engine", "stop").stdout.endswith(") leaves.\n")
+        own.wait_for_the_engine_to_go()

@@ -15,7 +15,7 @@ import pytest
 from tests.support.engines import MAIN, House, house
 from tests.support.waiting import until_now
 
-GOES_ON = re.compile(r"(\w+) goes on\. `claude-jobs tree -f \1` follows it; `claude-jobs kill \1` cancels it\.")
+GOES_ON = re.compile(r"(\w+) goes on\.\n  follow: claude-jobs tree -f \1\n  cancel: claude-jobs kill \1\n")
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def test_a_command_of_ours_in_a_shell_sample_runs(command: list[str], claude_cli
 def test_every_other_command_of_a_shell_sample_names_what_there_is():
     for command in shell_commands():
         match command:
-            case ["python3", "-m", "venv", ".venv"] | [".venv/bin/claude-jobs", *_]:
+            case ["python3", "-m", "venv", ".venv"] | [".", ".venv/bin/activate"] | [".venv/bin/claude-jobs", *_]:
                 pass
             case [".venv/bin/pip", "install", "-q", "-e", where]:
                 assert where.removeprefix(".[").removesuffix("]") in PROJECT["project"]["optional-dependencies"]

@@ -21,7 +21,7 @@ def detached(invoke: Invoke, task: str) -> str:
         (("run", "stub:exit=3"), "[`claude-jobs retry ID` tries it again.]\n"),
         (("result", "LIVE"), "Job is still running. Run `claude-jobs wait ID`, then ask again.\n"),
         (("send", "LIVE", "x"), "Run `claude-jobs wait ID`, then ask again.\n"),
-        (("retry", "DONE"), "Read it with `claude-jobs result`, or go on with `claude-jobs send`.\n"),
+        (("retry", "DONE"), "`claude-jobs result ID` prints it.\n"),
     ],
 )
 def test_a_refusal_names_the_commands_that_a_person_has(invoke: Invoke, arguments: tuple[str, ...], advice: str):
@@ -30,7 +30,7 @@ def test_a_refusal_names_the_commands_that_a_person_has(invoke: Invoke, argument
     result = invoke(*({"LIVE": live, "DONE": done}.get(word, word) for word in arguments))
     invoke("kill", live)
     assert result.exit_code == 1
-    assert re.sub(r"(retry|wait) j\w+`", r"\1 ID`", result.stderr).endswith(advice), result.stderr
+    assert re.sub(r"(retry|wait|result) j\w+`", r"\1 ID`", result.stderr).endswith(advice), result.stderr
     assert "claude_" not in result.stderr
 
 

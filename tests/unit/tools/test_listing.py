@@ -7,11 +7,13 @@ import pytest
 from inline_snapshot import snapshot
 from mcp_types import ListToolsResult
 
+from jobs.model import Job
 from jobs.settings import Settings
 from server.protocol.arguments import TaskArguments
 from server.protocol.catalogue import DEFINITIONS, as_tool, listing
 from server.protocol.permits import APPROVE, PERMIT, more_tools
 from server.protocol.tools import INLINE_CHARS, MAX_RESULT_CHARS
+from tests.unit.jobs.support import job
 from tests.unit.server.world import world
 
 pytestmark = pytest.mark.anyio
@@ -101,10 +103,13 @@ def test_the_whole_list_fits_into_8192_bytes_and_each_tool_is_as_it_was():
     assert list(arguments) == NAMES
 
 
-def test_the_list_fits_with_the_tool_for_permissions_too(tmp_path: Path):
-    more = more_tools(Settings(home=tmp_path, permission_requests="parent"), None)
+@pytest.mark.parametrize(
+    ("caller", "names"), [(None, ["claude_approve"]), (job("j1"), ["claude_permit", "claude_approve"])]
+)
+def test_the_list_fits_with_the_tools_for_permissions_too(tmp_path: Path, caller: Job | None, names: list[str]):
+    more = more_tools(Settings(home=tmp_path, permission_requests="parent"), caller)
     whole = ListToolsResult(tools=[*listing(leaf=False), *more]).model_dump_json(by_alias=True, exclude_none=True)
-    assert [tool.name for tool in more] == ["claude_approve"]
+    assert [tool.name for tool in more] == names
     assert len(whole.encode()) <= 8192
 
 
