@@ -33,7 +33,7 @@ def test_the_readme_names_every_field_of_a_task_and_no_other():
 
 
 def test_the_readme_says_every_default_that_is_more_than_nothing():
-    line = SECTION.partition("**Left out**")[2].partition("\n\n")[0]
+    line = SECTION.partition("**Defaults:**")[2].partition("\n\n")[0]
     models = (
         RunArguments,
         BatchArguments,
