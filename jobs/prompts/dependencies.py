@@ -38,7 +38,7 @@ def resolve(tasks: Sequence[Wanted], ids: Sequence[str]) -> list[tuple[str, ...]
     """
     names = _names(tasks)
     positions = [_positions(index, task, names, len(tasks)) for index, task in enumerate(tasks)]
-    _refuse_circles(positions)
+    _refuse_circles(tasks, positions)
     for index, task in enumerate(tasks):
         _check_placeholders(index, task, names, positions[index])
     return [tuple(ids[position] for position in waits) for waits in positions]
@@ -85,11 +85,11 @@ def _positions(index: int, task: Wanted, names: Mapping[str, int], count: int) -
     return tuple(dict.fromkeys(found))
 
 
-def _refuse_circles(positions: Sequence[Sequence[int]]) -> None:
+def _refuse_circles(tasks: Sequence[Wanted], positions: Sequence[Sequence[int]]) -> None:
     try:
         TopologicalSorter(dict(enumerate(positions))).prepare()
     except CycleError as error:
-        circle = " → ".join(map(str, error.args[1]))
+        circle = " → ".join(tasks[index].key or str(index) for index in error.args[1])
         raise BadInputError(
             "tasks", f"they wait for each other in a circle ({circle})", "Leave one dependsOn of the circle out."
         ) from error

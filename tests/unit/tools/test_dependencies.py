@@ -29,7 +29,7 @@ def test_keys_and_positions_name_the_same_siblings():
 @pytest.mark.parametrize(
     ("tasks", "field", "words"),
     [
-        (wanted(("a", ["c"], "x"), ("b", ["a"], "x"), ("c", ["b"], "x")), "tasks", "circle"),
+        (wanted(("a", ["c"], "x"), ("b", ["a"], "x"), ("c", ["b"], "x")), "tasks", "circle (a → b → c → a)"),
         (wanted(("a", ["a"], "x"), ("b", [], "x")), "tasks[0].dependsOn", "no other task"),
         (wanted(("a", ["d"], "x"), ("b", [], "x")), "tasks[0].dependsOn", "'d' is no other task"),
         (wanted(("a", [7], "x"), ("b", [], "x")), "tasks[0].dependsOn", "from 0 to 1"),
