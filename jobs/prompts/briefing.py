@@ -7,6 +7,18 @@ system blocks, and one prompt cache serves the whole batch.
 from jobs.model import Job, Reason
 from orchestration.limits import TreeLimits
 
+_REFUSED = frozenset(
+    (
+        Reason.AUTH,
+        Reason.BILLING,
+        Reason.MODEL_NOT_FOUND,
+        Reason.INVALID_REQUEST,
+        Reason.REQUEST_TOO_LARGE,
+        Reason.PROMPT_TOO_LONG,
+    )
+)
+"""Ends at which no tool was at work: the API had answered the request with an error."""
+
 
 def first_words(job: Job, limits: TreeLimits) -> str:
     """Return what stands before a job's task: who it is, what it may still spawn and what it may still spend.
@@ -27,6 +39,8 @@ def next_words(reason: Reason | None) -> str:
     """
     if reason in {Reason.USAGE_LIMIT, Reason.RATE_LIMIT, Reason.OVERLOADED}:
         return "[claude-jobs] You were paused by a limit of the API. Go on with your task where you stopped."
+    if reason in _REFUSED:
+        return "[claude-jobs] The API refused your last request, so nothing was cut off. Go on with your task."
     return (
         "[claude-jobs] You were cut off. The outcome of what you were doing at that moment is unknown: it may have "
         "taken effect or not. Check before you repeat it, then go on with your task."

@@ -70,3 +70,9 @@ def test_ids_tell_a_batch_from_a_job():
 )
 def test_a_path_contains_itself_and_what_is_below_it(path: str, other: str, below: bool):
     assert contains(path, other) is below
+
+
+@pytest.mark.parametrize("reason", [Reason.AUTH, Reason.BILLING, Reason.MODEL_NOT_FOUND, Reason.INVALID_REQUEST])
+def test_a_job_whose_request_was_refused_is_not_told_that_it_was_cut_off(reason: Reason):
+    assert "refused your last request" in next_words(reason)
+    assert "You were cut off" not in next_words(reason)
