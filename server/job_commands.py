@@ -94,7 +94,7 @@ def approve(
     with client() as engine:
         if requests:
             named = _whole_requests(engine, requests)
-            lines = [engine.call_json("claude_approve", {"requestId": one, "allow": not deny}) for one in named]
+            lines = [_decided(engine, one, allow=not deny) for one in named]
         else:
             lines = engine.call_json("claude_approve", {})
     if as_json:
@@ -103,6 +103,17 @@ def approve(
         note("No job waits for a permission.")
     else:
         _say_requests(lines)
+    if any("error" in line for line in lines):
+        raise typer.Exit(1)
+
+
+def _decided(engine: Client, request_id: str, *, allow: bool) -> dict[str, Any]:
+    """Answer a request; what became of the others is told also where this one cannot be answered."""
+    try:
+        answer: dict[str, Any] = engine.call_json("claude_approve", {"requestId": request_id, "allow": allow})
+    except ToolError as error:
+        return {"requestId": request_id, "error": for_a_person(str(error))}
+    return answer
 
 
 def _whole_requests(engine: Client, beginnings: Sequence[str]) -> list[str]:
@@ -114,7 +125,9 @@ def _whole_requests(engine: Client, beginnings: Sequence[str]) -> list[str]:
 
 def _say_requests(lines: Sequence[dict[str, Any]]) -> None:
     for line in lines:
-        if "allowed" in line:
+        if "error" in line:
+            note(line["error"])
+        elif "allowed" in line:
             say(f"{line['requestId']}  {line['jobId']}  {'permitted' if line['allowed'] else 'denied'}")
         elif "requestId" in line:
             say(f"{line['requestId']}  {line['jobId']}  {line['tool']}  {line['input']}")

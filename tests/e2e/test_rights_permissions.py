@@ -82,8 +82,10 @@ def test_a_person_is_asked_sees_what_waits_and_says_yes_or_no(claude_cli: Path):
         assert line["waitingFor"] == "permission"
         asked = open_request(made)
         assert (asked["jobId"], asked["tool"], MAKE in asked["input"]) == (first, "Bash", True)
-        assert "pz not found" in made.run("approve", "pz").stderr
-        assert made.run("approve", asked["requestId"][:6]).returncode == 0
+        both = made.run("approve", asked["requestId"][:6], "pz")
+        assert both.returncode == 1
+        assert both.stdout == f"{asked['requestId']}  {first}  permitted\n"
+        assert "pz not found" in both.stderr
         status = pump.settled(first)
         assert (status["reason"], "waitingFor" in status) == ("completed", False)
         assert (made.work / "made-it").exists()
