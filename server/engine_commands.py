@@ -45,7 +45,7 @@ _SCOPES = """
 [tree]: from the client that begins a tree, which keeps it.
 [engine]: for everybody; a change of the file holds within a second.
 [engine, read at its start]: for everybody; a change holds for the next engine."""
-"""What stands in brackets behind each setting."""
+"""The scope of a setting, shown in brackets, and what it means."""
 
 
 @app.callback(invoke_without_command=True)

@@ -48,7 +48,7 @@ class Conversation:
         if line.frame is None:
             yield from self._no_frame(line)
             return
-        # What a subagent does stands below the call that started it.
+        # What a subagent does is shown below the call that started it.
         indent = "    " if text(line.frame.get("parent_tool_use_id")) else ""
         yield from (f"{indent}{row}".rstrip() for row in self._frame(line.frame))
 

@@ -42,7 +42,7 @@ class Picture:
     """Jobs at one moment.
 
     Args:
-        title: What stands at the top.
+        title: The first line.
         jobs: Lines of `claude_list_jobs`, in order of their admission: `jobId`, `parentJobId`, `status`, `task`, and
             what else is there.
         counts: How many jobs have each status; of a large tree more than `jobs` names.
@@ -204,7 +204,7 @@ def _rows(
         width: Columns at most, or None.
         told_of: Statuses.
         inline: Errors stand behind the task instead.
-        indent: What stands before each line.
+        indent: The text before each line.
     """
     for node in nodes:
         last = node is nodes[-1]

@@ -13,7 +13,7 @@ _WIDER = re.compile("[\ufe0e\ufe0f]")
 """Characters that make the one before them wider in some terminals and not in others."""
 
 _MARK = re.compile(r"\s*(?:[●✻▲✗>] |⎿  )?")
-"""What the first line of a paragraph begins with; its other lines stand below the text after it."""
+"""What the first line of a paragraph begins with; its other lines are aligned with the text after it."""
 
 
 def is_screen(console: Console) -> bool:
@@ -37,7 +37,7 @@ def one_line(text: str, width: int) -> str:
 def wrapped(text: str, width: int | None) -> Iterator[str]:
     """Yield the lines of a text, each of at most so many columns, broken at blanks; None breaks none.
 
-    What a line begins with, blanks or a mark, stands before its first part alone, and the others are indented by it.
+    Only the first part of a line keeps its beginning, blanks or a mark; the others are indented by its width.
     """
     for line in text.split("\n"):
         if width is None or cell_len(line) <= width:

@@ -48,7 +48,7 @@ class _Screen:
         self._widths: list[int] = []
 
     def show(self, picture: Picture) -> None:
-        # The cursor stands in the line below.
+        # One line less: the cursor is in the line below the drawing.
         self._put(draw(picture, width=self._console.width, height=self._console.height - 1))
 
     def close(self, picture: Picture) -> None:

@@ -126,6 +126,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except typer.TyperException as error:
+            # An error of parsing comes before the option is known.
             if not (asked_for_json() or "--json" in sys.argv):
                 raise
             say_json({"error": redact(safe(error.format_message()))})

@@ -12,7 +12,7 @@ import typer
 from server.terminal.speech import note
 
 STDIN: Final = "-"
-"""What stands for standard input."""
+"""The argument that means standard input."""
 
 _JSON_ARRAY: Final = re.compile(r'\s*\[\s*["{]')
 _JSON_OBJECT: Final = re.compile(r'\s*\{\s*["}]')

@@ -93,7 +93,7 @@ def picture_of(client: Client, identity: str | None, title: str) -> Picture:
     Args:
         client: The way to the engine.
         identity: A job, a batch or a tree, or None.
-        title: What stands at the top.
+        title: The first line.
     """
     listing = jobs_of(client, identity)
     jobs = listing.jobs[::-1]
@@ -114,7 +114,7 @@ def watch(client: Client, identity: str, title: str, console: Console) -> Sequen
     Args:
         client: The way to the engine.
         identity: A job, a batch or a tree.
-        title: What stands at the top.
+        title: The first line.
         console: Where.
     """
     return _follow(_Look(client, identity, title), console).jobs
@@ -126,7 +126,7 @@ class _Look:
     Args:
         client: The way to the engine.
         identity: A job, a batch or a tree.
-        title: What stands at the top.
+        title: The first line.
     """
 
     def __init__(self, client: Client, identity: str, title: str) -> None:

@@ -2,17 +2,14 @@
 
 import json
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.engines import MAIN, SECONDS, House, house
-from tests.support.waiting import until_now
 
 
 @pytest.fixture(scope="module")
@@ -149,28 +146,6 @@ def test_characters_that_an_encoding_lacks_are_spelled(made: House):
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), done
     told = made.run("status", job_id, "--json", **environ)
     assert json.loads(told.stdout)["task"] == "stub:say=x €ä"
-
-
-def test_interrupts_in_quick_succession_are_neither_silent_nor_lost(made: House, tmp_path: Path):
-    ledger = tmp_path / "ledger"
-    process = subprocess.Popen(
-        [sys.executable, str(MAIN), "run", f"stub:wait=/nonexistent stub:ledger={ledger}"],
-        env=dict(made.environ),
-        cwd=made.work,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        until_now(ledger.exists, SECONDS, "the job")
-        for _ in range(20):
-            process.send_signal(signal.SIGINT)
-            # Between two signals of one kind, not for something to happen: the system merges those that come at once.
-            time.sleep(0.002)
-        said = process.communicate(timeout=SECONDS)[1]
-    assert " goes on.\n" in said
-    assert " killed." in said
 
 
 def test_the_answer_of_a_job_that_a_model_started_is_printed_as_text(made: House):

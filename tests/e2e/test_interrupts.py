@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,3 +160,14 @@ def test_output_that_cannot_be_written_is_a_line(made: House, command: tuple[str
         )
     assert done.returncode == 1
     assert re.fullmatch(r"The system refused: \[Errno 28\] [^\n]+\n", done.stderr), done.stderr
+
+
+def test_interrupts_in_quick_succession_are_neither_silent_nor_lost(made: House, tmp_path: Path):
+    with at_work(made, tmp_path, "run") as process:
+        for _ in range(20):
+            process.send_signal(signal.SIGINT)
+            # Between two signals of one kind, not for something to happen: the system merges those that come at once.
+            time.sleep(0.002)
+        said = process.communicate(timeout=60)[1]
+    assert GOES_ON.search(said), said
+    assert " killed." in said

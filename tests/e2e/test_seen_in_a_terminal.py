@@ -1,7 +1,9 @@
 """What a person sees of jobs: in terminals of several sizes, in a file, and in another time zone than the engine's."""
 
 import json
+import os
 import re
+import signal
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -193,3 +195,18 @@ def test_times_are_those_of_the_terminal_with_their_age_and_carry_their_offset_i
     assert "start" not in {name for name in shown if name == "start time"}
     listed = made.run("list", **tokyo).stdout
     assert re.search(rf"{there:%H:%M}, \d+s ago", listed)
+
+
+def test_a_command_that_waits_for_a_busy_engine_says_so(made: House):
+    made.start_engine()
+    status = made.control("status")
+    assert status is not None
+    os.kill(status["pid"], signal.SIGSTOP)
+    try:
+        with seated(made, "list") as seat:
+            seat.wait_for("Waiting for the engine: it starts, or is busy.")
+            os.kill(status["pid"], signal.SIGCONT)
+            assert seat.end() == 0
+    finally:
+        os.kill(status["pid"], signal.SIGCONT)
+    assert "No jobs." in seat.written

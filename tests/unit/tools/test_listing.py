@@ -120,7 +120,7 @@ def test_what_a_task_takes_is_described_once():
     text, whole = schema["properties"]["tasks"]["items"]["anyOf"]
     assert text == {"type": "string"}
     assert (set(whole["properties"]), whole["required"]) == ({"task", "key", "dependsOn"}, ["task"])
-    # What stands beside the tasks is valid in each of them, too.
+    # An option next to the tasks is valid in each of them, too.
     assert "additionalProperties" not in whole
     fields = {field.alias or name for name, field in TaskArguments.model_fields.items()}
     assert fields - set(schema["properties"]) == {"task", "key", "dependsOn"}

@@ -28,7 +28,7 @@ def test_the_readme_has_one_row_for_each_tool_in_any_order():
 
 def test_the_readme_names_every_field_of_a_task_and_no_other():
     fields = {field.alias or name for name, field in TaskArguments.model_fields.items()}
-    named = SECTION.partition("**Tasks of a batch**")[2].partition("What stands beside")[0]
+    named = SECTION.partition("**Tasks of a batch**")[2].partition("An option next to")[0]
     assert set(re.findall(r"`(\w+)`", named)) == fields
 
 
