@@ -1,4 +1,4 @@
-"""Every test that the README names is there, by that name and in that file."""
+"""Every test that a README names is there, by that name and in that file, and every link leads somewhere."""
 
 import ast
 import re
@@ -8,8 +8,31 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+READMES = tuple(sorted((*ROOT.glob("README.md"), *ROOT.glob("*/README.md"))))
+TEXT = "\n".join(path.read_text(encoding="utf-8") for path in READMES)
 REFERENCE = re.compile(r"\btests/[\w/]+\.py(?:::\w+)*")
+
+
+def links() -> list[tuple[str, str]]:
+    """Return each link from a README to a place in the project: the README and the target."""
+    found = []
+    for readme in READMES:
+        targets = re.findall(r"\]\(([^)\s]+)\)", readme.read_text(encoding="utf-8"))
+        found += [(str(readme.relative_to(ROOT)), target) for target in targets if "://" not in target]
+    return found
+
+
+def anchors(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(("readme", "target"), links())
+def test_a_link_of_a_readme_leads_to_a_heading_that_is_there(readme: str, target: str):
+    path, _, anchor = target.partition("#")
+    file = (ROOT / readme).parent / path if path else ROOT / readme
+    assert file.is_file()
+    assert not anchor or anchor in anchors(file)
 
 
 def references(text: str) -> list[str]:
@@ -43,13 +66,13 @@ def is_there(reference: str) -> bool:
     return path.is_file() and (not name or name in names_in(path))
 
 
-@pytest.mark.parametrize("reference", references(README.read_text(encoding="utf-8")))
-def test_a_test_that_the_readme_names_exists(reference: str):
+@pytest.mark.parametrize("reference", references(TEXT))
+def test_a_test_that_a_readme_names_exists(reference: str):
     assert is_there(reference)
 
 
-def test_the_readme_names_tests():
-    assert len(references(README.read_text(encoding="utf-8"))) > 30
+def test_the_readmes_name_tests():
+    assert len(references(TEXT)) > 30
 
 
 @pytest.mark.parametrize(
@@ -57,7 +80,7 @@ def test_the_readme_names_tests():
     [
         "tests/architecture/test_readme_references.py::test_of_nothing",
         "tests/architecture/test_nothing.py",
-        "tests/architecture/test_nothing.py::test_a_test_that_the_readme_names_exists",
+        "tests/architecture/test_nothing.py::test_a_test_that_a_readme_names_exists",
         "tests/property/test_budgets.py::TestBudgets::test_of_nothing",
     ],
 )

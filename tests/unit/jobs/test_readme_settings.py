@@ -1,4 +1,4 @@
-"""The README's table of settings is that of the settings."""
+"""The table of settings in the README of jobs is that of the settings."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import pytest
 
 from jobs.settings import Settings
 
-README = Path(__file__).parents[3] / "README.md"
+README = Path(__file__).parents[3] / "jobs" / "README.md"
 ROW = re.compile(r"^\| `([a-z_]+)` \| (.+?) \| ", re.MULTILINE)
 
 

@@ -36,15 +36,15 @@ def expected_output(program: str) -> list[str]:
 
 
 def readme_examples() -> list[str]:
-    return examples((ROOT / "README.md").read_text(), SECTION)
+    return examples((ROOT / "orchestration" / "README.md").read_text(), SECTION)
 
 
-def test_the_readme_has_the_four_examples():
-    assert len(readme_examples()) == 4
+def test_the_readme_has_the_three_examples():
+    assert len(readme_examples()) == 3
 
 
 def test_the_example_of_jobs_runs_and_prints_an_answer_for_each_task(tmp_path: Path):
-    [program] = [each for each in readme_examples() if "EnhancedJobManager" in each]
+    [program] = examples((ROOT / "jobs" / "README.md").read_text(), "Jobs without an engine")
     # They are Claude's words, so the example does not promise any.
     done = run(program, tmp_path, HOME=str(tmp_path), CLAUDE_JOBS_CLI=str(ROOT / "tests" / "fakes" / "claude_stub.sh"))
     assert (done.returncode, done.stderr) == (0, "")
