@@ -64,7 +64,7 @@ async def claude_approve(call: Call, arguments: ApproveArguments) -> str:
 
 PERMIT = Definition(
     name=PERMISSION_TOOL,
-    title="Ask for a permission",
+    title="Ask permission",
     about="Claude Code itself calls this. Never call it.",
     arguments=PermitArguments,
     handle=claude_permit,
@@ -72,7 +72,7 @@ PERMIT = Definition(
 
 APPROVE = Definition(
     name="claude_approve",
-    title="Answer a permission request",
+    title="Answer requests",
     about="Answer a job below you that waits for permission. Without requestId: list what is open.",
     arguments=ApproveArguments,
     handle=claude_approve,

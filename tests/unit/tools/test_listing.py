@@ -110,7 +110,7 @@ def test_the_list_fits_with_the_tools_for_permissions_too(tmp_path: Path, caller
     more = more_tools(Settings(home=tmp_path, permission_requests="parent"), caller)
     whole = ListToolsResult(tools=[*listing(leaf=False), *more]).model_dump_json(by_alias=True, exclude_none=True)
     assert [tool.name for tool in more] == names
-    assert len(whole.encode()) <= 8192
+    assert len(b'{"jsonrpc":"2.0","id":1000,"result":}') + len(whole.encode()) <= 8192
 
 
 def test_what_a_task_takes_is_described_once():
