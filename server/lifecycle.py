@@ -7,7 +7,7 @@ import anyio.to_thread
 
 from jobs.effective_settings import EffectiveSettings
 from jobs.patience import insist
-from server.clock import beat
+from server.beat import beat
 from server.front_door.hello import Hello, Role
 from server.protocol.callers import caller_of, calling_job
 from server.protocol.connection import Connection

@@ -10,7 +10,7 @@ from jobs.patience import insist
 from jobs.ports import Store
 from jobs.safe_text import safe
 from jobs.settings_sources import misspelt
-from server.clock import beat
+from server.beat import beat
 from server.front_door.hello import Hello, Role
 
 FILE_SECONDS = 1.0

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import SocketListener, SocketStream
 
-from server.clock import beat
+from server.beat import beat
 from server.front_door.dial import is_at, lock
 from server.front_door.hello import FrontDoorError
 from server.front_door.lock_holder import sign_lock
