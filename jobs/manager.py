@@ -203,6 +203,16 @@ class EnhancedJobManager:
             # This runs in the engine's own task group, where an error would end every other tree.
             logger.exception("the environment of tree %s could not be cleared away", root_id)
 
+    async def close_ended_trees(self) -> None:
+        """Forget the environment of each tree that is over: the engine leaves, and a batch may not get to do so."""
+        for root_id in await anyio.to_thread.run_sync(self._origins.kept):
+            try:
+                # What is not in the store may be admitted at this very moment.
+                if (await self._store.rollup_under(root_id)).total:
+                    await self.close_tree(root_id)
+            except StoreError:
+                logger.exception("the environment of tree %s could not be looked at", root_id)
+
     async def resume(self) -> int:
         """Run every unfinished job again through the graph after a start, and return how many there are.
 

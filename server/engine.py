@@ -59,6 +59,9 @@ LEAVE_SECONDS = 9.0
 END_SECONDS = 7.0
 """How much of that the end of its jobs may take, where the settings ask for it."""
 
+CLEAR_SECONDS = 1.0
+"""How long the environments of trees that are over may take to go; what is left then, the next engine clears."""
+
 LOCK_SECONDS = 2.0
 """How long a new engine waits for the lock of one that is leaving."""
 
@@ -283,3 +286,5 @@ async def _take_leave(end_jobs: bool, services: Services) -> None:
     if end_jobs:
         with anyio.move_on_after(END_SECONDS):
             await services.manager.cancel_all()
+    with anyio.move_on_after(CLEAR_SECONDS):
+        await services.manager.close_ended_trees()

@@ -104,6 +104,10 @@ class OriginFiles:
         """Return the environments of the trees that live and were used since the engine began."""
         return [origin.env for origin in list(self._known.values())]
 
+    def kept(self) -> list[str]:
+        """Return the ids of the trees whose origin is on disk. Blocks."""
+        return [path.parent.name for path in self._trees.glob(f"*/{_FILE}")]
+
     def forget(self, root_id: str) -> None:
         """Remove a tree's origin once the tree is over."""
         self._known.pop(root_id, None)
@@ -125,8 +129,7 @@ class OriginFiles:
         shutil.rmtree(self._trees / root_id, ignore_errors=True)
 
     def _sweep(self, root_ids: Collection[str]) -> None:
-        for path in self._trees.glob(f"*/{_FILE}"):
-            root_id = path.parent.name
+        for root_id in self.kept():
             if root_id in root_ids:
                 continue
             try:
@@ -134,7 +137,7 @@ class OriginFiles:
             except OSError:
                 logger.exception("the environment of tree %s could not be cleared away", root_id)
             with suppress(OSError):
-                path.parent.rmdir()
+                (self._trees / root_id).rmdir()
 
     def _read(self, root_id: str) -> Origin:
         try:

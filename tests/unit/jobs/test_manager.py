@@ -386,6 +386,18 @@ async def test_a_new_engine_forgets_the_environments_that_nobody_needs_any_more(
         assert not (engine.trees / "jnever").exists()
 
 
+async def test_an_engine_that_leaves_forgets_the_environments_of_trees_that_are_over_and_no_others(tmp_path: Path):
+    """A batch may not get to do so itself; and a tree whose rows are not there yet may be admitted in a moment."""
+    store = await past()
+    await admit_root(store, "jover")
+    await store.cancel_under("jover", at=1.0)
+    async with parts(tmp_path, store=store) as engine:
+        for root_id in ("jroot", "jover", "jnotyet"):
+            await engine.origins.save(root_id, engine.origin)
+        await engine.manager.close_ended_trees()
+        assert sorted(trees(engine)) == ["jnotyet", "jroot"]
+
+
 async def test_environments_that_cannot_be_cleared_away_do_not_keep_a_new_engine_from_its_jobs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
