@@ -1,7 +1,8 @@
 """Fixtures that every test may use."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster
@@ -9,6 +10,15 @@ from blockbuster import BlockBuster
 SLOW = ("time.sleep", "sqlite3.Connection.execute", "sqlite3.Cursor.execute", "sqlite3.Connection.executescript")
 """What must never happen on the event loop. Small files on the local disk that SQLite demands are read there by choice:
 each takes some microseconds, and a thread switch takes more."""
+
+
+TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Give each test the marker of its directory."""
+    for item in items:
+        item.add_marker(item.path.relative_to(TESTS).parts[0])
 
 
 @pytest.fixture

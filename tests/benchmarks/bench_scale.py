@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from tests.benchmarks.watched import LONG, ROOMY, engine_of, median_ms, told
+from tests.benchmarks.watched import ROOMY, engine_of, median_ms, told
 from tests.support.engines import Pump, house
+from tests.support.long_form import LONG
 from tests.support.past import make_past
 
 LIVE_TREES = (100, 10_000)

@@ -12,7 +12,6 @@ import psutil
 
 from tests.support.engines import House, Pump
 
-LONG = os.environ.get("CLAUDE_JOBS_LONG") == "1"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 ROOMY = {

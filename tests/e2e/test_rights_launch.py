@@ -1,7 +1,6 @@
 """How a job is launched, held against the real binary: the weight of its first request, and who can bend the launch."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from server.demo.story import Story
 from server.protocol.app import INSTRUCTIONS
 from tests.e2e.support import SYSTEM_PATH, run_claude
 from tests.support.engines import House, Pump, house
+from tests.support.long_form import LONG
 
-LONG = os.environ.get("CLAUDE_JOBS_LONG") == "1"
 """The long form sends all of the hostile tasks; the short one sends one of each form."""
 
 pytestmark = pytest.mark.timeout(1200 if LONG else 240)
@@ -202,6 +201,7 @@ def test_a_trusted_directorys_settings_are_loaded_and_its_servers_are_not(
     assert "xylophone" in json.dumps(elsewhere.requests[-1].body)
 
 
+@pytest.mark.long
 def test_no_hostile_task_is_taken_for_anything_but_text(stand: Stand):
     before = len(stand.api.requests)
     for first in range(0, len(CHOSEN), BATCH):

@@ -20,7 +20,6 @@ from tests.fault.zygote import BATCHES, JOBS
 
 ROOT = Path(__file__).parents[2]
 STRACE = shutil.which("strace")
-LONG = os.environ.get("CLAUDE_JOBS_LONG") == "1"
 STEPS = (
     "pwrite64", "fdatasync", "fsync", "ftruncate", "fallocate", "rename", "renameat", "mkdir", "unlink", "flock",
     "vfork",

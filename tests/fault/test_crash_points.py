@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.injection import LONG, STEPS, STRACE, Point, Zygote, survived, zygote
+from tests.fault.injection import STEPS, STRACE, Point, Zygote, survived, zygote
+from tests.support.long_form import LONG
 
 SHORT_POINTS = 30
 SEAM_POINTS = 160
 """Steps of our own code in one run, at least: the seam counts those where strace is missing."""
 
-pytestmark = pytest.mark.timeout(3600 if LONG else 240)
+pytestmark = [pytest.mark.timeout(3600 if LONG else 240), pytest.mark.long]
 
 
 def _points(engines: Zygote, home: Path) -> list[Point]:

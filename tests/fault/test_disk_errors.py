@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.injection import DISK_STEPS, LONG, STRACE, Point, Zygote, survived, zygote
+from tests.fault.injection import DISK_STEPS, STRACE, Point, Zygote, survived, zygote
+from tests.support.long_form import LONG
 
 SHORT_POINTS = 12
 SEAM_STATEMENTS = 56
@@ -15,7 +16,7 @@ SEAM_START = 10
 
 FAULTS = ("error=ENOSPC", "error=EIO")
 
-pytestmark = pytest.mark.timeout(3600 if LONG else 240)
+pytestmark = [pytest.mark.timeout(3600 if LONG else 240), pytest.mark.long]
 
 
 def _points(engines: Zygote, home: Path) -> list[Point]:

@@ -1,6 +1,5 @@
 """Over many spawns the engine ends where it began: descriptors, tasks, threads, zombies and memory."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -10,9 +9,9 @@ import psutil
 import pytest
 
 from tests.support.engines import House, Pump, house
+from tests.support.long_form import LONG
 from tests.support.waiting import until_now
 
-LONG = bool(os.environ.get("CLAUDE_JOBS_LONG"))
 SPAWNS = 10_000 if LONG else 500
 BATCH = 100
 GROWTH = 64 * 1024 * 1024
@@ -31,6 +30,7 @@ def busy() -> Iterator[House]:
         yield made
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3600 if LONG else 170)
 def test_after_many_spawns_the_engine_holds_what_it_held_before(busy: House, capsys: pytest.CaptureFixture[str]):
     with busy.pump() as pump:

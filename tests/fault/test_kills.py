@@ -1,6 +1,5 @@
 """The engine is killed at random moments, again and again, while clients submit, wait and cancel."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,8 +9,8 @@ import pytest
 
 from server.selftest.campaign import Campaign, Plan, Report
 from tests.fault.nursery import nursery
+from tests.support.long_form import LONG
 
-LONG = bool(os.environ.get("CLAUDE_JOBS_LONG"))
 KILLS = 1000 if LONG else 100
 SECONDS = 3600 if LONG else 240
 """More than twice what it takes on two busy cores: a campaign that does not come to its kills has failed."""
@@ -30,6 +29,7 @@ def show(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
         print("", *report.lines(), sep="\n  ")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(SECONDS + 120)
 def test_no_acknowledged_job_is_lost_or_run_twice_however_the_engine_dies(
     base: Path, capsys: pytest.CaptureFixture[str]

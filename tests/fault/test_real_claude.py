@@ -15,10 +15,10 @@ from server.demo.environment import isolated_environment
 from server.demo.story import Story, ToolCall, Turn
 from tests.e2e.conftest import claude_cli as claude_cli  # noqa: PLC0414 - pytest finds fixtures by name
 from tests.support.engines import SYSTEM_PATH, House, house
+from tests.support.long_form import LONG
 from tests.support.noted import claude_of
 from tests.support.waiting import until_now
 
-LONG = bool(os.environ.get("CLAUDE_JOBS_LONG"))
 MINUTE = 60.0
 
 
@@ -42,6 +42,7 @@ def running(pump: Any) -> int:
     return sum(job.get("status") == "running" for job in pump.json("claude_list_jobs", limit=50))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(170)
 def test_five_running_jobs_are_adopted_after_a_kill_and_answer_once_each(real: House):
     say = Turn(text="It survived.", delay=20.0 if LONG else 6.0)

@@ -1,7 +1,6 @@
 """Jobs that spawn as much as they can: the limits hold, every refusal says why, and the engine goes on answering."""
 
 import json
-import os
 import statistics
 import threading
 import time
@@ -14,11 +13,11 @@ from typing import Any
 import pytest
 
 from tests.support.engines import FAKES, House, Pump, house
+from tests.support.long_form import LONG
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 
 STUB = FAKES / "storming_stub.py"
-LONG = os.environ.get("CLAUDE_JOBS_LONG") == "1"
 """The long form: 10,000 calls, and a tree of 1,000 jobs. The short one shows the same in seconds."""
 
 CALLS = 10_000 if LONG else 500

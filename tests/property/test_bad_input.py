@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -25,9 +24,10 @@ from server.protocol.outcomes import outcome
 from server.protocol.permits import APPROVE, PERMIT
 from server.protocol.tools import Call
 from server.reception.mcp_connection import _message
+from tests.support.long_form import LONG
 from tests.unit.server.world import PATH, text_of, world
 
-CALLS = 10_000 if os.environ.get("CLAUDE_JOBS_LONG") == "1" else 1_000
+CALLS = 10_000 if LONG else 1_000
 LONGEST = 4_000
 """Characters of the longest refusal: a model reads every one of them."""
 
@@ -147,6 +147,7 @@ async def answer(call: Call, definition: Definition, arguments: dict[str, Any]) 
     return await definition.handle(call, definition.arguments.model_validate(arguments))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_bad_input_is_answered_in_words_that_say_what_to_do():
     tally = Tally()

@@ -1,7 +1,6 @@
 """An engine over either store against one model: clients submit, jobs end and are cancelled, and the engine crashes."""
 
 import asyncio
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -18,6 +18,7 @@ from jobs.errors import EngineLeavingError
 from jobs.model import TERMINAL, Job, JobStatus
 from jobs.store.memory import MemoryStore
 from jobs.store.sqlite import SqliteStore
+from tests.support.long_form import LONG
 from tests.support.waiting import until
 from tests.unit.jobs.support import Parts, parts
 
@@ -300,7 +301,7 @@ class MemoryEngineMachine(EngineMachine):
 
 
 EngineMachine.TestCase.settings = MemoryEngineMachine.TestCase.settings = settings(
-    max_examples=200 if os.environ.get("CLAUDE_JOBS_LONG") == "1" else 15, stateful_step_count=25, deadline=None
+    max_examples=200 if LONG else 15, stateful_step_count=25, deadline=None
 )
-test_an_engine_over_sqlite_keeps_to_the_model_through_every_crash = EngineMachine.TestCase
-test_an_engine_over_memory_keeps_to_the_model_through_every_crash = MemoryEngineMachine.TestCase
+test_an_engine_over_sqlite_keeps_to_the_model_through_every_crash = pytest.mark.long(EngineMachine.TestCase)
+test_an_engine_over_memory_keeps_to_the_model_through_every_crash = pytest.mark.long(MemoryEngineMachine.TestCase)

@@ -8,11 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs.rights.permissions import RANK, Rights, RightsError, Wish, covers, meet
+from tests.support.long_form import LONG
 from tests.support.rights import within
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
-EXAMPLES = 5_000 if os.environ.get("CLAUDE_JOBS_LONG") == "1" else 500
+EXAMPLES = 5_000 if LONG else 500
 
 TOOLS = ("Bash", "Read", "Edit", "WebFetch", "mcp__box", "mcp__box__open", "mcp__boxes__open", "mcp__box__*")
 WORDS = ("git", "git status", "git log", "gitx", "ls", "a/../b", "x; y", "$(x)", "", "git *", "/src/a", "//etc/x")

@@ -1,7 +1,6 @@
 """Two stores, and the memory in front of one, that are told the same must answer the same, whatever that is."""
 
 import asyncio
-import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,9 +20,10 @@ from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from jobs.store.sqlite import SqliteStore
 from orchestration.limits import TreeLimits
+from tests.support.long_form import LONG
 
 # Thirty runs of forty steps took more than two minutes while other work had both cores.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
 LIMITS = TreeLimits(max_depth=3, max_children=4, max_nodes=7)
 EVERYTHING = 10_000
@@ -245,6 +245,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStores = StoreMachine.TestCase
-TestStores.settings = settings(
-    max_examples=300 if os.environ.get("CLAUDE_JOBS_LONG") == "1" else 30, stateful_step_count=40, deadline=None
-)
+TestStores.settings = settings(max_examples=300 if LONG else 30, stateful_step_count=40, deadline=None)
