@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 READMES = tuple(sorted((*ROOT.glob("README.md"), *ROOT.glob("*/README.md"))))
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in READMES)
+MOST_LINES = 200
+MOST_COLUMNS = 200
 REFERENCE = re.compile(r"\btests/[\w/]+\.py(?:::\w+)*")
 
 
@@ -69,6 +71,12 @@ def is_there(reference: str) -> bool:
 @pytest.mark.parametrize("reference", references(TEXT))
 def test_a_test_that_a_readme_names_exists(reference: str):
     assert is_there(reference)
+
+
+def test_the_first_readme_is_short_and_no_line_of_it_is_wide():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= MOST_LINES
+    assert [line for line in lines if len(line) > MOST_COLUMNS] == []
 
 
 def test_the_readmes_name_tests():

@@ -1,4 +1,4 @@
-"""The README's shell samples and its table of commands: each runs, or is there as it is written."""
+"""The READMEs' shell samples and tables of commands: each runs, or is there as it is written."""
 
 import re
 import shlex
@@ -15,12 +15,13 @@ from server.cli import app
 from tests.support.engines import MAIN, ROOT, house
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TESTS_README = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 COMMANDS = typer.main.get_command(app)
 
 
 def shell_commands() -> Iterator[list[str]]:
-    for block in re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^```sh\n(.*?)^```$", README + TESTS_README, re.MULTILINE | re.DOTALL):
         for line in block.splitlines():
             for command in line.split("&&"):
                 yield shlex.split(command, comments=True)
@@ -61,14 +62,14 @@ def test_every_other_command_of_a_shell_sample_names_what_there_is():
                 assert where.removeprefix(".[").removesuffix("]") in PROJECT["project"]["optional-dependencies"]
             case [".venv/bin/poe", *tasks]:
                 assert set(tasks) <= PROJECT["tool"]["poe"]["tasks"].keys()
-            case ["claude", "mcp", "add", *_]:
+            case ["claude", "mcp", "add" | "remove", *_]:
                 pass  # tests/e2e/test_registration.py runs it
             case _:
                 pytest.fail(f"no test runs the sample {shlex.join(command)!r}")
 
 
 def test_every_task_of_the_readme_is_one_of_the_project():
-    table = "".join(re.findall(r"^\| (`poe .+?) \|", README, re.MULTILINE))
+    table = "".join(re.findall(r"^\| (`poe .+?) \|", TESTS_README, re.MULTILINE))
     assert set(re.findall(r"`(?:poe )?(\w+)`", table)) == PROJECT["tool"]["poe"]["tasks"].keys()
 
 

@@ -43,10 +43,10 @@ def claude(cli: Path, made: House, *arguments: str, cwd: Path, api_url: str = "h
     return done.stdout
 
 
-def register(cli: Path, made: House) -> None:
-    """Register us as the README says, in one project."""
+def register(cli: Path, made: House, *, remove: bool = False) -> None:
+    """Register us as the README says, in one project, or remove us as it says."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [command] = re.findall(r"^claude (mcp add .+)$", readme, re.MULTILINE)
+    [command] = re.findall(rf"^claude (mcp {'remove' if remove else 'add'} .+)$", readme, re.MULTILINE)
     claude(cli, made, *shlex.split(command.replace("$PWD/.venv/bin", SCRIPTS)), cwd=made.work)
 
 
@@ -58,12 +58,14 @@ def elsewhere(made: House) -> Path:
     return path
 
 
-def test_the_readmes_command_registers_us_for_every_project_and_claude_code_connects(
+def test_the_readmes_commands_register_us_for_every_project_and_remove_us(
     claude_cli: Path, made: House, elsewhere: Path
 ):
     register(claude_cli, made)
     listed = claude(claude_cli, made, "mcp", "list", cwd=elsewhere)
     assert re.search(r"^claude-jobs: \S*claude-jobs mcp .*Connected", listed, re.MULTILINE), listed
+    register(claude_cli, made, remove=True)
+    assert "claude-jobs" not in claude(claude_cli, made, "mcp", "list", cwd=elsewhere)
 
 
 @pytest.mark.parametrize("told", [None, "--allowedTools", "permissions"])
@@ -87,6 +89,8 @@ def calls_a_tool(cli: Path, made: House, cwd: Path, scripted: Callable[[Story], 
     """Have the real binary call one of our tools, and tell whether that was permitted."""
     turns = [{"tool_calls": [{"name": "mcp__claude-jobs__claude_dashboard", "input": {}}]}, {"text": "Done."}]
     api = scripted(Story.model_validate({"roles": {"default": turns}}))
+    # With an engine there the tools are listed in time for the first turn, also on a busy machine.
+    made.start_engine()
     said = claude(cli, made, "-p", "Go.", "--output-format=json", *options, cwd=cwd, api_url=api.url)
     result = str(api.requests[-1].body["messages"][-1])
     assert ("running" in result) == (json.loads(said)["permission_denials"] == []), result

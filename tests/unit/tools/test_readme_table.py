@@ -1,4 +1,4 @@
-"""What the README says of the tools is what the live list holds."""
+"""What the READMEs say of the tools is what the live list holds."""
 
 import re
 from pathlib import Path
@@ -17,13 +17,21 @@ from server.protocol.guidance import PROMPTS
 from server.protocol.permits import ApproveArguments
 from server.protocol.resources import TEMPLATES
 
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[3]
+README = (ROOT / "server" / "README.md").read_text(encoding="utf-8")
 SECTION = README.partition("## Tools\n")[2].partition("\n## ")[0]
+NAMES = sorted(tool.name for tool in listing(leaf=False))
 
 
-def test_the_readme_has_one_row_for_each_tool_in_any_order():
-    rows = re.findall(r"^\| `(claude_[a-z_]+)` \|", README, re.MULTILINE)
-    assert sorted(rows) == sorted(tool.name for tool in listing(leaf=False))
+def test_the_readme_of_the_server_has_one_row_for_each_tool_in_any_order():
+    rows = re.findall(r"^\| `(claude_[a-z_]+)` \|", SECTION, re.MULTILINE)
+    assert sorted(rows) == NAMES
+
+
+def test_the_table_of_the_first_readme_names_each_tool_once():
+    first = (ROOT / "README.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`claude_.+?`) \| ", first, re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", "".join(cells))) == NAMES
 
 
 def test_the_readme_names_every_field_of_a_task_and_no_other():
@@ -53,7 +61,8 @@ def test_the_readme_says_every_default_that_is_more_than_nothing():
 
 
 def test_the_readme_names_every_resource_and_prompt():
+    section = README.partition("## Resources and prompts\n")[2].partition("\n## ")[0]
     for template in TEMPLATES:
-        assert f"`{template.uri_template.replace('{id}', 'ID')}`" in SECTION
+        assert f"`{template.uri_template.replace('{id}', 'ID')}`" in section
     for prompt in PROMPTS:
-        assert f"`{prompt.name}`" in SECTION
+        assert f"`{prompt.name}`" in section
