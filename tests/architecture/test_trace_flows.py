@@ -1,0 +1,42 @@
+"""The way of each flow through the code gets no longer: `poe trace` shows it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from tests.architecture.trace_flows import ROOT, RUNS
+
+MOST = {
+    "batch_call": {"files": 80, "functions": 370},
+    "childs_end": {"files": 62, "functions": 265},
+    "cancel": {"files": 61, "functions": 220},
+    "restart": {"files": 134, "functions": 735},
+    "decompose": {"files": 86, "functions": 515},
+}
+"""What `python -m tests.architecture.trace_flows` printed last, functions rounded up: timers may add some.
+Lower them with each change that shortens a way."""
+
+
+@pytest.mark.timeout(300)
+def test_no_flow_passes_through_more_files_and_functions_than_were_measured():
+    # Twice is enough mostly; what a timer added to both goes away with further runs.
+    counts = _counts(2)
+    if _exceeded(counts):
+        counts = _counts(2 * RUNS)
+    assert _exceeded(counts) == {}
+
+
+def _exceeded(counts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    over = {name: {what: most for what, most in of.items() if counts[name][what] > most} for name, of in MOST.items()}
+    return {name: {what: counts[name][what] for what in of} for name, of in over.items() if of}
+
+
+def _counts(runs: int) -> dict[str, dict[str, int]]:
+    # In a process of its own: what the tests before it left in this one would count too.
+    command = [sys.executable, "-m", "tests.architecture.trace_flows", "--json", "--runs", str(runs)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=140, check=True)
+    counts: dict[str, dict[str, int]] = json.loads(done.stdout)
+    return counts
