@@ -44,7 +44,7 @@ class Topic:
 _TOPICS = (
     Topic(
         role="place",
-        question="Where do we hold Saturday's picnic?",
+        question="Where do we hold the picnic?",
         heading="We sit in the old orchard by the river:",
         helpers=(
             Helper(
