@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.attempts.origin import OriginFiles
 from jobs.claude.directory import AttemptDirectory
 from jobs.claude.framer import Framer, Line
 from jobs.errors import JobsError
@@ -162,6 +161,9 @@ class _Reader:
         self._directory = AttemptDirectory(places.trees / status["rootId"] / status["jobId"] / str(number))
         self._framer = Framer()
         self._shown = 0
+        # Imported here: no other command needs it, and it imports pydantic.
+        from jobs.attempts.origin import OriginFiles
+
         known = secrets_in(os.environ) | OriginFiles(places.trees).secrets_of(status["rootId"])
         self._known = frozenset(known)
         self._talk = Conversation(known, whole=wanted.whole)
