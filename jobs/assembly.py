@@ -13,26 +13,25 @@ import anyio
 import psutil
 from anyio.abc import TaskGroup
 
-from jobs.attempts.accounts import Accounts
-from jobs.attempts.origin import Origin, OriginFiles
-from jobs.attempts.preparation import Preparation
 from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import McpServer
-from jobs.claude.spawning import Spawner
+from jobs.client_context import Origin, OriginFiles
 from jobs.errors import ManagerClosedError
-from jobs.intake import Intake
-from jobs.limits.ledger import Ledger
-from jobs.limits.pause_file import PauseFile
-from jobs.limits.throttle import Throttle
+from jobs.event_bus import JobSignals
+from jobs.limits.budget import Ledger
+from jobs.limits.throttle import PauseFile, Throttle
 from jobs.ports import Clock, Runner, Store
+from jobs.processes.spawning import Spawner
 from jobs.recursion_manager import RecursionManager
-from jobs.runner import LocalRunner
+from jobs.runner.accounts import Accounts
+from jobs.runner.launch_plan import Preparation
+from jobs.runner.runner import LocalRunner
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.settings_sources import load_here
-from jobs.signals import JobSignals
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
+from jobs.validation import Intake
 
 StartSoon = Callable[..., object]
 """Starts a coroutine function with arguments in the engine's own task group, so that it outlives every request."""

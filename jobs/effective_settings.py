@@ -25,7 +25,6 @@ from typing import Any
 
 from jobs import kept_settings
 from jobs.errors import JobsError
-from jobs.safe_text import safe
 from jobs.settings import Scope, Settings, TreeSettings, names, scope_of
 from jobs.settings_sources import (
     SECRET,
@@ -39,6 +38,7 @@ from jobs.settings_sources import (
     load_usable,
     read_file,
 )
+from jobs.util.text import safe
 
 logger = logging.getLogger(__name__)
 

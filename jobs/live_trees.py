@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from jobs.ids import contains
 from jobs.model import LIVE, Batch, Job, JobStatus, Rollup, Tree
 from jobs.subtree import BatchJobs, Node
-from jobs.tree import contains
 
 KEPT_JOBS = 1000
 """Jobs of trees that are over and stay in memory: callers that waited for a tree read it once more after its end."""

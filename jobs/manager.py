@@ -11,22 +11,22 @@ import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
 from jobs.assembly import OwnParts, Parts
-from jobs.attempts.continuation import continued
-from jobs.attempts.origin import Origin
 from jobs.batch_graph import BatchGraph, Next, subtasks_of
+from jobs.client_context import Origin
 from jobs.errors import EngineLeavingError, JobsError, NotFoundError, RecursionLimitError, StoreError
-from jobs.intake import TaskRequest, TreeBounds, subtask_request
+from jobs.ids import subtasks_batch_id
 from jobs.model import TERMINAL, Attempt, Job, JobStatus
-from jobs.patience import insist
 from jobs.ports import Admission, Submission
 from jobs.prompts import decomposition
-from jobs.prompts.composition import divides
-from jobs.prompts.siblings import Siblings
-from jobs.singly import Singly
+from jobs.prompts.briefing import divides
+from jobs.prompts.dependencies import Siblings
+from jobs.runner.launch_plan import continued
 from jobs.submissions import Submissions, listed
-from jobs.tree import subtasks_batch_id
+from jobs.util.keyed_lock import Singly
+from jobs.util.retrying import insist
+from jobs.validation import TaskRequest, TreeBounds, subtask_request
 from orchestration.failures import Failure
-from orchestration.native import native
+from orchestration.isolation import native
 
 logger = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ class Submission:
         caller: Whose idempotency keys these are: the spawning job's id, or the client's name.
         idempotency_key: A submission of the same caller with the same key is admitted once; None for no key.
         request_digest: What tells whether a second submission with the key asks for the same, or None where nothing
-            does; see `jobs.idempotency`.
+            does; see `jobs.submissions`.
         client: Who asked, for a person to read, or None.
         max_budget_usd: For a new tree: most US dollars for the whole of it, or None.
         deadline: For a new tree: seconds since the epoch after which nothing of it may run, or None.

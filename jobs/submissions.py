@@ -1,16 +1,56 @@
-"""From what a caller asks to what is to be admitted: checked, complete, and with ids."""
+"""From what a caller asks to what is to be admitted: checked, complete, with ids and a digest of the request."""
 
+import hashlib
+import json
+import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
-from jobs.attempts.origin import Origin, OriginFiles
+from jobs.client_context import Origin, OriginFiles
 from jobs.errors import BadInputError
-from jobs.idempotency import request_digest
-from jobs.intake import Intake, TaskRequest, TreeBounds, dependencies
+from jobs.ids import new_batch_id, new_job_id
 from jobs.model import Job
 from jobs.ports import Clock, NewJob, Submission
-from jobs.tree import new_batch_id, new_job_id
+from jobs.validation import Intake, TaskRequest, TreeBounds, dependencies
+
+_DEFAULTS = {field.name: field.default for field in fields(TaskRequest)}
+
+
+def request_digest(tasks: Sequence[TaskRequest], bounds: TreeBounds, *, single: bool, cwd: str) -> str:
+    """Return a digest of a submission as its caller asked for it: 64 hexadecimal digits.
+
+    What the caller left to a default is left out: a setting may change the default between two calls, and a later
+    version may know more options. Paths count as they resolve, so one text in two directories is two requests.
+
+    Args:
+        tasks: The tasks, in their order.
+        bounds: The bounds of a new tree.
+        single: The one task is a tree's root.
+        cwd: Absolute directory at which relative paths of the tasks start.
+    """
+    asked = {
+        "tasks": [_given(task, cwd) for task in tasks],
+        "bounds": [bounds.usd, bounds.seconds],
+        "single": single,
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _given(request: TaskRequest, cwd: str) -> dict[str, Any]:
+    given = {
+        name: value
+        for name, default in _DEFAULTS.items()
+        if _frozen(value := getattr(request, name)) != default or name == "task"
+    }
+    # A task may have a megabyte. Half a surrogate pair has no UTF-8 of its own.
+    given["task"] = hashlib.sha256(request.task.encode("utf-8", "surrogatepass")).hexdigest()
+    given["cwd"] = os.path.normpath(os.path.join(cwd, request.cwd or "."))  # noqa: PTH118 - a text, not yet a path
+    return given
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 class Submissions:
@@ -103,7 +143,7 @@ def _requests(tasks: Sequence[str | TaskRequest]) -> list[TaskRequest]:
     for index, request in enumerate(requests):
         if not isinstance(request, TaskRequest):
             problem = f"it is of type {type(request).__name__}"
-            raise BadInputError(f"tasks[{index}]", problem, "Give a text, or a `jobs.intake.TaskRequest`.")
+            raise BadInputError(f"tasks[{index}]", problem, "Give a text, or a `jobs.validation.TaskRequest`.")
     return requests
 
 

@@ -9,10 +9,10 @@ from enum import StrEnum
 import anyio
 
 from jobs.errors import BadInputError
+from jobs.event_bus import JobSignals, Subscription
 from jobs.limits.account_limits import Pause
 from jobs.model import TERMINAL, Job, JobStatus
-from jobs.rights.visibility import Scope
-from jobs.signals import JobSignals, Subscription
+from jobs.permissions.visibility import Scope
 from jobs.subtree import BatchJobs
 
 PROGRESS_SECONDS = 5.0

@@ -1,9 +1,15 @@
-"""How a task that raised is told to those who wait for its siblings: as a value."""
+"""A task that raised, as a value for those who wait for its siblings.
 
-from collections.abc import Mapping
+A node that raises makes LangGraph cancel every sibling Send, so nothing that is injected may raise into a graph.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
+
+from langgraph.errors import GraphBubbleUp, NodeCancelledError
 
 from orchestration.limits import LimitKind, RecursionLimitError
 
@@ -95,9 +101,29 @@ class TaskFailedError(Exception):
 
     Args:
         failure: What it raised. `__cause__` is the exception itself with its traceback; where the task failed in
-            another process it is None, and that one's logger `orchestration.attempts` has the traceback, at level INFO.
+            another process it is None, and that one's logger `orchestration.failures` has the traceback, at level INFO.
     """
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
         super().__init__(f"The task raised {failure.type}: {failure.message}")
+
+
+logger = logging.getLogger(__name__)
+
+
+async def attempt(work: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+    """Call `work` and return its value, or a `Failure` where it raised.
+
+    Cancellation propagates, and so does what LangGraph raises to steer a graph, such as an interrupt.
+
+    Raises:
+        NodeCancelledError: A node of a nested run was cancelled; LangGraph turns that into an exception.
+    """
+    try:
+        return await work(*arguments)
+    except (GraphBubbleUp, NodeCancelledError):
+        raise
+    except Exception as error:
+        logger.info("A task failed: %r", error, exc_info=error)
+        return Failure.of(error)

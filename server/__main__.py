@@ -25,16 +25,15 @@ def _main() -> int:
         return pump(sys.argv[2:])
     if sys.argv[1:] == ["engine", "--detached"]:
         return _engine()
-    from server.cli import main as command_line
+    from server.cli.app import main as command_line
 
     command_line()
     return 0
 
 
 def _engine() -> int:
-    from jobs.redaction import redact
-    from jobs.safe_text import safe
-    from server.engine_process import run
+    from jobs.util.text import redact, safe
+    from server.engine.main import run
 
     problem = run()
     if problem is not None:

@@ -20,13 +20,13 @@ from server.checks.claude import check_account, check_claude, check_environment
 from server.checks.engine import ANSWER_SECONDS, check_engine
 from server.checks.finding import Finding
 from server.checks.storage import check_copy, check_database, check_space, find_directory
-from server.front_door.client import door_of
-from server.front_door.environment import named_in
-from server.front_door.hello import JOB_MARKERS, FrontDoorError, Hello, setting_variables
-from server.front_door.locate import Places, control, state_dir
-from server.selftest.campaign import Campaign, Plan
-from server.terminal.lines import show, width_of, wrapped
-from server.terminal.times import here
+from server.cli.lines import show, width_of, wrapped
+from server.cli.times import here
+from server.client.client_env import named_in
+from server.client.connect import Places, control, state_dir
+from server.client.tool_client import door_of
+from server.client.wire import JOB_MARKERS, FrontDoorError, Hello, setting_variables
+from server.selftest.kill_test import Campaign, Plan
 
 _OLDEST_SQLITE = (3, 38, 0)
 """STRICT tables came with 3.37 and RETURNING with 3.35; one more for good measure is what is tested."""

@@ -13,12 +13,12 @@ import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
-from server.front_door.environment import client_environment, named_in, own_umask
-from server.front_door.hello import MAX_LINE, FrontDoorError, Hello, Value, setting_variables
-from server.front_door.light_json import loads
-from server.front_door.locate import Door, prepare, reach, state_dir
-from server.front_door.places import absolute
-from server.front_door.relay import Relay
+from server.client.client_env import client_environment, named_in, own_umask
+from server.client.connect import Door, prepare, reach, state_dir
+from server.client.light_json import loads
+from server.client.proxy import Relay
+from server.client.state_dir import absolute
+from server.client.wire import MAX_LINE, FrontDoorError, Hello, Value, setting_variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
-from server.demo.story import Story, Turn
-from server.demo.tale import root_tasks, story
+from server.demo.messages_api import ScriptedApi
+from server.demo.picnic import root_tasks, story
+from server.demo.script import Story, Turn
 from tests.e2e.screens import seated
 from tests.e2e.support import SYSTEM_PATH, find_cli
 from tests.support.engines import House, house

@@ -1,1 +1,1 @@
-"""One attempt at a job: how its `claude` is launched, followed, classified and ended."""
+"""What is known of Claude Code: its binary, command line, output stream, outcomes, usage, accounts and rate limits."""

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from jobs.claude.shapes import mapping, text
 from jobs.model import Reason
+from jobs.util.json_values import mapping, text
 
 _UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _OF_A_MODEL: Final = re.compile(rf"(?!{_UUID}$)(?:[A-Za-z]+[-_].*|.{{8,}})")

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from jobs.claude.start_way import NEWEST, StartWay
+from jobs.claude.binary import NEWEST, StartWay
 from jobs.errors import BadInputError
 from jobs.model import PERMISSION_MODES, JobSpec
 

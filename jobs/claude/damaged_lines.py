@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from jobs.claude.shapes import text
+from jobs.util.json_values import text
 
 MOST_TRIES: Final = 4
 """How many places of one line are tried in vain as the beginning of a frame: each try may read the rest of the line."""

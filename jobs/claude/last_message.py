@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from jobs.claude.cli_messages import is_marked_as_the_clis_own
-from jobs.claude.shapes import mapping, mappings, text
+from jobs.util.json_values import mapping, mappings, text
 
 _RESUME: Final = re.compile(
     r"(?:Output token limit hit|Your response)\b.{0,100}?\b(?:Resume directly|Continue from where you left off)\b"

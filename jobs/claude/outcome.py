@@ -10,15 +10,15 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from jobs.claude.cli_messages import is_marked_as_the_clis_own, may_be_the_clis_own, reason_in
-from jobs.claude.consumption import Meter
 from jobs.claude.damaged_lines import PASSING, Lost
-from jobs.claude.failures import denied, explain, reason_of
-from jobs.claude.framer import Line
+from jobs.claude.failure_table import denied, explain, reason_of
 from jobs.claude.last_message import LastMessage, words_of
-from jobs.claude.limit_signs import NeedsCredits, UsedUp, sign_of
-from jobs.claude.shapes import mapping, number, text, texts
+from jobs.claude.ndjson import Line
+from jobs.claude.rate_limits import NeedsCredits, UsedUp, sign_of
+from jobs.claude.usage import Meter
 from jobs.model import JobStatus, Outcome, Reason, Usage
-from jobs.redaction import redact
+from jobs.util.json_values import mapping, number, text, texts
+from jobs.util.text import redact
 
 _DETAIL_LIMIT = 2000
 _LAST_WORDS_LIMIT = 1000

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from jobs.ports import Clock
-from jobs.safe_text import safe
+from jobs.util.text import safe
 
 HALVING_SECONDS = 5.0
 """Limits that arrive together are one: twenty jobs that meet the same 429 must not halve twenty times."""

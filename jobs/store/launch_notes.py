@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from jobs.model import Attempt
-from jobs.store.group_commit import Transactions
 from jobs.store.queries import SQL
+from jobs.store.writer import Transactions
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from anyio import CancelScope
 from jobs.live_trees import LiveTrees
 from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.ports import Admission, EndedTree, LiveRows, SpawnCheck, Store, Submission
-from jobs.singly import Singly
 from jobs.store.rows import ended_attempt
+from jobs.util.keyed_lock import Singly
 
 T = TypeVar("T")
 

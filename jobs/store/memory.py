@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from jobs.errors import IllegalTransitionError, StoreError
+from jobs.ids import contains
 from jobs.model import (
     LIVE,
     NEXT,
@@ -20,10 +21,9 @@ from jobs.model import (
     Usage,
 )
 from jobs.ports import Admission, AdmissionFacts, EndedTree, LiveRows, SpawnCheck, Store, Submission
-from jobs.store.placement import Place, batch_at, check_same_request, closed_by_cancel, jobs_at, place_of
+from jobs.store.position import Place, batch_at, check_same_request, closed_by_cancel, jobs_at, place_of
 from jobs.store.rows import ended_attempt, excerpt_of, writable
 from jobs.store.writes import refusal
-from jobs.tree import contains
 from orchestration.limits import SpawnFacts
 
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from jobs.errors import SchemaTooNewError
-from jobs.store.repair import is_damage, note_damage
+from jobs.store.corruption import is_damage, note_damage
 
 logger = logging.getLogger(__name__)
 

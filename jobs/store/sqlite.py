@@ -16,14 +16,14 @@ from jobs.errors import DiskFullError, StoreError
 from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.ports import Admission, EndedTree, LiveRows, SpawnCheck, Store, Submission
 from jobs.store import restoration, writes
-from jobs.store.group_commit import Transactions, open_reader, open_writer
+from jobs.store.corruption import is_damage, note_damage
+from jobs.store.disk_reserve import Reserve, reserve_beside
 from jobs.store.launch_notes import LaunchNotes, ProcessNote
 from jobs.store.migrations import prepare
 from jobs.store.queries import SQL
-from jobs.store.repair import is_damage, note_damage
-from jobs.store.reserve import Reserve, reserve_beside
 from jobs.store.restoration import Found, Standing
 from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, job_of, rollup_of, task_of, tree_of
+from jobs.store.writer import Transactions, open_reader, open_writer
 
 T = TypeVar("T")
 

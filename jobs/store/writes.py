@@ -8,7 +8,7 @@ from jobs.errors import IllegalTransitionError, NotFoundError
 from jobs.model import NEXT, TASK_PREVIEW, TERMINAL, Attempt, Job, JobSpec, JobStatus, Outcome
 from jobs.ports import Admission, AdmissionFacts, SpawnCheck, Submission
 from jobs.store.launch_notes import ProcessNote
-from jobs.store.placement import Place, batch_at, check_same_request, closed_by_cancel, jobs_at, place_of
+from jobs.store.position import Place, batch_at, check_same_request, closed_by_cancel, jobs_at, place_of
 from jobs.store.queries import SQL
 from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, spec_text, tree_of, writable
 from orchestration.limits import SpawnFacts

@@ -5,7 +5,7 @@ from orchestration.executors.recursive_executor import RecursiveClaudeExecutor
 from orchestration.failures import Failure, TaskFailedError
 from orchestration.guard import UnknownParentError
 from orchestration.limits import RecursionLimitError
-from orchestration.patterns.recursive_nodes import Subtasks
+from orchestration.patterns.recursive_orchestration import Subtasks
 
 __all__ = [
     "Failure",

@@ -9,8 +9,8 @@ from anyio import CapacityLimiter
 
 from orchestration.calls import asynchronous
 from orchestration.failures import Failure
-from orchestration.native import native, native_stream
-from orchestration.patterns.recursive_batches import outcomes
+from orchestration.isolation import native, native_stream
+from orchestration.patterns.checkpoints import outcomes
 from orchestration.patterns.recursive_orchestration import Node, RecursiveOrchestrationPattern
 from orchestration.progress import Progress
 

@@ -1,8 +1,12 @@
 """Reusable LangGraph patterns: flat fan-out, recursion, and the blocks that both are made of."""
 
 from orchestration.patterns.langgraph_patterns import GraphBuildError, ParallelOrchestrationPattern
-from orchestration.patterns.recursive_nodes import DuplicateIdError, Subtasks
-from orchestration.patterns.recursive_orchestration import RecursiveOrchestrationPattern, collect
+from orchestration.patterns.recursive_orchestration import (
+    DuplicateIdError,
+    RecursiveOrchestrationPattern,
+    Subtasks,
+    collect,
+)
 from orchestration.patterns.send_api import MAX_SENDS, DictState, chunks, create_sends, merge
 
 __all__ = [

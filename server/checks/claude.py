@@ -4,13 +4,12 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from jobs.claude.account import accounts_of
-from jobs.claude.binary import UPDATE_SECONDS, ClaudeFinder, starts
+from jobs.claude.binary import OLDEST_VERSION, UPDATE_SECONDS, ClaudeFinder, starts
 from jobs.claude.command import SESSION
-from jobs.claude.start_way import OLDEST_VERSION
 from jobs.errors import ClaudeTooOldError, JobsError
 from jobs.settings_sources import known_variables
 from server.checks.finding import Finding
-from server.front_door.environment import client_environment, goes_along
+from server.client.client_env import client_environment, goes_along
 
 _SHELL = frozenset({"PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES"})
 """What every shell sets for itself."""

@@ -5,8 +5,8 @@ from typing import Any
 
 from server import __version__
 from server.checks.finding import Finding
-from server.front_door.hello import FrontDoorError, Hello
-from server.front_door.locate import Door, Places, control
+from server.client.connect import Door, Places, control
+from server.client.wire import FrontDoorError, Hello
 
 ANSWER_SECONDS = 5.0
 """How long an engine may take to answer; chosen, not measured. A person waits for it where the engine hangs."""

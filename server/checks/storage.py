@@ -10,13 +10,13 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from jobs.maintenance.db_recovery import last_rescue, report_path
+from jobs.store.corruption import noted_damage
+from jobs.store.disk_reserve import reserve_beside
 from jobs.store.migrations import STEPS
-from jobs.store.repair import noted_damage
-from jobs.store.reserve import reserve_beside
-from jobs.upkeep.rescue import last_rescue, report_path
 from server.checks.finding import Finding
-from server.front_door.locate import Places, StateDirError, prepare, state_dir
-from server.front_door.location import original_of, read_location
+from server.client.connect import Places, StateDirError, prepare, state_dir
+from server.client.location import original_of, read_location
 
 _DIRECTORY, _DATABASE = "State directory", "Job database"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 SCANNED = ("orchestration", "jobs")
 
 ALLOWED: Mapping[str, Mapping[str, str]] = {
-    "orchestration/native.py": {
+    "orchestration/isolation.py": {
         "ensure_future": "The one door into LangGraph: a single task, so that it gets one native cancel.",
         "wait": "Waits for that one task.",
     },
@@ -36,18 +36,18 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
         "start_soon": "Starts the engine's own services in that group.",
         "start_soon(task)": "Starts the engine's own services, and each batch as an engine does.",
     },
-    "jobs/follow_up.py": {
+    "jobs/sessions.py": {
         "start_soon(self._manager.run_batch)": "Enters the graph once for a batch, as the manager does.",
     },
-    "jobs/waves.py": {
+    "jobs/recursion_manager.py": {
         "create_task_group": "Holds the waves of one batch.",
         "start_soon": "Enters the graph once for each wave of a large batch.",
         "start_soon(enter)": "Enters the graph once for each wave of a large batch; its jobs are Sends.",
     },
-    "jobs/runner.py": {
+    "jobs/runner/runner.py": {
         "start_soon(self._end)": "Ends a process, and runs none.",
     },
-    "jobs/attempts/aftermath.py": {
+    "jobs/runner/cleanup.py": {
         "start_soon(self._work)": "Cleans up behind attempts that are over, all of them in one task.",
     },
 }
@@ -258,7 +258,7 @@ def test_a_source_that_keeps_the_rules_is_not_reported(source: str):
 
 def test_an_exception_holds_for_its_own_file_only():
     source = "import asyncio\nasyncio.ensure_future(a())"
-    assert breaches(source, "orchestration/native.py") == []
+    assert breaches(source, "orchestration/isolation.py") == []
     assert len(breaches(source, "orchestration/executors/native.py")) == 1
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from server.front_door.locate import Door, ensure_engine, pump_command
-from tests.unit.frontdoor.conftest import MakeDoor
-from tests.unit.frontdoor.conftest import make_door as make_door  # noqa: PLC0414 - pytest finds fixtures by name
-from tests.unit.frontdoor.conftest import places as places  # noqa: PLC0414 - likewise
+from server.client.connect import Door, ensure_engine, pump_command
+from tests.unit.client.conftest import MakeDoor
+from tests.unit.client.conftest import make_door as make_door  # noqa: PLC0414 - pytest finds fixtures by name
+from tests.unit.client.conftest import places as places  # noqa: PLC0414 - likewise
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,8 +91,8 @@ def test_the_state_directory_of_the_platform_is_found_without_them():
 
 
 def test_the_commands_import_pydantic_and_psutil_only_where_one_needs_them():
-    names = imported([sys.executable, "-c", "import server.cli"], b"")
+    names = imported([sys.executable, "-c", "import server.cli.app"], b"")
 
-    assert "server.cli" in names
+    assert "server.cli.app" in names
     # 0.15 s of the 0.3 s that the import of all commands took.
     assert names.isdisjoint({"pydantic", "psutil", "mcp", "langgraph", "aiosqlite"})

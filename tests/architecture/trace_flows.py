@@ -32,16 +32,16 @@ from typing import Any
 import anyio
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from jobs.attempts.launcher import Launcher
-from jobs.attempts.live_attempt import LiveAttempt
-from jobs.attempts.settlement import Settlement
-from jobs.claude.directory import AttemptDirectory
-from jobs.claude.process import Process, launch
 from jobs.model import Job, JobStatus
+from jobs.processes.attempt_dir import AttemptDirectory
+from jobs.processes.process import Process, launch
+from jobs.runner.launch import Launcher
+from jobs.runner.running_attempt import LiveAttempt
+from jobs.runner.settle import Settlement
 from jobs.settings_sources import ClientVariables
-from server.engine import serve
-from server.front_door.hello import Hello, Role
-from server.front_door.locate import prepare
+from server.client.connect import prepare
+from server.client.wire import Hello, Role
+from server.engine.app import serve
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
-from server.demo.story import Story
+from server.demo.messages_api import ScriptedApi
+from server.demo.script import Story
 from tests.benchmarks.watched import engine_of, run_batch, told, tree_cpu
 from tests.e2e import tiny_server
 from tests.e2e.conftest import claude_cli as claude_cli  # noqa: PLC0414 - pytest finds fixtures by name

@@ -16,17 +16,17 @@ import psutil
 import pytest
 
 import orchestration.patterns  # noqa: F401 - an engine has loaded it half a second after its start
-from jobs.attempts.origin import Origin
-from jobs.claude import process as shim
-from jobs.intake import TaskRequest
+from jobs.client_context import Origin
 from jobs.model import Job, JobStatus
-from jobs.rights.visibility import Scope, Visibility
+from jobs.permissions.visibility import Scope, Visibility
+from jobs.processes import process as shim
 from jobs.settings import Settings
+from jobs.validation import TaskRequest
 from jobs.waiting import WaitMode
-from server.engine import assemble
-from server.front_door.places import prepare
-from server.process import spare_the_collector
-from server.protocol.tools import Services
+from server.client.state_dir import prepare
+from server.engine.app import assemble
+from server.engine.process import spare_the_collector
+from server.mcp.tools import Services
 from tests.benchmarks.watched import Onlooker, fork_server_of, told
 
 pytestmark = pytest.mark.anyio

@@ -8,9 +8,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from jobs.intake import TaskRequest
 from jobs.model import Job
-from server.protocol.tools import Services
+from jobs.validation import TaskRequest
+from server.mcp.tools import Services
 from tests.benchmarks.bench_engine import STUB, Node, engine, node_stub, random_tree, run, write_plan
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from server.front_door.locate import pump_command
+from server.client.connect import pump_command
 from tests.benchmarks.bench_engine import xargs
 from tests.benchmarks.watched import ROOMY, Onlooker, engine_of, fork_server_of, median_ms, run_batch, told
 from tests.support.engines import MAIN, House, Pump, house

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import anyio
 
-from orchestration.native import native
+from orchestration.isolation import native
 from orchestration.patterns import RecursiveOrchestrationPattern, Subtasks
 
 FAN_OUTS = (10, 100, 1_000, 10_000)

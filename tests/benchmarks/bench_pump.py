@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from server.front_door.locate import ensure_engine, pump_command
-from tests.unit.frontdoor.conftest import MakeDoor
-from tests.unit.frontdoor.conftest import make_door as make_door  # noqa: PLC0414 - pytest finds fixtures by name
-from tests.unit.frontdoor.conftest import places as places  # noqa: PLC0414 - likewise
+from server.client.connect import ensure_engine, pump_command
+from tests.unit.client.conftest import MakeDoor
+from tests.unit.client.conftest import make_door as make_door  # noqa: PLC0414 - pytest finds fixtures by name
+from tests.unit.client.conftest import places as places  # noqa: PLC0414 - likewise
 
 ROUNDS = 20
 ROOT = Path(__file__).resolve().parents[2]

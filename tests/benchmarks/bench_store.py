@@ -12,12 +12,12 @@ import psutil
 import pytest
 from anyio import to_thread
 
-from jobs.attempts.origin import Origin
+from jobs.client_context import Origin
 from jobs.settings import Settings
 from jobs.settings_sources import ClientVariables
-from jobs.store.repair import check_tables
-from server.engine import assemble, serve
-from server.front_door.places import prepare
+from jobs.store.corruption import check_tables
+from server.client.state_dir import prepare
+from server.engine.app import assemble, serve
 from tests.benchmarks.bench_engine import ENVIRONMENT, STUB, engine
 from tests.support.past import make_past
 from tests.support.waiting import until

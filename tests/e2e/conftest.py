@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from server.demo.api import ScriptedApi
-from server.demo.story import Story
+from server.demo.messages_api import ScriptedApi
+from server.demo.script import Story
 from tests.e2e.support import PrintRun, find_cli, run_claude
 
 

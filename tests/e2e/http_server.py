@@ -12,14 +12,14 @@ import anyio
 import uvicorn
 from mcp.server.lowlevel import Server
 
-from jobs.attempts.origin import Origin
+from jobs.client_context import Origin
 from jobs.settings import Settings
-from server.engine import assemble
-from server.front_door.locate import prepare
-from server.protocol.app import build_server
-from server.protocol.callers import Caller
-from server.protocol.connection import Connection
-from server.protocol.updates import Updates
+from server.client.connect import prepare
+from server.engine.app import assemble
+from server.mcp.auth import Caller
+from server.mcp.connection_state import Connection
+from server.mcp.server import build_server
+from server.mcp.subscriptions import Updates
 from tests.e2e.suite.events import Events
 from tests.e2e.suite.overlay import add_fixtures
 from tests.support.engines import SHELL_STUB, SYSTEM_PATH

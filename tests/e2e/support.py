@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
+from server.demo.messages_api import ScriptedApi
 
 RUN_SECONDS = 60.0
 """Bound of one run; it takes about one second on an idle core, measured."""

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from server.demo.api import ScriptedApi
 from server.demo.environment import DUMMY_KEY, isolated_environment
+from server.demo.messages_api import ScriptedApi
 from tests.e2e.support import SYSTEM_PATH
 from tests.support.waiting import until_now
 

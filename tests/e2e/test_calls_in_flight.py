@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from server.demo.api import ScriptedApi
-from server.demo.story import Story
+from server.demo.messages_api import ScriptedApi
+from server.demo.script import Story
 from tests.e2e.conftest import RunPrint
 from tests.e2e.test_outer_client import TOOL, asks
 from tests.support.engines import MAIN, House, Pump, house

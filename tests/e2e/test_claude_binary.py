@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.claude.start_way import OLDEST_VERSION
+from jobs.claude.binary import OLDEST_VERSION
 from tests.support.engines import SECONDS, SHELL_STUB, SYSTEM_PATH, House, RefusedError, house
 from tests.support.waiting import until_now
 

@@ -10,21 +10,20 @@ from typing import Any
 import anyio
 import pytest
 
-from jobs.claude.binary import ask_version
+from jobs.claude.binary import StartWay, ask_version, way_of
 from jobs.claude.command import Command, LaunchContext, McpServer, build
-from jobs.claude.directory import SERVERS, AttemptDirectory
-from jobs.claude.follower import Follower
+from jobs.claude.ndjson import Follower
 from jobs.claude.outcome import OutcomeReader
-from jobs.claude.process import Process, launch
-from jobs.claude.proctable import process_table
-from jobs.claude.reaper import Reaper
-from jobs.claude.spawning import DirectSpawner
-from jobs.claude.start_way import StartWay, way_of
-from jobs.claude.survivors import Target, find
 from jobs.model import JobSpec, JobStatus, Outcome, Reason
-from server.demo.api import ScriptedApi
+from jobs.processes.attempt_dir import SERVERS, AttemptDirectory
+from jobs.processes.kill import Reaper
+from jobs.processes.process import Process, launch
+from jobs.processes.process_table import process_table
+from jobs.processes.process_tree import Target, find
+from jobs.processes.spawning import DirectSpawner
 from server.demo.environment import isolated_environment
-from server.demo.story import Story
+from server.demo.messages_api import ScriptedApi
+from server.demo.script import Story
 from tests.e2e.support import SYSTEM_PATH
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from server.cli import app
+from server.cli.app import app
 from tests.support.engines import House, house
 
 WITHOUT = {

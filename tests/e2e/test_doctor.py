@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from jobs.claude.start_way import OLDEST_VERSION
+from jobs.claude.binary import OLDEST_VERSION
 from tests.support.engines import MAIN, SECONDS, SYSTEM_PATH, House, house
 
 SETPRIV = shutil.which("setpriv")

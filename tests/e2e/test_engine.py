@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from server import __version__
-from server.front_door.hello import Hello
+from server.client.wire import Hello
 from tests.support.engines import House, house
 from tests.support.waiting import until_now
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from jobs.claude.directory import AttemptDirectory
-from jobs.claude.proctable import process_table
+from jobs.processes.attempt_dir import AttemptDirectory
+from jobs.processes.process_table import process_table
 from tests.support.engines import MAIN, PYTHON_STUB, House, house
 from tests.support.waiting import until_now
 

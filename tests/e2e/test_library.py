@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
-from server.demo.story import Story
+from server.demo.messages_api import ScriptedApi
+from server.demo.script import Story
 from tests.e2e.support import SYSTEM_PATH
 from tests.support.engines import ROOT, SHELL_STUB
 from tests.support.waiting import until_now
@@ -284,7 +284,7 @@ def test_what_is_no_list_of_tasks_or_ids_is_told_as_such(newcomer: Newcomer):
     newcomer.environ |= {"CLAUDE_JOBS_CLI": str(SHELL_STUB)}
     code, out, err = newcomer.run(BAD_INPUT)
     assert (code, err) == (0, "")
-    use = "Give a text, or a `jobs.intake.TaskRequest`."
+    use = "Give a text, or a `jobs.validation.TaskRequest`."
     assert out.splitlines() == [
         f"BadInputError: tasks[0]: it is of type NoneType. {use}",
         f"BadInputError: tasks[0]: it is of type int. {use}",

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from jobs.attempts.origin import Origin
-from jobs.intake import TaskRequest, TreeBounds
+from jobs.client_context import Origin
 from jobs.model import Job, JobStatus, Reason
-from server.demo.api import ScriptedApi
+from jobs.validation import TaskRequest, TreeBounds
 from server.demo.environment import DUMMY_KEY, isolated_environment
-from server.demo.story import Story
+from server.demo.messages_api import ScriptedApi
+from server.demo.script import Story
 from tests.e2e.support import SYSTEM_PATH
 from tests.support.waiting import until
 from tests.unit.jobs.support import Parts, parts

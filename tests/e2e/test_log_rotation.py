@@ -2,7 +2,7 @@
 
 import stat
 
-from server.logs import LOG_COPIES, MAX_LOG_BYTES
+from server.logging_setup import LOG_COPIES, MAX_LOG_BYTES
 from tests.support.engines import House, house
 
 

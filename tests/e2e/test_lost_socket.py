@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.front_door.places import Places
+from server.client.state_dir import Places
 from tests.support.engines import House, house
 from tests.support.waiting import until_now
 

@@ -10,9 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from server.demo.api import ScriptedApi
-from server.demo.record import RecordedRequest
-from server.demo.story import Story
+from server.demo.messages_api import ScriptedApi
+from server.demo.request_log import RecordedRequest
+from server.demo.script import Story
 from tests.e2e.conftest import RunPrint
 from tests.support.engines import MAIN, House, house
 

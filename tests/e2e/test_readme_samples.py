@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from server.cli import app
+from server.cli.app import app
 from tests.support.engines import MAIN, ROOT, house
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

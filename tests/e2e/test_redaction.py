@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
-from server.demo.story import Story
+from server.demo.messages_api import ScriptedApi
+from server.demo.script import Story
 from tests.e2e.support import SYSTEM_PATH
 from tests.support.engines import house
 from tests.support.waiting import until_now

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
-from server.demo.story import Story
+from server.demo.messages_api import ScriptedApi
+from server.demo.script import Story
 from tests.support.engines import ROOT, SYSTEM_PATH, House, house
 
 SCRIPTS = sysconfig.get_path("scripts")

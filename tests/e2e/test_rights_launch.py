@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from jobs.claude.command import OFF
-from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
-from server.demo.record import RecordedRequest
-from server.demo.story import Story
-from server.protocol.app import INSTRUCTIONS
+from server.demo.messages_api import ScriptedApi
+from server.demo.request_log import RecordedRequest
+from server.demo.script import Story
+from server.mcp.server import INSTRUCTIONS
 from tests.e2e.support import SYSTEM_PATH, run_claude
 from tests.support.engines import House, Pump, house
 from tests.support.long_form import LONG

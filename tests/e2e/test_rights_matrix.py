@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from server.front_door.client import ToolError
+from server.client.tool_client import ToolError
 from tests.support.engines import House, Pump, house
 from tests.support.tokens import attempt_directory, pump_of_job, running, thief, token_of
 from tests.support.waiting import until_now

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from server.demo.api import ScriptedApi
 from server.demo.environment import DUMMY_KEY
-from server.demo.story import Story
+from server.demo.messages_api import ScriptedApi
+from server.demo.script import Story
 from tests.e2e.conftest import RunPrint
 
 Serve = Callable[[Story], ScriptedApi]

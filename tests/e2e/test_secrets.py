@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from jobs.claude.command import MARKER
-from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
-from server.demo.tale import root_tasks, story
+from server.demo.messages_api import ScriptedApi
+from server.demo.picnic import root_tasks, story
 from tests.support.engines import SYSTEM_PATH, House, house
 from tests.support.waiting import until_now
 

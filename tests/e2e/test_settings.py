@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from jobs.claude.directory import AttemptDirectory
-from server.front_door.hello import setting_variables
+from jobs.processes.attempt_dir import AttemptDirectory
+from server.client.wire import setting_variables
 from tests.support.engines import MAIN, SECONDS, House, Pump, house
 from tests.support.waiting import until_now
 

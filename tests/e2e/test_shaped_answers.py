@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
-from server.demo.record import RecordedRequest
-from server.demo.story import Story
+from server.demo.messages_api import ScriptedApi
+from server.demo.request_log import RecordedRequest
+from server.demo.script import Story
 from tests.support.engines import SYSTEM_PATH, Pump, house
 
 pytestmark = pytest.mark.timeout(180)

@@ -14,15 +14,15 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from jobs.attempts.origin import Origin
+from jobs.client_context import Origin
 from jobs.settings import Settings
-from server.demo.api import ScriptedApi
+from server.client.connect import prepare
+from server.client.tool_client import connected
+from server.client.wire import Hello
 from server.demo.environment import isolated_environment
-from server.demo.story import Story
-from server.engine import assemble
-from server.front_door.client import connected
-from server.front_door.hello import Hello
-from server.front_door.locate import prepare
+from server.demo.messages_api import ScriptedApi
+from server.demo.script import Story
+from server.engine.app import assemble
 from tests.support.engines import SHELL_STUB, SYSTEM_PATH, House, Pump, house
 from tests.support.tokens import attempt_directory, pump_of_job, running
 from tests.support.waiting import until_now

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from server.demo.api import ScriptedApi
-from server.demo.record import RecordedRequest
-from server.demo.story import Story
+from server.demo.messages_api import ScriptedApi
+from server.demo.request_log import RecordedRequest
+from server.demo.script import Story
 from tests.e2e.terminal import SECONDS, Terminal, terminal
 from tests.support.engines import MAIN, House, Pump, house
 

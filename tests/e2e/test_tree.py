@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from server.demo.api import ScriptedApi
 from server.demo.environment import isolated_environment
-from server.demo.play import made_of_children
-from server.demo.tale import expected_answer, root_tasks, story
+from server.demo.messages_api import ScriptedApi
+from server.demo.picnic import expected_answer, root_tasks, story
+from server.demo.run import made_of_children
 from tests.support.engines import SYSTEM_PATH, House, house
 
 HELPERS = {"place": {"shade", "way"}, "food": {"savoury", "sweet"}, "games": {"outdoors", "rain"}}

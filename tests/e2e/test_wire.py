@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from server.protocol.arguments import TaskArguments
-from server.protocol.catalogue import BY_NAME
+from server.mcp.arguments import TaskArguments
+from server.mcp.tool_definitions import BY_NAME
 from tests.support.engines import MAIN, House, Pump, house
 from tests.support.tokens import attempt_directory, pump_of_job, running
 

@@ -18,11 +18,11 @@ from typing import Any
 import anyio
 
 from jobs.errors import DiskFullError
+from jobs.maintenance.db_recovery import open_rescued
 from jobs.model import JobStatus
-from jobs.store import group_commit
-from jobs.store.reserve import RESERVE_BYTES
+from jobs.store import writer
+from jobs.store.disk_reserve import RESERVE_BYTES
 from jobs.store.sqlite import SqliteStore
-from jobs.upkeep.rescue import open_rescued
 from tests.unit.jobs.support import Parts, parts
 
 TMPFS_BYTES = 28 * 1024 * 1024
@@ -76,7 +76,7 @@ class SeamDisk:
         def measured(path: Path) -> Any:
             return SimpleNamespace(f_bavail=0, f_frsize=1) if self._full else statvfs(path)
 
-        setattr(group_commit._GroupConnection, "execute", refusing)  # noqa: B010 - a seam
+        setattr(writer._GroupConnection, "execute", refusing)  # noqa: B010 - a seam
         os.statvfs = measured  # type: ignore[assignment]  # a seam
 
     def fill(self) -> None:

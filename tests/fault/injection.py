@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server.front_door.places import Places
-from server.terminal.transcripts import Wanted, transcript_of
+from server.cli.transcript import Wanted, transcript_of
+from server.client.state_dir import Places
 from tests.fault.zygote import BATCHES, JOBS
 
 ROOT = Path(__file__).parents[2]

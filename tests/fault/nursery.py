@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 if not __package__:
     sys.path.append(str(ROOT))
 
-from server.front_door.dial import lock  # noqa: E402 - the path comes first where this is run as a script
-from server.front_door.places import Places  # noqa: E402 - likewise
+from server.client.engine_socket import lock  # noqa: E402 - the path comes first where this is run as a script
+from server.client.state_dir import Places  # noqa: E402 - likewise
 
 
 @contextmanager
@@ -55,12 +55,9 @@ def main() -> None:
 
     # What an engine loads after it can be reached: without it none of those that live so shortly would start a job.
     import orchestration.patterns  # noqa: F401 - loaded, not used
-    import server.protocol.app
-    import server.protocol.updates
-    import server.reception.mcp_connection  # noqa: F401 - the same
     from jobs.settings_sources import ClientVariables
-    from server.engine import serve
-    from server.front_door.hello import setting_variables
+    from server.client.wire import setting_variables
+    from server.engine.app import serve
 
     places = Places(Path(os.environ["CLAUDE_JOBS_HOME"]))
     log = os.open(places.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

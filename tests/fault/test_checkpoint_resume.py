@@ -14,7 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from orchestration.executors import RecursiveClaudeExecutor, Subtasks
-from orchestration.native import native
+from orchestration.isolation import native
 from orchestration.patterns import RecursiveOrchestrationPattern
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from server.front_door.hello import Hello
-from server.reception.listening import allow_many_files
+from server.client.wire import Hello
+from server.engine.listener import allow_many_files
 from tests.support.engines import House, house
 from tests.support.waiting import until_now
 

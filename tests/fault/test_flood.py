@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from server.front_door.hello import Hello
+from server.client.wire import Hello
 from tests.support.engines import House, house
 from tests.support.waiting import until_now
 

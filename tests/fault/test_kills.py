@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.selftest.campaign import Campaign, Plan, Report
+from server.selftest.kill_test import Campaign, Plan, Report
 from tests.fault.nursery import nursery
 from tests.support.long_form import LONG
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.attempts import supervisor
-from jobs.intake import TaskRequest
 from jobs.limits.budget import BudgetError
 from jobs.model import Job, JobStatus, Reason
+from jobs.runner import supervise
+from jobs.validation import TaskRequest
 from tests.support.spending import Shop, shop
 from tests.support.waiting import until
 
@@ -67,7 +67,7 @@ async def test_a_used_up_budget_is_heard_of_when_it_is_written_and_not_at_the_ne
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     for name in ("TICK", "DEAF_TICK"):
-        monkeypatch.setattr(supervisor, name, 3600.0)
+        monkeypatch.setattr(supervise, name, 3600.0)
     async with shop(tmp_path) as market:
         [job] = await market.start([TaskRequest(task=market.task(calls=ENDLESS, pause=0.5), max_budget_usd=2.5 * CALL)])
         [over] = await market.engine.over(job.id)

@@ -18,7 +18,7 @@ WIDE = 192 * 1024 * 1024
 PROGRAM = """
 import os, sys, tracemalloc
 sys.path.append(sys.argv[1])
-from jobs.claude.framer import Framer
+from jobs.claude.ndjson import Framer
 framer = Framer()
 tracemalloc.start()
 lines = []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.claude.proctable import process_table
+from jobs.processes.process_table import process_table
 from tests.support.engines import PYTHON_STUB, House, house
 from tests.support.noted import claude_of
 from tests.support.waiting import until_now

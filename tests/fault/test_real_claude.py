@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from jobs.claude.proctable import process_table
-from server.demo.api import ScriptedApi
+from jobs.processes.process_table import process_table
 from server.demo.environment import isolated_environment
-from server.demo.story import Story, ToolCall, Turn
+from server.demo.messages_api import ScriptedApi
+from server.demo.script import Story, ToolCall, Turn
 from tests.e2e.conftest import claude_cli as claude_cli  # noqa: PLC0414 - pytest finds fixtures by name
 from tests.support.engines import SYSTEM_PATH, House, house
 from tests.support.long_form import LONG

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.claude.directory import AttemptDirectory
+from jobs.processes.attempt_dir import AttemptDirectory
 from tests.support.engines import house
 from tests.support.waiting import until_now
 

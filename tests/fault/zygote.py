@@ -18,11 +18,11 @@ from typing import Any
 
 import anyio
 
-from jobs.attempts.origin import Origin
+from jobs.client_context import Origin
 from jobs.errors import StoreError
-from jobs.store import group_commit
+from jobs.maintenance.db_recovery import open_rescued
+from jobs.store import writer
 from jobs.store.sqlite import SqliteStore
-from jobs.upkeep.rescue import open_rescued
 from tests.unit.jobs.support import Parts, parts
 
 BATCHES = 2
@@ -90,7 +90,7 @@ def _die_at_step(number: int) -> None:
         setattr(os, name, counted(getattr(os, name)))
     fcntl.flock = counted(fcntl.flock)
     execute = counted(sqlite3.Connection.execute)
-    setattr(group_commit._GroupConnection, "execute", lambda self, *args: execute(self, *args))  # noqa: B010, PLW0108 - a seam, and a method must be a function
+    setattr(writer._GroupConnection, "execute", lambda self, *args: execute(self, *args))  # noqa: B010, PLW0108 - a seam, and a method must be a function
 
 
 def _fail_at_step(number: int, home: Path) -> None:
@@ -107,7 +107,7 @@ def _fail_at_step(number: int, home: Path) -> None:
         error.sqlite_errorcode = sqlite3.SQLITE_FULL
         raise error
 
-    setattr(group_commit._GroupConnection, "execute", step)  # noqa: B010 - a seam
+    setattr(writer._GroupConnection, "execute", step)  # noqa: B010 - a seam
 
 
 async def _engine(home: Path) -> None:

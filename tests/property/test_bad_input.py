@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from mcp_types import JSONRPCRequest
 from pydantic import ValidationError
 
-from jobs.attempts.origin import Origin
-from server.protocol.catalogue import DEFINITIONS, Definition
-from server.protocol.outcomes import outcome
-from server.protocol.permits import APPROVE, PERMIT
-from server.protocol.tools import Call
-from server.reception.mcp_connection import _message
+from jobs.client_context import Origin
+from server.engine.mcp_connection import _message
+from server.mcp.permission_tools import APPROVE, PERMIT
+from server.mcp.tool_definitions import DEFINITIONS, Definition
+from server.mcp.tool_results import outcome
+from server.mcp.tools import Call
 from tests.support.long_form import LONG
-from tests.unit.server.world import PATH, text_of, world
+from tests.unit.mcp.world import PATH, text_of, world
 
 CALLS = 10_000 if LONG else 1_000
 LONGEST = 4_000

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.executors import RecursiveClaudeExecutor, Subtasks
-from orchestration.native import native
+from orchestration.isolation import native
 from orchestration.patterns import RecursiveOrchestrationPattern
 
 leaves = st.integers(-9, 9) | st.just("fails")

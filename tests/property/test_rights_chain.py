@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.rights.permissions import RANK, Rights, RightsError, Wish, covers, meet
+from jobs.permissions.rights import RANK, Rights, RightsError, Wish, covers, meet
 from tests.support.long_form import LONG
 from tests.support.rights import within
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from server.front_door.hello import FrontDoorError, Hello
-from server.front_door.locate import Door, Places, control, ensure_engine, lock, prepare
+from server.client.connect import Door, Places, control, ensure_engine, lock, prepare
+from server.client.wire import FrontDoorError, Hello
 from tests.support.waiting import until_now
 
 ROOT = Path(__file__).parents[2]

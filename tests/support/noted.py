@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jobs.claude.directory import AttemptDirectory
+from jobs.processes.attempt_dir import AttemptDirectory
 
 
 def shim_of(attempt: Path) -> int:

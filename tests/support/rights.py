@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import PurePath
 
-from jobs.rights.permissions import RANK, Rights, permits
+from jobs.permissions.rights import RANK, Rights, permits
 
 
 def within(parent: Rights, child: Rights) -> bool:

@@ -8,9 +8,9 @@ from typing import Any
 
 import anyio
 
-from jobs.attempts.origin import Origin
-from jobs.intake import TaskRequest, TreeBounds
+from jobs.client_context import Origin
 from jobs.model import Job
+from jobs.validation import TaskRequest, TreeBounds
 from tests.support.waiting import until
 from tests.unit.jobs.support import CLIENT_ENV, Parts, parts
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from server.front_door.client import Client, connected
-from server.front_door.hello import Hello
+from server.client.tool_client import Client, connected
+from server.client.wire import Hello
 from tests.support.engines import MAIN, House, Pump
 from tests.support.waiting import until_now
 

@@ -17,9 +17,9 @@ from mcp_types import (
     Tool,
 )
 
-from server.protocol.connection import Connection
-from server.protocol.context import Context
-from server.protocol.tasks import TaskParams, TaskUpdateParams
+from server.mcp.connection_state import Connection
+from server.mcp.context import Context
+from server.mcp.tasks import TaskParams, TaskUpdateParams
 from tests.e2e.suite import tasks
 from tests.e2e.suite.contents import ABOUT, add_contents
 from tests.e2e.suite.questions import add_questions

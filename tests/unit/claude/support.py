@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from jobs.claude.command import Command, LaunchContext, build
-from jobs.claude.directory import AttemptDirectory
-from jobs.claude.framer import Framer
+from jobs.claude.ndjson import Framer
 from jobs.claude.outcome import OutcomeReader
-from jobs.claude.process import Process, launch
-from jobs.claude.spawning import DirectSpawner, Spawner
 from jobs.model import JobSpec, Outcome, Reason
+from jobs.processes.attempt_dir import AttemptDirectory
+from jobs.processes.process import Process, launch
+from jobs.processes.spawning import DirectSpawner, Spawner
 
 DIRECTLY = DirectSpawner()
 TESTS = Path(__file__).parents[2]

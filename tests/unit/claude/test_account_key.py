@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.claude.account_key import account_key
+from jobs.claude.account import account_key
 from tests.unit.claude.test_account import write
 
 

@@ -8,10 +8,9 @@ import anyio
 import pytest
 
 from jobs.claude import binary
-from jobs.claude.binary import ClaudeFinder
-from jobs.claude.process import refused_for_now
-from jobs.claude.start_way import OLDEST_VERSION
+from jobs.claude.binary import OLDEST_VERSION, ClaudeFinder
 from jobs.errors import BadInputError, ClaudeNotFoundError, ClaudeTooOldError
+from jobs.processes.process import refused_for_now
 
 
 def executable(path: Path, mode: int = 0o755, *, body: str = "") -> Path:

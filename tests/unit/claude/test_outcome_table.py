@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.attempts.sequel import LIMITS, TRANSIENT
-from jobs.claude.failures import API_ERROR, TERMINAL_REASON
-from jobs.claude.framer import LINE_LIMIT, Framer, Line
-from jobs.claude.limit_signs import sign_of
+from jobs.claude.failure_table import API_ERROR, TERMINAL_REASON
+from jobs.claude.ndjson import LINE_LIMIT, Framer, Line
 from jobs.claude.outcome import OutcomeReader
+from jobs.claude.rate_limits import sign_of
 from jobs.model import JobStatus, Outcome, Reason
+from jobs.runner.retry_policy import LIMITS, TRANSIENT
 from tests.unit.claude.support import STREAMS, frames, recorded
 
 Frame = Mapping[str, Any] | str

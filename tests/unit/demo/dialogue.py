@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from server.demo.record import SESSION_HEADER
+from server.demo.request_log import SESSION_HEADER
 
 SECONDS = 10.0
 """Bound of one request."""

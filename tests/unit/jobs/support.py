@@ -12,22 +12,22 @@ import anyio
 
 import orchestration.patterns  # noqa: F401 - loaded here, so that the first batch of a test does not wait for it
 from jobs.assembly import Parts as ManagerParts
-from jobs.attempts.origin import Origin, OriginFiles
-from jobs.attempts.preparation import Preparation
 from jobs.claude.command import McpServer
-from jobs.intake import Intake
-from jobs.limits.ledger import Ledger
+from jobs.client_context import Origin, OriginFiles
+from jobs.event_bus import JobSignals
+from jobs.limits.budget import Ledger
 from jobs.limits.throttle import Throttle
 from jobs.manager import EnhancedJobManager
 from jobs.model import TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
 from jobs.ports import AdmissionFacts, Runner, Store
 from jobs.recursion_manager import RecursionManager
-from jobs.runner import LocalRunner
+from jobs.runner.launch_plan import Preparation
+from jobs.runner.runner import LocalRunner
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
-from jobs.signals import JobSignals
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
+from jobs.validation import Intake
 
 TESTS = Path(__file__).parents[2]
 QUICK_STUB = TESTS / "fakes" / "claude_stub.sh"

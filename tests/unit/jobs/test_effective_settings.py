@@ -20,8 +20,8 @@ from jobs.settings_sources import (
     load,
     variable_of,
 )
-from server.front_door.hello import JOB_MARKERS, STARTED_BY, setting_variables
-from server.front_door.launch import A_JOB, engine_environment
+from server.client.spawn_engine import A_JOB, engine_environment
+from server.client.wire import JOB_MARKERS, STARTED_BY, setting_variables
 
 PERSON = ClientVariables(values={"CLAUDE_JOBS_MAX_DEPTH": "2", "CLAUDE_MAX_TOTAL_JOBS": "4"}, client="Ann")
 JOB = ClientVariables(values={"CLAUDE_JOBS_MAX_DEPTH": "99", "CLAUDE_JOBS_MAX_CHILDREN": "9"}, client=A_JOB)

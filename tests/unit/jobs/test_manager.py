@@ -7,13 +7,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from jobs.attempts.origin import Origin
+from jobs.client_context import Origin
 from jobs.errors import BadInputError, NotFoundError, RecursionLimitError, StoreError, TreeClosedError
-from jobs.intake import TaskRequest
 from jobs.model import Job, JobStatus, Rollup
 from jobs.ports import Admission, SpawnCheck, Submission
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
+from jobs.validation import TaskRequest
 from tests.contract.support import admit, admit_root, start
 from tests.unit.jobs.support import LONG, Parts, parts, settle
 

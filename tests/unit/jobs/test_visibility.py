@@ -7,7 +7,7 @@ import pytest
 
 from jobs.errors import NotFoundError
 from jobs.model import JobStatus
-from jobs.rights.visibility import Visibility
+from jobs.permissions.visibility import Visibility
 from jobs.store.memory import MemoryStore
 from tests.contract.support import admit, admit_root, known, start
 

@@ -8,10 +8,10 @@ import pytest
 
 from jobs import waiting as waiting_module
 from jobs.errors import BadInputError
+from jobs.event_bus import JobSignals
 from jobs.model import Job, JobStatus
+from jobs.permissions.visibility import Scope, Visibility
 from jobs.ports import Store
-from jobs.rights.visibility import Scope, Visibility
-from jobs.signals import JobSignals
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from jobs.waiting import Progress, Waiting, WaitMode, WaitReport

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.model import TERMINAL, JobStatus
-from jobs.rights.visibility import Scope
+from jobs.permissions.visibility import Scope
 from jobs.waiting import WaitMode
 from tests.contract.support import admit, admit_root
 from tests.unit.jobs.test_waiting import Read, Tree

@@ -5,9 +5,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from jobs import waves as waves_module
-from jobs.intake import TaskRequest
+from jobs import recursion_manager as waves_module
 from jobs.model import JobStatus, Reason
+from jobs.validation import TaskRequest
 from tests.unit.jobs.support import Parts, parts
 
 pytestmark = pytest.mark.anyio

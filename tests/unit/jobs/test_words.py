@@ -2,10 +2,10 @@
 
 import pytest
 
+from jobs.ids import contains, is_batch_id, new_batch_id, new_job_id
 from jobs.model import JobSpec, Reason
+from jobs.permissions.tokens import PREFIX, hash_token, new_token
 from jobs.prompts.briefing import first_words, next_words
-from jobs.rights.tokens import PREFIX, hash_token, new_token
-from jobs.tree import contains, is_batch_id, new_batch_id, new_job_id
 from orchestration.limits import TreeLimits
 from tests.unit.jobs.support import job
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from jobs.intake import TaskRequest, TreeBounds
 from jobs.limits.budget import BudgetError
 from jobs.model import Job, JobStatus, Reason
 from jobs.settings_sources import load_here
+from jobs.validation import TaskRequest, TreeBounds
 from tests.support.spending import shop
 from tests.unit.jobs.support import TORTURE_STUB, Parts, parts
 

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.limits.budget import Holder
-from jobs.limits.ledger import Ledger
+from jobs.limits.budget import Holder, Ledger
 from jobs.model import Job, JobSpec, JobStatus, Usage
 from jobs.ports import AdmissionFacts, NewJob, Submission
 from jobs.store.live import LiveStore

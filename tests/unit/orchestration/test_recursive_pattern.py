@@ -9,8 +9,8 @@ import pytest
 from langgraph.errors import NodeCancelledError
 
 from orchestration.guard import MemoryGuard
+from orchestration.isolation import native
 from orchestration.limits import TreeLimits
-from orchestration.native import native
 from orchestration.patterns import RecursiveOrchestrationPattern, Subtasks
 from orchestration.patterns.send_api import MAX_SENDS
 

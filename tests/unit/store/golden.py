@@ -13,10 +13,10 @@ from pathlib import Path
 
 import anyio
 
-from jobs.attempts.record import Launched, note_end, note_launch
-from jobs.claude.directory import AttemptDirectory
 from jobs.model import JobSpec, JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Submission
+from jobs.processes.attempt_dir import AttemptDirectory
+from jobs.runner.manifest import Launched, note_end, note_launch
 from jobs.store.migrations import STEPS
 from jobs.store.sqlite import SqliteStore
 from tests.contract.support import admit, anything_goes, known

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from jobs.maintenance.db_recovery import last_rescue, open_rescued
 from jobs.model import JobStatus, Usage
 from jobs.store.migrations import STEPS, prepare
 from jobs.store.sqlite import SqliteStore
-from jobs.upkeep.rescue import last_rescue, open_rescued
 from tests.contract.support import ids, known
 from tests.unit.store.golden import FIXTURES
 

@@ -7,8 +7,7 @@ import anyio
 import pytest
 
 from jobs import live_trees
-from jobs.limits.budget import BudgetError
-from jobs.limits.ledger import Ledger
+from jobs.limits.budget import BudgetError, Ledger
 from jobs.model import JobSpec, JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Submission
 from jobs.recursion_manager import RecursionManager

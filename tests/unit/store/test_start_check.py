@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from jobs.store import repair
+from jobs.store import corruption
+from jobs.store.corruption import restore_where_damaged
 from jobs.store.migrations import prepare
-from jobs.store.repair import restore_where_damaged
 
 
 def test_a_database_whose_log_somebody_still_reads_is_not_taken_for_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(repair, "CHECKED_AT_ONCE", 0)
+    monkeypatch.setattr(corruption, "CHECKED_AT_ONCE", 0)
     database = tmp_path / "jobs.db"
     prepare(database)
     with (

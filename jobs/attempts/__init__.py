@@ -1,1 +1,0 @@
-"""One run of a job: prepared, launched or adopted, supervised, settled, cleared up after."""

@@ -1,0 +1,182 @@
+"""Where a tree came from: the client's directory and environment, kept beside its jobs and never in the database."""
+
+import errno
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import anyio.to_thread
+
+from jobs.errors import DiskFullError, StoreError
+from jobs.settings import TreeSettings, restored_tree_settings
+from jobs.util.keyed_lock import Singly
+from jobs.util.text import secrets_in
+
+logger = logging.getLogger(__name__)
+
+_FILE = "origin.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The client that began a tree.
+
+    Args:
+        cwd: Absolute path of its working directory: the default of every job in the tree.
+        env: The part of its environment that its jobs get; every job of the tree runs in it.
+        client: Who it is, for a person to read, or None.
+        settings: What the client's settings give its tree, or None where it came with none: an engine's own count then.
+        umask: Mask of the modes of the files that its jobs make, or None where it did not say.
+    """
+
+    cwd: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    client: str | None = None
+    settings: TreeSettings | None = None
+    umask: int | None = None
+
+
+class OriginFiles:
+    """Keeps each tree's origin in a file of mode 0600 for as long as the tree lives.
+
+    Args:
+        trees: Directory with one directory a tree.
+    """
+
+    def __init__(self, trees: Path) -> None:
+        self._trees = trees
+        # Every launch asks for it three times, and it does not change while its tree lives.
+        self._known: dict[str, Origin] = {}
+        self._turns = Singly()
+        self._on_forget: Callable[[str], None] = lambda _: None
+
+    def turn(self, root_id: str) -> AbstractAsyncContextManager[None]:
+        """Keep others who ask for it from a tree's origin: whoever saves or forgets it by what the tree's rows say."""
+        return self._turns.turn(root_id)
+
+    def on_forget(self, observer: Callable[[str], None]) -> None:
+        """Call something with the id of each tree whose origin is forgotten; it must not wait."""
+        self._on_forget = observer
+
+    async def save(self, root_id: str, origin: Origin) -> None:
+        """Write the origin as `write` does, without blocking the event loop."""
+        await anyio.to_thread.run_sync(self.write, root_id, origin)
+
+    def write(self, root_id: str, origin: Origin) -> None:
+        """Write the origin so that it is on disk when this returns. Blocks.
+
+        Raises:
+            StoreError: The disk refused it.
+        """
+        self._write(root_id, origin)
+        self._known[root_id] = origin
+
+    def load(self, root_id: str) -> Origin:
+        """Read a tree's origin.
+
+        Raises:
+            StoreError: It is gone or cannot be read; the tree's jobs cannot be launched without it.
+        """
+        if root_id not in self._known:
+            self._known[root_id] = self._read(root_id)
+        return self._known[root_id]
+
+    def settings_of(self, root_id: str) -> TreeSettings | None:
+        """Return what a tree took from its client's settings, or None where that is not known."""
+        try:
+            return self.load(root_id).settings
+        except StoreError:
+            return None
+
+    def secrets_of(self, root_id: str) -> frozenset[str]:
+        """Return the secret values that a tree's jobs have in their environment; none where it is gone."""
+        try:
+            return secrets_in(self.load(root_id).env)
+        except StoreError:
+            return frozenset()
+
+    def environments(self) -> list[Mapping[str, str]]:
+        """Return the environments of the trees that live and were used since the engine began."""
+        return [origin.env for origin in list(self._known.values())]
+
+    def kept(self) -> list[str]:
+        """Return the ids of the trees whose origin is on disk. Blocks."""
+        return [path.parent.name for path in self._trees.glob(f"*/{_FILE}")]
+
+    def forget(self, root_id: str) -> None:
+        """Remove a tree's origin once the tree is over."""
+        self._known.pop(root_id, None)
+        self._on_forget(root_id)
+        (self._trees / root_id / _FILE).unlink(missing_ok=True)
+
+    async def forget_all_but(self, root_ids: Collection[str]) -> None:
+        """Remove what a crash left: the origin of every tree but these, and its directory where it held nothing else.
+
+        Args:
+            root_ids: Trees with live jobs.
+        """
+        await anyio.to_thread.run_sync(self._sweep, frozenset(root_ids))
+
+    def discard(self, root_id: str) -> None:
+        """Remove everything of a tree that was not admitted after all."""
+        self._known.pop(root_id, None)
+        self._on_forget(root_id)
+        shutil.rmtree(self._trees / root_id, ignore_errors=True)
+
+    def _sweep(self, root_ids: Collection[str]) -> None:
+        for root_id in self.kept():
+            if root_id in root_ids:
+                continue
+            try:
+                self.forget(root_id)
+            except OSError:
+                logger.exception("the environment of tree %s could not be cleared away", root_id)
+            with suppress(OSError):
+                (self._trees / root_id).rmdir()
+
+    def _read(self, root_id: str) -> Origin:
+        try:
+            found = json.loads((self._trees / root_id / _FILE).read_text(encoding="utf-8"))
+            given = found.get("settings")
+            settings = None if given is None else restored_tree_settings(given)
+            return Origin(
+                cwd=found["cwd"],
+                env=dict(found["env"]),
+                client=found["client"],
+                settings=settings,
+                # A file of an older version says nothing of it.
+                umask=found.get("umask"),
+            )
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise StoreError("read the client's environment", str(error)) from error
+
+    def _write(self, root_id: str, origin: Origin) -> None:
+        kept = {"cwd": origin.cwd, "env": dict(origin.env), "client": origin.client, "umask": origin.umask}
+        settings = None if origin.settings is None else asdict(origin.settings)
+        text = json.dumps(kept | {"settings": settings})
+        directory = self._trees / root_id
+        try:
+            # Each by itself: a mode holds for the last directory of a path alone.
+            self._trees.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(directory / _FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            self._withdraw(root_id)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFullError("keep the client's environment") from error
+            raise StoreError("keep the client's environment", str(error)) from error
+
+    def _withdraw(self, root_id: str) -> None:
+        # The tree may be one that is tried again: its directory holds the transcripts of its jobs.
+        with suppress(OSError):
+            self.forget(root_id)
+            (self._trees / root_id).rmdir()

@@ -1,0 +1,1 @@
+"""What keeps a state directory in order: recovery after a start, snapshots, pruning, backup."""

@@ -1,0 +1,257 @@
+"""Requests of running jobs for a permission that they lack: asked by the CLI, answered by a parent job or a person."""
+
+import logging
+import secrets
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import anyio
+
+from jobs.errors import NotFoundError
+from jobs.ids import contains
+from jobs.model import LIVE, Job
+from jobs.permissions.granting import rights_of
+from jobs.permissions.rights import permits_call
+
+logger = logging.getLogger(__name__)
+
+Answerer = Literal["deny", "parent", "person"]
+
+MOST_OPEN = 16
+"""Requests of one job that may be open at once; the CLI asks for one call after the other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What became of a request.
+
+    Args:
+        allowed: The call may be made.
+        why: For the model of the job that asked: why not.
+    """
+
+    allowed: bool
+    why: str = ""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Request:
+    """A tool call that waits for somebody's answer.
+
+    Args:
+        id: "p" and random digits, so that no answer to a request of an earlier engine meets another one.
+        job: The job that wants to make the call.
+        tool: The tool.
+        arguments: Its arguments.
+        asked_at: Seconds on the monotonic clock.
+        secrets: Values in the arguments that nobody is shown.
+        told: Ids of the jobs that have heard of it.
+        put_away: A person was shown it and did not want to decide there.
+        answered: Set once it is no longer open.
+        decision: The decision, from then on.
+    """
+
+    id: str
+    job: Job
+    tool: str
+    arguments: Mapping[str, Any]
+    asked_at: float
+    secrets: Collection[str] = ()
+    told: set[str] = field(default_factory=set)
+    put_away: bool = False
+    answered: anyio.Event = field(default_factory=anyio.Event)
+    decision: Decision = Decision(allowed=False, why="Nobody answered in time, so it is not permitted. Do without it.")
+
+
+class Approvals:
+    """The open requests, kept in memory: what was open when the engine ended is asked of the next one, under a new id.
+
+    Args:
+        answerer: Who answers.
+        seconds: Seconds after which a request is denied.
+        monotonic: Returns seconds that never jump.
+        secrets_of: Returns the secret values that the jobs of a tree know, by the id of its root.
+    """
+
+    def __init__(
+        self,
+        answerer: Answerer,
+        seconds: float,
+        monotonic: Callable[[], float],
+        secrets_of: Callable[[str], Collection[str]] = lambda _: (),
+    ) -> None:
+        self._answerer = answerer
+        self._seconds = seconds
+        self._monotonic = monotonic
+        self._secrets_of = secrets_of
+        self._open: dict[str, Request] = {}
+        self._listeners: dict[anyio.CancelScope, Callable[[Request], bool]] = {}
+        self._news = anyio.Event()
+
+    @property
+    def answerer(self) -> Answerer:
+        """Who answers."""
+        return self._answerer
+
+    async def ask(
+        self, job: Job, tool: str, arguments: Mapping[str, Any], *, above: Sequence[Job] | None = None
+    ) -> Decision:
+        """Wait until somebody decides, at most the set time, and return the decision.
+
+        Args:
+            job: Who asks.
+            tool: The tool.
+            arguments: Its arguments.
+            above: The jobs above it, for which nobody waits in vain: where none of them may decide, the answer is no at
+                once. None where they are not known.
+        """
+        if self._answerer == "deny":
+            return Decision(allowed=False, why="It is not permitted, and nobody can be asked. Do without it.")
+        if sum(request.job.id == job.id for request in self._open.values()) >= MOST_OPEN:
+            return Decision(allowed=False, why="Too many of this job's requests are open. Do without it.")
+        request = Request(
+            id=f"p{secrets.token_hex(4)}",
+            job=job,
+            tool=tool,
+            arguments=arguments,
+            asked_at=self._monotonic(),
+            secrets=self._secrets_of(job.root_id),
+        )
+        if above is not None and not self._can_be_heard(request, above):
+            return Decision(allowed=False, why="No job above this one is left that may permit it. Do without it.")
+        self._add(request)
+        logger.info("job %s waits for permission %s to use %s", job.id, request.id, tool)
+        try:
+            with anyio.move_on_after(self._seconds):
+                await request.answered.wait()
+        finally:
+            self._open.pop(request.id, None)
+            request.answered.set()
+        return request.decision
+
+    def open_to(self, caller: Job | None) -> Sequence[Request]:
+        """Return the requests that a caller may answer, the oldest first.
+
+        Args:
+            caller: A job, or None for a person: a person may answer all of them.
+        """
+        return [request for request in self._open.values() if self._may_answer(caller, request)]
+
+    def told(
+        self, caller: Job | None, paths: Iterable[str] | None = None, *, client: str | None = None
+    ) -> Sequence[Request]:
+        """Return the requests that a caller is to be shown unasked, and note that a job has heard of them.
+
+        Where only a person decides nobody is: what a model is shown it would try to answer.
+
+        Args:
+            caller: A job, or None for a caller outside every tree.
+            paths: Where the subtrees lie whose requests are meant, or None for all that the caller may answer.
+            client: Name of a client outside every tree, or None.
+        """
+        requests = self.open_to(caller) if self._answerer == "parent" else ()
+        if paths is not None:
+            requests = _within(paths, requests)
+        for request in requests:
+            request.told.add(_hearer(caller, client))
+        return requests
+
+    def to_show(self, paths: Iterable[str]) -> Sequence[Request]:
+        """Return the requests to show a person who waits for these subtrees: none where a parent decides.
+
+        Args:
+            paths: Where the subtrees lie.
+        """
+        if self._answerer != "person":
+            return ()
+        return _within(paths, [one for one in self._open.values() if not one.put_away])
+
+    async def next_to_show(self, paths: Iterable[str]) -> Request:
+        """Wait until there is a request to show a person who waits for these subtrees, and return it."""
+        asked = tuple(paths)
+        while not (found := self.to_show(asked)):
+            await self._news.wait()
+        return found[0]
+
+    def waiting(self) -> frozenset[str]:
+        """Return the ids of the jobs that wait for permission."""
+        return frozenset(request.job.id for request in self._open.values())
+
+    def answer(self, request_id: str, caller: Job | None, *, allow: bool) -> Request:
+        """Decide a request.
+
+        Raises:
+            NotFoundError: It is not open, or not the caller's to answer.
+        """
+        request = self._open.get(request_id)
+        if request is None or not self._may_answer(caller, request):
+            raise NotFoundError("Request", request_id)
+        who = "the person" if caller is None else f"job {caller.id}"
+        request.decision = Decision(allowed=allow, why="" if allow else f"Not permitted by {who}. Do without it.")
+        request.answered.set()
+        del self._open[request_id]
+        logger.info("%s %s %s", who, "allows" if allow else "denies", request_id)
+        return request
+
+    @contextmanager
+    def interrupting(
+        self, caller: Job | None, paths: Iterable[str] | None = None, *, client: str | None = None
+    ) -> Iterator[anyio.CancelScope]:
+        """Cancel what runs inside as soon as there is a request that the caller may answer and has not heard of.
+
+        Args:
+            caller: A job, which hears of everything below it, or None for a caller outside every tree.
+            paths: Where the subtrees lie that somebody outside waits for; without them it hears of nothing.
+            client: Name of a client outside every tree, or None.
+        """
+        asked = () if paths is None else tuple(paths)
+
+        def is_news(request: Request) -> bool:
+            if self._answerer != "parent" or _hearer(caller, client) in request.told:
+                return False
+            return self._may_answer(caller, request) if caller is not None else bool(_within(asked, [request]))
+
+        with anyio.CancelScope() as scope:
+            if any(map(is_news, self._open.values())):
+                scope.cancel()
+            else:
+                self._listeners[scope] = is_news
+            try:
+                yield scope
+            finally:
+                self._listeners.pop(scope, None)
+
+    def _can_be_heard(self, request: Request, above: Iterable[Job]) -> bool:
+        """Tell whether somebody may come to answer: of a root job the client that began it, whenever it calls."""
+        if self._answerer != "parent" or request.job.parent_id is None:
+            return True
+        if any(one.status in LIVE and self._may_answer(one, request) for one in above):
+            return True
+        return any(is_news(request) for is_news in self._listeners.values())
+
+    def _add(self, request: Request) -> None:
+        self._open[request.id] = request
+        self._news.set()
+        self._news = anyio.Event()
+        for scope, is_news in self._listeners.items():
+            if is_news(request):
+                scope.cancel()
+
+    def _may_answer(self, caller: Job | None, request: Request) -> bool:
+        """Tell whether a caller may answer: a person always, a job for those below it and where it may do it itself."""
+        if caller is None:
+            return True
+        below = contains(caller.path, request.job.path) and caller.id != request.job.id
+        own = rights_of(caller.spec)
+        return self._answerer == "parent" and below and permits_call(own, request.tool, request.arguments)
+
+
+def _hearer(caller: Job | None, client: str | None) -> str:
+    return caller.id if caller is not None else f"client {client}"
+
+
+def _within(paths: Iterable[str], requests: Iterable[Request]) -> Sequence[Request]:
+    asked = tuple(paths)
+    return [one for one in requests if any(contains(path, one.job.path) for path in asked)]

@@ -1,0 +1,195 @@
+"""What a job gets of what is asked for it: from a person what the settings allow, from a job its own rights at most."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.errors import BadInputError
+from jobs.model import PERMISSION_MODES, JobSpec
+from jobs.permissions.rights import Rights, RightsError, Wish, meet
+from jobs.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The rights that a caller asks for; None takes the default.
+
+    Args:
+        cwd: Directory to work in; a relative path starts at the spawning job's directory, or at the client's.
+        mode: Permission mode.
+        allowed: Tools that need no permission.
+        disallowed: Tools that are to be off.
+        directories: Further directories.
+        servers: Names of MCP servers from the settings.
+    """
+
+    cwd: str | None = None
+    mode: str | None = None
+    allowed: Sequence[str] | None = None
+    disallowed: Sequence[str] = ()
+    directories: Sequence[str] | None = None
+    servers: Sequence[str] | None = None
+
+
+def rights_of(spec: JobSpec) -> Rights:
+    """Return what a job may do."""
+    return Rights(
+        mode=spec.permission_mode,
+        allowed=spec.allowed_tools,
+        disallowed=spec.disallowed_tools,
+        directories=(spec.cwd, *spec.directories),
+        servers=spec.mcp_servers,
+    )
+
+
+class Grants:
+    """Decides what a new job may do.
+
+    Args:
+        settings: The engine's settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def grant(self, asked: Asked, *, parent: JobSpec | None, cwd: str, home: str | None) -> Rights:
+        """Return the rights of a new job, its working directory first among the directories.
+
+        Args:
+            asked: What is asked for.
+            parent: The spawning job, or None for a person or a program outside every tree.
+            cwd: The client's directory, for a job without parent.
+            home: The client's home directory, for a path that begins with "~", or None.
+
+        Raises:
+            BadInputError: A value that cannot be used, or that a person may not ask for.
+            RightsError: A spawning job asks for more than it has.
+        """
+        self._check_names(asked)
+        if parent is None:
+            return self._check_bypass(self._of_root(asked, cwd, home))
+        return self._check_bypass(self._of_child(asked, parent, home))
+
+    def _of_root(self, asked: Asked, cwd: str, home: str | None) -> Rights:
+        work = existing_directory(asked.cwd, cwd, home, "cwd")
+        return Rights(
+            mode=asked.mode or self._settings.permission_mode,
+            allowed=tuple(asked.allowed or ()),
+            disallowed=tuple(asked.disallowed),
+            directories=(
+                work,
+                *(existing_directory(one, work, home, "directories") for one in asked.directories or ()),
+            ),
+            servers=tuple(dict.fromkeys(asked.servers or ())),
+        )
+
+    def _of_child(self, asked: Asked, parent: JobSpec, home: str | None) -> Rights:
+        # Resolved: what is written down is what was compared, and a link that is turned afterwards changes nothing.
+        work = os.path.realpath(existing_directory(asked.cwd, parent.cwd, home, "cwd"))
+        more = [
+            os.path.realpath(existing_directory(one, work, home, "directories"))
+            for one in (parent.directories if asked.directories is None else asked.directories)
+        ]
+        wish = Wish(
+            mode=asked.mode,
+            allowed=asked.allowed,
+            disallowed=asked.disallowed,
+            directories=(work, *more),
+            servers=asked.servers,
+        )
+        return meet(rights_of(parent), wish)
+
+    def _check_names(self, asked: Asked) -> None:
+        if asked.mode is not None and asked.mode not in PERMISSION_MODES:
+            raise BadInputError(
+                "permissionMode", f"{asked.mode[:80]!r} is unknown", f"Use one of {', '.join(PERMISSION_MODES)}."
+            )
+        known = self._settings.mcp_servers
+        for name in asked.servers or ():
+            if name not in known:
+                there = ", ".join(known) or "there are none"
+                raise BadInputError("mcpServers", f"{name[:80]!r} is not in the settings ({there})", "Leave it out.")
+
+    def _check_bypass(self, rights: Rights) -> Rights:
+        check_mode(
+            rights.mode, self._settings, f"Use acceptEdits with allowedTools, or have a person {_ALLOWS_BYPASS}."
+        )
+        return rights
+
+
+_ALLOWS_BYPASS = "set allow_bypass_permissions = true in config.toml (or CLAUDE_ALLOW_BYPASS_PERMISSIONS=1)"
+
+
+def check_mode(mode: str, settings: Settings, remedy: str) -> None:
+    """Make sure that a person allows a permission mode at this moment.
+
+    Args:
+        mode: The mode of a job that is to be admitted or launched.
+        settings: The engine's settings.
+        remedy: What to do next, as a sentence.
+
+    Raises:
+        BadInputError: It is `bypassPermissions`, and that is switched off.
+    """
+    if mode == "bypassPermissions" and not settings.allow_bypass_permissions:
+        raise BadInputError("permissionMode", "bypassPermissions is switched off", remedy)
+
+
+def check_mode_at_launch(spec: JobSpec, settings: Settings) -> None:
+    """Make sure that a job which was admitted earlier may still run in its permission mode.
+
+    A queued, retried or resumed job may meet other settings than those under which it was admitted.
+
+    Raises:
+        BadInputError: It may not.
+    """
+    remedy = f"Start the task as a new job with another mode, or have a person {_ALLOWS_BYPASS} and retry this one."
+    check_mode(spec.permission_mode, settings, remedy)
+
+
+def check_unmoved(directories: Iterable[str]) -> None:
+    """Make sure that a child's directories are still the ones that were compared with its parent's.
+
+    A job can rename a directory of its own and put a link that leads out in its place, after its child was admitted.
+    Blocks.
+
+    Args:
+        directories: Those of the child.
+
+    Raises:
+        RightsError: One of them leads elsewhere now.
+    """
+    for path in directories:
+        if (real := os.path.realpath(path)) != path:
+            raise RightsError("cwd", real, path)
+
+
+def existing_directory(asked: str | None, base: str, home: str | None, field: str) -> str:
+    """Return the absolute path of a directory that a caller names.
+
+    Raises:
+        BadInputError: It is not there, cannot be looked at, or is no directory.
+    """
+    path = Path(os.path.normpath(Path(base) / _at_home(asked or ".", home, field)))
+    try:
+        exists, is_directory = path.exists(), path.is_dir()
+    except OSError as error:
+        # A name that is too long, or a directory above that nobody may search.
+        problem = f"{str(path)[:200]} cannot be looked at ({error.strerror})"
+        raise BadInputError(field, problem, f"Name a directory that you can enter, or leave {field} out.") from error
+    if not exists:
+        raise BadInputError(field, f"{path} does not exist", f"Name a directory that exists, or leave {field} out.")
+    if not is_directory:
+        raise BadInputError(field, f"{path} is not a directory", "Name the directory that holds it.")
+    return str(path)
+
+
+def _at_home(asked: str, home: str | None, field: str) -> str:
+    # The client's home, not that of whoever started the engine.
+    head, separator, rest = asked.partition("/")
+    if not head.startswith("~"):
+        return asked
+    if head != "~" or not home:
+        raise BadInputError(field, f"{head[:40]} stands for no directory here", "Give an absolute path.")
+    return f"{home}{separator}{rest}"

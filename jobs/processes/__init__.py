@@ -1,0 +1,1 @@
+"""The processes and files of an attempt: started, watched, found again, ended."""

@@ -1,0 +1,179 @@
+"""What falls to the engine or its fork server: orphans of a job whose shim was killed.
+
+As long as a shim lives, orphans of its job are its own children. Those of a killed one fall to the next process above
+that asks for them: the fork server, or the engine after the fork server has died. What an earlier engine launched falls
+to init instead, and is known by its mark and its session alone. macOS has nothing of the kind; there a process that
+forks twice, changes its session and clears its environment escapes.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from jobs.processes.kill_children import children
+from jobs.processes.process_table import ProcessIdentity, ProcessTable, is_zombie
+from jobs.processes.process_tree import Exempt, nothing
+
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
+
+_SECONDS = 3.0
+"""Most seconds to go on: a process that waits for a broken device cannot be killed."""
+
+_CALM = 5
+"""Looks in a row that must find nothing after a kill."""
+
+_PAUSE = 0.002
+
+
+_UNBORN_SECONDS = 1.0
+"""Seconds within which a forked process becomes a shim: milliseconds, more on a machine with much to do."""
+
+
+@contextmanager
+def subreaper() -> Iterator[bool]:
+    """Ask for the orphans of everything that this process starts while the block lasts.
+
+    The order is kept by this process alone: it is not inherited by what it starts.
+
+    Yields:
+        False where the system has no such thing.
+    """
+    if sys.platform != "linux":
+        yield False
+        return
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    before = ctypes.c_int(0)
+    prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+    taken = prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    try:
+        yield taken
+    finally:
+        # A program that ran an engine within itself goes on as it was: nobody there would collect orphans.
+        prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
+
+
+def fallen(
+    table: ProcessTable,
+    adopters: Collection[int],
+    shims: Collection[ProcessIdentity],
+    marks: Collection[str],
+    exempt: Exempt = nothing,
+) -> frozenset[ProcessIdentity]:
+    """Return the processes that fell to the adopters and bear no mark of a living attempt: two short lists are read.
+
+    To this process fall also orphans that were never a job's, where it is the first process of a container, or a shell
+    became it. They lack the resource limit of a job's processes and are left alone.
+
+    Args:
+        table: The process table.
+        adopters: Ids of the processes to which orphans fall, this one among them.
+        shims: The shims of the attempts that live.
+        marks: The marks of these attempts, and of those that are just being launched.
+        exempt: Tells which processes are left alone.
+    """
+    known = {shim.pid for shim in shims}
+    own, session = os.getpid(), os.getsid(0)
+    entries = [
+        entry
+        for adopter in adopters
+        for pid in children(adopter)
+        # The session is that of the engine's own helpers.
+        if pid not in known and (entry := table.entry(pid)) is not None and entry.session != session
+        if adopter != own or table.limited(pid)
+    ]
+    return frozenset(
+        entry.identity
+        for entry in entries
+        if table.mark(entry.identity.pid) not in marks and not exempt(entry.identity)
+    )
+
+
+def is_unborn(table: ProcessTable, server: int, identity: ProcessIdentity) -> bool:
+    """Tell whether a process is one that the fork server has forked and that has not become a shim yet.
+
+    Args:
+        table: The process table.
+        server: Process id of the fork server.
+        identity: The process.
+    """
+    age = table.age(identity)
+    return age is not None and age < _UNBORN_SECONDS and _command_line(identity.pid) == _command_line(server)
+
+
+def orphans(
+    table: ProcessTable,
+    adopters: Collection[int],
+    shims: Collection[ProcessIdentity],
+    marks: Collection[str],
+    exempt: Exempt = nothing,
+) -> frozenset[ProcessIdentity]:
+    """Return those of the fallen processes that no job may want; takes what `fallen` takes.
+
+    Such a process does not tell whose it was: it can clear its mark, empty it or make one up. It is the orphan of an
+    attempt whose shim was killed, and is left alone while such an attempt lives that began before it did. One with the
+    mark of a living attempt is ended with that attempt.
+    """
+    began = [shim.start for shim in shims if table.identify(shim.pid) != shim]
+    found = fallen(table, adopters, shims, marks, exempt)
+    return frozenset(identity for identity in found if not any(start <= identity.start for start in began))
+
+
+def end_orphans(table: ProcessTable, look: Callable[[], Collection[ProcessIdentity]]) -> int:
+    """Kill orphans until none is found any more, and return how many processes that were.
+
+    What was below an orphan falls to an adopter when the orphan has ended, and is found there. A look is so short that
+    a chain of processes which fork and end is caught: it has one of them among the adopters' children at any moment.
+
+    Args:
+        table: The process table.
+        look: Returns the orphans that there are.
+    """
+    until = time.monotonic() + _SECONDS
+    killed: set[ProcessIdentity] = set()
+    calm = 0
+    while calm < (_CALM if killed else 1) and time.monotonic() < until:
+        hits = {one for one in look() if table.send(one, signal.SIGKILL)}
+        killed |= hits
+        calm = 0 if hits else calm + 1
+        if killed and not hits:
+            time.sleep(_PAUSE)
+    return len(killed)
+
+
+def bury() -> None:
+    """Collect the orphans that have ended; a shim that has ended is collected with them."""
+    session = os.getsid(0)
+    for pid in ended_children():
+        # A helper of the engine's own stands in its session, and whoever started it collects it.
+        with suppress(ProcessLookupError, ChildProcessError):
+            if os.getsid(pid) != session:
+                os.waitpid(pid, os.WNOHANG)
+
+
+def ended_children() -> list[int]:
+    """Return the ids of this process's children that have ended and were not collected; only Linux tells.
+
+    Orphans are all among the children of the first thread; what another thread started, it collects itself.
+    """
+    if sys.platform != "linux":
+        return []
+    try:
+        # Almost always there is none, and one call tells so.
+        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return []
+    except ChildProcessError:
+        return []
+    return [pid for pid in children(os.getpid()) if is_zombie(pid)]
+
+
+def _command_line(pid: int) -> bytes | None:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return None

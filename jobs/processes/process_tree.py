@@ -1,0 +1,198 @@
+"""What a job's process leaves behind, wherever it hid: found by mark, session and parentage, and killed."""
+
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from jobs.processes import cgroup
+from jobs.processes.process_table import Entry, ProcessIdentity, ProcessTable
+
+Exempt = Callable[[ProcessIdentity], bool]
+"""Tells whether a process, with all below it, is left alone."""
+
+PATIENCE = 10.0
+"""Most seconds that one clearing may take."""
+
+_CHASE_EVERY = 8
+_CHASE_SECONDS = 3.0
+_CHASE_CALM = 0.3
+_PAUSE = 0.002
+
+_SHIM_SECONDS = 6.0
+"""Seconds that a shim has for its own end; ending its children is bounded by `kill_children.SECONDS`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A job's attempt, as its processes can be known.
+
+    Args:
+        marker: Value of the environment variable that they all inherited, or None where they are known without it.
+        shim: The process that leads their session, or None where it is not known.
+        known: Processes that were found to be the attempt's earlier; one whose parents have ended since, in a session
+            of its own and without its environment, is found by this alone.
+    """
+
+    marker: str | None
+    shim: ProcessIdentity | None = None
+    known: frozenset[ProcessIdentity] = frozenset()
+
+
+def nothing(identity: ProcessIdentity) -> bool:
+    """Exempt no process."""
+    return False
+
+
+def find(table: ProcessTable, targets: Iterable[Target], exempt: Exempt = nothing) -> list[ProcessIdentity]:
+    """Return every living process of these targets, in one pass over the table.
+
+    A process belongs to a target if it is known to, bears its mark, is in its session or in a session of one that
+    does, or descends from such a process. This process itself never does, nor does one that is exempt.
+    """
+    wanted = tuple(targets)
+    entries = dict(table.entries())
+    own = entries.pop(os.getpid(), None)
+    hits = _marked(table, entries, _markers(wanted))
+    known = {identity for target in wanted for identity in target.known}
+    hits |= {pid for pid, entry in entries.items() if entry.identity in known}
+    sessions = {entries[pid].session for pid in hits} | _led(entries, wanted)
+    if own is not None:
+        sessions.discard(own.session)
+    hits |= {pid for pid, entry in entries.items() if entry.session in sessions}
+    found = _with_descendants(entries, hits)
+    own_shims = {target.shim for target in wanted}
+    others = {pid for pid in found if entries[pid].identity not in own_shims and exempt(entries[pid].identity)}
+    return [entries[pid].identity for pid in found - _with_descendants(entries, others)]
+
+
+def group_of(table: ProcessTable, target: Target) -> list[ProcessIdentity]:
+    """Return the members of the shim's process group, the shim excepted: `claude` and what it shares its group with."""
+    entries = table.entries()
+    groups = _led(entries, (target,))
+    return [entry.identity for pid, entry in entries.items() if entry.group in groups and pid not in groups]
+
+
+def clear(
+    table: ProcessTable,
+    targets: Sequence[Target],
+    *,
+    quiet: int = 2,
+    patience: float = PATIENCE,
+    exempt: Exempt = nothing,
+) -> int:
+    """Kill every process of these targets until nothing is found any more.
+
+    A shim is left to end by itself for a while once it is alone: it writes the exit code, and as long as it lives the
+    orphans of its attempt are its children and cannot get away.
+
+    Args:
+        table: The process table.
+        targets: Whose processes.
+        quiet: Passes in a row that must find nothing before the first hit; after a hit it is always two, since a
+            process can be born between the listing and the look.
+        patience: Most seconds to go on.
+        exempt: Tells which processes are left alone.
+
+    Returns:
+        How many processes were killed.
+    """
+    began = time.monotonic()
+    enclosed = cgroup.end_all(_markers(targets), partial(is_exempt, table, exempt))
+    shims = frozenset(target.shim for target in targets if target.shim)
+    killed: set[ProcessIdentity] = set()
+    calm = passes = 0
+    while (spent := time.monotonic() - began) < patience and calm < (2 if killed else quiet):
+        if passes:
+            time.sleep(_PAUSE)
+        found = find(table, targets, exempt)
+        killed |= _killed(table, found, shims if spent < _SHIM_SECONDS else frozenset())
+        passes += 1
+        chased = _chase(table, targets) if not found or passes % _CHASE_EVERY == 0 else set()
+        killed |= chased
+        calm = 0 if found or chased else calm + 1
+    return enclosed + len(killed)
+
+
+def is_exempt(table: ProcessTable, exempt: Exempt, pid: int) -> bool:
+    """Tell whether the process that has an id now is left alone."""
+    identity = table.identify(pid)
+    return identity is not None and exempt(identity)
+
+
+def _killed(
+    table: ProcessTable, found: Iterable[ProcessIdentity], spared: frozenset[ProcessIdentity]
+) -> set[ProcessIdentity]:
+    for shim in spared.intersection(found):
+        # A stopped one would not come to its end.
+        table.send(shim, signal.SIGCONT)
+    return {one for one in found if one not in spared and table.send(one, signal.SIGKILL)}
+
+
+def _markers(targets: Iterable[Target]) -> set[str]:
+    return {target.marker for target in targets if target.marker}
+
+
+def _marked(table: ProcessTable, entries: Mapping[int, Entry], markers: set[str]) -> set[int]:
+    # Session 0 is the kernel's: its threads have no environment, and a third of a small machine's table is theirs.
+    return {pid for pid, entry in entries.items() if entry.session and _bears(table, pid, markers)}
+
+
+def _bears(table: ProcessTable, pid: int, markers: set[str]) -> bool:
+    # Without a mark, or with an empty one, is every other process of the machine: such a one is never meant.
+    mark = table.mark(pid)
+    return bool(mark) and mark in markers
+
+
+def _led(entries: Mapping[int, Entry], targets: Iterable[Target]) -> set[int]:
+    """Return the ids of the targets' sessions, those left out whose number now belongs to another process."""
+    led: set[int] = set()
+    for target in targets:
+        if target.shim is not None:
+            leader = entries.get(target.shim.pid)
+            if leader is None or leader.identity == target.shim:
+                led.add(target.shim.pid)
+    return led
+
+
+def _with_descendants(entries: Mapping[int, Entry], hits: set[int]) -> set[int]:
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for pid, entry in entries.items():
+        children[entry.parent].append(pid)
+    found: set[int] = set()
+    pending = list(hits)
+    while pending:
+        pid = pending.pop()
+        if pid not in found:
+            found.add(pid)
+            pending.extend(children[pid])
+    return found
+
+
+def _chase(table: ProcessTable, targets: Sequence[Target]) -> set[ProcessIdentity]:
+    """Kill a chain that moves to a new process faster than a pass: look only at the ids given out last.
+
+    Without such a chain this is one short look; with one it goes on until the chain is not seen for a while.
+    """
+    markers = _markers(targets)
+    killed: set[ProcessIdentity] = set()
+    until = time.monotonic() + _CHASE_SECONDS
+    quiet_since: float | None = None
+    while (now := time.monotonic()) < until:
+        hits = {one for one in _newest(table, markers) if table.send(one, signal.SIGKILL)}
+        killed |= hits
+        quiet_since = now if hits else quiet_since
+        if quiet_since is None or now - quiet_since > _CHASE_CALM:
+            break
+    return killed
+
+
+def _newest(table: ProcessTable, markers: set[str]) -> Iterator[ProcessIdentity]:
+    own = os.getpid()
+    for pid in table.newest():
+        # The mark is read between two looks at the identity: the one here, and the one that `send` takes.
+        if pid != own and (identity := table.identify(pid)) is not None and _bears(table, pid, markers):
+            yield identity

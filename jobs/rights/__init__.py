@@ -1,1 +1,0 @@
-"""What a job may do and whom it may see: modes, tools, directories, tokens, permissions asked for."""

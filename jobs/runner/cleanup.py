@@ -1,0 +1,200 @@
+"""What is done about attempts once their outcomes are written: what they left is ended and removed."""
+
+import logging
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+import anyio.to_thread
+
+from jobs.claude import stale_files
+from jobs.processes import cgroup
+from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError
+from jobs.processes.kill import Reaper
+from jobs.processes.nested_claude import exempt
+from jobs.processes.orphans import bury, end_orphans, fallen, is_unborn, orphans
+from jobs.processes.process_table import ProcessIdentity, ProcessTable, process_table
+from jobs.processes.process_tree import Exempt, Target, is_exempt
+from jobs.processes.spawning import Spawner
+
+logger = logging.getLogger(__name__)
+
+BEAT = 0.1
+"""Seconds over which ends are gathered: one hop and one look at what was left serve all of them."""
+
+_LAST_SECONDS = 1.0
+"""How long an engine that leaves may clear up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedAttempt:
+    """An attempt that is over.
+
+    Args:
+        target: Its processes.
+        directory: Its files.
+        places: Where its `claude` may have left something.
+        session_id: Its session.
+        exit_code: As its shim wrote it; None where it wrote none: it was killed, or nobody waited for it.
+    """
+
+    target: Target
+    directory: AttemptDirectory
+    places: stale_files.ClientDirectories
+    session_id: str = ""
+    exit_code: int | None = None
+
+
+class Aftermath:
+    """Clears up after attempts, in one task: those that end while it is at work share its next pass.
+
+    A shim that comes to its end has ended what its job left. What it could not end, or what a killed shim left, is a
+    child of the fork server then. So after an ordinary end one look at those children is enough; only where it finds
+    something, or where it cannot tell, the whole process table is searched for marks and sessions.
+
+    Args:
+        reaper: What ends processes.
+        spawner: What started them.
+        shims: Returns the shims of the attempts that live; called in a thread.
+        marks: Returns the marks of these attempts and of those that are just being launched; called in a thread.
+        start_soon: Starts a coroutine function in the engine's task group.
+        keep: Names of programs that may go on after their attempts.
+        table: The process table, or None for this platform's.
+    """
+
+    def __init__(
+        self,
+        reaper: Reaper,
+        spawner: Spawner,
+        shims: Callable[[], Collection[ProcessIdentity]],
+        marks: Callable[[], Collection[str]],
+        start_soon: Callable[..., object],
+        keep: Collection[str] = (),
+        table: ProcessTable | None = None,
+    ) -> None:
+        self._reaper = reaper
+        self._spawner = spawner
+        self._shims = shims
+        self._marks = marks
+        self._start_soon = start_soon
+        self._keep = keep
+        self._table = table or process_table()
+        self._thread = anyio.CapacityLimiter(1)
+        self._waiting: list[EndedAttempt] = []
+        self._stuck: frozenset[ProcessIdentity] = frozenset()
+        self._works = False
+
+    def add(self, ended: EndedAttempt) -> None:
+        """End soon what the attempt left running, and remove what its `claude` left if it was killed."""
+        self._waiting.append(ended)
+        if not self._works:
+            self._works = True
+            self._start_soon(self._work)
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                if all(ended.exit_code is not None for ended in self._waiting):
+                    await anyio.sleep(BEAT)
+                batch, self._waiting = self._waiting, []
+                await self._clear_up(batch)
+        finally:
+            self._works = False
+            # An engine that leaves in the pause does now what nobody does after it.
+            batch, self._waiting = self._waiting, []
+            if batch:
+                with anyio.move_on_after(_LAST_SECONDS, shield=True):
+                    await self._clear_up(batch)
+
+    async def _clear_up(self, batch: Sequence[EndedAttempt]) -> None:
+        doubtful = await anyio.to_thread.run_sync(self._tidy, batch, limiter=self._thread)
+        if not doubtful:
+            return
+        try:
+            await self._reaper.sweep(*(ended.target for ended in doubtful))
+            if self._spawner.adopters():
+                await self._end_orphans()
+        except OSError:
+            # This runs in the engine's own task group, where an error would end every job's engine.
+            logger.exception("what %d attempts left could not be looked for", len(batch))
+        await anyio.to_thread.run_sync(self._remove_leavings, doubtful, limiter=self._thread)
+
+    def _tidy(self, batch: Sequence[EndedAttempt]) -> Sequence[EndedAttempt]:
+        """Do what one short look allows, and return the attempts of which a process may be left."""
+        try:
+            is_doubtful = self._doubts()
+            ordinary = [ended for ended in batch if not is_doubtful(ended)]
+            spared = partial(is_exempt, self._table, self._exempt())
+            cgroup.end_all([ended.target.marker or "" for ended in ordinary], spared)
+            if self._spawner.adopters():
+                bury()
+        except OSError as error:
+            logger.warning("what %d attempts left cannot be looked for now: %s", len(batch), error)
+            return batch
+        self._remove_leavings(ordinary)
+        return [ended for ended in batch if is_doubtful(ended)]
+
+    def _doubts(self) -> Callable[[EndedAttempt], bool]:
+        """Look at what fell to the fork server, and return what tells whether the end of an attempt needs more."""
+        server = self._fork_server()
+        if server is None or self._is_something_left(server):
+            return lambda _: True
+        # A shim that was killed ended nothing. One that is older than the fork server was launched by another, whose
+        # death gave its orphans to somebody else, or by an earlier engine.
+        return lambda ended: (
+            ended.exit_code is None or ended.target.shim is None or ended.target.shim.start <= server.start
+        )
+
+    def _fork_server(self) -> ProcessIdentity | None:
+        for pid in self._spawner.adopters() - {os.getpid()}:
+            entry = self._table.entry(pid)
+            return None if entry is None else entry.identity
+        return None
+
+    def _is_something_left(self, server: ProcessIdentity) -> bool:
+        # Twice: a shim may become itself in the middle of a look. The launches are not held up for this one.
+        return all(
+            any(
+                identity not in self._stuck and not is_unborn(self._table, server.pid, identity)
+                for identity in self._fallen()
+            )
+            for _ in range(2)
+        )
+
+    async def _end_orphans(self) -> None:
+        ended = partial(end_orphans, self._table, partial(self._spawner.between_launches, self._orphans))
+        if killed := await anyio.to_thread.run_sync(ended, limiter=self._thread):
+            logger.info("ended %d orphans that no job can want any more", killed)
+        # What is left of them cannot be ended, or belongs to a job that lives: it says nothing of those that end next.
+        left = partial(self._spawner.between_launches, self._fallen)
+        self._stuck = await anyio.to_thread.run_sync(left, limiter=self._thread)
+        await anyio.to_thread.run_sync(bury, limiter=self._thread)
+
+    def _fallen(self) -> frozenset[ProcessIdentity]:
+        return fallen(self._table, self._spawner.adopters(), self._shims(), self._marks(), self._exempt())
+
+    def _orphans(self) -> frozenset[ProcessIdentity]:
+        # Asked for at each look: what was launched since the one before is not to be taken for an orphan.
+        return orphans(self._table, self._spawner.adopters(), self._shims(), self._marks(), self._exempt())
+
+    def _exempt(self) -> Exempt:
+        return exempt(self._shims(), self._keep)
+
+    def _remove_leavings(self, batch: Sequence[EndedAttempt]) -> None:
+        # One that left by itself took everything along.
+        killed = [ended for ended in batch if ended.exit_code != 0]
+        for places in {ended.places for ended in killed}:
+            by_session = stale_files.sessions(places)
+            for ended in (ended for ended in killed if ended.places == places):
+                for pid in {_noted(ended.directory), by_session.get(ended.session_id)}:
+                    if pid is not None and self._table.identify(pid) is None:
+                        stale_files.sweep(pid, places)
+
+
+def _noted(directory: AttemptDirectory) -> int | None:
+    try:
+        return directory.claude_pid()
+    except (UnsafeDirectoryError, OSError):
+        return None

@@ -1,0 +1,259 @@
+"""Starts an attempt of a job as a process, or takes over the process that an earlier engine started for it."""
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+import anyio
+import anyio.to_thread
+
+from jobs.claude.binary import Claude
+from jobs.claude.command import Command
+from jobs.claude.ndjson import Follower
+from jobs.errors import JobsError, StoreError
+from jobs.event_bus import JobSignals
+from jobs.limits.budget import Holder, Ledger, deadline_of
+from jobs.limits.watchdog import Patience, Watchdog
+from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
+from jobs.permissions.tokens import hash_token, new_token
+from jobs.ports import Clock, Store
+from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError, still_lives
+from jobs.processes.process import Process, attach, launch, refused_for_now
+from jobs.processes.process_table import ProcessIdentity
+from jobs.processes.spawning import Spawner
+from jobs.runner.launch_plan import Preparation
+from jobs.runner.manifest import Launched, launch_line, note_launch
+from jobs.runner.retry_policy import NOT_EXECUTED, did_not_understand
+from jobs.runner.running_attempt import LiveAttempt
+from jobs.runner.settle import Settlement
+from jobs.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+NOT_EXECUTED_SECONDS = 2.0
+"""Pause before a job is launched again whose `claude` could not be executed."""
+
+
+class Launcher:
+    """Launches and adopts.
+
+    Args:
+        settings: The engine's settings.
+        store: Where trees are kept.
+        preparation: What an attempt's process needs.
+        settlement: Writes the outcome of an attempt whose process could not be started.
+        ledger: Knows what is left of the budgets above a job.
+        signals: Where changes of jobs are announced.
+        clock: Time.
+        spawner: Starts processes.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: Store,
+        preparation: Preparation,
+        settlement: Settlement,
+        ledger: Ledger,
+        signals: JobSignals,
+        clock: Clock,
+        spawner: Spawner,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._preparation = preparation
+        self._settlement = settlement
+        self._ledger = ledger
+        self._signals = signals
+        self._clock = clock
+        self._spawner = spawner
+
+    async def launch(self, job: Job) -> LiveAttempt | None:
+        """Claim a queued job and start its process; None where it was claimed already or ended without one.
+
+        A launch that fails is written as an outcome of the job like any other.
+
+        Raises:
+            StoreError: The storage fails; where that passes the job may be claimed and without a process.
+        """
+        left = self._ledger.left(job)
+        if left is not None and left <= 0:
+            await self._fail_unpaid(job)
+            return None
+        claude = await self._wait_for_claude(job)
+        session = await self._preparation.session(job)
+        token = new_token()
+        attempt = await self._store.claim(
+            job.id,
+            session_id=session.id,
+            token_hash=hash_token(token),
+            at=self._clock.now(),
+            setting_sources=await self._preparation.setting_sources(job),
+            cli=None if claude is None else os.fsencode(claude.path).decode(errors="replace"),
+            cli_version=None if claude is None else claude.version,
+        )
+        if attempt is None:
+            return None
+        running = replace(
+            job,
+            status=JobStatus.RUNNING,
+            attempt=attempt.number,
+            session_id=attempt.session_id,
+            started_at=attempt.started_at,
+        )
+        self._signals.publish(running)
+        launched: Launched | None = None
+        try:
+            whole = await self._with_whole_task(running)
+            launched = await self._launched(whole, attempt)
+            command = await self._preparation.command(whole, attempt, token, session, left, claude)
+            return await self._start_process(running, launched, command)
+        except (JobsError, OSError) as error:
+            if isinstance(error, StoreError) and error.passing:
+                # Claimed and not launched, it is found to have never run, and comes again.
+                raise
+            await self._note_unlaunched(launched)
+            # What keeps a process from being started belongs to the job, not to the engine.
+            await self._settlement.unstarted(running, attempt, str(error), for_now=refused_for_now(error))
+            return None
+
+    async def adopt(self, job: Job) -> LiveAttempt | None:
+        """Take over the process of a running job, or what it left behind; None where the attempt is not known."""
+        attempt = await self._store.attempt(job.id, job.attempt)
+        if attempt is None:
+            return None
+        directory = AttemptDirectory(self._preparation.path(job, attempt.number))
+        holders = self._ledger.holders(job)
+        process = attach(
+            directory, marker=self._preparation.marker(job, attempt.number), identity=known_process(attempt)
+        )
+        lives = await anyio.to_thread.run_sync(still_lives, directory)
+        # A job that removed its own directory is found by its recorded process alone.
+        lives = lives or (directory.shim_pid() is None and process.lives())
+        # What is over already is settled or lost; however long ago it began, it did not run out of time.
+        seconds = self._seconds_left(job, attempt, process, holders) if lives else math.inf
+        ran = self._preparation.ever_ran(job, attempt)
+        live = self._live(job, attempt, process, holders, seconds)
+        return replace(live, ran=ran, adopted_at=directory.output_size())
+
+    async def _wait_for_claude(self, job: Job) -> Claude | None:
+        previous = await self._store.attempt(job.id, job.attempt) if job.attempt else None
+        if previous is not None and previous.status is JobStatus.QUEUED and previous.exit_code in NOT_EXECUTED:
+            # Not the throttle's pause: the `claude` of one client keeps no other client's jobs from running.
+            await anyio.sleep(NOT_EXECUTED_SECONDS)
+        if previous is not None and previous.cli is not None and did_not_understand(previous):
+            self._preparation.doubt_version(previous.cli, previous.cli_version)
+        return await self._preparation.wait_for_claude(job)
+
+    async def record(self, live: LiveAttempt) -> None:
+        """Write down which process runs an attempt."""
+        identity = live.process.identity
+        if identity is None:
+            return
+        try:
+            await self._store.record_launch(
+                live.job.id, live.attempt.number, pid=identity.pid, pid_start=identity.start
+            )
+        except StoreError:
+            # The process runs, and the shim noted its own id: nothing is lost.
+            logger.warning("the process of job %s could not be recorded", live.job.id, exc_info=True)
+
+    async def _launched(self, job: Job, attempt: Attempt) -> Launched:
+        tree = await self._store.tree(job.root_id) if job.parent_id is None else None
+        return Launched(job=job, attempt=attempt, tree=tree)
+
+    async def _note_unlaunched(self, launched: Launched | None) -> None:
+        """Write down an attempt whose process could not be started: a rescue is to find it too."""
+        if launched is None:
+            return
+        path = self._preparation.path(launched.job, launched.attempt.number)
+        # Only a rescue of the database needs it, and a rescue does without.
+        with suppress(OSError, UnsafeDirectoryError):
+            await anyio.to_thread.run_sync(lambda: note_launch(AttemptDirectory.create(path), launched))
+
+    async def _with_whole_task(self, job: Job) -> Job:
+        task = None if job.spec.task_chars is None else await self._store.task(job.id)
+        return job if task is None else replace(job, spec=replace(job.spec, task=task, task_chars=None))
+
+    async def _is_cancelled(self, job: Job) -> bool:
+        # A cancel that came since the claim found no process to end: none may start after it.
+        now = await self._store.job(job.id)
+        return now is not None and now.cancel_requested
+
+    async def _start_process(self, job: Job, launched: Launched, command: Command) -> LiveAttempt | None:
+        attempt = launched.attempt
+        holders = self._ledger.holders(job)
+        if await self._is_cancelled(job):
+            await self._note_unlaunched(launched)
+            cancelled = Outcome(reason=Reason.CANCELLED, status=JobStatus.CANCELLED)
+            await self._settlement.write(job, attempt, cancelled)
+            return None
+        process = await launch(
+            AttemptDirectory(self._preparation.path(job, attempt.number)),
+            command,
+            job.spec.cwd,
+            self._spawner,
+            record=launch_line(launched),
+            keep=self._settings.keep_processes,
+        )
+        seconds = self._seconds_left(job, attempt, process, holders)
+        return self._live(job, attempt, process, holders, seconds)
+
+    def _live(
+        self,
+        job: Job,
+        attempt: Attempt,
+        process: Process,
+        holders: Sequence[Holder],
+        seconds: float,
+    ) -> LiveAttempt:
+        now = self._clock.monotonic()
+        end = deadline_of(holders)
+        left = math.inf if end is None or math.isinf(seconds) else end - self._clock.now()
+        patience = Patience(
+            silence=self._settings.silence_seconds,
+            after_answer=self._settings.linger_seconds,
+            output=self._settings.max_output_bytes,
+        )
+        return LiveAttempt(
+            job=job,
+            attempt=attempt,
+            marker=self._preparation.marker(job, attempt.number),
+            directory=process.directory,
+            process=process,
+            follower=Follower(process.directory, process.written),
+            watchdog=Watchdog(patience=patience, deadline=now + seconds, heard_at=now, latest=now + left),
+            holders=holders,
+        )
+
+    def _seconds_left(self, job: Job, attempt: Attempt, process: Process, holders: Sequence[Holder]) -> float:
+        now = self._clock.now()
+        age = process.age()
+        # The time of day may have been set since the attempt began. It counts only where nothing else tells its age,
+        # and gives no job more time than it had.
+        spent = max(0.0, now - attempt.started_at if age is None else age)
+        seconds = job.spec.timeout_seconds - spent
+        deadline = deadline_of(holders)
+        return max(0.0, seconds if deadline is None else min(seconds, deadline - now))
+
+    async def _fail_unpaid(self, job: Job) -> None:
+        outcome = Outcome(
+            reason=Reason.BUDGET_EXHAUSTED,
+            status=JobStatus.FAILED,
+            detail="Nothing was left of a budget above it when its turn came.",
+        )
+        failed = await self._store.fail_queued(job.id, outcome, at=self._clock.now())
+        if failed is not None:
+            self._signals.publish(failed)
+
+
+def known_process(attempt: Attempt) -> ProcessIdentity | None:
+    """Return the shim of an attempt as it was recorded, or None where it was not."""
+    if attempt.pid is None or attempt.pid_start is None:
+        return None
+    return ProcessIdentity(pid=attempt.pid, start=attempt.pid_start)

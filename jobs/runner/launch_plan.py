@@ -1,0 +1,262 @@
+"""Plans the launch of an attempt: session, command, directory and mark, and which earlier attempt it goes on from."""
+
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from jobs.claude.binary import Claude, ClaudeFinder, way_of
+from jobs.claude.command import USER_ONLY, Command, LaunchContext, McpServer, build
+from jobs.claude.stale_files import ClientDirectories
+from jobs.client_context import Origin, OriginFiles
+from jobs.errors import BadInputError, StoreError
+from jobs.model import Attempt, Job, Reason, Usage
+from jobs.permissions.granting import check_mode_at_launch, check_unmoved
+from jobs.permissions.trust import setting_sources
+from jobs.ports import Store
+from jobs.processes.attempt_dir import SERVERS, AttemptDirectory, ever_ran
+from jobs.prompts.briefing import Prompts
+from jobs.settings import Settings
+from jobs.util.single_flight import SingleFlight
+
+UNHEARD = frozenset({Reason.STARTUP, Reason.SESSION_IN_USE})
+"""Ends of attempts that were told nothing: their session is as the attempts before them left it."""
+
+
+async def continued(store: Store, job_id: str, number: int) -> Attempt | None:
+    """Return the latest of a job's first attempts that the model answered, or None where a new session is to begin.
+
+    An attempt that never ran, or was gone before the model said anything, did no work, and what it was told may not
+    stand in its session: the CLI writes that down after its first frame (measured on 2.1.332). It is told again, and
+    what an attempt before it did is not lost.
+
+    Args:
+        store: Where attempts are.
+        job_id: The job.
+        number: How many attempts there are to look at.
+    """
+    for earlier in range(number, 0, -1):
+        attempt = await store.attempt(job_id, earlier)
+        if attempt is None or attempt.reason is Reason.NO_SESSION:
+            return None
+        if attempt.reason not in UNHEARD and _was_answered(attempt):
+            return attempt
+    return None
+
+
+def _was_answered(attempt: Attempt) -> bool:
+    return attempt.frame is not None or attempt.usage != Usage()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """The Claude session of a coming attempt.
+
+    Args:
+        id: Its UUID.
+        continues: The session that it goes on from, or None for a new one; its own id where it is resumed.
+        resumed: The job's own earlier attempt that it continues, or None.
+    """
+
+    id: str
+    continues: str | None = None
+    resumed: Attempt | None = None
+
+
+class Preparation:
+    """Prepares attempts.
+
+    Args:
+        settings: The engine's settings.
+        store: Where attempts are.
+        origins: Where each tree's client environment is.
+        trees: Directory of the job directories, one directory a tree.
+        mcp_server: How a job's `claude` starts our MCP server; the job's directory is added. None gives jobs no tools
+            of ours.
+        key: Begins the mark of every process. Two state directories on one machine have different ones, so that
+            neither takes the other's processes for its own.
+        umask: Mask of the modes of the files that jobs make whose client did not say its own.
+        claudes: Finds the binary; None for a finder of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: Store,
+        origins: OriginFiles,
+        trees: Path,
+        mcp_server: McpServer | None,
+        key: str,
+        umask: int,
+        claudes: ClaudeFinder | None = None,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._origins = origins
+        self.trees = trees
+        self._trees_place = str(trees)
+        self._mcp_server = mcp_server
+        self._claudes = claudes or ClaudeFinder()
+        limits = settings.tree_limits
+        # Without our tools a job can spawn nothing, as at the deepest level.
+        self._prompts = Prompts(store, limits if mcp_server else replace(limits, max_depth=0))
+        self._key = key
+        self._umask = umask
+        # The directories may be on a file system that does not answer.
+        self._sources = SingleFlight[str]()
+        self._unmoved = SingleFlight[None]()
+
+    async def session(self, job: Job) -> Session:
+        """Choose the session of the job's next attempt, to be written down before its process exists."""
+        resumed = await continued(self._store, job.id, job.attempt)
+        if resumed is not None:
+            return Session(id=resumed.session_id, continues=resumed.session_id, resumed=resumed)
+        asked = job.spec.resume_session
+        if asked is not None and not job.spec.fork_session:
+            return Session(id=asked, continues=asked)
+        return Session(id=str(uuid.uuid4()), continues=asked)
+
+    async def setting_sources(self, job: Job) -> str:
+        """Return whose settings the job's next attempt loads, to be written down with it.
+
+        A directory's settings can permit what nobody was asked for. A child, which may have no wider rights than its
+        parent, loads them only where the parent's attempt loaded the same ones: in the same directory.
+        """
+        like = None
+        if job.parent_id is not None:
+            like = await self._store.job(job.parent_id)
+            attempt = None if like is None else await self._store.attempt(like.id, like.attempt)
+            if like is None or attempt is None or attempt.setting_sources == USER_ONLY:
+                return USER_ONLY
+        try:
+            env = self._origins.load(job.root_id).env
+        except StoreError:
+            # The launch says what is missing.
+            env = {}
+        places = (job.spec.cwd, like.spec.cwd if like else None, env.get("HOME"), env.get("CLAUDE_CONFIG_DIR"))
+        return await self._sources.call(places, partial(self._look_for_trust, job, like, env))
+
+    async def wait_for_claude(self, job: Job) -> Claude | None:
+        """Return the job's `claude`, and wait while an update replaces it; what stays missing, the launch says."""
+        try:
+            origin = self._origins.load(job.root_id)
+        except StoreError:
+            return None
+        return await self._claudes.wait_for_update(self._cli_of(origin), origin.env.get("PATH"))
+
+    def doubt_version(self, cli: str, told: str | None) -> None:
+        """Take a `claude` from now on for the version that a job was told, or ask it where that is None."""
+        self._claudes.doubt_version(cli, told)
+
+    async def command(
+        self, job: Job, attempt: Attempt, token: str, session: Session, left: float | None, claude: Claude | None
+    ) -> Command:
+        """Return what is started for an attempt.
+
+        Args:
+            job: The job, with the whole task.
+            attempt: The attempt.
+            token: Its token.
+            session: Its session.
+            left: What it may cost, in US dollars, or None for no bound. The CLI bounds its own process.
+            claude: The binary as it was found just now; None looks for it.
+
+        Raises:
+            BadInputError: A value of the job's that the CLI could misread, an MCP server that the settings lost, or a
+                permission mode that they no longer allow.
+            RightsError: A directory of the job's leads elsewhere than when it was spawned.
+            ClaudeNotFoundError: There is no binary.
+            ClaudeTooOldError: The binary is too old.
+            StoreError: The tree's environment cannot be read.
+        """
+        origin = self._origins.load(job.root_id)
+        env = origin.env
+        check_mode_at_launch(job.spec, self._settings)
+        if job.parent_id is not None:
+            directories = (job.spec.cwd, *job.spec.directories)
+            await self._unmoved.call(directories, partial(check_unmoved, directories))
+        if claude is None:
+            claude = await self._claudes.find_in_thread(self._cli_of(origin), env.get("PATH"))
+        if left != job.spec.max_budget_usd:
+            # What is left now, not at the spawn, is what the job is told and what bounds its process.
+            job = replace(job, spec=replace(job.spec, max_budget_usd=left))
+        prompt = await self._prompts.compose(job, session.resumed)
+        return build(
+            replace(job.spec, task=prompt.text),
+            LaunchContext(
+                cli=str(claude.path),
+                way=way_of(claude.version),
+                servers_file=f"{self._place(job, attempt.number)}/{SERVERS}",
+                session_id=session.id,
+                continues=session.continues,
+                server=self._server(job, attempt),
+                more_servers=self._more_servers(job),
+                setting_sources=attempt.setting_sources,
+                enabled_tools=self._settings.enabled_tools,
+                asks_permission=self._mcp_server is not None and self._settings.permission_requests != "deny",
+                token=token,
+                briefing=prompt.briefing,
+                client_env=env,
+                marker=self.marker(job, attempt.number),
+                umask=self._umask if origin.umask is None else origin.umask,
+            ),
+        )
+
+    def path(self, job: Job, attempt: int) -> Path:
+        """Return the directory of an attempt."""
+        return Path(self._place(job, attempt))
+
+    def ever_ran(self, job: Job, attempt: Attempt) -> bool:
+        """Tell whether a process of an attempt was ever started; its files do not, where the job removed them."""
+        return attempt.pid is not None or ever_ran(AttemptDirectory(self.path(job, attempt.number)))
+
+    def marker(self, job: Job, attempt: int) -> str:
+        """Return the mark that the processes of an attempt bear."""
+        return f"{self._key}:{job.id}:{attempt}"
+
+    def owner(self, mark: str) -> tuple[str, int] | None:
+        """Return job and attempt of a mark of this state directory's, or None for a mark of another."""
+        home, _, rest = mark.partition(":")
+        job_id, _, attempt = rest.rpartition(":")
+        return (job_id, int(attempt)) if home == self._key and job_id and attempt.isdecimal() else None
+
+    def client_directories(self, job: Job) -> ClientDirectories:
+        """Return where the job's `claude` keeps its files, as far as the tree's environment is still there."""
+        try:
+            return ClientDirectories.of(self._origins.load(job.root_id).env)
+        except StoreError:
+            return ClientDirectories()
+
+    def secrets_of(self, job: Job) -> frozenset[str]:
+        """Return the secret values that the job has in its environment; none where the tree's environment is gone."""
+        return self._origins.secrets_of(job.root_id)
+
+    def _server(self, job: Job, attempt: Attempt) -> McpServer | None:
+        ours = self._mcp_server
+        return ours and replace(ours, args=(*ours.args, "--job", self._place(job, attempt.number)))
+
+    def _place(self, job: Job, attempt: int) -> str:
+        return f"{self._trees_place}/{job.root_id}/{job.id}/{attempt}"
+
+    def _cli_of(self, origin: Origin) -> str | None:
+        return (origin.settings or self._settings.for_trees).cli
+
+    def _look_for_trust(self, job: Job, like: Job | None, env: Mapping[str, str]) -> str:
+        if like is not None and not _same_directory(job.spec.cwd, like.spec.cwd):
+            return USER_ONLY
+        return setting_sources(job.spec.cwd, env, self._settings.trusted_directories)
+
+    def _more_servers(self, job: Job) -> dict[str, McpServer]:
+        known = self._settings.mcp_servers
+        if lost := [name for name in job.spec.mcp_servers if name not in known]:
+            raise BadInputError(
+                "mcpServers", f"{lost[0]} is in the settings no more", "Add it again and retry the job."
+            )
+        return {name: McpServer(**known[name].model_dump()) for name in job.spec.mcp_servers}
+
+
+def _same_directory(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)

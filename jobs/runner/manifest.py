@@ -1,0 +1,84 @@
+"""What an attempt's directory says of its job, so that a lost database can be made again from the directories."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter, ValidationError
+
+from jobs.model import Attempt, Job, Tree
+from jobs.processes.attempt_dir import AttemptDirectory
+from jobs.processes.fork_server import RECORD
+
+JOB = RECORD
+"""Its first line tells of the launch, the last one of the end."""
+END = "end.json"
+"""Where earlier engines wrote down the end."""
+
+_MOST_BYTES = 32 * 1024 * 1024
+"""Longest record that is read back: a task has at most a million characters, unless a person set more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """What is known when an attempt's process is about to be launched. It holds no environment and no token.
+
+    Args:
+        job: The job, running.
+        attempt: The attempt; of its token it has the hash alone.
+        tree: The tree, with a job that stands at its top.
+    """
+
+    job: Job
+    attempt: Attempt
+    tree: Tree | None = None
+
+
+# Built once: building an adapter costs more than a thousand uses of it.
+_LAUNCHED = TypeAdapter(Launched)
+_JOB = TypeAdapter(Job)
+
+
+def launch_line(launched: Launched) -> bytes:
+    """Return what is written down of a launch."""
+    return _LAUNCHED.dump_json(launched, exclude_defaults=True) + b"\n"
+
+
+def note_launch(directory: AttemptDirectory, launched: Launched) -> None:
+    """Write down what an attempt is, before its process exists.
+
+    Raises:
+        OSError: The disk refused it.
+    """
+    directory.write_note(JOB, launch_line(launched))
+
+
+def note_end(directory: AttemptDirectory, job: Job) -> None:
+    """Write down how an attempt was settled, after the store has it.
+
+    Raises:
+        OSError: The disk refused it, or the job removed the file.
+    """
+    directory.add_line(JOB, _JOB.dump_json(job, exclude_defaults=True))
+
+
+def launched_in(directory: AttemptDirectory) -> Launched | None:
+    """Return what was noted at the launch, or None where that is gone or damaged."""
+    launch, *_ = _lines(directory)
+    try:
+        return _LAUNCHED.validate_json(launch)
+    except ValidationError:
+        return None
+
+
+def end_in(directory: AttemptDirectory) -> Job | None:
+    """Return the job as it was settled, or None where it was not or the note is damaged."""
+    _, *ends = _lines(directory)
+    for text in (*reversed(ends), directory.read_note(END, _MOST_BYTES) or b""):
+        # A line that a full disk cut off is not valid JSON.
+        with suppress(ValidationError):
+            return _JOB.validate_json(text)
+    return None
+
+
+def _lines(directory: AttemptDirectory) -> list[bytes]:
+    return (directory.read_note(JOB, _MOST_BYTES) or b"").split(b"\n")

@@ -1,0 +1,258 @@
+"""Runs jobs on this machine: launches each one's `claude` or adopts it, and knows which of them live."""
+
+import logging
+from collections.abc import Callable
+
+import anyio
+import anyio.to_thread
+
+from jobs.errors import NotFoundError
+from jobs.event_bus import JobSignals
+from jobs.ids import contains
+from jobs.limits.budget import Holder, Ledger
+from jobs.limits.throttle import Throttle
+from jobs.model import Job, JobStatus, Outcome, Reason, Usage
+from jobs.ports import Clock, Store
+from jobs.processes.kill import Reaper
+from jobs.processes.nested_claude import BEAT, Patrol, exempt
+from jobs.processes.process_table import ProcessIdentity, process_table
+from jobs.processes.process_tree import Target, clear
+from jobs.processes.spawning import DirectSpawner, Spawner
+from jobs.runner.cleanup import Aftermath
+from jobs.runner.launch import Launcher, known_process
+from jobs.runner.launch_plan import Preparation
+from jobs.runner.retry_policy import Sequel
+from jobs.runner.running_attempt import LiveAttempt
+from jobs.runner.settle import Settlement
+from jobs.runner.supervise import Supervisor
+from jobs.scheduler import Scheduler
+from jobs.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class LocalRunner:
+    """Runs each job as a `claude` process that outlives this engine.
+
+    Args:
+        settings: The engine's settings.
+        store: Where trees are kept.
+        preparation: What an attempt's process needs.
+        scheduler: Tells which jobs wait for their descendants, and with which account each was launched.
+        throttle: Hears of the API's limits.
+        signals: Where changes of jobs are announced.
+        clock: Time.
+        start_soon: Starts a coroutine function in the engine's task group.
+        ledger: Hears what running attempts cost; None takes one that nobody else reads.
+        spawner: Starts processes; None starts them as children of this one.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: Store,
+        preparation: Preparation,
+        scheduler: Scheduler,
+        throttle: Throttle,
+        signals: JobSignals,
+        clock: Clock,
+        start_soon: Callable[..., object],
+        ledger: Ledger | None = None,
+        spawner: Spawner | None = None,
+    ) -> None:
+        self._store = store
+        self._preparation = preparation
+        self._signals = signals
+        self._clock = clock
+        self._start_soon = start_soon
+        self._scheduler = scheduler
+        self._ledger = ledger or Ledger()
+        self._patrol = Patrol()
+        self._live: dict[str, LiveAttempt] = {}
+        self._some_live = anyio.Event()
+        self._launching: set[str] = set()
+        spawner = spawner or DirectSpawner()
+        reaper = Reaper(exempt=lambda: exempt(self._shims(), settings.keep_processes))
+        self._settlement = Settlement(
+            store=store,
+            preparation=preparation,
+            sequel=Sequel(store, settings.max_depth),
+            aftermath=Aftermath(reaper, spawner, self._shims, self._marks, start_soon, settings.keep_processes),
+            throttle=throttle,
+            signals=signals,
+            clock=clock,
+        )
+        self._launcher = Launcher(
+            settings=settings,
+            store=store,
+            preparation=preparation,
+            settlement=self._settlement,
+            ledger=self._ledger,
+            signals=signals,
+            clock=clock,
+            spawner=spawner,
+        )
+        self._supervisor = Supervisor(
+            settings=settings,
+            scheduler=scheduler,
+            throttle=throttle,
+            ledger=self._ledger,
+            reaper=reaper,
+            clock=clock,
+            secrets_of=preparation.secrets_of,
+            on_overdrawn=self._end_below,
+        )
+
+    async def start_or_attach(self, job_id: str) -> None:
+        """Claim the job and launch it, or take over the process that an earlier engine launched for it.
+
+        A launch that fails is an outcome of the job like any other; `result` returns it.
+        """
+        job = await self._store.job(job_id)
+        if job is None or job_id in self._live:
+            return
+        if job.status is JobStatus.QUEUED:
+            await self._launch(job)
+        elif job.status is JobStatus.RUNNING and (live := await self._launcher.adopt(job)):
+            self._enter(live)
+        await self._end_if_cancelled(job_id)
+
+    async def result(self, job_id: str) -> Job:
+        """Follow the job's process to its end, settle the attempt, and return the job as it is then.
+
+        Raises:
+            KeyError: There is no such job.
+        """
+        live = self._live.get(job_id)
+        if live is None:
+            job = await self._store.job(job_id)
+            if job is None:
+                raise KeyError(job_id)
+            return job
+        settled = await self._settlement.settle(live, await self._supervisor.watch(live))
+        self._forget(live)
+        return settled
+
+    async def abandon(self, job_id: str, why: str) -> Job:
+        """Fail a job that cannot be followed any more, end what runs of it, and return the job as it is then.
+
+        Raises:
+            NotFoundError: Unknown job.
+            StoreError: The storage refuses it; what runs goes on until the next engine takes it over.
+        """
+        job = await self._store.job(job_id)
+        if job is None:
+            raise NotFoundError("Job", job_id)
+        live = self._live.get(job_id)
+        abandoned = await self._abandon(job, live, why)
+        if live is not None:
+            self._forget(live)
+        return abandoned
+
+    async def cancel(self, job_id: str) -> None:
+        """End the job's process and everything that it started; `result` then returns."""
+        live = self._live.get(job_id)
+        if live is not None:
+            await self._end(live, Reason.CANCELLED)
+
+    def kill_all(self) -> None:
+        """Kill the processes of every job at once. Blocks, and settles nothing: for an event loop that ends."""
+        if targets := [live.target for live in self._live.values()]:
+            clear(process_table(), targets)
+
+    async def patrol(self) -> None:
+        """Look on a beat, for as long as the engine runs, for jobs that started a `claude` of their own."""
+        while True:
+            # An engine without a job sleeps.
+            await self._some_live.wait()
+            await anyio.sleep(BEAT)
+            if not self._live:
+                self._some_live = anyio.Event()
+                continue
+            try:
+                await self._look_for_unmanaged()
+            except OSError:
+                logger.warning("the process table cannot be read now", exc_info=True)
+
+    def transcript(self, job: Job) -> str:
+        """Return the path of the file that holds everything the job's last attempt wrote."""
+        return str(self._preparation.path(job, job.attempt) / "out")
+
+    async def _launch(self, job: Job) -> None:
+        # A process that bears no mark of a live attempt is taken for an orphan, and this one is to live.
+        marker = self._preparation.marker(job, job.attempt + 1)
+        self._launching.add(marker)
+        try:
+            if live := await self._launcher.launch(job):
+                self._enter(live)
+        finally:
+            self._launching.discard(marker)
+        if live:
+            await self._launcher.record(live)
+
+    async def _end_if_cancelled(self, job_id: str) -> None:
+        # A cancel that came between the claim and the launch, or before the engine's last end, found no process.
+        job = await self._store.job(job_id) if job_id in self._live else None
+        if job is not None and job.cancel_requested:
+            await self.cancel(job_id)
+
+    async def _look_for_unmanaged(self) -> None:
+        by_marker = {live.marker: live for live in self._live.values()}
+        targets = [live.target for live in by_marker.values()]
+        for marker, offender in (await anyio.to_thread.run_sync(self._patrol.offenders, targets)).items():
+            by_marker[marker].unmanaged = offender.command
+
+    def _end_below(self, holder: Holder) -> None:
+        for live in self._live.values():
+            # One that has answered costs nothing more and is about to leave.
+            if contains(holder.path, live.job.path) and live.ended_for is None and not live.reader.answered:
+                logger.info("job %s is ended: the budget of %s is used up", live.job.id, holder.name)
+                live.ended_for = Reason.BUDGET_EXHAUSTED
+                # To look for its processes takes longer than it may take to begin another call.
+                live.process.freeze()
+                self._start_soon(self._end, live, Reason.BUDGET_EXHAUSTED)
+
+    async def _end(self, live: LiveAttempt, reason: Reason) -> None:
+        live.ended_for = reason
+        ended = False
+        try:
+            await self._supervisor.end(live)
+            ended = True
+        except OSError:
+            logger.exception("job %s could not be ended", live.job.id)
+        finally:
+            if not ended:
+                # Otherwise nobody would mind its limits any more.
+                live.ended_for = None
+
+    async def _abandon(self, job: Job, live: LiveAttempt | None, why: str) -> Job:
+        usage = live.reader.usage if live else Usage()
+        outcome = Outcome(reason=Reason.UNKNOWN_ERROR, status=JobStatus.FAILED, detail=why, usage=usage)
+        attempt = await self._store.attempt(job.id, job.attempt) if job.status is JobStatus.RUNNING else None
+        if attempt is not None:
+            marker = self._preparation.marker(job, attempt.number)
+            target = live.target if live else Target(marker=marker, shim=known_process(attempt))
+            return await self._settlement.abandon(job, attempt, target, outcome)
+        failed = await self._store.fail_queued(job.id, outcome, at=self._clock.now())
+        if failed is not None:
+            self._signals.publish(failed)
+        return failed or job
+
+    def _enter(self, live: LiveAttempt) -> None:
+        live.account = self._scheduler.account_of(live.job.id)
+        self._live[live.job.id] = live
+        self._some_live.set()
+
+    def _forget(self, live: LiveAttempt) -> None:
+        live.follower.close()
+        live.process.close()
+        self._live.pop(live.job.id, None)
+
+    def _shims(self) -> list[ProcessIdentity]:
+        return [live.process.identity for live in list(self._live.values()) if live.process.identity is not None]
+
+    def _marks(self) -> set[str]:
+        # In this order: a launch enters its attempt among those that live before it leaves the other set.
+        launching = set(self._launching)
+        return launching | {live.marker for live in list(self._live.values())}

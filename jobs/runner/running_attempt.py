@@ -1,0 +1,60 @@
+"""An attempt that runs: its process, its files, and what has been read of it so far."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from jobs.claude.ndjson import Follower
+from jobs.claude.outcome import OutcomeReader
+from jobs.limits.budget import Holder
+from jobs.limits.watchdog import Watchdog
+from jobs.model import Attempt, Job, Reason
+from jobs.processes import out_of_memory
+from jobs.processes.attempt_dir import AttemptDirectory
+from jobs.processes.process import Process
+from jobs.processes.process_tree import Target
+
+
+@dataclass(kw_only=True)
+class LiveAttempt:
+    """An attempt that runs.
+
+    Args:
+        job: The job as it was claimed.
+        attempt: The attempt.
+        marker: The mark that its processes bear.
+        directory: Its files.
+        process: What runs it.
+        follower: Reads what it writes.
+        watchdog: Says when it must be ended.
+        holders: Whose budgets it spends, the tree's first.
+        account: The account that it was launched with, as `Accounts` names it.
+        reader: Makes the outcome of its frames.
+        adopted_at: Bytes of output that were there when this engine took the attempt over; 0 for its own launch.
+        ran: A process of it was started; False for one that was taken over without a trace of any.
+        oom_kills: How many processes the kernel had ended for want of memory when this began; None where nothing tells.
+        spoke: It has written something.
+        unmanaged: Command line of a `claude` that the job started by itself, or None where none has been seen.
+        ended_for: Why it is being ended, or None.
+    """
+
+    job: Job
+    attempt: Attempt
+    marker: str
+    directory: AttemptDirectory
+    process: Process
+    follower: Follower
+    watchdog: Watchdog
+    holders: Sequence[Holder] = ()
+    account: str = ""
+    reader: OutcomeReader = field(default_factory=OutcomeReader)
+    adopted_at: int = 0
+    ran: bool = True
+    oom_kills: int | None = field(default_factory=out_of_memory.recent_kills)
+    spoke: bool = False
+    unmanaged: str | None = None
+    ended_for: Reason | None = None
+
+    @property
+    def target(self) -> Target:
+        """What its processes are found by."""
+        return Target(marker=self.marker, shim=self.process.identity)

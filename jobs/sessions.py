@@ -1,0 +1,260 @@
+"""What may follow a job that is over: a further message to its session, or another try."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import anyio
+
+from jobs.client_context import Origin, OriginFiles
+from jobs.errors import BadInputError, NotFinishedError, StoreError
+from jobs.event_bus import JobSignals
+from jobs.manager import EnhancedJobManager
+from jobs.model import LIVE, Job, JobStatus
+from jobs.ports import Admission, Store
+from jobs.validation import TaskRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A follow-up to a job's session.
+
+    Args:
+        task: What the session is told.
+        fork: Go on in a copy, so that the session itself stays as it is.
+        output_format: "json", "text" or "stream-json".
+        timeout_seconds: Seconds that the new job may run, or None for the default.
+        max_budget_usd: Most US dollars for the new job, or None.
+        json_schema: JSON Schema, as text, that the answer must meet, or None.
+        idempotency_key: A second message of the same caller with this key is the first one, or None.
+    """
+
+    task: str
+    fork: bool = False
+    output_format: str = "json"
+    timeout_seconds: float | None = None
+    max_budget_usd: float | None = None
+    json_schema: str | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """What a retry came to.
+
+    Args:
+        again: Jobs that this call put back in line, in order of admission.
+        live: Jobs that were in line or running already.
+        busy: Ids of jobs that were left as they are, with the id of the live job that goes on with the session of each.
+    """
+
+    again: tuple[Job, ...]
+    live: tuple[Job, ...]
+    busy: Mapping[str, str] = field(default_factory=dict)
+
+
+class FollowUp:
+    """Continues sessions and tries jobs again.
+
+    Args:
+        store: Where trees are kept.
+        manager: Admits and runs.
+        origins: Where each tree's client environment is kept.
+        signals: Where changes of jobs are announced.
+        start_soon: Starts a coroutine function in the engine's task group.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        manager: EnhancedJobManager,
+        origins: OriginFiles,
+        signals: JobSignals,
+        start_soon: Callable[..., object],
+    ) -> None:
+        self._store = store
+        self._manager = manager
+        self._origins = origins
+        self._signals = signals
+        self._start_soon = start_soon
+        # Two messages to one session must not both find it free.
+        self._sending = anyio.Lock()
+
+    async def send(self, job: Job, message: Message, *, parent_id: str | None, origin: Origin) -> Admission:
+        """Start a new job that goes on with the session of one that is over, in its directory and with its rights.
+
+        Args:
+            job: Whose session.
+            message: What it is told.
+            parent_id: The calling job, below which the new one will stand, or None for a new tree.
+            origin: For a new tree: the client that asks.
+
+        Raises:
+            NotFinishedError: The job is not over.
+            BadInputError: It never had a session, or another live job goes on with it, or the message cannot be used.
+            RightsError: It has wider rights than the calling job.
+            RecursionLimitError: A total of the tree would be exceeded.
+            BudgetError: A budget above has no room.
+            TreeClosedError: The calling job is over or being cancelled, or stands below one that was cancelled.
+            EngineLeavingError: The engine was told to leave.
+            StoreError: It cannot be written down now; nothing was started.
+        """
+        async with self._sending:
+            session = await self._free_session(job, message)
+            return await self._manager.submit(
+                [_request(job, message, session)],
+                parent_id,
+                origin=replace(origin, cwd=job.spec.cwd),
+                single=True,
+                idempotency_key=message.idempotency_key,
+            )
+
+    async def retry(self, jobs: Sequence[Job], *, origin: Origin) -> Retried:
+        """Put those of the jobs that failed, timed out or were cancelled back in line, and run them.
+
+        Args:
+            jobs: One job, or all of a subtree or batch.
+            origin: The client that asks: a tree that was over gets its environment.
+
+        Raises:
+            BadInputError: Each of them has completed, or other jobs go on with their sessions, or a job above them is
+                being cancelled.
+            StoreError: The environment could not be kept, or a job not be put in line; what was in line by then runs.
+        """
+        # A request that is cancelled half-way must not leave jobs in line that nobody runs.
+        with anyio.CancelScope(shield=True):
+            async with self._sending:
+                retried = await self._retried(await self._store.jobs([job.id for job in jobs]), origin)
+        return retried
+
+    async def _retried(self, jobs: Sequence[Job], origin: Origin) -> Retried:
+        live = tuple(job for job in jobs if job.status in LIVE)
+        ended = [job for job in jobs if job.status not in LIVE and job.status is not JobStatus.COMPLETED]
+        if not ended and not live:
+            raise BadInputError(
+                "jobId", "nothing there has failed", "Read it with claude_result, or go on with claude_send."
+            )
+        free, busy = await self._sorted_by_session(ended)
+        again: list[Job] = []
+        for root_id in dict.fromkeys(job.root_id for job in free):
+            again += await self._revive(root_id, [job for job in free if job.root_id == root_id], origin)
+        if not (again or live or busy):
+            raise BadInputError(
+                "jobId",
+                "a job above it is being cancelled",
+                "Call claude_wait until that one is over, then call again.",
+            )
+        return Retried(again=tuple(again), live=live, busy=busy)
+
+    async def _revive(self, root_id: str, jobs: Sequence[Job], origin: Origin) -> Sequence[Job]:
+        """Put jobs of one tree back in line, return those that took their place, and run them."""
+        again: list[Job] = []
+        try:
+            # The end of what else runs in the tree would take the environment away before the first job is in line.
+            async with self._origins.turn(root_id):
+                # First: a job in line whose environment could not be kept would fail once it is launched.
+                await self._keep_origin(root_id, origin)
+                for job in jobs:
+                    queued = await self._store.requeue(job.id)
+                    if queued is not None:
+                        again.append(queued)
+        finally:
+            # Those that were put in line before the store failed run all the same.
+            self._run(again)
+            if not again:
+                await self._manager.close_tree(root_id)
+        return again
+
+    async def _sorted_by_session(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], Mapping[str, str]]:
+        """Return the jobs whose session is free, and who holds that of each other one: it may be one of these jobs."""
+        held = {session: holder.id for session, holder in (await self._holders()).items()}
+        free: list[Job] = []
+        busy: dict[str, str] = {}
+        for job in jobs:
+            sessions = _sessions(job)
+            if holders := [held[session] for session in sessions if session in held]:
+                busy[job.id] = holders[0]
+            else:
+                free.append(job)
+                held |= dict.fromkeys(sessions, job.id)
+        if jobs and not free:
+            holder = busy[jobs[0].id]
+            raise BadInputError(
+                "jobId",
+                f"job {holder} goes on with its session now",
+                f"Call claude_wait with jobIds ['{holder}'] first, then call again.",
+            )
+        return free, busy
+
+    async def _free_session(self, job: Job, message: Message) -> str:
+        if job.status in LIVE:
+            raise NotFinishedError(job.id, job.status)
+        session = job.session_id
+        if session is None:
+            raise BadInputError(
+                "jobId", f"job {job.id} never had a session", "Start a job of its own with claude_run_async."
+            )
+        holder = None if message.fork else (await self._holders()).get(session)
+        if holder is not None and not await self._sent_before(message, holder):
+            raise BadInputError(
+                "jobId",
+                f"job {holder.id} goes on with this session now",
+                f"Call claude_wait with jobIds ['{holder.id}'] first, or give fork: true.",
+            )
+        return session
+
+    async def _holders(self) -> dict[str, Job]:
+        """Return the live job that writes to each session, or will."""
+        return {session: job for job in await self._store.unfinished() for session in _sessions(job)}
+
+    async def _sent_before(self, message: Message, holder: Job) -> bool:
+        batch = await self._store.batch(holder.batch_id)
+        return (
+            batch is not None
+            and batch.idempotency_key is not None
+            and batch.idempotency_key == message.idempotency_key
+            and await self._store.task(holder.id) == message.task
+        )
+
+    async def _keep_origin(self, root_id: str, origin: Origin) -> None:
+        try:
+            self._origins.load(root_id)
+        except StoreError:
+            await self._origins.save(root_id, origin)
+
+    def _run(self, jobs: Sequence[Job]) -> None:
+        by_batch: dict[str, list[Job]] = {}
+        for job in jobs:
+            self._signals.publish(job)
+            by_batch.setdefault(job.batch_id, []).append(job)
+        for batch in by_batch.values():
+            self._start_soon(self._manager.run_batch, batch)
+
+
+def _sessions(job: Job) -> set[str]:
+    """Return the sessions that a job writes to when it runs, before its first attempt too."""
+    asked = None if job.spec.fork_session else job.spec.resume_session
+    return {session for session in (job.session_id, asked) if session is not None}
+
+
+def _request(job: Job, message: Message, session: str) -> TaskRequest:
+    spec = job.spec
+    return TaskRequest(
+        task=message.task,
+        cwd=spec.cwd,
+        model=spec.model,
+        permission_mode=spec.permission_mode,
+        output_format=message.output_format,
+        verbose=spec.verbose,
+        effort=spec.effort,
+        max_budget_usd=message.max_budget_usd,
+        timeout_seconds=message.timeout_seconds,
+        allowed_tools=spec.allowed_tools,
+        disallowed_tools=spec.disallowed_tools,
+        directories=spec.directories,
+        mcp_servers=spec.mcp_servers,
+        append_system_prompt=spec.append_system_prompt,
+        json_schema=message.json_schema,
+        resume_session=session,
+        fork_session=message.fork,
+    )

@@ -1,0 +1,1 @@
+"""Small tools that know nothing of jobs: locks by key, retrying, text and JSON values."""

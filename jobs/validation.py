@@ -1,0 +1,336 @@
+"""Turns what a caller asked for into job specs, or says what is wrong with it and what to do."""
+
+import math
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
+from typing import Any
+
+from jobs.claude.binary import ClaudeFinder
+from jobs.claude.command import LaunchContext, build
+from jobs.errors import BadInputError
+from jobs.model import Job, JobSpec
+from jobs.permissions.granting import Asked, Grants
+from jobs.prompts.decomposition import SCHEMA
+from jobs.prompts.dependencies import Wanted, resolve
+from jobs.settings import Settings, TreeSettings
+from jobs.store.rows import writable
+
+_KEY = re.compile(r"[\w.-]{1,64}")
+_OUTPUT_FORMATS = ("json", "text", "stream-json")
+
+_LONGEST_TIMEOUT = 24 * 3600.0
+"""Seconds of the longest time-out that a caller may ask for, unless a person made the default longer. Chosen, not
+measured: more than this is a slip, and a job that hangs would hold its slot for as long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRequest:
+    """One task as a caller gives it; None asks for the default.
+
+    Args:
+        task: The text.
+        cwd: Directory to work in; relative paths start at the client's directory, or at the spawning job's.
+        model: Model name.
+        permission_mode: The CLI's permission mode.
+        output_format: "json", "text" or "stream-json".
+        verbose: Keep the bulk of the CLI's result object.
+        effort: The CLI's effort level.
+        max_budget_usd: Most US dollars.
+        timeout_seconds: Seconds that one attempt may run.
+        max_jobs: Most jobs below it.
+        subtree_seconds: Seconds from its admission on, after which neither it nor anything below it may run.
+        allowed_tools: Tools that need no permission; None takes the spawning job's.
+        disallowed_tools: Tools that are off, besides the spawning job's.
+        directories: Directories besides `cwd`; None takes the spawning job's.
+        mcp_servers: Names of MCP servers from the settings; None takes the spawning job's.
+        append_system_prompt: Text for the end of the system prompt.
+        json_schema: JSON Schema as text.
+        divisible: The job may answer with subtasks.
+        key: The caller's name for the task among its siblings.
+        depends_on: Siblings that must complete first: their keys, or their positions counted from 0.
+        batch_slots: Most jobs of the batch that may run at once; a limit below those of the tree and the machine.
+        resume_session: Session to continue with the task.
+        fork_session: Continue a copy of that session.
+    """
+
+    task: str
+    cwd: str | None = None
+    model: str | None = None
+    permission_mode: str | None = None
+    output_format: str = "json"
+    verbose: bool = False
+    effort: str | None = None
+    max_budget_usd: float | None = None
+    timeout_seconds: float | None = None
+    max_jobs: int | None = None
+    subtree_seconds: float | None = None
+    allowed_tools: Sequence[str] | None = None
+    disallowed_tools: Sequence[str] = ()
+    directories: Sequence[str] | None = None
+    mcp_servers: Sequence[str] | None = None
+    append_system_prompt: str | None = None
+    json_schema: str | None = None
+    divisible: bool = False
+    key: str | None = None
+    depends_on: Sequence[str | int] = ()
+    batch_slots: int | None = None
+    resume_session: str | None = None
+    fork_session: bool = False
+
+
+_SHARED = attrgetter(*(one.name for one in fields(TaskRequest) if one.name not in ("task", "key", "depends_on")))
+"""What the requests of a batch often have in common."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeBounds:
+    """What a new tree may cost and take as a whole; None for no bound.
+
+    Args:
+        usd: US dollars.
+        seconds: Seconds from its admission on.
+    """
+
+    usd: float | None = None
+    seconds: float | None = None
+
+    def check(self, *, new_tree: bool) -> None:
+        """Make sure that the bounds can be used.
+
+        Raises:
+            BadInputError: They are no positive numbers, or there is no new tree to bind.
+        """
+        for field, value in (("treeBudgetUsd", self.usd), ("treeTimeoutSeconds", self.seconds)):
+            if value is None:
+                continue
+            _finite(field, value)
+            if not new_tree:
+                raise BadInputError(
+                    field, "it bounds a new tree, and this batch has a parent", "Give each task a bound of its own."
+                )
+
+
+class Intake:
+    """Checks requests against the settings and fills in their defaults.
+
+    Args:
+        settings: The engine's settings.
+        claudes: Finds the binary, or None where no process is started.
+    """
+
+    def __init__(self, settings: Settings, claudes: ClaudeFinder | None = None) -> None:
+        self._settings = settings
+        self._claudes = claudes
+        self._grants = Grants(settings)
+
+    async def check_claude(self, env: Mapping[str, str], settings: TreeSettings | None) -> None:
+        """Make sure that a job of this client can find a `claude`, so that its caller hears at once where it cannot.
+
+        Args:
+            env: The client's environment.
+            settings: The client's settings, or None for the engine's.
+
+        Raises:
+            BadInputError: `CLAUDE_JOBS_CLI` is a relative path.
+            ClaudeNotFoundError: There is none.
+            ClaudeTooOldError: It is too old.
+        """
+        if self._claudes is not None:
+            await self._claudes.check((settings or self._settings.for_trees).cli, env.get("PATH"))
+
+    def specs(
+        self, requests: Sequence[TaskRequest], fields: Sequence[str], *, at: float, **situation: Any
+    ) -> list[JobSpec]:
+        """Return the complete spec of each request of a submission, as `spec` does.
+
+        What a request asks for like the one before it is not checked again: to look for the same directory 200 times
+        took as long as to write the 200 jobs.
+
+        Args:
+            requests: What was asked.
+            fields: How the caller spelled the task's argument of each, for errors.
+            at: Now, in seconds since the epoch.
+            situation: The other arguments of `spec`.
+        """
+        specs: list[JobSpec] = []
+        for number, (request, field) in enumerate(zip(requests, fields, strict=True)):
+            if number and _SHARED(request) == _SHARED(requests[number - 1]):
+                spec = replace(specs[-1], task=self._task(request.task, field), key=_key(request.key))
+            else:
+                spec = self.spec(request, field=field, at=at, **situation)
+            specs.append(spec)
+        return specs
+
+    def spec(
+        self,
+        request: TaskRequest,
+        *,
+        parent: Job | None,
+        cwd: str,
+        home: str | None = None,
+        depth: int = 0,
+        at: float = 0.0,
+        field: str = "task",
+        defaults: TreeSettings | None = None,
+    ) -> JobSpec:
+        """Return the complete spec of a request.
+
+        Args:
+            request: What was asked.
+            parent: The spawning job, whose rights are the defaults and the most that can be asked for, or None.
+            cwd: The tree's directory, for a request without parent and without a directory of its own.
+            home: The client's home directory, for a directory that begins with "~", or None where it has none.
+            depth: Depth at which the job will stand, for the default of its time-out.
+            at: Now, in seconds since the epoch.
+            field: How the caller spelled the task's argument, for errors.
+            defaults: What the tree took from its client, or None for the engine's own.
+
+        Raises:
+            BadInputError: Naming the argument and what to do.
+            RightsError: More is asked for than the spawning job has.
+        """
+        defaults = defaults or self._settings.for_trees
+        if parent is None and request.permission_mode is None:
+            request = replace(request, permission_mode=defaults.permission_mode)
+        rights = self._grants.grant(_asked(request), parent=parent.spec if parent else None, cwd=cwd, home=home)
+        spec = JobSpec(
+            task=self._task(request.task, field),
+            cwd=rights.directories[0],
+            model=request.model,
+            permission_mode=rights.mode,
+            output_format=_one_of("outputFormat", request.output_format, _OUTPUT_FORMATS),
+            verbose=request.verbose,
+            effort=request.effort,
+            max_budget_usd=_positive("maxBudgetUsd", request.max_budget_usd),
+            timeout_seconds=_timeout(request.timeout_seconds, defaults.timeout_at(depth)),
+            max_jobs=_room(request.max_jobs),
+            deadline=_deadline(request.subtree_seconds, at),
+            allowed_tools=rights.allowed,
+            disallowed_tools=rights.disallowed,
+            directories=rights.directories[1:],
+            mcp_servers=rights.servers,
+            append_system_prompt=request.append_system_prompt,
+            json_schema=_schema(request),
+            key=_key(request.key),
+            batch_slots=_slots(request.batch_slots),
+            divisible=request.divisible,
+            resume_session=request.resume_session,
+            fork_session=request.fork_session,
+        )
+        # What the launch would refuse is refused now, where the caller still hears of it. That is never the text, and
+        # to encode a million characters takes 20 ms (measured).
+        build(spec.with_task_preview(), LaunchContext(cli="claude", session_id=str(uuid.uuid4()), marker=""))
+        return spec
+
+    def _task(self, task: str, field: str) -> str:
+        if not task.strip():
+            raise BadInputError(field, "the task is empty", "Say what the job is to do, then call again.")
+        if "\x00" in task:
+            raise BadInputError(field, "the task holds a NUL character", "Remove it, then call again.")
+        limit = self._settings.max_task_chars
+        if len(task) > limit:
+            raise BadInputError(
+                field,
+                f"the task has {len(task)} characters, the limit is {limit}",
+                "Put the material into a file that the job can read and name the file in the task.",
+            )
+        # As its row will have it: half of a surrogate pair, as a job's answer may bring, is no text.
+        return writable(task)
+
+
+def dependencies(requests: Sequence[TaskRequest], ids: Sequence[str], *, single: bool) -> list[tuple[str, ...]]:
+    """Return for each request of a submission the ids of the jobs that it waits for, as `resolve` does.
+
+    Args:
+        requests: What was asked.
+        ids: The id of each request's job.
+        single: The one job is a root without siblings: what looks like a placeholder is text of its task's own.
+    """
+    if single:
+        return [() for _ in requests]
+    return resolve([Wanted(key=one.key, depends_on=one.depends_on, task=one.task) for one in requests], ids)
+
+
+def subtask_request(task: str, job: Job) -> TaskRequest:
+    """Return the request for one of the subtasks that a job has answered with."""
+    return TaskRequest(task=task, model=job.spec.model, effort=job.spec.effort, divisible=True)
+
+
+def _asked(request: TaskRequest) -> Asked:
+    return Asked(
+        cwd=request.cwd,
+        mode=request.permission_mode,
+        allowed=request.allowed_tools,
+        disallowed=request.disallowed_tools,
+        directories=request.directories,
+        servers=request.mcp_servers,
+    )
+
+
+def _timeout(asked: float | None, default: float) -> float:
+    if asked is None:
+        return default
+    longest = max(_LONGEST_TIMEOUT, default)
+    if _finite("timeoutSeconds", asked) > longest:
+        raise BadInputError(
+            "timeoutSeconds",
+            f"{asked:.0f} s is more than the longest time-out, {longest:.0f} s",
+            "Give at most that, or leave it out.",
+        )
+    return asked
+
+
+def _one_of(field: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise BadInputError(field, f"{value!r} is unknown", f"Use one of {', '.join(allowed)}.")
+    return value
+
+
+def _room(asked: int | None) -> int | None:
+    if asked is not None and asked < 0:
+        raise BadInputError(
+            "maxJobs", f"{asked} is less than 0", "Give how many jobs it may have below it, 0 for none."
+        )
+    return asked
+
+
+def _slots(asked: int | None) -> int | None:
+    if asked is not None and asked < 1:
+        raise BadInputError("maxConcurrent", f"{asked} is less than 1", "Give 1 or more, or leave it out.")
+    return asked
+
+
+def _deadline(seconds: float | None, at: float) -> float | None:
+    return None if seconds is None else at + _finite("subtreeSeconds", seconds)
+
+
+def _positive(field: str, value: float | None) -> float | None:
+    return None if value is None else _finite(field, value)
+
+
+def _finite(field: str, value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise BadInputError(field, f"{value} is no number above 0", "Give a positive number, or leave it out.")
+    return value
+
+
+def _key(key: str | None) -> str | None:
+    # What a placeholder can name: `{{results.KEY}}`.
+    if key is not None and not _KEY.fullmatch(key):
+        raise BadInputError(
+            "key", f"{key[:40]!r} is no name", "Use up to 64 letters, digits, dots, hyphens or underscores."
+        )
+    return key
+
+
+def _schema(request: TaskRequest) -> str | None:
+    if not request.divisible:
+        return request.json_schema
+    if request.json_schema is not None:
+        raise BadInputError(
+            "jsonSchema", "a job with strategy decompose has one already", "Leave jsonSchema or the strategy out."
+        )
+    return SCHEMA

@@ -1,0 +1,1 @@
+"""The `claude-jobs` command: how it is called, and how it speaks to a person."""

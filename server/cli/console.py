@@ -1,0 +1,186 @@
+"""How a command speaks to a person: its answer on stdout, what went wrong in one line on stderr."""
+
+import codecs
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from io import TextIOWrapper
+from threading import Timer
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from jobs.util.text import redact, safe
+from server.cli.times import here
+from server.cli.wording import for_a_person
+from server.client.tool_client import Client, ToolError, door_of, open_client
+from server.client.wire import FrontDoorError
+
+# Without emoji: ":bug:" in a path or a task is no name of a picture, and `markup=False` alone would draw it.
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
+
+QUIET_SECONDS = 1.5
+"""How long a command waits for the engine in silence; on an idle machine one starts in less (0.9 s, `poe bench`)."""
+
+_json_asked: ContextVar[bool] = ContextVar("json_asked", default=False)
+
+
+def spell_what_cannot_be_written() -> None:
+    """Have characters that the terminal's encoding lacks written as JSON spells them, instead of no line at all."""
+    codecs.register_error("spelled", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="spelled")
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+def say(text: str) -> None:
+    """Print what a job or a tool said, with nothing in it that a terminal would obey."""
+    write(out, text)
+
+
+def write(console: Console, text: str) -> None:
+    """Print a text on a console as `say` does: every character that is safe, tabs too.
+
+    Args:
+        console: Where.
+        text: What somebody said, without its last newline.
+    """
+    # Past rich, which would make blanks of each tab: an answer may be a Makefile, on its way into a file.
+    console.file.write(f"{safe(text)}\n")
+    console.file.flush()
+
+
+def note(text: str) -> None:
+    """Print beside the answer, on stderr: an id to come back to, for example."""
+    err.print(safe(text), style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def fail(error: object, *, style: str | None = "red") -> NoReturn:
+    """Say what went wrong, without secrets, and end the command with status 1.
+
+    A command that was asked for JSON says it on stdout, as an object with the one key `error`.
+    """
+    _say_error(str(error), style)
+    raise typer.Exit(1)
+
+
+def refused(error: OSError) -> int:
+    """Say what the system refused, as `fail` does, and return the exit status."""
+    _say_error(f"The system refused: {error}. `claude-jobs doctor` says what it finds on this machine.")
+    return 1
+
+
+def _say_error(error: str, style: str | None = "red") -> None:
+    words = redact(safe(error))
+    try:
+        out.file.flush()
+        if asked_for_json():
+            say_json({"error": words})
+            return
+    except OSError:
+        # What is left in its buffer would be tried once more, and complained about, when Python ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, out.file.fileno())
+        os.close(nowhere)
+    err.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def asked_for_json() -> bool:
+    """Tell whether the command that runs was given `--json`."""
+    return _json_asked.get()
+
+
+def _note_json(value: bool) -> bool:
+    _json_asked.set(value)
+    return value
+
+
+def json_option(prints: str) -> Any:
+    """Return the option `--json` of a command; a failure is an object with the one key `error`.
+
+    Args:
+        prints: What the help says of it.
+    """
+    return typer.Option("--json", callback=_note_json, help=prints)
+
+
+class Commands(TyperGroup):
+    """The commands; wrong usage, too, is told in JSON where that was asked for."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except typer.TyperException as error:
+            # An error of parsing comes before the option is known.
+            if not (asked_for_json() or "--json" in sys.argv):
+                raise
+            say_json({"error": redact(safe(error.format_message()))})
+            raise typer.Exit(error.exit_code) from error
+
+
+AsJson = Annotated[bool, json_option("Print JSON, also on failure.")]
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON: indented, and with every character as itself."""
+    say(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def exit_unless_completed(jobs: Iterable[Mapping[str, Any]]) -> None:
+    """End the command with status 1 if one of these jobs did not complete."""
+    if any(job["status"] != "completed" for job in jobs):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def complaints() -> Iterator[None]:
+    """Turn what the front door, a tool or the system refuses into one line and status 1."""
+    try:
+        yield
+    except ToolError as error:
+        fail(here(for_a_person(str(error)), time.time()))
+    except FrontDoorError as error:
+        fail(error)
+    except BrokenPipeError:
+        # Whoever reads the output has read enough: typer ends the command in silence.
+        raise
+    except OSError as error:
+        raise typer.Exit(refused(error)) from error
+
+
+@contextmanager
+def client() -> Iterator[Client]:
+    """Connect to the engine, and start one where none runs."""
+    with complaints(), ExitStack() as stack:
+        with _delay_told():
+            connected = stack.enter_context(open_client(door_of(os.environ, note=note), os.environ))
+        yield connected
+
+
+@contextmanager
+def _delay_told() -> Iterator[None]:
+    """Tell a person at a terminal that the engine takes its time; on a busy machine its start takes seconds."""
+    if not err.is_terminal:
+        yield
+        return
+    timer = Timer(QUIET_SECONDS, note, ("Waiting for the engine: it starts, or is busy.",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,245 @@
+"""The commands about the engine and its state directory: run it, ask how it is, ask it to leave, back up."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from server.cli.console import AsJson, asked_for_json, complaints, fail, note, out, say, say_json
+from server.cli.lines import setting_lines, show, width_of
+from server.cli.times import here
+from server.client.connect import EngineUnreachableError, Places, control, holder_of, state_dir
+from server.client.spawn_engine import SETTINGS_REFUSED
+from server.client.tool_client import door_of
+from server.client.wire import Hello, setting_variables
+
+if TYPE_CHECKING:
+    import psutil
+
+import sqlite3
+from pathlib import Path
+
+from server.client.connect import prepare
+from server.client.location import NAME, Location, read_location
+
+app = typer.Typer(help="Run the engine in the foreground, or look after the one that runs.")
+
+STOP_SECONDS = 10.0
+"""How long `stop` waits for an engine's answer before it sends a signal."""
+
+END_SECONDS = 12.0
+"""How long a process may take to end after a signal: an engine that leaves is gone after 9 s at the latest."""
+
+
+def ask(request: dict[str, Any]) -> dict[str, Any] | None:
+    """Send a control request to the running engine and return its answer, or None where none runs.
+
+    An answer that says no ends the command.
+    """
+    with complaints():
+        answer = control(door_of(os.environ), request, Hello(cwd="/", client="claude-jobs engine"))
+    if answer is not None and not answer["ok"]:
+        fail(answer["error"])
+    return answer
+
+
+_SCOPES = """
+[location]: says where all else is kept.
+[tree]: from the client that begins a tree, which keeps it.
+[engine]: for everybody; a change of the file holds within a second.
+[engine, read at its start]: for everybody; a change holds for the next engine."""
+"""The scope of a setting, shown in brackets, and what it means."""
+
+
+@app.callback(invoke_without_command=True)
+def engine(
+    ctx: typer.Context,
+    *,
+    detached: Annotated[bool, typer.Option("--detached", hidden=True)] = False,
+) -> None:
+    """Run the engine in the foreground."""
+    if ctx.invoked_subcommand is not None:
+        return
+    # Imported here: no other command runs one.
+    from server.engine.main import run
+
+    if problem := run():
+        fail(problem, style=None if detached else "red")
+
+
+@app.command()
+def stop(*, as_json: AsJson = False) -> None:
+    """Ask the running engine to leave; its jobs go on and the next engine takes them over.
+
+    An engine that cannot be asked is ended by a signal. The next one tries again what waits for a usage limit.
+    """
+    with complaints():
+        door = door_of(os.environ).replace(patience=STOP_SECONDS)
+        try:
+            answer = control(door, {"do": "stop"}, Hello(cwd="/", client="claude-jobs engine"))
+        except EngineUnreachableError as error:
+            _end_unreachable(error)
+            error.places.pauses.unlink(missing_ok=True)
+            return
+        if answer is None:
+            door.places.pauses.unlink(missing_ok=True)
+    if answer is None:
+        _say_end(None, "No engine runs.")
+        return
+    if not answer["ok"]:
+        fail(answer["error"])
+    # An engine of an older version says nothing of its jobs.
+    fate = f"; {jobs}" if (jobs := answer.get("jobs")) else ""
+    _say_end(answer["pid"], f"The engine (pid {answer['pid']}) leaves{fate}.")
+
+
+def _say_end(pid: int | None, words: str) -> None:
+    if asked_for_json():
+        say_json({"pid": pid, "message": words})
+    else:
+        say(words)
+
+
+def _end_unreachable(error: EngineUnreachableError) -> None:
+    """End exactly the process that holds the engine's lock: it is asked first, and killed where it does not leave."""
+    # Imported here: no other command needs it.
+    import psutil
+
+    path = error.places.engine_lock
+    try:
+        # From here on the process is known by its start too, so a later one of the same number is not signalled.
+        process = None if error.pid is None else psutil.Process(error.pid)
+        if process is None or holder_of(path) != error.pid or process.uids().effective != os.geteuid():
+            fail(
+                f"The engine of {error.places.home} cannot be reached, and the process that holds {path} could not "
+                f"be identified. Find it with `fuser {path}` and end it yourself; its jobs go on."
+            )
+        process.terminate()
+        # A suspended process handles no signal until it is continued.
+        process.resume()
+        if not _is_over(process):
+            process.kill()
+            if not _is_over(process):
+                fail(f"The engine (pid {process.pid}) could not be ended; the system does not let it go.")
+    except psutil.NoSuchProcess:
+        # It has left by itself.
+        pass
+    _say_end(error.pid, f"The engine (pid {error.pid}) could not be asked and was ended by a signal; its jobs go on.")
+
+
+def _is_over(process: "psutil.Process") -> bool:
+    import psutil
+
+    try:
+        process.wait(END_SECONDS)
+    except psutil.TimeoutExpired:
+        return False
+    return True
+
+
+@app.command("status")
+def status(*, as_json: AsJson = False) -> None:
+    """Print whether an engine runs, which one, how many jobs it knows, and the settings in force."""
+    answer = ask({"do": "status", "variables": setting_variables(os.environ)})
+    if as_json:
+        say_json({"running": answer is not None, **(answer or {})})
+    elif answer is None:
+        say("No engine runs; the next command that needs one starts it.")
+    else:
+        jobs = ", ".join(f"{count} {status}" for status, count in answer["jobs"].items()) or "none"
+        say(f"Engine {answer['version']}, pid {answer['pid']}, socket {answer['socket']}\nJobs: {jobs}")
+        # An engine of an older version that still has work tells less.
+        if answer.get("damage"):
+            say(answer["damage"])
+        if answer["rescue"]:
+            say(answer["rescue"]["says"])
+        if answer.get("copy"):
+            say(answer["copy"])
+        if answer.get("paused"):
+            paused = here(answer["paused"], time.time())
+            say(f"{paused}. `claude-jobs engine stop` ends this: the next engine tries again at once.")
+        say_settings(answer.get("settings", ()), answer.get("note"))
+    if answer is None:
+        raise typer.Exit(3)
+
+
+def settings(*, as_json: AsJson = False) -> None:
+    """Print each setting, its value in force, and where that came from."""
+    variables = setting_variables(os.environ)
+    answer = ask({"do": "settings", "variables": variables})
+    if answer is None:
+        answer = {"settings": _of_next_engine(), "note": None}
+        running = False
+    else:
+        running = True
+    if as_json:
+        say_json({"running": running, "settings": answer["settings"], "note": answer["note"]})
+        return
+    say("In force:" if running else "No engine runs. One that you start now, while no job is live, has:")
+    say_settings(answer["settings"], answer["note"])
+
+
+def say_settings(rows: Sequence[Mapping[str, Any]], remark: str | None) -> None:
+    """Print settings as a table of name, value, source and scope, and the remark below it."""
+    show(out, setting_lines(rows, width_of(out)))
+    if rows:
+        say(_SCOPES)
+    if remark:
+        note(remark)
+
+
+def _of_next_engine() -> list[dict[str, Any]]:
+    # Imported here: no other command needs pydantic, and its import takes 0.2 s.
+    from jobs.effective_settings import rows
+    from jobs.errors import JobsError
+    from jobs.settings_sources import load_here
+
+    try:
+        return rows(load_here(Places(state_dir(os.environ)).home, os.environ))
+    except JobsError as error:
+        fail(f"{SETTINGS_REFUSED}{error}")
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="The file to write, for example jobs.tar.gz; it must not exist.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Write every job with its transcripts to one file; an engine may run meanwhile.
+
+    The file is a gzipped tar archive of mode 0600. It holds the job database and what the jobs wrote, and no tokens, no
+    environments and no settings.
+
+    To restore it, unpack it and name its directory:
+
+        tar -xzf FILE && CLAUDE_JOBS_HOME="$PWD/claude-jobs" claude-jobs list
+
+    Or move that directory to where the state directory was, with no engine running. It is a copy: jobs that were not
+    over are not started by themselves; `claude-jobs retry ID` runs one.
+    """
+    # Imported here: no other command needs it, and it imports pydantic.
+    from jobs.maintenance.backup import back_up
+
+    with complaints():
+        places = prepare(state_dir(os.environ))
+        target = file.expanduser().absolute()
+        known = read_location(places.home)
+        # Without device and inode it is a copy wherever it is unpacked, with the original gone too.
+        location = Location(key=known.key if known else "", path=str(places.home), copied_at=time.time())
+        try:
+            attempts = back_up(places.database, places.trees, target, {NAME: location.encode()})
+        except FileExistsError:
+            fail(f"{target} exists already. Give another name, or remove it first.")
+        except FileNotFoundError as error:
+            if not target.parent.is_dir():
+                fail(f"There is no directory {target.parent}. Make it first, or name a file in another.")
+            fail(f"There is no {error.filename}: no job has been started here, so there is nothing to back up.")
+        except sqlite3.Error as error:
+            fail(f"{places.database} cannot be read: {error}. `claude-jobs doctor` says what is wrong with it.")
+    size = target.stat().st_size
+    if as_json:
+        say_json({"file": str(target), "attempts": attempts, "bytes": size})
+    else:
+        say(f"{target}: {attempts} attempts of jobs, {size} bytes.")

@@ -1,0 +1,295 @@
+"""Follows jobs until they are over: drawn in a terminal, or a wait."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import typer
+from rich.console import Console
+
+from server.cli.console import note
+from server.cli.screen import stage_on
+from server.cli.times import here, moment
+from server.cli.tree_view import LIVE, Picture
+from server.client.tool_client import Client
+
+REFRESHES_A_SECOND = 4
+_MOST_JOBS = 1000
+_NEWEST = 50
+_MOST_FOLLOWED = 200
+"""Newest jobs among which are those that run, where no tree is named."""
+
+LONGEST_PAUSE = 2.0
+"""Seconds between two drawings at most: one during which the next engine started took seconds, and says nothing of how
+long the next drawing takes."""
+
+_LARGE = 200
+"""A tree of more jobs is listed when one began or ended, else after some seconds: 1,000 jobs take a dozen calls."""
+_LISTING_SECONDS = 5.0
+
+_ANOTHER_PAUSE = 300.0
+"""A pause for the same cause that ends so many seconds later is another one: a back-off takes a minute at most."""
+
+INTERRUPTED = 130
+"""Exit status of a command that a person ended with Ctrl-C, as shells have it."""
+
+
+class Listing(NamedTuple):
+    """What `claude_list_jobs` tells.
+
+    Args:
+        jobs: A line for each job.
+        more: Whether there are older ones.
+        paused: Until when some of them wait, why, and how many jobs do; or an empty text.
+    """
+
+    jobs: list[dict[str, Any]]
+    more: bool = False
+    paused: str = ""
+
+
+def jobs_of(client: Client, identity: str | None) -> Listing:
+    """Return everything below an id, or the newest jobs."""
+    return listed(client, limit=_MOST_JOBS if identity else _NEWEST, under=identity)
+
+
+def listed(
+    client: Client,
+    *,
+    limit: int,
+    under: str | None = None,
+    before: str | None = None,
+    status: str | None = None,
+) -> Listing:
+    """Return the newest jobs; one reply holds what a model can take, and we ask again.
+
+    Args:
+        client: The way to the engine.
+        limit: Most jobs.
+        under: Only jobs at and below this one, or None.
+        before: Only jobs that are older than this one, or None.
+        status: Only jobs of this status, or None.
+    """
+    jobs: list[dict[str, Any]] = []
+    paused = ""
+    while True:
+        asked = {"under": under, "status": status, "limit": min(limit - len(jobs), _MOST_JOBS), "before": before}
+        lines: list[dict[str, Any]] = client.call_json("claude_list_jobs", asked)
+        page = [line for line in lines if "jobId" in line]
+        jobs += page
+        more = any("more" in line for line in lines)
+        paused = next((line["paused"] for line in lines if "paused" in line and "jobId" not in line), paused)
+        if not (more and page) or len(jobs) >= limit:
+            return Listing(jobs, more, paused)
+        before = page[-1]["jobId"]
+
+
+def picture_of(client: Client, identity: str | None, title: str) -> Picture:
+    """Look at everything below an id, or at the newest jobs.
+
+    Args:
+        client: The way to the engine.
+        identity: A job, a batch or a tree, or None.
+        title: The first line.
+    """
+    listing = jobs_of(client, identity)
+    jobs = listing.jobs[::-1]
+    counts, cost = _sums(jobs)
+    if listing.more and identity is not None:
+        # Of a tree that is too large to be listed whole, the oldest jobs are not among these.
+        counts, cost = _sums_of(client.call_json("claude_status", {"jobId": identity}))
+    whole = f"claude-jobs tree {identity}" if identity else ""
+    seconds = _seconds(jobs) if identity else None
+    return Picture(
+        title=title, jobs=jobs, counts=counts, cost=cost, seconds=seconds, paused=listing.paused, whole=whole
+    )
+
+
+def watch(client: Client, identity: str, title: str, console: Console) -> Sequence[Mapping[str, Any]]:
+    """Draw everything below an id until all of it is over, and return its last lines; a file is told each change.
+
+    Args:
+        client: The way to the engine.
+        identity: A job, a batch or a tree.
+        title: The first line.
+        console: Where.
+    """
+    return _follow(_Look(client, identity, title), console).jobs
+
+
+class _Look:
+    """Looks at a tree again and again; a large one in which no job began or ended is not listed each time.
+
+    Args:
+        client: The way to the engine.
+        identity: A job, a batch or a tree.
+        title: The first line.
+    """
+
+    def __init__(self, client: Client, identity: str, title: str) -> None:
+        self._client = client
+        self._identity = identity
+        self._title = title
+        self._known: Picture | None = None
+        self._counts: Mapping[str, int] = {}
+        self._listed_at = 0.0
+
+    def __call__(self) -> Picture:
+        """Return the tree as it is now; the costs of a large one may be some seconds old."""
+        known, before = self._known, self._counts
+        if known is not None and len(known.jobs) > _LARGE:
+            self._counts, _ = _sums_of(self._client.call_json("claude_status", {"jobId": self._identity}))
+            if self._counts == before and time.monotonic() - self._listed_at < _LISTING_SECONDS:
+                return replace(known, seconds=_seconds(known.jobs))
+        self._listed_at = time.monotonic()
+        self._known = picture_of(self._client, self._identity, self._title)
+        return self._known
+
+
+def watch_any(client: Client, console: Console) -> None:
+    """Draw every job that runs or waits until none does; where none is there, wait for the next one first."""
+    began, newest = time.time(), listed(client, limit=1).jobs
+    look = partial(_picture_of_live, client, since=began)
+    if look().is_over:
+        note("No job runs or waits; waiting for the next one. Ctrl-C ends this.")
+        while listed(client, limit=1).jobs == newest:
+            time.sleep(pause_after(0))
+    _follow(look, console)
+
+
+def _picture_of_live(client: Client, *, since: float) -> Picture:
+    listing = listed(client, limit=_MOST_FOLLOWED)
+    jobs = [job for job in listing.jobs[::-1] if job["status"] in LIVE or (_ended(job) or 0.0) >= since]
+    counts, cost = _sums(jobs)
+    return Picture(title="live jobs", jobs=jobs, counts=counts, cost=cost, paused=listing.paused)
+
+
+def _follow(look: Callable[[], Picture], console: Console) -> Picture:
+    stage = stage_on(console, teller())
+    while True:
+        begin = time.monotonic()
+        picture = look()
+        took = time.monotonic() - begin
+        if picture.is_over:
+            stage.close(picture)
+            return picture
+        stage.show(picture)
+        time.sleep(pause_after(took))
+
+
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """End the command in silence where a person interrupts it: it only looks on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def teller() -> Callable[[str], None]:
+    """Return what tells a person why jobs wait: once for each cause, however often the API backs off for it."""
+    known: dict[str, float] = {}
+
+    def tell(paused: str) -> None:
+        cause = paused.partition(";")[0].partition(" because ")[2]
+        until = _until(paused)
+        if cause and (cause not in known or until > known[cause] + _ANOTHER_PAUSE):
+            note(here(paused, time.time()))
+            known[cause] = until
+
+    return tell
+
+
+def pause_after(took: float) -> float:
+    """Return the seconds from one drawing to the next, after one that took so many seconds."""
+    # A tree of a thousand jobs is many calls: no more than a fourth of the engine's time is for the drawing.
+    return min(max(1 / REFRESHES_A_SECOND, 3 * took), LONGEST_PAUSE)
+
+
+def _sums(jobs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, int], float]:
+    counts: dict[str, int] = {}
+    for job in jobs:
+        counts[job["status"]] = counts.get(job["status"], 0) + 1
+    return counts, sum(job.get("costUsd") or 0.0 for job in jobs)
+
+
+def _sums_of(status: Mapping[str, Any]) -> tuple[dict[str, int], float]:
+    """Return the counts and the cost of a batch, or of a job together with everything below it."""
+    if "counts" in status:
+        return status["counts"], status["costUsd"]
+    below = status.get("descendants", {"counts": {}, "costUsd": 0.0})
+    own = status["status"]
+    return {**below["counts"], own: below["counts"].get(own, 0) + 1}, below["costUsd"] + status["costUsd"]
+
+
+def _seconds(jobs: Sequence[Mapping[str, Any]]) -> float | None:
+    created = [then for job in jobs if (then := moment(job.get("createdAt"))) is not None]
+    if not created:
+        return None
+    ends = [_ended(job) for job in jobs]
+    last = max((end for end in ends if end is not None), default=time.time())
+    return (time.time() if any(job["status"] in LIVE for job in jobs) else last) - min(created)
+
+
+def _ended(job: Mapping[str, Any]) -> float | None:
+    return moment(job.get("endedAt") or job.get("endTime"))
+
+
+def _until(paused: str) -> float:
+    return moment(paused.removeprefix("paused until ").partition(" ")[0]) or 0.0
+
+
+class Waited(NamedTuple):
+    """What a wait came to.
+
+    Args:
+        lines: A line for each job that ended.
+        pending: How many are not over.
+    """
+
+    lines: list[dict[str, Any]]
+    pending: int
+
+
+def wait_for(client: Client, scope: Mapping[str, Any], mode: str = "all") -> list[dict[str, Any]]:
+    """Wait until a mode is met and return the lines of those that ended; arguments as of `waited`."""
+    return waited(client, scope, mode).lines
+
+
+def waited(client: Client, scope: Mapping[str, Any], mode: str = "all", *, seconds: float | None = None) -> Waited:
+    """Wait until a mode is met, or for so long.
+
+    Args:
+        client: The way to the engine.
+        scope: What `claude_wait` is told to wait for: `jobIds`, a `batchId` or `subtreeOf`.
+        mode: "all", "any" or "first_success".
+        seconds: Longest wait, or None.
+    """
+    deadline = None if seconds is None else time.monotonic() + seconds
+    lines: list[dict[str, Any]] = []
+    cursor: str | None = None
+    tell = teller()
+
+    def on_progress(message: str) -> None:
+        tell(message.partition("; ")[2])
+
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        asked = {**scope, "mode": mode, "cursor": cursor, "timeoutSeconds": left}
+        reply = client.call_json("claude_wait", asked, on_progress)
+        lines += reply["done"]
+        cursor = reply["cursor"]
+        if reply.get("left"):
+            continue
+        if not reply["pending"] or _enough(mode, reply["done"]) or left == 0.0:
+            return Waited(lines, reply["pending"])
+
+
+def _enough(mode: str, done: Sequence[Mapping[str, Any]]) -> bool:
+    # A wait that ends at its own longest time reports failures too, and those are no success.
+    if mode == "first_success":
+        return any(line["status"] == "completed" for line in done)
+    return mode == "any" and bool(done)

@@ -1,0 +1,42 @@
+"""Ids as people type them: their beginning is enough, and the shell completes them."""
+
+import os
+from collections.abc import Iterable, Sequence
+
+from server.cli.console import fail
+from server.client.state_dir import Places, state_dir
+from server.client.tool_client import Client, ToolError, running_client
+from server.client.wire import FrontDoorError
+
+_SHOWN = 10
+
+
+def whole_id(engine: Client, beginning: str) -> str:
+    """Return the one id of a job or batch that begins so; where there is none or more than one, end the command."""
+    found = engine.ids_from(beginning) if beginning else []
+    if len(found) != 1:
+        fail(_problem(beginning, found))
+    return found[0]
+
+
+def _problem(beginning: str, found: Sequence[str]) -> str:
+    if not found:
+        return f"No job or batch has the id {beginning!r}, or one that begins so. `claude-jobs list` shows the jobs."
+    shown = ", ".join(found[:_SHOWN])
+    more = " and more" if len(found) > _SHOWN else ""
+    return f"{beginning!r} begins more than one id: {shown}{more}. Give more of it."
+
+
+def whole_ids(engine: Client, beginnings: Iterable[str]) -> list[str]:
+    """Return the whole id of each beginning, as `whole_id` does, each once."""
+    return list(dict.fromkeys(whole_id(engine, beginning) for beginning in beginnings))
+
+
+def complete_id(incomplete: str) -> list[str]:
+    """Return the newest ids that begin so, for a shell; none where no engine runs, which is not started for it."""
+    try:
+        with running_client(Places(state_dir(os.environ))) as engine:
+            return [] if engine is None else engine.ids_from(incomplete)
+    except (FrontDoorError, ToolError, OSError, ValueError):
+        # A shell has no place for an error: it offers nothing.
+        return []

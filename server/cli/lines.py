@@ -1,0 +1,99 @@
+"""Lines and tables that fit: cut or wrapped by the columns that they take in a terminal."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.cells import cell_len, chop_cells, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from jobs.util.text import safe
+
+_WIDER = re.compile("[\ufe0e\ufe0f]")
+"""Characters that make the one before them wider in some terminals and not in others."""
+
+_MARK = re.compile(r"\s*(?:[●✻▲✗>] |⎿  )?")
+"""What the first line of a paragraph begins with; its other lines are aligned with the text after it."""
+
+
+def is_screen(console: Console) -> bool:
+    """Tell whether a drawing can be redrawn on a console: FORCE_COLOR alone makes no terminal of a pipe."""
+    return console.file.isatty() and not console.is_dumb_terminal
+
+
+def width_of(console: Console) -> int | None:
+    """Return the columns of a console, or None where it is a file or a pipe, which has no columns."""
+    return console.width if console.file.isatty() else None
+
+
+def one_line(text: str, width: int) -> str:
+    """Return the beginning of a text in one line that is safe to show and takes at most so many columns."""
+    line = " ".join(_WIDER.sub("", safe(text)).split())
+    if cell_len(line) <= width:
+        return line
+    return f"{set_cell_size(line, width - 1).rstrip()}…" if width > 0 else ""
+
+
+def wrapped(text: str, width: int | None) -> Iterator[str]:
+    """Yield the lines of a text, each of at most so many columns, broken at blanks; None breaks none.
+
+    Only the first part of a line keeps its beginning, blanks or a mark; the others are indented by its width.
+    """
+    for line in text.split("\n"):
+        if width is None or cell_len(line) <= width:
+            yield line.rstrip()
+        else:
+            yield from _wrapped(line, width)
+
+
+def _wrapped(line: str, width: int) -> Iterator[str]:
+    found = _MARK.match(line)
+    head = found[0] if found else ""
+    if cell_len(head) > width // 2:
+        head = head[: width // 2]
+    indent, current = " " * cell_len(head), head
+    for word in line[len(head) :].split(" "):
+        for index, part in enumerate(chop_cells(word, width - len(indent)) or [""]):
+            joined = f"{current} {part}" if current.strip() and current != head and not index else f"{current}{part}"
+            if index or cell_len(joined) > width:
+                yield current.rstrip()
+                joined = f"{indent}{part}"
+            current = joined
+    yield current.rstrip()
+
+
+def show(console: Console, lines: Iterable[Text | str]) -> None:
+    """Print lines as they are: rich breaks and pads none of them, and reads nothing into their text."""
+    for line in lines:
+        text = Text(line) if isinstance(line, str) else line.copy()
+        text.rstrip()
+        console.print(text, soft_wrap=True)
+
+
+_VALUE_WIDTH = 13
+
+
+def setting_lines(rows: Sequence[Mapping[str, Any]], width: int | None) -> Iterator[str]:
+    """Yield the lines of a table of settings: name, value, and where that came from and holds.
+
+    Args:
+        rows: With `setting`, `value`, `source` and `scope`.
+        width: Columns at most, or None for as many as a row takes.
+    """
+    cells = [(row["setting"], safe(json.dumps(row["value"])), f"{row['source']} [{row['scope']}]") for row in rows]
+    names, values = (max((len(line[column]) for line in cells), default=0) for column in range(2))
+    if width is not None:
+        # One long path must not push where each value came from into a line of its own.
+        values = min(values, _VALUE_WIDTH)
+    indent = " " * (names + 4)
+    for name, value, source in cells:
+        line = f"  {name:<{names}}  {value:<{values}}  {source}"
+        if width is None or cell_len(line) <= width:
+            yield line
+            continue
+        first, *others = wrapped(f"{indent}{value}", width)
+        yield f"  {name:<{names}}  {first.strip()}"
+        yield from others
+        yield from wrapped(f"{indent}  {source}", width)

@@ -1,0 +1,97 @@
+"""Redraws lines in place, in a terminal; elsewhere says each change of a job in a line of its own."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from server.cli.lines import is_screen, show, width_of
+from server.cli.tree_view import LIVE, Picture, change_line, draw
+
+_NO_WRAP, _WRAP, _ERASE_BELOW = "\x1b[?7l", "\x1b[?7h", "\x1b[J"
+
+_MOST_CHANGES = 100
+"""Changes of jobs that are said after one look."""
+
+_PIPED_HEIGHT = 100
+"""Lines of the last drawing at most where no terminal says how many there are."""
+
+
+class Stage(Protocol):
+    """Where a picture is shown, again and again."""
+
+    def show(self, picture: Picture) -> None:
+        """Show it as it is now."""
+
+    def close(self, picture: Picture) -> None:
+        """Show it for the last time."""
+
+
+def stage_on(console: Console, tell: Callable[[str], None]) -> Stage:
+    """Return where jobs are followed on a console.
+
+    Args:
+        console: The console.
+        tell: Says why jobs wait, where no drawing does.
+    """
+    return _Screen(console) if is_screen(console) else _Log(console, tell)
+
+
+class _Screen:
+    """Draws each picture in the place of the one before, within the terminal's present size."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._widths: list[int] = []
+
+    def show(self, picture: Picture) -> None:
+        # One line less: the cursor is in the line below the drawing.
+        self._put(draw(picture, width=self._console.width, height=self._console.height - 1))
+
+    def close(self, picture: Picture) -> None:
+        self.show(picture)
+
+    def _put(self, lines: Sequence[Text]) -> None:
+        with self._console.capture() as capture:
+            show(self._console, lines)
+        # A terminal that has become narrower shows a line of before in several.
+        width = max(1, self._console.width)
+        above = sum(max(1, -(-columns // width)) for columns in self._widths)
+        up = f"\x1b[{above}A" if above else ""
+        # Where terminal and rich disagree on a character's width, the line is cut instead of broken: the next drawing
+        # must find the first line of this one. In one write, so that nothing flickers.
+        self._console.file.write(f"{up}\r{_ERASE_BELOW}{_NO_WRAP}{capture.get()}{_WRAP}")
+        self._console.file.flush()
+        self._widths = [cell_len(line.plain) for line in lines]
+
+
+class _Log:
+    """Says who began and who ended, and draws at the end."""
+
+    def __init__(self, console: Console, tell: Callable[[str], None]) -> None:
+        self._console = console
+        self._tell = tell
+        self._known: dict[str, str] | None = None
+
+    def show(self, picture: Picture) -> None:
+        now = time.time()
+        before = self._known if self._known is not None else _over(picture.jobs)
+        changed = [job for job in picture.jobs if job["status"] not in ("queued", before.get(job["jobId"]))]
+        show(self._console, [change_line(job, now) for job in changed[:_MOST_CHANGES]])
+        if (left := len(changed) - _MOST_CHANGES) > 0:
+            show(self._console, [f"… {left} more jobs began or ended"])
+        self._known = {job["jobId"]: job["status"] for job in picture.jobs}
+        self._console.file.flush()
+        self._tell(picture.paused)
+
+    def close(self, picture: Picture) -> None:
+        self.show(picture)
+        show(self._console, draw(picture, width=width_of(self._console), height=_PIPED_HEIGHT))
+
+
+def _over(jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return those that were over before anybody looked: they are drawn at the end, and are no news."""
+    return {job["jobId"]: job["status"] for job in jobs if job["status"] not in LIVE}

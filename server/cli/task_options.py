@@ -1,0 +1,225 @@
+"""The options that say how a job runs, by the names of the tools' arguments, for every command that starts some."""
+
+import inspect
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import typer
+
+from server.cli.job_ids import complete_id
+from server.cli.wording import OPTIONS
+
+_LIMITS: Final = "Limits"
+_RIGHTS: Final = "Rights"
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+def positive(value: float | None) -> float | None:
+    """Return a number that an option was given.
+
+    Raises:
+        BadParameter: It is no finite number above 0.
+    """
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"{value:g} is no number above 0.")
+    return value
+
+
+def _option(*names: str, says: str, panel: str | None = None, **more: Any) -> Any:
+    return typer.Option(*names, help=says, rich_help_panel=panel, show_default=False, **more)
+
+
+def _number(*names: str, says: str, metavar: str) -> Any:
+    return _option(*names, says=says, panel=_LIMITS, callback=positive, metavar=metavar)
+
+
+_SHARED: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "cwd": Annotated[Path | None, _option("--cwd", says="Directory that the job works in.")],
+        "model": Annotated[str | None, _option("--model", says="Model name or alias.")],
+        "effort": Annotated[str | None, _option("--effort", says="low, medium, high, xhigh or max.")],
+        "append_system_prompt": Annotated[
+            str | None, _option("--append-system-prompt", says="Text to add to the system prompt.")
+        ],
+        "json_schema": Annotated[
+            str | None,
+            _option("--schema", says="JSON Schema that the answer must meet.", metavar="FILE|JSON"),
+        ],
+        "verbose": Annotated[bool, _option("--verbose", says="Have the JSON result hold every message.")],
+        "idempotency_key": Annotated[
+            str | None,
+            _option("--idempotency-key", says="Start nothing where this key was used: go on with its jobs."),
+        ],
+        "parent_job_id": Annotated[
+            str | None,
+            _option(
+                "--parent",
+                says="A live job below which to run, in its limits.",
+                metavar="ID",
+                autocompletion=complete_id,
+            ),
+        ],
+        "permission_mode": Annotated[
+            str | None, _option("--permission-mode", says="Permission mode of Claude Code.", panel=_RIGHTS)
+        ],
+        "allowed_tools": Annotated[
+            list[str] | None,
+            _option(
+                "--allowed-tools",
+                says="Rules of permitted tools; repeat it or use commas.",
+                panel=_RIGHTS,
+            ),
+        ],
+        "disallowed_tools": Annotated[
+            list[str] | None,
+            _option(
+                "--disallowed-tools",
+                says="Rules of forbidden tools, alike.",
+                panel=_RIGHTS,
+            ),
+        ],
+        "directories": Annotated[
+            list[Path] | None,
+            _option("--directory", "--add-dir", says="Another directory to work in; repeatable.", panel=_RIGHTS),
+        ],
+        "mcp_servers": Annotated[
+            list[str] | None,
+            _option("--mcp-server", says="MCP server of the settings, by name; repeatable.", panel=_RIGHTS),
+        ],
+        "max_budget_usd": Annotated[
+            float | None,
+            _number("--max-budget-usd", says="Most US dollars of a job's subtree.", metavar="USD"),
+        ],
+        "timeout_seconds": Annotated[
+            float | None, _number("--timeout", says="Seconds that one attempt of a job may take.", metavar="SECONDS")
+        ],
+        "subtree_seconds": Annotated[
+            float | None,
+            _number("--subtree-timeout", says="Seconds that a job and all below it may take.", metavar="SECONDS"),
+        ],
+        "max_jobs": Annotated[int | None, _number("--max-jobs", says="Most jobs below a job.", metavar="N")],
+    }
+)
+
+RUN: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        **_SHARED,
+        "strategy": Annotated[
+            Literal["direct", "decompose"] | None,
+            _option("--strategy", says="decompose lets the job divide its task."),
+        ],
+    }
+)
+"""Options of `run`."""
+
+BATCH: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        **_SHARED,
+        "max_concurrent": Annotated[
+            int | None, _number("--max-concurrent", says="Most jobs of the batch that run at once.", metavar="N")
+        ],
+        "tree_budget_usd": Annotated[
+            float | None,
+            _number("--tree-budget-usd", says="Most US dollars of all jobs together.", metavar="USD"),
+        ],
+        "tree_timeout_seconds": Annotated[
+            float | None,
+            _number("--tree-timeout", says="Seconds that all jobs together may take.", metavar="SECONDS"),
+        ],
+    }
+)
+"""Options of `batch`; those that `run` has too hold for each of its tasks."""
+
+SEND: Final[Mapping[str, Any]] = MappingProxyType(
+    {name: _SHARED[name] for name in ("max_budget_usd", "timeout_seconds", "json_schema", "idempotency_key")}
+)
+"""Options of `send`: a follow-up keeps the directory and the rights of its session."""
+
+
+def takes(options: Mapping[str, Any]) -> Callable[[_Command], _Command]:
+    """Return a decorator that gives a command options besides its own; they reach it as further keyword arguments.
+
+    Args:
+        options: Type and option of each, by the name of the tools' argument.
+    """
+
+    def with_options(command: _Command) -> _Command:
+        signature = inspect.signature(command)
+        own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        more = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=annotation,
+                default=False if name == "verbose" else None,
+            )
+            for name, annotation in options.items()
+        ]
+        command.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
+        return command
+
+    return with_options
+
+
+def arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as a tool's arguments, in its spelling, without those that were not given.
+
+    Raises:
+        BadParameter: A text is empty, as that of a variable that is not set; or a schema cannot be read, or is no JSON
+            object.
+    """
+    for name, value in given.items():
+        if isinstance(value, str) and not value.strip():
+            option = OPTIONS.get(to_camel(name), f"--{name}")
+            raise typer.BadParameter("it is empty. Give a value, or leave the option out.", param_hint=option)
+    return {to_camel(name): _CONVERSIONS.get(name, _same)(value) for name, value in given.items() if value}
+
+
+def to_camel(name: str) -> str:
+    """Return an argument's name as the tools spell it."""
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _path(value: Path) -> str:
+    return str(value.absolute())
+
+
+def _rules(values: list[str]) -> list[str]:
+    # A comma between parentheses belongs to the rule: Bash(git log -n 1, 2).
+    return [rule.strip() for value in values for rule in re.split(r",(?![^(]*\))", value) if rule.strip()]
+
+
+def _schema(value: str) -> Any:
+    where = "" if value.lstrip().startswith("{") else f"{value}: "
+    try:
+        schema = json.loads(value if not where else Path(value).read_text(encoding="utf-8"))
+    except OSError as error:
+        problem = f"{value}: {error.strerror}. Name a file, or give the schema itself, which begins with {{."
+        raise typer.BadParameter(problem, param_hint="--schema") from error
+    except ValueError as error:
+        raise typer.BadParameter(f"{where}this is no JSON: {error}.", param_hint="--schema") from error
+    if not isinstance(schema, dict):
+        raise typer.BadParameter(f"{where}this is no JSON object.", param_hint="--schema")
+    return schema
+
+
+_CONVERSIONS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
+    {
+        "cwd": _path,
+        "directories": lambda values: [_path(value) for value in values],
+        "allowed_tools": _rules,
+        "disallowed_tools": _rules,
+        "json_schema": _schema,
+    }
+)

@@ -1,0 +1,308 @@
+"""Draws jobs in a terminal: a tree that is never higher than it may be, a line of a list, a status."""
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from jobs.util.text import safe
+from server.cli.lines import one_line, wrapped
+from server.cli.times import clock, here, moment, span, told
+
+STYLES: Mapping[str, tuple[str, str]] = {
+    "queued": ("○", "dim"),
+    "running": ("◐", "cyan"),
+    "completed": ("●", "green"),
+    "failed": ("✗", "red"),
+    "timeout": ("⧗", "yellow"),
+    "cancelled": ("⊘", "magenta"),
+}
+"""Mark and style of each status."""
+
+FAILED = frozenset(("failed", "timeout"))
+LIVE = frozenset(("queued", "running"))
+
+_COUNTED = ("running", "queued", "completed", "failed", "timeout", "cancelled")
+"""The order in which statuses are counted."""
+
+_TASK_WIDTH = 48
+_LEAST_TASK_WIDTH = 16
+_ANSWER_WIDTH = 72
+_PHRASE_WIDTH = 500
+_WIDEST = 200
+"""Columns of a task or an answer in a file; a list's reply has no more of either."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """Jobs at one moment.
+
+    Args:
+        title: The first line.
+        jobs: Lines of `claude_list_jobs`, in order of their admission: `jobId`, `parentJobId`, `status`, `task`, and
+            what else is there.
+        counts: How many jobs have each status; of a large tree more than `jobs` names.
+        cost: What all of them cost, in US dollars.
+        seconds: How long it took until now or to its end, or None where that means nothing.
+        paused: Why some of them wait, or an empty text.
+        whole: The command that draws all of them, or an empty text.
+    """
+
+    title: str
+    jobs: Sequence[Mapping[str, Any]]
+    counts: Mapping[str, int]
+    cost: float = 0.0
+    seconds: float | None = None
+    paused: str = ""
+    whole: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every job is."""
+        return LIVE.isdisjoint(self.counts)
+
+
+@dataclass(slots=True)
+class _Node:
+    job: Mapping[str, Any]
+    below: list["_Node"] = field(default_factory=list)
+
+
+def draw(picture: Picture, *, width: int | None = None, height: int | None = None) -> list[Text]:
+    """Return the lines of a drawing.
+
+    Where there is no room for all, answers go first, then errors. Where there is none for a line a job either, what
+    runs is drawn, then what failed, each below its parents, and the others are counted.
+
+    Args:
+        picture: The jobs.
+        width: Columns at most, or None for as many as a line takes.
+        height: Lines at most, or None for as many as there are.
+    """
+    head = _head(picture, width)
+    for told_of in (frozenset(_COUNTED), FAILED, frozenset[str]()):
+        lines = [*head, *_rows(_forest(picture.jobs), width, told_of)]
+        if height is None or (len(lines) <= height and sum(picture.counts.values()) <= len(picture.jobs)):
+            return lines
+    room = height or 1
+    return [*head, *_part(picture, width, room - len(head))][:room]
+
+
+def job_line(job: Mapping[str, Any], *, width: int | None = None, now: float | None = None) -> Text:
+    """Return one line of `claude_list_jobs` as a person reads it: mark, id, status, cost, begin and task.
+
+    Args:
+        job: The line.
+        width: Columns at most, or None for as many as it takes.
+        now: The present, in seconds since the epoch, or None for the clock's.
+    """
+    mark, style = STYLES.get(job["status"], ("?", ""))
+    began = _begin(job)
+    when = "" if began is None else told(began, time.time() if now is None else now, brief=True)
+    line = Text.assemble(
+        (f"{mark} ", style),
+        (safe(job["jobId"]), "bold"),
+        (f"  {job['status']:<9}", style),
+        f"  {_dollars(job.get('costUsd')):>7}  {when:<14}  ",
+    )
+    return _with_task(line, job["task"], Text.assemble(*_waits(job)), width)
+
+
+def description(status: Mapping[str, Any], *, width: int | None = None, now: float | None = None) -> list[Text]:
+    """Return a reply of `claude_status` as a person reads it: a line for each thing that it says.
+
+    Args:
+        status: The reply.
+        width: Columns at most, or None for as many as a line takes.
+        now: The present, in seconds since the epoch, or None for the clock's.
+    """
+    now = time.time() if now is None else now
+    said = {
+        _words(key): _phrase(value) for key, value in _timed(status, now).items() if value not in (None, "", {}, [])
+    }
+    column = max(map(len, said), default=0) + 2
+    lines = []
+    for name, phrase in said.items():
+        room = None if width is None else max(_LEAST_TASK_WIDTH, width - column)
+        for index, part in enumerate(wrapped(here(phrase, now), room)):
+            lines.append(Text.assemble((f"{'' if index else name:<{column}}", "dim"), part))
+    return lines
+
+
+def _timed(status: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+    """Replace the times of a status by those of this terminal, and begin no value with its own name."""
+    shown = dict(status)
+    if moment(shown.get("createdAt")) is not None:
+        # What the older server tells is in the zone of the engine, and mixes two times.
+        shown.pop("startTime", None)
+        shown.pop("endTime", None)
+    for key in ("createdAt", "startedAt", "endedAt"):
+        if (then := moment(shown.pop(key, None))) is not None:
+            shown[key.removesuffix("At")] = told(then, now)
+    if (seconds := shown.pop("durationSeconds", None)) is not None:
+        shown["duration"] = span(seconds)
+    if paused := shown.get("paused"):
+        shown["paused"] = str(paused).removeprefix("paused ")
+    return shown
+
+
+def _words(key: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", safe(key)).lower()
+
+
+def _phrase(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_words(str(key))} {_phrase(inner)}" for key, inner in value.items() if inner is not None)
+    return one_line(str(value), _PHRASE_WIDTH)
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Return counts of statuses in words: "10 running, 152 queued, 38 completed"."""
+    known = [status for status in _COUNTED if counts.get(status)]
+    return ", ".join(f"{counts[status]} {status}" for status in [*known, *sorted(counts.keys() - set(_COUNTED))])
+
+
+def _head(picture: Picture, width: int | None) -> list[Text]:
+    total = sum(picture.counts.values())
+    parts = [f"{total} job{'' if total == 1 else 's'}: {counted(picture.counts)}"]
+    if picture.cost:
+        parts.append(_dollars(picture.cost))
+    if picture.seconds is not None:
+        # A list tells times in whole seconds.
+        parts.append(span(int(picture.seconds)))
+    first = Text.assemble((safe(picture.title), "bold"), *(f" · {part}" for part in parts))
+    if width is not None and cell_len(first.plain) > width:
+        # The figures change, and the title does not: in a line of their own nothing moves as they do.
+        first = Text(safe(picture.title), "bold")
+        lines = [first, *map(Text, wrapped(f"  {' · '.join(parts)}", width))]
+    else:
+        lines = [first]
+    paused = (Text(line, "yellow") for line in wrapped(f"  {safe(here(picture.paused, time.time()))}", width))
+    return [*lines, *(paused if picture.paused else ())]
+
+
+def _forest(jobs: Sequence[Mapping[str, Any]]) -> list[_Node]:
+    nodes = {job["jobId"]: _Node(job) for job in jobs}
+    roots: list[_Node] = []
+    for node in nodes.values():
+        above = nodes.get(node.job["parentJobId"] or "")
+        (roots if above is None else above.below).append(node)
+    return roots
+
+
+def _rows(
+    nodes: Sequence[_Node], width: int | None, told_of: frozenset[str], *, inline: bool = False, indent: str = ""
+) -> Iterator[Text]:
+    """Yield the lines of nodes and all below them; of a status in `told_of`, the answer or error in a line of its own.
+
+    Args:
+        nodes: Siblings.
+        width: Columns at most, or None.
+        told_of: Statuses.
+        inline: Errors stand behind the task instead.
+        indent: The text before each line.
+    """
+    for node in nodes:
+        last = node is nodes[-1]
+        yield _label(f"{indent}{'└── ' if last else '├── '}", node.job, width, inline=inline)
+        below = f"{indent}{'    ' if last else '│   '}"
+        said = _said(node.job) if node.job["status"] in told_of else ""
+        if said:
+            room = _WIDEST if width is None else min(_ANSWER_WIDTH, width - cell_len(below) - 2)
+            yield Text.assemble(f"{below}  ", (one_line(said, room), "italic"))
+        yield from _rows(node.below, width, told_of, inline=inline, indent=below)
+
+
+def _label(indent: str, job: Mapping[str, Any], width: int | None, *, inline: bool) -> Text:
+    mark, style = STYLES.get(job["status"], ("?", ""))
+    label = Text.assemble(indent, (mark, style), " ", (safe(job["jobId"]), "bold"), " ")
+    tail = Text.assemble((f"  {_dollars(job['costUsd'])}" if job.get("costUsd") else "", "dim"), *_waits(job))
+    reason = job.get("reason")
+    if reason not in (None, "completed"):
+        tail.append(f"  {safe(str(reason))}", style=style)
+    label = _with_task(label, job["task"], tail, width)
+    if inline and width is not None and job["status"] in FAILED and (said := _said(job)):
+        label.append(f": {one_line(said, max(0, width - label.cell_len - 2))}".rstrip(": "), style=style)
+    return label
+
+
+def _with_task(line: Text, task: str, tail: Text, width: int | None) -> Text:
+    """Put a task between the two, as much of it as there is room for, and cut what is too long all the same."""
+    room = _WIDEST
+    if width is not None:
+        room = max(_LEAST_TASK_WIDTH, min(_TASK_WIDTH, width - line.cell_len - tail.cell_len))
+    line = Text.assemble(line, one_line(task, room), tail)
+    if width is not None:
+        line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def _part(picture: Picture, width: int | None, height: int) -> Iterator[Text]:
+    """Yield what runs, then what failed, each below its parents, and how many there are besides, in so many lines."""
+    by_id = {job["jobId"]: job for job in picture.jobs}
+    chosen: dict[str, Mapping[str, Any]] = {}
+    active: set[str] = set()
+    # What is over for good has room for its error in a line of its own.
+    errors = sum(job["status"] in FAILED for job in picture.jobs) if picture.is_over else 0
+    told_of = FAILED if errors and 2 * errors < height else frozenset[str]()
+    for statuses in ({"running"}, FAILED):
+        for job in (job for job in picture.jobs if job["status"] in statuses):
+            lineage = _lineage(job, by_id)
+            more = [each for each in lineage if each["jobId"] not in chosen]
+            if (1 + bool(told_of)) * (len(chosen) + len(more)) < height:
+                chosen |= {each["jobId"]: each for each in more}
+                active.update(each["jobId"] for each in lineage if "running" in statuses)
+    # In order of their tasks, and where something runs first of all.
+    drawn = sorted((job for job in picture.jobs if job["jobId"] in chosen), key=lambda job: job["jobId"] not in active)
+    yield from _rows(_forest(drawn), width, told_of, inline=not told_of)
+    left = dict(picture.counts)
+    for job in drawn:
+        left[job["status"]] = left.get(job["status"], 0) - 1
+    rest = f"… {counted({status: count for status, count in left.items() if count > 0})}"
+    if picture.is_over and picture.whole:
+        rest += f". `{picture.whole}` draws all."
+    line = Text(rest, "dim")
+    if width is not None:
+        line.truncate(width, overflow="ellipsis")
+    yield line
+
+
+def _lineage(job: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    line = [job]
+    while (above := by_id.get(line[-1]["parentJobId"] or "")) is not None:
+        line.append(above)
+    return line
+
+
+def _said(job: Mapping[str, Any]) -> str:
+    return job.get("excerpt") or job.get("error") or ""
+
+
+def _waits(job: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(f"  waiting for {job['waitingFor']}", "yellow")] if job.get("waitingFor") else []
+
+
+def _dollars(amount: float | None) -> str:
+    if not amount:
+        return ""
+    return f"${amount:.4f}" if amount < 1 else f"${amount:.2f}"
+
+
+def _begin(job: Mapping[str, Any]) -> float | None:
+    return moment(job.get("startedAt") or job.get("createdAt") or job.get("startTime"))
+
+
+def change_line(job: Mapping[str, Any], now: float) -> Text:
+    """Return a line that says that a job began or ended: time, id, status, cost, task, and what went wrong."""
+    then = _begin(job) if job["status"] in LIVE else moment(job.get("endedAt") or job.get("endTime"))
+    mark, style = STYLES.get(job["status"], ("?", ""))
+    parts = [clock(now if then is None else then, now), safe(job["jobId"]), job["status"], _dollars(job.get("costUsd"))]
+    line = Text(" ".join(filter(None, parts)), style)
+    line.append(f" {one_line(job['task'], _WIDEST)}", style="")
+    if job["status"] in FAILED and _said(job):
+        line.append(f"  {job.get('reason') or mark}: {one_line(_said(job), _WIDEST)}", style="")
+    return line

@@ -1,0 +1,306 @@
+"""The way to the engine: where it is, who is let in, and which version serves."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from _socket import MSG_PEEK
+
+from server.client.engine_socket import (
+    Door,
+    EngineUnreachableError,
+    await_running,
+    connect,
+    ensure_engine,
+    late,
+    lock,
+    start_and_connect,
+    try_connect,
+    unanswered,
+)
+from server.client.lock_file import holder_of, sign_lock
+from server.client.state_dir import Places, StateDirError, absolute, prepare, state_dir
+from server.client.wire import (
+    MAX_LINE,
+    FrontDoorError,
+    Hello,
+    ProtocolError,
+    Role,
+    Welcome,
+    decode_line,
+    encode_line,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Mapping
+    from os import PathLike
+    from typing import Any
+
+__all__ = [
+    "Door",
+    "EngineGoneError",
+    "EngineUnreachableError",
+    "Places",
+    "RefusedError",
+    "StateDirError",
+    "connect",
+    "control",
+    "ensure_engine",
+    "enter",
+    "enter_running",
+    "holder_of",
+    "lock",
+    "prepare",
+    "pump_command",
+    "reach",
+    "sign_lock",
+    "state_dir",
+]
+
+_GREETINGS = 3
+"""How often a client greets anew where the engine leaves between its connect and its hello."""
+
+_STARTS = 5
+"""How often an engine is started anew that ends while it starts."""
+
+
+class EngineGoneError(FrontDoorError):
+    """The engine closed the connection before it answered."""
+
+    passing = True
+
+    def __init__(self) -> None:
+        super().__init__("The engine closed the connection before it answered. Try again; if it stays so, see its log.")
+
+
+class RefusedError(FrontDoorError):
+    """The engine answered, and the answer was no.
+
+    Args:
+        reason: The engine's own sentence.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+def pump_command(home: str | PathLike[str]) -> tuple[str, list[str]]:
+    """Return program and arguments of the pump, as a client's or a child's MCP configuration holds them.
+
+    They work from any directory and in any environment: the interpreter looks at neither (`-I`), and skips
+    site-packages (`-S`), which the pump does not need.
+
+    Args:
+        home: The state directory.
+    """
+    # Not the pump's own file: Python compiles the file that it is started with each time.
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    return sys.executable, ["-I", "-S", f"{package}/__main__.py", "mcp", "--home", absolute(home)]
+
+
+def enter(door: Door, hello: Hello) -> tuple[socket, Welcome]:
+    """Return a connection on which the engine has said welcome, and that welcome.
+
+    An idle engine that is older than this client is replaced first; an older one with work goes on serving.
+
+    Raises:
+        RefusedError: The engine wants nothing of this client.
+        EngineStartError: There is no engine and none can be started.
+        EngineGoneError: The engine left before it answered, several times over.
+        EngineUnreachableError: The engine does not listen, or does not answer within the door's patience.
+        ProtocolError: The engine speaks another protocol.
+    """
+    connection, welcome = _greet_anew(door, hello)
+    if welcome.idle and _older(welcome.version, hello.version):
+        connection.close()
+        _replace_engine(door, hello)
+        connection, welcome = _greet_anew(door, hello)
+    if _older(welcome.version, hello.version):
+        door.note(
+            f"the running engine is version {welcome.version} and has work, so version {hello.version} uses it; "
+            "`claude-jobs engine stop` ends it"
+        )
+    if welcome.note:
+        door.note(welcome.note)
+    return connection, welcome
+
+
+def enter_running(door: Door, hello: Hello) -> socket | None:
+    """Return a connection on which a running engine has said welcome; None where none answers now.
+
+    Args:
+        door: The way to the engine; it is not started, and not waited for longer than the door's patience.
+        hello: Who asks.
+
+    Raises:
+        RefusedError: The engine wants nothing of this client.
+        EngineGoneError: The engine left before it answered.
+        ProtocolError: The engine speaks another protocol.
+        OSError: It does not answer in time, or the system refused.
+    """
+    connection = try_connect(door.places)
+    if connection is None:
+        return None
+    try:
+        connection.settimeout(door.patience)
+        _greet(connection, hello)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def reach(door: Door, hello: Hello) -> socket:
+    """Return a connection to an engine as `enter` does, however many of them end while they start.
+
+    Raises:
+        RefusedError: The engine wants nothing of this client: its job is over, for example.
+        FrontDoorError: No engine could be reached within the door's patience.
+        OSError: The system refused.
+    """
+    deadline = time.monotonic() + door.patience
+    for _ in range(_STARTS - 1):
+        try:
+            return enter(door, hello)[0]
+        except FrontDoorError as error:
+            # Whatever ended the last one may end this one too, as it starts.
+            if time.monotonic() > deadline or not error.passing:
+                raise
+    return enter(door, hello)[0]
+
+
+def control(door: Door, request: Mapping[str, Any], hello: Hello) -> dict[str, Any] | None:
+    """Ask a running engine something and return its answer; None where no engine runs.
+
+    Args:
+        door: The way to the engine; it is not started.
+        request: `{"do": "stop"}`, optionally with `"if_idle": true`, or `{"do": "status"}`.
+        hello: Who asks; its role is set here.
+
+    Raises:
+        RefusedError: The engine wants nothing of this client.
+        EngineGoneError: The engine left before it answered.
+        EngineUnreachableError: An engine is there and does not listen, or does not answer within the door's patience.
+        ProtocolError: The engine's answer cannot be read.
+    """
+    connection = await_running(door.places)
+    if connection is None:
+        return None
+    try:
+        connection.settimeout(door.patience)
+        _greet(connection, hello.replace(role=Role.CONTROL))
+        return _ask(connection, request)
+    except TimeoutError as error:
+        raise unanswered(door.places, door.patience) from error
+    finally:
+        connection.close()
+
+
+def _greet_anew(door: Door, hello: Hello) -> tuple[socket, Welcome]:
+    # An engine that leaves when idle may accept a connection and be gone before it reads the hello.
+    for _ in range(_GREETINGS - 1):
+        try:
+            return _connect_and_greet(door, hello)
+        except EngineGoneError:
+            continue
+    return _connect_and_greet(door, hello)
+
+
+def _connect_and_greet(door: Door, hello: Hello) -> tuple[socket, Welcome]:
+    connection = ensure_engine(door)
+    try:
+        connection.settimeout(door.patience)
+        welcome = _greet(connection, hello)
+        connection.settimeout(None)
+    except TimeoutError as error:
+        connection.close()
+        raise unanswered(door.places, door.patience) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection, welcome
+
+
+def _greet(connection: socket, hello: Hello) -> Welcome:
+    welcome = Welcome.decode(_exchange(connection, hello.encode(), "welcome"))
+    if not welcome.ok:
+        raise RefusedError(welcome.error or "")
+    return welcome
+
+
+def _ask(connection: socket, request: Mapping[str, Any]) -> dict[str, Any]:
+    return decode_line(_exchange(connection, encode_line(request, "request"), "answer"), "answer")
+
+
+def _exchange(connection: socket, line: bytes, what: str) -> bytes:
+    try:
+        connection.sendall(line)
+        return _read_line(connection, what)
+    except ConnectionError as error:
+        raise EngineGoneError from error
+
+
+def _read_line(connection: socket, what: str) -> bytes:
+    """Read up to the newline and not a byte further: what follows belongs to the protocol that the line opens."""
+    line = b""
+    while not line.endswith(b"\n"):
+        seen = connection.recv(65536, MSG_PEEK)
+        if not seen:
+            raise EngineGoneError
+        line += connection.recv(seen.find(b"\n") + 1 or len(seen))
+        if len(line) > MAX_LINE:
+            raise ProtocolError(what, f"it has more than {MAX_LINE} bytes")
+    return line
+
+
+def _replace_engine(door: Door, hello: Hello) -> None:
+    """Stop an older idle engine and start another, once, however many newer clients find it at the same moment."""
+    held = lock(door.places.start_lock, door.patience)
+    if held is None:
+        raise late(door)
+    sign_lock(held)
+    try:
+        if _stop_where_still_older(door, hello):
+            gone = lock(door.places.engine_lock, door.patience)
+            if gone is None:
+                raise late(door)
+            os.close(gone)
+        start_and_connect(door, time.monotonic() + door.patience).close()
+    finally:
+        os.close(held)
+
+
+def _stop_where_still_older(door: Door, hello: Hello) -> bool:
+    """Whether the engine that runs now is to go, or is gone; asked again because another client may have been first."""
+    connection = try_connect(door.places)
+    if connection is None:
+        return True
+    try:
+        connection.settimeout(door.patience)
+        welcome = _greet(connection, hello.replace(role=Role.CONTROL))
+        if not welcome.idle or not _older(welcome.version, hello.version):
+            return False
+        return _ask(connection, {"do": "stop", "if_idle": True}).get("ok") is True
+    except EngineGoneError:
+        return True
+    except TimeoutError as error:
+        raise unanswered(door.places, door.patience) from error
+    finally:
+        connection.close()
+
+
+def _older(version: str, than: str) -> bool:
+    return _release(version) < _release(than)
+
+
+def _release(version: str) -> list[int]:
+    # Pre-releases count as their release: the digits that begin each part are all that is compared.
+    parts = (part[: len(part) - len(part.lstrip("0123456789"))] for part in version.split("."))
+    numbers = [int(digits[:9]) for digits in parts if digits]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return numbers

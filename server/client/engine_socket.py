@@ -1,0 +1,293 @@
+"""Reaching the engine's socket: connect to it, and start an engine where none runs."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+
+# The class below `socket`: importing `socket` takes 6 ms, and 13 where nothing has imported `enum` yet (measured).
+from _socket import AF_UNIX, SOCK_STREAM, socket
+
+from server.client.lock_file import holder_of, is_suspended, sign_lock
+from server.client.state_dir import StateDirError
+from server.client.wire import FrontDoorError, Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from os import PathLike
+
+    from server.client.spawn_engine import StartedEngine
+    from server.client.state_dir import Places
+
+SOCKET_SECONDS = 6.0
+"""How long a client that starts no engine waits for the socket of one that holds its lock: an engine whose socket was
+removed binds it again within 5 s."""
+
+
+class EngineUnreachableError(FrontDoorError):
+    """An engine holds the lock of the state directory and cannot be reached.
+
+    Args:
+        places: The state directory.
+        problem: What it does not do, as a clause that follows its name.
+        pid: Its process id, or None where that cannot be told.
+    """
+
+    def __init__(self, places: Places, problem: str, pid: int | None) -> None:
+        self.places = places
+        self.problem = problem
+        self.pid = pid
+        name = "The engine" if pid is None else f"The engine (pid {pid})"
+        if pid is not None and is_suspended(pid):
+            cause = f"It is suspended: continue it with `kill -CONT {pid}`, or end it with `claude-jobs engine stop`"
+        else:
+            cause = (
+                "It may be starting, leaving or stuck: try again in a minute, or end it with `claude-jobs engine stop`"
+            )
+        super().__init__(f"{name} of {places.home} {problem}. {cause}; its jobs go on. Its log is {places.log}.")
+
+
+class Door(Value):
+    """What a client needs to reach the engine.
+
+    Args:
+        places: A prepared state directory.
+        environ: Environment from which an engine that has to be started takes its settings.
+        command: Program and arguments that run an engine; empty for this installation's own.
+        patience: Seconds after which waiting for the engine ends.
+        note: Where a remark for the person goes, one line without its newline.
+        for_job: The client belongs to a job: an engine that it starts takes no setting from it.
+    """
+
+    __slots__ = ("command", "environ", "for_job", "note", "patience", "places")
+
+    def __init__(
+        self,
+        places: Places,
+        environ: Mapping[str, str],
+        command: Sequence[str] = (),
+        patience: float = 30.0,
+        note: Callable[[str], None] = lambda _line: None,
+        *,
+        for_job: bool = False,
+    ) -> None:
+        self.places = places
+        self.environ = environ
+        self.command = command
+        self.patience = patience
+        self.note = note
+        self.for_job = for_job
+
+    def __repr__(self) -> str:
+        # The environment holds credentials and may not reach a log this way.
+        return f"Door({self.places.directory!r})"
+
+
+def connect(places: Places, timeout: float = 5.0) -> socket:
+    """Return a connection to the engine's socket.
+
+    Args:
+        places: The state directory.
+        timeout: Seconds that one later read or write on the connection may take.
+
+    Raises:
+        OSError: No engine listens there, or its queue is full.
+    """
+    connection = socket(AF_UNIX, SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(places.address)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def lock(path: str | PathLike[str], patience: float = 0.0) -> int | None:
+    """Take an exclusive `flock` and return its descriptor, to be closed; None where another holds it.
+
+    An engine takes its own lock with a second of patience: a client that looks whether an engine is there holds the
+    lock for a moment.
+
+    Args:
+        path: A file in a prepared state directory; it is made where it is missing, and never removed by us.
+        patience: Seconds to go on trying.
+
+    Raises:
+        StateDirError: The directory or its file system cannot be written to.
+    """
+    deadline = time.monotonic() + patience
+    pauses = _pauses()
+    while True:
+        handle = _open_lock(path)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_at(handle, path):
+                return handle
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(handle)
+                return None
+            next(pauses)
+        # Held by another, or removed before it was locked: what is locked must be the file that others find.
+        os.close(handle)
+
+
+def _open_lock(path: str | PathLike[str]) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        directory, name = os.path.split(path)
+        raise StateDirError(
+            directory,
+            f"{name} in it cannot be written ({error.strerror})",
+            "Make the directory writable, or set CLAUDE_JOBS_HOME to one that is.",
+        ) from error
+
+
+def is_at(handle: int, path: str | PathLike[str]) -> bool:
+    """Tell whether an open file is the one that a path leads to now."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    except OSError:
+        return False
+
+
+def ensure_engine(door: Door) -> socket:
+    """Return a connection to the engine, which is started where none runs.
+
+    However many clients call this at once, one of them starts one engine.
+
+    Raises:
+        EngineStartError: The engine ended while starting, or did not listen in time; or other clients are starting one
+            and do not come to an end.
+        EngineUnreachableError: An engine is there and does not listen.
+    """
+    deadline = time.monotonic() + door.patience
+    pauses = _pauses()
+    while (connection := try_connect(door.places)) is None:
+        if (held := lock(door.places.start_lock)) is not None:
+            sign_lock(held)
+            try:
+                return start_and_connect(door, deadline)
+            finally:
+                os.close(held)
+        if time.monotonic() >= deadline:
+            raise late(door)
+        next(pauses)
+    return connection
+
+
+def try_connect(places: Places) -> socket | None:
+    """Return a connection to the engine, or None where none answers now."""
+    try:
+        return connect(places)
+    # Refused: nobody listens on what a dead engine left. Blocking: an engine is there and its queue is full; so it
+    # holds its lock, and nobody starts a second one.
+    except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, BlockingIOError, TimeoutError):
+        return None
+
+
+def start_and_connect(door: Door, deadline: float) -> socket:
+    """Start an engine unless one is there and return a connection to it; the caller holds the start lock.
+
+    Args:
+        door: The way to the engine.
+        deadline: Reading of the monotonic clock at which waiting ends.
+
+    Raises:
+        EngineStartError: The engine ended while starting, or did not listen in time.
+        EngineUnreachableError: An engine is there and does not listen.
+    """
+    started: StartedEngine | None = None
+    pauses = _pauses()
+    try:
+        while (connection := try_connect(door.places)) is None:
+            started = started or _start_where_none_is(door)
+            if time.monotonic() >= deadline:
+                raise started.failure("does not answer") if started else late(door)
+            if started and not started.alive() and not _engine_is_there(door.places):
+                raise started.failure("ended while it was starting")
+            next(pauses)
+        return connection
+    finally:
+        if started:
+            started.close()
+
+
+def _start_where_none_is(door: Door) -> StartedEngine | None:
+    # An engine that is starting in the foreground, or leaving, holds its lock and does not answer: a second one
+    # would end at once on that lock.
+    if _engine_is_there(door.places):
+        return None
+    # Imported here: a pump that finds a running engine does without them.
+    from server.client.location import original_of
+    from server.client.spawn_engine import engine_command, start
+
+    if (original := original_of(door.places.home)) is not None:
+        door.note(
+            f"{door.places.home} is a copy of {original}: jobs that ran or waited there are not started here, and "
+            "nothing of the original is touched; `claude-jobs retry ID` runs one here"
+        )
+    return start(door.places, door.command or engine_command(), door.environ, for_job=door.for_job)
+
+
+def await_running(places: Places) -> socket | None:
+    """Return a connection to the engine, without starting one; None where none runs.
+
+    Raises:
+        EngineUnreachableError: An engine is there and does not listen within `SOCKET_SECONDS`.
+    """
+    deadline = time.monotonic() + SOCKET_SECONDS
+    pauses = _pauses()
+    while (connection := try_connect(places)) is None and _engine_is_there(places):
+        if time.monotonic() >= deadline:
+            raise not_listening(places)
+        next(pauses)
+    return connection
+
+
+def not_listening(places: Places) -> EngineUnreachableError:
+    """Return the error for an engine that holds its lock and cannot be connected to."""
+    return EngineUnreachableError(places, f"does not listen on {places.socket}", holder_of(places.engine_lock))
+
+
+def unanswered(places: Places, seconds: float) -> EngineUnreachableError:
+    """Return the error for an engine that can be connected to and did not answer within so many seconds."""
+    return EngineUnreachableError(places, f"did not answer within {seconds:g} s", holder_of(places.engine_lock))
+
+
+def _engine_is_there(places: Places) -> bool:
+    handle = lock(places.engine_lock)
+    if handle is None:
+        return True
+    os.close(handle)
+    return False
+
+
+def late(door: Door) -> FrontDoorError:
+    """Return the error for an engine that is there, or is being started by another client, and does not answer."""
+    if _engine_is_there(door.places):
+        return not_listening(door.places)
+    # Imported here, for this error alone.
+    from server.client.spawn_engine import EngineStartError
+
+    pid = holder_of(door.places.start_lock)
+    named = "another client" if pid is None else f"another client (`ps -p {pid}`)"
+    problem = f"did not answer within {door.patience:g} s: {named} is starting it, or hangs and should be ended"
+    return EngineStartError(problem, door.places.log, "")
+
+
+def _pauses() -> Iterator[None]:
+    """Wait at each step, 5 ms at first and up to 100 ms."""
+    seconds = 0.005
+    # Spread out: fifty that wake together would take the processor from the engine they wait for.
+    while True:
+        time.sleep(seconds * (0.5 + os.urandom(1)[0] / 512))
+        seconds = min(0.1, seconds * 1.5)
+        yield

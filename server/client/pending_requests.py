@@ -1,0 +1,317 @@
+"""What a client is still owed: the requests that an engine has not answered, ready to be put to the next one.
+
+Standard library only: the pump imports this module.
+"""
+
+from __future__ import annotations
+
+import os
+
+from server.client.jsonrpc import BOM, LongLine, answered_by, parse, too_long
+from server.client.light_json import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+CALL_ID = "claude-jobs/callId"
+"""Key in a call's `_meta` that makes a repeated submission the same submission, where the client sends no id."""
+
+TOOL_USE_ID = "claudecode/toolUseId"
+"""Key under which Claude Code 2.1 sends the id of the model's tool use: as good as ours; its lines go on as sent."""
+
+MOST_HELD = 64 * 1024 * 1024
+"""Most bytes of requests that are kept for another engine; beyond, a request is answered with an error instead."""
+
+GONE = -32000
+"""JSON-RPC code of an answer that no engine gave; -32000 to -32099 are free for servers."""
+
+LEAST_GROWTH = 1e-6
+"""What is added to the last progress where another engine counts from the beginning: a client is told growth alone."""
+
+_STANDING = frozenset({"subscriptions/listen"})
+"""Requests that stay open for as long as the connection does: no reason to start an engine."""
+
+_SUBSCRIBE = "resources/subscribe"
+_UNSUBSCRIBE = "resources/unsubscribe"
+
+_OURS = "claude-jobs/subscribe/"
+"""Begins the id of a subscription that is made anew: an id of the client's may stand for another request by now."""
+
+_SUBMITTING = frozenset(("claude_run", "claude_run_async", "claude_run_batch", "claude_run_batch_async", "claude_send"))
+"""Tools that start jobs, and would start them a second time."""
+
+
+class _Owed:
+    """One request.
+
+    Args:
+        method: Its method.
+        line: The line that asked, or None where it was too much to keep.
+        params: Its parameters.
+    """
+
+    __slots__ = ("keyed", "line", "method", "name", "progress", "token", "uri")
+
+    def __init__(self, method: str, line: bytes | None, params: dict[str, Any]) -> None:
+        self.method = method
+        self.line = line
+        self.name = str(params.get("name") or method)
+        given = _object(params.get("arguments"))
+        self.keyed = any(given.get(name) for name in ("idempotencyKey", "idempotency_key"))
+        self.token = _meta(params).get("progressToken")
+        self.progress = float("-inf")
+        self.uri = params.get("uri") if method == _SUBSCRIBE else None
+
+
+class Unanswered:
+    """Follows a JSON-RPC conversation closely enough to repeat its open part before another engine."""
+
+    def __init__(self) -> None:
+        self._owed: dict[Any, _Owed] = {}
+        self._held = 0
+        self._handshake: dict[str, bytes] = {}
+        self._shaken: Any = None
+        self._greeted = False
+        self._asked: dict[Any, None] = {}
+        self._stale: set[Any] = set()
+        self._watched: dict[str, None] = {}
+        self._ended: set[Any] = set()
+
+    @property
+    def urgent(self) -> bool:
+        """Whether the client waits for something that only another engine can give."""
+        return any(owed.method not in _STANDING for owed in self._owed.values())
+
+    def sent(self, line: bytes | LongLine) -> bytes:
+        """Note a line of the client's; return it as it is to be passed on, which may be nothing.
+
+        Raises:
+            BadMessageError: It is no message; it is answered here, for there may be no engine to do so.
+        """
+        message = parse(line)
+        assert isinstance(line, bytes), "what was cut is no message"
+        line = line.removeprefix(BOM)
+        key = message.get("id")
+        method = message.get("method")
+        if method is None:
+            # An answer to what a dead engine asked: the next one may have given the same id to another question.
+            self._asked.pop(key, None)
+            stale = key in self._stale
+            self._stale.discard(key)
+            return b"" if stale else line
+        if key is None:
+            self._note(method, line, _object(message.get("params")))
+            return line
+        line = _with_call_id(message, line)
+        self._owe(key, method, line, _object(message.get("params")))
+        return line
+
+    def received(self, line: bytes | LongLine) -> bytes:
+        """Note a line of the engine's; return it as the client is to see it, which may be nothing."""
+        if isinstance(line, LongLine):
+            return self._without(answered_by(line), line.limit)
+        message = _read(line)
+        if message is None:
+            return line
+        key, method = message.get("id"), message.get("method")
+        if method == "notifications/progress":
+            return self._advanced(message, line)
+        if method is not None:
+            self._asked.update({} if key is None else {key: None})
+            self._stale.discard(key)
+            return line
+        if isinstance(key, str) and key.startswith(_OURS):
+            return b""
+        if key in self._ended:
+            return b""
+        owed = self._drop(key)
+        if owed is not None and "result" in message:
+            self._granted(key, owed)
+        return line
+
+    def lost(self) -> list[bytes]:
+        """Note that the engine is gone; return what withdraws its own questions from the client."""
+        withdrawn = [
+            _line({"method": "notifications/cancelled", "params": {"requestId": key, "reason": "The engine is gone."}})
+            for key in self._asked
+        ]
+        self._stale.update(self._asked)
+        self._asked.clear()
+        return withdrawn
+
+    def greeting(self) -> bytes:
+        """Return the line that must be answered before anything else is asked, or nothing."""
+        return self._handshake["initialize"] if self._greeted else b""
+
+    def greeted(self, line: bytes) -> bool:
+        """Tell whether this is the answer to `greeting`, which the client has had from the first engine."""
+        message = _read(line)
+        return message is not None and "method" not in message and message.get("id") == self._shaken
+
+    def again(self) -> bytes:
+        """Return every line that the next engine must hear once it has been greeted, in the client's order."""
+        initialized = self._handshake.get("notifications/initialized", b"") if self._greeted else b""
+        watched = (
+            _line({"id": f"{_OURS}{uri}", "method": _SUBSCRIBE, "params": {"uri": uri}}) for uri in self._watched
+        )
+        asked = (owed.line for owed in self._owed.values() if owed.line is not None)
+        return initialized + b"".join(watched) + b"".join(asked)
+
+    def missed(self) -> list[bytes]:
+        """Return what tells the client that each resource it watches may have changed while there was no engine."""
+        return [_line({"method": "notifications/resources/updated", "params": {"uri": uri}}) for uri in self._watched]
+
+    def give_up(self, reason: str, *, all_of_them: bool = True) -> list[bytes]:
+        """Return an error for each request that waits, and owe nothing for it any more.
+
+        Args:
+            reason: Why there is no engine, as a sentence.
+            all_of_them: Whether also those that another engine could still be asked.
+        """
+        doomed = [
+            key
+            for key, owed in self._owed.items()
+            if owed.method not in _STANDING and (all_of_them or owed.line is None)
+        ]
+        return [_failure(key, _error(self._drop(key), reason)) for key in doomed]
+
+    def refuse(self, line: bytes, limit: int) -> list[bytes]:
+        """Return an error for a line that is too long to be passed on, if it is a request, and owe nothing for it.
+
+        Args:
+            line: As `sent` returned it.
+            limit: Most bytes of a message.
+        """
+        message = _read(line)
+        owed = self._drop(message.get("id")) if message else None
+        return [] if message is None or owed is None else [too_long(message["id"], limit).reply()]
+
+    def end(self, seconds: float) -> list[bytes]:
+        """Return an error for each request that waits when the client's side has been over for so many seconds."""
+        doomed = [key for key, owed in self._owed.items() if owed.method not in _STANDING]
+        self._ended.update(doomed)
+        return [_failure(key, _late(self._drop(key), seconds)) for key in doomed]
+
+    def _granted(self, key: Any, owed: _Owed) -> None:
+        if owed.method == "initialize":
+            self._shaken, self._greeted = key, True
+        elif isinstance(owed.uri, str):
+            self._watched[owed.uri] = None
+
+    def _unwatch(self, uri: Any) -> None:
+        # A subscription that is not answered yet is withdrawn too.
+        for owed in self._owed.values():
+            if owed.uri == uri:
+                owed.uri = None
+        if isinstance(uri, str):
+            self._watched.pop(uri, None)
+
+    def _note(self, method: str, line: bytes, params: dict[str, Any]) -> None:
+        if method == "notifications/initialized":
+            self._handshake[method] = line
+        elif method == "notifications/cancelled":
+            self._drop(params.get("requestId"))
+
+    def _owe(self, key: Any, method: str, line: bytes, params: dict[str, Any]) -> None:
+        if method == "initialize":
+            self._handshake["initialize"] = line
+        if method == _UNSUBSCRIBE:
+            self._unwatch(params.get("uri"))
+        self._drop(key)
+        kept = line if self._held + len(line) <= MOST_HELD else None
+        self._held += len(kept or b"")
+        self._owed[key] = _Owed(method, kept, params)
+
+    def _drop(self, key: Any) -> _Owed | None:
+        owed = self._owed.pop(key, None) if isinstance(key, str | int) else None
+        self._held -= len(owed.line or b"") if owed else 0
+        return owed
+
+    def _advanced(self, message: dict[str, Any], line: bytes) -> bytes:
+        # Progress has to grow, and the next engine counts from the beginning.
+        params = _object(message.get("params"))
+        token, value = params.get("progressToken"), params.get("progress")
+        owed = next((one for one in self._owed.values() if one.token is not None and one.token == token), None)
+        if owed is None or not isinstance(value, int | float):
+            return line
+        grown = value > owed.progress
+        owed.progress = value if grown else owed.progress + LEAST_GROWTH
+        return line if grown else _line({**message, "params": {**params, "progress": owed.progress}})
+
+    def _without(self, key: Any, limit: int) -> bytes:
+        owed = self._drop(key)
+        if owed is None:
+            return b""
+        return _failure(key, f"The answer to {owed.name} has more than {limit} bytes. Ask for less at once.")
+
+
+def _late(owed: _Owed | None, seconds: float) -> str:
+    name = owed.name if owed else "this request"
+    return (
+        f"The input ended, and {name} was not over {seconds:.0f} seconds later. Jobs that were started go on: "
+        "claude_list_jobs names them. Keep the input open for as long as the answer takes."
+    )
+
+
+def _error(owed: _Owed | None, reason: str) -> str:
+    name = owed.name if owed else "this request"
+    return (
+        f"The engine went away before it answered {name}, and no other took its place: {reason} Jobs that were started "
+        f"go on. {_next_step(owed, name)}"
+    )
+
+
+def _failure(key: Any, message: str) -> bytes:
+    return _line({"id": key, "error": {"code": GONE, "message": message}})
+
+
+def _next_step(owed: _Owed | None, name: str) -> str:
+    # A model's repetition is another call with an id of its own, so the engine would take it for a second submission.
+    if owed is not None and owed.name in _SUBMITTING and not owed.keyed:
+        return "It may have been taken: call claude_list_jobs first, and repeat only what is not there."
+    return f"Repeat {name} with the same arguments."
+
+
+def _with_call_id(message: dict[str, Any], line: bytes) -> bytes:
+    """Return a tool call with an id that a repetition shares: a submission is then admitted once."""
+    params = message.get("params")
+    if message["method"] != "tools/call" or not isinstance(params, dict) or _meta(params).keys() & {TOOL_USE_ID}:
+        return line
+    params["_meta"] = {**_meta(params), CALL_ID: os.urandom(16).hex()}
+    try:
+        return _line(message)
+    except RecursionError:
+        # It was read just below the limit. The engine refuses what is nested so deeply.
+        return line
+
+
+def _meta(params: dict[str, Any]) -> dict[str, Any]:
+    return _object(params.get("_meta"))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    whole = {"jsonrpc": "2.0", **message}
+    try:
+        # As the client wrote it: spelled with escapes, a Cyrillic letter has three times the bytes.
+        return dumps(whole, ascii_only=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which JavaScript leaves where it cuts a text in two, can only be spelled.
+        return dumps(whole).encode() + b"\n"
+
+
+def _read(line: bytes) -> dict[str, Any] | None:
+    if not line.lstrip().startswith(b"{"):
+        return None
+    try:
+        message = loads(line)
+    # What an engine says is for the client to judge.
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or not isinstance(message.get("id"), str | int | None):
+        return None
+    return message if isinstance(message.get("method"), str | None) else None

@@ -1,0 +1,261 @@
+"""Carries lines between a client and whichever engine is there, and brings open requests before the next one.
+
+Standard library only: the pump imports this module. One thread moves all bytes and blocks on neither end; dialling may
+wait and start a process, so it happens on a second one.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from _socket import SHUT_WR, socket
+
+from server.client.jsonrpc import BadMessageError, LineCutter, LongLine
+from server.client.pending_requests import Unanswered
+from server.client.wire import MAX_MESSAGE, FrontDoorError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STILLBORN = 10
+"""So many engines in a row that die before they said anything to the client are enough: a request may kill them."""
+
+END_SECONDS = 30.0
+"""Seconds for which requests are still answered after the client has ended its side; chosen, not measured.
+
+A script that pipes its requests gets its answers, and a call that waits for jobs does not keep the pump for longer.
+"""
+
+LAST_SECONDS = 2.0
+"""Seconds for the last words to a client that may not read them, and for an engine to close its end."""
+
+_LOOK_SECONDS = 1.0
+"""Between two looks whether a client that has ended its side still listens."""
+
+_CHUNK = 65536
+_ENOUGH = 1024 * 1024
+"""Bytes that wait for one end before the other is read no further."""
+
+_SURE = 4096
+"""Bytes that a pipe which is ready to be written takes at once, so that a blocking one never blocks."""
+
+
+class Relay:
+    """One client's conversation, whatever becomes of the engines.
+
+    Args:
+        source: Descriptor that the client writes to.
+        sink: Descriptor that the client reads from.
+        dial: Returns a connection to an engine, which it starts where none runs; may take its time, and raises a
+            `FrontDoorError` or an `OSError`.
+    """
+
+    def __init__(self, source: int, sink: int, dial: Callable[[], socket]) -> None:
+        self._source = source
+        self._sink = sink
+        self._dial = dial
+        self._open = Unanswered()
+        self._engine: socket | None = None
+        self._ready = False
+        self._ended = False
+        self._up = bytearray()
+        self._down = bytearray()
+        self._from_client = LineCutter(MAX_MESSAGE)
+        self._from_engine = LineCutter(MAX_MESSAGE)
+        self._until = 0.0
+        self._hung_up = float("inf")
+        self._dialling = False
+        self._dialled: socket | Exception | None = None
+        self._stillborn = 0
+        self._woken, self._wake = os.pipe()
+
+    def run(self, connection: socket) -> None:
+        """Carry lines until the client is gone, or has ended its side and is owed nothing any more.
+
+        Args:
+            connection: A connection to an engine, past the welcome.
+
+        Raises:
+            OSError: The client's side is broken.
+        """
+        self._attach(connection)
+        try:
+            while not self._over():
+                self._step()
+        finally:
+            if self._engine is not None:
+                self._engine.close()
+
+    def _over(self) -> bool:
+        # MCP's way to end a server is to close its stdin: once nothing is owed nobody waits for another engine.
+        if not self._ended or self._open.urgent:
+            return False
+        now = time.monotonic()
+        late = now > self._until + LAST_SECONDS or (not self._down and now > self._hung_up + LAST_SECONDS)
+        return late or (self._engine is None and not self._down)
+
+    def _step(self) -> None:
+        patience = _LOOK_SECONDS if self._ended else None
+        readable, writable, _ = select.select(self._wanted_from(), self._wanted_to(), [], patience)
+        if self._woken in readable:
+            os.read(self._woken, _CHUNK)
+            self._take_dialled()
+        if self._source in readable:
+            self._hear_client()
+        if self._engine in readable:
+            self._hear_engine()
+        if self._engine is not None and self._engine in writable:
+            self._tell_engine()
+        if self._sink in writable:
+            self._tell_client()
+        if self._ended:
+            self._finish()
+
+    def _finish(self) -> None:
+        """After the client's side has ended: hang up once nothing is owed, at the latest when the time is over."""
+        if self._open.urgent and (time.monotonic() > self._until or self._is_deaf()):
+            self._say(self._open.end(END_SECONDS))
+        if not self._open.urgent and not self._up and self._engine is not None:
+            self._hung_up = min(self._hung_up, time.monotonic())
+            try:
+                self._engine.shutdown(SHUT_WR)
+            except OSError:
+                return
+
+    def _is_deaf(self) -> bool:
+        """Tell whether nobody holds the other end of what the client reads from."""
+        look = select.poll()
+        look.register(self._sink, 0)
+        return bool(look.poll(0))
+
+    def _wanted_from(self) -> list[int | socket]:
+        wanted: list[int | socket] = [self._woken]
+        if not self._ended and len(self._up) < _ENOUGH and len(self._down) < MAX_MESSAGE:
+            wanted.append(self._source)
+        if self._engine is not None and len(self._down) < _ENOUGH:
+            wanted.append(self._engine)
+        return wanted
+
+    def _wanted_to(self) -> list[int | socket]:
+        wanted: list[int | socket] = [self._sink] if self._down else []
+        if self._engine is not None and self._up:
+            wanted.append(self._engine)
+        return wanted
+
+    def _hear_client(self) -> None:
+        try:
+            chunk = os.read(self._source, _CHUNK)
+        except BlockingIOError:
+            # A parent may have left its end of our stdio non-blocking, and ours with it.
+            return
+        for line in self._from_client.feed(chunk) if chunk else self._from_client.rest():
+            self._take(line)
+        if not chunk:
+            self._ended, self._until = True, time.monotonic() + END_SECONDS
+        if self._engine is None:
+            self._look_for_an_engine()
+
+    def _take(self, line: bytes | LongLine) -> None:
+        if isinstance(line, bytes) and not line.strip():
+            return
+        try:
+            passed = self._open.sent(line)
+        except BadMessageError as error:
+            self._say([error.reply()])
+            return
+        if len(passed) > MAX_MESSAGE:
+            # An engine would refuse it, and so would each that it is put to again.
+            self._say(self._open.refuse(passed, MAX_MESSAGE))
+            return
+        # Without an engine a request waits in the list of what is owed; the rest has nobody to hear it.
+        self._up += passed if self._ready else b""
+
+    def _hear_engine(self) -> None:
+        assert self._engine is not None
+        try:
+            chunk = self._engine.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        if not chunk:
+            self._lose()
+            return
+        for line in self._from_engine.feed(chunk):
+            if not self._ready and isinstance(line, bytes) and self._open.greeted(line):
+                self._be_ready()
+            elif told := self._open.received(line):
+                self._down += told
+                self._stillborn = 0
+
+    def _tell_engine(self) -> None:
+        assert self._engine is not None
+        try:
+            del self._up[: self._engine.send(self._up[:_CHUNK])]
+        except BlockingIOError:
+            return
+        except OSError:
+            # It is gone. Its last words may still be there to be read, and after them comes the end.
+            self._up.clear()
+
+    def _tell_client(self) -> None:
+        try:
+            del self._down[: os.write(self._sink, self._down[:_SURE])]
+        except BlockingIOError:
+            return
+
+    def _attach(self, connection: socket) -> None:
+        connection.setblocking(False)
+        self._engine = connection
+        self._from_engine = LineCutter(MAX_MESSAGE)
+        self._up = bytearray(self._open.greeting())
+        if not self._up:
+            self._be_ready()
+
+    def _be_ready(self) -> None:
+        self._ready = True
+        self._up += self._open.again()
+        self._say(self._open.missed())
+        self._say(self._open.give_up("the request was too long to be kept.", all_of_them=False))
+
+    def _lose(self) -> None:
+        """Part with an engine that is gone: half a line of its last words is no message, so it ends with it."""
+        assert self._engine is not None
+        self._engine.close()
+        self._engine, self._ready = None, False
+        self._up.clear()
+        self._say(self._open.lost())
+        self._stillborn += 1
+        if self._stillborn >= STILLBORN:
+            self._stillborn = 0
+            self._say(self._open.give_up(f"{STILLBORN} engines in a row ended at once; see `claude-jobs doctor`."))
+        self._look_for_an_engine()
+
+    def _look_for_an_engine(self) -> None:
+        # Only for a client who waits: who stopped the engine by hand does not want it back at once.
+        if self._dialling or not self._open.urgent:
+            return
+        # Imported here: a pump whose engine stays needs no second thread.
+        import threading
+
+        self._dialling = True
+        threading.Thread(target=self._dial_beside, name="dial", daemon=True).start()
+
+    def _dial_beside(self) -> None:
+        try:
+            self._dialled = self._dial()
+        except (FrontDoorError, OSError) as error:
+            self._dialled = error
+        os.write(self._wake, b"!")
+
+    def _take_dialled(self) -> None:
+        found, self._dialled, self._dialling = self._dialled, None, False
+        if isinstance(found, socket):
+            self._attach(found)
+        else:
+            self._say(self._open.give_up(str(found)))
+
+    def _say(self, lines: list[bytes]) -> None:
+        self._down += b"".join(lines)

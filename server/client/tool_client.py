@@ -1,0 +1,261 @@
+"""A small synchronous MCP client for the command line: importing the SDK would cost each command over a second."""
+
+import _socket
+import itertools
+import json
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from server import __version__
+from server.client.client_env import client_environment, named_in, own_umask
+from server.client.connect import Door, Places, enter, enter_running, prepare, reach, state_dir
+from server.client.wire import FrontDoorError, Hello, setting_variables
+
+PROTOCOL = "2025-11-25"
+"""Newest version of the protocol that begins with a handshake, which is the simpler era to speak by hand."""
+
+COMPLETION_SECONDS = 1.0
+"""How long the shell waits for an engine's answer when it completes an id: a person has pressed a key."""
+
+OnProgress = Callable[[str], None]
+
+
+class ToolError(Exception):
+    """A tool answered that it could not do what was asked; its text says what to do."""
+
+
+class EngineLostError(FrontDoorError):
+    """The engine went away during a call, and so did the next one."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The engine went away during a call, and the one after it too. Jobs that were started go on: "
+            "`claude-jobs list` shows them, and `claude-jobs wait ID` goes on with one."
+        )
+
+
+class NoDirectoryError(FrontDoorError):
+    """The directory that this process works in is gone, so jobs could not work in it either."""
+
+    def __init__(self) -> None:
+        super().__init__("The working directory has been removed. Change to one that is there, and try again.")
+
+
+class Connection:
+    """One connection to one engine.
+
+    Args:
+        stream: The connection, past its welcome.
+    """
+
+    def __init__(self, stream: _socket.socket) -> None:
+        patience = stream.gettimeout()
+        self._stream = socket.socket(fileno=stream.detach())
+        self._stream.settimeout(patience)
+        # Kept, and closed too: the descriptor stays open for as long as a file made of the socket does.
+        self._reader = self._stream.makefile("rb")
+        self._ids = itertools.count(1)
+
+    def shake_hands(self) -> None:
+        """Open the conversation.
+
+        Raises:
+            EngineLostError: The engine went away.
+        """
+        info = {"name": "claude-jobs", "version": __version__}
+        self.request("initialize", {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": info})
+        self._send({"method": "notifications/initialized"})
+
+    def request(self, method: str, params: Mapping[str, Any], on_progress: OnProgress | None = None) -> Any:
+        """Ask something and return the result.
+
+        Raises:
+            ToolError: The answer is an error.
+            EngineLostError: The engine went away.
+        """
+        number = next(self._ids)
+        self._send({"id": number, "method": method, "params": dict(params)})
+        while True:
+            message = self._receive()
+            if message.get("id") == number and "method" not in message:
+                break
+            if on_progress is not None and message.get("method") == "notifications/progress":
+                on_progress(message["params"].get("message", ""))
+        if "error" in message:
+            raise ToolError(message["error"]["message"])
+        return message["result"]
+
+    def close(self) -> None:
+        """Hang up."""
+        self._reader.close()
+        self._stream.close()
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        try:
+            self._stream.sendall(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        except OSError as error:
+            raise EngineLostError from error
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            line = self._reader.readline()
+        except OSError as error:
+            raise EngineLostError from error
+        if not line.endswith(b"\n"):
+            raise EngineLostError
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+
+class Client:
+    """Calls tools, and calls once more where the engine goes away meanwhile.
+
+    So a call that submits needs an `idempotencyKey`: the first one may have been taken.
+
+    Args:
+        stream: A connection to an engine, past its welcome.
+        dial: Returns a connection to the engine that follows one that is gone.
+    """
+
+    def __init__(self, stream: _socket.socket, dial: Callable[[], _socket.socket]) -> None:
+        self._dial = dial
+        self._connection = Connection(stream)
+        self._shaken = False
+
+    def call(self, tool: str, arguments: Mapping[str, Any], on_progress: OnProgress | None = None) -> str:
+        """Call a tool and return its text.
+
+        Args:
+            tool: Its name.
+            arguments: Its arguments as it spells them; None values are left out.
+            on_progress: Told each progress message.
+
+        Raises:
+            ToolError: The tool said no.
+            EngineLostError: The engine went away, and the next one too.
+            FrontDoorError: No other engine can be reached.
+        """
+        given = {name: value for name, value in arguments.items() if value is not None}
+        params: dict[str, Any] = {"name": tool, "arguments": given}
+        if on_progress is not None:
+            params["_meta"] = {"progressToken": tool}
+        result = self._ask("tools/call", params, on_progress)
+        text = "\n".join(block["text"] for block in result["content"] if block["type"] == "text")
+        if result.get("isError"):
+            raise ToolError(text)
+        return text
+
+    def call_json(self, tool: str, arguments: Mapping[str, Any], on_progress: OnProgress | None = None) -> Any:
+        """Call a tool that answers in JSON and return the value; raises what `call` raises."""
+        return json.loads(self.call(tool, arguments, on_progress))
+
+    def ids_from(self, beginning: str) -> list[str]:
+        """Return the newest ids of jobs and batches that begin so, the newest first, a hundred at most.
+
+        Raises:
+            ToolError: The engine cannot read them now.
+            EngineLostError: The engine went away, and the next one too.
+        """
+        params = {
+            "ref": {"type": "ref/resource", "uri": "tree://{id}"},
+            "argument": {"name": "id", "value": beginning},
+        }
+        ids: list[str] = self._ask("completion/complete", params, None)["completion"]["values"]
+        return ids
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+    def _ask(self, method: str, params: Mapping[str, Any], on_progress: OnProgress | None) -> Any:
+        try:
+            return self._shaken_connection().request(method, params, on_progress)
+        except EngineLostError:
+            self.close()
+            self._connection, self._shaken = Connection(self._dial()), False
+            return self._shaken_connection().request(method, params, on_progress)
+
+    def _shaken_connection(self) -> Connection:
+        if not self._shaken:
+            self._connection.shake_hands()
+            self._shaken = True
+        return self._connection
+
+
+def door_of(
+    environ: Mapping[str, str], home: Path | None = None, note: Callable[[str], None] = lambda _line: None
+) -> Door:
+    """Return the way to the engine of a state directory, which is made where it is missing.
+
+    Args:
+        environ: Where settings come from.
+        home: The state directory, or None for the environment's.
+        note: Where a remark for the person goes.
+    """
+    return Door(places=prepare(home or state_dir(environ)), environ=environ, note=note)
+
+
+@contextmanager
+def open_client(door: Door, environ: Mapping[str, str], cwd: Path | None = None) -> Iterator[Client]:
+    """Connect to the engine, starting it where none runs.
+
+    Args:
+        door: The way to the engine.
+        environ: The environment in which jobs of this client are to run; what `client_environment` takes of it is
+            sent.
+        cwd: Directory in which they run, or None for the present one.
+
+    Raises:
+        FrontDoorError: The engine cannot be reached or started; the text says why.
+    """
+    hello = Hello(
+        cwd=str((cwd or _working_directory()).absolute()),
+        env=client_environment(environ, named_in(environ, door.places.directory)),
+        # The same for every command: an idempotency key names one request between them.
+        client="claude-jobs command line",
+        settings=setting_variables(environ),
+        umask=own_umask(),
+    )
+    with connected(door, hello) as client:
+        yield client
+
+
+@contextmanager
+def connected(door: Door, hello: Hello) -> Iterator[Client]:
+    """Connect to the engine as whoever the hello says, starting it where none runs.
+
+    Raises:
+        FrontDoorError: The engine cannot be reached or started; the text says why.
+    """
+    stream, _ = enter(door, hello)
+    with closing(Client(stream, partial(reach, door, hello))) as client:
+        yield client
+
+
+@contextmanager
+def running_client(places: Places) -> Iterator[Client | None]:
+    """Connect to the engine that runs, for a question that takes no time; None where none answers.
+
+    Raises:
+        FrontDoorError: The engine wants nothing of this client, or left.
+        OSError: It does not answer within a second, or the system refused.
+    """
+    door = Door(places=places, environ={}, patience=COMPLETION_SECONDS)
+    hello = Hello(cwd="/", client="claude-jobs completion")
+    stream = enter_running(door, hello)
+    if stream is None:
+        yield None
+        return
+    with closing(Client(stream, partial(reach, door, hello))) as client:
+        yield client
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise NoDirectoryError from error

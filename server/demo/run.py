@@ -1,0 +1,155 @@
+"""Plays the demo: an engine of its own, real `claude` processes, a scripted model, and the tree drawn live."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jobs.claude.binary import ClaudeFinder
+from jobs.errors import JobsError
+from jobs.util.text import safe
+from server.cli.console import write
+from server.cli.follow import jobs_of, watch
+from server.client.connect import Door, control, lock
+from server.client.tool_client import Client, ToolError, door_of, open_client
+from server.client.wire import FrontDoorError, Hello
+from server.demo.environment import isolated_environment
+from server.demo.messages_api import ScriptedApi
+from server.demo.picnic import root_tasks, story
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Where the demo plays: everything in one directory, nothing of the person's own.
+
+    Args:
+        root: The directory.
+        environ: The environment of the client, and so of every job.
+    """
+
+    root: Path
+    environ: Mapping[str, str]
+
+    @property
+    def state(self) -> Path:
+        """The demo's state directory."""
+        return self.root / "state"
+
+    @property
+    def project(self) -> Path:
+        """The directory that the jobs work in."""
+        return self.root / "picnic"
+
+
+def play(console: Console, *, keep: bool = False) -> bool:
+    """Play the demo, draw it, and return whether every parent's answer is made of its children's.
+
+    Args:
+        console: Where to draw.
+        keep: Leave the state directory there.
+    """
+    try:
+        cli = ClaudeFinder().find(os.environ.get("CLAUDE_JOBS_CLI"), os.environ.get("PATH")).path
+    except JobsError as error:
+        console.print(safe(str(error)), style="red", markup=False, highlight=False, soft_wrap=True)
+        return False
+    console.print(
+        f"claude: {cli}\nThe model is a script on loopback: no account, no cost.\n", markup=False, soft_wrap=True
+    )
+    with ScriptedApi(story()) as api, _stage(api.url, cli, keep=keep) as stage, _client(stage) as client:
+        spawned = client.call_json("claude_run_batch_async", {"tasks": root_tasks(), "outputFormat": "text"})
+        jobs = watch(client, spawned["batchId"], f"tree {spawned['batchId']}", console)
+        answers = {job["jobId"]: client.call("claude_result", {"jobId": job["jobId"]}) for job in _completed(jobs)}
+        roll = client.call_json("claude_status", {"jobId": spawned["batchId"]})
+        _report(console, jobs, answers, roll)
+        if keep:
+            console.print(f"State directory: {stage.state}", markup=False, soft_wrap=True)
+        return made_of_children(jobs, answers)
+
+
+def made_of_children(jobs: Sequence[Mapping[str, Any]], answers: Mapping[str, str]) -> bool:
+    """Tell whether every job answered, and each parent's answer holds the answers of all of its children.
+
+    Args:
+        jobs: Lines of `claude_list_jobs`.
+        answers: Job id to its answer.
+    """
+    parents = {job["parentJobId"] for job in jobs} & answers.keys()
+    return (
+        bool(parents)
+        and all(job["jobId"] in answers for job in jobs)
+        and all(answers[job["jobId"]] in answers[job["parentJobId"]] for job in jobs if job["parentJobId"] in parents)
+    )
+
+
+@contextmanager
+def _stage(api_url: str, cli: Path, *, keep: bool) -> Iterator[Stage]:
+    root = Path(tempfile.mkdtemp(prefix="claude-jobs-demo-"))
+    try:
+        home = root / "home"
+        stage = Stage(
+            root=root,
+            environ={
+                **isolated_environment(home, api_url, path=os.environ.get("PATH", os.defpath)),
+                "CLAUDE_JOBS_CLI": str(cli),
+                "CLAUDE_JOBS_PERMISSION_MODE": "default",
+            },
+        )
+        for directory in (home, stage.project):
+            directory.mkdir()
+        yield stage
+    finally:
+        if not keep:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def _client(stage: Stage) -> Iterator[Client]:
+    door = door_of(stage.environ, stage.state)
+    try:
+        with open_client(door, stage.environ, stage.project) as client:
+            try:
+                yield client
+            except BaseException:
+                # Ctrl-C too: jobs outlive their engine, and these have no directory left to write to.
+                _cancel_all(door, stage)
+                raise
+    finally:
+        control(door, {"do": "stop"}, Hello(cwd="/", client="demo"))
+        _wait_for_end(door)
+
+
+def _cancel_all(door: Door, stage: Stage) -> None:
+    # A connection of its own: the other may be what broke, or stand in the middle of an answer.
+    with suppress(FrontDoorError, ToolError), open_client(door, stage.environ, stage.project) as fresh:
+        for job in jobs_of(fresh, None).jobs:
+            fresh.call("claude_kill_job", {"jobId": job["jobId"]})
+
+
+def _wait_for_end(door: Door) -> None:
+    """Wait until the engine is gone: until then it writes into the directory that is about to be removed."""
+    held = lock(door.places.engine_lock, door.patience)
+    if held is not None:
+        os.close(held)
+
+
+def _completed(jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [job for job in jobs if job["status"] == "completed"]
+
+
+def _report(
+    console: Console, jobs: Sequence[Mapping[str, Any]], answers: Mapping[str, str], roll: Mapping[str, Any]
+) -> None:
+    console.print()
+    for job in jobs:
+        if job["recursionDepth"] == 1:
+            console.print(f"{job['jobId']} answers:", style="bold", markup=False)
+            write(console, answers.get(job["jobId"], f"nothing: {job['error']}"))
+    counted = ", ".join(f"{number} {status}" for status, number in roll["counts"].items())
+    console.print(f"\n{roll['total']} jobs: {counted}, ${roll['costUsd']:.4f} at list price, $0 paid.", markup=False)

@@ -1,0 +1,288 @@
+"""Builds the engine from its parts, listens on the socket, and leaves when nobody needs it."""
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import psutil
+from anyio.abc import TaskGroup
+
+from jobs.assembly import SystemClock, assemble_parts
+from jobs.claude.account import accounts_of
+from jobs.claude.binary import ClaudeFinder
+from jobs.claude.command import McpServer
+from jobs.client_context import OriginFiles
+from jobs.effective_settings import EffectiveSettings
+from jobs.errors import JobsError
+from jobs.maintenance.db_recovery import open_rescued
+from jobs.maintenance.integrity import check_after_crash
+from jobs.maintenance.orphan_sweep import Recovery
+from jobs.maintenance.pruning import Retention
+from jobs.maintenance.snapshots import Snapshots
+from jobs.manager import EnhancedJobManager
+from jobs.permissions.approvals import Approvals
+from jobs.processes.spawning import spawner
+from jobs.sessions import FollowUp
+from jobs.settings import Settings, TreeSettings
+from jobs.settings_sources import ClientVariables
+from jobs.store.live import LiveStore
+from jobs.store.sqlite import SqliteStore
+from jobs.util.retrying import insist
+from jobs.waiting import Waiting
+from server import __version__
+from server.client.client_env import own_umask
+from server.client.connect import Places, holder_of, lock, prepare, pump_command, sign_lock
+from server.engine.connection import Reception, serve_connection
+from server.engine.control import Control
+from server.engine.lifecycle import Engine, Presence
+from server.engine.process import spare_the_collector, stop_on_signals
+from server.engine.sdk import Sdk
+from server.engine.settings_notices import SettingsNotices
+from server.engine.state_binding import bind
+from server.engine.state_watch import EngineSocket, StateWatch
+from server.engine.supervised_tasks import SupervisedTasks
+from server.mcp.tools import Services
+
+logger = logging.getLogger(__name__)
+
+LEAVE_SECONDS = 9.0
+"""How long an engine that was told to leave may take; what it leaves undone then, a crash would leave undone too."""
+
+END_SECONDS = 7.0
+"""How much of that the end of its jobs may take, where the settings ask for it."""
+
+CLEAR_SECONDS = 1.0
+"""How long the environments of trees that are over may take to go; what is left then, the next engine clears."""
+
+LOCK_SECONDS = 2.0
+"""How long a new engine waits for the lock of one that is leaving."""
+
+
+class EngineRunningError(JobsError):
+    """Another engine serves this state directory.
+
+    Args:
+        home: The state directory.
+        pid: Process id of that engine, or None where it cannot be told.
+    """
+
+    def __init__(self, home: Path, pid: int | None) -> None:
+        self.pid = pid
+        named = "" if pid is None else f" (pid {pid})"
+        super().__init__(f"An engine{named} already serves {home}. Stop it with `claude-jobs engine stop`.")
+
+
+ForTree = Callable[[Mapping[str, str] | None], TreeSettings]
+"""Returns what a tree takes from the client that begins it, for the variables that the client sent."""
+
+
+def open_store(places: Places) -> AbstractAsyncContextManager[SqliteStore]:
+    """Open the job store of a prepared state directory, repaired where that is needed."""
+    return open_rescued(places.database, places.trees, SqliteStore.open)
+
+
+@asynccontextmanager
+async def assemble(
+    settings: Settings,
+    places: Places,
+    group: TaskGroup,
+    opened: SqliteStore | None = None,
+    for_tree: ForTree | None = None,
+    umask: int | None = None,
+) -> AsyncIterator[Services]:
+    """Build the services over one state directory and close them in the opposite order.
+
+    Args:
+        settings: The engine's settings.
+        places: A prepared state directory.
+        group: Owns what outlives a request.
+        opened: The directory's store where it is open already; None opens it.
+        for_tree: Returns what a tree takes from its client's variables; None gives every tree the engine's settings.
+        umask: Mask of the modes of the files that jobs make whose client did not say its own; None for this process's.
+    """
+    async with AsyncExitStack() as stack:
+        clock = SystemClock()
+        tasks = SupervisedTasks(group)
+        database = await stack.enter_async_context(open_store(places)) if opened is None else opened
+        location = await bind(places, database)
+        store = await LiveStore.over(database)
+        tasks.keep(Snapshots(database, places.database, clock).keep)
+        tasks.start(check_after_crash, places.database)
+        command, args = pump_command(places.home)
+        assembled = assemble_parts(
+            settings,
+            store,
+            tasks,
+            trees=places.trees,
+            pauses=places.pauses,
+            key=location.key,
+            umask=own_umask() if umask is None else umask,
+            mcp_server=McpServer(command=command, args=args),
+            spawner=stack.enter_context(spawner()),
+        )
+        parts, runner = assembled.parts, assembled.runner
+        tasks.start(_recover, Recovery(store, assembled.preparation, keep=settings.keep_processes))
+        manager = EnhancedJobManager(parts)
+        follow_up = FollowUp(
+            store=store,
+            manager=manager,
+            origins=parts.origins,
+            signals=parts.signals,
+            start_soon=tasks.keep,
+        )
+        yield Services(
+            settings=settings,
+            for_tree=for_tree or (lambda _: settings.for_trees),
+            store=store,
+            manager=manager,
+            follow_up=follow_up,
+            recursion=parts.recursion,
+            waiting=Waiting(parts.signals, parts.recursion.pauses),
+            signals=parts.signals,
+            start_soon=tasks.start,
+            transcript=runner.transcript,
+            approvals=Approvals(
+                settings.permission_requests, settings.permission_seconds, clock.monotonic, parts.origins.secrets_of
+            ),
+            now=clock.now,
+            resident=_resident,
+            in_use=partial(_in_use, assembled.claudes, parts.origins),
+            end_pauses=assembled.pause_file.end,
+        )
+
+
+def _in_use(claudes: ClaudeFinder, origins: OriginFiles) -> dict[str, Any]:
+    # Many trees come from one client: each environment is looked at once.
+    environments = {tuple(sorted(env.items())) for env in origins.environments()}
+    accounts = {str(account) for env in environments for account in accounts_of(dict(env))}
+    return {"claudes": dict(claudes.versions), "accounts": sorted(accounts)}
+
+
+def _resident() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+async def _recover(recovery: Recovery) -> None:
+    await insist(recovery.sweep, "sweeping what an earlier engine left")
+    if removed := await insist(recovery.remove_stdin_files, "removing stdin files that an earlier engine left"):
+        logger.info("removed the stdin files of %d attempts that do not run", removed)
+
+
+async def serve(
+    home: Path,
+    starter: ClientVariables,
+    *,
+    by_person: bool = True,
+    umask: int | None = None,
+    on_ready: Callable[[], None] = lambda: None,
+    on_leaving: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the engine of a state directory until it is asked to leave or has been idle long enough.
+
+    Args:
+        home: The state directory.
+        starter: Variables of the client that starts the engine; `EffectiveSettings` says when they count.
+        by_person: That client is a person's or a program's, and not a job's.
+        umask: As `assemble` takes it.
+        on_ready: Called once clients can connect.
+        on_leaving: Called once the engine begins to leave; it should be gone `LEAVE_SECONDS` later.
+
+    Raises:
+        EngineRunningError: Another engine serves the directory.
+        InvalidSettingsError: A setting has a value that cannot be used.
+        BadInputError: The settings file cannot be used.
+    """
+    places = prepare(home)
+    held = lock(places.engine_lock, patience=LOCK_SECONDS)
+    if held is None:
+        raise EngineRunningError(places.home, holder_of(places.engine_lock))
+    try:
+        sign_lock(held)
+        async with open_store(places) as store:
+            live = await store.has_unfinished()
+            effective = EffectiveSettings.choose(places.home, starter, by_person=by_person, jobs_live=live)
+            logging.getLogger().setLevel(effective.settings.log_level)
+            await _serve(effective, places, held, store, umask, on_ready, on_leaving)
+    finally:
+        os.close(held)
+
+
+async def _serve(
+    effective: EffectiveSettings,
+    places: Places,
+    held: int,
+    store: SqliteStore,
+    umask: int | None,
+    on_ready: Callable[[], None],
+    on_leaving: Callable[[], None],
+) -> None:
+    settings = effective.settings
+    async with (
+        anyio.create_task_group() as group,
+        assemble(settings, places, group, store, effective.for_tree, umask) as services,
+    ):
+        tasks = SupervisedTasks(group)
+        clock = SystemClock()
+        presence = Presence(clock)
+        engine = Engine(effective, services, presence)
+        retention = Retention(
+            store=services.store,
+            trees=places.trees,
+            keep_days=settings.keep_days,
+            keep_bytes=settings.keep_bytes,
+            clock=clock,
+        )
+        control = Control(
+            places=places,
+            store=services.store,
+            recursion=services.recursion,
+            retention=retention,
+            presence=presence,
+            in_use=services.in_use,
+            end_pauses=services.end_pauses,
+            settings=effective,
+        )
+        notices = SettingsNotices(effective, services.store)
+        sdk = Sdk(services.signals, services.start_soon)
+        reception = Reception(
+            admit=engine.admit,
+            control=control.answer,
+            leave=engine.stop,
+            idle=control.idle,
+            sdk=sdk,
+            pid=os.getpid(),
+            note=notices.line_for,
+        )
+        socket = EngineSocket(places.socket, partial(serve_connection, reception, presence), tasks.start)
+        tasks.keep(stop_on_signals, lambda: engine.leaving, engine.stop)
+        tasks.keep(engine.leave_when_idle)
+        tasks.keep(notices.watch_file)
+        tasks.keep(retention.keep)
+        resumed = await services.manager.resume()
+        logger.info("engine %s serves %s, pid %d, %d jobs resumed", __version__, places.home, os.getpid(), resumed)
+        await socket.bind()
+        tasks.keep(StateWatch(places, held, socket, engine.leave_lost_state).keep)
+        spare_the_collector()
+        tasks.start(sdk.load_soon)
+        on_ready()
+        await engine.stopped()
+        socket.close()
+        on_leaving()
+        await _take_leave(engine.end_jobs, services)
+        group.cancel_scope.cancel()
+    logger.info("engine left")
+
+
+async def _take_leave(end_jobs: bool, services: Services) -> None:
+    services.manager.stop_admitting()
+    if end_jobs:
+        with anyio.move_on_after(END_SECONDS):
+            await services.manager.cancel_all()
+    with anyio.move_on_after(CLEAR_SECONDS):
+        await services.manager.close_ended_trees()

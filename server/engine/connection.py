@@ -1,0 +1,149 @@
+"""One accepted socket: who it is, what it wants, and MCP over it in a task that ends with it and with nothing else."""
+
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from anyio.abc import SocketAttribute, SocketStream
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from jobs.errors import JobsError
+from server.client.wire import MAX_LINE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
+from server.engine.lifecycle import Presence
+from server.engine.peer import Peer, peer_of, peer_uid
+from server.engine.sdk import Sdk
+from server.mcp.connection_state import Connection
+
+logger = logging.getLogger(__name__)
+
+HELLO_SECONDS = 10.0
+"""How long a client may take to say who it is."""
+
+
+class StrangerError(Exception):
+    """The other end runs under another user id."""
+
+
+async def _nothing(_: Hello) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """What the engine does with those who connect.
+
+    Args:
+        admit: Turns a hello and the process that connected, or None where that is not known, into the state of an MCP
+            connection, or raises with a sentence for the client. It is asked for every role.
+        control: Answers a control request.
+        leave: Called once an answer with `leaving` has been sent: the engine's end closes every connection.
+        idle: Tells whether nothing would be lost if the engine left.
+        sdk: Serves MCP.
+        pid: The engine's process id.
+        note: Returns one line for the person at a client, or None.
+    """
+
+    admit: Callable[[Hello, Peer | None], Awaitable[Connection]]
+    control: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+    leave: Callable[[], None]
+    idle: Callable[[], Awaitable[bool]]
+    sdk: Sdk
+    pid: int
+    note: Callable[[Hello], Awaitable[str | None]] = _nothing
+
+
+async def receive(stream: SocketStream, reception: Reception) -> None:
+    """Serve one connection until either end closes it.
+
+    Args:
+        stream: The accepted socket.
+        reception: What to do with it.
+
+    Raises:
+        StrangerError: The other end belongs to another user; a socket of mode 0600 in a directory of mode 0700 should
+            have kept it out already.
+    """
+    connection: socket.socket = stream.extra_attributes[SocketAttribute.raw_socket]()
+    if peer_uid(connection) not in (None, os.geteuid()):
+        raise StrangerError(f"user {peer_uid(connection)} connected")
+    lines = BufferedByteReceiveStream(stream)
+    with peer_of(connection) as peer, anyio.move_on_after(HELLO_SECONDS) as greeting:
+        try:
+            hello = Hello.decode(await lines.receive_until(b"\n", MAX_LINE))
+            state = await reception.admit(hello, peer)
+        except anyio.DelimiterNotFound:
+            return await _refuse(stream, "The hello line is too long.")
+        except (ProtocolError, JobsError) as error:
+            return await _refuse(stream, str(error))
+        welcome = Welcome(pid=reception.pid, idle=await reception.idle(), note=await reception.note(hello))
+        await stream.send(welcome.encode())
+    if greeting.cancelled_caught:
+        logger.warning("a client said nothing for %s s", HELLO_SECONDS)
+    elif hello.role == Role.CONTROL:
+        await _control(stream, lines, reception)
+    else:
+        await reception.sdk.serve(stream, lines, state)
+    return None
+
+
+async def _refuse(stream: SocketStream, reason: str) -> None:
+    logger.info("refused a client: %s", reason)
+    await stream.send(Welcome(ok=False, error=reason).encode())
+
+
+async def _control(stream: SocketStream, lines: BufferedByteReceiveStream, reception: Reception) -> None:
+    # Bounded: a client that stands there and asks nothing would keep an idle engine from leaving.
+    with anyio.move_on_after(HELLO_SECONDS) as asking:
+        line = await _request_line(lines)
+    if asking.cancelled_caught:
+        logger.warning("a client asked nothing for %s s", HELLO_SECONDS)
+        return
+    answer = await _answer(line, reception)
+    await stream.send(encode_line(answer, "answer"))
+    if answer.get("leaving"):
+        reception.leave()
+
+
+async def _request_line(lines: BufferedByteReceiveStream) -> bytes | None:
+    try:
+        return await lines.receive_until(b"\n", MAX_LINE)
+    except anyio.DelimiterNotFound:
+        return None
+
+
+async def _answer(line: bytes | None, reception: Reception) -> dict[str, Any]:
+    if line is None:
+        return {"ok": False, "error": f"The request line is too long: it may have {MAX_LINE} bytes."}
+    try:
+        return await reception.control(decode_line(line, "request"))
+    except (ProtocolError, JobsError) as error:
+        return {"ok": False, "error": str(error)}
+
+
+_GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead)
+"""How a stream says that the client left, at whatever moment it did."""
+
+
+async def serve_connection(reception: Reception, presence: Presence, stream: SocketStream) -> None:
+    """Serve one connection until either end closes it.
+
+    Args:
+        reception: What to do with it.
+        presence: Counts it.
+        stream: The accepted socket.
+    """
+    presence.come()
+    try:
+        async with stream:
+            await receive(stream, reception)
+    # Groups: reading and writing are tasks of their own. What is unforeseen is logged where this task was started.
+    except* _GONE:
+        logger.debug("a client went away")
+    except* StrangerError:
+        logger.warning("closed a connection", exc_info=True)
+    finally:
+        presence.go()

@@ -1,0 +1,165 @@
+"""Answers what a person asks of the engine itself: its status, to forget old trees, to leave."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import anyio.to_thread
+
+from jobs.effective_settings import EffectiveSettings
+from jobs.errors import StoreError
+from jobs.ids import is_batch_id
+from jobs.maintenance.db_recovery import damage_words, last_rescue
+from jobs.maintenance.pruning import Retention
+from jobs.model import LIVE
+from jobs.ports import Store
+from jobs.recursion_manager import RecursionManager
+from jobs.store.corruption import noted_damage
+from server import __version__
+from server.client.connect import Places
+from server.client.location import read_location
+from server.engine.lifecycle import Presence
+from server.mcp import replies
+
+
+class Control:
+    """Answers control requests.
+
+    Args:
+        places: A prepared state directory.
+        store: Where trees are kept.
+        recursion: Knows whether launches are paused.
+        retention: Forgets old trees.
+        presence: Who is connected.
+        in_use: Returns which `claude` and which accounts jobs use; blocks.
+        end_pauses: Lets no usage limit outlive this engine.
+        settings: The settings in force.
+    """
+
+    def __init__(
+        self,
+        *,
+        places: Places,
+        store: Store,
+        recursion: RecursionManager,
+        retention: Retention,
+        presence: Presence,
+        in_use: Callable[[], Mapping[str, Any]],
+        end_pauses: Callable[[], None],
+        settings: EffectiveSettings,
+    ) -> None:
+        self._places = places
+        self._store = store
+        self._recursion = recursion
+        self._retention = retention
+        self._presence = presence
+        self._in_use = in_use
+        self._end_pauses = end_pauses
+        self._settings = settings
+
+    async def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a request: `status`, `settings`, `prune` or `stop`.
+
+        `leaving` in the answer asks for the end once it is sent.
+        """
+        match request.get("do"):
+            case "status":
+                return {**await self._status(), **await self._settings_for(request)}
+            case "settings":
+                return {"ok": True, "pid": os.getpid(), **await self._settings_for(request)}
+            case "stop":
+                if request.get("if_idle") and not await self.idle():
+                    return {"ok": False, "error": "The engine has work."}
+                if not request.get("if_idle"):
+                    # A person asks: a newer client that replaces an idle engine would say so.
+                    self._end_pauses()
+                return {"ok": True, "pid": os.getpid(), "leaving": True, "jobs": await self._fate_of_jobs()}
+            case "prune":
+                return await self._prune(request.get("trees") or (), dry_run=bool(request.get("dry_run")))
+            case other:
+                return {
+                    "ok": False,
+                    "error": f"Unknown request {str(other)[:40]!r}; there are stop, status, settings and prune.",
+                }
+
+    async def idle(self) -> bool:
+        """Tell whether nothing would be lost if the engine left: nobody else is connected and no job is live."""
+        return self._presence.connections <= 1 and not await self._store.has_unfinished()
+
+    async def _fate_of_jobs(self) -> str:
+        """Return what becomes of live jobs when the engine leaves, as the end of a sentence."""
+        if not await self._store.has_unfinished():
+            return ""
+        return "its jobs end" if self._settings.settings.end_jobs_on_stop else "its jobs go on"
+
+    async def _settings_for(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return each setting in force, and how the variables in the request differ from them."""
+        if await anyio.to_thread.run_sync(self._settings.refresh):
+            logging.getLogger().setLevel(self._settings.settings.log_level)
+        variables = _variables(request)
+        if variables is None:
+            return {"settings": self._settings.table(None), "note": None}
+        live = await self._store.has_unfinished()
+        return {
+            "settings": self._settings.table(variables),
+            "note": self._settings.notice(variables, jobs_live=live),
+        }
+
+    async def _prune(self, only: Sequence[str], *, dry_run: bool) -> dict[str, Any]:
+        try:
+            for tree_id in only:
+                if (problem := await self._no_ended_tree(tree_id)) is not None:
+                    return {"ok": False, "error": problem}
+            pruned = await self._retention.prune(dry_run=dry_run, only=only)
+        except (StoreError, OSError) as error:
+            return {"ok": False, "error": f"Trees that are over could not be pruned: {error}"}
+        return {
+            "ok": True,
+            "dryRun": dry_run,
+            "trees": list(pruned.trees),
+            "jobs": pruned.jobs,
+            "bytes": pruned.bytes,
+            "keptBytes": pruned.kept_bytes,
+        }
+
+    async def _no_ended_tree(self, identity: str) -> str | None:
+        """Return why this is no tree that can be forgotten, or None."""
+        part = await (self._store.batch(identity) if is_batch_id(identity) else self._store.job(identity))
+        if part is None:
+            return f"There is no tree {identity}. `claude-jobs list` shows the jobs."
+        if part.root_id != identity:
+            return f"{identity} is a part of the tree {part.root_id}, which is forgotten as a whole or not at all."
+        if not LIVE.isdisjoint((await self._store.rollup_under(identity)).counts):
+            return f"The tree {identity} is not over. `claude-jobs kill {identity}` ends it."
+        return None
+
+    async def _status(self) -> dict[str, Any]:
+        everything = await self._store.rollup_all()
+        rescue = await anyio.to_thread.run_sync(last_rescue, self._places.database)
+        damage = await anyio.to_thread.run_sync(noted_damage, self._places.database)
+        location = await anyio.to_thread.run_sync(read_location, self._places.home)
+        return {
+            "ok": True,
+            "pid": os.getpid(),
+            "version": __version__,
+            "socket": str(self._places.socket),
+            "connections": self._presence.connections,
+            "tasks": len(asyncio.all_tasks()),
+            "jobs": {str(status): count for status, count in sorted(everything.counts.items())},
+            "costUsd": round(everything.usage.cost_usd, 6),
+            "damage": None if damage is None else damage_words(damage),
+            "rescue": None if rescue is None else {**asdict(rescue), "says": str(rescue)},
+            "copy": None if location is None else location.says(),
+            **replies.paused(self._recursion.pauses()),
+            **await anyio.to_thread.run_sync(self._in_use),
+        }
+
+
+def _variables(request: Mapping[str, Any]) -> dict[str, str] | None:
+    given = request.get("variables")
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        return None
+    return given

@@ -1,0 +1,142 @@
+"""Who may come to the engine, who is connected, and when it leaves."""
+
+import logging
+from dataclasses import dataclass, field
+
+import anyio
+import anyio.to_thread
+
+from jobs.effective_settings import EffectiveSettings
+from jobs.ports import Clock
+from jobs.util.retrying import insist
+from server.client.wire import Hello, Role
+from server.engine.beat import beat
+from server.engine.in_job import InsideJobError, refuse_inside_job
+from server.engine.peer import Peer
+from server.engine.settings_notices import FILE_SECONDS
+from server.mcp.auth import caller_of, calling_job
+from server.mcp.connection_state import Connection
+from server.mcp.tools import Services
+
+
+@dataclass
+class Presence:
+    """Counts connections.
+
+    Args:
+        clock: Time.
+    """
+
+    clock: Clock
+    connections: int = field(default=0, init=False)
+    _last_seen: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        """Count the start as a visit."""
+        self._last_seen = self.clock.monotonic()
+
+    def come(self) -> None:
+        """Count a connection in."""
+        self.connections += 1
+
+    def go(self) -> None:
+        """Count a connection out."""
+        self.connections -= 1
+        self._last_seen = self.clock.monotonic()
+
+    def idle_for(self) -> float:
+        """Return for how many seconds nobody has been connected."""
+        return 0.0 if self.connections else self.clock.monotonic() - self._last_seen
+
+
+logger = logging.getLogger(__name__)
+
+IDLE_CHECKS = 20
+"""How often within a short idle time the engine looks whether it is needed."""
+
+_LOOKS = 4
+"""How many threads look at once which process has connected; a look takes about a millisecond."""
+
+
+class Engine:
+    """What runs while the engine runs, and when it leaves.
+
+    Args:
+        settings: The engine's settings.
+        services: What the tools call.
+        presence: Who is connected.
+    """
+
+    def __init__(self, settings: EffectiveSettings, services: Services, presence: Presence) -> None:
+        self._effective = settings
+        self._settings = settings.settings
+        self._services = services
+        self._presence = presence
+        self._stop = anyio.Event()
+        self._looks = anyio.CapacityLimiter(_LOOKS)
+        self._state_removed = False
+
+    def stop(self) -> None:
+        """Leave soon; running jobs go on without an engine."""
+        self._stop.set()
+
+    def leave_lost_state(self, removed: bool) -> None:
+        """Leave soon, because the state directory is no longer where clients look for it.
+
+        Args:
+            removed: It is gone for good: its jobs end too, because no engine can take them over.
+        """
+        self._state_removed = self._state_removed or removed
+        self.stop()
+
+    @property
+    def end_jobs(self) -> bool:
+        """Whether the jobs end with the engine."""
+        return self._state_removed or self._settings.end_jobs_on_stop
+
+    @property
+    def leaving(self) -> bool:
+        """Whether somebody asked the engine to leave."""
+        return self._stop.is_set()
+
+    async def stopped(self) -> None:
+        """Wait until somebody asked the engine to leave."""
+        await self._stop.wait()
+
+    async def admit(self, hello: Hello, peer: Peer | None) -> Connection:
+        """Return the state of a client's connection; every hello passes here, whatever its role.
+
+        A live job's token is good from every process of the user: it makes the caller that job. Without a token the
+        process itself must be outside every job.
+
+        Args:
+            hello: What the client says of itself.
+            peer: The process that connected, or None where that is not known.
+
+        Raises:
+            UnknownTokenError: It brought a token that no live job holds.
+            InsideJobError: It is a job, or a process of one, and asks for what only a person may have.
+            UnknownPeerError: It has no token, and nothing tells which process it is.
+            BadInputError: Its directory or its environment cannot be kept as text.
+            InvalidSettingsError: A variable of a person's client is no value for a setting that its trees take.
+        """
+        caller = caller_of(hello)
+        job = await calling_job(self._services.store, caller)
+        if job is None:
+            # A limiter of its own: clean-up after many jobs fills the threads that all others share.
+            await anyio.to_thread.run_sync(refuse_inside_job, peer, limiter=self._looks, abandon_on_cancel=True)
+            self._effective.for_tree(hello.settings)
+        elif hello.role != Role.MCP:
+            raise InsideJobError
+        return Connection(services=self._services, caller=caller)
+
+    async def leave_when_idle(self) -> None:
+        """Stop the engine once it has been idle for the set time."""
+        while True:
+            # In step with the look at the settings file, which may make the time shorter.
+            await beat(min(self._settings.idle_seconds / IDLE_CHECKS, FILE_SECONDS))
+            if self._presence.idle_for() < self._settings.idle_seconds:
+                continue
+            if not await insist(self._services.store.unfinished, "asking for live jobs"):
+                logger.info("leaving: nobody has needed the engine for %s s", self._settings.idle_seconds)
+                self.stop()

@@ -1,0 +1,77 @@
+"""Runs the engine in this process, without the libraries of the command line, which would cost each start 0.2 s."""
+
+import gc
+import os
+import threading
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from server.client.connect import prepare, state_dir
+from server.client.engine_socket import is_at
+from server.client.spawn_engine import A_JOB, SETTINGS_REFUSED
+from server.client.wire import STARTED_BY, FrontDoorError, setting_variables
+
+STDERR = 2
+"""Descriptor; `sys.stderr` may be a stream that has none."""
+
+
+def run() -> str | None:
+    """Run the engine until it leaves, and return what kept it from running, or None."""
+    # Everything that an engine makes is for this user alone, sockets and directories from their first moment too.
+    started_with = os.umask(0o077)
+    # What is imported is no garbage, and looking through it again and again takes a tenth of the start; the engine
+    # turns the collector on once it can be reached. Nothing here has plugins for pydantic, which would look for them.
+    gc.disable()
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # Imported here: the MCP SDK takes a second, and no other command needs it.
+    from jobs.errors import BadInputError, JobsError
+    from jobs.processes import cgroup
+    from jobs.processes.process_table import process_table
+    from jobs.settings_sources import ClientVariables, InvalidSettingsError
+
+    try:
+        places = prepare(state_dir(os.environ))
+    except FrontDoorError as error:
+        return str(error)
+    import anyio
+
+    from server.engine.app import LEAVE_SECONDS, serve
+    from server.engine.in_job import inside_job
+    from server.engine.listener import allow_many_files
+    from server.logging_setup import log_to_stderr
+
+    log_to_stderr("INFO", path=places.log if is_at(STDERR, places.log) else None)
+    started_by = os.environ.get(STARTED_BY) or f"claude-jobs engine, pid {os.getpid()}"
+    starter = ClientVariables(values=setting_variables(os.environ), client=started_by)
+    # One that runs in a job's own shell bears the job's mark, or an ancestor of it does.
+    by_person = started_by != A_JOB and not inside_job(os.getpid(), process_table())
+    reasons: list[str] = []
+    try:
+        # A job's pump may have started this engine.
+        cgroup.leave()
+        allow_many_files()
+        leaving = partial(_leave_within, LEAVE_SECONDS)
+        anyio.run(partial(serve, places.home, starter, by_person=by_person, umask=started_with, on_leaving=leaving))
+    except* (InvalidSettingsError, BadInputError) as errors:
+        reasons += [f"{SETTINGS_REFUSED}{error}" for error in _leaves(errors)]
+    # A group: the store is opened inside the engine's own. What is raised here would become one too.
+    except* (FrontDoorError, JobsError) as errors:
+        reasons += map(str, _leaves(errors))
+    # Two clients may start an engine at one instant: the one that comes second has nothing to do.
+    return "\n".join(reasons) or None
+
+
+def _leave_within(seconds: float) -> None:
+    """End this process after so many seconds, whatever still keeps it: the end of a job may be slow."""
+    last = threading.Timer(seconds, os._exit, (0,))
+    last.daemon = True
+    last.start()
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,0 +1,69 @@
+"""Tells a person's client how its settings differ from those in force, and reads the settings file when it changes."""
+
+import logging
+from collections.abc import Collection
+
+import anyio.to_thread
+
+from jobs.effective_settings import EffectiveSettings
+from jobs.ports import Store
+from jobs.settings_sources import misspelt
+from jobs.util.retrying import insist
+from jobs.util.text import safe
+from server.client.wire import Hello, Role
+from server.engine.beat import beat
+
+FILE_SECONDS = 1.0
+"""Seconds between two looks at the settings file, which cost one `stat` each."""
+
+
+_MOST_TOLD = 1000
+"""Names that are remembered as told; after so many nobody is told any more."""
+
+_MOST_SAID = 1000
+"""Characters of what is told of them."""
+
+
+class SettingsNotices:
+    """What an engine does about its settings while it runs.
+
+    Args:
+        settings: The settings in force.
+        store: Knows whether jobs are live.
+    """
+
+    def __init__(self, settings: EffectiveSettings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._told: set[str] = set()
+
+    async def line_for(self, hello: Hello) -> str | None:
+        """Return one line for a person whose settings are not those in force; None for a job's client.
+
+        A variable that is no setting is told once in the life of an engine, and not on each command of a script.
+
+        Args:
+            hello: What the client said of itself.
+        """
+        if hello.role != Role.MCP or hello.token or hello.settings is None:
+            return None
+        said = [self._misspelt(hello.settings), self._settings.take_dropped()]
+        if self._settings.notice(hello.settings, jobs_live=False) is not None:
+            live = bool(await insist(self._store.unfinished, "asking for live jobs"))
+            said.append(self._settings.notice(hello.settings, jobs_live=live))
+        return " ".join(filter(None, said)) or None
+
+    def _misspelt(self, variables: Collection[str]) -> str | None:
+        new = misspelt([name for name in variables if name not in self._told])
+        if new is None or len(self._told) > _MOST_TOLD:
+            return None
+        self._told.update(variables)
+        return f"{safe(new)[:_MOST_SAID]} `claude-jobs settings` lists them."
+
+    async def watch_file(self) -> None:
+        """Read the settings file again whenever it changes, for as long as the engine runs."""
+        while True:
+            await beat(FILE_SECONDS)
+            # Asked here and not in a thread: twice as many switches a second would be an idle engine's largest cost.
+            if self._settings.outdated() and await anyio.to_thread.run_sync(self._settings.refresh):
+                logging.getLogger().setLevel(self._settings.settings.log_level)

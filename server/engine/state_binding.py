@@ -1,0 +1,70 @@
+"""Binds a state directory to its place when an engine starts, and ends the unfinished jobs of a copy."""
+
+import hashlib
+import logging
+import os
+import time
+from pathlib import Path
+
+import anyio.to_thread
+
+from jobs.maintenance.copied_state import end_copied_jobs, processes_live
+from jobs.ports import Store
+from server.client.connect import Places
+from server.client.location import Location, Relation, read_location, relation_of, write_location
+
+logger = logging.getLogger(__name__)
+
+
+async def bind(places: Places, store: Store) -> Location:
+    """Return the location of a state directory as it is now, written down; in a copy unfinished jobs end first.
+
+    Args:
+        places: A state directory whose lock the caller holds.
+        store: Its open store.
+
+    Raises:
+        StoreError: The ends of a copy's jobs cannot be written now.
+        OSError: The location of a copy cannot be written.
+    """
+    known = read_location(places.home)
+    relation = await anyio.to_thread.run_sync(_relation, places.home, known)
+    if relation is Relation.COPIED and known is not None:
+        location = await _bind_copy(places, store, known)
+    elif known is None:
+        # What versions without a location file used, so that processes of theirs are still known.
+        location = Location(key=hashlib.sha256(str(places.trees).encode()).hexdigest()[:8], path="")
+    else:
+        location = known
+    status = places.home.stat()
+    bound = location._replace(path=str(places.home), device=status.st_dev, inode=status.st_ino)
+    if bound != known:
+        try:
+            await anyio.to_thread.run_sync(write_location, places.home, bound)
+        except OSError:
+            if relation is Relation.COPIED:
+                raise
+            # A full disk must not keep the engine from starting: it can still end jobs. The next one writes it.
+            logger.exception("the location of %s could not be written", places.home)
+    return bound
+
+
+async def _bind_copy(places: Places, store: Store, known: Location) -> Location:
+    ended = await end_copied_jobs(
+        store,
+        lambda job, attempt: places.trees / job.root_id / job.id / str(attempt),
+        original=known.path,
+        at=time.time(),
+    )
+    location = Location(
+        key=os.urandom(4).hex(), path="", copied_from=known.path, copied_at=time.time(), not_started=ended
+    )
+    logger.warning("%s", location.says())
+    return location
+
+
+def _relation(home: Path, known: Location | None) -> Relation:
+    relation = relation_of(home, known)
+    if relation is Relation.MOVED and known is not None and processes_live(known.key):
+        return Relation.COPIED
+    return relation

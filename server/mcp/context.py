@@ -1,0 +1,69 @@
+"""What a handler finds in its context: the engine's services, who is calling, and the call that follows from both."""
+
+from dataclasses import replace
+from functools import partial
+
+from mcp.server.context import ServerRequestContext
+
+from jobs.client_context import Origin
+from jobs.model import Job
+from jobs.waiting import OnProgress, Progress
+from server.client.pending_requests import CALL_ID, LEAST_GROWTH, TOOL_USE_ID
+from server.mcp import elicitation, replies
+from server.mcp.auth import calling_job
+from server.mcp.connection_state import Connection
+from server.mcp.tools import Call
+
+Context = ServerRequestContext[Connection]
+
+
+async def call_of(ctx: Context) -> Call:
+    """Return the call that a request makes.
+
+    Raises:
+        UnknownTokenError: The job that calls is over.
+        InvalidSettingsError: The settings file has changed, and the client's settings do not fit it any more.
+    """
+    connection = ctx.lifespan_context
+    job = await calling_job(connection.services.store, connection.caller)
+    return Call(
+        services=connection.services,
+        job=job,
+        origin=_origin(connection, job),
+        tool_use_id=_tool_use_id(ctx),
+        on_progress=_progress(ctx),
+        company=partial(elicitation.beside, ctx),
+        flow=connection.flow,
+    )
+
+
+def _origin(connection: Connection, job: Job | None) -> Origin:
+    # At each call: the file may have changed since the client came. A job's tree has its settings already.
+    origin = connection.caller.origin
+    if job is not None:
+        return origin
+    return replace(origin, settings=connection.services.for_tree(connection.caller.settings))
+
+
+def _tool_use_id(ctx: Context) -> str | None:
+    # The pump gives a call an id of its own where the client sends none: after a crash it asks again.
+    for key in (TOOL_USE_ID, CALL_ID):
+        value = (ctx.meta or {}).get(key)
+        if isinstance(value, str) and value:
+            return f"{key}:{value}"
+    return None
+
+
+def _progress(ctx: Context) -> OnProgress | None:
+    if (ctx.meta or {}).get("progress_token") is None:
+        return None
+    last = -1.0
+
+    async def report(progress: Progress) -> None:
+        nonlocal last
+        # A job that is tried again is not over any more, and what a client is told must grow.
+        last = round(max(progress.value, last + LEAST_GROWTH), 6)
+        now = ctx.lifespan_context.services.now()
+        await ctx.session.report_progress(last, progress.total, replies.progress(progress, now))
+
+    return report

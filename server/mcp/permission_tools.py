@@ -1,0 +1,103 @@
+"""The two tools about missing permissions: by one the CLI of a job asks, by the other a parent or a person answers."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from mcp_types import Tool
+from pydantic import ConfigDict, Field, model_validator
+
+from jobs.claude.command import PERMISSION_TOOL
+from jobs.errors import BadInputError
+from jobs.model import Job
+from jobs.settings import Settings
+from server.mcp.arguments import Arguments
+from server.mcp.replies import compact, permission_requests, pretty
+from server.mcp.tool_definitions import Definition, as_tool
+from server.mcp.tools import Call
+
+
+class PermitArguments(Arguments):
+    """What the CLI sends, in its own names; a newer one may send more."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    tool_name: str
+    input: dict[str, Any] = Field(default_factory=dict)
+
+
+class ApproveArguments(Arguments):
+    """Arguments of `claude_approve`; without a request it lists those that are open."""
+
+    request_id: str | None = None
+    allow: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_what_it_means(cls, given: Any) -> Any:
+        """Refuse a null: left out it is a yes, and a permission must not rest on what says nothing."""
+        if isinstance(given, Mapping) and given.get("allow", True) is None:
+            raise ValueError("allow is null. Give true or false, or leave it out for true.")
+        return given
+
+
+async def claude_permit(call: Call, arguments: PermitArguments) -> str:
+    """Ask whoever may decide, and answer in the CLI's words."""
+    if call.job is None:
+        raise BadInputError("claude_permit", "only a job's own claude calls it", "Use claude_approve.")
+    above = await call.services.store.jobs(call.job.path.split("/")[:-1])
+    async with call.flow.waiting():
+        decision = await call.services.approvals.ask(call.job, arguments.tool_name, arguments.input, above=above)
+    if decision.allowed:
+        return compact({"behavior": "allow", "updatedInput": arguments.input})
+    return compact({"behavior": "deny", "message": decision.why})
+
+
+async def claude_approve(call: Call, arguments: ApproveArguments) -> str:
+    """List the requests that the caller may answer, or answer one."""
+    approvals = call.services.approvals
+    if arguments.request_id is None:
+        return pretty(permission_requests(approvals.open_to(call.job)))
+    request = approvals.answer(arguments.request_id, call.job, allow=arguments.allow)
+    return pretty({"requestId": request.id, "jobId": request.job.id, "allowed": arguments.allow})
+
+
+PERMIT = Definition(
+    name=PERMISSION_TOOL,
+    title="Ask permission",
+    about="Claude Code itself calls this. Never call it.",
+    arguments=PermitArguments,
+    handle=claude_permit,
+)
+
+APPROVE = Definition(
+    name="claude_approve",
+    title="Answer requests",
+    about="Answer a job below you that waits for permission. Without requestId: list what is open.",
+    arguments=ApproveArguments,
+    handle=claude_approve,
+    ends=True,
+    everyday=True,
+)
+
+_BY_NAME = {definition.name: definition for definition in (PERMIT, APPROVE)}
+
+
+def definition_of(name: str) -> Definition | None:
+    """Return the definition of one of the two tools, whether it is listed or not."""
+    return _BY_NAME.get(name)
+
+
+def more_tools(settings: Settings, job: Job | None) -> Sequence[Tool]:
+    """Return which of the two a caller is shown: none by default, so that they cost nobody a byte.
+
+    The CLI refuses to start a job whose permission tool is not listed, and hides it from its model (both measured).
+    """
+    asks = settings.permission_requests
+    shown = ((PERMIT,) if job is not None and asks != "deny" else ()) + ((APPROVE,) if asks == "parent" else ())
+    return _listed(shown)
+
+
+@cache
+def _listed(definitions: tuple[Definition, ...]) -> Sequence[Tool]:
+    return tuple(as_tool(definition) for definition in definitions)

@@ -1,0 +1,389 @@
+"""What models read: compact, bounded, and marked where something is left out."""
+
+import json
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from jobs.ids import is_batch_id
+from jobs.limits.account_limits import Pause, clock_time
+from jobs.model import Attempt, Batch, Job, JobSpec, JobStatus, Rollup
+from jobs.permissions.approvals import Request
+from jobs.ports import Admission
+from jobs.sessions import Retried
+from jobs.util.text import redact
+from jobs.waiting import Progress, WaitReport
+from server.mcp.reply_bounds import MAX_REPLY_CHARS, MAX_REQUESTS_CHARS, fitting, rest, within
+from server.mcp.result_pages import how_it_ran
+
+_SHOWN_OF_A_CALL = 2000
+"""Characters of a tool call's arguments that whoever permits it is shown."""
+
+_LISTED_CHARS = 120
+"""Characters of a task and of an answer in a list."""
+
+_EXCERPT_BUDGET = 16_000
+"""Characters of excerpts in one reply of `claude_wait`: a hundred jobs must not flood the caller."""
+
+_LEAST_EXCERPT = 40
+"""Characters of an excerpt at least: where many jobs are over, fewer are told at once rather than nothing of each."""
+
+_HEAD_CHARS = 1000
+"""Characters of a reply besides its list of jobs, about."""
+
+_END_YOUR_TURN = (
+    "Nothing goes on before {0}. Tell the user so and end your turn; call claude_wait again with this cursor after {0}."
+)
+"""What a model does where nothing can end for long."""
+
+_MOST_PAUSES = 3
+"""Accounts whose pauses are told one by one."""
+
+_NAMED = 300
+"""Ids in each list of a reply about a retry."""
+
+
+def pretty(value: Any) -> str:
+    """Return JSON as the older server wrote it, two spaces deep."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def compact(value: Any) -> str:
+    """Return JSON without blanks."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def started(job: Job, pause: Pause | None = None) -> str:
+    """Answer `claude_run_async`; with the pause that the job waits for, if any."""
+    return pretty({"jobId": job.id, "status": "started", "message": "Job started successfully", **_ahead(pause)})
+
+
+def _ahead(pause: Pause | None) -> dict[str, str]:
+    # How many wait is not known yet: these are only on their way into the line.
+    return {"paused": f"no job starts before {clock_time(pause.until)}: {pause.because}"} if pause else {}
+
+
+def spawned(admission: Admission, pause: Pause | None = None) -> str:
+    """Answer `claude_run_batch_async`; with the pause that the jobs wait for, if any."""
+    ids = [job.id for job in admission.jobs]
+    shown = fitting(ids, MAX_REPLY_CHARS - _HEAD_CHARS)
+    reply = {
+        "jobIds": shown,
+        "batchId": admission.batch.id,
+        "count": len(ids),
+        "status": "all_spawned_parallel",
+        "parentJobId": admission.batch.parent_id,
+        **_ahead(pause),
+        **rest(len(ids) - len(shown), f"claude_wait with batchId {admission.batch.id!r} waits for all of them."),
+    }
+    return within(pretty(reply), compact(reply))
+
+
+def batch_done(batch: Batch, report: WaitReport, milliseconds: int, *, excerpt_chars: int) -> str:
+    """Answer `claude_run_batch`: the older keys, and one line a job with so many characters of its answer."""
+    successful = sum(job.status is JobStatus.COMPLETED for job in report.done)
+    head = {
+        "batch_id": batch.id,
+        "job_ids": fitting([job.id for job in report.done], MAX_REPLY_CHARS // 2),
+        "parent_job_id": batch.parent_id,
+        "execution_time_ms": milliseconds,
+        "results_summary": {
+            "total": report.total,
+            "successful": successful,
+            "failed": len(report.done) - successful,
+            "pending": report.pending,
+        },
+    }
+    room = MAX_REPLY_CHARS - len(compact(head)) - len(report.cursor) - _HEAD_CHARS
+    lines = fitting(_lines(report.done, excerpt_chars), room)
+    shown = report.first(len(lines))
+    how = f"Call claude_wait with batchId {batch.id!r} and this cursor for the others."
+    more = {"cursor": shown.cursor, **rest(shown.left, how)} if shown.left else {}
+    reply = {**head, **more, "jobs": lines}
+    return within(pretty(reply), compact(reply))
+
+
+def job_status(
+    job: Job, below: Rollup | None, pauses: Sequence[Pause] = (), *, attempt: Attempt | None = None, asks: bool = False
+) -> str:
+    """Answer `claude_status` for a job; with what is below it, if anything, and a pause that it waits for.
+
+    Args:
+        job: The job.
+        below: Its subtree in figures, or None where there is nothing below it.
+        pauses: Why jobs of its tree wait.
+        attempt: Its last attempt, or None before the first.
+        asks: It waits for a permission.
+    """
+    waits = job.status is JobStatus.QUEUED or (below is not None and JobStatus.QUEUED in below.counts)
+    status = _status(job, asks=asks) | (paused(pauses) if waits else {}) | (how_it_ran(attempt) if attempt else {})
+    return pretty(status | ({"descendants": _rollup(below)} if below is not None else {}))
+
+
+def batch_status(batch_id: str, parent_id: str | None, rollup: Rollup, pauses: Sequence[Pause] = ()) -> str:
+    """Answer `claude_status` for a batch or the tree that it began, with a pause that it waits for."""
+    waits = JobStatus.QUEUED in rollup.counts
+    status = {"batchId": batch_id, "parentJobId": parent_id, **_rollup(rollup)}
+    return pretty(status | (paused(pauses) if waits else {}))
+
+
+def paused(pauses: Sequence[Pause]) -> dict[str, str]:
+    """Say until when jobs wait, why, and how many; nothing where things go on."""
+    said = [str(pause) for pause in pauses[:_MOST_PAUSES]]
+    if left := len(pauses) - len(said):
+        said.append(f"{left} more accounts are paused")
+    return {"paused": " · ".join(said)} if said else {}
+
+
+def progress(where: Progress, now: float) -> str:
+    """Say where a wait is: of one job what it does and for how long, of several how many do what.
+
+    Args:
+        where: The wait.
+        now: Seconds since the epoch.
+    """
+    if where.only is None:
+        return going_on(where.over, where.running, where.total, where.pauses)
+    job = where.only
+    seconds = max(0.0, now - (job.started_at or job.created_at))
+    return "; ".join((f"{job.status}, {seconds:.0f} s", *paused(where.pauses).values()))
+
+
+def going_on(over: int, running: int, total: int, pauses: Sequence[Pause]) -> str:
+    """Say how many jobs are over, run and wait, and why they wait."""
+    waiting = total - over - running
+    counts = (f"{over} of {total} over", f"{running} running", *([f"{waiting} queued"] if waiting else []))
+    return "; ".join((", ".join(counts), *paused(pauses).values()))
+
+
+def waited(
+    report: WaitReport, requests: Sequence[Request] = (), *, excerpt_chars: int, come_back: float | None = None
+) -> str:
+    """Answer `claude_wait`: who is over since the cursor, how many are not, and the next cursor.
+
+    Args:
+        report: What the wait found.
+        requests: Permissions that jobs wait for and that the caller may give.
+        excerpt_chars: Most characters of an answer in a line.
+        come_back: Seconds since the epoch before which the caller need not call again, or None.
+    """
+    asked = {"waitingForPermission": permission_requests(requests)} if requests else {}
+    room = MAX_REPLY_CHARS - len(compact(asked)) - len(report.cursor) - _HEAD_CHARS
+    lines = fitting(_lines(report.done, excerpt_chars), room)
+    shown = report.first(len(lines))
+    reply: dict[str, Any] = {"cursor": shown.cursor, "pending": shown.pending, **paused(report.pauses)}
+    if shown.pending:
+        reply["next"] = "Call claude_wait again with this cursor."
+    if come_back is not None:
+        reply["next"] = _END_YOUR_TURN.format(clock_time(come_back))
+    # Without a wait: in the mode "all" it would last until the last job is over.
+    reply |= rest(shown.left, "Call claude_wait again with this cursor and timeoutSeconds 0 for the others.")
+    if requests:
+        reply["next"] = "Answer each with claude_approve, then call claude_wait again with this cursor."
+    return compact({**reply, **asked, "done": lines})
+
+
+def permission_requests(requests: Sequence[Request]) -> list[dict[str, str]]:
+    """Return what is shown of requests for a permission to whoever decides."""
+    lines = [{"requestId": one.id, "jobId": one.job.id, "tool": one.tool, "input": _call_of(one)} for one in requests]
+    shown = fitting(lines, MAX_REQUESTS_CHARS)
+    if left := len(lines) - len(shown):
+        shown.append({"more": f"{left} more wait: answer these, then call claude_approve without requestId."})
+    return shown
+
+
+def _call_of(request: Request) -> str:
+    text, most = compact(request.arguments), _SHOWN_OF_A_CALL
+    # Cut afterwards: a key that lacks its end would not be known. What is far from being shown is not searched.
+    head = redact(text[: 2 * most], request.secrets)
+    left = len(text[2 * most :]) + len(head[most:])
+    return f"{head[:most]}… ({left} characters more)" if left else head
+
+
+def note(job: Job) -> dict[str, str]:
+    """Return what is to be known about the answer of a job that completed, as a field of a reply; nothing of others."""
+    return {"note": job.error} if job.status is JobStatus.COMPLETED and job.error else {}
+
+
+def page(text: str, *, offset: int, limit: int, asked: str, where: str) -> str:
+    """Return a part of a result, saying how much is left and how to get it.
+
+    Args:
+        text: The whole result.
+        offset: First character of the page.
+        limit: Most characters of the page.
+        asked: How a call of `claude_result` names this text, "jobId 'j1'" for example.
+        where: Path of the file that holds the whole transcript.
+    """
+    # A page past the end is an empty one at the end: its reader must not be sent after characters that are not there.
+    offset = min(offset, len(text))
+    shown = text[offset : offset + limit]
+    end = offset + len(shown)
+    if not offset and end == len(text):
+        return shown
+    left = len(text) - end
+    more = f"{left} left: call claude_result with {asked} and offset {end}" if left else "this is the end"
+    return f"{shown}\n\n[characters {offset} to {end} of {len(text)}; {more}; transcript: {where}]"
+
+
+def job_list(
+    jobs: Sequence[Job],
+    *,
+    more: bool,
+    excerpt_chars: int,
+    asking: Collection[str] = (),
+    pauses: Sequence[Pause] = (),
+) -> str:
+    """Answer `claude_list_jobs`: a line a job, newest first.
+
+    Args:
+        jobs: The jobs.
+        more: There are older ones.
+        excerpt_chars: Most characters of an answer.
+        asking: Ids of those that lack a permission.
+        pauses: Why some of them wait.
+    """
+    rows: list[dict[str, Any]] = _rows(jobs, excerpt_chars, asking)
+    if jobs and (more or len(rows) < len(jobs)):
+        rows.append({"more": f"Call claude_list_jobs with before {rows[-1]['jobId']!r}."})
+    if pauses:
+        rows.append(paused(pauses))
+    return f"[\n{text}\n]" if (text := ",\n".join(map(compact, rows))) else "[]"
+
+
+def tree(identity: str, sums: Rollup, jobs: Sequence[Job], *, excerpt_chars: int) -> str:
+    """Answer the resource `tree://`: the counts of all, and the first jobs in order of their admission."""
+    rows = _rows(jobs, excerpt_chars)
+    figures = {name: value for name, value in _rollup(sums).items() if "Tokens" not in name}
+    how = f"Call claude_list_jobs with under {identity!r}."
+    return compact({"id": identity, **figures, **rest(len(jobs) - len(rows), how), "jobs": rows})
+
+
+def killed(job_id: str, cancelled: Sequence[Job]) -> str:
+    """Answer `claude_kill_job` in the older server's words; of a batch, which is no job itself, all jobs count."""
+    kind = "Batch" if is_batch_id(job_id) else "Job"
+    if not cancelled:
+        return pretty({"success": False, "message": f"{kind} {job_id} not found or already completed"})
+    message = f"{kind} {job_id} killed"
+    if below := sum(job.id != job_id for job in cancelled):
+        message += f", with {below} below it"
+    return pretty({"success": True, "message": message})
+
+
+def sent(job: Job, original: Job, pause: Pause | None = None) -> str:
+    """Answer `claude_send`; with the pause that the job waits for, if any."""
+    session = "a copy of the session" if job.spec.fork_session else "the session"
+    message = f"Goes on with {session} of {original.id}"
+    return pretty({"jobId": job.id, "status": "started", "message": message, **_ahead(pause)})
+
+
+def retried(what: Retried) -> str:
+    """Answer `claude_retry`: who is in line again, who was not over, and whose session another job goes on with."""
+    again = [job.id for job in what.again]
+    live = [job.id for job in what.live]
+    status = "requeued" if again else "nothing_requeued"
+    reply: dict[str, Any] = {"jobIds": again[:_NAMED], "count": len(again), "status": status}
+    if live:
+        reply["live"] = live[:_NAMED]
+    steps = []
+    if again:
+        # Where they are over again before anybody looks, an earlier cursor holds their first end for the last.
+        steps.append("Call claude_wait for jobIds without a cursor.")
+    if what.busy:
+        busy = [{"jobId": job_id, "heldBy": holder} for job_id, holder in what.busy.items()][:_NAMED]
+        reply["busy"] = busy
+        holders = list(dict.fromkeys(one["heldBy"] for one in busy))
+        steps.append(f"For the busy ones call claude_wait with jobIds {holders}, then claude_retry again.")
+    if left := sum(max(0, len(ids) - _NAMED) for ids in (again, live, what.busy)):
+        reply["left"] = left
+        steps.append("claude_list_jobs names the others.")
+    if steps:
+        reply["next"] = " ".join(steps)
+    return within(pretty(reply), compact(reply))
+
+
+def _status(job: Job, *, asks: bool = False, timespec: str = "milliseconds") -> dict[str, Any]:
+    status: dict[str, Any] = {
+        "jobId": job.id,
+        "status": job.status,
+        "task": job.spec.task if job.spec.task_chars is None else _beginning(job.spec),
+        "startTime": _iso(job.started_at or job.created_at),
+        "endTime": _iso(job.ended_at),
+        "error": None if job.status is JobStatus.COMPLETED else job.error,
+        "recursionDepth": job.depth,
+        "parentJobId": job.parent_id,
+        "batchId": job.batch_id,
+        "rootId": job.root_id,
+        "reason": job.reason,
+        "attempt": job.attempt,
+        "sessionId": job.session_id,
+        "costUsd": round(job.usage.cost_usd, 6),
+    }
+    return status | note(job) | ({"waitingFor": "permission"} if asks else {}) | _times(job, timespec)
+
+
+def _row(job: Job, excerpt_chars: int, *, asks: bool) -> dict[str, Any]:
+    """Return a job's status without what only `claude_status` need say, and with task and answer cut to a line."""
+    status = _status(job, asks=asks, timespec="seconds") | {"task": _line(job.spec.task, _LISTED_CHARS)}
+    row = {name: value for name, value in status.items() if name not in {"rootId", "sessionId", "note"}}
+    if job.reason is None:
+        del row["reason"]
+    return row | ({"excerpt": _line(job.excerpt, min(excerpt_chars, _LISTED_CHARS))} if job.excerpt else {})
+
+
+def _rows(jobs: Sequence[Job], excerpt_chars: int, asking: Collection[str] = ()) -> list[dict[str, Any]]:
+    rows = (_row(job, excerpt_chars, asks=job.id in asking) for job in jobs)
+    return fitting(rows, MAX_REPLY_CHARS - _HEAD_CHARS)
+
+
+def _rollup(rollup: Rollup) -> dict[str, Any]:
+    return {
+        "counts": dict(sorted(rollup.counts.items())),
+        "total": rollup.total,
+        "costUsd": round(rollup.usage.cost_usd, 6),
+        "inputTokens": rollup.usage.input_tokens,
+        "outputTokens": rollup.usage.output_tokens,
+        "deepest": rollup.deepest,
+    }
+
+
+def _lines(jobs: Sequence[Job], excerpt_chars: int) -> list[dict[str, Any]]:
+    share = max(_LEAST_EXCERPT, _EXCERPT_BUDGET // max(1, len(jobs)))
+    return [_done_line(job, excerpt_chars, share) for job in jobs]
+
+
+def _done_line(job: Job, excerpt_chars: int, share: int) -> dict[str, Any]:
+    line: dict[str, Any] = {"jobId": job.id, "status": job.status}
+    if job.spec.key is not None:
+        line["key"] = job.spec.key
+    if job.status is not JobStatus.COMPLETED:
+        line["reason"] = job.reason
+    # Why a job failed is no excerpt: cut as short as one may be, it would say nothing.
+    why = "" if note(job) else job.error or ""
+    line["excerpt"] = _line(job.excerpt, min(excerpt_chars, share)) if job.excerpt else _line(why, share)
+    return line | {name: _line(said, share) for name, said in note(job).items()}
+
+
+def _beginning(spec: JobSpec) -> str:
+    return f"{spec.task}… [{spec.task_chars} characters in all]"
+
+
+def _line(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
+
+
+def _times(job: Job, timespec: str) -> dict[str, Any]:
+    """Return when a job came, began and ended, and how long it took from its last start: of what there is, in UTC."""
+    known = {"createdAt": job.created_at, "startedAt": job.started_at, "endedAt": job.ended_at}
+    times: dict[str, Any] = {
+        name: f"{datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"
+        for name, seconds in known.items()
+        if seconds is not None
+    }
+    if job.started_at is not None and job.ended_at is not None:
+        times["durationSeconds"] = round(max(0.0, job.ended_at - job.started_at), 3)
+    return times
+
+
+def _iso(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds).isoformat()  # noqa: DTZ006 - the older server's form

@@ -1,0 +1,98 @@
+"""The two tools about figures: the older server's dashboard, and the limits with how much of them is in use."""
+
+from dataclasses import replace
+from typing import Any
+
+from jobs.metrics import Figures, figures_of
+from jobs.model import LIVE, JobStatus, Rollup
+from jobs.recursion_manager import RecursionStatistics
+from server.mcp.arguments import NoArguments
+from server.mcp.replies import paused, pretty
+from server.mcp.tools import Call
+
+_FIGURES_OVER = 5000
+"""How many of the newest jobs the averages of the dashboard are taken from; the counts are those of all."""
+
+_ROOTS = 100
+"""Trees whose live jobs are counted one by one."""
+
+
+async def claude_dashboard(call: Call, _: NoArguments) -> str:
+    """Tell the older server's figures, as they are."""
+    store = call.services.store
+    sums = await store.rollup_all() if call.job is None else await store.rollup_under(call.job.path)
+    jobs = await call.sight.newest(limit=_FIGURES_OVER)
+    return dashboard(
+        sums,
+        figures_of(jobs, now=call.services.now()),
+        deepest=max((job.depth for job in jobs if job.status in LIVE), default=0),
+        resident=call.services.resident(),
+        statistics=await _statistics(call),
+    )
+
+
+async def claude_recursion_stats(call: Call, _: NoArguments) -> str:
+    """Tell the limits and how much of them is in use."""
+    return recursion_statistics(await _statistics(call))
+
+
+async def _statistics(call: Call) -> RecursionStatistics:
+    """Return the figures of the machine; of trees a job hears of its own alone."""
+    statistics = await call.services.recursion.statistics()
+    if call.job is None:
+        return statistics
+    own = call.job.root_id
+    own_pauses = call.services.recursion.pauses((own,))
+    return replace(statistics, live_by_root={own: statistics.live_by_root.get(own, 0)}, pauses=own_pauses)
+
+
+def dashboard(sums: Rollup, figures: Figures, *, deepest: int, resident: int, statistics: RecursionStatistics) -> str:
+    """Answer `claude_dashboard` with the older server's keys, of which `failedJobs` holds cancelled ones too.
+
+    Args:
+        sums: Every job that the caller may see.
+        figures: Over their times.
+        deepest: Depth of the deepest live job.
+        resident: Bytes of memory that the engine holds.
+        statistics: As for `claude_recursion_stats`.
+    """
+    completed = sums.counts.get(JobStatus.COMPLETED, 0)
+    return pretty(
+        {
+            "activeJobs": sums.live,
+            "completedJobs": completed,
+            "failedJobs": sums.total - sums.live - completed,
+            "averageDuration": round(figures.average_seconds, 3),
+            "parallelEfficiency": round(figures.parallelism, 3),
+            "nestedDepth": deepest,
+            "systemLoad": round(resident / 2**20, 1),
+            "recursionStats": _recursion(statistics),
+            "cancelledJobs": sums.counts.get(JobStatus.CANCELLED, 0),
+        }
+    )
+
+
+def recursion_statistics(statistics: RecursionStatistics) -> str:
+    """Answer `claude_recursion_stats`."""
+    return pretty(_recursion(statistics))
+
+
+def _recursion(statistics: RecursionStatistics) -> dict[str, Any]:
+    by_root = dict(sorted(statistics.live_by_root.items(), key=lambda one: -one[1])[:_ROOTS])
+    left = len(statistics.live_by_root) - len(by_root)
+    return {
+        "max_depth": statistics.limits.max_depth,
+        "depth_counts": {str(depth): count for depth, count in sorted(statistics.live_by_depth.items())},
+        "root_job_counts": by_root,
+        **({"otherRoots": left} if left else {}),
+        "active_contexts": statistics.running + statistics.waiting,
+        "running": statistics.running,
+        "waiting": statistics.waiting,
+        "limits": {
+            "maxConcurrent": {str(k): v for k, v in statistics.limits.max_concurrent.items()},
+            "maxChildren": statistics.limits.max_children,
+            "maxJobs": statistics.limits.max_nodes,
+        },
+        **({} if statistics.window is None else {"window": statistics.window}),
+        **paused(statistics.pauses),
+    }

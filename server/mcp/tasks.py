@@ -1,0 +1,326 @@
+"""The extension `io.modelcontextprotocol/tasks` (SEP-2663): long calls as tasks whose memory is the store alone.
+
+The id of a task is that of its job or batch; that of a wait says what it waits for.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+    CallToolResult,
+    ClientCapabilities,
+    MissingRequiredClientCapabilityErrorData,
+    RequestParams,
+)
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
+
+from jobs.errors import JobsError
+from jobs.ids import BATCH_PREFIX, JOB_PREFIX
+from jobs.limits.account_limits import Pause
+from jobs.model import LIVE, Job, JobStatus
+from jobs.permissions.visibility import Scope
+from jobs.waiting import WaitMode, WaitReport
+from server.mcp import elicitation, replies
+from server.mcp.arguments import Arguments, BatchArguments, RunArguments, WaitArguments
+from server.mcp.context import Context, call_of
+from server.mcp.tool_definitions import BY_NAME
+from server.mcp.tool_results import outcome, success
+from server.mcp.tools import Call, run_reply, scope_reader, submit_batch, submit_run, wait_reply
+from server.mcp.wait_ids import Wait, decode, encode
+
+EXTENSION: Final = "io.modelcontextprotocol/tasks"
+
+_PAGE: Final = 500
+"""Jobs that are looked up at once."""
+
+POLL_MS: Final = 1000
+"""How often a client is asked to look; one look is one read of the store."""
+
+
+class TaskParams(RequestParams):
+    """Parameters of `tasks/get` and `tasks/cancel`."""
+
+    task_id: str
+
+
+class TaskUpdateParams(TaskParams):
+    """Parameters of `tasks/update`."""
+
+    input_responses: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Where a task is.
+
+    Args:
+        status: "working", "completed" or "cancelled"; one that waits for a person is told apart when it is asked for.
+        created: Seconds since the epoch.
+        updated: Seconds since the epoch of the last change.
+        message: For a person, or None.
+        result: What the tool answers, once it is completed.
+    """
+
+    status: str
+    created: float
+    updated: float
+    message: str | None = None
+    result: CallToolResult | None = None
+
+
+def offered(ctx: Context, tool: str) -> bool:
+    """Tell whether a call of this tool may be answered with a task: the request has to say that it can take one."""
+    # A job's own client polls without telling us that the job waits: it would hold its slot against its children.
+    outside = ctx.lifespan_context.caller.token_hash is None
+    return tool in _BEGIN and outside and ctx.protocol_version in MODERN_PROTOCOL_VERSIONS and _declared(ctx)
+
+
+async def begin(call: Call, tool: str, arguments: Arguments) -> dict[str, Any]:
+    """Start what the tool does, and return the task that stands for it; nothing for a wait that no short id can name.
+
+    Raises:
+        JobsError: As the tool itself; nothing was started.
+    """
+    task_id = await _BEGIN[tool](call, arguments)
+    if task_id is None:
+        return {}
+    snapshot = await _snapshot(call, task_id)
+    return {"resultType": "task", **_wire(task_id, snapshot)}
+
+
+async def get(ctx: Context, params: TaskParams) -> dict[str, Any]:
+    """Answer `tasks/get`: the task, and its result once there is one."""
+    snapshot = await _found(ctx, params.task_id)
+    detailed = _wire(params.task_id, snapshot)
+    if snapshot.result is not None:
+        detailed["result"] = snapshot.result.model_dump(by_alias=True, mode="json", exclude_none=True)
+    elif snapshot.status == "working" and (forms := await _forms(ctx, params.task_id)):
+        detailed |= {"status": "input_required", "inputRequests": forms}
+    return detailed
+
+
+async def update(ctx: Context, params: TaskUpdateParams) -> dict[str, Any]:
+    """Answer `tasks/update`: take what a person answered to the forms of the task, and to no others."""
+    await _found(ctx, params.task_id)
+    shown = await _forms(ctx, params.task_id)
+    elicitation.take_all(ctx.lifespan_context.services.approvals, params.input_responses or {}, shown)
+    return {}
+
+
+async def cancel(ctx: Context, params: TaskParams) -> dict[str, Any]:
+    """Answer `tasks/cancel`: a job or a batch is cancelled; a wait ends by nobody asking for it any more."""
+    await _found(ctx, params.task_id)
+    call = await call_of(ctx)
+    await call.services.manager.cancel_subtrees(await call.sight.jobs(await _jobs_of(call, params.task_id)))
+    return {}
+
+
+async def _forms(ctx: Context, task_id: str) -> Mapping[str, Any]:
+    return await elicitation.forms(ctx, partial(_scope_of, await call_of(ctx), task_id))
+
+
+async def _found(ctx: Context, task_id: str) -> Snapshot:
+    _require(ctx, task_id)
+    try:
+        return await _snapshot(await call_of(ctx), task_id)
+    except (JobsError, ValidationError) as error:
+        # One answer for what is not there and for what is not the caller's.
+        raise MCPError(INVALID_PARAMS, "Task not found") from error
+
+
+def _require(ctx: Context, task_id: str) -> None:
+    if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        raise MCPError(METHOD_NOT_FOUND, f"{ctx.method} belongs to protocol version 2026-07-28")
+    if not _declared(ctx):
+        needed = MissingRequiredClientCapabilityErrorData(
+            required_capabilities=ClientCapabilities(extensions={EXTENSION: {}})
+        )
+        raise MCPError(
+            MISSING_REQUIRED_CLIENT_CAPABILITY,
+            f"The client did not declare the extension {EXTENSION}",
+            needed.model_dump(by_alias=True, mode="json", exclude_none=True),
+        )
+    headers = getattr(ctx.request, "headers", None)
+    if headers is not None and headers.get("mcp-name") != task_id:
+        raise MCPError(HEADER_MISMATCH, "The header Mcp-Name must equal params.taskId")
+
+
+def _declared(ctx: Context) -> bool:
+    capabilities = ctx.session.client_capabilities
+    return capabilities is not None and EXTENSION in (capabilities.extensions or {})
+
+
+async def _begin_run(call: Call, arguments: RunArguments) -> str:
+    return (await submit_run(call, arguments)).jobs[0].id
+
+
+async def _begin_batch(call: Call, arguments: BatchArguments) -> str:
+    return (await submit_batch(call, arguments)).batch.id
+
+
+async def _begin_wait(call: Call, arguments: WaitArguments) -> str | None:
+    scope = await scope_reader(call, arguments)()
+    now = call.services.now()
+    return encode(
+        Wait(
+            created=now,
+            until=None if arguments.timeout_seconds is None else now + arguments.timeout_seconds,
+            arguments=arguments,
+            numbers=[job.seq for job in scope.jobs] if arguments.job_ids else (),
+        )
+    )
+
+
+_BEGIN: Mapping[str, Callable[[Call, Any], Awaitable[str | None]]] = {
+    "claude_run": _begin_run,
+    "claude_run_batch": _begin_batch,
+    "claude_wait": _begin_wait,
+}
+
+
+async def _snapshot(call: Call, task_id: str) -> Snapshot:
+    match task_id[:1]:
+        case kind if kind == JOB_PREFIX:
+            return await _of_run(call, task_id)
+        case kind if kind == BATCH_PREFIX:
+            return await _of_batch(call, task_id)
+        case _:
+            return await _of_wait(call, task_id)
+
+
+async def _of_run(call: Call, job_id: str) -> Snapshot:
+    job = await call.sight.job(job_id)
+    created, updated = job.created_at, _touched(job)
+    if job.status in LIVE:
+        pauses = call.services.recursion.pauses((job.root_id,)) if job.status is JobStatus.QUEUED else ()
+        message = "; ".join((f"job {job.id} is {job.status}", *replies.paused(pauses).values()))
+        return Snapshot(status="working", created=created, updated=updated, message=message)
+    if job.status is JobStatus.CANCELLED:
+        return Snapshot(status="cancelled", created=created, updated=updated, message=job.error)
+    result = await outcome(BY_NAME["claude_run"], run_reply(call, job.id))
+    return Snapshot(status="completed", created=created, updated=updated, result=result)
+
+
+async def _of_batch(call: Call, batch_id: str) -> Snapshot:
+    batch = await call.sight.batch(batch_id)
+    jobs = (await call.sight.batch_scope(batch_id)).jobs
+    updated = max(map(_touched, jobs))
+    live = sum(job.status in LIVE for job in jobs)
+    if live:
+        message = _going_on(jobs, call.services.recursion.pauses((batch.root_id,)))
+        return Snapshot(status="working", created=batch.created_at, updated=updated, message=message)
+    if all(job.status is JobStatus.CANCELLED for job in jobs):
+        return Snapshot(status="cancelled", created=batch.created_at, updated=updated)
+    milliseconds, excerpt_chars = round((updated - batch.created_at) * 1000), call.services.settings.excerpt_chars
+    text = replies.batch_done(batch, WaitReport.of_all(jobs), milliseconds, excerpt_chars=excerpt_chars)
+    return Snapshot(status="completed", created=batch.created_at, updated=updated, result=success(text))
+
+
+async def _of_wait(call: Call, task_id: str) -> Snapshot:
+    created, until, arguments = await _decode(call, task_id)
+    mode = WaitMode(arguments.mode)
+    read = scope_reader(call, arguments)
+    report = await call.services.waiting.wait(read, mode=mode, seconds=0, cursor=arguments.cursor)
+    scope = await read()
+    updated = max([created, *map(_touched, scope.jobs)])
+    # Over for now where a permission is missing: nobody is told anything else of a task that works.
+    asking = call.services.approvals.told(call.job, scope.paths)
+    if asking or _met(report, mode) or (until is not None and call.services.now() >= until):
+        result = success(wait_reply(call, report, asking))
+        return Snapshot(status="completed", created=created, updated=updated, result=result)
+    message = _going_on(scope.jobs, report.pauses)
+    return Snapshot(status="working", created=created, updated=updated, message=message)
+
+
+def _going_on(jobs: Sequence[Job], pauses: Sequence[Pause]) -> str:
+    over = sum(job.status not in LIVE for job in jobs)
+    running = sum(job.status is JobStatus.RUNNING for job in jobs)
+    return replies.going_on(over, running, len(jobs), pauses)
+
+
+def _met(report: WaitReport, mode: WaitMode) -> bool:
+    match mode:
+        case WaitMode.ALL:
+            met = False
+        case WaitMode.ANY:
+            met = bool(report.done)
+        case WaitMode.FIRST_SUCCESS:
+            met = any(job.status is JobStatus.COMPLETED for job in report.done)
+    return met or not report.pending
+
+
+async def _scope_of(call: Call, task_id: str) -> Scope:
+    match task_id[:1]:
+        case kind if kind == JOB_PREFIX:
+            return Scope(jobs=[await call.sight.job(task_id)])
+        case kind if kind == BATCH_PREFIX:
+            return await call.sight.batch_scope(task_id)
+        case _:
+            return await scope_reader(call, (await _decode(call, task_id))[2])()
+
+
+async def _jobs_of(call: Call, task_id: str) -> Sequence[str]:
+    if task_id.startswith(JOB_PREFIX):
+        return (task_id,)
+    if task_id.startswith(BATCH_PREFIX):
+        return [job.id for job in (await call.sight.batch_scope(task_id)).jobs]
+    return ()
+
+
+async def _decode(call: Call, task_id: str) -> tuple[float, float | None, WaitArguments]:
+    try:
+        wait = decode(task_id)
+    except (ValueError, KeyError, OverflowError) as error:
+        raise _unknown() from error
+    arguments = wait.arguments
+    if wait.numbers:
+        arguments = arguments.model_copy(update={"job_ids": await _ids(call, wait.numbers)})
+    return wait.created, wait.until, arguments
+
+
+async def _ids(call: Call, numbers: Sequence[int]) -> list[str]:
+    ids: dict[int, str] = {}
+    for number in sorted(numbers, reverse=True):
+        if number not in ids:
+            # Jobs of one wait were mostly admitted one after the other.
+            limit = min(_PAGE, len(numbers))
+            ids |= {job.seq: job.id for job in await call.sight.newest(limit=limit, before_seq=number + 1)}
+        if number not in ids:
+            raise _unknown()
+    return [ids[number] for number in numbers]
+
+
+def _unknown() -> MCPError:
+    return MCPError(INVALID_PARAMS, "Task not found")
+
+
+def _touched(job: Job) -> float:
+    return job.ended_at or job.started_at or job.created_at
+
+
+def _wire(task_id: str, snapshot: Snapshot) -> dict[str, Any]:
+    wire: dict[str, Any] = {
+        "taskId": task_id,
+        "status": snapshot.status,
+        "createdAt": _iso(snapshot.created),
+        "lastUpdatedAt": _iso(snapshot.updated),
+        # It is there for as long as its jobs are.
+        "ttlMs": None,
+        "pollIntervalMs": POLL_MS,
+    }
+    if snapshot.message:
+        wire["statusMessage"] = snapshot.message
+    return wire
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

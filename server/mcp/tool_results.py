@@ -1,0 +1,122 @@
+"""Turns what a tool's handler returns or raises into the one block of text that its caller reads."""
+
+from collections.abc import Awaitable
+
+from mcp_types import CallToolResult, TextContent
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from jobs.errors import JobFailedError, JobsError, NotFinishedError, NotFoundError, RecursionLimitError
+from jobs.ids import JOB_PREFIX, is_batch_id
+from server.mcp.advice import advice_on
+from server.mcp.arguments import Arguments, BatchArguments, TaskArguments
+from server.mcp.tool_definitions import Definition
+
+_PREFIXES = {"claude_run": "Execution error: ", "claude_result": "Job error: "}
+"""The older server began its errors so, and callers match on them."""
+
+_MOST_PROBLEMS = 8
+"""How many problems of one call's arguments are named."""
+
+_SHOWN_OF_A_NAME = 80
+
+_WORDS = {
+    "missing": "it is missing",
+    "string_type": "give a text",
+    "list_type": 'give an array, such as ["a", "b"]',
+    "dict_type": "give an object",
+    "model_type": "give a text or an object",
+}
+"""What pydantic says in the words of Python, by its names of the errors; a model writes JSON."""
+
+_CHOICES = frozenset(("dict[str,any]", "str", "int"))
+"""How pydantic names the types of which an argument may have one, behind the argument's name."""
+
+_OF_ONE_TASK = ("task", "key", "dependsOn", "depends_on")
+"""What makes no sense beside the tasks of a batch."""
+
+
+async def outcome(definition: Definition, answer: Awaitable[str]) -> CallToolResult:
+    """Await a tool's answer; an error of ours becomes words that say what to do next."""
+    try:
+        return success(await answer)
+    except ValidationError as error:
+        return failure(_argument_errors(definition, error))
+    except NotFinishedError as error:
+        return failure(f"Job error: {error}")
+    except JobFailedError as error:
+        advice = advice_on(error.job_id, error.reason)
+        return failure(f"{_PREFIXES.get(definition.name, '')}{error}\n[{advice}]")
+    except NotFoundError as error:
+        return failure(f"{_not_found(definition, error)}. {_where_to_look(error)}")
+    except (JobsError, RecursionLimitError) as error:
+        return failure(str(error))
+
+
+def success(text: str) -> CallToolResult:
+    """Return a reply."""
+    return CallToolResult(content=[_block(text)])
+
+
+def failure(text: str) -> CallToolResult:
+    """Return a refusal."""
+    return CallToolResult(content=[_block(text)], is_error=True)
+
+
+def _not_found(definition: Definition, error: NotFoundError) -> str:
+    # The older server's words.
+    return f"Job error: Job not found: {error.shown}" if definition.name == "claude_result" else str(error)
+
+
+def _where_to_look(error: NotFoundError) -> str:
+    # Told by its form alone: whether there is such a batch or job is nobody's business but its owner's.
+    other = ""
+    if error.kind == "Request":
+        return "Call claude_approve without requestId for those that are open."
+    if error.kind == "Job" and is_batch_id(error.id):
+        other = "with it as batchId if it is a batch's"
+    elif error.kind == "Batch" and error.id.startswith(JOB_PREFIX):
+        other = "with it in jobIds if it is a job's"
+    wait = f"claude_wait {other}, or " if other else ""
+    return f"Call {wait}claude_list_jobs for the jobs that you can see."
+
+
+def _argument_errors(definition: Definition, error: ValidationError) -> str:
+    details = error.errors(include_url=False, include_input=False)
+    problems = "; ".join(_problem(detail["loc"], _words(definition, detail)) for detail in details[:_MOST_PROBLEMS])
+    if len(details) > _MOST_PROBLEMS:
+        problems += f"; and {len(details) - _MOST_PROBLEMS} more"
+    accepts = f"It accepts: {_names(definition.arguments) or 'no arguments'}."
+    if definition.arguments is BatchArguments and any(_is_about_a_task(detail["loc"]) for detail in details):
+        accepts += f" A task is a text, or an object with: {_names(TaskArguments)}."
+    return f"{definition.name}: {problems}. {accepts} Correct the call and repeat it."
+
+
+def _words(definition: Definition, detail: ErrorDetails) -> str:
+    if detail["type"] != "extra_forbidden":
+        return _WORDS.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+    arguments = definition.arguments if len(detail["loc"]) == 1 else TaskArguments
+    if detail["loc"][-1] in arguments.model_fields:
+        return "it is there in another spelling"
+    if definition.arguments is BatchArguments and detail["loc"][0] in _OF_ONE_TASK:
+        return "it says something of one task, so it belongs into the object of that task"
+    return "there is no such argument"
+
+
+def _is_about_a_task(location: tuple[int | str, ...]) -> bool:
+    return (len(location) > 1 and location[0] == "tasks") or location[0] in _OF_ONE_TASK
+
+
+def _names(arguments: type[Arguments]) -> str:
+    return ", ".join(field.alias or name for name, field in arguments.model_fields.items())
+
+
+def _problem(location: tuple[int | str, ...], message: str) -> str:
+    # A caller's own names may be of any length.
+    where = ".".join(str(part)[:_SHOWN_OF_A_NAME] for part in location if part not in _CHOICES) or "arguments"
+    return f"{where}: {message}"
+
+
+def _block(text: str) -> TextContent:
+    # Half a character, from a page cut within a pair for example, cannot be sent: it would break the connection.
+    return TextContent(type="text", text=text.encode("utf-8", "replace").decode())

@@ -1,0 +1,399 @@
+"""One short handler a tool: arguments in, text out; every decision is made below this layer."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import anyio
+
+from jobs.client_context import Origin
+from jobs.errors import BadInputError, NotFoundError
+from jobs.event_bus import JobSignals
+from jobs.ids import is_batch_id
+from jobs.manager import EnhancedJobManager
+from jobs.model import Job, JobStatus
+from jobs.permissions.approvals import Approvals, Request
+from jobs.permissions.visibility import Scope, Visibility
+from jobs.ports import Admission, Store
+from jobs.recursion_manager import RecursionManager
+from jobs.sessions import FollowUp
+from jobs.settings import Settings, TreeSettings
+from jobs.validation import TaskRequest, TreeBounds
+from jobs.waiting import OnProgress, Waiting, WaitMode, WaitReport, alone
+from server.mcp import replies
+from server.mcp.arguments import (
+    BatchArguments,
+    JobArguments,
+    ListArguments,
+    ResultArguments,
+    RetryArguments,
+    RunArguments,
+    SendArguments,
+    WaitArguments,
+)
+from server.mcp.flow_control import FlowControl
+from server.mcp.interrupted_calls import batch_asks, run_asks
+from server.mcp.result_pages import Results
+
+UNBOUNDED = float("inf")
+
+MAX_RESULT_CHARS = 200_000
+"""Characters of results in the largest reply of `claude_result`."""
+
+INLINE_CHARS = 250_000
+"""What `claude_result` asks Claude Code to pass on inline: it spills at 50,000 otherwise, 390,000 passed (measured).
+
+More than `MAX_RESULT_CHARS`: the notes that say how to read on count too, and one a job of a hundred is 20,000.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the handlers call; built once by the engine.
+
+    Args:
+        settings: The engine's settings.
+        for_tree: Returns what a tree takes from the client that begins it, for the variables that the client sent.
+        store: Where trees are kept.
+        manager: Admits, runs and cancels.
+        follow_up: Continues sessions and tries jobs again.
+        recursion: Slots, parking and statistics.
+        waiting: Waits.
+        signals: Where changes of jobs are announced.
+        start_soon: Starts a coroutine function in the engine's task group.
+        transcript: Path of the output file of a job's attempt.
+        approvals: Requests of jobs for a permission.
+        now: Returns seconds since the epoch.
+        resident: Returns the bytes of memory that the engine holds.
+        in_use: Returns which `claude` and which accounts jobs use, with nothing secret; blocks.
+        end_pauses: Lets no usage limit outlive this engine.
+    """
+
+    settings: Settings
+    for_tree: Callable[[Mapping[str, str] | None], TreeSettings]
+    store: Store
+    manager: EnhancedJobManager
+    follow_up: FollowUp
+    recursion: RecursionManager
+    waiting: Waiting
+    signals: JobSignals
+    start_soon: Callable[..., object]
+    transcript: Callable[[Job], str]
+    approvals: Approvals
+    now: Callable[[], float]
+    resident: Callable[[], int]
+    in_use: Callable[[], Mapping[str, Any]]
+    end_pauses: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a tool.
+
+    Args:
+        services: What handlers call.
+        job: The calling job, or None for a caller outside every tree.
+        origin: The caller's directory and environment.
+        tool_use_id: The client's id of this call, or None; a submission is idempotent by it.
+        on_progress: Reports where a wait is, or None where the caller does not ask for it.
+        company: Waits for jobs that it can read, with whatever else goes on meanwhile.
+        flow: Knows how many requests of the caller's connection are in work.
+    """
+
+    services: Services
+    job: Job | None
+    origin: Origin
+    tool_use_id: str | None
+    on_progress: OnProgress | None
+    company: Callable[[Callable[[], Awaitable[WaitReport]], Callable[[], Awaitable[Scope]]], Awaitable[WaitReport]] = (
+        alone
+    )
+    flow: FlowControl = field(default_factory=FlowControl)
+
+    @property
+    def sight(self) -> Visibility:
+        """What this caller may see."""
+        return Visibility(self.services.store, self.job)
+
+    @property
+    def results(self) -> Results:
+        """What reads results."""
+        return Results(store=self.services.store, transcript=self.services.transcript, waits=self._why_it_waits)
+
+    def _why_it_waits(self, job: Job) -> str:
+        return replies.paused(self.services.recursion.pauses((job.root_id,))).get("paused", "")
+
+
+async def claude_run(call: Call, arguments: RunArguments) -> str:
+    """Run one job to its end and return its result."""
+    admission = await submit_run(call, arguments)
+    report, asked = await _wait_for(call, admission)
+    if asked and report.pending:
+        return run_asks(admission, asked)
+    return await run_reply(call, admission.jobs[0].id)
+
+
+async def claude_run_async(call: Call, arguments: RunArguments) -> str:
+    """Start one job and return its id."""
+    admission = await submit_run(call, arguments)
+    return replies.started(admission.jobs[0], await call.services.recursion.pause_ahead(admission))
+
+
+async def claude_run_batch(call: Call, arguments: BatchArguments) -> str:
+    """Run several jobs to their end and return a line each."""
+    began = time.monotonic()
+    admission = await submit_batch(call, arguments)
+    report, asked = await _wait_for(call, admission)
+    if asked and report.pending:
+        return batch_asks(admission, asked)
+    milliseconds, excerpt_chars = round((time.monotonic() - began) * 1000), call.services.settings.excerpt_chars
+    return replies.batch_done(admission.batch, report, milliseconds, excerpt_chars=excerpt_chars)
+
+
+async def claude_run_batch_async(call: Call, arguments: BatchArguments) -> str:
+    """Start several jobs and return their ids."""
+    admission = await submit_batch(call, arguments)
+    return replies.spawned(admission, await call.services.recursion.pause_ahead(admission))
+
+
+async def claude_status(call: Call, arguments: JobArguments) -> str:
+    """Tell where a job, a batch or a tree is."""
+    if is_batch_id(arguments.job_id):
+        batch = await call.sight.batch(arguments.job_id)
+        pauses = call.services.recursion.pauses((batch.root_id,))
+        return replies.batch_status(batch.id, batch.parent_id, await call.sight.rollup(batch.id), pauses)
+    job = await call.sight.job(arguments.job_id)
+    below = (await call.sight.rollup(job.id)).without(job)
+    attempt = await call.services.store.attempt(job.id, job.attempt) if job.attempt else None
+    return replies.job_status(
+        job,
+        below if below.total else None,
+        call.services.recursion.pauses((job.root_id,)),
+        attempt=attempt,
+        asks=job.id in call.services.approvals.waiting(),
+    )
+
+
+async def claude_wait(call: Call, arguments: WaitArguments) -> str:
+    """Wait for jobs, a batch or a subtree and tell who ended."""
+    read = scope_reader(call, arguments)
+    longest = call.services.settings.wait_seconds
+    asked = longest if arguments.timeout_seconds is None else min(arguments.timeout_seconds, longest)
+    mode = WaitMode(arguments.mode)
+    report, requests = await _wait_unless_asked(call, read, mode=mode, seconds=asked, cursor=arguments.cursor)
+    return wait_reply(call, report, requests)
+
+
+def wait_reply(call: Call, report: WaitReport, requests: Sequence[Request]) -> str:
+    """Answer a wait, and advise who can come back later to do so where nothing goes on before."""
+    # A job that ends its turn is over: nobody would wake it.
+    settings = call.services.settings
+    long = call.job is None and (report.held_until or 0.0) - call.services.now() > settings.wait_seconds
+    come_back = report.held_until if long else None
+    return replies.waited(report, requests, excerpt_chars=settings.excerpt_chars, come_back=come_back)
+
+
+async def claude_result(call: Call, arguments: ResultArguments) -> str:
+    """Return a page of one result, or of the answers of several jobs within one budget."""
+    call.sight.refuse_self("read its own result", "Leave it out.", jobs=(arguments.job_id, *arguments.job_ids))
+    limit = min(arguments.limit or call.services.settings.result_chars, MAX_RESULT_CHARS)
+    if arguments.job_ids:
+        ids = [*([arguments.job_id] if arguments.job_id else []), *arguments.job_ids]
+        return await call.results.several(await call.sight.jobs(ids), offset=arguments.offset, limit=limit)
+    if not arguments.job_id:
+        raise BadInputError("jobId", "no job is named", "Give jobId, or jobIds for several.")
+    return await call.results.page(await call.sight.job(arguments.job_id), offset=arguments.offset, limit=limit)
+
+
+async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
+    """List the caller's jobs, newest first."""
+    before = (await call.sight.job(arguments.before)).seq if arguments.before else None
+    # One more than is shown tells whether there are more.
+    found = await call.sight.newest(
+        limit=arguments.limit + 1, before_seq=before, status=arguments.status, under=arguments.under
+    )
+    asking = call.services.approvals.waiting()
+    shown = found[: arguments.limit]
+    waiting = {job.root_id for job in shown if job.status is JobStatus.QUEUED}
+    pauses = call.services.recursion.pauses(waiting)
+    excerpt_chars, more = call.services.settings.excerpt_chars, len(found) > arguments.limit
+    return replies.job_list(shown, more=more, excerpt_chars=excerpt_chars, asking=asking, pauses=pauses)
+
+
+async def claude_kill_job(call: Call, arguments: JobArguments) -> str:
+    """Cancel a job and everything below it, or every job of a batch."""
+    try:
+        jobs = await _cancellable(call, arguments.job_id)
+    except NotFoundError as error:
+        return replies.killed(error.shown, ())
+    cancelled = await call.services.manager.cancel_subtrees(jobs)
+    return replies.killed(arguments.job_id, cancelled)
+
+
+async def _cancellable(call: Call, identity: str) -> Sequence[Job]:
+    if is_batch_id(identity):
+        return (await call.sight.batch_scope(identity)).jobs
+    return (await call.sight.job(identity),)
+
+
+async def claude_send(call: Call, arguments: SendArguments) -> str:
+    """Go on with the session of a job that is over, as a new job."""
+    job = await call.sight.job(arguments.job_id)
+    parent_id = call.job.id if call.job else None
+    call.sight.refuse_self("send itself a message", "Start a job with claude_run_async.", jobs=(job.id,))
+    message = arguments.message(call.tool_use_id)
+    admission = await call.services.follow_up.send(job, message, parent_id=parent_id, origin=call.origin)
+    return replies.sent(admission.jobs[0], job, await call.services.recursion.pause_ahead(admission))
+
+
+async def claude_retry(call: Call, arguments: RetryArguments) -> str:
+    """Try a job again, or everything below it that failed."""
+    whole = arguments.subtree or is_batch_id(arguments.job_id)
+    jobs = (
+        (await call.sight.subtree_scope(arguments.job_id)).jobs if whole else [await call.sight.job(arguments.job_id)]
+    )
+    mine = [job for job in jobs if call.job is None or job.id != call.job.id]
+    return replies.retried(await call.services.follow_up.retry(mine, origin=call.origin))
+
+
+async def submit_run(call: Call, arguments: RunArguments) -> Admission:
+    """Admit and start one job."""
+    return await _submit(
+        call, [arguments.request()], arguments.parent_job_id, key=arguments.idempotency_key, single=True
+    )
+
+
+async def submit_batch(call: Call, arguments: BatchArguments) -> Admission:
+    """Admit and start a batch."""
+    return await _submit(
+        call, arguments.requests(), arguments.parent_job_id, key=arguments.key(), bounds=arguments.bounds()
+    )
+
+
+async def run_reply(call: Call, job_id: str) -> str:
+    """Answer for a job that is over, with its result.
+
+    Raises:
+        JobFailedError: It has none.
+        NotFinishedError: It is not over.
+    """
+    job = await call.sight.job(job_id)
+    return await call.results.page(job, offset=0, limit=call.services.settings.result_chars)
+
+
+async def _submit(
+    call: Call,
+    requests: Sequence[TaskRequest],
+    parent_job_id: str | None,
+    *,
+    key: str | None,
+    single: bool = False,
+    bounds: TreeBounds | None = None,
+) -> Admission:
+    async with call.services.recursion.turn(call.job.id if call.job else None):
+        return await call.services.manager.submit(
+            requests,
+            _parent_id(call, parent_job_id),
+            origin=call.origin,
+            single=single,
+            idempotency_key=key or call.tool_use_id,
+            bounds=bounds,
+        )
+
+
+def _parent_id(call: Call, asserted: str | None) -> str | None:
+    if call.job is None:
+        return asserted
+    if asserted not in (None, call.job.id):
+        # The same answer as for an unknown job, so that ids of other trees cannot be probed.
+        raise NotFoundError("Job", asserted or "")
+    return call.job.id
+
+
+async def _wait_for(call: Call, admission: Admission) -> tuple[WaitReport, Sequence[Request]]:
+    read = partial(_scope_of, call, tuple(job.id for job in admission.jobs))
+    return await _wait_unless_asked(call, read, mode=WaitMode.ALL, seconds=UNBOUNDED)
+
+
+async def _wait_unless_asked(
+    call: Call,
+    read: Callable[[], Awaitable[Scope]],
+    *,
+    mode: WaitMode,
+    seconds: float,
+    cursor: str | None = None,
+) -> tuple[WaitReport, Sequence[Request]]:
+    """Wait, at most until a job asks for a permission that the caller may give, and return what it may give."""
+    approvals = call.services.approvals
+    # A job answers for everything below it, and a caller outside every tree for what it waits for.
+    paths = (await read()).paths if call.job is None else None
+    wait = partial(_wait, call, read, mode=mode, cursor=cursor)
+    client = call.origin.client
+    until = anyio.current_time() + seconds
+    while True:
+        with approvals.interrupting(call.job, paths, client=client) as asking:
+            report = await wait(seconds=max(0.0, until - anyio.current_time()))
+        if asking.cancelled_caught:
+            report = await wait(seconds=0)
+        asked = approvals.told(call.job, paths, client=client)
+        # Interrupted for nothing: somebody else answered first, or the time to answer was over.
+        if asked or not report.pending or not asking.cancelled_caught:
+            return report, asked
+
+
+async def _wait(
+    call: Call,
+    read: Callable[[], Awaitable[Scope]],
+    *,
+    mode: WaitMode,
+    seconds: float,
+    cursor: str | None = None,
+) -> WaitReport:
+    wait = partial(call.services.waiting.wait, read, mode=mode, seconds=seconds, cursor=cursor)
+    return await call.company(partial(wait, on_progress=call.on_progress, aside=partial(_aside, call)), read)
+
+
+@asynccontextmanager
+async def _aside(call: Call) -> AsyncIterator[None]:
+    """Leave room for others while a call waits: for requests of its connection and, of a job, for other jobs."""
+    parked = nullcontext() if call.job is None else call.services.recursion.parked(call.job.id)
+    async with call.flow.waiting(), parked:
+        yield
+
+
+def scope_reader(call: Call, arguments: WaitArguments) -> Callable[[], Awaitable[Scope]]:
+    """Return what reads the jobs that a wait is about.
+
+    Raises:
+        BadInputError: Not exactly one way to name them was used.
+        OwnJobError: The calling job is among them.
+    """
+    given = [bool(arguments.job_ids), arguments.batch_id is not None, arguments.subtree_of is not None]
+    if sum(given) != 1:
+        raise BadInputError("jobIds", "give exactly one of jobIds, batchId and subtreeOf", "Then call again.")
+    remedy = "Leave it out, or give subtreeOf with its id for everything below it."
+    batches = (arguments.batch_id, arguments.subtree_of)
+    call.sight.refuse_self("wait for itself", remedy, jobs=arguments.job_ids, batches=batches)
+    if arguments.job_ids:
+        return partial(_scope_of, call, tuple(arguments.job_ids))
+    if arguments.batch_id is not None:
+        return partial(call.sight.batch_scope, arguments.batch_id)
+    return partial(_below, call, arguments.subtree_of or "")
+
+
+async def _scope_of(call: Call, job_ids: Sequence[str]) -> Scope:
+    return Scope(jobs=await call.sight.jobs(job_ids))
+
+
+async def _below(call: Call, root: str) -> Scope:
+    scope = await call.sight.subtree_scope(root)
+    if call.job is None:
+        return scope
+    # A job that waits for its own subtree must not wait for itself.
+    return Scope(jobs=[job for job in scope.jobs if job.id != call.job.id], path=scope.path, without=call.job.id)
+
+
+Handler = Callable[[Call, Any], Awaitable[str]]

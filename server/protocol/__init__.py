@@ -1,1 +1,0 @@
-"""What a client of MCP finds: tools and their replies, tasks, resources, prompts, questions to the person."""

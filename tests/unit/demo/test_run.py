@@ -1,0 +1,97 @@
+"""The demo with a stub in the place of `claude`: what it says when things go wrong, and that it leaves nothing."""
+
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from server.demo import run as demo
+from tests.support.engines import SHELL_STUB
+from tests.support.waiting import until_now
+
+UseClaude = Callable[[str], Path]
+
+
+@pytest.fixture
+def stage(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory below which the demo makes its own."""
+    directory = home / "t"
+    directory.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    for name in [name for name in os.environ if name.startswith(("ANTHROPIC_", "CLAUDE"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CLAUDE_JOBS_CLI", str(SHELL_STUB))
+    yield directory
+    assert list(directory.iterdir()) == []
+
+
+def console() -> Console:
+    return Console(file=io.StringIO(), width=120)
+
+
+def said(where: Console) -> str:
+    assert isinstance(where.file, io.StringIO)
+    return where.file.getvalue()
+
+
+def job(job_id: str, parent: str | None = None) -> dict:
+    return {"jobId": job_id, "parentJobId": parent}
+
+
+TREE = [job("a"), job("b"), job("a1", "a"), job("b1", "b")]
+
+
+@pytest.mark.parametrize(
+    ("answers", "good"),
+    [
+        ({"a": "A: one", "a1": "one", "b": "B: two", "b1": "two"}, True),
+        ({"a": "A: one", "a1": "one", "b": "B: nothing", "b1": "two"}, False),
+        ({"a": "A: one", "a1": "one", "b": "B: two"}, False),
+        ({"a1": "one", "b": "B: two", "b1": "two"}, False),
+        ({}, False),
+    ],
+    ids=["whole", "left out", "no child", "no parent", "none"],
+)
+def test_a_tree_is_good_when_every_parent_says_what_its_children_said(answers: dict[str, str], good: bool):
+    assert demo.made_of_children(TREE, answers) is good
+
+
+def test_a_tree_in_which_nobody_spawned_is_not_good():
+    assert demo.made_of_children([job("a")], {"a": "alone"}) is False
+
+
+def test_jobs_that_spawn_nothing_fail_the_demo_and_nothing_is_left(stage: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(demo, "root_tasks", lambda: ["stub:say=a:bug:"] * 3)
+    where = console()
+    assert demo.play(where) is False
+    assert "3 jobs: 3 completed" in said(where)
+    assert said(where).count("answers:\na:bug:\n") == 3
+
+
+def test_without_claude_the_demo_says_how_to_get_one(stage: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CLAUDE_JOBS_CLI", "/no/such/claude")
+    where = console()
+    assert demo.play(where) is False
+    assert "Correct CLAUDE_JOBS_CLI, or `cli` in config.toml, or unset it" in said(where)
+
+
+def test_a_demo_that_is_interrupted_ends_its_jobs(stage: Path, home: Path, monkeypatch: pytest.MonkeyPatch):
+    pids = home / "pids"
+    claude = home / "sleeper"
+    claude.write_text(f"#!/bin/sh\necho $$ >>'{pids}'\nexec sleep 60\n")
+    claude.chmod(0o755)
+    monkeypatch.setenv("CLAUDE_JOBS_CLI", str(claude))
+
+    def interrupted(*_: object) -> None:
+        until_now(lambda: pids.exists() and len(pids.read_text().split()) == 3)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "watch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        demo.play(console())
+    started = [int(pid) for pid in pids.read_text().split()]
+    until_now(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), what="the end of the jobs")

@@ -1,0 +1,37 @@
+"""The location of a state directory, written down when an engine starts."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from jobs.store.memory import MemoryStore
+from server.client.location import Location, read_location, write_location
+from server.client.state_dir import prepare
+from server.engine.state_binding import bind
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("server.engine.state_binding.write_location", refuse)
+
+
+@pytest.mark.usefixtures("full_disk")
+async def test_a_full_disk_does_not_keep_an_engine_from_a_directory_without_a_location(home: Path):
+    places = prepare(home / "state")
+    bound = await bind(places, MemoryStore())
+    assert bound.path == str(places.home)
+    assert read_location(places.home) is None
+
+
+@pytest.mark.usefixtures("full_disk")
+async def test_a_copy_is_not_served_before_its_own_location_is_written(home: Path):
+    places = prepare(home / "state")
+    write_location(places.home, Location(key="original", path="/elsewhere"))
+    with pytest.raises(OSError, match="No space left"):
+        await bind(places, MemoryStore())

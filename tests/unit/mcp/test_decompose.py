@@ -1,0 +1,282 @@
+"""Jobs that answer with subtasks: run below them by the graph, and the session resumed with what came of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from jobs.event_bus import JobSignals
+from jobs.model import EXCERPT_LENGTH, TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
+from jobs.ports import Store
+from jobs.prompts import decomposition
+from jobs.prompts.briefing import Prompts
+from jobs.runner.launch_plan import continued
+from jobs.runner.retry_policy import MOST_DIVISIONS, Sequel
+from jobs.validation import TaskRequest
+from tests.unit.jobs.support import LONG, Parts, given_up, known, parts
+
+pytestmark = pytest.mark.anyio
+
+
+class Dividing:
+    """Runs jobs without processes: "split a|b" asks for the subtasks a and b, and answers once they are over.
+
+    Args:
+        store: Where trees are kept.
+        signals: Where changes are announced.
+        prompts: What an attempt is told.
+        max_depth: Deepest level.
+    """
+
+    def __init__(self, store: Store, signals: JobSignals, prompts: Prompts, max_depth: int) -> None:
+        self.told: dict[tuple[str, int], str] = {}
+        self.held = anyio.Event()
+        self.running: list[str] = []
+        self._store, self._signals, self._prompts = store, signals, prompts
+        self._sequel = Sequel(store, max_depth)
+
+    async def start_or_attach(self, job_id: str) -> None:
+        job = await known(self._store, job_id)
+        resumed = await continued(self._store, job_id, job.attempt)
+        attempt = await self._store.claim(job_id, session_id="s", token_hash=None, at=1.0)
+        if attempt is not None:
+            self.running.append(job_id)
+            self.told[job_id, attempt.number] = (await self._prompts.compose(job, resumed)).text
+
+    async def result(self, job_id: str) -> Job:
+        job = await known(self._store, job_id)
+        if job.status is not JobStatus.RUNNING:
+            return job
+        if job.spec.task.startswith("hold"):
+            await self.held.wait()
+        attempt = await self._store.attempt(job_id, job.attempt)
+        assert attempt is not None
+        outcome = await self._sequel.of(job, attempt, self._outcome(job))
+        settled = await self._store.settle(job_id, job.attempt, outcome, at=2.0)
+        self._signals.publish(settled)
+        return settled
+
+    async def cancel(self, job_id: str) -> None:
+        self.held.set()
+
+    async def abandon(self, job_id: str, why: str) -> Job:
+        return await given_up(self._store, self._signals, job_id, why)
+
+    def _outcome(self, job: Job) -> Outcome:
+        task, again = job.spec.task, job.attempt > 1
+        if task.startswith("fail"):
+            return Outcome(reason=Reason.MAX_TURNS, status=JobStatus.FAILED, detail="told to")
+        verb, _, rest = task.partition(" ")
+        if job.spec.divisible and (verb == "endless" or (verb == "split" and not again)):
+            return _completed({"subtasks": rest.replace(";", "|").split("|") if verb == "endless" else _parts(rest)})
+        return _completed({"answer": f"answer to {task}"})
+
+
+def _parts(rest: str) -> list[str]:
+    # "split a|(split b|c)" nests once; "NUL" is a character that no task may hold.
+    found, depth, current = [], 0, ""
+    for character in rest:
+        depth += (character == "(") - (character == ")")
+        if character == "|" and not depth:
+            found.append(current)
+            current = ""
+        else:
+            current += character
+    return [one.strip("()").replace("NUL", "\x00") for one in [*found, current]]
+
+
+def _completed(structured: Mapping[str, Any]) -> Outcome:
+    frame = {"structured_output": structured}
+    return Outcome(reason=Reason.COMPLETED, status=JobStatus.COMPLETED, result="{}", frame=frame)
+
+
+class Divided:
+    """Parts whose runner divides."""
+
+    def __init__(self, here: Parts) -> None:
+        self.here = here
+        prompts = Prompts(here.store, here.settings.tree_limits)
+        self.runner = Dividing(here.store, here.signals, prompts, here.settings.max_depth)
+        here.manager._runner = self.runner
+
+    async def start(self, task: str) -> Job:
+        request = TaskRequest(task=task, divisible=True)
+        admission = await self.here.manager.submit([request], origin=self.here.origin, single=True)
+        return admission.jobs[0]
+
+    async def over(self, job: Job) -> Job:
+        return await self.here.reaches(job.id, *TERMINAL)
+
+    async def below(self, job: Job) -> list[Job]:
+        return [one for one in await self.here.store.jobs_under(job.path) if one.id != job.id]
+
+
+async def answer_of(store: Store, job: Job) -> str | None:
+    attempt = await store.attempt(job.id, job.attempt)
+    return attempt.result if attempt else None
+
+
+async def test_a_job_that_needs_no_subtasks_answers_at_once(tmp_path: Path):
+    async with parts(tmp_path) as here:
+        divided = Divided(here)
+        job = await divided.over(await divided.start("plain"))
+        assert (job.status, job.attempt) == (JobStatus.COMPLETED, 1)
+        assert await answer_of(here.store, job) == "answer to plain"
+        assert await divided.below(job) == []
+
+
+async def test_subtasks_run_below_the_job_and_it_hears_what_came_of_each(tmp_path: Path):
+    async with parts(tmp_path) as here:
+        divided = Divided(here)
+        job = await divided.over(await divided.start("split one|fail two"))
+        children = await divided.below(job)
+        assert [(child.spec.task, child.parent_id, child.depth) for child in children] == [
+            ("one", job.id, 1),
+            ("fail two", job.id, 1),
+        ]
+        assert (job.status, job.attempt) == (JobStatus.COMPLETED, 2)
+        told = divided.runner.told[job.id, 2]
+        assert "answer to one" in told
+        assert "Subtask 2 (failed: max_turns" in told
+        assert "give `answer`" in told
+
+
+async def test_subtasks_may_have_subtasks(tmp_path: Path):
+    async with parts(tmp_path) as here:
+        divided = Divided(here)
+        job = await divided.over(await divided.start("split (split a|b)|c"))
+        assert sorted((child.spec.task, child.depth) for child in await divided.below(job)) == [
+            ("a", 2),
+            ("b", 2),
+            ("c", 1),
+            ("split a|b", 1),
+        ]
+        assert {child.status for child in await divided.below(job)} == {JobStatus.COMPLETED}
+        assert job.status is JobStatus.COMPLETED
+
+
+async def test_at_the_deepest_level_nobody_is_asked_to_divide(tmp_path: Path):
+    async with parts(tmp_path, max_depth=1) as here:
+        divided = Divided(here)
+        job = await divided.over(await divided.start("split (split a|b)"))
+        [leaf] = await divided.below(job)
+        assert (leaf.depth, leaf.spec.divisible, leaf.spec.json_schema) == (1, False, None)
+        assert job.status is JobStatus.COMPLETED
+
+
+async def test_subtasks_over_a_limit_are_refused_and_the_job_does_the_work_itself(tmp_path: Path):
+    async with parts(tmp_path, max_children=1) as here:
+        divided = Divided(here)
+        job = await divided.over(await divided.start("split a|b"))
+        assert await divided.below(job) == []
+        assert (job.status, job.attempt) == (JobStatus.COMPLETED, 2)
+        assert "refused" in divided.runner.told[job.id, 2]
+
+
+async def test_a_subtask_that_cannot_be_a_task_is_refused_and_ends_nothing_else(tmp_path: Path):
+    async with parts(tmp_path) as here:
+        divided = Divided(here)
+        job = await divided.over(await divided.start("split NUL"))
+        assert job.status is JobStatus.COMPLETED
+        assert await divided.below(job) == []
+
+
+async def test_a_job_that_divides_without_end_is_stopped(tmp_path: Path):
+    async with parts(tmp_path, max_depth=1) as here:
+        divided = Divided(here)
+        job = await divided.over(await divided.start("endless a"))
+        assert job.attempt == MOST_DIVISIONS + 1
+        assert len(await divided.below(job)) == MOST_DIVISIONS
+
+
+async def test_a_job_that_waits_for_its_subtasks_can_be_cancelled_with_them(tmp_path: Path):
+    async with parts(tmp_path) as here:
+        divided = Divided(here)
+        job = await divided.start("split hold a|b")
+        with anyio.fail_after(LONG):
+            while len(divided.runner.running) < 3:  # noqa: ASYNC110 - the fake announces nothing
+                await anyio.sleep(0.001)
+        await here.manager.cancel(job.id)
+        assert (await divided.over(job)).status is JobStatus.CANCELLED
+
+
+@pytest.mark.parametrize("admitted", [False, True])
+async def test_an_engine_that_ends_in_the_middle_goes_on_and_runs_each_subtask_once(tmp_path: Path, admitted: bool):
+    async with parts(tmp_path) as here:
+        divided = Divided(here)
+        task = "split hold a|b" if admitted else "split a|b"
+        request = TaskRequest(task=task, divisible=True)
+        with anyio.CancelScope(shield=True):
+            # As the rows stand when an engine dies: asked for subtasks, or with one of them under way.
+            start, here.manager._start_soon = here.manager._start_soon, lambda *_: None
+            admission = await here.manager.submit([request], origin=here.origin, single=True)
+            job = admission.jobs[0]
+            await divided.runner.start_or_attach(job.id)
+            job = await divided.runner.result(job.id)
+            assert job.status is JobStatus.QUEUED
+            if admitted:
+                assert await here.manager._subtasks(job)
+            here.manager._start_soon = start
+        divided.runner.running.clear()
+        await here.manager.resume()
+        divided.runner.held.set()
+        over = await divided.over(job)
+        assert (over.status, over.attempt) == (JobStatus.COMPLETED, 2)
+        children = await divided.below(job)
+        assert len(children) == 2
+        assert sorted(divided.runner.running) == sorted([job.id, *(child.id for child in children)])
+
+
+@pytest.mark.parametrize("reason", [Reason.LOST, Reason.STARTUP])
+async def test_an_attempt_that_came_to_nothing_neither_divides_anew_nor_loses_what_the_subtasks_said(
+    tmp_path: Path, reason: Reason
+):
+    async with parts(tmp_path) as here:
+        divided = Divided(here)
+        start, here.manager._start_soon = here.manager._start_soon, lambda *_: None
+        request = TaskRequest(task="split a|b", divisible=True)
+        admission = await here.manager.submit([request], origin=here.origin, single=True)
+        job = admission.jobs[0]
+        await divided.runner.start_or_attach(job.id)
+        job = await divided.runner.result(job.id)
+        for child in await here.manager._subtasks(job) or ():
+            await divided.runner.start_or_attach(child.id)
+            await divided.runner.result(child.id)
+        # The next engine is killed before the process that is to hear of them exists.
+        await here.store.claim(job.id, session_id="s", token_hash=None, at=3.0)
+        await here.store.settle(job.id, 2, Outcome(reason=reason, status=JobStatus.QUEUED), at=4.0)
+        here.manager._start_soon = start
+        await here.manager.resume()
+        over = await divided.over(job)
+        assert (over.status, over.attempt) == (JobStatus.COMPLETED, 3)
+        assert len(await divided.below(job)) == 2
+        assert "answer to a" in divided.runner.told[job.id, 3]
+
+
+@pytest.mark.parametrize("length", [EXCERPT_LENGTH - 1, EXCERPT_LENGTH, EXCERPT_LENGTH + 1])
+async def test_what_a_subtask_said_is_heard_to_its_last_character(tmp_path: Path, length: int):
+    async with parts(tmp_path) as here:
+        divided = Divided(here)
+        task = "long ".ljust(length - len("answer to !"), "x") + "!"
+        job = await divided.over(await divided.start(f"split {task}"))
+        assert divided.runner.told[job.id, 2].endswith(f"\n\nanswer to {task}")
+        assert len(f"answer to {task}") == length
+
+
+def test_an_answer_of_another_shape_is_an_answer():
+    frames: tuple[Any, ...] = (None, {}, {"structured_output": []}, {"structured_output": {"subtasks": "x"}})
+    for frame in frames:
+        assert decomposition.read(frame, "as it stands") == decomposition.Answer("as it stands")
+    assert decomposition.read({"structured_output": {"subtasks": [" ", 7]}}, "x") == decomposition.Answer("x")
+
+
+def test_long_results_are_cut_where_the_session_hears_of_them():
+    job = Job(
+        seq=1, id="j1", root_id="j0", parent_id="j0", batch_id="b", depth=1, path="j0/j1",
+        spec=JobSpec(task="t", cwd="/"), status=JobStatus.COMPLETED,
+    )  # fmt: skip
+    message = decomposition.results_message([(job, "y" * 20_000)])
+    assert len(message) < 9_000
+    assert "12000 more characters" in message

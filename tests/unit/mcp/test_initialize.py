@@ -1,0 +1,81 @@
+"""A client that comes before the MCP SDK is loaded is greeted at once, and as the SDK greets it."""
+
+import json
+import socket
+from typing import Any, cast
+
+import anyio
+import pytest
+from anyio.abc import UNIXSocketStream
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from jobs.client_context import Origin
+from jobs.event_bus import JobSignals
+from server.engine.sdk import Sdk
+from server.mcp.auth import Caller
+from server.mcp.connection_state import Connection
+from server.mcp.initialize import VERSIONS, opening_of
+
+pytestmark = pytest.mark.anyio
+
+
+def initialize(**params: Any) -> dict[str, Any]:
+    info = {"name": "test", "version": "1"}
+    given = {"protocolVersion": "2025-11-25", "capabilities": {"roots": {}}, "clientInfo": info, **params}
+    return {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": given}
+
+
+async def answers(sdk: Sdk, *messages: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Send messages over a connection of their own and return the first answers."""
+    ours, theirs = [await UNIXSocketStream.from_socket(end) for end in socket.socketpair()]
+    nobody = Connection(services=cast("Any", None), caller=Caller(origin=Origin(cwd="/", env={})))
+    async with anyio.create_task_group() as group, ours, theirs:
+        group.start_soon(sdk.serve, ours, BufferedByteReceiveStream(ours), nobody)
+        lines = BufferedByteReceiveStream(theirs)
+        for message in messages:
+            await theirs.send(json.dumps(message).encode() + b"\n")
+        with anyio.fail_after(60):
+            found = [json.loads(await lines.receive_until(b"\n", 1 << 20)) for _ in range(count)]
+        group.cancel_scope.cancel()
+    return found
+
+
+@pytest.mark.parametrize("version", sorted(VERSIONS))
+async def test_who_comes_early_is_greeted_once_and_as_the_sdk_greets(version: str):
+    conversation = (
+        initialize(protocolVersion=version),
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "ping"},
+    )
+    loaded, fresh = (Sdk(JobSignals(), lambda *_: None) for _ in range(2))
+    await loaded.load()
+    late = await answers(loaded, *conversation, count=2)
+    early = await answers(fresh, *conversation, count=2)
+    assert [answer["id"] for answer in early] == [1, 2]
+    assert early == late
+    assert json.loads(opening_of(json.dumps(conversation[0]).encode()).reply or b"") == late[0]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        initialize(protocolVersion="2024-11-05"),
+        initialize(protocolVersion=7),
+        initialize(capabilities={"roots": 5}),
+        initialize(clientInfo={"name": "test"}),
+        {"jsonrpc": "2.0", "id": 1, "method": "ping"},
+    ],
+)
+async def test_whatever_else_comes_first_is_left_to_the_sdk(message: dict[str, Any]):
+    assert opening_of(json.dumps(message).encode()).reply is None
+    [answer] = await answers(Sdk(JobSignals(), lambda *_: None), message, count=1)
+    assert "result" in answer or "error" in answer
+
+
+async def test_what_the_greeting_took_and_the_sdk_refuses_is_answered_once():
+    taken = initialize(capabilities={"sampling": {"tools": 5}})
+    assert opening_of(json.dumps(taken).encode()).reply is not None
+    found = await answers(
+        Sdk(JobSignals(), lambda *_: None), taken, {"jsonrpc": "2.0", "id": 2, "method": "ping"}, count=2
+    )
+    assert [answer["id"] for answer in found] == [1, 2]

@@ -1,0 +1,143 @@
+"""The engine's services over a state directory of their own, and SDK clients that call them in memory."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+from mcp import Client
+from mcp.client._transport import TransportStreams
+from mcp.server.runner import serve_dual_era_loop
+from mcp.shared.memory import create_client_server_memory_streams
+from mcp_types import CallToolResult, RequestParamsMeta, TextContent
+
+from jobs.client_context import Origin
+from jobs.model import Job, JobStatus
+from jobs.permissions.tokens import hash_token
+from jobs.settings import Settings
+from server.client.connect import Places, prepare
+from server.engine.app import assemble
+from server.mcp.auth import Caller
+from server.mcp.server import Connection, build_server
+from server.mcp.subscriptions import Updates
+from server.mcp.tools import Services
+from tests.support.waiting import until
+
+STUB = Path(__file__).parents[2] / "fakes" / "claude_stub.sh"
+"""Answers within a millisecond, and as the task's directives say."""
+
+PATH = "/usr/bin:/bin"
+LEGACY, MODERN = "legacy", "2026-07-28"
+ERAS = (LEGACY, MODERN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Services that run the stub, and ways to call them.
+
+    Args:
+        services: What the tools call.
+        places: The state directory.
+        work: The directory that jobs work in.
+    """
+
+    services: Services
+    places: Places
+    work: Path
+
+    @asynccontextmanager
+    async def client(
+        self, *, token: str | None = None, mode: str = LEGACY, name: str = "test", **options: Any
+    ) -> AsyncIterator[Client]:
+        """Connect an SDK client in memory, as a person or as the job that holds a token; options are the client's."""
+        origin = Origin(cwd=str(self.work), env={"PATH": PATH}, client=name)
+        caller = Caller(origin=origin, token_hash=hash_token(token) if token else None)
+        transport = _transport(Connection(services=self.services, caller=caller))
+        async with Client(transport, mode=mode, read_timeout_seconds=60, **options) as client:
+            yield client
+
+    async def waiting_job(self, client: Client, **arguments: Any) -> Job:
+        """Start a job that waits until the test is over, and return it once its process runs."""
+        job_id = (await call_json(client, "claude_run_async", task="stub:wait=/nonexistent", **arguments))["jobId"]
+        found: list[Job] = []
+
+        async def begun() -> bool:
+            job = await self.services.store.job(job_id)
+            if job is not None and self._begun(job):
+                found.append(job)
+            return bool(found)
+
+        await until(begun)
+        return found[-1]
+
+    def token(self, job: Job) -> str:
+        """Return the token that a running job's pump would find."""
+        return str(json.loads((self._attempt(job) / "in").read_bytes().splitlines()[0])["claude_jobs_token"])
+
+    def _begun(self, job: Job) -> bool:
+        stdin = self._attempt(job) / "in"
+        return job.status is JobStatus.RUNNING and stdin.exists() and stdin.stat().st_size > 0
+
+    def _attempt(self, job: Job) -> Path:
+        return self.places.trees / job.root_id / job.id / str(job.attempt)
+
+
+@asynccontextmanager
+async def world(home: Path, **settings: Any) -> AsyncIterator[World]:
+    """Build the services; at the end every job that still runs is cancelled."""
+    places, work = prepare(home / "state"), home / "work"
+    work.mkdir()
+    chosen = Settings(**{"home": places.home, "cli": STUB, "grace_seconds": 0.2, **settings})
+    async with anyio.create_task_group() as group, assemble(chosen, places, group) as services:
+        yield World(services=services, places=places, work=work)
+        for job in await services.store.unfinished():
+            await services.manager.cancel(job.id)
+        group.cancel_scope.cancel()
+
+
+async def call(client: Client, tool: str, arguments: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> str:
+    """Call a tool that succeeds and return its text."""
+    result = await client.call_tool(tool, dict(arguments), meta=cast(RequestParamsMeta | None, meta))
+    assert not result.is_error, text_of(result)
+    return text_of(result)
+
+
+async def call_json(client: Client, tool: str, **arguments: Any) -> Any:
+    """Call a tool that succeeds and return the JSON in its text."""
+    return json.loads(await call(client, tool, arguments))
+
+
+async def refusal(client: Client, tool: str, **arguments: Any) -> str:
+    """Call a tool that refuses and return its words."""
+    result = await client.call_tool(tool, arguments)
+    assert result.is_error, text_of(result)
+    words = text_of(result)
+    assert "Traceback" not in words
+    assert 'File "' not in words
+    return words
+
+
+def text_of(result: CallToolResult) -> str:
+    """Return the one block of text that a reply consists of."""
+    [block] = result.content
+    assert isinstance(block, TextContent)
+    assert result.structured_content is None
+    return block.text
+
+
+@asynccontextmanager
+async def _transport(state: Connection) -> AsyncIterator[TransportStreams]:
+    async with create_client_server_memory_streams() as (client_streams, server_streams):
+        server = build_server(Updates(state.services.signals, state.services.start_soon))
+
+        async def serve() -> None:
+            options = server.create_initialization_options()
+            await serve_dual_era_loop(server, *server_streams, lifespan_state=state, init_options=options)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(serve)
+            yield client_streams
+            group.cancel_scope.cancel()

@@ -1,0 +1,70 @@
+"""The record of an attempt: its launch and its end, also as an earlier engine left them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from jobs.model import Attempt, Job, JobSpec, JobStatus
+from jobs.processes.attempt_dir import AttemptDirectory
+from jobs.runner.manifest import END, JOB, Launched, end_in, launched_in, note_end, note_launch
+
+LAUNCHED = Launched(
+    job=Job(
+        seq=1,
+        id="j1",
+        parent_id=None,
+        depth=0,
+        created_at=0.5,
+        root_id="b1",
+        batch_id="b1",
+        path="b1/j1",
+        spec=JobSpec(task="two\nlines", cwd="/"),
+        status=JobStatus.RUNNING,
+        attempt=1,
+    ),
+    attempt=Attempt(job_id="j1", number=1, session_id="s", token_hash="t", started_at=1.0),
+)
+ENDED = replace(LAUNCHED.job, status=JobStatus.COMPLETED, ended_at=2.0)
+CANCELLED = replace(LAUNCHED.job, status=JobStatus.CANCELLED, ended_at=2.0)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> AttemptDirectory:
+    return AttemptDirectory.create(tmp_path / "1")
+
+
+def test_launch_and_end_are_two_lines_of_one_file(directory: AttemptDirectory):
+    note_launch(directory, LAUNCHED)
+    assert (launched_in(directory), end_in(directory)) == (LAUNCHED, None)
+    note_end(directory, ENDED)
+    assert (launched_in(directory), end_in(directory)) == (LAUNCHED, ENDED)
+    assert [path.name for path in directory.path.iterdir()] == [JOB]
+
+
+def test_an_end_that_was_cut_off_counts_as_none_and_can_be_noted_again(directory: AttemptDirectory):
+    note_launch(directory, LAUNCHED)
+    with (directory.path / JOB).open("ab") as file:
+        file.write(TypeAdapter(Job).dump_json(ENDED)[:-9])
+    assert (launched_in(directory), end_in(directory)) == (LAUNCHED, None)
+    note_end(directory, ENDED)
+    assert (launched_in(directory), end_in(directory)) == (LAUNCHED, ENDED)
+
+
+def test_a_job_that_removed_its_record_gets_none(directory: AttemptDirectory):
+    with pytest.raises(FileNotFoundError):
+        note_end(directory, ENDED)
+    assert (launched_in(directory), end_in(directory)) == (None, None)
+
+
+def test_the_two_files_of_an_earlier_engine_are_read(directory: AttemptDirectory):
+    (directory.path / JOB).write_bytes(TypeAdapter(Launched).dump_json(LAUNCHED))
+    (directory.path / END).write_bytes(TypeAdapter(Job).dump_json(ENDED))
+    assert (launched_in(directory), end_in(directory)) == (LAUNCHED, ENDED)
+
+
+def test_an_attempt_that_an_earlier_engine_launched_gets_its_end_from_this_one(directory: AttemptDirectory):
+    (directory.path / JOB).write_bytes(TypeAdapter(Launched).dump_json(LAUNCHED))
+    note_end(directory, CANCELLED)
+    assert (launched_in(directory), end_in(directory)) == (LAUNCHED, CANCELLED)

@@ -1,0 +1,108 @@
+"""Secrets do not stand in logs, errors and events."""
+
+import io
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.claude.ndjson import Line
+from jobs.permissions.approvals import Request
+from jobs.permissions.tokens import new_token
+from jobs.util.text import HIDDEN, redact, safe
+from server.cli.conversation import Conversation
+from server.logging_setup import FORM, SafeFormatter
+from server.mcp.replies import permission_requests
+from tests.unit.jobs.support import job
+
+SECRETS = (
+    "sk-ant-api03-AbC_dEf-0123456789",
+    "sk-ant-oat01-zzzzzzzzzzzzzzzz",
+    "cj1_AbCdEfGhIjKlMnOpQrStUvWxYz012345",
+)
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("around", ["{}", "key={} end", '{{"a": "{}"}}', "({})", "a {}\nb"])
+def test_a_secret_is_taken_out_wherever_it_stands(secret: str, around: str):
+    text = redact(around.format(secret))
+    assert secret not in text
+    assert text == around.format(HIDDEN)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer abcdef123456",
+        "authorization: bearer abcdef123456",
+        '"x-api-key": "abcdef123456"',
+        "X-Api-Key: abcdef123456",
+        "ANTHROPIC_API_KEY=abcdef123456",
+        "CLAUDE_CODE_OAUTH_TOKEN=abcdef123456",
+    ],
+)
+def test_what_follows_the_name_of_a_secret_is_taken_out_and_the_name_stays(text: str):
+    hidden = redact(text)
+    assert "abcdef123456" not in hidden
+    assert hidden.lower().startswith(text.lower().partition("abcdef")[0])
+    assert redact(hidden) == hidden
+
+
+@pytest.mark.parametrize("text", ["task-list", "the bearer of news", "sk-", "disk-ant", "risk-averse people", "cj1_"])
+def test_ordinary_words_stay(text: str):
+    assert redact(text) == text
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_a_token_of_ours_never_survives_and_a_second_time_changes_nothing(before: str, after: str):
+    token = new_token()
+    once = redact(f"{before} {token} {after}")
+    assert token not in once
+    assert redact(once) == once
+
+
+def logged(message: str, *arguments: object, error: Exception | None = None) -> str:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(SafeFormatter(FORM))
+    record = logging.LogRecord("n", logging.INFO, "f", 1, message, arguments, None)
+    if error is not None:
+        record.exc_info = (type(error), error, None)
+    handler.handle(record)
+    return stream.getvalue()
+
+
+def test_the_log_has_no_secret_in_message_arguments_or_traceback():
+    text = logged("%s and %s", SECRETS[0], {"token": SECRETS[2]}, error=ValueError(SECRETS[1]))
+    assert not any(secret in text for secret in SECRETS)
+    assert text.count(HIDDEN) == 3
+
+
+def test_the_log_holds_nothing_that_a_terminal_obeys():
+    text = logged("%s", "\x1b]52;c;aGVsbG8=\x07\x1b[31mred\x9b0m\x00")
+    assert text.rstrip("\n").endswith("red")
+    assert all(char == "\n" or char.isprintable() for char in text)
+
+
+def test_a_transcript_has_no_secret():
+    frame = {"type": "assistant", "message": {"content": [{"type": "text", "text": f"my key is {SECRETS[0]}"}]}}
+    assert list(Conversation().rows(Line(offset=0, end=1, text="", frame=frame))) == [f"● my key is {HIDDEN}"]
+
+
+@pytest.mark.parametrize("before", [0, 1975, 1990, 3980, 100_000])
+def test_a_question_for_a_permission_is_cut_after_its_keys_were_taken_out(before: int):
+    arguments = {"content": f"{'x' * before} {SECRETS[0]} {'y' * 3000}"}
+    request = Request(id="p1", job=job("j1"), tool="Write", arguments=arguments, asked_at=0.0)
+    [line] = permission_requests([request])
+    shown, _, rest = line["input"].partition("… (")
+    assert len(shown) == 2000
+    assert rest.endswith(" characters more)")
+    assert "sk-ant" not in shown
+
+
+@given(st.text())
+def test_text_made_safe_has_no_control_character_and_is_safe_already(text: str):
+    plain = safe(text)
+    assert all(char in "\n\t" or not (ord(char) < 32 or 127 <= ord(char) < 160) for char in plain)
+    assert safe(plain) == plain
