@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import anyio
@@ -169,18 +169,30 @@ class Process:
                 os.waitpid(self.identity.pid, os.WNOHANG)
 
     async def _wait_for_shim(self) -> None:
-        if self._watch is not None:
+        with self._shim_descriptor() as descriptor:
+            if descriptor is not None:
+                await anyio.wait_readable(descriptor)
+
+    @contextmanager
+    def _shim_descriptor(self) -> Iterator[int | None]:
+        """Hold a descriptor of the shim, a new one for each task that waits.
+
+        On a shared one anyio removes the waiter that comes just as another is woken, and that one waits for ever.
+        """
+        try:
+            watch = None if self._watch is None else os.dup(self._watch)
+        except OSError:
+            watch = None
+        if watch is not None:
             try:
-                await anyio.wait_readable(self._watch)
-            except anyio.BusyResourceError:
-                # The task that ends this attempt waits on the same descriptor.
-                pass
-            else:
-                return
-        if self.identity is not None:
+                yield watch
+            finally:
+                os.close(watch)
+        elif self.identity is not None:
             with pidfd(self.identity) as descriptor:
-                if descriptor is not None:
-                    await anyio.wait_readable(descriptor)
+                yield descriptor
+        else:
+            yield None
 
     def _look(self) -> tuple[bool, int | None]:
         """Return whether the process is over, and its exit code."""

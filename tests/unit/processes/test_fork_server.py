@@ -63,6 +63,25 @@ async def run(server: ForkServer, script: str, *arguments: str, env: dict[str, s
     return started.identity.pid
 
 
+async def test_one_who_waits_for_a_process_as_another_wait_for_it_ends_hears_of_the_end(
+    server: ForkServer, tmp_path: Path
+):
+    process = await start(tmp_path, f"stub:wait={tmp_path}/go", spawner=server)
+
+    async def wait_twice() -> None:
+        await process.wait()
+        await process.wait()
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            for wait in (process.wait, wait_twice):
+                group.start_soon(wait)
+                # The kernel wakes the one that came last first.
+                await anyio.wait_all_tasks_blocked()
+            (tmp_path / "go").touch()
+    process.close()
+
+
 DESCRIBE = """
 for each in /proc/$$/fd/*; do echo "${each##*/}"; done >"$1.part"
 echo "$2|$VALUE|$PWD" >>"$1.part"
