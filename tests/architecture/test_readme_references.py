@@ -2,13 +2,14 @@
 
 import ast
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-READMES = tuple(sorted((*ROOT.glob("README.md"), *ROOT.glob("*/README.md"))))
+READMES = tuple(sorted((*ROOT.glob("README.md"), *ROOT.glob("*/README.md"), *ROOT.glob(".github/*.md"))))
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in READMES)
 MOST_LINES = 200
 MOST_COLUMNS = 200
@@ -77,6 +78,15 @@ def test_the_first_readme_is_short_and_no_line_of_it_is_wide():
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= MOST_LINES
     assert [line for line in lines if len(line) > MOST_COLUMNS] == []
+
+
+def test_every_task_of_poe_that_a_readme_or_the_workflow_names_exists():
+    tasks = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["poe"]["tasks"]
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    named = re.findall(r"\bpoe ([a-z]+)", "\n".join(re.findall(r"`[^`]*`", TEXT)) + workflow)
+    assert set(named) <= set(tasks)
+    assert "test" in named
+    assert "bash .ci/run\n" in workflow
 
 
 def test_the_readmes_name_tests():
