@@ -80,6 +80,19 @@ def test_the_first_readme_is_short_and_no_line_of_it_is_wide():
     assert [line for line in lines if len(line) > MOST_COLUMNS] == []
 
 
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:server|jobs|orchestration|tests)/[\w/.]*)`", TEXT))))
+def test_a_part_that_a_readme_names_exists(path: str):
+    assert (ROOT / path).is_dir() if path.endswith("/") else (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("package", ["server", "jobs", "orchestration"])
+def test_the_readme_of_a_package_names_each_part_of_it(package: str):
+    text = (ROOT / package / "README.md").read_text(encoding="utf-8").partition("## The parts of the package")[2]
+    modules = {f"{package}/{path.name}" for path in (ROOT / package).glob("*.py") if path.name != "__init__.py"}
+    folders = {f"{package}/{path.parent.name}/" for path in (ROOT / package).glob("*/__init__.py")}
+    assert modules | folders <= set(re.findall(r"`([\w/.]+)`", text))
+
+
 def test_every_task_of_poe_that_a_readme_or_the_workflow_names_exists():
     tasks = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["poe"]["tasks"]
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
