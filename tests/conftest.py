@@ -7,8 +7,10 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.blocking import watch_the_event_loop
+from tests.support.long_form import LONG
 
 TESTS = Path(__file__).parent
 
@@ -25,14 +27,21 @@ MAY_BE_SKIPPED_IN_CI = {
 }
 """How the reason of a skip begins, and why it cannot be helped in continuous integration."""
 
+if not LONG:
+    settings.register_profile("short", settings(), max_examples=40)
+    settings.load_profile("short")
+
 # A shell that starts the tests in the background has them ignore it, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Give each test the marker of its directory."""
+    """Give each test the marker of its directory; every property can be tried longer."""
     for item in items:
-        item.add_marker(item.path.relative_to(TESTS).parts[0])
+        directory = item.path.relative_to(TESTS).parts[0]
+        item.add_marker(directory)
+        if directory == "property":
+            item.add_marker("long")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,6 +12,7 @@ from jobs.live_trees import LiveTrees
 from jobs.model import LIVE, Batch, Job, JobSpec, JobStatus, Tree, Usage
 from jobs.ports import AdmissionFacts, NewJob, Submission
 from orchestration.limits import SpawnFacts
+from tests.support.long_form import LONG
 from tests.unit.jobs.support import job
 
 EPSILON = 1e-6
@@ -155,5 +156,5 @@ class BudgetMachine(RuleBasedStateMachine):
         return running[number % len(running)] if running else None
 
 
-BudgetMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+BudgetMachine.TestCase.settings = settings(max_examples=300 if LONG else 20, stateful_step_count=40, deadline=None)
 TestBudgets = BudgetMachine.TestCase

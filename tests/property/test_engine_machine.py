@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -301,7 +300,7 @@ class MemoryEngineMachine(EngineMachine):
 
 
 EngineMachine.TestCase.settings = MemoryEngineMachine.TestCase.settings = settings(
-    max_examples=200 if LONG else 15, stateful_step_count=25, deadline=None
+    max_examples=200 if LONG else 8, stateful_step_count=25, deadline=None
 )
-test_an_engine_over_sqlite_keeps_to_the_model_through_every_crash = pytest.mark.long(EngineMachine.TestCase)
-test_an_engine_over_memory_keeps_to_the_model_through_every_crash = pytest.mark.long(MemoryEngineMachine.TestCase)
+test_an_engine_over_sqlite_keeps_to_the_model_through_every_crash = EngineMachine.TestCase
+test_an_engine_over_memory_keeps_to_the_model_through_every_crash = MemoryEngineMachine.TestCase

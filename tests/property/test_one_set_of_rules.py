@@ -13,6 +13,7 @@ from jobs.store.memory import MemoryStore
 from orchestration.guard import MemoryGuard
 from orchestration.limits import RecursionLimitError, TreeLimits
 from tests.contract.support import submission
+from tests.support.long_form import LONG
 
 ROOT = "b0"
 
@@ -51,7 +52,7 @@ async def compare(rules: TreeLimits, first: int, wanted: list[tuple[int, int]]) 
 
 
 @given(rules=limits, first=st.integers(1, 4), wanted=spawns)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=1_000 if LONG else 60)
 def test_the_engine_and_the_executor_refuse_the_same_spawns_in_the_same_words(
     rules: TreeLimits, first: int, wanted: list[tuple[int, int]]
 ):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from orchestration.executors import RecursiveClaudeExecutor, Subtasks
 from orchestration.isolation import native
 from orchestration.patterns import RecursiveOrchestrationPattern
+from tests.support.long_form import LONG
 
 leaves = st.integers(-9, 9) | st.just("fails")
 trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=6), max_leaves=25)
@@ -43,14 +44,14 @@ async def resume(node: dict, subtasks: Subtasks, results: Mapping[str, dict]) ->
 
 
 @given(tree=trees.filter(lambda tree: tree != "fails"))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=200 if LONG else 30)
 def test_the_executor_computes_what_a_recursive_function_computes(tree: Any):
     executor = RecursiveClaudeExecutor(max_depth=30, max_concurrent={0: 1, 1: 2}, work=work, resume=resume)
     assert asyncio.run(executor.execute_with_recursion(tree)) == oracle(tree)
 
 
 @given(tree=trees)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=200 if LONG else 30)
 def test_the_results_hold_every_node_once_under_its_parent(tree: Any):
     graph = RecursiveOrchestrationPattern.create_recursive_graph(work=work, resume=resume)
     results = asyncio.run(native(graph.ainvoke({"tasks": [tree]})))["results"]

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from jobs.model import Job, JobSpec
 from jobs.scheduler import Scheduler
 from orchestration.limits import TreeLimits
+from tests.support.long_form import LONG
 
 TURNS = 12
 """Turns of the event loop after which every task of these waits again."""
@@ -301,5 +302,5 @@ class SchedulerMachine(RuleBasedStateMachine):
             node.came_back = True
 
 
-SchedulerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+SchedulerMachine.TestCase.settings = settings(max_examples=1_000 if LONG else 40, stateful_step_count=40, deadline=None)
 test_random_trees_keep_the_rules_of_the_line = SchedulerMachine.TestCase

@@ -23,7 +23,7 @@ from orchestration.limits import TreeLimits
 from tests.support.long_form import LONG
 
 # Thirty runs of forty steps took more than two minutes while other work had both cores.
-pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
+pytestmark = pytest.mark.timeout(900)
 
 LIMITS = TreeLimits(max_depth=3, max_children=4, max_nodes=7)
 EVERYTHING = 10_000
@@ -245,4 +245,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStores = StoreMachine.TestCase
-TestStores.settings = settings(max_examples=300 if LONG else 30, stateful_step_count=40, deadline=None)
+TestStores.settings = settings(max_examples=300 if LONG else 15, stateful_step_count=40, deadline=None)

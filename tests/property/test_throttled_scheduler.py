@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from jobs.limits.throttle import LOOK_SECONDS, Throttle
 from jobs.scheduler import Scheduler
 from orchestration.limits import TreeLimits
+from tests.support.long_form import LONG
 from tests.unit.jobs.support import job
 
 TURNS = 12
@@ -166,5 +167,5 @@ class ThrottledMachine(RuleBasedStateMachine):
         self.loop.run_until_complete(turn())
 
 
-ThrottledMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+ThrottledMachine.TestCase.settings = settings(max_examples=500 if LONG else 25, stateful_step_count=40, deadline=None)
 TestThrottledScheduler = ThrottledMachine.TestCase

@@ -57,7 +57,7 @@ class Growing(Tree):
 
 
 @given(rounds=rounds, named=st.booleans())
-@settings(max_examples=120, deadline=None)
+@settings(deadline=None)
 def test_every_end_is_reported_at_most_once_and_the_last_one_of_a_job_that_was_seen_live_for_certain(
     rounds: list, named: bool
 ):

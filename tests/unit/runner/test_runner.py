@@ -178,8 +178,9 @@ async def test_a_claude_that_is_missing_fails_the_job_and_says_how_to_get_one(bu
 
 @pytest.mark.parametrize("text", ["", "no program\x00", "#!/no/such/interpreter\n"])
 async def test_a_claude_that_cannot_be_executed_fails_the_job_and_leaves_no_stdin(
-    build: Build, tmp_path: Path, text: str
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ):
+    monkeypatch.setattr(launcher_module, "NOT_EXECUTED_SECONDS", 0.01)
     script = tmp_path / "claude"
     script.write_text(text)
     script.chmod(0o700)
