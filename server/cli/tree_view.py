@@ -12,6 +12,7 @@ from rich.text import Text
 from jobs.util.text import safe
 from server.cli.lines import one_line, wrapped
 from server.cli.times import clock, here, moment, span, told
+from server.cli.wording import for_a_person
 
 STYLES: Mapping[str, tuple[str, str]] = {
     "queued": ("○", "dim"),
@@ -122,7 +123,7 @@ def description(status: Mapping[str, Any], *, width: int | None = None, now: flo
     """
     now = time.time() if now is None else now
     said = {
-        _words(key): _phrase(value) for key, value in _timed(status, now).items() if value not in (None, "", {}, [])
+        _words(key): _phrase(value) for key, value in _in_words(status, now).items() if value not in (None, "", {}, [])
     }
     column = max(map(len, said), default=0) + 2
     lines = []
@@ -133,8 +134,8 @@ def description(status: Mapping[str, Any], *, width: int | None = None, now: flo
     return lines
 
 
-def _timed(status: Mapping[str, Any], now: float) -> Mapping[str, Any]:
-    """Replace the times of a status by those of this terminal, and begin no value with its own name."""
+def _in_words(status: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+    """Put a status into a person's words: times of this terminal, commands for tools, no name said twice."""
     shown = dict(status)
     if moment(shown.get("createdAt")) is not None:
         # What the older server tells is in the zone of the engine, and mixes two times.
@@ -147,6 +148,9 @@ def _timed(status: Mapping[str, Any], now: float) -> Mapping[str, Any]:
         shown["duration"] = span(seconds)
     if paused := shown.get("paused"):
         shown["paused"] = str(paused).removeprefix("paused ")
+    for key in ("error", "note"):
+        if said := shown.get(key):
+            shown[key] = for_a_person(said)
     return shown
 
 
@@ -279,7 +283,7 @@ def _lineage(job: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _said(job: Mapping[str, Any]) -> str:
-    return job.get("excerpt") or job.get("error") or ""
+    return job.get("excerpt") or for_a_person(job.get("error") or "")
 
 
 def _waits(job: Mapping[str, Any]) -> list[tuple[str, str]]:

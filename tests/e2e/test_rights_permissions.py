@@ -109,6 +109,8 @@ def test_by_default_nobody_is_asked_and_the_call_is_denied(claude_cli: Path):
         status = pump.settled(pump.json("claude_run_async", task="Go on.")["jobId"])
         assert status["reason"] == "completed_with_denials"
         assert not (made.work / "made-it").exists()
+        assert status["note"].endswith("allowedTools permits more.")
+        assert "`--allowed-tools` permits more." in made.run("status", status["jobId"]).stdout
         names = {tool["name"] for tool in pump.ask("tools/list")["tools"]}
         assert names.isdisjoint({"claude_permit", "claude_approve"})
 

@@ -56,6 +56,15 @@ def test_cost_reason_and_answer_are_shown_and_markup_is_text():
     assert "[red]all good[/red]" in text
 
 
+def test_an_error_names_commands_and_options_and_an_answer_is_as_it_was_given():
+    advice = "allowedTools permits more; claude_retry with jobId 'j1' tries again."
+    assert (
+        "--allowed-tools` permits more; `claude-jobs retry j1` tries again."
+        in drawn(line("j1", status="failed", error=advice))[2]
+    )
+    assert advice in drawn(line("j1", excerpt=advice))[2]
+
+
 def test_every_status_has_a_mark_of_its_own():
     assert set(STYLES) == {status.value for status in JobStatus}
     assert len({mark for mark, _ in STYLES.values()}) == len(STYLES)
