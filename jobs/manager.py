@@ -18,13 +18,13 @@ from jobs.ids import subtasks_batch_id
 from jobs.model import TERMINAL, Attempt, Job, JobStatus
 from jobs.ports import Admission, Submission
 from jobs.prompts import decomposition
-from jobs.prompts.briefing import divides
 from jobs.prompts.dependencies import Siblings
 from jobs.runner.launch_plan import continued
 from jobs.submissions import Submissions, listed
 from jobs.util.keyed_lock import Singly
 from jobs.util.retrying import insist
 from jobs.validation import TaskRequest, TreeBounds, subtask_request
+from jobs.waiting_for import WaitingFor
 from orchestration.failures import Failure
 from orchestration.isolation import native
 
@@ -338,14 +338,19 @@ class EnhancedJobManager:
 
     async def _subtasks(self, job: Job) -> Sequence[Job] | None:
         """Return the live subtasks that the job waits for, admitted if they were not, or None where it may go on."""
-        waits = job.spec.divisible and job.status is JobStatus.QUEUED
-        attempt = await continued(self._store, job.id, job.attempt) if waits else None
-        if attempt is None or not divides(job, attempt):
+        may_wait = job.spec.divisible and job.status is JobStatus.QUEUED
+        attempt = await continued(self._store, job.id, job.attempt) if may_wait else None
+        if attempt is None or not attempt.asked_for_subtasks:
             return None
         children = await self._store.jobs_in_batch(subtasks_batch_id(job.id, attempt.number))
         if not children:
             children = await self._admit_subtasks(job, attempt)
-        return children if any(child.status not in TERMINAL for child in children) else None
+        live = any(child.status not in TERMINAL for child in children)
+        # After a retry it waits again; otherwise its settlement says that it waits, and this only that it is over.
+        now, was = (WaitingFor.CHILDREN, None) if live else (None, WaitingFor.CHILDREN)
+        if job.waiting_for is was and (noted := await self._store.set_waiting_for(job.id, now, was=was)):
+            self._signals.publish(noted)
+        return children if live else None
 
     async def _admit_subtasks(self, job: Job, attempt: Attempt) -> Sequence[Job]:
         wanted = decomposition.read(attempt.frame, attempt.result)

@@ -6,6 +6,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from jobs.waiting_for import WaitingFor
+
 PermissionMode = Literal["plan", "dontAsk", "manual", "default", "acceptEdits", "auto", "bypassPermissions"]
 """The CLI's permission modes, the narrowest first. `manual` is the name of 2.1.330 for what it reports as `default`; it
 takes both (measured)."""
@@ -97,6 +99,10 @@ class Reason(StrEnum):
     DEPENDENCY_FAILED = "dependency_failed"
     UNMANAGED_CLAUDE = "unmanaged_claude"
     """The job started a second `claude` of its own, outside the tree's limits."""
+
+
+DIVIDED = frozenset({Reason.COMPLETED, Reason.COMPLETED_WITH_DENIALS})
+"""Ends of attempts that asked for subtasks, where another attempt follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +210,7 @@ class Job:
         excerpt: The first characters of its result.
         error: What went wrong, for a person, or None.
         usage: What all of its attempts consumed.
+        waiting_for: What it waits for of what is stored, or None; see `RecursionManager.waiting_for`.
         cancel_requested: A cancel has been ordered and its process is being ended.
         created_at: Seconds since the epoch.
         started_at: Seconds since the epoch of the last claim, or None.
@@ -225,6 +232,7 @@ class Job:
     excerpt: str | None = None
     error: str | None = None
     usage: Usage = field(default_factory=Usage)
+    waiting_for: WaitingFor | None = None
     cancel_requested: bool = False
     created_at: float = 0.0
     started_at: float | None = None
@@ -318,6 +326,11 @@ class Attempt:
     started_at: float = 0.0
     ended_at: float | None = None
 
+    @property
+    def asked_for_subtasks(self) -> bool:
+        """Whether it ended by asking for subtasks, with whose results its session goes on."""
+        return self.status is JobStatus.QUEUED and self.reason in DIVIDED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -344,6 +357,11 @@ class Outcome:
     exit_code: int | None = None
     cli_version: str | None = None
     model: str | None = None
+
+    @property
+    def waiting_for(self) -> WaitingFor | None:
+        """What the job waits for from then on, where it has to do so before its next attempt."""
+        return WaitingFor.CHILDREN if self.status is JobStatus.QUEUED and self.reason in DIVIDED else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

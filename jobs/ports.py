@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from jobs.model import Attempt, Batch, Job, JobSpec, JobStatus, Outcome, Rollup, Tree
+from jobs.waiting_for import WaitingFor
 from orchestration.limits import SpawnFacts
 
 
@@ -194,6 +195,21 @@ class Store(Protocol):
 
         Raises:
             IllegalTransitionError: The outcome's status is neither of the two.
+        """
+        ...
+
+    async def set_waiting_for(
+        self, job_id: str, now: WaitingFor | None, *, was: WaitingFor | None = None
+    ) -> Job | None:
+        """Note that a live job begins to wait, or waits no more, and return it as it is then.
+
+        None, and no change, where it does not wait for `was`, or where its status does not go with it: a job that waits
+        for a permission runs, and any other is queued. A claim and every end of an attempt end a wait too.
+
+        Args:
+            job_id: The job.
+            now: What it waits for from now on, one of those that are stored, or None.
+            was: What it waited for until now.
         """
         ...
 

@@ -12,10 +12,11 @@ import anyio
 from jobs.limits.account_limits import Pause
 from jobs.limits.budget import Ledger
 from jobs.limits.throttle import Throttle
-from jobs.model import Job, JobStatus, Outcome, Reason
+from jobs.model import TERMINAL, Job, JobStatus, Outcome, Reason
 from jobs.ports import Admission, AdmissionFacts, Store, Submission
 from jobs.scheduler import Scheduler
 from jobs.util.keyed_lock import Singly
+from jobs.waiting_for import WaitingFor
 from orchestration.limits import TreeLimits
 
 FIRST = 16
@@ -194,6 +195,18 @@ class RecursionManager:
             found = {account: pause for account, pause in found.items() if account in in_line}
         counted = [replace(pause, waiting=self._waiting(account)) for account, pause in found.items()]
         return sorted(counted, key=lambda pause: pause.until)
+
+    def waiting_for(self, job: Job) -> WaitingFor | None:
+        """Return why a job does no work now, or None where it works or is over. Every reader asks here."""
+        if job.status in TERMINAL or job.waiting_for is not None:
+            return job.waiting_for
+        if job.status is JobStatus.RUNNING:
+            return WaitingFor.CHILDREN if self._scheduler.is_parked(job.id) else None
+        if self._throttle is None:
+            return WaitingFor.SLOT
+        account = self._scheduler.account_of_tree(job.root_id)
+        running = self._scheduler.running()
+        return self._throttle.held_back_by(account, running=running, of_account=self._scheduler.running(account))
 
     async def pause_ahead(self, admission: Admission) -> Pause | None:
         """Return the pause for which jobs wait that have just been admitted, or None; how many wait it does not say."""

@@ -233,9 +233,9 @@ class Scheduler:
         ticket = self._tickets.get(job_id)
         return ticket is not None and self._parked[ticket] > 0
 
-    def running(self) -> int:
-        """Return how many jobs hold a machine slot."""
-        return len(self._busy)
+    def running(self, account: str | None = None) -> int:
+        """Return how many jobs hold a machine slot; of an account, or of all."""
+        return len(self._busy) if account is None else self._running[account]
 
     def has_line(self) -> bool:
         """Tell whether a job waits in line."""

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from jobs.limits.account_limits import AccountLimits, Pause, UsageLimit
 from jobs.ports import Clock
+from jobs.waiting_for import WaitingFor
 
 LOOK_SECONDS = 0.25
 """How old a reading of free memory may be."""
@@ -116,6 +117,23 @@ class Throttle:
         """Tell whether one more job of an account may be launched while so many of that account run."""
         limits = self._accounts.get(account)
         return limits is None or limits.admits(running)
+
+    def held_back_by(self, account: str, *, running: int, of_account: int) -> WaitingFor:
+        """Return what a queued job of an account waits for: a slot, where nothing else keeps it.
+
+        Args:
+            account: The account.
+            running: How many jobs run.
+            of_account: How many of them are of the account.
+        """
+        limits = self._accounts.get(account)
+        if self.pause is not None:
+            return WaitingFor.PAUSE
+        if limits is not None and (limits.limits or limits.window <= of_account < self._max_running):
+            return WaitingFor.LIMIT
+        if limits is not None and limits.pause is not None:
+            return WaitingFor.PAUSE
+        return WaitingFor.SLOT if running == 0 or self._memory_suffices() else WaitingFor.MEMORY
 
     def look_again_in(self) -> float:
         """Return the seconds after which the gate may have opened by itself."""

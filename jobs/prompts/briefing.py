@@ -108,7 +108,7 @@ class Prompts:
         """
         if resumed is None:
             return Prompt(briefing=self._briefing(job), text=await self._task(job))
-        if divides(job, resumed):
+        if resumed.asked_for_subtasks:
             return Prompt(briefing="", text=await self._subtasks_are_over(job, resumed))
         return Prompt(briefing="", text=next_words(resumed.reason))
 
@@ -143,12 +143,3 @@ class Prompts:
             return short
         attempt = await self._store.attempt(job.id, job.attempt)
         return (attempt.result if attempt else None) or ""
-
-
-def divides(job: Job, attempt: Attempt) -> bool:
-    """Tell whether an attempt of a divisible job ended by asking for subtasks."""
-    return (
-        job.spec.divisible
-        and attempt.status is JobStatus.QUEUED
-        and isinstance(decomposition.read(attempt.frame, attempt.result), decomposition.Division)
-    )

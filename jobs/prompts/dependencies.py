@@ -9,6 +9,7 @@ from jobs.errors import BadInputError
 from jobs.event_bus import JobSignals
 from jobs.model import TERMINAL, Job, JobStatus, Outcome, Reason
 from jobs.ports import Clock, Store
+from jobs.waiting_for import WaitingFor
 
 _PLACEHOLDER = re.compile(r"\{\{\s*results\.([^{}\s]+)\s*\}\}")
 
@@ -133,8 +134,16 @@ class Siblings:
             while True:
                 current = await self._store.job(job.id) or job
                 if current.status in TERMINAL or await self._completed(current):
+                    await self._note(current, waits=False)
                     return await self._store.job(job.id) or current
+                await self._note(current, waits=True)
                 await changes.news()
+
+    async def _note(self, job: Job, *, waits: bool) -> None:
+        # Its admission says that it waits already; after a retry it waits again.
+        now, was = (WaitingFor.SIBLINGS, None) if waits else (None, WaitingFor.SIBLINGS)
+        if job.waiting_for is was and (noted := await self._store.set_waiting_for(job.id, now, was=was)):
+            self._signals.publish(noted)
 
     async def _completed(self, job: Job) -> bool:
         siblings = await self._store.jobs(job.spec.depends_on)

@@ -52,9 +52,6 @@ MOST_FORGOTTEN = 1
 MOST_DIVISIONS = 3
 """How often a job may ask for subtasks before what it says is its answer."""
 
-DIVIDED = frozenset({Reason.COMPLETED, Reason.COMPLETED_WITH_DENIALS})
-"""Ends of attempts that asked for subtasks, where another attempt followed."""
-
 
 class Sequel:
     """Decides from an attempt and those before it.
@@ -130,14 +127,14 @@ class Sequel:
 
     async def _divisions(self, attempt: Attempt) -> int:
         earlier = [await self._store.attempt(attempt.job_id, number) for number in range(1, attempt.number)]
-        return sum(one is not None and one.reason in DIVIDED for one in earlier)
+        return sum(one is not None and one.asked_for_subtasks for one in earlier)
 
     async def _followed(self, attempt: Attempt) -> list[Attempt]:
         """Return the attempts before this one that another followed by itself, back to the last request or division."""
         found: list[Attempt] = []
         for number in range(attempt.number - 1, 0, -1):
             previous = await self._store.attempt(attempt.job_id, number)
-            if previous is None or previous.status is not JobStatus.QUEUED or previous.reason in DIVIDED:
+            if previous is None or previous.status is not JobStatus.QUEUED or previous.asked_for_subtasks:
                 break
             found.append(previous)
         return found

@@ -11,6 +11,7 @@ from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.ports import Admission, EndedTree, LiveRows, SpawnCheck, Store, Submission
 from jobs.store.rows import ended_attempt
 from jobs.util.keyed_lock import Singly
+from jobs.waiting_for import WaitingFor
 
 T = TypeVar("T")
 
@@ -108,6 +109,12 @@ class LiveStore(Store):
     async def fail_queued(self, job_id: str, outcome: Outcome, *, at: float) -> Job | None:
         """Settle a job that waits."""
         return await self._write(self._behind.fail_queued(job_id, outcome, at=at), self._changed)
+
+    async def set_waiting_for(
+        self, job_id: str, now: WaitingFor | None, *, was: WaitingFor | None = None
+    ) -> Job | None:
+        """Note what a live job waits for."""
+        return await self._write(self._behind.set_waiting_for(job_id, now, was=was), self._changed)
 
     async def cancel_under(self, *paths: str, at: float) -> Sequence[Job]:
         """Cancel subtrees in one statement."""
@@ -273,6 +280,7 @@ class LiveStore(Store):
                 reason=None,
                 error=None,
                 excerpt=None,
+                waiting_for=None,
                 attempt=attempt.number,
                 session_id=attempt.session_id,
                 started_at=attempt.started_at,

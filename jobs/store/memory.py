@@ -24,6 +24,7 @@ from jobs.ports import Admission, AdmissionFacts, EndedTree, LiveRows, SpawnChec
 from jobs.store.position import Place, batch_at, check_same_request, closed_by_cancel, jobs_at, place_of
 from jobs.store.rows import ended_attempt, excerpt_of, writable
 from jobs.store.writes import refusal
+from jobs.waiting_for import WaitingFor
 from orchestration.limits import SpawnFacts
 
 
@@ -100,7 +101,7 @@ class MemoryStore(Store):
         )
         self._attempts[job_id, number] = attempt
         self._jobs[job_id] = replace(
-            job, status=JobStatus.RUNNING, reason=None, error=None, excerpt=None,
+            job, status=JobStatus.RUNNING, reason=None, error=None, excerpt=None, waiting_for=None,
             attempt=number, session_id=session_id, started_at=at,
         )  # fmt: skip
         return attempt
@@ -140,13 +141,26 @@ class MemoryStore(Store):
         self._jobs[job_id] = _ended(job, outcome, at)
         return self._jobs[job_id]
 
+    async def set_waiting_for(
+        self, job_id: str, now: WaitingFor | None, *, was: WaitingFor | None = None
+    ) -> Job | None:
+        """Note what a live job waits for."""
+        job = self._jobs.get(job_id)
+        status = JobStatus.RUNNING if WaitingFor.PERMISSION in {now, was} else JobStatus.QUEUED
+        if job is None or job.waiting_for is not was or job.status is not status:
+            return None
+        self._jobs[job_id] = replace(job, waiting_for=now)
+        return self._jobs[job_id]
+
     async def cancel_under(self, *paths: str, at: float) -> Sequence[Job]:
         """Cancel subtrees."""
         changed = []
         tops = frozenset(paths)
         for job in self._where(lambda job: any(above in tops for above in accumulate(job.path.split("/"), _joined))):
             if job.status is JobStatus.QUEUED:
-                cancelled = replace(job, status=JobStatus.CANCELLED, reason=Reason.CANCELLED, ended_at=at)
+                cancelled = replace(
+                    job, status=JobStatus.CANCELLED, reason=Reason.CANCELLED, waiting_for=None, ended_at=at
+                )
                 changed.append(replace(cancelled, error="It was cancelled before its turn came."))
             elif job.status is JobStatus.RUNNING and not job.cancel_requested:
                 changed.append(replace(job, cancel_requested=True))
@@ -344,6 +358,7 @@ def _ended(job: Job, outcome: Outcome, at: float) -> Job:
         reason=outcome.reason,
         excerpt=excerpt_of(outcome.result),
         error=writable(outcome.detail) or None,
+        waiting_for=outcome.waiting_for,
         ended_at=at,
     )
 

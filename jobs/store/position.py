@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jobs.errors import IdempotencyKeyError, NotFoundError, TreeClosedError
 from jobs.model import TERMINAL, Batch, Job
 from jobs.ports import Submission
+from jobs.waiting_for import WaitingFor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ def jobs_at(place: Place, submission: Submission, *, last_seq: int) -> Sequence[
             depth=place.depth,
             path=f"{place.above}{new.id}",
             spec=new.spec.with_task_preview(),
+            waiting_for=WaitingFor.SIBLINGS if new.spec.depends_on else None,
             created_at=submission.at,
         )
         for seq, new in enumerate(submission.jobs, start=last_seq + 1)

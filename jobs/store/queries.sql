@@ -101,7 +101,8 @@ ON CONFLICT (id) DO NOTHING;
 UPDATE job
 SET status = :status, reason = :reason, attempt = :attempt, session_id = :session_id, excerpt = :excerpt,
     error = :error, cost_usd = :cost_usd, input_tokens = :input_tokens, output_tokens = :output_tokens,
-    turns = :turns, cancel_requested = :cancel_requested, started_at = :started_at, ended_at = :ended_at
+    turns = :turns, cancel_requested = :cancel_requested, started_at = :started_at, ended_at = :ended_at,
+    waiting_for = NULL
 WHERE id = :id
     AND (attempt < :attempt OR (attempt = :attempt AND status = 'running' AND :status <> 'running'));
 
@@ -129,8 +130,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_job
 -- Whatever is not named here starts at its default: never tried, nothing consumed.
-INSERT INTO job (seq, id, root_id, parent_id, batch_id, position, depth, path, spec, status, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?);
+INSERT INTO job (seq, id, root_id, parent_id, batch_id, position, depth, path, spec, status, waiting_for, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?);
 
 -- name: insert_task
 -- Of a job that is brought back the text may be there already.
@@ -160,7 +161,7 @@ SELECT EXISTS (
 -- name: claim
 -- Guarded: of two claims of one job the second finds no row.
 UPDATE job
-SET status = 'running', reason = NULL, error = NULL, excerpt = NULL,
+SET status = 'running', reason = NULL, error = NULL, excerpt = NULL, waiting_for = NULL,
     attempt = attempt + 1, session_id = :session_id, started_at = :at
 WHERE id = :job_id AND status = 'queued' AND NOT cancel_requested
 RETURNING attempt;
@@ -182,6 +183,7 @@ SET status = CASE WHEN :status = 'queued' AND cancel_requested THEN 'cancelled' 
     reason = CASE WHEN :status = 'queued' AND cancel_requested THEN 'cancelled' ELSE :reason END,
     started_at = CASE WHEN :status = 'queued' AND NOT cancel_requested THEN NULL ELSE started_at END,
     ended_at = CASE WHEN :status = 'queued' AND NOT cancel_requested THEN NULL ELSE :at END,
+    waiting_for = CASE WHEN NOT cancel_requested THEN :waiting_for END,
     excerpt = :excerpt, error = :error,
     cost_usd = cost_usd + :cost_usd, input_tokens = input_tokens + :input_tokens,
     output_tokens = output_tokens + :output_tokens, turns = turns + :turns
@@ -199,8 +201,15 @@ WHERE job_id = ? AND number = ?;
 -- name: fail_queued
 -- Guarded: a job that was claimed meanwhile is settled by its attempt.
 UPDATE job
-SET status = :status, reason = :reason, excerpt = :excerpt, error = :error, ended_at = :at
+SET status = :status, reason = :reason, excerpt = :excerpt, error = :error, waiting_for = NULL, ended_at = :at
 WHERE id = :job_id AND status = 'queued'
+RETURNING *;
+
+-- name: set_waiting_for
+-- Guarded by what it waited for and by the status that goes with it: the end of one wait must not end another one.
+UPDATE job SET waiting_for = :now
+WHERE id = :job_id AND waiting_for IS :was
+    AND status = CASE WHEN 'permission' IN (:now, :was) THEN 'running' ELSE 'queued' END
 RETURNING *;
 
 -- name: cancel_under
@@ -210,6 +219,7 @@ SET cancel_requested = (status = 'running'),
     reason = CASE status WHEN 'queued' THEN 'cancelled' ELSE reason END,
     error = CASE status WHEN 'queued' THEN 'It was cancelled before its turn came.' ELSE error END,
     ended_at = CASE status WHEN 'queued' THEN :at ELSE ended_at END,
+    waiting_for = CASE status WHEN 'queued' THEN NULL ELSE waiting_for END,
     status = CASE status WHEN 'queued' THEN 'cancelled' ELSE status END
 WHERE seq IN (
     SELECT job.seq FROM json_each(:paths) AS top

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from jobs.model import EXCERPT_LENGTH, Attempt, Batch, Job, JobSpec, JobStatus, Outcome, Reason, Rollup, Tree, Usage
 from jobs.ports import EndedTree
+from jobs.waiting_for import WaitingFor
 
 Row = tuple[Any, ...]
 """One row, its columns in the order of the table."""
@@ -73,7 +74,7 @@ def job_of(row: Row) -> Job:
     (
         seq, id_, root_id, parent_id, batch_id, _position, depth, path, spec, status, reason, attempt, session_id,
         excerpt, error, cost_usd, input_tokens, output_tokens, turns, cancel_requested, created_at, started_at,
-        ended_at,
+        ended_at, waiting_for,
     ) = row  # fmt: skip
     return Job(
         seq=seq,
@@ -91,6 +92,7 @@ def job_of(row: Row) -> Job:
         excerpt=excerpt,
         error=error,
         usage=Usage(cost_usd=cost_usd, input_tokens=input_tokens, output_tokens=output_tokens, turns=turns),
+        waiting_for=None if waiting_for is None else WaitingFor(waiting_for),
         cancel_requested=bool(cancel_requested),
         created_at=created_at,
         started_at=started_at,

@@ -24,6 +24,7 @@ from jobs.store.queries import SQL
 from jobs.store.restoration import Found, Standing
 from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, job_of, rollup_of, task_of, tree_of
 from jobs.store.writer import Transactions, open_reader, open_writer
+from jobs.waiting_for import WaitingFor
 
 T = TypeVar("T")
 
@@ -133,6 +134,12 @@ class SqliteStore(Store):
         """Settle a job that waits."""
         work = partial(writes.fail_queued, job_id=job_id, outcome=outcome, at=at)
         return await self._write_in_need("settle a job", work)
+
+    async def set_waiting_for(
+        self, job_id: str, now: WaitingFor | None, *, was: WaitingFor | None = None
+    ) -> Job | None:
+        """Note what a live job waits for."""
+        return await self._write("note a wait", partial(writes.set_waiting_for, job_id=job_id, now=now, was=was))
 
     async def cancel_under(self, *paths: str, at: float) -> Sequence[Job]:
         """Cancel subtrees in one statement."""

@@ -11,6 +11,7 @@ from jobs.store.launch_notes import ProcessNote
 from jobs.store.position import Place, batch_at, check_same_request, closed_by_cancel, jobs_at, place_of
 from jobs.store.queries import SQL
 from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, spec_text, tree_of, writable
+from jobs.waiting_for import WaitingFor
 from orchestration.limits import SpawnFacts
 
 _DELETIONS = (
@@ -87,6 +88,7 @@ def settle(
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
             "turns": usage.turns,
+            "waiting_for": _text(outcome.waiting_for),
         }
         row = connection.execute(SQL["settle"], values).fetchone()
     if row is None:
@@ -123,6 +125,15 @@ def fail_queued(connection: sqlite3.Connection, job_id: str, outcome: Outcome, *
     if outcome.status not in NEXT[JobStatus.QUEUED] & TERMINAL:
         raise IllegalTransitionError(job_id, JobStatus.QUEUED, outcome.status)
     row = connection.execute(SQL["fail_queued"], _ending(job_id, outcome, at)).fetchone()
+    return None if row is None else job_of(row)
+
+
+def set_waiting_for(
+    connection: sqlite3.Connection, job_id: str, *, now: WaitingFor | None, was: WaitingFor | None
+) -> Job | None:
+    """Note what a live job waits for."""
+    values = {"job_id": job_id, "now": _text(now), "was": _text(was)}
+    row = connection.execute(SQL["set_waiting_for"], values).fetchone()
     return None if row is None else job_of(row)
 
 
@@ -198,7 +209,7 @@ def _insert(connection: sqlite3.Connection, submission: Submission, place: Place
         [
             (
                 job.seq, job.id, job.root_id, job.parent_id, job.batch_id, position, job.depth, job.path,
-                spec_text(job.spec), job.created_at,
+                spec_text(job.spec), _text(job.waiting_for), job.created_at,
             )
             for position, job in enumerate(jobs)
         ],
@@ -239,6 +250,10 @@ def _ending(job_id: str, outcome: Outcome, at: float) -> dict[str, object]:
         "error": writable(outcome.detail) or None,
         "at": at,
     }
+
+
+def _text(waiting_for: WaitingFor | None) -> str | None:
+    return None if waiting_for is None else waiting_for.value
 
 
 def _job(connection: sqlite3.Connection, job_id: str) -> Job | None:

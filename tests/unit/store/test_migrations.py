@@ -240,3 +240,35 @@ async def test_a_file_that_could_not_be_rewritten_can_still_be_asked_to_shrink(
         async with SqliteStore.open(path) as store:
             await store.shrink()
             assert (await store.rollup_all()).total == 1
+
+
+def _a_file_of_the_fourth_version(path: Path) -> None:
+    """Make a file whose jobs are queued: for siblings, after asking for subtasks, after a limit, and for their turn."""
+    prepare(path, [files("jobs.store").joinpath(name).read_text(encoding="utf-8") for name in STEPS[:4]])
+    dependent = {"task": "t", "cwd": "/srv", "depends_on": ["j1"]}
+    plain = {"task": "t", "cwd": "/srv"}
+    jobs = [("j1", plain, 0), ("j2", dependent, 0), ("j3", plain, 2), ("j4", plain, 1), ("j5", dependent, 1)]
+    ends = [("j3", 1, "usage_limit"), ("j3", 2, "completed"), ("j4", 1, "usage_limit"), ("j5", 1, "usage_limit")]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO tree VALUES ('b1', 0, NULL, NULL, NULL)")
+        connection.execute("INSERT INTO batch VALUES ('b1', 'b1', NULL, '', NULL, 0, NULL)")
+        connection.executemany(
+            "INSERT INTO job (id, root_id, batch_id, position, depth, path, spec, status, attempt, created_at)"
+            " VALUES (?, 'b1', 'b1', 0, 1, 'b1/' || ?, ?, 'queued', ?, 0)",
+            [(id_, id_, json.dumps(spec), attempt) for id_, spec, attempt in jobs],
+        )
+        connection.executemany(
+            "INSERT INTO attempt (job_id, number, session_id, status, reason, setting_sources, started_at, ended_at)"
+            " VALUES (?, ?, 's', 'queued', ?, 'user', 0, 9)",
+            ends,
+        )
+
+
+@pytest.mark.anyio
+async def test_jobs_of_the_fourth_version_that_wait_for_others_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    await anyio.to_thread.run_sync(_a_file_of_the_fourth_version, path)
+    async with SqliteStore.open(path) as store:
+        waits = {job.id: job.waiting_for for job in await store.unfinished()}
+
+    assert waits == {"j1": None, "j2": "siblings", "j3": "children", "j4": None, "j5": None}

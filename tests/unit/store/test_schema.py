@@ -65,7 +65,7 @@ def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connectio
         INSERT INTO tree VALUES ('r', 0, NULL, NULL, NULL);
         INSERT INTO batch (id, root_id, caller, created_at) VALUES ('b', 'r', '', 0);
         INSERT INTO job VALUES (7, 'id', 'r', 'parent', 'b', 5, 2, 'path', '{"task": "t", "cwd": "c"}', 'timeout',
-            'deadline', 3, 'session', 'excerpt', 'error', 0.5, 11, 12, 13, 1, 1.5, 2.5, 3.5);
+            'deadline', 3, 'session', 'excerpt', 'error', 0.5, 11, 12, 13, 1, 1.5, 2.5, 3.5, 'children');
         INSERT INTO attempt VALUES ('id', 3, 'session', NULL, 4711, 0.5, 'timeout', 'deadline', 4, 'result', '{}',
             0.25, 21, 22, 23, 'user,project', 2.5, 3.5, 'cli', 'version', 'model');
         """
@@ -77,6 +77,7 @@ def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connectio
     assert (job.depth, job.path, job.status, job.reason, job.attempt) == (2, "path", "timeout", "deadline", 3)
     assert (job.session_id, job.excerpt, job.error, job.cancel_requested) == ("session", "excerpt", "error", True)
     assert (job.created_at, job.started_at, job.ended_at, job.usage.turns) == (1.5, 2.5, 3.5, 13)
+    assert job.waiting_for == "children"
     assert (attempt.pid, attempt.pid_start, attempt.exit_code) == (4711, 0.5, 4)
     assert (attempt.usage.cost_usd, attempt.usage.turns, attempt.setting_sources) == (0.25, 23, "user,project")
     assert (attempt.cli, attempt.cli_version, attempt.model) == ("cli", "version", "model")
@@ -93,6 +94,7 @@ def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connectio
         "ended_at = 1.0",
         "status = 'running'",
         "cancel_requested = 2",
+        "waiting_for = 'slot'",
         "depth = -1",
         "attempt = 'many'",
     ],
