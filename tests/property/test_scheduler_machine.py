@@ -14,6 +14,7 @@ from jobs.model import Job, JobSpec
 from jobs.scheduler import Scheduler
 from orchestration.limits import TreeLimits
 from tests.support.long_form import LONG
+from tests.support.reachable import names_in
 
 TURNS = 12
 """Turns of the event loop after which every task of these waits again."""
@@ -178,7 +179,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def no_depth_of_a_tree_holds_more_than_its_slots(self) -> None:
         at = Counter(node.place for node in self.running())
         for (root, depth), held in at.items():
-            assert held == self.scheduler._at_depth[root, depth] <= self.limits.slots_at(depth)
+            assert held <= self.limits.slots_at(depth), root
 
     @invariant()
     def the_counters_tell_what_is_so(self) -> None:
@@ -219,9 +220,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 wait.answered.set()  # calls of jobs that ended in the middle of them
             self.act()
             assert (self.scheduler.running(), self.scheduler.waiting()) == (0, 0)
-            kept = self.scheduler
-            left = (kept._trees, kept._by_account, kept._running, kept._tickets, kept._at_depth, kept._parked)
-            assert [len(each) for each in left] == [0] * len(left)
+            known = {name for node in self.nodes for name in (node.job.id, node.job.root_id)}
+            assert not names_in(self.scheduler) & known
         finally:
             self.loop.close()
 

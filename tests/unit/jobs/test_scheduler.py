@@ -9,6 +9,7 @@ import pytest
 from jobs.model import Job, JobSpec, JobStatus
 from jobs.scheduler import Scheduler
 from orchestration.limits import TreeLimits
+from tests.support.reachable import names_in
 from tests.unit.jobs.support import job, settle
 
 pytestmark = pytest.mark.anyio
@@ -40,34 +41,42 @@ class Door:
 class Line:
     """Jobs that stand in line, run until they are told to end, and wait until they are told what they waited for."""
 
-    def __init__(self, scheduler: Scheduler, group: anyio.abc.TaskGroup) -> None:
+    def __init__(self, scheduler: Scheduler, group: anyio.abc.TaskGroup, gate: Door | None = None) -> None:
         self.scheduler = scheduler
+        self.gate = gate
         self.served: list[str] = []
         self.sent_away: list[str] = []
         self.back: list[str] = []
+        self.known: set[str] = set()
         self._group = group
-        self._ends: dict[str, anyio.Event] = {}
-        self._answers: dict[str, anyio.Event] = {}
+        self.ends: dict[str, anyio.Event] = {}
+        self.answers: dict[str, anyio.Event] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
+
+    def assert_empty(self) -> None:
+        """Assert that the scheduler remembers nobody who ever came."""
+        assert (self.scheduler.running(), self.scheduler.waiting()) == (0, 0)
+        assert not (names_in(self.scheduler) - names_in(self.gate)) & self.known
 
     async def come(self, *jobs: Job) -> None:
         for one in jobs:
-            self._ends[one.id] = anyio.Event()
+            self.known |= {one.id, one.root_id, one.batch_id}
+            self.ends[one.id] = anyio.Event()
             self._group.start_soon(self._stand, one)
             await settle()
 
     async def end(self, *job_ids: str) -> None:
         for job_id in job_ids:
-            self._ends[job_id].set()
+            self.ends[job_id].set()
             await settle()
 
     async def wait(self, job_id: str, name: str) -> None:
-        self._answers[name] = anyio.Event()
+        self.answers[name] = anyio.Event()
         self._group.start_soon(self._wait, job_id, name)
         await settle()
 
     async def answer(self, name: str) -> None:
-        self._answers[name].set()
+        self.answers[name].set()
         await settle()
 
     async def cancel(self, name: str) -> None:
@@ -79,12 +88,12 @@ class Line:
             async with self.scheduler.slot(one) as granted:
                 (self.served if granted else self.sent_away).append(one.id)
                 if granted:
-                    await self._ends[one.id].wait()
+                    await self.ends[one.id].wait()
 
     async def _wait(self, job_id: str, name: str) -> None:
         with anyio.CancelScope() as self._scopes[name]:
             async with self.scheduler.parked(job_id):
-                await self._answers[name].wait()
+                await self.answers[name].wait()
             self.back.append(name)
 
 
@@ -98,16 +107,9 @@ async def line(
     scheduler = Scheduler(limits, max_running, gate, account_of)
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
-            yield Line(scheduler, group)
+            yield (queue := Line(scheduler, group, gate))
             group.cancel_scope.cancel()
-    assert_empty(scheduler)
-
-
-def assert_empty(scheduler: Scheduler) -> None:
-    assert (scheduler.running(), scheduler.waiting()) == (0, 0)
-    lines = (scheduler._trees, scheduler._by_account, scheduler._waiting, scheduler._running, scheduler._tickets)
-    kept = (*lines, scheduler._parked, scheduler._expected, scheduler._at_depth, scheduler._of_batch)
-    assert [len(each) for each in kept] == [0] * len(kept)
+    queue.assert_empty()
 
 
 async def test_jobs_of_one_depth_are_served_in_the_order_they_came():
@@ -138,7 +140,6 @@ async def test_a_depth_has_its_slots_in_each_tree_and_the_others_theirs():
         await queue.come(*[job(f"deep{number}", root="a", depth=2) for number in range(2)])
         await queue.come(job("b0", root="b"))
         assert queue.served == ["a0", "a1", "deep0", "b0"]
-        assert queue.scheduler._at_depth["a", 1] == 2
         await queue.end("deep0")
         assert queue.served[-1] == "deep1"
 
@@ -223,13 +224,21 @@ async def test_a_closed_line_calls_nobody_in():
         await settle()
 
 
+async def test_a_parked_job_keeps_its_place_at_its_depth():
+    async with line(ONE_EACH) as queue:
+        await queue.come(job("parent"), job("sibling"), job("child", depth=2))
+        await queue.wait("parent", "w")
+        assert queue.served == ["parent", "child"]
+        await queue.end("parent")
+        assert queue.served == ["parent", "child", "sibling"]
+
+
 async def test_a_parked_job_gives_its_slot_to_its_child_and_answers_when_asked():
     async with line(max_running=1) as queue:
         await queue.come(job("parent"), job("child", depth=2))
         assert queue.served == ["parent"]
         await queue.wait("parent", "w")
         assert queue.served == ["parent", "child"]
-        assert queue.scheduler._at_depth["t", 1] == 1
         await queue.answer("w")
         assert queue.back == ["w"]
         assert queue.scheduler.running() == 2
@@ -342,7 +351,7 @@ async def test_withdrawing_a_job_that_runs_or_that_nobody_knows_changes_nothing(
 async def test_a_withdrawal_after_the_grant_and_before_the_wake_up_comes_too_late():
     async with line(max_running=1) as queue:
         await queue.come(job("runs"), job("next"))
-        queue._ends["runs"].set()
+        queue.ends["runs"].set()
         while queue.scheduler.waiting():
             await anyio.lowlevel.checkpoint()
         queue.scheduler.withdraw("next")
@@ -357,13 +366,13 @@ async def test_a_job_cancelled_at_any_step_of_its_coming_leaves_nothing(steps: i
         async with anyio.create_task_group() as group:
             queue = Line(scheduler, group)
             await queue.come(job("runs"), job("cancelled"), job("after"))
-            queue._ends["runs"].set()
+            queue.ends["runs"].set()
             for _ in range(steps):
                 await anyio.lowlevel.checkpoint()
             await queue.cancel("cancelled")
             assert queue.served[-1] == "after"
             await queue.end("after")
-    assert_empty(scheduler)
+    queue.assert_empty()
 
 
 @pytest.mark.parametrize("steps", range(8))
@@ -374,14 +383,14 @@ async def test_a_wait_cancelled_at_any_step_leaves_its_job_with_one_slot(steps: 
             queue = Line(scheduler, group)
             await queue.come(job("parent"), job("child", depth=2))
             await queue.wait("parent", "w")
-            queue._answers["w"].set()
-            queue._ends["child"].set()
+            queue.answers["w"].set()
+            queue.ends["child"].set()
             for _ in range(steps):
                 await anyio.lowlevel.checkpoint()
             await queue.cancel("w")
             assert (scheduler.running(), scheduler.waiting()) == (1, 0)
             await queue.end("parent")
-    assert_empty(scheduler)
+    queue.assert_empty()
 
 
 async def test_a_shut_gate_holds_the_line_until_somebody_looks_again():

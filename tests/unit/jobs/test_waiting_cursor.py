@@ -14,6 +14,7 @@ from jobs.model import TERMINAL, JobStatus
 from jobs.permissions.visibility import Scope
 from jobs.waiting import WaitMode
 from tests.contract.support import admit, admit_root
+from tests.support.reachable import names_in
 from tests.unit.jobs.test_waiting import Read, Tree
 
 FEW = 6
@@ -87,7 +88,7 @@ async def _wait_in_rounds(rounds: list, *, named: bool) -> None:
     over = {job.id for job in (await read()).jobs if job.status in TERMINAL}
     assert over <= told
     assert all(reported[job_id] <= tree.ends[job_id] for job_id in reported)
-    assert not tree.signals._by_root
+    assert "jroot" not in names_in(tree.signals)
 
 
 def _interrupted(tree: Growing, read: Read, during: Sequence) -> Read:
