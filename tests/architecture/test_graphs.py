@@ -1,7 +1,7 @@
 """The house rules held by the graphs themselves, compiled and run: what the source cannot show."""
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -9,7 +9,11 @@ import pytest
 from langgraph.config import get_config
 from langgraph.types import Send
 
+from jobs.batch_graph import BatchGraph
+from jobs.event_bus import JobSignals
 from jobs.model import JobStatus
+from jobs.settings import Settings
+from jobs.store.live import LiveStore
 from orchestration.executors import ParallelExecutor, RecursiveClaudeExecutor
 from orchestration.patterns import DictState, ParallelOrchestrationPattern, RecursiveOrchestrationPattern
 from tests.unit.jobs.support import FakeRunner, parts
@@ -97,8 +101,8 @@ def test_graphs_are_built_in_the_patterns_and_nowhere_else():
 class NotingRunner(FakeRunner):
     """Writes down as what LangGraph runs each job."""
 
-    def __init__(self, like: FakeRunner) -> None:
-        vars(self).update(vars(like))
+    def __init__(self, _: Settings, store: LiveStore, signals: JobSignals) -> None:
+        super().__init__(store, signals)
         self.tasks: list[tuple[str, tuple[str, ...]]] = []
 
     async def start_or_attach(self, job_id: str) -> None:
@@ -107,27 +111,20 @@ class NotingRunner(FakeRunner):
         await super().start_or_attach(job_id)
 
 
-class NotingGraph:
-    """Writes down the tasks of every run of a graph."""
-
-    def __init__(self, graph: Any) -> None:
-        self.graph = graph
-        self.entered: list[list[str]] = []
-
-    def ainvoke(self, state: dict) -> Any:
-        self.entered.append(state["tasks"])
-        return self.graph.ainvoke(state)
-
-
 async def test_the_jobs_of_a_batch_are_sends_of_one_run_of_the_recursive_graph(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    async with parts(tmp_path) as engine:
-        runner, graph = NotingRunner(engine.runner), NotingGraph(engine.manager._graph)
-        monkeypatch.setattr(engine.manager, "_runner", runner)
-        monkeypatch.setattr(engine.manager, "_graph", graph)
+    entered: list[list[str]] = []
+    ainvoke = BatchGraph.ainvoke
+
+    def noting(graph: BatchGraph, state: Mapping[str, Any]) -> Any:
+        entered.append(state["tasks"])
+        return ainvoke(graph, state)
+
+    monkeypatch.setattr(BatchGraph, "ainvoke", noting)
+    async with parts(tmp_path, runner=NotingRunner) as engine:
         ids = await engine.run("a", "b", "c")
         ended = await engine.over(*ids)
     assert [job.status for job in ended] == [JobStatus.COMPLETED] * 3
-    assert graph.entered == [ids]
-    assert runner.tasks == [("child", PUSHED)] * 3
+    assert entered == [ids]
+    assert engine.runner.tasks == [("child", PUSHED)] * 3

@@ -1,6 +1,8 @@
 """Short ways to the situations that the contract speaks of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from jobs.model import Attempt, Job, JobSpec, JobStatus, Outcome, Reason, Usage
 from jobs.ports import Admission, AdmissionFacts, NewJob, SpawnCheck, Store, Submission
@@ -34,8 +36,10 @@ def submission(
     key: str | None = None,
     digest: str | None = None,
     at: float = 1.0,
+    tasks: Mapping[str, str] = MappingProxyType({}),
+    cwd: str = "/srv",
 ) -> Submission:
-    jobs = [NewJob(id=id_, spec=JobSpec(task=f"task of {id_}", cwd="/srv")) for id_ in ids]
+    jobs = [NewJob(id=id_, spec=JobSpec(task=tasks.get(id_, f"task of {id_}"), cwd=cwd)) for id_ in ids]
     return Submission(
         batch_id=batch_id,
         jobs=jobs,
@@ -49,13 +53,13 @@ def submission(
     )
 
 
-async def admit(store: Store, batch_id: str, *ids: str, parent_id: str | None = None) -> Sequence[Job]:
-    admission: Admission = await store.admit(submission(batch_id, *ids, parent_id=parent_id), anything_goes)
+async def admit(store: Store, batch_id: str, *ids: str, parent_id: str | None = None, **more: Any) -> Sequence[Job]:
+    admission: Admission = await store.admit(submission(batch_id, *ids, parent_id=parent_id, **more), anything_goes)
     return admission.jobs
 
 
-async def admit_root(store: Store, job_id: str) -> Job:
-    admission = await store.admit(submission(f"b-{job_id}", job_id, single=True), anything_goes)
+async def admit_root(store: Store, job_id: str, **more: Any) -> Job:
+    admission = await store.admit(submission(f"b-{job_id}", job_id, single=True, **more), anything_goes)
     return admission.jobs[0]
 
 

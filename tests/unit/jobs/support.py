@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,13 +170,20 @@ class Parts:
         return LocalRunner(
             settings=self.settings,
             store=self.store,
-            preparation=_preparation(self.settings, self.store, self.origins),
+            preparation=preparation_of(self.settings, self.store, self.origins),
             scheduler=self.scheduler,
             throttle=self.throttle,
             signals=self.signals,
             clock=self.clock,
             start_soon=self.group.start_soon,
         )
+
+
+MakeRunner = Callable[[Settings, LiveStore, JobSignals], Runner]
+
+
+def _fake(_: Settings, store: LiveStore, signals: JobSignals) -> FakeRunner:
+    return FakeRunner(store, signals)
 
 
 async def _in_memory(store: Store) -> LiveStore:
@@ -203,13 +210,19 @@ async def known(store: Store, job_id: str) -> Job:
 
 @asynccontextmanager
 async def parts(
-    tmp_path: Path, *, processes: bool = False, store: Store | None = None, **settings: Any
+    tmp_path: Path,
+    *,
+    processes: bool = False,
+    store: Store | None = None,
+    runner: MakeRunner | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Parts]:
     """Build the parts; whatever still runs in the engine's task group is cancelled at the end.
 
     Args:
         processes: Start the stub instead of pretending.
         store: A store with a past, or None for an empty one.
+        runner: Makes what runs jobs, or None for the usual one.
         settings: Settings that differ.
     """
     work, home = tmp_path / "work", tmp_path / "home"
@@ -230,11 +243,11 @@ async def parts(
     ledger = Ledger(store.trees)
     recursion = RecursionManager(chosen.tree_limits, store, scheduler, ledger=ledger, throttle=throttle)
     async with anyio.create_task_group() as group:
-        runner: Runner = (
+        made: Runner = (
             LocalRunner(
                 settings=chosen,
                 store=store,
-                preparation=_preparation(chosen, store, origins),
+                preparation=preparation_of(chosen, store, origins),
                 scheduler=scheduler,
                 throttle=throttle,
                 signals=signals,
@@ -243,12 +256,12 @@ async def parts(
                 ledger=ledger,
             )
             if processes
-            else FakeRunner(store, signals)
+            else (runner or _fake)(chosen, store, signals)
         )
         manager = EnhancedJobManager(
             ManagerParts(
                 store=store,
-                runner=runner,
+                runner=made,
                 recursion=recursion,
                 intake=Intake(chosen),
                 origins=origins,
@@ -266,7 +279,7 @@ async def parts(
             recursion=recursion,
             ledger=ledger,
             origins=origins,
-            runner=runner,
+            runner=made,
             manager=manager,
             trees=home / "trees",
             work=work,
@@ -276,7 +289,7 @@ async def parts(
         group.cancel_scope.cancel()
 
 
-def _preparation(settings: Settings, store: Store, origins: OriginFiles) -> Preparation:
+def preparation_of(settings: Settings, store: Store, origins: OriginFiles) -> Preparation:
     return Preparation(
         settings=settings,
         store=store,

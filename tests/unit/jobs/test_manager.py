@@ -1,7 +1,6 @@
 """Batches through the graph, with a runner that only pretends: admission, aggregation, cancelling and resuming."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -9,7 +8,7 @@ import pytest
 
 from jobs.client_context import Origin
 from jobs.errors import BadInputError, NotFoundError, RecursionLimitError, StoreError, TreeClosedError
-from jobs.model import Job, JobStatus, Rollup
+from jobs.model import JobStatus, Rollup
 from jobs.ports import Admission, SpawnCheck, Submission
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
@@ -336,13 +335,12 @@ async def past(*holding: str) -> MemoryStore:
         holding: Jobs that go on until they are released.
     """
     store = MemoryStore()
-    await admit_root(store, "jroot")
+    tasks = dict.fromkeys(holding, "hold")
+    await admit_root(store, "jroot", tasks=tasks)
     await start(store, "jroot")
-    await admit(store, "b2", "jrunning", "jqueued", "jdone", parent_id="jroot")
+    await admit(store, "b2", "jrunning", "jqueued", "jdone", parent_id="jroot", tasks=tasks)
     await start(store, "jrunning")
     await store.cancel_under("jroot/jdone", at=1.0)
-    for job_id in holding:
-        store._jobs[job_id] = _holding(store._jobs[job_id])
     return store
 
 
@@ -362,10 +360,6 @@ async def test_what_runs_already_is_adopted_although_the_machine_is_full(tmp_pat
         for job_id in ("jroot", "jrunning"):
             engine.runner.release(job_id)
         await engine.over("jroot", "jrunning", "jqueued")
-
-
-def _holding(job: Job) -> Job:
-    return replace(job, spec=replace(job.spec, task="hold"))
 
 
 async def test_a_new_engine_forgets_the_environments_that_nobody_needs_any_more(tmp_path: Path):
@@ -423,7 +417,7 @@ async def test_the_figures_tell_what_is_live_at_which_depth(tmp_path: Path):
         await engine.reaches(first, JobStatus.RUNNING)
         (child,) = await engine.run("hold", parent=first)
         await engine.reaches(child, JobStatus.RUNNING)
-        figures = await engine.manager._recursion.statistics()
+        figures = await engine.recursion.statistics()
         root = (await engine.job(first)).root_id
         assert (figures.live_by_depth, figures.live_by_root) == ({1: 2, 2: 1}, {root: 3})
         assert (figures.running, figures.waiting, figures.limits) == (2, 1, engine.settings.tree_limits)
@@ -436,6 +430,6 @@ async def test_a_parent_that_waits_lets_its_child_run_on_a_machine_of_one(tmp_pa
         (child,) = await engine.run("a", parent=parent)
         await settle()
         assert (await engine.job(child)).status is JobStatus.QUEUED
-        async with engine.manager._recursion.parked(parent):
+        async with engine.recursion.parked(parent):
             await engine.over(child)
         assert engine.scheduler.running() == 1

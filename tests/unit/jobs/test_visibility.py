@@ -74,20 +74,13 @@ async def test_a_job_sees_itself_and_what_is_below_it(store: MemoryStore, questi
 @pytest.mark.parametrize("question", JOB_QUESTIONS)
 @pytest.mark.parametrize("whose", FOREIGN)
 async def test_a_job_that_is_not_the_callers_is_not_there(store: MemoryStore, question: str, whose: str):
-    asked = FOREIGN[whose]
+    asked, only_me = FOREIGN[whose], MemoryStore()
+    await admit(only_me, "bmine", "jme")
     with pytest.raises(NotFoundError) as refused:
         await JOB_QUESTIONS[question](await mine(store), asked)
     with pytest.raises(NotFoundError) as absent:
-        await JOB_QUESTIONS[question](Visibility(MemoryStoreWith("jme", store), None), asked)
+        await JOB_QUESTIONS[question](Visibility(only_me, None), asked)
     assert (str(refused.value), vars(refused.value)) == (str(absent.value), vars(absent.value))
-
-
-class MemoryStoreWith(MemoryStore):
-    """A store that knows one job of another store and no other."""
-
-    def __init__(self, job_id: str, other: MemoryStore) -> None:
-        super().__init__()
-        self._jobs = {job_id: other._jobs[job_id]}
 
 
 @pytest.mark.parametrize("question", BATCH_QUESTIONS)

@@ -12,7 +12,7 @@ from jobs.maintenance.orphan_sweep import Recovery
 from jobs.model import JobStatus
 from jobs.processes.process_table import process_table
 from tests.support.waiting import until
-from tests.unit.jobs.support import Parts, _preparation, parts
+from tests.unit.jobs.support import Parts, parts, preparation_of
 from tests.unit.runner.test_adoption import left_running, result
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[Parts]:
 
 
 def recovery_of(engine: Parts) -> Recovery:
-    return Recovery(engine.store, _preparation(engine.settings, engine.store, engine.origins))
+    return Recovery(engine.store, preparation_of(engine.settings, engine.store, engine.origins))
 
 
 def daemon(mark: str) -> "subprocess.Popen[bytes]":
@@ -34,7 +34,7 @@ def daemon(mark: str) -> "subprocess.Popen[bytes]":
 
 async def test_a_daemon_of_an_attempt_that_is_over_is_ended_at_the_next_start_and_a_live_one_is_left(engine: Parts):
     job = await left_running(engine, f"stub:wait={engine.work}/go")
-    preparation = _preparation(engine.settings, engine.store, engine.origins)
+    preparation = preparation_of(engine.settings, engine.store, engine.origins)
     stale, foreign = preparation.marker(job, 7), "otherhome:j1:7"
     daemons = {mark: daemon(mark) for mark in (stale, foreign)}
     try:

@@ -1,6 +1,7 @@
 """Jobs that answer with subtasks: run below them by the graph, and the session resumed with what came of them."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from jobs.prompts import decomposition
 from jobs.prompts.briefing import Prompts
 from jobs.runner.launch_plan import continued
 from jobs.runner.retry_policy import MOST_DIVISIONS, Sequel
+from jobs.settings import Settings
+from jobs.store.live import LiveStore
 from jobs.validation import TaskRequest
 from tests.unit.jobs.support import LONG, Parts, given_up, known, parts
 
@@ -24,18 +27,17 @@ class Dividing:
     """Runs jobs without processes: "split a|b" asks for the subtasks a and b, and answers once they are over.
 
     Args:
+        settings: The engine's settings.
         store: Where trees are kept.
         signals: Where changes are announced.
-        prompts: What an attempt is told.
-        max_depth: Deepest level.
     """
 
-    def __init__(self, store: Store, signals: JobSignals, prompts: Prompts, max_depth: int) -> None:
+    def __init__(self, settings: Settings, store: Store, signals: JobSignals) -> None:
         self.told: dict[tuple[str, int], str] = {}
         self.held = anyio.Event()
         self.running: list[str] = []
-        self._store, self._signals, self._prompts = store, signals, prompts
-        self._sequel = Sequel(store, max_depth)
+        self._store, self._signals, self._prompts = store, signals, Prompts(store, settings.tree_limits)
+        self._sequel = Sequel(store, settings.max_depth)
 
     async def start_or_attach(self, job_id: str) -> None:
         job = await known(self._store, job_id)
@@ -97,9 +99,7 @@ class Divided:
 
     def __init__(self, here: Parts) -> None:
         self.here = here
-        prompts = Prompts(here.store, here.settings.tree_limits)
-        self.runner = Dividing(here.store, here.signals, prompts, here.settings.max_depth)
-        here.manager._runner = self.runner
+        self.runner: Dividing = here.runner
 
     async def start(self, task: str) -> Job:
         request = TaskRequest(task=task, divisible=True)
@@ -119,7 +119,7 @@ async def answer_of(store: Store, job: Job) -> str | None:
 
 
 async def test_a_job_that_needs_no_subtasks_answers_at_once(tmp_path: Path):
-    async with parts(tmp_path) as here:
+    async with parts(tmp_path, runner=Dividing) as here:
         divided = Divided(here)
         job = await divided.over(await divided.start("plain"))
         assert (job.status, job.attempt) == (JobStatus.COMPLETED, 1)
@@ -128,7 +128,7 @@ async def test_a_job_that_needs_no_subtasks_answers_at_once(tmp_path: Path):
 
 
 async def test_subtasks_run_below_the_job_and_it_hears_what_came_of_each(tmp_path: Path):
-    async with parts(tmp_path) as here:
+    async with parts(tmp_path, runner=Dividing) as here:
         divided = Divided(here)
         job = await divided.over(await divided.start("split one|fail two"))
         children = await divided.below(job)
@@ -144,7 +144,7 @@ async def test_subtasks_run_below_the_job_and_it_hears_what_came_of_each(tmp_pat
 
 
 async def test_subtasks_may_have_subtasks(tmp_path: Path):
-    async with parts(tmp_path) as here:
+    async with parts(tmp_path, runner=Dividing) as here:
         divided = Divided(here)
         job = await divided.over(await divided.start("split (split a|b)|c"))
         assert sorted((child.spec.task, child.depth) for child in await divided.below(job)) == [
@@ -158,7 +158,7 @@ async def test_subtasks_may_have_subtasks(tmp_path: Path):
 
 
 async def test_at_the_deepest_level_nobody_is_asked_to_divide(tmp_path: Path):
-    async with parts(tmp_path, max_depth=1) as here:
+    async with parts(tmp_path, runner=Dividing, max_depth=1) as here:
         divided = Divided(here)
         job = await divided.over(await divided.start("split (split a|b)"))
         [leaf] = await divided.below(job)
@@ -167,7 +167,7 @@ async def test_at_the_deepest_level_nobody_is_asked_to_divide(tmp_path: Path):
 
 
 async def test_subtasks_over_a_limit_are_refused_and_the_job_does_the_work_itself(tmp_path: Path):
-    async with parts(tmp_path, max_children=1) as here:
+    async with parts(tmp_path, runner=Dividing, max_children=1) as here:
         divided = Divided(here)
         job = await divided.over(await divided.start("split a|b"))
         assert await divided.below(job) == []
@@ -176,7 +176,7 @@ async def test_subtasks_over_a_limit_are_refused_and_the_job_does_the_work_itsel
 
 
 async def test_a_subtask_that_cannot_be_a_task_is_refused_and_ends_nothing_else(tmp_path: Path):
-    async with parts(tmp_path) as here:
+    async with parts(tmp_path, runner=Dividing) as here:
         divided = Divided(here)
         job = await divided.over(await divided.start("split NUL"))
         assert job.status is JobStatus.COMPLETED
@@ -184,7 +184,7 @@ async def test_a_subtask_that_cannot_be_a_task_is_refused_and_ends_nothing_else(
 
 
 async def test_a_job_that_divides_without_end_is_stopped(tmp_path: Path):
-    async with parts(tmp_path, max_depth=1) as here:
+    async with parts(tmp_path, runner=Dividing, max_depth=1) as here:
         divided = Divided(here)
         job = await divided.over(await divided.start("endless a"))
         assert job.attempt == MOST_DIVISIONS + 1
@@ -192,7 +192,7 @@ async def test_a_job_that_divides_without_end_is_stopped(tmp_path: Path):
 
 
 async def test_a_job_that_waits_for_its_subtasks_can_be_cancelled_with_them(tmp_path: Path):
-    async with parts(tmp_path) as here:
+    async with parts(tmp_path, runner=Dividing) as here:
         divided = Divided(here)
         job = await divided.start("split hold a|b")
         with anyio.fail_after(LONG):
@@ -202,52 +202,73 @@ async def test_a_job_that_waits_for_its_subtasks_can_be_cancelled_with_them(tmp_
         assert (await divided.over(job)).status is JobStatus.CANCELLED
 
 
-@pytest.mark.parametrize("admitted", [False, True])
-async def test_an_engine_that_ends_in_the_middle_goes_on_and_runs_each_subtask_once(tmp_path: Path, admitted: bool):
-    async with parts(tmp_path) as here:
+class Dying(Dividing):
+    """Does so in an engine that is killed at a moment: there it stands still.
+
+    Args:
+        at: The moment: a parent has asked for subtasks, a subtask is to be begun, or a parent is to go on.
+    """
+
+    def __init__(self, *given: Any, at: str) -> None:
+        super().__init__(*given)
+        self.dies = anyio.Event()
+        self._at = at
+
+    async def start_or_attach(self, job_id: str) -> None:
+        job = await known(self._store, job_id)
+        if (self._at == "a subtask begins" and job.parent_id) or (self._at == "the parent goes on" and job.attempt):
+            await self._die()
+        await super().start_or_attach(job_id)
+
+    async def result(self, job_id: str) -> Job:
+        job = await super().result(job_id)
+        if self._at == "the parent has asked" and job.status is JobStatus.QUEUED:
+            await self._die()
+        return job
+
+    async def _die(self) -> None:
+        self.dies.set()
+        await anyio.sleep_forever()
+
+
+async def left_by_an_engine(tmp_path: Path, at: str) -> tuple[Dividing, Job, LiveStore]:
+    """The runner, the parent and the store of an engine that was killed at a moment."""
+    async with parts(tmp_path, runner=partial(Dying, at=at)) as here:
+        job = await Divided(here).start("split a|b")
+        with anyio.fail_after(LONG):
+            await here.runner.dies.wait()
+        job = await here.job(job.id)
+    return here.runner, job, here.store
+
+
+@pytest.mark.parametrize(("at", "known_children"), [("the parent has asked", 0), ("a subtask begins", 2)])
+async def test_an_engine_that_ends_in_the_middle_goes_on_and_runs_each_subtask_once(
+    tmp_path: Path, at: str, known_children: int
+):
+    before, job, store = await left_by_an_engine(tmp_path, at)
+    assert (job.status, job.attempt) == (JobStatus.QUEUED, 1)
+    assert len(await store.jobs_under(job.path)) == 1 + known_children
+    async with parts(tmp_path, store=store, runner=Dividing) as here:
         divided = Divided(here)
-        task = "split hold a|b" if admitted else "split a|b"
-        request = TaskRequest(task=task, divisible=True)
-        with anyio.CancelScope(shield=True):
-            # As the rows stand when an engine dies: asked for subtasks, or with one of them under way.
-            start, here.manager._start_soon = here.manager._start_soon, lambda *_: None
-            admission = await here.manager.submit([request], origin=here.origin, single=True)
-            job = admission.jobs[0]
-            await divided.runner.start_or_attach(job.id)
-            job = await divided.runner.result(job.id)
-            assert job.status is JobStatus.QUEUED
-            if admitted:
-                assert await here.manager._subtasks(job)
-            here.manager._start_soon = start
-        divided.runner.running.clear()
         await here.manager.resume()
-        divided.runner.held.set()
         over = await divided.over(job)
         assert (over.status, over.attempt) == (JobStatus.COMPLETED, 2)
         children = await divided.below(job)
         assert len(children) == 2
-        assert sorted(divided.runner.running) == sorted([job.id, *(child.id for child in children)])
+        ran = [*before.running, *divided.runner.running]
+        assert sorted(ran) == sorted([job.id, job.id, *(child.id for child in children)])
 
 
 @pytest.mark.parametrize("reason", [Reason.LOST, Reason.STARTUP])
 async def test_an_attempt_that_came_to_nothing_neither_divides_anew_nor_loses_what_the_subtasks_said(
     tmp_path: Path, reason: Reason
 ):
-    async with parts(tmp_path) as here:
+    _, job, store = await left_by_an_engine(tmp_path, "the parent goes on")
+    # The next engine is killed before the process that is to hear of them exists.
+    await store.claim(job.id, session_id="s", token_hash=None, at=3.0)
+    await store.settle(job.id, 2, Outcome(reason=reason, status=JobStatus.QUEUED), at=4.0)
+    async with parts(tmp_path, store=store, runner=Dividing) as here:
         divided = Divided(here)
-        start, here.manager._start_soon = here.manager._start_soon, lambda *_: None
-        request = TaskRequest(task="split a|b", divisible=True)
-        admission = await here.manager.submit([request], origin=here.origin, single=True)
-        job = admission.jobs[0]
-        await divided.runner.start_or_attach(job.id)
-        job = await divided.runner.result(job.id)
-        for child in await here.manager._subtasks(job) or ():
-            await divided.runner.start_or_attach(child.id)
-            await divided.runner.result(child.id)
-        # The next engine is killed before the process that is to hear of them exists.
-        await here.store.claim(job.id, session_id="s", token_hash=None, at=3.0)
-        await here.store.settle(job.id, 2, Outcome(reason=reason, status=JobStatus.QUEUED), at=4.0)
-        here.manager._start_soon = start
         await here.manager.resume()
         over = await divided.over(job)
         assert (over.status, over.attempt) == (JobStatus.COMPLETED, 3)
@@ -257,7 +278,7 @@ async def test_an_attempt_that_came_to_nothing_neither_divides_anew_nor_loses_wh
 
 @pytest.mark.parametrize("length", [EXCERPT_LENGTH - 1, EXCERPT_LENGTH, EXCERPT_LENGTH + 1])
 async def test_what_a_subtask_said_is_heard_to_its_last_character(tmp_path: Path, length: int):
-    async with parts(tmp_path) as here:
+    async with parts(tmp_path, runner=Dividing) as here:
         divided = Divided(here)
         task = "long ".ljust(length - len("answer to !"), "x") + "!"
         job = await divided.over(await divided.start(f"split {task}"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import psutil
 import pytest
 
 from jobs.errors import StoreError
@@ -62,7 +63,7 @@ async def test_a_job_that_cannot_be_followed_is_failed_and_its_process_ended(eng
     assert "no sign in system" in (job.error or "")
     assert "claude_retry" in (job.error or "")
     await vanishes(shim(engine, job))
-    assert not engine.runner._live
+    assert not [file.path for file in psutil.Process().open_files() if job_id in file.path]
     assert not (attempt_directory(engine, job) / "in").exists()
 
 
@@ -92,7 +93,7 @@ async def test_a_job_that_opened_its_directory_while_no_engine_ran_completes_wit
         job = await left_running(engine, f"stub:wait={engine.work}/go")
         directory = attempt_directory(engine, job)
         await answers(directory / "out")
-        engine.runner._live.clear()
+    async with parts(tmp_path, processes=True, store=engine.store) as engine:
         directory.chmod(0o755)
         await engine.manager.resume()
         (engine.work / "go").touch()
@@ -112,8 +113,7 @@ class Dying(FakeRunner):
 
 
 async def test_what_is_raised_while_an_engine_is_cancelled_is_no_end_of_a_job(tmp_path: Path):
-    async with parts(tmp_path) as engine:
-        engine.manager._runner = Dying(engine.store, engine.signals)
+    async with parts(tmp_path, runner=lambda _, store, signals: Dying(store, signals)) as engine:
         (job_id,) = await engine.run("hold")
         await engine.reaches(job_id, JobStatus.RUNNING)
         await settle()

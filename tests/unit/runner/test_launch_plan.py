@@ -1,6 +1,5 @@
 """Whose settings an attempt loads: a directory's own where the person trusts it; a child no others than its parent."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from jobs.runner.launch_plan import Preparation
 from jobs.settings import Settings
 from jobs.store.memory import MemoryStore
 from tests.contract.support import admit, admit_root
-from tests.unit.jobs.support import _preparation, known
+from tests.unit.jobs.support import known, preparation_of
 
 pytestmark = pytest.mark.anyio
 
@@ -26,11 +25,14 @@ class House:
             (home / name).mkdir(parents=True)
         self.store = MemoryStore()
         settings = Settings(home=home / "state", trusted_directories=(self.trusted,))
-        self.preparation: Preparation = _preparation(settings, self.store, OriginFiles(home / "state" / "trees"))
+        self.preparation: Preparation = preparation_of(settings, self.store, OriginFiles(home / "state" / "trees"))
 
-    async def place(self, job_id: str, directory: Path) -> None:
-        job = await known(self.store, job_id)
-        self.store._jobs[job_id] = replace(job, spec=replace(job.spec, cwd=str(directory)))
+    async def admit(self, directory: Path) -> None:
+        """Admit the parent, or its child where it is there already, to work in a directory."""
+        if await self.store.job("jparent") is None:
+            await admit_root(self.store, "jparent", cwd=str(directory))
+        else:
+            await admit(self.store, "b2", "jchild", parent_id="jparent", cwd=str(directory))
 
     async def launch(self, job_id: str) -> str:
         """Claim a job as the launcher does and return whose settings it loads."""
@@ -40,10 +42,8 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> House:
-    built = House(tmp_path)
-    await admit_root(built.store, "jparent")
-    return built
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -59,25 +59,22 @@ async def house(tmp_path: Path) -> House:
 async def test_a_child_loads_the_settings_that_its_parent_loaded_and_no_others(
     house: House, parent: str, child: str, loaded: str
 ):
-    await house.place("jparent", house.home / parent)
+    await house.admit(house.home / parent)
     assert await house.launch("jparent") == (WITH_PROJECT if parent == "trusted" else USER_ONLY)
-    await admit(house.store, "b2", "jchild", parent_id="jparent")
-    await house.place("jchild", house.home / child)
+    await house.admit(house.home / child)
     assert await house.launch("jchild") == loaded
 
 
 async def test_trust_that_was_given_after_the_parents_launch_does_not_reach_its_child(house: House):
-    await house.place("jparent", house.trusted)
+    await house.admit(house.trusted)
     await house.store.claim("jparent", session_id="s", token_hash=None, at=1.0, setting_sources=USER_ONLY)
-    await admit(house.store, "b2", "jchild", parent_id="jparent")
-    await house.place("jchild", house.trusted)
+    await house.admit(house.trusted)
     assert await house.launch("jchild") == USER_ONLY
 
 
 async def test_a_parents_directory_that_is_reached_through_a_link_is_the_same(house: House):
     (house.home / "link").symlink_to(house.trusted)
-    await house.place("jparent", house.home / "link")
+    await house.admit(house.home / "link")
     await house.launch("jparent")
-    await admit(house.store, "b2", "jchild", parent_id="jparent")
-    await house.place("jchild", house.trusted)
+    await house.admit(house.trusted)
     assert await house.launch("jchild") == WITH_PROJECT

@@ -12,7 +12,7 @@ from jobs.runner.launch_plan import Preparation
 from jobs.runner.retry_policy import MOST_DIVISIONS, MOST_REFUSED, MOST_UNSTARTED, Sequel
 from jobs.store.memory import MemoryStore
 from orchestration.limits import TreeLimits
-from tests.unit.jobs.support import Parts, admit_anything, known, parts
+from tests.unit.jobs.support import Parts, admit_anything, known, parts, preparation_of
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +54,7 @@ class Past:
 
 
 def preparation(here: Parts) -> Preparation:
-    return here.runner._preparation  # type: ignore[no-any-return]  # the parts' runner is any
+    return preparation_of(here.settings, here.store, here.origins)
 
 
 NEVER_HEARD = [Reason.LOST, Reason.STARTUP, Reason.SESSION_IN_USE, Reason.CANCELLED]
