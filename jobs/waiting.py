@@ -14,6 +14,7 @@ from jobs.limits.account_limits import Pause
 from jobs.model import TERMINAL, Job, JobStatus
 from jobs.permissions.visibility import Scope
 from jobs.subtree import BatchJobs
+from jobs.waiting_for import FOR_JOBS
 
 PROGRESS_SECONDS = 5.0
 """Between two progress reports; clients of the MCP SDKs give up on a call that is silent for 60 seconds."""
@@ -34,6 +35,7 @@ class Progress:
     Args:
         over: Number of jobs that are over.
         running: Number of jobs that run.
+        for_jobs: Number of queued jobs that wait for other jobs.
         total: Number of all jobs.
         seconds: Since the wait began.
         pauses: Why some of them wait.
@@ -44,6 +46,7 @@ class Progress:
     running: int
     total: int
     seconds: float
+    for_jobs: int = 0
     pauses: Sequence[Pause] = ()
     only: Job | None = None
 
@@ -218,6 +221,7 @@ class Waiting:
         return Progress(
             over=watch.over(),
             running=sum(job.status is JobStatus.RUNNING for job in jobs),
+            for_jobs=sum(job.waiting_for in FOR_JOBS for job in jobs),
             total=len(jobs),
             seconds=seconds,
             pauses=pauses,

@@ -1,5 +1,6 @@
 """Why a live job does no work now: a closed set."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -20,3 +21,22 @@ class WaitingFor(StrEnum):
     """It is queued until the machine has more free memory."""
     PAUSE = "pause"
     """It is queued for some seconds after trouble of the API, or of the system with a start."""
+
+    @property
+    def words(self) -> str:
+        """What goes with "waiting for" in a sentence."""
+        return _WORDS[self]
+
+
+FOR_JOBS = frozenset({WaitingFor.SIBLINGS, WaitingFor.CHILDREN})
+"""What keeps a queued job out of the line: other jobs have to end first."""
+
+_WORDS: Mapping[WaitingFor, str] = {
+    WaitingFor.SIBLINGS: "the tasks that it depends on",
+    WaitingFor.CHILDREN: "its children",
+    WaitingFor.PERMISSION: "permission",
+    WaitingFor.SLOT: "a slot",
+    WaitingFor.LIMIT: "a limit of its account",
+    WaitingFor.MEMORY: "free memory",
+    WaitingFor.PAUSE: "the end of a pause",
+}

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import anyio
 
@@ -65,6 +65,18 @@ class Request:
     decision: Decision = Decision(allowed=False, why="Nobody answered in time, so it is not permitted. Do without it.")
 
 
+class NoteWait(Protocol):
+    """Notes whether a job waits for an answer."""
+
+    async def __call__(self, job: Job, /, *, waits: bool) -> None:
+        """Note it."""
+        ...
+
+
+async def _note_nothing(_: Job, /, *, waits: bool) -> None:
+    """Note nothing."""
+
+
 class Approvals:
     """The open requests, kept in memory: what was open when the engine ended is asked of the next one, under a new id.
 
@@ -73,6 +85,7 @@ class Approvals:
         seconds: Seconds after which a request is denied.
         monotonic: Returns seconds that never jump.
         secrets_of: Returns the secret values that the jobs of a tree know, by the id of its root.
+        note: Called with a job whenever it begins to wait for an answer, and once it waits for none any more.
     """
 
     def __init__(
@@ -81,11 +94,13 @@ class Approvals:
         seconds: float,
         monotonic: Callable[[], float],
         secrets_of: Callable[[str], Collection[str]] = lambda _: (),
+        note: NoteWait = _note_nothing,
     ) -> None:
         self._answerer = answerer
         self._seconds = seconds
         self._monotonic = monotonic
         self._secrets_of = secrets_of
+        self._note = note
         self._open: dict[str, Request] = {}
         self._listeners: dict[anyio.CancelScope, Callable[[Request], bool]] = {}
         self._news = anyio.Event()
@@ -124,11 +139,15 @@ class Approvals:
         self._add(request)
         logger.info("job %s waits for permission %s to use %s", job.id, request.id, tool)
         try:
+            await self._note(job, waits=True)
             with anyio.move_on_after(self._seconds):
                 await request.answered.wait()
         finally:
             self._open.pop(request.id, None)
             request.answered.set()
+            if job.id not in self.waiting():
+                with anyio.CancelScope(shield=True):
+                    await self._note(job, waits=False)
         return request.decision
 
     def open_to(self, caller: Job | None) -> Sequence[Request]:

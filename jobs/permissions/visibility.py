@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jobs.errors import NotFoundError, OwnJobError
 from jobs.ids import contains, is_batch_id
-from jobs.model import Batch, Job, JobStatus, Rollup
+from jobs.model import LIVE, Batch, Job, JobStatus, Rollup
 from jobs.ports import Store
 from jobs.subtree import BatchJobs
 
@@ -136,6 +136,10 @@ class Visibility:
             await self.batch(root)
             return await self._store.rollup_batch(root)
         return await self._store.rollup_under((await self.job(root)).path)
+
+    async def live_children(self, job: Job) -> int:
+        """Return how many children of a job are not over."""
+        return sum(one.parent_id == job.id and one.status in LIVE for one in await self._store.jobs_under(job.path))
 
     async def newest(
         self,

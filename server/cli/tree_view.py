@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from jobs.util.text import safe
+from jobs.waiting_for import FOR_JOBS, WaitingFor
 from server.cli.lines import one_line, wrapped
 from server.cli.times import clock, here, moment, span, told
 from server.cli.wording import for_a_person
@@ -26,6 +27,9 @@ STYLES: Mapping[str, tuple[str, str]] = {
 
 FAILED = frozenset(("failed", "timeout"))
 LIVE = frozenset(("queued", "running"))
+
+_KNOWN_WAITS = frozenset(WaitingFor)
+_FOR_SOMEBODY = FOR_JOBS | {WaitingFor.PERMISSION}
 
 _COUNTED = ("running", "queued", "completed", "failed", "timeout", "cancelled")
 """The order in which statuses are counted."""
@@ -107,7 +111,7 @@ def job_line(job: Mapping[str, Any], *, width: int | None = None, now: float | N
     line = Text.assemble(
         (f"{mark} ", style),
         (safe(job["jobId"]), "bold"),
-        (f"  {job['status']:<9}", style),
+        (f"  {'waiting' if _is_for_jobs(job) else job['status']:<9}", style),
         f"  {_dollars(job.get('costUsd')):>7}  {when:<14}  ",
     )
     return _with_task(line, job["task"], Text.assemble(*_waits(job)), width)
@@ -146,6 +150,10 @@ def _in_words(status: Mapping[str, Any], now: float) -> Mapping[str, Any]:
             shown[key.removesuffix("At")] = told(then, now)
     if (seconds := shown.pop("durationSeconds", None)) is not None:
         shown["duration"] = span(seconds)
+    if what := shown.pop("waitingFor", None):
+        waiting = _waiting(what, shown.pop("liveChildren", 0))
+        # One that waits for other jobs does not stand in line.
+        shown["status"] = waiting if _is_for_jobs(status) else f"{shown['status']}, {waiting}"
     if paused := shown.get("paused"):
         shown["paused"] = str(paused).removeprefix("paused ")
     for key in ("error", "note"):
@@ -212,7 +220,7 @@ def _rows(
     """
     for node in nodes:
         last = node is nodes[-1]
-        yield _label(f"{indent}{'└── ' if last else '├── '}", node.job, width, inline=inline)
+        yield _label(f"{indent}{'└── ' if last else '├── '}", node, width, inline=inline)
         below = f"{indent}{'    ' if last else '│   '}"
         said = _said(node.job) if node.job["status"] in told_of else ""
         if said:
@@ -221,10 +229,14 @@ def _rows(
         yield from _rows(node.below, width, told_of, inline=inline, indent=below)
 
 
-def _label(indent: str, job: Mapping[str, Any], width: int | None, *, inline: bool) -> Text:
+def _label(indent: str, node: _Node, width: int | None, *, inline: bool) -> Text:
+    job = node.job
+    live_children = sum(one.job["status"] in LIVE for one in node.below)
     mark, style = STYLES.get(job["status"], ("?", ""))
     label = Text.assemble(indent, (mark, style), " ", (safe(job["jobId"]), "bold"), " ")
-    tail = Text.assemble((f"  {_dollars(job['costUsd'])}" if job.get("costUsd") else "", "dim"), *_waits(job))
+    tail = Text.assemble(
+        (f"  {_dollars(job['costUsd'])}" if job.get("costUsd") else "", "dim"), *_waits(job, live_children)
+    )
     reason = job.get("reason")
     if reason not in (None, "completed"):
         tail.append(f"  {safe(str(reason))}", style=style)
@@ -286,8 +298,20 @@ def _said(job: Mapping[str, Any]) -> str:
     return job.get("excerpt") or for_a_person(job.get("error") or "")
 
 
-def _waits(job: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(f"  waiting for {job['waitingFor']}", "yellow")] if job.get("waitingFor") else []
+def _waits(job: Mapping[str, Any], live_children: int = 0) -> list[tuple[str, str]]:
+    """Return what follows a job's task: that it waits for somebody. Why those in line wait is in the head."""
+    what = job.get("waitingFor")
+    return [(f"  {_waiting(what, live_children)}", "yellow")] if what in _FOR_SOMEBODY else []
+
+
+def _is_for_jobs(job: Mapping[str, Any]) -> bool:
+    return job["status"] == "queued" and job.get("waitingFor") in FOR_JOBS
+
+
+def _waiting(what: str, live_children: int = 0) -> str:
+    if what == WaitingFor.CHILDREN and live_children:
+        return f"waiting for its {live_children} children" if live_children > 1 else "waiting for its child"
+    return f"waiting for {WaitingFor(what).words if what in _KNOWN_WAITS else safe(what)}"
 
 
 def _dollars(amount: float | None) -> str:

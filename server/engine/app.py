@@ -19,14 +19,17 @@ from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import McpServer
 from jobs.client_context import OriginFiles
 from jobs.effective_settings import EffectiveSettings
-from jobs.errors import JobsError
+from jobs.errors import JobsError, StoreError
+from jobs.event_bus import JobSignals
 from jobs.maintenance.db_recovery import open_rescued
 from jobs.maintenance.integrity import check_after_crash
 from jobs.maintenance.orphan_sweep import Recovery
 from jobs.maintenance.pruning import Retention
 from jobs.maintenance.snapshots import Snapshots
 from jobs.manager import EnhancedJobManager
+from jobs.model import Job
 from jobs.permissions.approvals import Approvals
+from jobs.ports import Store
 from jobs.processes.spawning import spawner
 from jobs.sessions import FollowUp
 from jobs.settings import Settings, TreeSettings
@@ -35,6 +38,7 @@ from jobs.store.live import LiveStore
 from jobs.store.sqlite import SqliteStore
 from jobs.util.retrying import insist
 from jobs.waiting import Waiting
+from jobs.waiting_for import WaitingFor
 from server import __version__
 from server.client.client_env import own_umask
 from server.client.connect import Places, holder_of, lock, prepare, pump_command, sign_lock
@@ -148,7 +152,11 @@ async def assemble(
             start_soon=tasks.start,
             transcript=runner.transcript,
             approvals=Approvals(
-                settings.permission_requests, settings.permission_seconds, clock.monotonic, parts.origins.secrets_of
+                settings.permission_requests,
+                settings.permission_seconds,
+                clock.monotonic,
+                parts.origins.secrets_of,
+                partial(_note_permission, store, parts.signals),
             ),
             now=clock.now,
             resident=_resident,
@@ -166,6 +174,18 @@ def _in_use(claudes: ClaudeFinder, origins: OriginFiles) -> dict[str, Any]:
 
 def _resident() -> int:
     return int(psutil.Process().memory_info().rss)
+
+
+async def _note_permission(store: Store, signals: JobSignals, job: Job, *, waits: bool) -> None:
+    now, was = (WaitingFor.PERMISSION, None) if waits else (None, WaitingFor.PERMISSION)
+    try:
+        noted = await store.set_waiting_for(job.id, now, was=was)
+    except StoreError:
+        # It is asked and answered all the same; only who looks at the job is told otherwise.
+        logger.warning("that job %s waits for a permission could not be noted", job.id, exc_info=True)
+        return
+    if noted is not None:
+        signals.publish(noted)
 
 
 async def _recover(recovery: Recovery) -> None:

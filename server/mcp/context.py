@@ -9,7 +9,7 @@ from jobs.client_context import Origin
 from jobs.model import Job
 from jobs.waiting import OnProgress, Progress
 from server.client.pending_requests import CALL_ID, LEAST_GROWTH, TOOL_USE_ID
-from server.mcp import elicitation, replies
+from server.mcp import elicitation, progress
 from server.mcp.auth import calling_job
 from server.mcp.connection_state import Connection
 from server.mcp.tools import Call
@@ -59,11 +59,11 @@ def _progress(ctx: Context) -> OnProgress | None:
         return None
     last = -1.0
 
-    async def report(progress: Progress) -> None:
+    async def report(where: Progress) -> None:
         nonlocal last
         # A job that is tried again is not over any more, and what a client is told must grow.
-        last = round(max(progress.value, last + LEAST_GROWTH), 6)
+        last = round(max(where.value, last + LEAST_GROWTH), 6)
         now = ctx.lifespan_context.services.now()
-        await ctx.session.report_progress(last, progress.total, replies.progress(progress, now))
+        await ctx.session.report_progress(last, where.total, progress.progress(where, now))
 
     return report

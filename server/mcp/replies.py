@@ -1,7 +1,7 @@
 """What models read: compact, bounded, and marked where something is left out."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,8 @@ from jobs.permissions.approvals import Request
 from jobs.ports import Admission
 from jobs.sessions import Retried
 from jobs.util.text import redact
-from jobs.waiting import Progress, WaitReport
+from jobs.waiting import WaitReport
+from jobs.waiting_for import WaitingFor
 from server.mcp.reply_bounds import MAX_REPLY_CHARS, MAX_REQUESTS_CHARS, fitting, rest, within
 from server.mcp.result_pages import how_it_ran
 
@@ -38,6 +39,9 @@ _END_YOUR_TURN = (
 
 _MOST_PAUSES = 3
 """Accounts whose pauses are told one by one."""
+
+WhyWaiting = Callable[[Job], WaitingFor | None]
+"""Tells why a job does no work now: `RecursionManager.waiting_for`."""
 
 _NAMED = 300
 """Ids in each list of a reply about a retry."""
@@ -104,7 +108,13 @@ def batch_done(batch: Batch, report: WaitReport, milliseconds: int, *, excerpt_c
 
 
 def job_status(
-    job: Job, below: Rollup | None, pauses: Sequence[Pause] = (), *, attempt: Attempt | None = None, asks: bool = False
+    job: Job,
+    below: Rollup | None,
+    pauses: Sequence[Pause] = (),
+    *,
+    attempt: Attempt | None = None,
+    waiting_for: WaitingFor | None = None,
+    live_children: int = 0,
 ) -> str:
     """Answer `claude_status` for a job; with what is below it, if anything, and a pause that it waits for.
 
@@ -113,11 +123,14 @@ def job_status(
         below: Its subtree in figures, or None where there is nothing below it.
         pauses: Why jobs of its tree wait.
         attempt: Its last attempt, or None before the first.
-        asks: It waits for a permission.
+        waiting_for: Why it does no work now, or None.
+        live_children: How many of its children are not over, where it waits for them.
     """
     waits = job.status is JobStatus.QUEUED or (below is not None and JobStatus.QUEUED in below.counts)
-    status = _status(job, asks=asks) | (paused(pauses) if waits else {}) | (how_it_ran(attempt) if attempt else {})
-    return pretty(status | ({"descendants": _rollup(below)} if below is not None else {}))
+    children = {"liveChildren": live_children} if live_children else {}
+    status = _status(job, waiting_for) | children | (paused(pauses) if waits else {})
+    more = (how_it_ran(attempt) if attempt else {}) | ({"descendants": _rollup(below)} if below is not None else {})
+    return pretty(status | more)
 
 
 def batch_status(batch_id: str, parent_id: str | None, rollup: Rollup, pauses: Sequence[Pause] = ()) -> str:
@@ -133,27 +146,6 @@ def paused(pauses: Sequence[Pause]) -> dict[str, str]:
     if left := len(pauses) - len(said):
         said.append(f"{left} more accounts are paused")
     return {"paused": " · ".join(said)} if said else {}
-
-
-def progress(where: Progress, now: float) -> str:
-    """Say where a wait is: of one job what it does and for how long, of several how many do what.
-
-    Args:
-        where: The wait.
-        now: Seconds since the epoch.
-    """
-    if where.only is None:
-        return going_on(where.over, where.running, where.total, where.pauses)
-    job = where.only
-    seconds = max(0.0, now - (job.started_at or job.created_at))
-    return "; ".join((f"{job.status}, {seconds:.0f} s", *paused(where.pauses).values()))
-
-
-def going_on(over: int, running: int, total: int, pauses: Sequence[Pause]) -> str:
-    """Say how many jobs are over, run and wait, and why they wait."""
-    waiting = total - over - running
-    counts = (f"{over} of {total} over", f"{running} running", *([f"{waiting} queued"] if waiting else []))
-    return "; ".join((", ".join(counts), *paused(pauses).values()))
 
 
 def waited(
@@ -231,7 +223,7 @@ def job_list(
     *,
     more: bool,
     excerpt_chars: int,
-    asking: Collection[str] = (),
+    waiting_for: WhyWaiting,
     pauses: Sequence[Pause] = (),
 ) -> str:
     """Answer `claude_list_jobs`: a line a job, newest first.
@@ -240,10 +232,10 @@ def job_list(
         jobs: The jobs.
         more: There are older ones.
         excerpt_chars: Most characters of an answer.
-        asking: Ids of those that lack a permission.
+        waiting_for: Tells why a job does no work now.
         pauses: Why some of them wait.
     """
-    rows: list[dict[str, Any]] = _rows(jobs, excerpt_chars, asking)
+    rows: list[dict[str, Any]] = _rows(jobs, excerpt_chars, waiting_for)
     if jobs and (more or len(rows) < len(jobs)):
         rows.append({"more": f"Call claude_list_jobs with before {rows[-1]['jobId']!r}."})
     if pauses:
@@ -251,9 +243,9 @@ def job_list(
     return f"[\n{text}\n]" if (text := ",\n".join(map(compact, rows))) else "[]"
 
 
-def tree(identity: str, sums: Rollup, jobs: Sequence[Job], *, excerpt_chars: int) -> str:
+def tree(identity: str, sums: Rollup, jobs: Sequence[Job], *, excerpt_chars: int, waiting_for: WhyWaiting) -> str:
     """Answer the resource `tree://`: the counts of all, and the first jobs in order of their admission."""
-    rows = _rows(jobs, excerpt_chars)
+    rows = _rows(jobs, excerpt_chars, waiting_for)
     figures = {name: value for name, value in _rollup(sums).items() if "Tokens" not in name}
     how = f"Call claude_list_jobs with under {identity!r}."
     return compact({"id": identity, **figures, **rest(len(jobs) - len(rows), how), "jobs": rows})
@@ -302,7 +294,7 @@ def retried(what: Retried) -> str:
     return within(pretty(reply), compact(reply))
 
 
-def _status(job: Job, *, asks: bool = False, timespec: str = "milliseconds") -> dict[str, Any]:
+def _status(job: Job, waiting_for: WaitingFor | None, *, timespec: str = "milliseconds") -> dict[str, Any]:
     status: dict[str, Any] = {
         "jobId": job.id,
         "status": job.status,
@@ -319,20 +311,20 @@ def _status(job: Job, *, asks: bool = False, timespec: str = "milliseconds") -> 
         "sessionId": job.session_id,
         "costUsd": round(job.usage.cost_usd, 6),
     }
-    return status | note(job) | ({"waitingFor": "permission"} if asks else {}) | _times(job, timespec)
+    return status | note(job) | ({"waitingFor": waiting_for} if waiting_for else {}) | _times(job, timespec)
 
 
-def _row(job: Job, excerpt_chars: int, *, asks: bool) -> dict[str, Any]:
+def _row(job: Job, excerpt_chars: int, waiting_for: WaitingFor | None) -> dict[str, Any]:
     """Return a job's status without what only `claude_status` need say, and with task and answer cut to a line."""
-    status = _status(job, asks=asks, timespec="seconds") | {"task": _line(job.spec.task, _LISTED_CHARS)}
+    status = _status(job, waiting_for, timespec="seconds") | {"task": _line(job.spec.task, _LISTED_CHARS)}
     row = {name: value for name, value in status.items() if name not in {"rootId", "sessionId", "note"}}
     if job.reason is None:
         del row["reason"]
     return row | ({"excerpt": _line(job.excerpt, min(excerpt_chars, _LISTED_CHARS))} if job.excerpt else {})
 
 
-def _rows(jobs: Sequence[Job], excerpt_chars: int, asking: Collection[str] = ()) -> list[dict[str, Any]]:
-    rows = (_row(job, excerpt_chars, asks=job.id in asking) for job in jobs)
+def _rows(jobs: Sequence[Job], excerpt_chars: int, waiting_for: WhyWaiting) -> list[dict[str, Any]]:
+    rows = (_row(job, excerpt_chars, waiting_for(job)) for job in jobs)
     return fitting(rows, MAX_REPLY_CHARS - _HEAD_CHARS)
 
 

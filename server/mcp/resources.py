@@ -142,7 +142,13 @@ async def _read(call: Call, uri: str) -> tuple[str, str]:
 async def _tree(call: Call, identity: str) -> str:
     sums = await call.sight.rollup(identity)
     jobs = (await call.sight.subtree_scope(identity)).jobs
-    return replies.tree(identity, sums, jobs, excerpt_chars=call.services.settings.excerpt_chars)
+    return replies.tree(
+        identity,
+        sums,
+        jobs,
+        excerpt_chars=call.services.settings.excerpt_chars,
+        waiting_for=call.services.recursion.waiting_for,
+    )
 
 
 def _transcript(call: Call, job: Job) -> str:

@@ -29,7 +29,8 @@ from jobs.limits.account_limits import Pause
 from jobs.model import LIVE, Job, JobStatus
 from jobs.permissions.visibility import Scope
 from jobs.waiting import WaitMode, WaitReport
-from server.mcp import elicitation, replies
+from jobs.waiting_for import FOR_JOBS
+from server.mcp import elicitation, progress, replies
 from server.mcp.arguments import Arguments, BatchArguments, RunArguments, WaitArguments
 from server.mcp.context import Context, call_of
 from server.mcp.tool_definitions import BY_NAME
@@ -202,7 +203,7 @@ async def _of_run(call: Call, job_id: str) -> Snapshot:
     created, updated = job.created_at, _touched(job)
     if job.status in LIVE:
         pauses = call.services.recursion.pauses((job.root_id,)) if job.status is JobStatus.QUEUED else ()
-        message = "; ".join((f"job {job.id} is {job.status}", *replies.paused(pauses).values()))
+        message = "; ".join((f"job {job.id} is {progress.state(job)}", *replies.paused(pauses).values()))
         return Snapshot(status="working", created=created, updated=updated, message=message)
     if job.status is JobStatus.CANCELLED:
         return Snapshot(status="cancelled", created=created, updated=updated, message=job.error)
@@ -244,7 +245,9 @@ async def _of_wait(call: Call, task_id: str) -> Snapshot:
 def _going_on(jobs: Sequence[Job], pauses: Sequence[Pause]) -> str:
     over = sum(job.status not in LIVE for job in jobs)
     running = sum(job.status is JobStatus.RUNNING for job in jobs)
-    return replies.going_on(over, running, len(jobs), pauses)
+    return progress.going_on(
+        over, running, len(jobs), pauses, for_jobs=sum(job.waiting_for in FOR_JOBS for job in jobs)
+    )
 
 
 def _met(report: WaitReport, mode: WaitMode) -> bool:

@@ -23,6 +23,7 @@ from jobs.sessions import FollowUp
 from jobs.settings import Settings, TreeSettings
 from jobs.validation import TaskRequest, TreeBounds
 from jobs.waiting import OnProgress, Waiting, WaitMode, WaitReport, alone
+from jobs.waiting_for import WaitingFor
 from server.mcp import replies
 from server.mcp.arguments import (
     BatchArguments,
@@ -124,7 +125,9 @@ class Call:
         return Results(store=self.services.store, transcript=self.services.transcript, waits=self._why_it_waits)
 
     def _why_it_waits(self, job: Job) -> str:
-        return replies.paused(self.services.recursion.pauses((job.root_id,))).get("paused", "")
+        what = self.services.recursion.waiting_for(job)
+        paused = replies.paused(self.services.recursion.pauses((job.root_id,))).get("paused", "")
+        return paused or (f"waiting for {what.words}" if what else "")
 
 
 async def claude_run(call: Call, arguments: RunArguments) -> str:
@@ -168,13 +171,10 @@ async def claude_status(call: Call, arguments: JobArguments) -> str:
     job = await call.sight.job(arguments.job_id)
     below = (await call.sight.rollup(job.id)).without(job)
     attempt = await call.services.store.attempt(job.id, job.attempt) if job.attempt else None
-    return replies.job_status(
-        job,
-        below if below.total else None,
-        call.services.recursion.pauses((job.root_id,)),
-        attempt=attempt,
-        asks=job.id in call.services.approvals.waiting(),
-    )
+    why, pauses = call.services.recursion.waiting_for(job), call.services.recursion.pauses((job.root_id,))
+    children = await call.sight.live_children(job) if why is WaitingFor.CHILDREN else 0
+    rollup = below if below.total else None
+    return replies.job_status(job, rollup, pauses, attempt=attempt, waiting_for=why, live_children=children)
 
 
 async def claude_wait(call: Call, arguments: WaitArguments) -> str:
@@ -215,12 +215,11 @@ async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
     found = await call.sight.newest(
         limit=arguments.limit + 1, before_seq=before, status=arguments.status, under=arguments.under
     )
-    asking = call.services.approvals.waiting()
-    shown = found[: arguments.limit]
-    waiting = {job.root_id for job in shown if job.status is JobStatus.QUEUED}
-    pauses = call.services.recursion.pauses(waiting)
+    shown, recursion = found[: arguments.limit], call.services.recursion
+    pauses = recursion.pauses({job.root_id for job in shown if job.status is JobStatus.QUEUED})
     excerpt_chars, more = call.services.settings.excerpt_chars, len(found) > arguments.limit
-    return replies.job_list(shown, more=more, excerpt_chars=excerpt_chars, asking=asking, pauses=pauses)
+    why = recursion.waiting_for
+    return replies.job_list(shown, more=more, excerpt_chars=excerpt_chars, waiting_for=why, pauses=pauses)
 
 
 async def claude_kill_job(call: Call, arguments: JobArguments) -> str:
