@@ -150,10 +150,7 @@ def _in_words(status: Mapping[str, Any], now: float) -> Mapping[str, Any]:
             shown[key.removesuffix("At")] = told(then, now)
     if (seconds := shown.pop("durationSeconds", None)) is not None:
         shown["duration"] = span(seconds)
-    if what := shown.pop("waitingFor", None):
-        waiting = _waiting(what, shown.pop("liveChildren", 0))
-        # One that waits for other jobs does not stand in line.
-        shown["status"] = waiting if _is_for_jobs(status) else f"{shown['status']}, {waiting}"
+    shown |= _status_in_words(shown.pop("waitingFor", None), shown.pop("liveChildren", 0), status)
     if paused := shown.get("paused"):
         shown["paused"] = str(paused).removeprefix("paused ")
     for key in ("error", "note"):
@@ -302,6 +299,14 @@ def _waits(job: Mapping[str, Any], live_children: int = 0) -> list[tuple[str, st
     """Return what follows a job's task: that it waits for somebody. Why those in line wait is in the head."""
     what = job.get("waitingFor")
     return [(f"  {_waiting(what, live_children)}", "yellow")] if what in _FOR_SOMEBODY else []
+
+
+def _status_in_words(what: str | None, live_children: int, job: Mapping[str, Any]) -> dict[str, str]:
+    if what is None:
+        return {}
+    waiting = _waiting(what, live_children)
+    # One that waits for other jobs does not stand in line.
+    return {"status": waiting if _is_for_jobs(job) else f"{job['status']}, {waiting}"}
 
 
 def _is_for_jobs(job: Mapping[str, Any]) -> bool:

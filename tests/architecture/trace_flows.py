@@ -42,6 +42,7 @@ from jobs.settings_sources import ClientVariables
 from server.client.connect import prepare
 from server.client.wire import Hello, Role
 from server.engine.app import serve
+from tests.support.subtasks import asking
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -344,7 +345,7 @@ async def decompose(bench: Bench) -> list[Function]:
         async with await anyio.open_file(pipe, "w") as output:
             await bench.quiet()
             bench.trace.end_at(_LAUNCHED, _LAUNCHED, _LAUNCHED)
-            await output.write(_asks_for("stub:say=one", "stub:say=two"))
+            await output.write(asking("stub:say=one", "stub:say=two"))
         functions = await bench.recorded()
         await client.call("claude_wait", jobIds=[started["jobId"]])
     return functions
@@ -354,21 +355,6 @@ _LAUNCHED: Mark = (launch, lambda value: isinstance(value, Process))
 _ADOPTED: Mark = (Launcher.adopt, lambda value: isinstance(value, LiveAttempt))
 
 FLOWS: Sequence[Callable[[Bench], Awaitable[list[Function]]]] = (batch_call, childs_end, cancel, restart, decompose)
-
-
-def _asks_for(*subtasks: str) -> str:
-    frames: list[dict[str, Any]] = [
-        {"type": "assistant", "message": {"role": "assistant", "content": [{"type": "text", "text": "divided"}]}},
-        {
-            "type": "result",
-            "subtype": "success",
-            "is_error": False,
-            "result": "divided",
-            "structured_output": {"subtasks": subtasks},
-            "terminal_reason": "completed",
-        },
-    ]
-    return "".join(json.dumps(frame) + "\n" for frame in frames)
 
 
 async def _warmed(client: Client) -> None:

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 
 from jobs.model import JobStatus
 from server.cli.lines import one_line
-from server.cli.tree_view import STYLES, Picture, draw, job_line
+from server.cli.tree_view import STYLES, Picture, description, draw, job_line
 
 
 def line(job_id: str, parent: str | None = None, **more: object) -> dict:
@@ -43,6 +43,21 @@ def test_a_job_that_waits_for_a_permission_says_so_in_a_tree_and_in_a_list():
     assert [text.endswith("task of j1  waiting for permission") for text in drawn(asking)] == [False, True]
     assert job_line(asking).plain.endswith("task of j1  waiting for permission")
     assert "waiting" not in job_line(line("j2")).plain
+
+
+def test_a_parent_whose_children_are_live_is_not_called_queued():
+    parent = line("j1", waitingFor="children", status="queued")
+    children = [line(f"j{n}", "j1", status=status) for n, status in enumerate(("running", "queued", "completed"), 2)]
+    assert drawn(*children[::-1], parent)[1].endswith("task of j1  waiting for its 2 children")
+    assert drawn(children[0], parent)[1].endswith("task of j1  waiting for its child")
+    assert job_line(parent).plain.startswith("○ j1  waiting ")
+    assert job_line(parent).plain.endswith("task of j1  waiting for its children")
+
+
+def test_a_job_in_line_is_called_queued_and_a_later_engines_reason_is_shown_as_it_is():
+    assert job_line(line("j1", waitingFor="slot", status="queued")).plain.endswith("task of j1")
+    told = [text.plain for text in description({"status": "queued", "waitingFor": "host"})]
+    assert [text.split(maxsplit=1) for text in told] == [["status", "queued, waiting for host"]]
 
 
 def test_a_job_whose_parent_is_not_shown_stands_at_the_top():

@@ -314,3 +314,27 @@ def test_memory_is_not_looked_at_for_every_job_of_a_line(throttle: Throttle, mem
     for _ in range(1000):
         throttle.admits(1)
     assert memory.looks <= 2
+
+
+def test_a_queued_job_is_told_what_keeps_it_in_line(throttle: Throttle, memory: Memory, clock: Clock):
+    def held_back(account: str = "an account", of_account: int = 1) -> str:
+        # What was read of the memory is kept for a moment.
+        clock.moved += LOOK_SECONDS
+        return throttle.held_back_by(account, running=16, of_account=of_account)
+
+    limits = throttle.of("an account")
+    assert held_back() == "slot"
+    memory.free = 0
+    assert held_back() == "memory"
+    limits.limited()
+    assert held_back(of_account=8) == "limit"
+    limits.back_off("the API answered: overloaded")
+    assert (held_back(), held_back("another")) == ("pause", "memory")
+    limits.used_up(clock.now() + 1000, "a limit")
+    assert (held_back(), held_back("another")) == ("limit", "memory")
+    throttle.refused("no process now")
+    assert held_back("another") == "pause"
+
+
+def test_a_full_machine_is_no_limit_of_an_account(throttle: Throttle, limits: AccountLimits):
+    assert throttle.held_back_by("an account", running=16, of_account=16) == "slot"
