@@ -22,6 +22,7 @@ from server.checks.finding import Finding
 from server.checks.storage import check_copy, check_database, check_space, find_directory
 from server.cli.lines import show, width_of, wrapped
 from server.cli.times import here
+from server.cli.wording import for_a_person
 from server.client.client_env import named_in
 from server.client.connect import Places, control, state_dir
 from server.client.tool_client import door_of
@@ -49,10 +50,7 @@ def examine(environ: Mapping[str, str], console: Console, *, as_json: bool = Fal
         if not as_json:
             _print(finding, console)
     if as_json:
-        shown = [
-            {"name": one.name, "status": one.mark, "detail": one.detail, "remedy": "" if one.good else one.remedy}
-            for one in found
-        ]
+        shown = [{"name": one.name, "status": one.mark, "detail": one.detail, "remedy": _remedy(one)} for one in found]
         console.print(json.dumps(shown, indent=2), markup=False, highlight=False, soft_wrap=True)
     return all(finding.good for finding in found if finding.needed)
 
@@ -117,12 +115,17 @@ def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield engine
 
 
+def _remedy(finding: Finding) -> str:
+    # Some are errors of the engine, which speak to a model.
+    return "" if finding.good else for_a_person(finding.remedy)
+
+
 def _print(finding: Finding, console: Console) -> None:
     style = {"ok": "green", "note": "yellow"}.get(finding.mark, "red")
     width, indent = width_of(console), " " * 9
     first, *others = wrapped(f"{indent}{finding.name}: {here(finding.detail, time.time())}", width)
-    if not finding.good and finding.remedy:
-        others += wrapped(f"{indent}{finding.remedy}", width)
+    if remedy := _remedy(finding):
+        others += wrapped(f"{indent}{remedy}", width)
     show(console, [Text.assemble((f"{finding.mark:>7}", style), first[7:]), *others])
 
 

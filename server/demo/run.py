@@ -16,6 +16,7 @@ from jobs.errors import JobsError
 from jobs.util.text import safe
 from server.cli.console import write
 from server.cli.follow import jobs_of, watch
+from server.cli.wording import for_a_person
 from server.client.connect import Door, control, lock
 from server.client.tool_client import Client, ToolError, door_of, open_client
 from server.client.wire import FrontDoorError, Hello
@@ -57,7 +58,7 @@ def play(console: Console, *, keep: bool = False) -> bool:
     try:
         cli = ClaudeFinder().find(os.environ.get("CLAUDE_JOBS_CLI"), os.environ.get("PATH")).path
     except JobsError as error:
-        console.print(safe(str(error)), style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(safe(for_a_person(str(error))), style="red", markup=False, highlight=False, soft_wrap=True)
         return False
     console.print(
         f"claude: {cli}\nThe model is a script on loopback: no account, no cost.\n", markup=False, soft_wrap=True

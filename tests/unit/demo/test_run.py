@@ -76,7 +76,7 @@ def test_without_claude_the_demo_says_how_to_get_one(stage: Path, monkeypatch: p
     monkeypatch.setenv("CLAUDE_JOBS_CLI", "/no/such/claude")
     where = console()
     assert demo.play(where) is False
-    assert "Correct CLAUDE_JOBS_CLI, or `cli` in config.toml, or unset it" in said(where)
+    assert "Correct CLAUDE_JOBS_CLI, or `cli` in config.toml, or unset it; then try again." in said(where)
 
 
 def test_a_demo_that_is_interrupted_ends_its_jobs(stage: Path, home: Path, monkeypatch: pytest.MonkeyPatch):

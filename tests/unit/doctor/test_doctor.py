@@ -34,7 +34,7 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(invoke: Invoke, monkeypat
     result = invoke("doctor")
     assert result.exit_code == 1
     assert "error  claude: not found" in result.stdout
-    assert "Correct CLAUDE_JOBS_CLI, or `cli` in config.toml, or unset it" in result.stdout
+    assert "Correct CLAUDE_JOBS_CLI, or `cli` in config.toml, or unset it; then try again." in result.stdout
 
 
 @pytest.mark.parametrize("body", ["exit 1", "kill -9 $$", "exec /nonexistent"])
