@@ -32,7 +32,7 @@ FOR_JOBS = frozenset({WaitingFor.SIBLINGS, WaitingFor.CHILDREN})
 """What keeps a queued job out of the line: other jobs have to end first."""
 
 _WORDS: Mapping[WaitingFor, str] = {
-    WaitingFor.SIBLINGS: "the tasks that it depends on",
+    WaitingFor.SIBLINGS: "tasks it depends on",
     WaitingFor.CHILDREN: "its children",
     WaitingFor.PERMISSION: "permission",
     WaitingFor.SLOT: "a slot",

@@ -8,6 +8,7 @@ import hashlib
 import io
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +25,7 @@ from server.demo.picnic import root_tasks, story
 from server.demo.script import Story, Turn
 from tests.e2e.screens import seated
 from tests.e2e.support import SYSTEM_PATH, find_cli
-from tests.support.engines import House, house
+from tests.support.engines import House, Pump, house
 from tests.support.waiting import until_now
 
 FILE = Path(__file__).parents[1] / ".github" / "tree.svg"
@@ -100,11 +101,18 @@ def printed(made: House, cli: Path) -> str:
         with made.pump(environ={**client, "CLAUDE_JOBS_CLI": str(cli)}) as pump:
             tasks = [*root_tasks(), {"task": _LAST, "dependsOn": [0, 1, 2]}]
             batch = pump.json("claude_run_batch_async", tasks=tasks, outputFormat="text")["batchId"]
-            until_now(lambda: pump.json("claude_status", jobId=batch)["counts"] == _THERE, SECONDS, "the held tree")
+            until_now(lambda: _is_held(pump, batch), SECONDS, "the held tree")
             with seated(made, "tree", batch, columns=COLUMNS) as seat:
                 seat.end()
             pump.json("claude_kill_job", jobId=batch)
             return f"\x1b[2m$\x1b[0m claude-jobs tree {batch[:6]}\n{seat.written}"
+
+
+def _is_held(pump: Pump, batch: str) -> bool:
+    """Whether all is over that will be, and the parents of the held jobs wait for them."""
+    jobs = pump.json("claude_list_jobs", under=batch)
+    waiting = sum(job.get("waitingFor") == "children" for job in jobs)
+    return waiting == len(_HELD) and Counter(job["status"] for job in jobs) == _THERE
 
 
 def settled(shown: str) -> str:
