@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.blocking import watch_the_event_loop
 from tests.support.long_form import LONG
@@ -27,12 +27,14 @@ MAY_BE_SKIPPED_IN_CI = {
 }
 """How the reason of a skip begins, and why it cannot be helped in continuous integration."""
 
-if not LONG:
-    settings.register_profile("short", settings(), max_examples=40)
-    settings.load_profile("short")
+# How long it takes to draw an example says how busy the machine is.
+settings.register_profile("long", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("short", settings.get_profile("long"), max_examples=40)
+settings.load_profile("long" if LONG else "short")
 
-# A shell that starts the tests in the background has them ignore it, and so would every process that a test starts.
+# A shell that starts the tests in the background has them ignore these, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:

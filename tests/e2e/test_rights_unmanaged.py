@@ -4,9 +4,9 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -14,7 +14,7 @@ from server.demo.environment import isolated_environment
 from server.demo.messages_api import ScriptedApi
 from server.demo.script import Story
 from tests.e2e.support import SYSTEM_PATH
-from tests.support.engines import PYTHON_STUB, house
+from tests.support.engines import PYTHON_STUB, House, house
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -65,42 +65,61 @@ STORY = Story.model_validate(
 )
 
 
-def outcome(cli: Path, role: str, settings: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-    """Run one job, and return its status with its answer, where it has one.
+@pytest.fixture(scope="module")
+def shared() -> Iterator[House]:
+    """A house whose `claude` each test puts there."""
+    with house() as made:
+        yield House(
+            base=made.base, environ={**made.environ, "CLAUDE_JOBS_CLI": str(made.base / "claude")}, pids=made.pids
+        )
+
+
+class Outcome(Protocol):
+    """Runs one job, and returns its status with its answer, where it has one.
 
     Args:
-        cli: The `claude`.
+        cli: The text of a script, or None for the real `claude`.
         role: Of the story.
         settings: What the person's settings.json holds.
     """
-    with ScriptedApi(STORY) as api, house(CLAUDE_JOBS_CLI=str(cli)) as made:
-        client = isolated_environment(made.base / "home", api.url, path=SYSTEM_PATH)
-        configuration = made.base / "home" / ".claude"
+
+    def __call__(self, role: str, cli: str | None = None, **settings: Any) -> Mapping[str, Any]: ...
+
+
+@pytest.fixture
+def outcome(shared: House, claude_cli: Path, tmp_path: Path) -> Outcome:
+    def run(role: str, cli: str | None = None, **settings: Any) -> Mapping[str, Any]:
+        draft = tmp_path / "claude"
+        if cli is None:
+            draft.symlink_to(claude_cli)
+        else:
+            draft.write_text(cli)
+            draft.chmod(0o755)
+        draft.rename(shared.base / "claude")
+        configuration = tmp_path / "home" / ".claude"
         configuration.mkdir(parents=True)
-        (configuration / "settings.json").write_text(json.dumps(settings or {}))
-        with made.pump(environ=client) as pump:
+        (configuration / "settings.json").write_text(json.dumps(settings))
+        with (
+            ScriptedApi(STORY) as api,
+            shared.pump(environ=isolated_environment(tmp_path / "home", api.url, path=SYSTEM_PATH)) as pump,
+        ):
             job = pump.json("claude_run_async", task=f"[role: {role}] Go on.", allowedTools=["Bash"])
             status = dict(pump.settled(job["jobId"]))
             done = status["status"] == "completed"
             return status | {"answer": pump.json("claude_result", jobId=job["jobId"])["result"] if done else None}
 
-
-def wrapper(directory: Path, line: str) -> Path:
-    """Write a `claude` that is a script of one line."""
-    script = directory / "claude"
-    script.write_text(f"#!/bin/sh\n{line}\n")
-    script.chmod(0o755)
-    return script
+    return run
 
 
 @pytest.mark.parametrize("role", ["nester", "hider", "leaver"])
-def test_a_second_claude_ends_the_job_with_that_reason(claude_cli: Path, role: str):
-    status = outcome(claude_cli, role)
+def test_a_second_claude_ends_the_job_with_that_reason(outcome: Outcome, role: str):
+    status = outcome(role)
     assert (status["status"], status["reason"]) == ("failed", "unmanaged_claude")
     assert "started a claude of its own" in status["error"]
     assert "-p hello" in status["error"]
 
 
+WRAPPER = "#!/bin/sh\n{}\n"
 WRAPPERS = {
     "no exec": '{cli} "$@"; exit $?',
     "timeout": 'exec timeout 600 {cli} "$@"',
@@ -117,11 +136,10 @@ WRAPPERS = {
 
 
 @pytest.mark.parametrize("line", WRAPPERS.values(), ids=WRAPPERS)
-def test_a_claude_behind_a_wrapper_is_the_jobs_own(claude_cli: Path, tmp_path: Path, line: str):
+def test_a_claude_behind_a_wrapper_is_the_jobs_own(outcome: Outcome, claude_cli: Path, line: str):
     if "node" in line and shutil.which("node", path=SYSTEM_PATH) is None:
         pytest.skip("no node")
-    script = wrapper(tmp_path, line.format(cli=claude_cli))
-    assert outcome(script, "slow")["answer"] == "I took my time."
+    assert outcome("slow", WRAPPER.format(line.format(cli=claude_cli)))["answer"] == "I took my time."
 
 
 SCRIPTED = """#!{python}
@@ -132,16 +150,14 @@ sys.exit(subprocess.run(["{cli}", *options]).returncode)
 """
 
 
-def test_a_wrapper_may_run_its_interpreter_first_and_spell_the_options_otherwise(claude_cli: Path, tmp_path: Path):
-    script = wrapper(tmp_path, "")
-    script.write_text(SCRIPTED.format(python=sys.executable, cli=claude_cli))
-    assert outcome(script, "slow")["answer"] == "I took my time."
+def test_a_wrapper_may_run_its_interpreter_first_and_spell_the_options_otherwise(outcome: Outcome, claude_cli: Path):
+    script = SCRIPTED.format(python=sys.executable, cli=claude_cli)
+    assert outcome("slow", script)["answer"] == "I took my time."
 
 
 @pytest.mark.parametrize("line", ['{cli} "$@"; exit $?', 'timeout 600 {cli} "$@"; exit $?'])
-def test_what_a_claude_behind_a_wrapper_starts_is_a_second_one(claude_cli: Path, tmp_path: Path, line: str):
-    script = wrapper(tmp_path, line.format(cli=claude_cli))
-    assert outcome(script, "nester")["reason"] == "unmanaged_claude"
+def test_what_a_claude_behind_a_wrapper_starts_is_a_second_one(outcome: Outcome, claude_cli: Path, line: str):
+    assert outcome("nester", WRAPPER.format(line.format(cli=claude_cli)))["reason"] == "unmanaged_claude"
 
 
 @pytest.mark.parametrize(
@@ -153,23 +169,22 @@ def test_what_a_claude_behind_a_wrapper_starts_is_a_second_one(claude_cli: Path,
         ("Stop", "exec {ask}"),
     ],
 )
-def test_a_persons_hook_may_ask_a_claude(claude_cli: Path, event: str, command: str):
+def test_a_persons_hook_may_ask_a_claude(outcome: Outcome, claude_cli: Path, event: str, command: str):
     # The variable: the hooks are in force for the claude that a hook asks, too.
     asking = command.format(ask=f"env ASKED=1 {claude_cli} -p '[role: brief] Is it so?'")
     hook = {"type": "command", "command": f'[ -n "$ASKED" ] && exit; {asking}'}
-    settings = {"hooks": {event: [{"hooks": [hook]}]}}
-    status = outcome(claude_cli, "asked", settings)
+    status = outcome("asked", hooks={event: [{"hooks": [hook]}]})
     assert (status["status"], status["answer"]) == ("completed", "Asked and answered.")
 
 
-def test_an_answer_that_was_given_is_kept_when_a_second_claude_is_found(claude_cli: Path):
-    status = outcome(claude_cli, "late")
+def test_an_answer_that_was_given_is_kept_when_a_second_claude_is_found(outcome: Outcome):
+    status = outcome("late")
     assert (status["status"], status["answer"]) == ("completed", "Here it is.")
     assert re.search(r"claude that it started, which was ended with it: \S+ -p hello", status["note"])
 
 
-def test_the_search_tools_inside_the_binary_are_no_second_claude(claude_cli: Path):
-    assert outcome(claude_cli, "searcher")["status"] == "completed"
+def test_the_search_tools_inside_the_binary_are_no_second_claude(outcome: Outcome):
+    assert outcome("searcher")["status"] == "completed"
 
 
 def test_what_a_stub_starts_is_no_second_claude_and_a_stub_below_a_stub_is_one():

@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -20,9 +21,16 @@ SECONDS = 60.0
 SIZES = [(24, 80), (40, 80), (50, 120)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def made() -> Iterator[House]:
     with house(CLAUDE_JOBS_MAX_CHILDREN="1000", CLAUDE_JOBS_MAX_RUNNING="4") as built:
+        yield built
+
+
+@pytest.fixture
+def empty() -> Iterator[House]:
+    """A house in which there was no job yet."""
+    with house() as built:
         yield built
 
 
@@ -44,9 +52,9 @@ def running(pump: Pump, count: int) -> None:
 
 @pytest.mark.parametrize(("lines", "columns"), SIZES)
 def test_of_a_large_batch_what_runs_is_seen_in_every_size_and_the_rest_is_counted(
-    made: House, person: Pump, lines: int, columns: int
+    made: House, person: Pump, tmp_path: Path, lines: int, columns: int
 ):
-    gate = made.base / "gate"
+    gate = tmp_path / "gate"
     tasks = ["stub:exit=3 broken", *[f"stub:say=ok early {n}" for n in range(20)]]
     batch, ids = started(person, *tasks, *[f"stub:wait={gate} late {n}" for n in range(179)])
     counts = {"completed": 20, "failed": 1, "queued": 175, "running": 4}
@@ -73,8 +81,8 @@ def test_of_a_large_batch_what_runs_is_seen_in_every_size_and_the_rest_is_counte
     assert any("exited with 3 and said nothing" in row for row in last)
 
 
-def test_rows_stay_in_the_order_of_their_tasks_while_jobs_begin_and_end(made: House, person: Pump):
-    gates = [made.base / f"gate{n}" for n in range(6)]
+def test_rows_stay_in_the_order_of_their_tasks_while_jobs_begin_and_end(made: House, person: Pump, tmp_path: Path):
+    gates = [tmp_path / f"gate{n}" for n in range(6)]
     batch, ids = started(person, *[f"stub:wait={gate}" for gate in gates])
     orders = set()
     with seated(made, "tree", "-f", batch) as seat:
@@ -87,8 +95,8 @@ def test_rows_stay_in_the_order_of_their_tasks_while_jobs_begin_and_end(made: Ho
     assert orders - {()} == {tuple(ids)}
 
 
-def test_a_drawing_follows_the_size_of_the_window(made: House, person: Pump):
-    gate = made.base / "gate"
+def test_a_drawing_follows_the_size_of_the_window(made: House, person: Pump, tmp_path: Path):
+    gate = tmp_path / "gate"
     batch, _ = started(person, *[f"stub:wait={gate} {'words ' * 20}" for _ in range(60)])
     running(person, 4)
     with seated(made, "tree", "-f", batch, lines=70, columns=120) as seat:
@@ -97,27 +105,29 @@ def test_a_drawing_follows_the_size_of_the_window(made: House, person: Pump):
         seat.wait_for("… 56 queued")
         rows = seat.screens[-1].rows
         assert seat.interrupt() == 130
+    gate.touch()
+    person.json("claude_wait", batchId=batch)
     assert max(map(cell_len, rows[-15:])) <= 60
 
 
-def test_without_an_id_the_next_job_is_waited_for_and_ctrl_c_ends_it_in_silence(made: House):
-    with seated(made, "tree", "-f") as seat:
+def test_without_an_id_the_next_job_is_waited_for_and_ctrl_c_ends_it_in_silence(empty: House):
+    with seated(empty, "tree", "-f") as seat:
         seat.wait_for("waiting for the next one. Ctrl-C ends this.")
-        made.run("run", "stub:say=here the first")
+        empty.run("run", "stub:say=here the first")
         seat.wait_for("1 completed")
         assert seat.end() == 0
         assert any("the first" in row for row in seat.rows)
-    with seated(made, "tree", "-f") as seat:
+    with seated(empty, "tree", "-f") as seat:
         seat.wait_for("waiting for the next one")
         assert seat.interrupt() == 130
         assert "Traceback" not in seat.written
         assert "Abort" not in seat.written
 
 
-def test_where_there_are_no_jobs_each_command_says_so(made: House):
-    empty = made.run("tree")
-    assert (empty.returncode, empty.stdout, empty.stderr) == (0, "", "No jobs.\n")
-    unknown = made.run("tree", "j404")
+def test_where_there_are_no_jobs_each_command_says_so(empty: House):
+    tree = empty.run("tree")
+    assert (tree.returncode, tree.stdout, tree.stderr) == (0, "", "No jobs.\n")
+    unknown = empty.run("tree", "j404")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert "j404" in unknown.stderr
     assert "`claude-jobs list`" in unknown.stderr
@@ -143,8 +153,8 @@ def test_what_is_piped_is_neither_wrapped_nor_padded_nor_cut_and_not_redrawn(
             assert any(task in row for row in text.splitlines()), (command, text)
 
 
-def test_a_file_is_told_each_change_once(made: House, person: Pump):
-    gates = [made.base / f"gate{n}" for n in range(3)]
+def test_a_file_is_told_each_change_once(made: House, person: Pump, tmp_path: Path):
+    gates = [tmp_path / f"gate{n}" for n in range(3)]
     batch, ids = started(person, *[f"stub:wait={gate} number {n}" for n, gate in enumerate(gates)])
     running(person, 3)
     with seated(made, "tree", "-f", batch, TERM="dumb") as seat:
@@ -197,13 +207,13 @@ def test_times_are_those_of_the_terminal_with_their_age_and_carry_their_offset_i
     assert re.search(rf"{there:%H:%M}, \d+s ago", listed)
 
 
-def test_a_command_that_waits_for_a_busy_engine_says_so(made: House):
-    made.start_engine()
-    status = made.control("status")
+def test_a_command_that_waits_for_a_busy_engine_says_so(empty: House):
+    empty.start_engine()
+    status = empty.control("status")
     assert status is not None
     os.kill(status["pid"], signal.SIGSTOP)
     try:
-        with seated(made, "list") as seat:
+        with seated(empty, "list") as seat:
             seat.wait_for("Waiting for the engine: it starts, or is busy.")
             os.kill(status["pid"], signal.SIGCONT)
             assert seat.end() == 0

@@ -113,10 +113,3 @@ def test_nothing_secret_of_the_tree_is_left_behind(played: Played):
     kept = b"".join(path.read_bytes() for path in [*places.home.glob("jobs.db*"), places.log])
     assert b"sk-fake" not in kept
     assert b"cj1_" not in kept
-
-
-def test_the_demo_command_plays_the_tree_and_succeeds(claude_cli: Path):
-    with house() as made:
-        done = made.run("demo", CLAUDE_JOBS_CLI=str(claude_cli))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "9 jobs: 9 completed" in done.stdout

@@ -11,7 +11,7 @@ from server.selftest.kill_test import Campaign, Plan, Report
 from tests.fault.nursery import nursery
 from tests.support.long_form import LONG
 
-KILLS = 1000 if LONG else 100
+KILLS = 1000 if LONG else 40
 SECONDS = 3600 if LONG else 240
 """More than twice what it takes on two busy cores: a campaign that does not come to its kills has failed."""
 
