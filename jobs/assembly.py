@@ -15,23 +15,23 @@ from anyio.abc import TaskGroup
 
 from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import McpServer
-from jobs.client_context import Origin, OriginFiles
+from jobs.client_context import ClientContext, ClientContextStore
 from jobs.errors import ManagerClosedError
-from jobs.event_bus import JobSignals
+from jobs.event_bus import JobEventBus
 from jobs.limits.budget import Ledger
 from jobs.limits.throttle import PauseFile, Throttle
 from jobs.ports import Clock, Runner, Store
 from jobs.processes.spawning import Spawner
 from jobs.recursion_manager import RecursionManager
 from jobs.runner.accounts import Accounts
-from jobs.runner.launch_plan import Preparation
+from jobs.runner.launch_plan import LaunchPlanner
 from jobs.runner.runner import LocalRunner
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.settings_sources import load_here
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
-from jobs.validation import Intake
+from jobs.validation import SpecBuilder
 
 StartSoon = Callable[..., object]
 """Starts a coroutine function with arguments in the engine's own task group, so that it outlives every request."""
@@ -60,23 +60,23 @@ class Parts:
         store: Where trees are kept.
         runner: What runs a job.
         recursion: The authority on spawns and slots.
-        intake: What checks requests.
-        origins: Where each tree's client environment is kept.
-        signals: Where changes of jobs are announced.
+        spec_builder: What checks requests.
+        client_contexts: Where each tree's client environment is kept.
+        event_bus: Where changes of jobs are announced.
         clock: Time.
         start_soon: Starts a coroutine function in the engine's task group.
-        origin: Returns the client of a tree whose caller names none.
+        client_context: Returns the client of a tree whose caller names none.
     """
 
     store: Store
     runner: Runner
     recursion: RecursionManager
-    intake: Intake
-    origins: OriginFiles
-    signals: JobSignals
+    spec_builder: SpecBuilder
+    client_contexts: ClientContextStore
+    event_bus: JobEventBus
     clock: Clock
     start_soon: StartSoon
-    origin: Callable[[], Origin] = lambda: Origin(cwd="/")
+    client_context: Callable[[], ClientContext] = lambda: ClientContext(cwd="/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +86,14 @@ class Assembled:
     Args:
         parts: What the manager takes.
         runner: Its runner.
-        preparation: What prepares attempts.
+        launch_planner: What prepares attempts.
         claudes: What finds binaries.
         pause_file: What keeps usage limits.
     """
 
     parts: Parts
     runner: LocalRunner
-    preparation: Preparation
+    launch_planner: LaunchPlanner
     claudes: ClaudeFinder
     pause_file: PauseFile
 
@@ -121,7 +121,7 @@ def assemble_parts(
     umask: int,
     mcp_server: McpServer | None = None,
     spawner: Spawner | None = None,
-    origin: Callable[[], Origin] = lambda: Origin(cwd="/"),
+    client_context: Callable[[], ClientContext] = lambda: ClientContext(cwd="/"),
 ) -> Assembled:
     """Build the parts over a store, and start what has to run with them.
 
@@ -131,15 +131,15 @@ def assemble_parts(
         tasks: Starts what outlives a request.
         trees: Directory of the job directories.
         pauses: File of the usage limits.
-        key: As `Preparation` takes it; so are `umask` and `mcp_server`.
+        key: As `LaunchPlanner` takes it; so are `umask` and `mcp_server`.
         umask: See there.
         mcp_server: See there.
         spawner: Starts processes; None starts them as children of this one.
-        origin: As in `Parts`.
+        client_context: As in `Parts`.
     """
     clock = SystemClock()
-    signals = JobSignals()
-    origins = OriginFiles(trees)
+    event_bus = JobEventBus()
+    client_contexts = ClientContextStore(trees)
     limits = settings.tree_limits
     throttle = Throttle(
         max_running=settings.max_running,
@@ -152,16 +152,16 @@ def assemble_parts(
     pause_file = PauseFile(pauses, throttle)
     pause_file.restore()
     tasks.keep(pause_file.keep)
-    accounts = Accounts(origins, clock)
+    accounts = Accounts(client_contexts, clock)
     scheduler = Scheduler(limits, settings.max_running, throttle, accounts.of)
     tasks.keep(accounts.follow_logins, scheduler, throttle)
     ledger = Ledger(store.trees)
     recursion = RecursionManager(limits, store, scheduler, ledger=ledger, throttle=throttle, look_up=accounts.look_up)
     claudes = ClaudeFinder()
-    preparation = Preparation(
+    launch_planner = LaunchPlanner(
         settings=settings,
         store=store,
-        origins=origins,
+        client_contexts=client_contexts,
         trees=trees,
         mcp_server=mcp_server,
         claudes=claudes,
@@ -171,10 +171,10 @@ def assemble_parts(
     runner = LocalRunner(
         settings=settings,
         store=store,
-        preparation=preparation,
+        launch_planner=launch_planner,
         scheduler=scheduler,
         throttle=throttle,
-        signals=signals,
+        event_bus=event_bus,
         clock=clock,
         start_soon=tasks.start,
         ledger=ledger,
@@ -186,14 +186,14 @@ def assemble_parts(
         store=store,
         runner=runner,
         recursion=recursion,
-        intake=Intake(settings, claudes),
-        origins=origins,
-        signals=signals,
+        spec_builder=SpecBuilder(settings, claudes),
+        client_contexts=client_contexts,
+        event_bus=event_bus,
         clock=clock,
         start_soon=tasks.keep,
-        origin=origin,
+        client_context=client_context,
     )
-    return Assembled(parts=parts, runner=runner, preparation=preparation, claudes=claudes, pause_file=pause_file)
+    return Assembled(parts=parts, runner=runner, launch_planner=launch_planner, claudes=claudes, pause_file=pause_file)
 
 
 class OwnParts:
@@ -284,8 +284,8 @@ async def _standing_alone(settings: Settings, group: TaskGroup) -> Assembled:
     umask = os.umask(0o077)
     os.umask(umask)  # only by setting it can it be read
 
-    def this_program() -> Origin:
-        return Origin(cwd=str(Path.cwd()), env=dict(os.environ), client="a program", settings=settings.for_trees)
+    def this_program() -> ClientContext:
+        return ClientContext(cwd=str(Path.cwd()), env=dict(os.environ), client="a program", settings=settings.for_trees)
 
     return assemble_parts(
         settings,
@@ -295,7 +295,7 @@ async def _standing_alone(settings: Settings, group: TaskGroup) -> Assembled:
         pauses=settings.home / "pauses.json",
         key=os.urandom(4).hex(),
         umask=umask,
-        origin=this_program,
+        client_context=this_program,
     )
 
 
@@ -304,4 +304,4 @@ async def _poke(scheduler: Scheduler, throttle: Throttle) -> None:
     while True:
         await scheduler.refused()
         await anyio.sleep(throttle.look_again_in())
-        scheduler.poke()
+        scheduler.reschedule()

@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from jobs.errors import DiskFullError, StoreError
 from jobs.settings import TreeSettings, restored_tree_settings
-from jobs.util.keyed_lock import Singly
+from jobs.util.keyed_lock import KeyedLock
 from jobs.util.text import secrets_in
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _FILE = "origin.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class ClientContext:
     """The client that began a tree.
 
     Args:
@@ -41,7 +41,7 @@ class Origin:
     umask: int | None = None
 
 
-class OriginFiles:
+class ClientContextStore:
     """Keeps each tree's origin in a file of mode 0600 for as long as the tree lives.
 
     Args:
@@ -51,32 +51,32 @@ class OriginFiles:
     def __init__(self, trees: Path) -> None:
         self._trees = trees
         # Every launch asks for it three times, and it does not change while its tree lives.
-        self._known: dict[str, Origin] = {}
-        self._turns = Singly()
+        self._known: dict[str, ClientContext] = {}
+        self._turns = KeyedLock()
         self._on_forget: Callable[[str], None] = lambda _: None
 
-    def turn(self, root_id: str) -> AbstractAsyncContextManager[None]:
+    def hold(self, root_id: str) -> AbstractAsyncContextManager[None]:
         """Keep others who ask for it from a tree's origin: whoever saves or forgets it by what the tree's rows say."""
-        return self._turns.turn(root_id)
+        return self._turns.hold(root_id)
 
     def on_forget(self, observer: Callable[[str], None]) -> None:
         """Call something with the id of each tree whose origin is forgotten; it must not wait."""
         self._on_forget = observer
 
-    async def save(self, root_id: str, origin: Origin) -> None:
+    async def save(self, root_id: str, client_context: ClientContext) -> None:
         """Write the origin as `write` does, without blocking the event loop."""
-        await anyio.to_thread.run_sync(self.write, root_id, origin)
+        await anyio.to_thread.run_sync(self.write, root_id, client_context)
 
-    def write(self, root_id: str, origin: Origin) -> None:
+    def write(self, root_id: str, client_context: ClientContext) -> None:
         """Write the origin so that it is on disk when this returns. Blocks.
 
         Raises:
             StoreError: The disk refused it.
         """
-        self._write(root_id, origin)
-        self._known[root_id] = origin
+        self._write(root_id, client_context)
+        self._known[root_id] = client_context
 
-    def load(self, root_id: str) -> Origin:
+    def load(self, root_id: str) -> ClientContext:
         """Read a tree's origin.
 
         Raises:
@@ -102,7 +102,7 @@ class OriginFiles:
 
     def environments(self) -> list[Mapping[str, str]]:
         """Return the environments of the trees that live and were used since the engine began."""
-        return [origin.env for origin in list(self._known.values())]
+        return [client_context.env for client_context in list(self._known.values())]
 
     def kept(self) -> list[str]:
         """Return the ids of the trees whose origin is on disk. Blocks."""
@@ -139,12 +139,12 @@ class OriginFiles:
             with suppress(OSError):
                 (self._trees / root_id).rmdir()
 
-    def _read(self, root_id: str) -> Origin:
+    def _read(self, root_id: str) -> ClientContext:
         try:
             found = json.loads((self._trees / root_id / _FILE).read_text(encoding="utf-8"))
             given = found.get("settings")
             settings = None if given is None else restored_tree_settings(given)
-            return Origin(
+            return ClientContext(
                 cwd=found["cwd"],
                 env=dict(found["env"]),
                 client=found["client"],
@@ -155,9 +155,14 @@ class OriginFiles:
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise StoreError("read the client's environment", str(error)) from error
 
-    def _write(self, root_id: str, origin: Origin) -> None:
-        kept = {"cwd": origin.cwd, "env": dict(origin.env), "client": origin.client, "umask": origin.umask}
-        settings = None if origin.settings is None else asdict(origin.settings)
+    def _write(self, root_id: str, client_context: ClientContext) -> None:
+        kept = {
+            "cwd": client_context.cwd,
+            "env": dict(client_context.env),
+            "client": client_context.client,
+            "umask": client_context.umask,
+        }
+        settings = None if client_context.settings is None else asdict(client_context.settings)
         text = json.dumps(kept | {"settings": settings})
         directory = self._trees / root_id
         try:

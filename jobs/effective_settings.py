@@ -38,7 +38,7 @@ from jobs.settings_sources import (
     load_usable,
     read_file,
 )
-from jobs.util.text import safe
+from jobs.util.text import strip_terminal_codes
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +222,7 @@ class EffectiveSettings:
         said += [f"Not used: {problem}." for problem in problems]
         if self.file_problem:
             said.append(f"The settings file has changed and is not used: {self.file_problem}")
-        return safe(" ".join(said).replace("\n", " "))[:_MOST_SAID] or None
+        return strip_terminal_codes(" ".join(said).replace("\n", " "))[:_MOST_SAID] or None
 
     def table(self, values: Mapping[str, str] | None) -> list[dict[str, Any]]:
         """Return every setting with its value in force and where that came from, without secrets.
@@ -260,7 +260,7 @@ class EffectiveSettings:
         if not dropped:
             return None
         listed = "; ".join(map(str, dropped))
-        return safe(
+        return strip_terminal_codes(
             f"This engine starts with your settings, and the one before had others: {listed}. "
             f"What is to hold for every client belongs in {self._path}."
         )[:_MOST_SAID]

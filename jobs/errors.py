@@ -216,13 +216,13 @@ class ClaudeNotFoundError(JobsError):
 
     Args:
         looked: The places that were looked at, in order.
-        passing: One was there a moment ago, or a link leads to one, so an update may bring it back.
+        transient: One was there a moment ago, or a link leads to one, so an update may bring it back.
         is_chosen: A person chose it, so that no other one is looked for.
     """
 
-    def __init__(self, looked: tuple[str, ...], *, passing: bool = False, is_chosen: bool = False) -> None:
+    def __init__(self, looked: tuple[str, ...], *, transient: bool = False, is_chosen: bool = False) -> None:
         self.looked = looked
-        self.passing = passing
+        self.transient = transient
         self.is_chosen = is_chosen
         remedy = (
             "Correct CLAUDE_JOBS_CLI, or `cli` in config.toml, or unset it"
@@ -255,13 +255,13 @@ class StoreError(JobsError):
     Args:
         operation: What was being done.
         cause: What the database said.
-        passing: The storage refuses for now, as a full disk does: the same call may succeed later.
+        transient: The storage refuses for now, as a full disk does: the same call may succeed later.
     """
 
-    def __init__(self, operation: str, cause: str, *, passing: bool = False) -> None:
+    def __init__(self, operation: str, cause: str, *, transient: bool = False) -> None:
         self.operation = operation
         self.cause = cause
-        self.passing = passing
+        self.transient = transient
         super().__init__(
             f"The job store could not {operation}: {cause}. Nothing was changed; free disk space or check the state "
             "directory with `claude-jobs doctor`, then call again."
@@ -276,7 +276,7 @@ class DiskFullError(StoreError):
     """
 
     def __init__(self, operation: str) -> None:
-        super().__init__(operation, "the disk with the state directory is full", passing=True)
+        super().__init__(operation, "the disk with the state directory is full", transient=True)
 
 
 class SchemaTooNewError(JobsError):

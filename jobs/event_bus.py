@@ -25,7 +25,7 @@ class Subscription:
     _news: list[Job] = field(default_factory=list)
     _event: anyio.Event = field(default_factory=anyio.Event)
 
-    async def news(self) -> list[Job]:
+    async def changes(self) -> list[Job]:
         """Wait for at least one change and return all that have not been taken, oldest first."""
         await self._event.wait()
         taken, self._news, self._event = self._news, [], anyio.Event()
@@ -37,7 +37,7 @@ class Subscription:
             self._event.set()
 
 
-class JobSignals:
+class JobEventBus:
     """Carries each change of a job to the waiters of its tree."""
 
     def __init__(self) -> None:

@@ -12,21 +12,22 @@ from anyio.lowlevel import checkpoint
 
 from jobs.assembly import OwnParts, Parts
 from jobs.batch_graph import BatchGraph, Next, subtasks_of
-from jobs.client_context import Origin
-from jobs.errors import EngineLeavingError, JobsError, NotFoundError, RecursionLimitError, StoreError
+from jobs.client_context import ClientContext
+from jobs.errors import EngineLeavingError, JobsError, NotFoundError, StoreError
 from jobs.ids import subtasks_batch_id
 from jobs.model import TERMINAL, Attempt, Job, JobStatus
 from jobs.ports import Admission, Submission
 from jobs.prompts import decomposition
-from jobs.prompts.dependencies import Siblings
-from jobs.runner.launch_plan import continued
+from jobs.prompts.dependencies import DependencyWaiter
+from jobs.runner.launch_plan import resumable_attempt
 from jobs.submissions import Submissions, listed
-from jobs.util.keyed_lock import Singly
-from jobs.util.retrying import insist
+from jobs.util.keyed_lock import KeyedLock
+from jobs.util.retrying import retry_while_unavailable
 from jobs.validation import TaskRequest, TreeBounds, subtask_request
 from jobs.waiting_for import WaitingFor
 from orchestration.failures import Failure
-from orchestration.isolation import native
+from orchestration.isolation import run_isolated
+from orchestration.limits import RecursionLimitError
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class EnhancedJobManager:
     """
 
     def __init__(self, parts: Parts | None = None) -> None:
-        self._singly = Singly()
+        self._locks = KeyedLock()
         self._leaving = False
         self._graph = BatchGraph(work=self._run_job, resume=self._go_on, identify=_own_id)
         self._own = OwnParts(self._end_all) if parts is None else None
@@ -62,14 +63,16 @@ class EnhancedJobManager:
         self._store = parts.store
         self._runner = parts.runner
         self._recursion = parts.recursion
-        self._intake = parts.intake
-        self._origins = parts.origins
-        self._signals = parts.signals
+        self._spec_builder = parts.spec_builder
+        self._client_contexts = parts.client_contexts
+        self._event_bus = parts.event_bus
         self._clock = parts.clock
         self._start_soon = parts.start_soon
-        self._origin = parts.origin
-        self._siblings = Siblings(parts.store, parts.signals, parts.clock)
-        self._submissions = Submissions(parts.intake, parts.origins, parts.clock, parts.recursion.limits.max_depth)
+        self._client_context = parts.client_context
+        self._dependencies = DependencyWaiter(parts.store, parts.event_bus, parts.clock)
+        self._submissions = Submissions(
+            parts.spec_builder, parts.client_contexts, parts.clock, parts.recursion.limits.max_depth
+        )
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -96,20 +99,20 @@ class EnhancedJobManager:
         tasks: Sequence[str | TaskRequest],
         parent_job_id: str | None = None,
         *,
-        origin: Origin | None = None,
+        client_context: ClientContext | None = None,
     ) -> list[str]:
         """Start a batch and return its job ids, in the order of the tasks, once they are on disk.
 
         Args:
             tasks: At least one; a string is a task with every default.
             parent_job_id: The job that spawns them, or None for a new tree.
-            origin: For a new tree: the client that asked. None is this program where the manager stands alone, else
-                an empty environment and the root directory.
+            client_context: For a new tree: the client that asked. None is this program where the manager stands alone,
+                else an empty environment and the root directory.
 
         Raises:
             JobsError, RecursionLimitError: As `submit`; nothing was started.
         """
-        admission = await self.submit(tasks, parent_job_id, origin=origin)
+        admission = await self.submit(tasks, parent_job_id, client_context=client_context)
         return [job.id for job in admission.jobs]
 
     async def submit(
@@ -117,8 +120,8 @@ class EnhancedJobManager:
         tasks: Sequence[str | TaskRequest],
         parent_job_id: str | None = None,
         *,
-        origin: Origin | None = None,
-        single: bool = False,
+        client_context: ClientContext | None = None,
+        as_root: bool = False,
         idempotency_key: str | None = None,
         bounds: TreeBounds | None = None,
     ) -> Admission:
@@ -127,8 +130,8 @@ class EnhancedJobManager:
         Args:
             tasks: At least one.
             parent_job_id: The job that spawns them, or None for a new tree.
-            origin: For a new tree: the client that asked.
-            single: The one task without parent is to be the root itself.
+            client_context: For a new tree: the client that asked.
+            as_root: The one task without parent is to be the root itself.
             idempotency_key: A second submission of the same caller with this key returns the first one's jobs.
             bounds: For a new tree: what the whole of it may cost and take.
 
@@ -147,16 +150,17 @@ class EnhancedJobManager:
         if self._leaving:
             raise EngineLeavingError
         parent = None if parent_job_id is None else await self._known(parent_job_id)
-        origin = origin or self._origin()
+        client_context = client_context or self._client_context()
         if parent is None:
-            await self._intake.check_claude(origin.env, origin.settings)
+            await self._spec_builder.check_claude(client_context.env, client_context.settings)
         # In a thread: the directories that a caller names may be on a file system that does not answer.
-        check = partial(self._prepared, tasks, parent, origin=origin, single=single, idempotency_key=idempotency_key)
-        submission = await anyio.to_thread.run_sync(partial(check, bounds=bounds))
+        asked: dict[str, Any] = {"as_root": as_root, "idempotency_key": idempotency_key, "bounds": bounds}
+        check = partial(self._prepared, tasks, parent, client_context=client_context, **asked)
+        submission = await anyio.to_thread.run_sync(check)
         # A request that is cancelled while its rows are written must not leave rows that nobody runs.
         with anyio.CancelScope(shield=True):
             admission = await self._admit(submission)
-            if admission.fresh:
+            if admission.created:
                 self._announce(admission.jobs)
                 self._start_soon(self.run_batch, admission.jobs)
         return admission
@@ -175,10 +179,10 @@ class EnhancedJobManager:
 
     async def _result(self, job_id: str) -> str | Failure:
         root_id = (await self._known(job_id)).root_id
-        with self._signals.subscribe([root_id], lambda changed: changed.id == job_id) as changes:
+        with self._event_bus.subscribe([root_id], lambda changed: changed.id == job_id) as changes:
             job = await self._known(job_id)
             while job.status not in TERMINAL:
-                await changes.news()
+                await changes.changes()
                 job = await self._store.job(job_id) or job
         if job.status is not JobStatus.COMPLETED:
             return Failure(type=str(job.reason or job.status), message=job.error or "", fields={"jobId": job_id})
@@ -196,16 +200,16 @@ class EnhancedJobManager:
     async def close_tree(self, root_id: str) -> None:
         """Forget a tree's environment where none of its jobs is live."""
         try:
-            async with self._origins.turn(root_id):
+            async with self._client_contexts.hold(root_id):
                 if not (await self._store.rollup_under(root_id)).live:
-                    self._origins.forget(root_id)
+                    self._client_contexts.forget(root_id)
         except (StoreError, OSError):
             # This runs in the engine's own task group, where an error would end every other tree.
             logger.exception("the environment of tree %s could not be cleared away", root_id)
 
     async def close_ended_trees(self) -> None:
         """Forget the environment of each tree that is over: the engine leaves, and a batch may not get to do so."""
-        for root_id in await anyio.to_thread.run_sync(self._origins.kept):
+        for root_id in await anyio.to_thread.run_sync(self._client_contexts.kept):
             try:
                 # What is not in the store may be admitted at this very moment.
                 if (await self._store.rollup_under(root_id)).total:
@@ -222,8 +226,8 @@ class EnhancedJobManager:
         for job in await self._store.unfinished():
             by_batch.setdefault(job.batch_id, []).append(job)
             if job.status is JobStatus.RUNNING:
-                self._recursion.expect(job)
-        await self._origins.forget_all_but({jobs[0].root_id for jobs in by_batch.values()})
+                self._recursion.reserve_adopted(job)
+        await self._client_contexts.forget_all_but({jobs[0].root_id for jobs in by_batch.values()})
         for jobs in by_batch.values():
             self._start_soon(self.run_batch, jobs)
         self._start_soon(self._graph.load_soon)
@@ -273,13 +277,13 @@ class EnhancedJobManager:
         return job
 
     def _prepared(
-        self, tasks: Sequence[str | TaskRequest], parent: Job | None, *, origin: Origin, **asked: Any
+        self, tasks: Sequence[str | TaskRequest], parent: Job | None, *, client_context: ClientContext, **asked: Any
     ) -> Submission:
         """Check a submission and write down the origin of its new tree, all in one stay in a thread."""
-        submission = self._submissions.of(tasks, parent, origin=origin, **asked)
+        submission = self._submissions.build(tasks, parent, client_context=client_context, **asked)
         if parent is None:
             # Before the rows: a job on disk whose environment is lost could never be launched.
-            self._origins.write(submission.new_root_id, origin)
+            self._client_contexts.write(submission.new_root_id, client_context)
         return submission
 
     async def _admit(self, submission: Submission) -> Admission:
@@ -288,25 +292,25 @@ class EnhancedJobManager:
         try:
             admission = await self._recursion.admit(submission)
         except (JobsError, RecursionLimitError):
-            self._origins.discard(submission.new_root_id)
+            self._client_contexts.discard(submission.new_root_id)
             raise
-        if not admission.fresh:
-            self._origins.discard(submission.new_root_id)
+        if not admission.created:
+            self._client_contexts.discard(submission.new_root_id)
         return admission
 
     async def _enter(self, jobs: Sequence[Job]) -> None:
         ids, first = [job.id for job in jobs], jobs[0]
         state = {"tasks": ids, "parent_id": first.parent_id, "depth": first.depth, "root_id": first.root_id}
-        await native(self._graph.ainvoke(state))
+        await run_isolated(self._graph.ainvoke(state))
 
     async def _run_job(self, node: Mapping[str, Any]) -> Next:
         """Run one job to its end: the work of a `child` node; a failed job is a status here, never an exception."""
         job_id: str = node["task"]
         # The batch of subtasks is run below its parent's node, and a start or a retry may run it once more.
-        async with self._singly.turn(job_id):
+        async with self._locks.hold(job_id):
             try:
                 # Rows and files say where a job is, so its node can begin anew: on a full disk it waits for space here.
-                return await insist(partial(self._advance, job_id), f"running job {job_id}")
+                return await retry_while_unavailable(partial(self._advance, job_id), f"running job {job_id}")
             except Exception as error:
                 if self._leaving or _is_cancelled():
                     raise
@@ -318,14 +322,14 @@ class EnhancedJobManager:
     async def _abandon(self, job_id: str, error: Exception) -> str:
         # Left as it is, it would look as if it ran until the next engine, and nobody would mind its limits.
         why = f"The engine cannot follow it any more ({type(error).__name__}: {error}). Retry it with claude_retry."
-        job = await insist(partial(self._runner.abandon, job_id, why), f"giving job {job_id} up")
+        job = await retry_while_unavailable(partial(self._runner.abandon, job_id, why), f"giving job {job_id} up")
         return job.status
 
     async def _advance(self, job_id: str) -> Next:
         job = await self._store.job(job_id)
         if job is None:
             raise NotFoundError("Job", job_id)
-        job = await self._siblings.wait_for(job)
+        job = await self._dependencies.wait(job)
         while job.status not in TERMINAL:
             if (children := await self._subtasks(job)) is not None:
                 return subtasks_of(children)
@@ -338,8 +342,8 @@ class EnhancedJobManager:
 
     async def _subtasks(self, job: Job) -> Sequence[Job] | None:
         """Return the live subtasks that the job waits for, admitted if they were not, or None where it may go on."""
-        may_wait = job.spec.divisible and job.status is JobStatus.QUEUED
-        attempt = await continued(self._store, job.id, job.attempt) if may_wait else None
+        may_wait = job.spec.can_decompose and job.status is JobStatus.QUEUED
+        attempt = await resumable_attempt(self._store, job.id, job.attempt) if may_wait else None
         if attempt is None or not attempt.asked_for_subtasks:
             return None
         children = await self._store.jobs_in_batch(subtasks_batch_id(job.id, attempt.number))
@@ -349,21 +353,22 @@ class EnhancedJobManager:
         # After a retry it waits again; otherwise its settlement says that it waits, and this only that it is over.
         now, was = (WaitingFor.CHILDREN, None) if live else (None, WaitingFor.CHILDREN)
         if job.waiting_for is was and (noted := await self._store.set_waiting_for(job.id, now, was=was)):
-            self._signals.publish(noted)
+            self._event_bus.publish(noted)
         return children if live else None
 
     async def _admit_subtasks(self, job: Job, attempt: Attempt) -> Sequence[Job]:
         wanted = decomposition.read(attempt.frame, attempt.result)
-        requests = (
-            [subtask_request(task, job) for task in wanted.tasks] if isinstance(wanted, decomposition.Division) else []
-        )
+        texts = wanted.tasks if isinstance(wanted, decomposition.SubtaskRequest) else ()
+        requests = [subtask_request(text, job) for text in texts]
         batch_id = subtasks_batch_id(job.id, attempt.number)
         try:
-            check = partial(self._submissions.of, requests, job, origin=Origin(cwd=job.spec.cwd), single=False)
+            check = partial(
+                self._submissions.build, requests, job, client_context=ClientContext(cwd=job.spec.cwd), as_root=False
+            )
             submission = await anyio.to_thread.run_sync(check)
             admission = await self._recursion.admit(replace(submission, batch_id=batch_id))
         except (JobsError, RecursionLimitError) as error:
-            if isinstance(error, StoreError) and error.passing:
+            if isinstance(error, StoreError) and error.transient:
                 raise
             logger.info("the subtasks of job %s were refused: %s", job.id, error)
             return ()
@@ -377,12 +382,12 @@ class EnhancedJobManager:
                 await self._runner.start_or_attach(job.id)
                 self._recursion.waves.passed(job.id)
             elif (late := await self._recursion.expire(job, deadline, at=self._clock.now())) is not None:
-                self._signals.publish(late)
+                self._event_bus.publish(late)
             return await self._runner.result(job.id)
 
     def _announce(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            self._signals.publish(job)
+            self._event_bus.publish(job)
 
 
 def _is_cancelled() -> bool:

@@ -7,7 +7,7 @@ from jobs.model import Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class JobMetrics:
     """What the times of some jobs come to.
 
     Args:
@@ -19,7 +19,7 @@ class Figures:
     parallelism: float
 
 
-def figures_of(jobs: Sequence[Job], *, now: float) -> Figures:
+def job_metrics(jobs: Sequence[Job], *, now: float) -> JobMetrics:
     """Reckon the figures of jobs.
 
     Args:
@@ -34,7 +34,7 @@ def figures_of(jobs: Sequence[Job], *, now: float) -> Figures:
     over = [job.ended_at - job.started_at for job in jobs if job.ended_at is not None and job.started_at is not None]
     worked = sum(end - begin for begin, end in spans)
     busy = _covered(spans)
-    return Figures(
+    return JobMetrics(
         average_seconds=max(0.0, sum(over) / len(over)) if over else 0.0,
         parallelism=worked / busy if busy else 0.0,
     )

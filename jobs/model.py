@@ -132,7 +132,7 @@ class JobSpec:
         key: The caller's name for this job among its siblings, or None.
         depends_on: Ids of siblings that must complete first.
         batch_slots: Most jobs of its batch that may run at once, itself included, or None.
-        divisible: The job may answer with subtasks; they are run below it, and it is resumed with their results.
+        can_decompose: The job may answer with subtasks; they are run below it, and it is resumed with their results.
         resume_session: Session to continue with the task, or None for a new one.
         fork_session: Continue a copy of that session instead of the session itself.
     """
@@ -158,7 +158,7 @@ class JobSpec:
     key: str | None = None
     depends_on: tuple[str, ...] = ()
     batch_slots: int | None = None
-    divisible: bool = False
+    can_decompose: bool = False
     resume_session: str | None = None
     fork_session: bool = False
 

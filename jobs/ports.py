@@ -30,9 +30,9 @@ class Submission:
         batch_id: Id for the batch.
         jobs: At least one.
         parent_id: The job that spawns them, or None for a new tree.
-        single: With no parent: the one job is the root itself, at depth 0. Otherwise the batch is the root, and its
+        as_root: With no parent: the one job is the root itself, at depth 0. Otherwise the batch is the root, and its
             jobs stand at depth 1.
-        caller: Whose idempotency keys these are: the spawning job's id, or the client's name.
+        idempotency_scope: Whose idempotency keys these are: the spawning job's id, or the client's name.
         idempotency_key: A submission of the same caller with the same key is admitted once; None for no key.
         request_digest: What tells whether a second submission with the key asks for the same, or None where nothing
             does; see `jobs.submissions`.
@@ -45,8 +45,8 @@ class Submission:
     batch_id: str
     jobs: Sequence[NewJob]
     parent_id: str | None = None
-    single: bool = False
-    caller: str = ""
+    as_root: bool = False
+    idempotency_scope: str = ""
     idempotency_key: str | None = None
     request_digest: str | None = None
     client: str | None = None
@@ -57,7 +57,7 @@ class Submission:
     @property
     def new_root_id(self) -> str:
         """Id of the tree that a submission without parent begins."""
-        return self.jobs[0].id if self.single else self.batch_id
+        return self.jobs[0].id if self.as_root else self.batch_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +67,12 @@ class Admission:
     Args:
         batch: The batch.
         jobs: Its jobs, in the order of the submission.
-        fresh: False where the idempotency key had been used: these are the earlier batch and jobs.
+        created: False where the idempotency key had been used: these are the earlier batch and jobs.
     """
 
     batch: Batch
     jobs: Sequence[Job]
-    fresh: bool
+    created: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +83,13 @@ class AdmissionFacts:
         spawn: Counts, for the limits of a tree.
         submission: What is asked.
         tree: The tree, or None for a new one.
-        above: The parent and its ancestors, the root first; empty for a new tree.
+        ancestors: The parent and its ancestors, the root first; empty for a new tree.
     """
 
     spawn: SpawnFacts
     submission: Submission
     tree: Tree | None = None
-    above: Sequence[Job] = ()
+    ancestors: Sequence[Job] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,7 +350,7 @@ class Runner(Protocol):
         ...
 
 
-class Gate(Protocol):
+class LaunchGate(Protocol):
     """What stands between a free slot and a launch."""
 
     def admits(self, running: int) -> bool:

@@ -15,7 +15,7 @@ from jobs.limits.throttle import Throttle
 from jobs.model import TERMINAL, Job, JobStatus, Outcome, Reason
 from jobs.ports import Admission, AdmissionFacts, Store, Submission
 from jobs.scheduler import Scheduler
-from jobs.util.keyed_lock import Singly
+from jobs.util.keyed_lock import KeyedLock
 from jobs.waiting_for import WaitingFor
 from orchestration.limits import TreeLimits
 
@@ -163,7 +163,7 @@ class RecursionManager:
         self._ledger = ledger or Ledger()
         self._throttle = throttle
         self._look_up = look_up
-        self._turns = Singly()
+        self._turns = KeyedLock()
         self.waves = Waves()
 
     @asynccontextmanager
@@ -176,7 +176,7 @@ class RecursionManager:
         if job_id is None:
             yield
             return
-        async with self._turns.turn(job_id):
+        async with self._turns.hold(job_id):
             yield
 
     def pauses(self, root_ids: Collection[str] | None = None) -> Sequence[Pause]:
@@ -246,9 +246,9 @@ class RecursionManager:
             await self._look_up(jobs[0].root_id)
         await self.waves.run(jobs, enter)
 
-    def expect(self, job: Job) -> None:
+    def reserve_adopted(self, job: Job) -> None:
         """Count a job that an earlier engine launched, before anybody else is given a slot."""
-        self._scheduler.expect(job)
+        self._scheduler.reserve_adopted(job)
 
     def close(self) -> None:
         """Give no slot to anybody any more: the engine leaves."""

@@ -14,7 +14,7 @@ from itertools import count
 import anyio
 
 from jobs.model import Job, JobStatus
-from jobs.ports import Gate
+from jobs.ports import LaunchGate
 from orchestration.limits import TreeLimits
 
 
@@ -102,7 +102,7 @@ class Scheduler:
         self,
         limits: TreeLimits,
         max_running: int,
-        gate: Gate | None = None,
+        gate: LaunchGate | None = None,
         account_of: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._limits = limits
@@ -151,7 +151,7 @@ class Scheduler:
         finally:
             self._leave(ticket)
 
-    def expect(self, job: Job) -> None:
+    def reserve_adopted(self, job: Job) -> None:
         """Seat a job that an earlier engine launched, before it comes for its slot.
 
         Otherwise whoever comes first after a start would take the slots of processes that live, and twice as many
@@ -186,7 +186,7 @@ class Scheduler:
         """Take a job out of the line; one that runs is left alone."""
         ticket = self._tickets.get(job_id)
         if ticket is not None and not ticket.granted:
-            self._strike(ticket)
+            self._dequeue(ticket)
             ticket.answer()
 
     def move(self, root_id: str) -> None:
@@ -199,7 +199,7 @@ class Scheduler:
         self._drop(root_id, tree)
         self._waiting[account] += jobs
         self._add(root_id, _Tree(account, next(self._turns), tree.lines))
-        self._call_next()
+        self._dispatch()
 
     def account_of(self, job_id: str) -> str:
         """Return the account that a job which holds a slot was launched with; an empty text where it holds none."""
@@ -219,9 +219,9 @@ class Scheduler:
         """Return the trees of an account with jobs in line."""
         return tuple(self._by_account.get(account, ()))
 
-    def poke(self) -> None:
+    def reschedule(self) -> None:
         """Look again whether somebody may run: the gate may have opened."""
-        self._call_next()
+        self._dispatch()
 
     async def refused(self) -> None:
         """Wait until the gate keeps somebody out for whom there is a slot: from then on, `poke`."""
@@ -248,7 +248,7 @@ class Scheduler:
     def _join(self, ticket: _Ticket, *, lives: bool) -> None:
         self._tickets[ticket.job_id] = ticket
         if lives:
-            self._seat(ticket, self._account_of(ticket.root_id))
+            self._grant(ticket, self._account_of(ticket.root_id))
             return
         self.move(ticket.root_id)
         tree = self._trees.get(ticket.root_id)
@@ -257,7 +257,7 @@ class Scheduler:
             self._add(ticket.root_id, tree)
         tree.lines.setdefault(ticket.depth, OrderedDict())[ticket] = None
         self._waiting[tree.account] += 1
-        self._call_next()
+        self._dispatch()
 
     def _leave(self, ticket: _Ticket) -> None:
         if self._tickets.get(ticket.job_id) is ticket:
@@ -267,8 +267,8 @@ class Scheduler:
             self._release(ticket)
             self._give_place_back(ticket)
         else:
-            self._strike(ticket)
-        self._call_next()
+            self._dequeue(ticket)
+        self._dispatch()
 
     def _give_place_back(self, ticket: _Ticket) -> None:
         place = (ticket.root_id, ticket.depth)
@@ -279,7 +279,7 @@ class Scheduler:
         if not self._of_batch[ticket.batch_id]:
             del self._of_batch[ticket.batch_id]
 
-    def _strike(self, ticket: _Ticket) -> None:
+    def _dequeue(self, ticket: _Ticket) -> None:
         tree = self._trees.get(ticket.root_id)
         line = tree.lines.get(ticket.depth) if tree is not None else None
         if tree is None or line is None or ticket not in line:
@@ -316,7 +316,7 @@ class Scheduler:
     def _park(self, holder: _Ticket) -> None:
         self._parked[holder] += 1
         self._release(holder)
-        self._call_next()
+        self._dispatch()
 
     def _unpark(self, holder: _Ticket) -> None:
         self._parked[holder] -= 1
@@ -327,7 +327,7 @@ class Scheduler:
         if self._tickets.get(holder.job_id) is holder:
             self._hold(holder)
 
-    def _call_next(self) -> None:
+    def _dispatch(self) -> None:
         while len(self._busy) < self._max_running and self._call_one():
             pass
 
@@ -344,7 +344,7 @@ class Scheduler:
             ticket = self._first_runnable(root_id, tree)
             if ticket is not None:
                 self._gate.launching(ticket.job_id)
-                self._seat(ticket, tree.account)
+                self._grant(ticket, tree.account)
                 return True
         return False
 
@@ -353,7 +353,7 @@ class Scheduler:
         rounds = [self._by_account[account].items() for account in accounts]
         return heapq.merge(*rounds, key=lambda one: one[1].turn)
 
-    def _seat(self, ticket: _Ticket, account: str) -> None:
+    def _grant(self, ticket: _Ticket, account: str) -> None:
         ticket.account = account
         self._at_depth[ticket.root_id, ticket.depth] += 1
         self._of_batch[ticket.batch_id] += 1
@@ -370,7 +370,7 @@ class Scheduler:
                 # The tree that was served goes to the end of the round.
                 tree.turn = next(self._turns)
                 self._by_account[tree.account].move_to_end(root_id)
-                self._strike(ticket)
+                self._dequeue(ticket)
                 return ticket
         return None
 

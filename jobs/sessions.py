@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from jobs.client_context import Origin, OriginFiles
+from jobs.client_context import ClientContext, ClientContextStore
 from jobs.errors import BadInputError, NotFinishedError, StoreError
-from jobs.event_bus import JobSignals
+from jobs.event_bus import JobEventBus
 from jobs.manager import EnhancedJobManager
 from jobs.model import LIVE, Job, JobStatus
 from jobs.ports import Admission, Store
@@ -15,7 +15,7 @@ from jobs.validation import TaskRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class SessionMessage:
     """A follow-up to a job's session.
 
     Args:
@@ -38,28 +38,28 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retried:
+class RetryResult:
     """What a retry came to.
 
     Args:
-        again: Jobs that this call put back in line, in order of admission.
+        restarted: Jobs that this call put back in line, in order of admission.
         live: Jobs that were in line or running already.
         busy: Ids of jobs that were left as they are, with the id of the live job that goes on with the session of each.
     """
 
-    again: tuple[Job, ...]
+    restarted: tuple[Job, ...]
     live: tuple[Job, ...]
     busy: Mapping[str, str] = field(default_factory=dict)
 
 
-class FollowUp:
+class SessionService:
     """Continues sessions and tries jobs again.
 
     Args:
         store: Where trees are kept.
         manager: Admits and runs.
-        origins: Where each tree's client environment is kept.
-        signals: Where changes of jobs are announced.
+        client_contexts: Where each tree's client environment is kept.
+        event_bus: Where changes of jobs are announced.
         start_soon: Starts a coroutine function in the engine's task group.
     """
 
@@ -68,26 +68,28 @@ class FollowUp:
         *,
         store: Store,
         manager: EnhancedJobManager,
-        origins: OriginFiles,
-        signals: JobSignals,
+        client_contexts: ClientContextStore,
+        event_bus: JobEventBus,
         start_soon: Callable[..., object],
     ) -> None:
         self._store = store
         self._manager = manager
-        self._origins = origins
-        self._signals = signals
+        self._client_contexts = client_contexts
+        self._event_bus = event_bus
         self._start_soon = start_soon
         # Two messages to one session must not both find it free.
         self._sending = anyio.Lock()
 
-    async def send(self, job: Job, message: Message, *, parent_id: str | None, origin: Origin) -> Admission:
+    async def send(
+        self, job: Job, message: SessionMessage, *, parent_id: str | None, client_context: ClientContext
+    ) -> Admission:
         """Start a new job that goes on with the session of one that is over, in its directory and with its rights.
 
         Args:
             job: Whose session.
             message: What it is told.
             parent_id: The calling job, below which the new one will stand, or None for a new tree.
-            origin: For a new tree: the client that asks.
+            client_context: For a new tree: the client that asks.
 
         Raises:
             NotFinishedError: The job is not over.
@@ -104,17 +106,17 @@ class FollowUp:
             return await self._manager.submit(
                 [_request(job, message, session)],
                 parent_id,
-                origin=replace(origin, cwd=job.spec.cwd),
-                single=True,
+                client_context=replace(client_context, cwd=job.spec.cwd),
+                as_root=True,
                 idempotency_key=message.idempotency_key,
             )
 
-    async def retry(self, jobs: Sequence[Job], *, origin: Origin) -> Retried:
+    async def retry(self, jobs: Sequence[Job], *, client_context: ClientContext) -> RetryResult:
         """Put those of the jobs that failed, timed out or were cancelled back in line, and run them.
 
         Args:
             jobs: One job, or all of a subtree or batch.
-            origin: The client that asks: a tree that was over gets its environment.
+            client_context: The client that asks: a tree that was over gets its environment.
 
         Raises:
             BadInputError: Each of them has completed, or other jobs go on with their sessions, or a job above them is
@@ -124,10 +126,10 @@ class FollowUp:
         # A request that is cancelled half-way must not leave jobs in line that nobody runs.
         with anyio.CancelScope(shield=True):
             async with self._sending:
-                retried = await self._retried(await self._store.jobs([job.id for job in jobs]), origin)
+                retried = await self._retried(await self._store.jobs([job.id for job in jobs]), client_context)
         return retried
 
-    async def _retried(self, jobs: Sequence[Job], origin: Origin) -> Retried:
+    async def _retried(self, jobs: Sequence[Job], client_context: ClientContext) -> RetryResult:
         live = tuple(job for job in jobs if job.status in LIVE)
         ended = [job for job in jobs if job.status not in LIVE and job.status is not JobStatus.COMPLETED]
         if not ended and not live:
@@ -137,23 +139,23 @@ class FollowUp:
         free, busy = await self._sorted_by_session(ended)
         again: list[Job] = []
         for root_id in dict.fromkeys(job.root_id for job in free):
-            again += await self._revive(root_id, [job for job in free if job.root_id == root_id], origin)
+            again += await self._revive(root_id, [job for job in free if job.root_id == root_id], client_context)
         if not (again or live or busy):
             raise BadInputError(
                 "jobId",
                 "a job above it is being cancelled",
                 "Call claude_wait until that one is over, then call again.",
             )
-        return Retried(again=tuple(again), live=live, busy=busy)
+        return RetryResult(restarted=tuple(again), live=live, busy=busy)
 
-    async def _revive(self, root_id: str, jobs: Sequence[Job], origin: Origin) -> Sequence[Job]:
+    async def _revive(self, root_id: str, jobs: Sequence[Job], client_context: ClientContext) -> Sequence[Job]:
         """Put jobs of one tree back in line, return those that took their place, and run them."""
         again: list[Job] = []
         try:
             # The end of what else runs in the tree would take the environment away before the first job is in line.
-            async with self._origins.turn(root_id):
+            async with self._client_contexts.hold(root_id):
                 # First: a job in line whose environment could not be kept would fail once it is launched.
-                await self._keep_origin(root_id, origin)
+                await self._keep_origin(root_id, client_context)
                 for job in jobs:
                     queued = await self._store.requeue(job.id)
                     if queued is not None:
@@ -186,7 +188,7 @@ class FollowUp:
             )
         return free, busy
 
-    async def _free_session(self, job: Job, message: Message) -> str:
+    async def _free_session(self, job: Job, message: SessionMessage) -> str:
         if job.status in LIVE:
             raise NotFinishedError(job.id, job.status)
         session = job.session_id
@@ -207,7 +209,7 @@ class FollowUp:
         """Return the live job that writes to each session, or will."""
         return {session: job for job in await self._store.unfinished() for session in _sessions(job)}
 
-    async def _sent_before(self, message: Message, holder: Job) -> bool:
+    async def _sent_before(self, message: SessionMessage, holder: Job) -> bool:
         batch = await self._store.batch(holder.batch_id)
         return (
             batch is not None
@@ -216,16 +218,16 @@ class FollowUp:
             and await self._store.task(holder.id) == message.task
         )
 
-    async def _keep_origin(self, root_id: str, origin: Origin) -> None:
+    async def _keep_origin(self, root_id: str, client_context: ClientContext) -> None:
         try:
-            self._origins.load(root_id)
+            self._client_contexts.load(root_id)
         except StoreError:
-            await self._origins.save(root_id, origin)
+            await self._client_contexts.save(root_id, client_context)
 
     def _run(self, jobs: Sequence[Job]) -> None:
         by_batch: dict[str, list[Job]] = {}
         for job in jobs:
-            self._signals.publish(job)
+            self._event_bus.publish(job)
             by_batch.setdefault(job.batch_id, []).append(job)
         for batch in by_batch.values():
             self._start_soon(self._manager.run_batch, batch)
@@ -237,7 +239,7 @@ def _sessions(job: Job) -> set[str]:
     return {session for session in (job.session_id, asked) if session is not None}
 
 
-def _request(job: Job, message: Message, session: str) -> TaskRequest:
+def _request(job: Job, message: SessionMessage, session: str) -> TaskRequest:
     spec = job.spec
     return TaskRequest(
         task=message.task,

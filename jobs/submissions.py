@@ -7,17 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from jobs.client_context import Origin, OriginFiles
+from jobs.client_context import ClientContext, ClientContextStore
 from jobs.errors import BadInputError
 from jobs.ids import new_batch_id, new_job_id
 from jobs.model import Job
 from jobs.ports import Clock, NewJob, Submission
-from jobs.validation import Intake, TaskRequest, TreeBounds, dependencies
+from jobs.validation import SpecBuilder, TaskRequest, TreeBounds, dependencies
 
 _DEFAULTS = {field.name: field.default for field in fields(TaskRequest)}
 
 
-def request_digest(tasks: Sequence[TaskRequest], bounds: TreeBounds, *, single: bool, cwd: str) -> str:
+def request_digest(tasks: Sequence[TaskRequest], bounds: TreeBounds, *, as_root: bool, cwd: str) -> str:
     """Return a digest of a submission as its caller asked for it: 64 hexadecimal digits.
 
     What the caller left to a default is left out: a setting may change the default between two calls, and a later
@@ -26,13 +26,13 @@ def request_digest(tasks: Sequence[TaskRequest], bounds: TreeBounds, *, single: 
     Args:
         tasks: The tasks, in their order.
         bounds: The bounds of a new tree.
-        single: The one task is a tree's root.
+        as_root: The one task is a tree's root.
         cwd: Absolute directory at which relative paths of the tasks start.
     """
     asked = {
         "tasks": [_given(task, cwd) for task in tasks],
         "bounds": [bounds.usd, bounds.seconds],
-        "single": single,
+        "single": as_root,
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
@@ -57,25 +57,27 @@ class Submissions:
     """Makes submissions.
 
     Args:
-        intake: What checks requests.
-        origins: Where each tree's client environment is kept.
+        spec_builder: What checks requests.
+        client_contexts: Where each tree's client environment is kept.
         clock: Time.
         max_depth: Deepest level of a tree.
     """
 
-    def __init__(self, intake: Intake, origins: OriginFiles, clock: Clock, max_depth: int) -> None:
-        self._intake = intake
-        self._origins = origins
+    def __init__(
+        self, spec_builder: SpecBuilder, client_contexts: ClientContextStore, clock: Clock, max_depth: int
+    ) -> None:
+        self._spec_builder = spec_builder
+        self._client_contexts = client_contexts
         self._clock = clock
         self._max_depth = max_depth
 
-    def of(
+    def build(
         self,
         tasks: Sequence[str | TaskRequest],
         parent: Job | None,
         *,
-        origin: Origin,
-        single: bool,
+        client_context: ClientContext,
+        as_root: bool,
         idempotency_key: str | None = None,
         bounds: TreeBounds | None = None,
     ) -> Submission:
@@ -84,8 +86,8 @@ class Submissions:
         Args:
             tasks: At least one; a string is a task with every default.
             parent: The job that spawns them, or None for a new tree.
-            origin: For a new tree: the client that asked.
-            single: The one task without parent is to be the root itself.
+            client_context: For a new tree: the client that asked.
+            as_root: The one task without parent is to be the root itself.
             idempotency_key: As in `Submission`.
             bounds: For a new tree: what the whole of it may cost and take.
 
@@ -95,41 +97,49 @@ class Submissions:
         """
         (bounds := bounds or TreeBounds()).check(new_tree=parent is None)
         requests = _requests(tasks)
-        if single and len(requests) > 1:
+        if as_root and len(requests) > 1:
             raise BadInputError("tasks", f"{len(requests)} tasks cannot be one root", "Give one, or start a batch.")
         now = self._clock.now()
         digest = None
         if idempotency_key is not None:
-            digest = request_digest(requests, bounds, single=single, cwd=(parent.spec if parent else origin).cwd)
+            digest = request_digest(
+                requests, bounds, as_root=as_root, cwd=(parent.spec if parent else client_context).cwd
+            )
         return Submission(
             batch_id=new_batch_id(),
-            jobs=self._new_jobs(requests, parent, origin=origin, single=single, at=now),
+            jobs=self._new_jobs(requests, parent, client_context=client_context, as_root=as_root, at=now),
             parent_id=parent.id if parent else None,
-            single=single,
-            caller=parent.id if parent else origin.client or "",
+            as_root=as_root,
+            idempotency_scope=parent.id if parent else client_context.client or "",
             idempotency_key=idempotency_key,
             request_digest=digest,
             max_budget_usd=bounds.usd,
             deadline=None if bounds.seconds is None else now + bounds.seconds,
-            client=origin.client,
+            client=client_context.client,
             at=now,
         )
 
     def _new_jobs(
-        self, requests: Sequence[TaskRequest], parent: Job | None, *, origin: Origin, single: bool, at: float
+        self,
+        requests: Sequence[TaskRequest],
+        parent: Job | None,
+        *,
+        client_context: ClientContext,
+        as_root: bool,
+        at: float,
     ) -> list[NewJob]:
-        home = origin.env.get("HOME")
-        defaults = self._origins.settings_of(parent.root_id) if parent else origin.settings
-        depth = parent.depth + 1 if parent else int(not single)
-        fields = ["task"] if single else [f"tasks[{index}]" for index in range(len(requests))]
+        home = client_context.env.get("HOME")
+        defaults = self._client_contexts.settings_of(parent.root_id) if parent else client_context.settings
+        depth = parent.depth + 1 if parent else int(not as_root)
+        fields = ["task"] if as_root else [f"tasks[{index}]" for index in range(len(requests))]
         if depth >= self._max_depth:
             # Asked for subtasks, a job at the deepest level could only be refused them.
-            requests = [replace(request, divisible=False) for request in requests]
-        specs = self._intake.specs(
-            requests, fields, parent=parent, cwd=origin.cwd, home=home, depth=depth, at=at, defaults=defaults
+            requests = [replace(request, can_decompose=False) for request in requests]
+        specs = self._spec_builder.build(
+            requests, fields, parent=parent, cwd=client_context.cwd, home=home, depth=depth, at=at, defaults=defaults
         )
         ids = [new_job_id() for _ in requests]
-        waits = dependencies(requests, ids, single=single)
+        waits = dependencies(requests, ids, as_root=as_root)
         return [
             NewJob(id=job_id, spec=replace(spec, depends_on=others) if others else spec)
             for job_id, spec, others in zip(ids, specs, waits, strict=True)

@@ -14,7 +14,7 @@ from jobs.errors import BadInputError
 from jobs.model import Job, JobSpec
 from jobs.permissions.granting import Asked, Grants
 from jobs.prompts.decomposition import SCHEMA
-from jobs.prompts.dependencies import Wanted, resolve
+from jobs.prompts.dependencies import TaskNode, resolve
 from jobs.settings import Settings, TreeSettings
 from jobs.store.rows import writable
 
@@ -48,7 +48,7 @@ class TaskRequest:
         mcp_servers: Names of MCP servers from the settings; None takes the spawning job's.
         append_system_prompt: Text for the end of the system prompt.
         json_schema: JSON Schema as text.
-        divisible: The job may answer with subtasks.
+        can_decompose: The job may answer with subtasks.
         key: The caller's name for the task among its siblings.
         depends_on: Siblings that must complete first: their keys, or their positions counted from 0.
         batch_slots: Most jobs of the batch that may run at once; a limit below those of the tree and the machine.
@@ -73,7 +73,7 @@ class TaskRequest:
     mcp_servers: Sequence[str] | None = None
     append_system_prompt: str | None = None
     json_schema: str | None = None
-    divisible: bool = False
+    can_decompose: bool = False
     key: str | None = None
     depends_on: Sequence[str | int] = ()
     batch_slots: int | None = None
@@ -113,7 +113,7 @@ class TreeBounds:
                 )
 
 
-class Intake:
+class SpecBuilder:
     """Checks requests against the settings and fills in their defaults.
 
     Args:
@@ -141,7 +141,7 @@ class Intake:
         if self._claudes is not None:
             await self._claudes.check((settings or self._settings.for_trees).cli, env.get("PATH"))
 
-    def specs(
+    def build(
         self, requests: Sequence[TaskRequest], fields: Sequence[str], *, at: float, **situation: Any
     ) -> list[JobSpec]:
         """Return the complete spec of each request of a submission, as `spec` does.
@@ -216,7 +216,7 @@ class Intake:
             json_schema=_schema(request),
             key=_key(request.key),
             batch_slots=_slots(request.batch_slots),
-            divisible=request.divisible,
+            can_decompose=request.can_decompose,
             resume_session=request.resume_session,
             fork_session=request.fork_session,
         )
@@ -241,22 +241,22 @@ class Intake:
         return writable(task)
 
 
-def dependencies(requests: Sequence[TaskRequest], ids: Sequence[str], *, single: bool) -> list[tuple[str, ...]]:
+def dependencies(requests: Sequence[TaskRequest], ids: Sequence[str], *, as_root: bool) -> list[tuple[str, ...]]:
     """Return for each request of a submission the ids of the jobs that it waits for, as `resolve` does.
 
     Args:
         requests: What was asked.
         ids: The id of each request's job.
-        single: The one job is a root without siblings: what looks like a placeholder is text of its task's own.
+        as_root: The one job is a root without siblings: what looks like a placeholder is text of its task's own.
     """
-    if single:
+    if as_root:
         return [() for _ in requests]
-    return resolve([Wanted(key=one.key, depends_on=one.depends_on, task=one.task) for one in requests], ids)
+    return resolve([TaskNode(key=one.key, depends_on=one.depends_on, task=one.task) for one in requests], ids)
 
 
 def subtask_request(task: str, job: Job) -> TaskRequest:
     """Return the request for one of the subtasks that a job has answered with."""
-    return TaskRequest(task=task, model=job.spec.model, effort=job.spec.effort, divisible=True)
+    return TaskRequest(task=task, model=job.spec.model, effort=job.spec.effort, can_decompose=True)
 
 
 def _asked(request: TaskRequest) -> Asked:
@@ -327,7 +327,7 @@ def _key(key: str | None) -> str | None:
 
 
 def _schema(request: TaskRequest) -> str | None:
-    if not request.divisible:
+    if not request.can_decompose:
         return request.json_schema
     if request.json_schema is not None:
         raise BadInputError(

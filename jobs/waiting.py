@@ -9,7 +9,7 @@ from enum import StrEnum
 import anyio
 
 from jobs.errors import BadInputError
-from jobs.event_bus import JobSignals, Subscription
+from jobs.event_bus import JobEventBus, Subscription
 from jobs.limits.account_limits import Pause
 from jobs.model import TERMINAL, Job, JobStatus
 from jobs.permissions.visibility import Scope
@@ -149,12 +149,12 @@ class Waiting:
     """Waits on scopes of jobs.
 
     Args:
-        signals: Where changes are announced.
+        event_bus: Where changes are announced.
         pauses_of: Tells why jobs wait.
     """
 
-    def __init__(self, signals: JobSignals, pauses_of: PausesOf = lambda _: ()) -> None:
-        self._signals = signals
+    def __init__(self, event_bus: JobEventBus, pauses_of: PausesOf = lambda _: ()) -> None:
+        self._event_bus = event_bus
         self._pauses_of = pauses_of
 
     async def wait(
@@ -165,7 +165,7 @@ class Waiting:
         seconds: float,
         cursor: str | None = None,
         on_progress: OnProgress | None = None,
-        aside: Aside = nullcontext,
+        while_waiting: Aside = nullcontext,
     ) -> WaitReport:
         """Wait until the mode is met or the seconds are over, and report who ended since the cursor.
 
@@ -175,8 +175,8 @@ class Waiting:
             seconds: Longest wait; at its end the report says what there is.
             cursor: From the last report on the same scope, or None to hear of every job that is over.
             on_progress: Told where the wait is, or None.
-            aside: Entered only where there is something to wait for: a waiting job gives its slot away, and a wait that
-                is met already must not cost it the slot.
+            while_waiting: Entered only where there is something to wait for: a waiting job gives its slot away, and a
+                wait that is met already must not cost it the slot.
 
         Raises:
             BadInputError: The cursor is not one of ours.
@@ -184,10 +184,10 @@ class Waiting:
         seen = _Seen(cursor)
         scope = await read()
         live = _live(scope.jobs) if scope.batch is None else frozenset()
-        with self._signals.subscribe(scope.root_ids, scope.membership()) as subscription:
+        with self._event_bus.subscribe(scope.root_ids, scope.membership()) as subscription:
             watch = _watch(await read(), seen, mode, live)
             if seconds > 0 and not watch.met():
-                async with aside():
+                async with while_waiting():
                     with anyio.move_on_after(seconds):
                         await self._until_met(watch, scope.root_ids, subscription, on_progress)
         if scope.path is not None:
@@ -213,7 +213,7 @@ class Waiting:
             untold = on_progress is not None and watch.over() != told
             pause = max(0.0, due - now) if untold else PROGRESS_SECONDS
             with anyio.move_on_after(pause):
-                watch.note(await subscription.news())
+                watch.note(await subscription.changes())
 
     def _progress(self, watch: "_Watch | _BatchWatch", root_ids: Collection[str], seconds: float) -> Progress:
         pauses, _ = self._pauses(watch, root_ids)
@@ -275,29 +275,29 @@ class _BatchWatch:
         return self._jobs
 
     def met(self) -> bool:
-        fresh = self._fresh()
+        created = self._fresh()
         if not self._jobs.open:
             return True
         match self._mode:
             case WaitMode.ALL:
                 return False
             case WaitMode.ANY:
-                return bool(fresh)
+                return bool(created)
             case WaitMode.FIRST_SUCCESS:
-                return any(self._jobs[place].status is JobStatus.COMPLETED for place in _places(fresh))
+                return any(self._jobs[place].status is JobStatus.COMPLETED for place in _places(created))
 
     def pending(self) -> Iterator[Job]:
         return (self._jobs[place] for place in _places(self._jobs.open))
 
     def report(self) -> WaitReport:
-        fresh, still_open = self._fresh(), self._jobs.open
-        places = tuple(_places(fresh))
+        created, still_open = self._fresh(), self._jobs.open
+        places = tuple(_places(created))
         return WaitReport(
             done=tuple(self._jobs[place] for place in places),
             pending=still_open.bit_count(),
             total=len(self._jobs),
             positions=places,
-            cursor=f"{(self._seen | fresh) & ~still_open:x}",
+            cursor=f"{(self._seen | created) & ~still_open:x}",
         )
 
     def _fresh(self) -> int:
@@ -360,14 +360,14 @@ class _Watch:
         return (self._jobs[job_id] for job_id in self._open)
 
     def report(self) -> WaitReport:
-        fresh = self._fresh()
+        created = self._fresh()
         return WaitReport(
-            done=tuple(job for _, job in fresh),
+            done=tuple(job for _, job in created),
             pending=len(self._open),
             total=len(self._jobs),
-            positions=tuple(position for position, _ in fresh),
+            positions=tuple(position for position, _ in created),
             cursor=self._seen.cursor(
-                reported=(position for position, _ in fresh),
+                reported=(position for position, _ in created),
                 live=(position for position, job_id in enumerate(self._jobs) if job_id in self._open),
             ),
         )
@@ -394,6 +394,6 @@ def _outdated(news: Job, known: Job | None) -> bool:
     )
 
 
-async def alone(wait: Callable[[], Awaitable[WaitReport]], _: Callable[[], Awaitable[Scope]]) -> WaitReport:
+async def plain_wait(wait: Callable[[], Awaitable[WaitReport]], _: Callable[[], Awaitable[Scope]]) -> WaitReport:
     """Wait, with nothing else beside it."""
     return await wait()

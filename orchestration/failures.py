@@ -112,7 +112,7 @@ class TaskFailedError(Exception):
 logger = logging.getLogger(__name__)
 
 
-async def attempt(work: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+async def capture(work: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
     """Call `work` and return its value, or a `Failure` where it raised.
 
     Cancellation propagates, and so does what LangGraph raises to steer a graph, such as an interrupt.

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from orchestration.calls import settled
-from orchestration.limits import SeatingGuard, SpawnFacts, SpawnGuard, TreeLimits
+from orchestration.limits import SpawnFacts, SpawnGuard, TrackingGuard, TreeLimits
 
 
 class UnknownParentError(LookupError):
@@ -31,7 +31,7 @@ class _Tree:
 
 
 class MemoryGuard:
-    """Holds trees to their limits; a `SeatingGuard`.
+    """Holds trees to their limits; a `TrackingGuard`.
 
     Only what was admitted by this object is counted: after a resume from a checkpoint, what had been admitted in the
     earlier life is not.
@@ -54,10 +54,10 @@ class MemoryGuard:
         self._trees.setdefault(root_id, _Tree()).depths[root_id] = 0
         self._root_of[root_id] = root_id
 
-    def seat(self, node_id: str, *, parent_id: str | None, depth: int, root_id: str) -> None:
+    def register(self, node_id: str, *, parent_id: str | None, depth: int, root_id: str) -> None:
         """Note where an admitted node stands, and tell the authority if it wants to know."""
-        if isinstance(self._authority, SeatingGuard):
-            self._authority.seat(node_id, parent_id=parent_id, depth=depth, root_id=root_id)
+        if isinstance(self._authority, TrackingGuard):
+            self._authority.register(node_id, parent_id=parent_id, depth=depth, root_id=root_id)
         tree = self._trees.setdefault(root_id, _Tree())
         if parent_id is None and node_id not in tree.depths:
             tree.nodes += 1  # a root is admitted before its tree has a name

@@ -15,7 +15,7 @@ import anyio
 T = TypeVar("T")
 
 
-async def native(work: Coroutine[Any, Any, T]) -> T:
+async def run_isolated(work: Coroutine[Any, Any, T]) -> T:
     """Run a LangGraph call so that cancelling the caller leaves nothing of it behind.
 
     Args:
@@ -36,8 +36,8 @@ async def native(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-async def native_stream(source: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    """Iterate over a LangGraph stream under the same promise as `native`.
+async def stream_isolated(source: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    """Iterate over a LangGraph stream under the same promise as `run_isolated`.
 
     Leave it through `contextlib.aclosing`, as any generator that owns something: closing it ends the run.
 

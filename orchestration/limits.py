@@ -164,9 +164,9 @@ class SpawnGuard(Protocol):
 
 
 @runtime_checkable
-class SeatingGuard(SpawnGuard, Protocol):
+class TrackingGuard(SpawnGuard, Protocol):
     """A guard that keeps its own memory of a tree, and so wants to hear of every node."""
 
-    def seat(self, node_id: str, *, parent_id: str | None, depth: int, root_id: str) -> None:
+    def register(self, node_id: str, *, parent_id: str | None, depth: int, root_id: str) -> None:
         """Note where an admitted node stands, before it runs; after a resume the same node may be seated again."""
         ...

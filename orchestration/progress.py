@@ -27,7 +27,7 @@ class Progress(StrEnum):
     """It was not admitted, and so never ran; "error" has the reason."""
 
 
-def tell(event: Progress, node: Mapping[str, Any], **more: Any) -> None:
+def emit(event: Progress, node: Mapping[str, Any], **more: Any) -> None:
     """Write an event to whoever streams the tree; does nothing where nobody does."""
     place = {key: node[key] for key in ("id", "parent_id", "depth", "root_id", "index")}
     _writer()({"event": str(event), **place, **more})

@@ -32,12 +32,12 @@ def _main() -> int:
 
 
 def _engine() -> int:
-    from jobs.util.text import redact, safe
+    from jobs.util.text import redact, strip_terminal_codes
     from server.engine.main import run
 
     problem = run()
     if problem is not None:
-        sys.stderr.write(f"{redact(safe(problem))}\n")
+        sys.stderr.write(f"{redact(strip_terminal_codes(problem))}\n")
     return 0 if problem is None else 1
 
 

@@ -24,10 +24,11 @@ from server.cli.lines import show, width_of, wrapped
 from server.cli.times import here
 from server.cli.wording import for_a_person
 from server.client.client_env import named_in
-from server.client.connect import Places, control, state_dir
+from server.client.connect import control
+from server.client.state_dir import StatePaths, state_dir
 from server.client.tool_client import door_of
 from server.client.wire import JOB_MARKERS, FrontDoorError, Hello, setting_variables
-from server.selftest.kill_test import Campaign, Plan
+from server.selftest.kill_test import KillTest, Plan
 
 _OLDEST_SQLITE = (3, 38, 0)
 """STRICT tables came with 3.37 and RETURNING with 3.35; one more for good measure is what is tested."""
@@ -68,7 +69,7 @@ def kill_engines(console: Console, seconds: float = SELFTEST_SECONDS) -> bool:
     base = Path(tempfile.mkdtemp(prefix="claude-jobs-selftest-")).resolve()
     console.print(f"Killing engines for {seconds:g} s while three clients submit, wait and cancel.", markup=False)
     try:
-        campaign = Campaign(base, Plan(kills=1000, seconds=seconds))
+        campaign = KillTest(base, Plan(kills=1000, seconds=seconds))
         with console.status("") as status:
             report = campaign.run(status.update)
     except (FrontDoorError, OSError, EOFError) as error:
@@ -152,7 +153,7 @@ def _settings(environ: Mapping[str, str], *, ask_engine: bool) -> Finding:
     said = [strange] if strange else []
     if ask_engine and (differs := _difference_from_engine(environ)):
         said.append(differs)
-    config = Places(settings.home).config
+    config = StatePaths(settings.home).config
     file = str(config) if config.is_file() else f"from variables and defaults; there is no file {config}"
     return Finding(
         name="Settings",
@@ -177,6 +178,6 @@ def _difference_from_engine(environ: Mapping[str, str]) -> str | None:
 def _settings_of(environ: Mapping[str, str]) -> Settings | Exception:
     """Return the settings with which an engine would start now, or why it would not."""
     try:
-        return load_here(Places(state_dir(environ)).home, environ).settings
+        return load_here(StatePaths(state_dir(environ)).home, environ).settings
     except JobsError as error:
         return error

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from jobs.util.text import redact, safe
+from jobs.util.text import redact, strip_terminal_codes
 
 MAX_LOG_BYTES = 8 * 1024 * 1024
 """Size from which on the engine's log is rotated: about 80,000 entries."""
@@ -27,7 +27,7 @@ class SafeFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the entry as it may be shown."""
-        return redact(safe(super().format(record)))
+        return redact(strip_terminal_codes(super().format(record)))
 
 
 class RotatingHandler(logging.StreamHandler[TextIO]):

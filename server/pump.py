@@ -14,10 +14,11 @@ import os
 import sys
 
 from server.client.client_env import client_environment, named_in, own_umask
-from server.client.connect import Door, prepare, reach, state_dir
+from server.client.connect import connect_with_retry
+from server.client.engine_socket import EngineEndpoint
 from server.client.light_json import loads
-from server.client.proxy import Relay
-from server.client.state_dir import absolute
+from server.client.proxy import StdioProxy
+from server.client.state_dir import absolute, prepare, state_dir
 from server.client.wire import MAX_LINE, FrontDoorError, Hello, Value, setting_variables
 
 TYPE_CHECKING = False
@@ -133,15 +134,15 @@ def run(home: str, job_dir: str | None) -> int:
     """
     _end_at_once_when_told()
     try:
-        door = Door(places=prepare(home), environ=os.environ, note=_say, for_job=job_dir is not None)
+        endpoint = EngineEndpoint(places=prepare(home), environ=os.environ, note=_say, for_job=job_dir is not None)
         hello = introduce(os.environ, job_dir, home)
-        connection = reach(door, hello)
+        connection = connect_with_retry(endpoint, hello)
     except (FrontDoorError, OSError) as error:
         _say(str(error))
         return 1
 
     try:
-        Relay(0, 1, lambda: reach(door, hello)).run(connection)
+        StdioProxy(0, 1, lambda: connect_with_retry(endpoint, hello)).run(connection)
     except OSError:
         # The client is gone; there is nobody left to tell.
         return 0

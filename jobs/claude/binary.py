@@ -157,8 +157,8 @@ class ClaudeFinder:
         except ClaudeNotFoundError as error:
             if where in self._found and not self._may_return(where):
                 del self._found[where]
-            passing = error.passing or where in self._found
-            raise ClaudeNotFoundError(error.looked, passing=passing, is_chosen=error.is_chosen) from error
+            transient = error.transient or where in self._found
+            raise ClaudeNotFoundError(error.looked, transient=transient, is_chosen=error.is_chosen) from error
         except ClaudeTooOldError:
             # The next job is refused as it is submitted.
             self._found.pop(where, None)
@@ -185,7 +185,7 @@ class ClaudeFinder:
         try:
             await self.find_in_thread(explicit, path)
         except ClaudeNotFoundError as error:
-            if not error.passing:
+            if not error.transient:
                 raise
 
     async def wait_for_update(self, explicit: str | None, path: str | None) -> Claude | None:
@@ -198,7 +198,7 @@ class ClaudeFinder:
             try:
                 return await self.find_in_thread(explicit, path)
             except ClaudeNotFoundError as error:
-                if not error.passing:
+                if not error.transient:
                     return None
             except JobsError:
                 # Waiting does not help.
@@ -238,8 +238,8 @@ class ClaudeFinder:
                     "Give an absolute path, or a name on PATH, there or as `cli` in config.toml.",
                 )
             if not _executable(chosen):
-                passing = _leads_nowhere(chosen) and self._may_return(chosen)
-                raise ClaudeNotFoundError((f"{chosen} (not an executable file)",), passing=passing, is_chosen=True)
+                transient = _leads_nowhere(chosen) and self._may_return(chosen)
+                raise ClaudeNotFoundError((f"{chosen} (not an executable file)",), transient=transient, is_chosen=True)
         version = self._version(chosen, path, ask=self._asks(chosen))
         if is_too_old(version):
             raise ClaudeTooOldError((f"{chosen} ({version})",), OLDEST_VERSION)
@@ -267,13 +267,13 @@ class ClaudeFinder:
                 self._missing.pop(candidate, None)
                 yield candidate
             elif (candidate == last or _leads_nowhere(candidate)) and self._may_return(candidate):
-                raise ClaudeNotFoundError((f"{candidate} (missing)",), passing=True)
+                raise ClaudeNotFoundError((f"{candidate} (missing)",), transient=True)
 
     def _version(self, binary: Path, path: str | None, *, ask: bool) -> str | None:
         try:
             status = binary.stat()
         except OSError:
-            raise ClaudeNotFoundError((f"{binary} (it has just been removed)",), passing=True) from None
+            raise ClaudeNotFoundError((f"{binary} (it has just been removed)",), transient=True) from None
         told = self._doubted.get(str(binary))
         if told or not ask:
             return told
@@ -338,7 +338,7 @@ def _run_version(binary: Path, path: str | None) -> subprocess.CompletedProcess[
             return None
         except OSError as error:
             if error.errno == errno.ETXTBSY:
-                raise ClaudeNotFoundError((f"{binary} (it is being written)",), passing=True) from error
+                raise ClaudeNotFoundError((f"{binary} (it is being written)",), transient=True) from error
             return None
 
 

@@ -56,7 +56,7 @@ class Line:
     lost: Lost | None = None
 
 
-class Framer:
+class LineDecoder:
     """Cuts a stream of bytes into lines, however the stream is chunked.
 
     Args:
@@ -187,7 +187,7 @@ SMALL = 64 * 1024
 """Most bytes that are read and parsed on the event loop: less work than a hop to a thread and back."""
 
 
-class Follower:
+class OutputTail:
     """Reads an attempt's output from a byte on.
 
     The file stays open: a job that removes its own directory has still been paid for, and may still answer.
@@ -199,7 +199,7 @@ class Follower:
 
     def __init__(self, directory: AttemptDirectory, files: Sequence[int] = ()) -> None:
         self._directory = directory
-        self._framer = Framer()
+        self._decoder = LineDecoder()
         self._files = dict(zip((STDOUT, STDERR), files, strict=False))
 
     def hold(self) -> None:
@@ -247,18 +247,18 @@ class Follower:
         size = min(self.size(), most)
         while (lines := await self._read_towards(size)) is not None:
             yield lines
-        yield self._framer.close()
+        yield self._decoder.close()
 
     async def _read_towards(self, size: int) -> list[Line] | None:
-        if size <= self._framer.read:
+        if size <= self._decoder.read:
             return None
         # Parsing a large piece takes up to 20 ms, so it happens beside the event loop, like the reading.
-        small = size - self._framer.offset <= SMALL
+        small = size - self._decoder.offset <= SMALL
         return self._read() if small else await anyio.to_thread.run_sync(self._read)
 
     def _read(self) -> list[Line] | None:
-        piece = _read_at(self._files[STDOUT], self._framer.read) if STDOUT in self._files else b""
-        return self._framer.feed(piece) if piece else None
+        piece = _read_at(self._files[STDOUT], self._decoder.read) if STDOUT in self._files else b""
+        return self._decoder.feed(piece) if piece else None
 
 
 def _read_at(descriptor: int, offset: int) -> bytes:

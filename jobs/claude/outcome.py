@@ -14,8 +14,8 @@ from jobs.claude.damaged_lines import PASSING, Lost
 from jobs.claude.failure_table import denied, explain, reason_of
 from jobs.claude.last_message import LastMessage, words_of
 from jobs.claude.ndjson import Line
-from jobs.claude.rate_limits import NeedsCredits, UsedUp, sign_of
-from jobs.claude.usage import Meter
+from jobs.claude.rate_limits import NeedsCredits, UsageLimitReached, rate_limit_signal
+from jobs.claude.usage import UsageMeter
 from jobs.model import JobStatus, Outcome, Reason, Usage
 from jobs.util.json_values import mapping, number, text, texts
 from jobs.util.text import redact
@@ -72,8 +72,8 @@ class OutcomeReader:
         self._own_message: Mapping[str, Any] | None = {}
         self._last = LastMessage()
         self._spoke = False
-        self._limit: UsedUp | NeedsCredits | None = None
-        self._meter = Meter()
+        self._limit: UsageLimitReached | NeedsCredits | None = None
+        self._meter = UsageMeter()
         self._version = self._model = ""
         self._afterwards = ""
         self._mended: Mapping[str, Any] | None = None
@@ -113,15 +113,15 @@ class OutcomeReader:
             case "user":
                 self._take_user(frame)
             case "rate_limit_event":
-                sign = sign_of(frame)
-                self._limit = sign if isinstance(sign, UsedUp | NeedsCredits) else None
+                sign = rate_limit_signal(frame)
+                self._limit = sign if isinstance(sign, UsageLimitReached | NeedsCredits) else None
             case "system":
                 self._take_system(frame)
             case _:
                 pass
 
     def conclude(
-        self, *, exit_code: int | None, stderr: str = "", asked_schema: bool = False, ended_for: Reason | None = None
+        self, *, exit_code: int | None, stderr: str = "", asked_schema: bool = False, stop_reason: Reason | None = None
     ) -> Outcome:
         """Say how the attempt ended, once its process is over.
 
@@ -134,9 +134,9 @@ class OutcomeReader:
             exit_code: As the shim wrote it, or None where it wrote none.
             stderr: The last of what the process wrote there.
             asked_schema: The job asked for an answer by a JSON schema.
-            ended_for: Why we ended the process, or None where it ended by itself.
+            stop_reason: Why we ended the process, or None where it ended by itself.
         """
-        if ended_for in _LATE:
+        if stop_reason in _LATE:
             # We saw the process wait for a background task that would have outlasted it, and ended that task with it.
             self._background = 0
         reason, detail = self._by_itself(exit_code, stderr, asked_schema)
@@ -144,8 +144,8 @@ class OutcomeReader:
         is_known = not self._result_is_lost or reason is Reason.COMPLETED
         answer = self._answer() if is_known else None
         notes = list(self._notes(answer))
-        if ended_for is not None and not self._stands_against(ended_for, reason):
-            reason, detail = ended_for, _ENDED_FOR.get(ended_for, detail)
+        if stop_reason is not None and not self._stands_against(stop_reason, reason):
+            reason, detail = stop_reason, _ENDED_FOR.get(stop_reason, detail)
         status = _STATUS.get(reason, JobStatus.FAILED)
         if status is not JobStatus.COMPLETED and self._given:
             notes.append(f"What it had answered: {self._given}")
@@ -202,8 +202,8 @@ class OutcomeReader:
         if frame.get("parent_tool_use_id"):
             return
         self._own_message = frame if may_be_the_clis_own(frame) else None
-        sign = sign_of(frame)
-        if isinstance(sign, UsedUp | NeedsCredits):
+        sign = rate_limit_signal(frame)
+        if isinstance(sign, UsageLimitReached | NeedsCredits):
             self._limit = sign
 
     def _is_spurious(self, frame: Mapping[str, Any]) -> bool:
@@ -333,7 +333,7 @@ class OutcomeReader:
             ("already in use" in said and not self._begun, Reason.SESSION_IN_USE),
             (self._refused, Reason.REFUSAL),
             (isinstance(self._limit, NeedsCredits) or "redit balance is too low" in said, Reason.BILLING),
-            (isinstance(self._limit, UsedUp), Reason.USAGE_LIMIT),
+            (isinstance(self._limit, UsageLimitReached), Reason.USAGE_LIMIT),
             (words := reason_in(said), words),
             # Of a spend cap too, which no wait ends: its words say so.
             (result.get("api_error") == "usage_limit_reached", Reason.USAGE_LIMIT),
@@ -341,9 +341,9 @@ class OutcomeReader:
         return next((reason for is_seen, reason in signs if is_seen), None)
 
     @staticmethod
-    def _stands_against(ended_for: Reason, reason: Reason) -> bool:
+    def _stands_against(stop_reason: Reason, reason: Reason) -> bool:
         done = reason in {Reason.COMPLETED, Reason.COMPLETED_WITH_DENIALS}
-        return done and ended_for in _LATE
+        return done and stop_reason in _LATE
 
     def _answer(self) -> str | None:
         if self._result is None or self._failure(self._result) is not None:

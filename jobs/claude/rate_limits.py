@@ -26,12 +26,12 @@ _IN_USE: Final = frozenset({"allowed", "allowed_warning"})
 
 
 @dataclass(frozen=True, slots=True)
-class Busy:
+class RateLimited:
     """The API refused or delayed a request: 429 or 529."""
 
 
 @dataclass(frozen=True, slots=True)
-class UsedUp:
+class UsageLimitReached:
     """A usage limit is reached.
 
     Args:
@@ -61,14 +61,14 @@ class NeedsCredits:
     """The account must buy credits or raise its spend limit: no time ends it, and other accounts do not feel it."""
 
 
-Sign: TypeAlias = Busy | UsedUp | ExtraUsage | NeedsCredits
+RateLimitSignal: TypeAlias = RateLimited | UsageLimitReached | ExtraUsage | NeedsCredits
 
 
-def sign_of(frame: Mapping[str, Any]) -> Sign | None:
+def rate_limit_signal(frame: Mapping[str, Any]) -> RateLimitSignal | None:
     """Return what a frame says about limits, or None; never raises."""
     match frame.get("type"), frame.get("subtype"):
         case "system", "api_retry":
-            return Busy() if number(frame.get("error_status")) in _BUSY else None
+            return RateLimited() if number(frame.get("error_status")) in _BUSY else None
         case "rate_limit_event", _:
             return limit_of(mapping(frame.get("rate_limit_info")))
         case "assistant", _ if may_be_the_clis_own(frame):
@@ -82,7 +82,7 @@ def sign_of(frame: Mapping[str, Any]) -> Sign | None:
             return None
 
 
-def limit_of(info: Mapping[str, Any]) -> UsedUp | ExtraUsage | NeedsCredits | None:
+def limit_of(info: Mapping[str, Any]) -> UsageLimitReached | ExtraUsage | NeedsCredits | None:
     """Return what a `rate_limit_info` says: None where requests go on within the limit."""
     if info.get("status") != "rejected":
         return None
@@ -93,23 +93,23 @@ def limit_of(info: Mapping[str, Any]) -> UsedUp | ExtraUsage | NeedsCredits | No
     # As the CLI itself tells them apart: a plan's limit ends, whatever could be bought meanwhile.
     if info.get("errorCode") == "credits_required" and (resets_at is None or info.get("rateLimitType") == "overage"):
         return NeedsCredits()
-    return UsedUp(resets_at=resets_at, because=because)
+    return UsageLimitReached(resets_at=resets_at, because=because)
 
 
-def _result_sign(frame: Mapping[str, Any]) -> Busy | UsedUp | NeedsCredits | None:
+def _result_sign(frame: Mapping[str, Any]) -> RateLimited | UsageLimitReached | NeedsCredits | None:
     if number(frame.get("api_error_status")) not in _BUSY:
         return None
     # The frames before it have said when it ends; here it must not be taken for a refusal that passes at once.
     said = _message_sign(text(frame.get("result")), frame)
-    return said if isinstance(said, NeedsCredits) else Busy()
+    return said if isinstance(said, NeedsCredits) else RateLimited()
 
 
-def _message_sign(said: str, frame: Mapping[str, Any]) -> UsedUp | NeedsCredits | None:
+def _message_sign(said: str, frame: Mapping[str, Any]) -> UsageLimitReached | NeedsCredits | None:
     match reason_in(said):
         case Reason.BILLING:
             return NeedsCredits()
         case Reason.USAGE_LIMIT:
             resets_at = reset_in(said, written_at=time_of(frame), now=time.time())
-            return UsedUp(resets_at=resets_at, because=said.strip())
+            return UsageLimitReached(resets_at=resets_at, because=said.strip())
         case _:
             return None

@@ -39,7 +39,7 @@ class ClientDirectories:
         return cls(config=config_directory(env), sockets=sockets)
 
 
-def sweep(pid: int, directories: ClientDirectories) -> int:
+def remove_stale_files(pid: int, directories: ClientDirectories) -> int:
     """Remove the socket and the keys of a `claude` of ours that is dead, and return how many files that were.
 
     Args:

@@ -97,7 +97,7 @@ MOST = 10**12
 database holds integers below 2^63, and adds up a million such attempts within them."""
 
 
-class Meter:
+class UsageMeter:
     """Adds up an attempt's frames: what its results report, and the calls of the model since the last of them.
 
     Without `--include-partial-messages` the frames of a call carry the output tokens of its beginning, which is 1; with

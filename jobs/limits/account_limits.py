@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from jobs.ports import Clock
-from jobs.util.text import safe
+from jobs.util.text import strip_terminal_codes
 
 HALVING_SECONDS = 5.0
 """Limits that arrive together are one: twenty jobs that meet the same 429 must not halve twenty times."""
@@ -139,14 +139,14 @@ class AccountLimits:
         """Tell whether one more job of the account may be launched while so many of it run."""
         return running < self.window and self.pause is None
 
-    def limited(self) -> None:
+    def on_rate_limited(self) -> None:
         """The API refused or delayed a request: halve the window, once for all that come together."""
         now = self._clock.monotonic()
         if now >= self._quiet_until:
             self._window = max(1.0, self._window / 2)
             self._quiet_until = now + HALVING_SECONDS
 
-    def succeeded(self) -> None:
+    def on_success(self) -> None:
         """A job completed: widen the window by one for each window of such jobs, and lift each limit once.
 
         A job that began before a limit may complete after it, so where the limit is met again, it holds to its end.
@@ -159,7 +159,7 @@ class AccountLimits:
         if lifted:
             self._on_change()
 
-    def used_up(self, resets_at: float | None, because: str, *, is_extra: bool = False) -> None:
+    def on_usage_limit(self, resets_at: float | None, because: str, *, is_extra: bool = False) -> None:
         """A usage limit was reached: launch nothing until it ends and a little longer.
 
         Args:
@@ -233,5 +233,5 @@ def clock_time(seconds: float) -> str:
 
 
 def _shown(because: str) -> str:
-    words = " ".join(safe(because).split())
+    words = " ".join(strip_terminal_codes(because).split())
     return words if len(words) <= REASON_CHARS else words[: REASON_CHARS - 1] + "…"

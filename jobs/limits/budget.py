@@ -30,7 +30,7 @@ class BudgetError(JobsError):
         kind: What the budget is of.
         holder: Whose it is, in words.
         asked: US dollars, jobs or seconds that were asked for; 0 dollars where the children name no budget.
-        left: US dollars, jobs or seconds that are left.
+        remaining: US dollars, jobs or seconds that are left.
         limit: The whole budget; for time the deadline in seconds since the epoch.
     """
 
@@ -38,32 +38,33 @@ class BudgetError(JobsError):
         self.kind = kind
         self.holder = holder
         self.asked = asked
-        self.left = left
+        self.remaining = left
         self.limit = limit
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:
         match self.kind:
-            case BudgetKind.TIME if self.left:
+            case BudgetKind.TIME if self.remaining:
                 return (
-                    f"subtreeSeconds: {self.asked:.0f} s is more than is left: {self.left:.0f} s of {self.holder}. "
+                    f"subtreeSeconds: {self.asked:.0f} s is more than is left: {self.remaining:.0f} s of "
+                    f"{self.holder}. "
                     "Leave subtreeSeconds out: what is left then holds for the new job too."
                 )
             case BudgetKind.TIME:
                 return f"The time of {self.holder} is over. Finish with what you have."
-            case BudgetKind.JOBS if self.left:
+            case BudgetKind.JOBS if self.remaining:
                 return (
-                    f"{self.holder} may have {self.limit:.0f} jobs below it, {self.left:.0f} more; this asks for "
-                    f"{self.asked:.0f}. Spawn at most {self.left:.0f}, or do the work in the present job."
+                    f"{self.holder} may have {self.limit:.0f} jobs below it, {self.remaining:.0f} more; this asks for "
+                    f"{self.asked:.0f}. Spawn at most {self.remaining:.0f}, or do the work in the present job."
                 )
             case BudgetKind.JOBS:
                 return (
                     f"{self.holder} may have {self.limit:.0f} jobs below it, and has them. Do the work in the "
                     "present job."
                 )
-            case BudgetKind.USD if self.left:
+            case BudgetKind.USD if self.remaining:
                 return (
-                    f"maxBudgetUsd: {_usd(self.asked)} in all is more than is left: {_usd(self.left)} of "
+                    f"maxBudgetUsd: {_usd(self.asked)} in all is more than is left: {_usd(self.remaining)} of "
                     f"{_usd(self.limit)} of {self.holder}. Ask for at most that together, or leave maxBudgetUsd out: "
                     "the jobs then share what is left."
                 )
@@ -75,7 +76,7 @@ class BudgetError(JobsError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class BudgetOwner:
     """A job or a tree whose subtree has a budget.
 
     Args:
@@ -93,7 +94,7 @@ class Holder:
     deadline: float | None = None
 
 
-def holders_of(tree: Tree | None, line: Sequence[Job]) -> list[Holder]:
+def budget_owners(tree: Tree | None, line: Sequence[Job]) -> list[BudgetOwner]:
     """Return who bounds a job, the tree first and the nearest job last.
 
     Args:
@@ -102,7 +103,7 @@ def holders_of(tree: Tree | None, line: Sequence[Job]) -> list[Holder]:
     """
     heads = [] if tree is None else [_of_tree(tree.id, tree.max_budget_usd, tree.deadline)]
     return heads + [
-        Holder(
+        BudgetOwner(
             path=job.path,
             name=f"job {job.id}",
             usd=job.spec.max_budget_usd,
@@ -113,7 +114,7 @@ def holders_of(tree: Tree | None, line: Sequence[Job]) -> list[Holder]:
     ]
 
 
-class Books(Protocol):
+class TreeUsage(Protocol):
     """What the subtrees of one tree have used, and what is reserved in them.
 
     A live subtree whose job has a budget counts with the whole of it, since its job may still use it; a subtree that
@@ -137,7 +138,7 @@ class Books(Protocol):
         ...
 
 
-def check(facts: AdmissionFacts, books: Books) -> None:
+def check(facts: AdmissionFacts, books: TreeUsage) -> None:
     """Refuse a spawn for which a budget above it has no room.
 
     The nearest budget must hold what is asked besides all that it has promised already; those further up have
@@ -158,7 +159,7 @@ def reservation_of(facts: AdmissionFacts) -> Reservation:
     """Return what a spawn takes of the budgets above it."""
     holders, specs = _holders_at(facts), [new.spec for new in facts.submission.jobs]
     return Reservation(
-        path=facts.above[-1].path,
+        path=facts.ancestors[-1].path,
         usd_holder=next((holder.path for holder in reversed(holders) if holder.usd is not None), None),
         usd=_usd_asked(specs),
         jobs_holder=next((holder.path for holder in reversed(holders) if holder.jobs is not None), None),
@@ -167,7 +168,7 @@ def reservation_of(facts: AdmissionFacts) -> Reservation:
     )
 
 
-def left_for(holders: Sequence[Holder], books: Books) -> float | None:
+def remaining_for(holders: Sequence[BudgetOwner], books: TreeUsage) -> float | None:
     """Return the US dollars that a job may still spend, 0 where nothing is left, or None where nobody bounds it.
 
     Args:
@@ -178,20 +179,20 @@ def left_for(holders: Sequence[Holder], books: Books) -> float | None:
     return max(0.0, min(bounds)) if bounds else None
 
 
-def deadline_of(holders: Sequence[Holder]) -> float | None:
+def deadline_of(holders: Sequence[BudgetOwner]) -> float | None:
     """Return the seconds since the epoch after which a job must not run, or None."""
     deadlines = [holder.deadline for holder in holders if holder.deadline is not None]
     return min(deadlines, default=None)
 
 
-def _lefts(holders: Sequence[Holder], books: Books) -> Iterator[tuple[Holder, float]]:
+def _lefts(holders: Sequence[BudgetOwner], books: TreeUsage) -> Iterator[tuple[BudgetOwner, float]]:
     bounding = [holder for holder in holders if holder.usd is not None]
     for holder in bounding:
         used = books.charged(holder.path) if holder is bounding[-1] else books.spent(holder.path)
         yield holder, (holder.usd or 0.0) - used
 
 
-def _check_usd(holders: Sequence[Holder], books: Books, asked: float) -> None:
+def _check_usd(holders: Sequence[BudgetOwner], books: TreeUsage, asked: float) -> None:
     for holder, left in _lefts(holders, books):
         if left <= CENT_FRACTION:
             raise BudgetError(kind=BudgetKind.USD, holder=holder.name, asked=asked, left=0.0, limit=holder.usd or 0.0)
@@ -200,7 +201,7 @@ def _check_usd(holders: Sequence[Holder], books: Books, asked: float) -> None:
             raise BudgetError(kind=BudgetKind.USD, holder=holder.name, asked=asked, left=left, limit=holder.usd or 0.0)
 
 
-def _check_jobs(holders: Sequence[Holder], books: Books, asked: int) -> None:
+def _check_jobs(holders: Sequence[BudgetOwner], books: TreeUsage, asked: int) -> None:
     bounding = [(holder, holder.jobs) for holder in holders if holder.jobs is not None]
     for holder, limit in bounding:
         # Those further up have reserved what the nearest may have. But a job that is over reserves nothing: tried
@@ -211,7 +212,7 @@ def _check_jobs(holders: Sequence[Holder], books: Books, asked: int) -> None:
             raise BudgetError(kind=BudgetKind.JOBS, holder=holder.name, asked=asked, left=left, limit=limit)
 
 
-def _check_time(holders: Sequence[Holder], asked: Sequence[float], now: float) -> None:
+def _check_time(holders: Sequence[BudgetOwner], asked: Sequence[float], now: float) -> None:
     latest = max(asked, default=now)
     for holder, deadline in [(holder, holder.deadline) for holder in holders if holder.deadline is not None]:
         if now >= deadline or latest > deadline:
@@ -224,13 +225,13 @@ def _usd(amount: float) -> str:
     return f"{math.floor(amount * 10_000 + CENT_FRACTION) / 10_000:.4f} USD"
 
 
-def _of_tree(root_id: str, usd: float | None, deadline: float | None) -> Holder:
-    return Holder(path=root_id, name=f"tree {root_id}", usd=usd, deadline=deadline)
+def _of_tree(root_id: str, usd: float | None, deadline: float | None) -> BudgetOwner:
+    return BudgetOwner(path=root_id, name=f"tree {root_id}", usd=usd, deadline=deadline)
 
 
-def _holders_at(facts: AdmissionFacts) -> Sequence[Holder]:
+def _holders_at(facts: AdmissionFacts) -> Sequence[BudgetOwner]:
     if facts.tree is not None:
-        return holders_of(facts.tree, facts.above)
+        return budget_owners(facts.tree, facts.ancestors)
     submission = facts.submission
     return [_of_tree(facts.spawn.tree_id or "", submission.max_budget_usd, submission.deadline)]
 
@@ -285,19 +286,19 @@ class Ledger:
         """Give back what a spawn took that was not written; do nothing for any other."""
         self._trees.release(batch_id)
 
-    def holders(self, job: Job) -> Sequence[Holder]:
+    def holders(self, job: Job) -> Sequence[BudgetOwner]:
         """Return who bounds a job, the tree first and the job itself last."""
-        return holders_of(self._trees.tree(job.root_id), self._trees.line(job))
+        return budget_owners(self._trees.tree(job.root_id), self._trees.line(job))
 
-    def left(self, job: Job) -> float | None:
+    def remaining(self, job: Job) -> float | None:
         """Return the US dollars that a job may still spend, 0 at least, or None where nothing bounds it."""
-        return left_for(self.holders(job), self._trees)
+        return remaining_for(self.holders(job), self._trees)
 
     def deadline(self, job: Job) -> float | None:
         """Return the seconds since the epoch after which a job must not run, or None."""
         return deadline_of(self.holders(job))
 
-    def overdrawn(self, holders: Sequence[Holder]) -> Holder | None:
+    def budget_exhausted(self, holders: Sequence[BudgetOwner]) -> BudgetOwner | None:
         """Return the first of these whose budget of US dollars is used up, or None."""
         for holder in holders:
             if holder.usd is not None and self._trees.spent(holder.path) >= holder.usd - CENT_FRACTION:

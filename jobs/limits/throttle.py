@@ -156,7 +156,7 @@ class Throttle:
 
     def launched(self) -> None:
         """Note that a process was started and did its work."""
-        self._machine.succeeded()
+        self._machine.on_success()
 
     def _new_limits(self) -> AccountLimits:
         return AccountLimits(self._max_running, self._clock, self._jitter, self._tell, self._uses_extra)

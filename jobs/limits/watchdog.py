@@ -7,7 +7,7 @@ from jobs.model import Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class WatchdogLimits:
     """How much is borne.
 
     Args:
@@ -32,14 +32,14 @@ class Watchdog:
         latest: The end of its tree's time, which never moves, on the monotonic clock.
     """
 
-    patience: Patience
+    patience: WatchdogLimits
     deadline: float
     heard_at: float
     latest: float = math.inf
     answered: bool = False
     held_at: float | None = None
 
-    def heard(self, now: float, *, answered: bool) -> None:
+    def note_output(self, now: float, *, answered: bool) -> None:
         """Note new output.
 
         Args:
@@ -49,7 +49,7 @@ class Watchdog:
         self.heard_at = now
         self.answered = answered
 
-    def waited(self, now: float) -> None:
+    def note_waiting(self, now: float) -> None:
         """Note that the job waits for its descendants, and so may be silent."""
         self.heard_at = now
 
@@ -64,7 +64,7 @@ class Watchdog:
             self.deadline += now - self.held_at
         self.held_at = now if back else None
 
-    def verdict(self, now: float, written: int) -> Reason | None:
+    def check(self, now: float, written: int) -> Reason | None:
         """Return why the attempt must be ended, or None.
 
         Args:

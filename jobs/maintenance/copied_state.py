@@ -15,7 +15,7 @@ from jobs.ports import Store
 from jobs.processes import cgroup
 from jobs.processes.attempt_dir import STDIN_FILES, AttemptDirectory, UnsafeDirectoryError
 from jobs.processes.process_table import process_table
-from jobs.runner.manifest import note_end
+from jobs.runner.manifest import write_end_manifest
 
 
 def processes_live(key: str) -> bool:
@@ -25,7 +25,7 @@ def processes_live(key: str) -> bool:
         key: The part of a mark that names the state directory.
     """
     table = process_table()
-    marks = {table.mark(pid) for pid, entry in table.entries().items() if entry.session} | set(cgroup.markers())
+    marks = {table.job_marker(pid) for pid, entry in table.entries().items() if entry.session} | set(cgroup.markers())
     return any(mark is not None and mark.startswith(f"{key}:") for mark in marks)
 
 
@@ -62,4 +62,4 @@ def _close(directory: AttemptDirectory, settled: Job) -> None:
     with suppress(OSError, UnsafeDirectoryError):
         # The token in it is the original's.
         directory.remove_stdin(STDIN_FILES)
-        note_end(directory, settled)
+        write_end_manifest(directory, settled)

@@ -14,14 +14,14 @@ from typing import Protocol, TypeVar
 
 import anyio.to_thread
 
-from jobs.claude.ndjson import Framer
+from jobs.claude.ndjson import LineDecoder
 from jobs.claude.outcome import OutcomeReader
 from jobs.errors import StoreError
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
 from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError
-from jobs.runner.manifest import JOB, Launched, end_in, launched_in
-from jobs.store.corruption import Condition, marked_open, renew_mark, restore_where_damaged
-from jobs.store.restoration import Found, Standing
+from jobs.runner.manifest import JOB, LaunchManifest, read_end_manifest, read_launch_manifest
+from jobs.store.corruption import Condition, crash_marker, renew_mark, restore_where_damaged
+from jobs.store.restoration import RecoveredJob, RowState
 
 _PIECE = 1024 * 1024
 
@@ -38,7 +38,7 @@ class Trace:
     directory: Path
     attempt: int
 
-    def is_ahead_of(self, standing: Standing | None) -> bool:
+    def is_ahead_of(self, standing: RowState | None) -> bool:
         """Tell whether the directory says more of the job than its row; None for a job without a row."""
         if standing is None or standing.attempt < self.attempt:
             return True
@@ -68,7 +68,7 @@ def traces_under(trees: Path, *, since: float | None = None, live: Collection[st
                 yield Trace(directory, max(launched))
 
 
-def lacking(traces: Iterable[Trace], known: Mapping[str, Standing]) -> Sequence[Path]:
+def missing_jobs(traces: Iterable[Trace], known: Mapping[str, RowState]) -> Sequence[Path]:
     """Return the directories of the jobs that are further than their rows, parents before their children."""
     ahead = [trace for trace in traces if trace.is_ahead_of(known.get(trace.directory.name))]
     return [trace.directory for trace in sorted(ahead, key=Trace.place)]
@@ -90,21 +90,21 @@ def _changed_at(path: Path) -> float:
         return 0.0
 
 
-def _launched(path: Path) -> Launched | None:
+def _launched(path: Path) -> LaunchManifest | None:
     try:
-        return launched_in(AttemptDirectory(path))
+        return read_launch_manifest(AttemptDirectory(path))
     except UnsafeDirectoryError:
         return None
 
 
 def _end(path: Path) -> Job | None:
     try:
-        return end_in(AttemptDirectory(path))
+        return read_end_manifest(AttemptDirectory(path))
     except UnsafeDirectoryError:
         return None
 
 
-def found_in(directory: Path) -> Found | None:
+def read_job(directory: Path) -> RecoveredJob | None:
     """Return a job as its directory tells of it, or None where that does not say enough. Reads its whole output."""
     numbers = sorted(int(path.name) for path in subdirectories(directory) if path.name.isdecimal())
     readable = [
@@ -114,8 +114,8 @@ def found_in(directory: Path) -> Found | None:
         return None
     last, path = readable[-1]
     ended = [_ended_attempt(launched, where) for launched, where in readable]
-    end = end_in(AttemptDirectory(path))
-    return Found(
+    end = read_end_manifest(AttemptDirectory(path))
+    return RecoveredJob(
         # What was noted at the launch has the whole task, what was noted at the end has its beginning.
         job=last.job if end is None else replace(end, spec=last.job.spec),
         attempts=list(_closed(ended)),
@@ -134,9 +134,9 @@ def _closed(read: Sequence[Attempt]) -> Iterator[Attempt]:
     yield read[-1]
 
 
-def _ended_attempt(launched: Launched, path: Path) -> Attempt:
+def _ended_attempt(launched: LaunchManifest, path: Path) -> Attempt:
     directory, attempt = AttemptDirectory(path), launched.attempt
-    end = end_in(directory)
+    end = read_end_manifest(directory)
     if end is None:
         # The runner will read its output from the beginning.
         return attempt
@@ -155,11 +155,11 @@ def _ended_attempt(launched: Launched, path: Path) -> Attempt:
     )
 
 
-def _read_output(directory: AttemptDirectory, launched: Launched) -> Outcome:
-    reader, framer = OutcomeReader(), Framer(0)
+def _read_output(directory: AttemptDirectory, launched: LaunchManifest) -> Outcome:
+    reader, decoder = OutcomeReader(), LineDecoder(0)
     while True:
-        piece = directory.read_output(framer.read, _PIECE)
-        for line in framer.feed(piece) if piece else framer.close():
+        piece = directory.read_output(decoder.read, _PIECE)
+        for line in decoder.feed(piece) if piece else decoder.close():
             reader.take(line)
         if not piece:
             break
@@ -173,7 +173,7 @@ logger = logging.getLogger(__name__)
 class Restorable(Protocol):
     """A store whose rows can be brought back."""
 
-    async def standing(self, job_ids: Sequence[str]) -> Mapping[str, Standing]:
+    async def last_attempts(self, job_ids: Sequence[str]) -> Mapping[str, RowState]:
         """Return how far the row of each of these jobs is that has one, by its id."""
         ...
 
@@ -181,7 +181,7 @@ class Restorable(Protocol):
         """Return every job that is not over."""
         ...
 
-    async def restore(self, found: Found) -> bool:
+    async def restore(self, found: RecoveredJob) -> bool:
         """Write what the rows lack of a job; return whether they lacked something."""
         ...
 
@@ -193,7 +193,7 @@ CLOCK_STEP = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rescue:
+class RecoveryReport:
     """What was wrong with the database, and what could be brought back.
 
     Args:
@@ -229,10 +229,10 @@ def report_path(database: Path) -> Path:
     return database.with_name("rescue.json")
 
 
-def last_rescue(database: Path) -> Rescue | None:
+def last_rescue(database: Path) -> RecoveryReport | None:
     """Return the last rescue of this database, or None."""
     try:
-        return Rescue(**json.loads(report_path(database).read_text(encoding="utf-8")))
+        return RecoveryReport(**json.loads(report_path(database).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -246,7 +246,7 @@ def damage_words(damage: str) -> str:
 
 
 @asynccontextmanager
-async def open_rescued(
+async def open_with_recovery(
     database: Path, trees: Path, opening: Callable[[Path], AbstractAsyncContextManager[S]]
 ) -> AsyncIterator[S]:
     """Open the store of a state directory, repaired where it must be, until the context ends.
@@ -264,7 +264,7 @@ async def open_rescued(
         condition = await anyio.to_thread.run_sync(_repaired, database, trees)
     except (sqlite3.Error, OSError) as error:
         raise StoreError("look at its file", str(error)) from error
-    with marked_open(database):
+    with crash_marker(database):
         async with opening(database) as store:
             if not condition.clean:
                 await _bring_back(store, database, trees, condition)
@@ -281,16 +281,16 @@ async def _bring_back(store: Restorable, database: Path, trees: Path, condition:
     since = None if condition.open_since is None else condition.open_since - CLOCK_STEP
     live = frozenset(job.root_id for job in await store.unfinished())
     traces = await anyio.to_thread.run_sync(lambda: list(traces_under(trees, since=since, live=live)))
-    known = await store.standing([trace.directory.name for trace in traces])
+    known = await store.last_attempts([trace.directory.name for trace in traces])
     restored = unreadable = 0
-    for directory in await anyio.to_thread.run_sync(lacking, traces, known):
+    for directory in await anyio.to_thread.run_sync(missing_jobs, traces, known):
         if await _restored(store, directory):
             restored += 1
         elif directory.name not in known:
             unreadable += 1
     if condition.damage is None and not restored:
         return
-    rescue = Rescue(
+    rescue = RecoveryReport(
         at=time.time(),
         damage=condition.damage or "its log had lost its end",
         aside=None if condition.aside is None else str(condition.aside),
@@ -304,10 +304,10 @@ async def _bring_back(store: Restorable, database: Path, trees: Path, condition:
 
 async def _restored(store: Restorable, directory: Path) -> bool:
     try:
-        found = await anyio.to_thread.run_sync(found_in, directory)
+        found = await anyio.to_thread.run_sync(read_job, directory)
         return found is not None and await store.restore(found)
     except StoreError as error:
-        if error.passing:
+        if error.transient:
             raise
         # What it hangs below could not be brought back.
         logger.warning("job %s cannot be brought back: %s", directory.name, error.cause)
@@ -317,7 +317,7 @@ async def _restored(store: Restorable, directory: Path) -> bool:
     return False
 
 
-def _write_report(database: Path, rescue: Rescue) -> None:
+def _write_report(database: Path, rescue: RecoveryReport) -> None:
     part = report_path(database).with_suffix(".part")
     part.write_text(json.dumps(asdict(rescue), indent=2), encoding="utf-8")
     part.rename(report_path(database))

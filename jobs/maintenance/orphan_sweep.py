@@ -24,18 +24,18 @@ from jobs.processes import cgroup
 from jobs.processes.attempt_dir import STDIN_FILES, AttemptDirectory
 from jobs.processes.nested_claude import exempt
 from jobs.processes.process_table import ProcessTable, process_table
-from jobs.processes.process_tree import Target, clear
-from jobs.runner.launch_plan import Preparation
+from jobs.processes.process_tree import Target, kill_all
+from jobs.runner.launch_plan import LaunchPlanner
 
 logger = logging.getLogger(__name__)
 
 
-class Recovery:
+class OrphanSweep:
     """Looks at what an earlier engine left.
 
     Args:
         store: Where jobs are.
-        preparation: Where attempts are, and how their processes are marked.
+        launch_planner: Where attempts are, and how their processes are marked.
         table: The process table, or None for this platform's.
         keep: Names of programs that may go on after their attempts.
     """
@@ -43,13 +43,13 @@ class Recovery:
     def __init__(
         self,
         store: Store,
-        preparation: Preparation,
+        launch_planner: LaunchPlanner,
         table: ProcessTable | None = None,
         keep: Collection[str] = (),
     ) -> None:
         self._exempt = exempt((), keep)
         self._store = store
-        self._preparation = preparation
+        self._launch_planner = launch_planner
         self._table = table or process_table()
 
     async def sweep(self) -> int:
@@ -63,7 +63,7 @@ class Recovery:
         if not over:
             return 0
         targets = tuple(Target(marker=mark) for mark in over)
-        killed = await anyio.to_thread.run_sync(partial(clear, self._table, targets, exempt=self._exempt))
+        killed = await anyio.to_thread.run_sync(partial(kill_all, self._table, targets, exempt=self._exempt))
         logger.info("ended %d processes of attempts that are over", killed)
         return killed
 
@@ -74,7 +74,7 @@ class Recovery:
         leaves them.
         """
         removed = 0
-        for tree in await anyio.to_thread.run_sync(subdirectories, self._preparation.trees):
+        for tree in await anyio.to_thread.run_sync(subdirectories, self._launch_planner.trees):
             # Tree by tree: the thread is for others too.
             for path in await anyio.to_thread.run_sync(_attempts_with_stdin, tree):
                 # Read after the listing, and claimed before the file was written: an attempt that starts now runs.
@@ -84,12 +84,12 @@ class Recovery:
         return removed
 
     def _marks(self) -> list[tuple[str, str, int]]:
-        found = {self._table.mark(pid) for pid, entry in self._table.entries().items() if entry.session}
+        found = {self._table.job_marker(pid) for pid, entry in self._table.entries().items() if entry.session}
         found.update(cgroup.markers())
         return [
             (mark, *owner)
             for mark in found
-            if mark is not None and (owner := self._preparation.owner(mark)) is not None
+            if mark is not None and (owner := self._launch_planner.owner(mark)) is not None
         ]
 
     async def _lives(self, job_id: str, attempt: int) -> bool:

@@ -37,7 +37,7 @@ class Decision:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Request:
+class PermissionRequest:
     """A tool call that waits for somebody's answer.
 
     Args:
@@ -47,8 +47,8 @@ class Request:
         arguments: Its arguments.
         asked_at: Seconds on the monotonic clock.
         secrets: Values in the arguments that nobody is shown.
-        told: Ids of the jobs that have heard of it.
-        put_away: A person was shown it and did not want to decide there.
+        shown: Ids of the jobs that have heard of it.
+        dismissed: A person was shown it and did not want to decide there.
         answered: Set once it is no longer open.
         decision: The decision, from then on.
     """
@@ -59,8 +59,8 @@ class Request:
     arguments: Mapping[str, Any]
     asked_at: float
     secrets: Collection[str] = ()
-    told: set[str] = field(default_factory=set)
-    put_away: bool = False
+    shown: set[str] = field(default_factory=set)
+    dismissed: bool = False
     answered: anyio.Event = field(default_factory=anyio.Event)
     decision: Decision = Decision(allowed=False, why="Nobody answered in time, so it is not permitted. Do without it.")
 
@@ -101,8 +101,8 @@ class Approvals:
         self._monotonic = monotonic
         self._secrets_of = secrets_of
         self._note = note
-        self._open: dict[str, Request] = {}
-        self._listeners: dict[anyio.CancelScope, Callable[[Request], bool]] = {}
+        self._open: dict[str, PermissionRequest] = {}
+        self._listeners: dict[anyio.CancelScope, Callable[[PermissionRequest], bool]] = {}
         self._news = anyio.Event()
 
     @property
@@ -126,7 +126,7 @@ class Approvals:
             return Decision(allowed=False, why="It is not permitted, and nobody can be asked. Do without it.")
         if sum(request.job.id == job.id for request in self._open.values()) >= MOST_OPEN:
             return Decision(allowed=False, why="Too many of this job's requests are open. Do without it.")
-        request = Request(
+        request = PermissionRequest(
             id=f"p{secrets.token_hex(4)}",
             job=job,
             tool=tool,
@@ -150,7 +150,7 @@ class Approvals:
                     await self._note(job, waits=False)
         return request.decision
 
-    def open_to(self, caller: Job | None) -> Sequence[Request]:
+    def open_to(self, caller: Job | None) -> Sequence[PermissionRequest]:
         """Return the requests that a caller may answer, the oldest first.
 
         Args:
@@ -158,9 +158,9 @@ class Approvals:
         """
         return [request for request in self._open.values() if self._may_answer(caller, request)]
 
-    def told(
+    def mark_shown(
         self, caller: Job | None, paths: Iterable[str] | None = None, *, client: str | None = None
-    ) -> Sequence[Request]:
+    ) -> Sequence[PermissionRequest]:
         """Return the requests that a caller is to be shown unasked, and note that a job has heard of them.
 
         Where only a person decides nobody is: what a model is shown it would try to answer.
@@ -174,10 +174,10 @@ class Approvals:
         if paths is not None:
             requests = _within(paths, requests)
         for request in requests:
-            request.told.add(_hearer(caller, client))
+            request.shown.add(_hearer(caller, client))
         return requests
 
-    def to_show(self, paths: Iterable[str]) -> Sequence[Request]:
+    def to_show(self, paths: Iterable[str]) -> Sequence[PermissionRequest]:
         """Return the requests to show a person who waits for these subtrees: none where a parent decides.
 
         Args:
@@ -185,9 +185,9 @@ class Approvals:
         """
         if self._answerer != "person":
             return ()
-        return _within(paths, [one for one in self._open.values() if not one.put_away])
+        return _within(paths, [one for one in self._open.values() if not one.dismissed])
 
-    async def next_to_show(self, paths: Iterable[str]) -> Request:
+    async def next_to_show(self, paths: Iterable[str]) -> PermissionRequest:
         """Wait until there is a request to show a person who waits for these subtrees, and return it."""
         asked = tuple(paths)
         while not (found := self.to_show(asked)):
@@ -198,7 +198,7 @@ class Approvals:
         """Return the ids of the jobs that wait for permission."""
         return frozenset(request.job.id for request in self._open.values())
 
-    def answer(self, request_id: str, caller: Job | None, *, allow: bool) -> Request:
+    def answer(self, request_id: str, caller: Job | None, *, allow: bool) -> PermissionRequest:
         """Decide a request.
 
         Raises:
@@ -215,7 +215,7 @@ class Approvals:
         return request
 
     @contextmanager
-    def interrupting(
+    def wake_on_new(
         self, caller: Job | None, paths: Iterable[str] | None = None, *, client: str | None = None
     ) -> Iterator[anyio.CancelScope]:
         """Cancel what runs inside as soon as there is a request that the caller may answer and has not heard of.
@@ -227,8 +227,8 @@ class Approvals:
         """
         asked = () if paths is None else tuple(paths)
 
-        def is_news(request: Request) -> bool:
-            if self._answerer != "parent" or _hearer(caller, client) in request.told:
+        def is_news(request: PermissionRequest) -> bool:
+            if self._answerer != "parent" or _hearer(caller, client) in request.shown:
                 return False
             return self._may_answer(caller, request) if caller is not None else bool(_within(asked, [request]))
 
@@ -242,7 +242,7 @@ class Approvals:
             finally:
                 self._listeners.pop(scope, None)
 
-    def _can_be_heard(self, request: Request, above: Iterable[Job]) -> bool:
+    def _can_be_heard(self, request: PermissionRequest, above: Iterable[Job]) -> bool:
         """Tell whether somebody may come to answer: of a root job the client that began it, whenever it calls."""
         if self._answerer != "parent" or request.job.parent_id is None:
             return True
@@ -250,7 +250,7 @@ class Approvals:
             return True
         return any(is_news(request) for is_news in self._listeners.values())
 
-    def _add(self, request: Request) -> None:
+    def _add(self, request: PermissionRequest) -> None:
         self._open[request.id] = request
         self._news.set()
         self._news = anyio.Event()
@@ -258,7 +258,7 @@ class Approvals:
             if is_news(request):
                 scope.cancel()
 
-    def _may_answer(self, caller: Job | None, request: Request) -> bool:
+    def _may_answer(self, caller: Job | None, request: PermissionRequest) -> bool:
         """Tell whether a caller may answer: a person always, a job for those below it and where it may do it itself."""
         if caller is None:
             return True
@@ -271,6 +271,6 @@ def _hearer(caller: Job | None, client: str | None) -> str:
     return caller.id if caller is not None else f"client {client}"
 
 
-def _within(paths: Iterable[str], requests: Iterable[Request]) -> Sequence[Request]:
+def _within(paths: Iterable[str], requests: Iterable[PermissionRequest]) -> Sequence[PermissionRequest]:
     asked = tuple(paths)
     return [one for one in requests if any(contains(path, one.job.path) for path in asked)]

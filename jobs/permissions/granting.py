@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jobs.errors import BadInputError
 from jobs.model import PERMISSION_MODES, JobSpec
-from jobs.permissions.rights import Rights, RightsError, Wish, meet
+from jobs.permissions.rights import Rights, RightsError, RightsRequest, narrow
 from jobs.settings import Settings
 
 
@@ -91,14 +91,14 @@ class Grants:
             os.path.realpath(existing_directory(one, work, home, "directories"))
             for one in (parent.directories if asked.directories is None else asked.directories)
         ]
-        wish = Wish(
+        request = RightsRequest(
             mode=asked.mode,
             allowed=asked.allowed,
             disallowed=asked.disallowed,
             directories=(work, *more),
             servers=asked.servers,
         )
-        return meet(rights_of(parent), wish)
+        return narrow(rights_of(parent), request)
 
     def _check_names(self, asked: Asked) -> None:
         if asked.mode is not None and asked.mode not in PERMISSION_MODES:
@@ -148,7 +148,7 @@ def check_mode_at_launch(spec: JobSpec, settings: Settings) -> None:
     check_mode(spec.permission_mode, settings, remedy)
 
 
-def check_unmoved(directories: Iterable[str]) -> None:
+def verify_directories_unchanged(directories: Iterable[str]) -> None:
     """Make sure that a child's directories are still the ones that were compared with its parent's.
 
     A job can rename a directory of its own and put a link that leads out in its place, after its child was admitted.

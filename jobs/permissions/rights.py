@@ -17,14 +17,14 @@ RANK: Mapping[str, int] = MappingProxyType(
 """The CLI's permission modes from the narrowest to the widest. `dontAsk` denies what `default` asks for; `acceptEdits`
 adds edits inside the directories, `auto` what a classifier passes, and `bypassPermissions` everything."""
 
-FREE = frozenset({"TodoWrite", "ToolSearch"})
+ALWAYS_ALLOWED = frozenset({"TodoWrite", "ToolSearch"})
 """What every mode permits everywhere. Reading and editing are not among them: a mode permits these inside the job's
 directories, while a rule "Read" or "Write" permits them on the whole machine (measured on 2.1.330)."""
 
 EDITING = frozenset({"Edit", "Write"})
 """What `acceptEdits` and wider modes permit inside the job's directories."""
 
-OURS = "mcp__claude-jobs"
+OWN_SERVER_RULE = "mcp__claude-jobs"
 """The rule for our own tools, which every job has."""
 
 _DOUBTFUL = re.compile(r"[;&|<>`$()\n*?\[\]{}!\\]|\.\.")
@@ -69,7 +69,7 @@ class Rights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class RightsRequest:
     """What is asked for a child; None takes what the parent has.
 
     Args:
@@ -87,18 +87,18 @@ class Wish:
     servers: Sequence[str] | None = None
 
 
-def meet(parent: Rights, wish: Wish) -> Rights:
+def narrow(parent: Rights, request: RightsRequest) -> Rights:
     """Return the rights of a child: what is asked, never more than the parent has, and nothing silently less.
 
     Raises:
         RightsError: Something is asked for that the parent does not have.
     """
     return Rights(
-        mode=_mode(parent, wish.mode),
-        allowed=_allowed(parent, wish.allowed),
-        disallowed=tuple(dict.fromkeys((*parent.disallowed, *wish.disallowed))),
-        directories=_directories(parent, wish.directories),
-        servers=_servers(parent, wish.servers),
+        mode=_mode(parent, request.mode),
+        allowed=_allowed(parent, request.allowed),
+        disallowed=tuple(dict.fromkeys((*parent.disallowed, *request.disallowed))),
+        directories=_directories(parent, request.directories),
+        servers=_servers(parent, request.servers),
     )
 
 
@@ -139,9 +139,9 @@ def _servers(parent: Rights, asked: Sequence[str] | None) -> tuple[str, ...]:
 
 def permits(parent: Rights, rule: str) -> bool:
     """Tell whether everything that a rule of the CLI permits is permitted to this job already, wherever it may be."""
-    if parent.mode == "bypassPermissions" or rule in FREE:
+    if parent.mode == "bypassPermissions" or rule in ALWAYS_ALLOWED:
         return True
-    own = (*parent.allowed, OURS, *(f"mcp__{name}" for name in parent.servers))
+    own = (*parent.allowed, OWN_SERVER_RULE, *(f"mcp__{name}" for name in parent.servers))
     return any(covers(one, rule) for one in own)
 
 

@@ -282,7 +282,7 @@ class AttemptDirectory:
         logger.warning("%s", self.note)
 
 
-class Finding(StrEnum):
+class AttemptState(StrEnum):
     """Where an attempt is, by its files alone."""
 
     LIVES = "lives"
@@ -295,7 +295,7 @@ class Finding(StrEnum):
     """The engine ended between the claim and the launch."""
 
 
-def examine(directory: AttemptDirectory) -> Finding:
+def inspect(directory: AttemptDirectory) -> AttemptState:
     """Tell where an attempt is.
 
     Args:
@@ -306,16 +306,16 @@ def examine(directory: AttemptDirectory) -> Finding:
     """
     # In this order: the exit code is written before the lock is let go, and the process id after it was taken.
     if directory.lock_held():
-        return Finding.LIVES
+        return AttemptState.LIVES
     if directory.exit_code() is not None:
-        return Finding.ENDED
-    return Finding.NEVER_RAN if directory.shim_pid() is None else Finding.LOST
+        return AttemptState.ENDED
+    return AttemptState.NEVER_RAN if directory.shim_pid() is None else AttemptState.LOST
 
 
-def still_lives(directory: AttemptDirectory) -> bool:
+def is_alive(directory: AttemptDirectory) -> bool:
     """Tell whether a process of the attempt is there to be ended."""
     try:
-        return examine(directory) is Finding.LIVES
+        return inspect(directory) is AttemptState.LIVES
     except UnsafeDirectoryError:
         return True  # what its files say cannot be trusted, so it is watched like one that lives
 
@@ -323,6 +323,6 @@ def still_lives(directory: AttemptDirectory) -> bool:
 def ever_ran(directory: AttemptDirectory) -> bool:
     """Tell whether a process of the attempt was ever started."""
     try:
-        return examine(directory) is not Finding.NEVER_RAN
+        return inspect(directory) is not AttemptState.NEVER_RAN
     except UnsafeDirectoryError:
         return True  # only a process of the attempt could have put a link in its place

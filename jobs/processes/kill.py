@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from jobs.processes.process import Process
 from jobs.processes.process_table import ProcessIdentity, ProcessTable, process_table
-from jobs.processes.process_tree import PATIENCE, Exempt, Target, clear, find, group_of, nothing
+from jobs.processes.process_tree import PATIENCE, Exempt, Target, find_processes, group_of, kill_all, nothing
 
 T = TypeVar("T")
 
@@ -94,12 +94,12 @@ class Reaper:
         return None
 
     async def clear(self, *targets: Target, quiet: int = 2) -> None:
-        """Kill every process of these targets at once; see `survivors.clear`."""
-        await self._patiently(partial(clear, self._table, targets, quiet=quiet, exempt=self._exempt()))
+        """Kill every process of these targets at once; see `survivors.kill_all`."""
+        await self._patiently(partial(kill_all, self._table, targets, quiet=quiet, exempt=self._exempt()))
 
     def _ask(self, target: Target, *, orderly: bool) -> frozenset[ProcessIdentity]:
         """Ask `claude` to end, and return what was the attempt's before it did: afterwards its orphans look foreign."""
-        known = frozenset(find(self._table, (target,)))
+        known = frozenset(find_processes(self._table, (target,)))
         for member in group_of(self._table, target) if orderly else ():
             self._table.send(member, signal.SIGTERM)
             # Stopped, it could not obey.

@@ -30,7 +30,7 @@ ENGINE = ("engine", "--detached")
 
 def main() -> None:
     """Kill children until none is left or the time is over."""
-    # HOME/trees/ROOT/JOB/ATTEMPT: see `Places.trees` and `Preparation.path`.
+    # HOME/trees/ROOT/JOB/ATTEMPT: see `StatePaths.trees` and `LaunchPlanner.path`.
     trees = sys.argv[1].rsplit("/", 3)[0]
     keep = frozenset(sys.argv[2:])
     until = time.monotonic() + SECONDS

@@ -11,7 +11,7 @@ import psutil
 from jobs.processes.kill_children import names_of
 from jobs.processes.process_table import Entry, ProcessIdentity, ProcessTable, process_table
 from jobs.processes.process_tree import Exempt, Target
-from jobs.util.text import safe
+from jobs.util.text import strip_terminal_codes
 
 BEAT: Final = 0.75
 """Seconds between two looks; a look costs 2 to 3 ms for 80 processes (measured)."""
@@ -88,7 +88,7 @@ class Offender:
     command: str
 
 
-class Patrol:
+class NestedClaudeDetector:
     """Looks at the processes of running jobs; what it saw twice in a row it reports.
 
     The job's own `claude` is the first one on the line that begins below the shim: each wrapper on it hands the job's
@@ -105,7 +105,7 @@ class Patrol:
         self._programs = programs
         self._seen: frozenset[ProcessIdentity] = frozenset()
 
-    def offenders(self, targets: Iterable[Target]) -> Mapping[str, Offender]:
+    def scan(self, targets: Iterable[Target]) -> Mapping[str, Offender]:
         """Return by mark what each attempt has run for two looks now besides its own `claude`.
 
         Twice, because the CLI copies itself for a moment before each program that it starts. A process without the mark
@@ -133,8 +133,8 @@ class Patrol:
     def _is_configured(self, entry: Entry, family: "_Family") -> bool:
         """Tell whether a person's configuration had the job's `claude` start a process, or what that descends from."""
         # What left its ancestors is known by its own environment alone.
-        origin = family.child_of_own(entry) or entry
-        agent = self._table.variable(origin.identity.pid, "AI_AGENT")
+        client_context = family.child_of_own(entry) or entry
+        agent = self._table.variable(client_context.identity.pid, "AI_AGENT")
         return agent is not None and agent.startswith("claude-code") and agent.endswith(_CONFIGURED)
 
 
@@ -223,7 +223,7 @@ def _session_options(arguments: Sequence[str]) -> frozenset[tuple[str, str]]:
 
 
 def _shown(arguments: Iterable[str]) -> str:
-    words = safe(shlex.join(arguments)).replace("\n", " ")
+    words = strip_terminal_codes(shlex.join(arguments)).replace("\n", " ")
     return words if len(words) <= COMMAND_CHARS else f"{words[:COMMAND_CHARS]}…"
 
 
@@ -269,7 +269,7 @@ def _members(
         found: str | None = None
         while pid in entries and pid not in owners and pid not in chain:
             chain.append(pid)
-            mark = table.mark(pid) if entries[pid].session else None
+            mark = table.job_marker(pid) if entries[pid].session else None
             if mark in targets:
                 found = mark
                 break

@@ -90,7 +90,7 @@ def fallen(
     return frozenset(
         entry.identity
         for entry in entries
-        if table.mark(entry.identity.pid) not in marks and not exempt(entry.identity)
+        if table.job_marker(entry.identity.pid) not in marks and not exempt(entry.identity)
     )
 
 
@@ -146,7 +146,7 @@ def end_orphans(table: ProcessTable, look: Callable[[], Collection[ProcessIdenti
     return len(killed)
 
 
-def bury() -> None:
+def reap_zombies() -> None:
     """Collect the orphans that have ended; a shim that has ended is collected with them."""
     session = os.getsid(0)
     for pid in ended_children():

@@ -81,12 +81,12 @@ class LaunchError(JobsError):
 
     Args:
         cause: What it said.
-        passing: It refuses for now: too many processes or open files, no memory, no space.
+        transient: It refuses for now: too many processes or open files, no memory, no space.
     """
 
-    def __init__(self, cause: str, *, passing: bool = False) -> None:
+    def __init__(self, cause: str, *, transient: bool = False) -> None:
         self.cause = cause
-        self.passing = passing
+        self.transient = transient
         super().__init__(f"No process could be started: {cause}. Free disk space or processes, then retry the job.")
 
 
@@ -94,7 +94,7 @@ def refused_for_now(error: Exception) -> bool:
     """Tell whether a launch failed for something that may be there a little later: memory, or a binary in an update."""
     if isinstance(error, OSError):
         return error.errno in _PASSING
-    return isinstance(error, LaunchError | ClaudeNotFoundError) and error.passing
+    return isinstance(error, LaunchError | ClaudeNotFoundError) and error.transient
 
 
 class Process:
@@ -239,7 +239,7 @@ async def launch(
             await anyio.to_thread.run_sync(_write_servers, directory, command.servers)
         return await _start(directory, command.env[MARKER], order, spawner)
     except OSError as error:
-        raise LaunchError(error.strerror or str(error), passing=refused_for_now(error)) from error
+        raise LaunchError(error.strerror or str(error), transient=refused_for_now(error)) from error
 
 
 async def _start(directory: AttemptDirectory, marker: str, order: Order, spawner: Spawner) -> Process:
@@ -257,7 +257,7 @@ async def _start(directory: AttemptDirectory, marker: str, order: Order, spawner
             return Process(
                 directory, started.identity, child=spawner.children, written=started.written, watch=started.watch
             )
-    raise LaunchError("the process that starts others died several times in a row", passing=True)
+    raise LaunchError("the process that starts others died several times in a row", transient=True)
 
 
 def attach(directory: AttemptDirectory, *, marker: str, identity: ProcessIdentity | None = None) -> Process:
@@ -277,7 +277,7 @@ def _noted(directory: AttemptDirectory, marker: str) -> ProcessIdentity | None:
         return None
     table = process_table()
     # Only the mark tells whether the number still means our shim.
-    return table.identify(pid) if table.mark(pid) == marker else None
+    return table.identify(pid) if table.job_marker(pid) == marker else None
 
 
 def _write_servers(directory: AttemptDirectory, servers: bytes) -> None:

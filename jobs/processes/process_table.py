@@ -64,7 +64,7 @@ class ProcessTable(Protocol):
         """Return the id of the process's parent now, or None where there is no such process."""
         ...
 
-    def mark(self, pid: int) -> str | None:
+    def job_marker(self, pid: int) -> str | None:
         """Return the mark that the process inherited, or None where it has none or may not be asked."""
         ...
 
@@ -123,7 +123,7 @@ class LinuxTable:
         fields = _stat(pid)
         return int(fields[1]) if fields else None
 
-    def mark(self, pid: int) -> str | None:
+    def job_marker(self, pid: int) -> str | None:
         """Return the mark that the process inherited, or None where it has none or may not be asked."""
         return self.variable(pid, MARKER)
 
@@ -195,7 +195,7 @@ class PortableTable:
         except psutil.Error:
             return None
 
-    def mark(self, pid: int) -> str | None:
+    def job_marker(self, pid: int) -> str | None:
         """Return the mark that the process inherited, or None where it has none or may not be asked."""
         return self.variable(pid, MARKER)
 

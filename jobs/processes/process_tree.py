@@ -47,7 +47,7 @@ def nothing(identity: ProcessIdentity) -> bool:
     return False
 
 
-def find(table: ProcessTable, targets: Iterable[Target], exempt: Exempt = nothing) -> list[ProcessIdentity]:
+def find_processes(table: ProcessTable, targets: Iterable[Target], exempt: Exempt = nothing) -> list[ProcessIdentity]:
     """Return every living process of these targets, in one pass over the table.
 
     A process belongs to a target if it is known to, bears its mark, is in its session or in a session of one that
@@ -59,7 +59,7 @@ def find(table: ProcessTable, targets: Iterable[Target], exempt: Exempt = nothin
     hits = _marked(table, entries, _markers(wanted))
     known = {identity for target in wanted for identity in target.known}
     hits |= {pid for pid, entry in entries.items() if entry.identity in known}
-    sessions = {entries[pid].session for pid in hits} | _led(entries, wanted)
+    sessions = {entries[pid].session for pid in hits} | _sessions_of(entries, wanted)
     if own is not None:
         sessions.discard(own.session)
     hits |= {pid for pid, entry in entries.items() if entry.session in sessions}
@@ -72,11 +72,11 @@ def find(table: ProcessTable, targets: Iterable[Target], exempt: Exempt = nothin
 def group_of(table: ProcessTable, target: Target) -> list[ProcessIdentity]:
     """Return the members of the shim's process group, the shim excepted: `claude` and what it shares its group with."""
     entries = table.entries()
-    groups = _led(entries, (target,))
+    groups = _sessions_of(entries, (target,))
     return [entry.identity for pid, entry in entries.items() if entry.group in groups and pid not in groups]
 
 
-def clear(
+def kill_all(
     table: ProcessTable,
     targets: Sequence[Target],
     *,
@@ -108,10 +108,10 @@ def clear(
     while (spent := time.monotonic() - began) < patience and calm < (2 if killed else quiet):
         if passes:
             time.sleep(_PAUSE)
-        found = find(table, targets, exempt)
+        found = find_processes(table, targets, exempt)
         killed |= _killed(table, found, shims if spent < _SHIM_SECONDS else frozenset())
         passes += 1
-        chased = _chase(table, targets) if not found or passes % _CHASE_EVERY == 0 else set()
+        chased = _kill_fork_chain(table, targets) if not found or passes % _CHASE_EVERY == 0 else set()
         killed |= chased
         calm = 0 if found or chased else calm + 1
     return enclosed + len(killed)
@@ -143,11 +143,11 @@ def _marked(table: ProcessTable, entries: Mapping[int, Entry], markers: set[str]
 
 def _bears(table: ProcessTable, pid: int, markers: set[str]) -> bool:
     # Without a mark, or with an empty one, is every other process of the machine: such a one is never meant.
-    mark = table.mark(pid)
+    mark = table.job_marker(pid)
     return bool(mark) and mark in markers
 
 
-def _led(entries: Mapping[int, Entry], targets: Iterable[Target]) -> set[int]:
+def _sessions_of(entries: Mapping[int, Entry], targets: Iterable[Target]) -> set[int]:
     """Return the ids of the targets' sessions, those left out whose number now belongs to another process."""
     led: set[int] = set()
     for target in targets:
@@ -172,7 +172,7 @@ def _with_descendants(entries: Mapping[int, Entry], hits: set[int]) -> set[int]:
     return found
 
 
-def _chase(table: ProcessTable, targets: Sequence[Target]) -> set[ProcessIdentity]:
+def _kill_fork_chain(table: ProcessTable, targets: Sequence[Target]) -> set[ProcessIdentity]:
     """Kill a chain that moves to a new process faster than a pass: look only at the ids given out last.
 
     Without such a chain this is one short look; with one it goes on until the chain is not seen for a while.

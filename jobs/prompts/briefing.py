@@ -11,7 +11,7 @@ from jobs.ids import subtasks_batch_id
 from jobs.model import Attempt, Job, JobStatus, Reason
 from jobs.ports import Store
 from jobs.prompts import decomposition
-from jobs.prompts.dependencies import fill
+from jobs.prompts.dependencies import substitute_results
 from orchestration.limits import TreeLimits
 
 _REFUSED = frozenset(
@@ -27,7 +27,7 @@ _REFUSED = frozenset(
 """Ends at which no tool was at work: the API had answered the request with an error."""
 
 
-def first_words(job: Job, limits: TreeLimits) -> str:
+def initial_briefing(job: Job, limits: TreeLimits) -> str:
     """Return what stands before a job's task: who it is, what it may still spawn and what it may still spend.
 
     Args:
@@ -38,7 +38,7 @@ def first_words(job: Job, limits: TreeLimits) -> str:
     return f"[claude-jobs] You are job {job.id}, at depth {job.depth} of a tree of jobs. {may}"
 
 
-def next_words(reason: Reason | None) -> str:
+def resume_message(reason: Reason | None) -> str:
     """Return what a resumed session is told in place of its task.
 
     Args:
@@ -110,11 +110,11 @@ class Prompts:
             return Prompt(briefing=self._briefing(job), text=await self._task(job))
         if resumed.asked_for_subtasks:
             return Prompt(briefing="", text=await self._subtasks_are_over(job, resumed))
-        return Prompt(briefing="", text=next_words(resumed.reason))
+        return Prompt(briefing="", text=resume_message(resumed.reason))
 
     def _briefing(self, job: Job) -> str:
-        words = first_words(job, self._limits)
-        return f"{words}\n{decomposition.INSTRUCTIONS}" if job.spec.divisible else words
+        words = initial_briefing(job, self._limits)
+        return f"{words}\n{decomposition.INSTRUCTIONS}" if job.spec.can_decompose else words
 
     async def _task(self, job: Job) -> str:
         if not job.spec.depends_on:
@@ -128,7 +128,7 @@ class Prompts:
                 results[str(position)] = answer
                 if sibling.spec.key is not None:
                     results[sibling.spec.key] = answer
-        return fill(job.spec.task, results)
+        return substitute_results(job.spec.task, results)
 
     async def _subtasks_are_over(self, job: Job, asked: Attempt) -> str:
         children: Sequence[Job] = await self._store.jobs_in_batch(subtasks_batch_id(job.id, asked.number))

@@ -35,7 +35,7 @@ the whole with claude_result."""
 
 
 @dataclass(frozen=True, slots=True)
-class Division:
+class SubtaskRequest:
     """The job wants these tasks done before it answers.
 
     Args:
@@ -56,7 +56,7 @@ class Answer:
     text: str
 
 
-def read(frame: Mapping[str, Any] | None, result: str | None) -> Division | Answer:
+def read(frame: Mapping[str, Any] | None, result: str | None) -> SubtaskRequest | Answer:
     """Return what the answer of a divisible job means; one of an unexpected shape is an answer as it stands."""
     structured = (frame or {}).get("structured_output")
     if not isinstance(structured, Mapping):
@@ -64,7 +64,7 @@ def read(frame: Mapping[str, Any] | None, result: str | None) -> Division | Answ
     wanted = structured.get("subtasks")
     tasks = tuple(task for task in wanted if isinstance(task, str) and task.strip()) if isinstance(wanted, list) else ()
     if tasks:
-        return Division(tasks)
+        return SubtaskRequest(tasks)
     answer = structured.get("answer")
     return Answer(answer if isinstance(answer, str) else result or "")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from jobs.errors import BadInputError
-from jobs.event_bus import JobSignals
+from jobs.event_bus import JobEventBus
 from jobs.model import TERMINAL, Job, JobStatus, Outcome, Reason
 from jobs.ports import Clock, Store
 from jobs.waiting_for import WaitingFor
@@ -15,7 +15,7 @@ _PLACEHOLDER = re.compile(r"\{\{\s*results\.([^{}\s]+)\s*\}\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class TaskNode:
     """One task of a batch, as far as its siblings are concerned.
 
     Args:
@@ -29,7 +29,7 @@ class Wanted:
     task: str
 
 
-def resolve(tasks: Sequence[Wanted], ids: Sequence[str]) -> list[tuple[str, ...]]:
+def resolve(tasks: Sequence[TaskNode], ids: Sequence[str]) -> list[tuple[str, ...]]:
     """Return for each task the ids of the siblings that it waits for.
 
     Args:
@@ -48,7 +48,7 @@ def resolve(tasks: Sequence[Wanted], ids: Sequence[str]) -> list[tuple[str, ...]
     return [tuple(ids[position] for position in waits) for waits in positions]
 
 
-def fill(task: str, results: Mapping[str, str]) -> str:
+def substitute_results(task: str, results: Mapping[str, str]) -> str:
     """Put the results of siblings into a task's text.
 
     Args:
@@ -62,7 +62,7 @@ def _mentioned(task: str) -> list[str]:
     return _PLACEHOLDER.findall(task)
 
 
-def _names(tasks: Sequence[Wanted]) -> dict[str, int]:
+def _names(tasks: Sequence[TaskNode]) -> dict[str, int]:
     names: dict[str, int] = {str(index): index for index in range(len(tasks))}
     for index, task in enumerate(tasks):
         if task.key is None:
@@ -75,7 +75,7 @@ def _names(tasks: Sequence[Wanted]) -> dict[str, int]:
     return names
 
 
-def _positions(index: int, task: Wanted, names: Mapping[str, int], count: int) -> tuple[int, ...]:
+def _positions(index: int, task: TaskNode, names: Mapping[str, int], count: int) -> tuple[int, ...]:
     found: list[int] = []
     for other in task.depends_on:
         position = names.get(str(other))
@@ -89,7 +89,7 @@ def _positions(index: int, task: Wanted, names: Mapping[str, int], count: int) -
     return tuple(dict.fromkeys(found))
 
 
-def _refuse_circles(tasks: Sequence[Wanted], positions: Sequence[Sequence[int]]) -> None:
+def _refuse_circles(tasks: Sequence[TaskNode], positions: Sequence[Sequence[int]]) -> None:
     try:
         TopologicalSorter(dict(enumerate(positions))).prepare()
     except CycleError as error:
@@ -99,7 +99,7 @@ def _refuse_circles(tasks: Sequence[Wanted], positions: Sequence[Sequence[int]])
         ) from error
 
 
-def _check_placeholders(index: int, task: Wanted, names: Mapping[str, int], waits: Sequence[int]) -> None:
+def _check_placeholders(index: int, task: TaskNode, names: Mapping[str, int], waits: Sequence[int]) -> None:
     for name in _mentioned(task.task):
         position = names.get(name)
         # What names no other task is text of the task's own: a template that it is about, for example.
@@ -111,39 +111,39 @@ def _check_placeholders(index: int, task: Wanted, names: Mapping[str, int], wait
             )
 
 
-class Siblings:
+class DependencyWaiter:
     """Waits for siblings, and cancels a job whose sibling ended without a result.
 
     Args:
         store: Where jobs are.
-        signals: Where their changes are announced.
+        event_bus: Where their changes are announced.
         clock: Time.
     """
 
-    def __init__(self, store: Store, signals: JobSignals, clock: Clock) -> None:
+    def __init__(self, store: Store, event_bus: JobEventBus, clock: Clock) -> None:
         self._store = store
-        self._signals = signals
+        self._event_bus = event_bus
         self._clock = clock
 
-    async def wait_for(self, job: Job) -> Job:
+    async def wait(self, job: Job) -> Job:
         """Return the job once every sibling it depends on has completed, or once it is over itself."""
         concerned = {job.id, *job.spec.depends_on}
         if not job.spec.depends_on or job.attempt:
             return job
-        with self._signals.subscribe((job.root_id,), lambda changed: changed.id in concerned) as changes:
+        with self._event_bus.subscribe((job.root_id,), lambda changed: changed.id in concerned) as changes:
             while True:
                 current = await self._store.job(job.id) or job
                 if current.status in TERMINAL or await self._completed(current):
                     await self._note(current, waits=False)
                     return await self._store.job(job.id) or current
                 await self._note(current, waits=True)
-                await changes.news()
+                await changes.changes()
 
     async def _note(self, job: Job, *, waits: bool) -> None:
         # Its admission says that it waits already; after a retry it waits again.
         now, was = (WaitingFor.SIBLINGS, None) if waits else (None, WaitingFor.SIBLINGS)
         if job.waiting_for is was and (noted := await self._store.set_waiting_for(job.id, now, was=was)):
-            self._signals.publish(noted)
+            self._event_bus.publish(noted)
 
     async def _completed(self, job: Job) -> bool:
         siblings = await self._store.jobs(job.spec.depends_on)
@@ -162,4 +162,4 @@ class Siblings:
         )
         cancelled = await self._store.fail_queued(job.id, outcome, at=self._clock.now())
         if cancelled is not None:
-            self._signals.publish(cancelled)
+            self._event_bus.publish(cancelled)

@@ -7,7 +7,7 @@ from functools import partial
 import anyio
 
 from jobs.claude.account import account_key
-from jobs.client_context import OriginFiles
+from jobs.client_context import ClientContextStore
 from jobs.errors import StoreError
 from jobs.limits.throttle import Throttle
 from jobs.ports import Clock
@@ -32,17 +32,17 @@ class Accounts:
     """Names the account of each tree: all jobs of a tree have the environment of the client that began it.
 
     Args:
-        origins: Where each tree's client environment is kept.
+        client_contexts: Where each tree's client environment is kept.
         clock: Time.
     """
 
-    def __init__(self, origins: OriginFiles, clock: Clock) -> None:
-        self._origins = origins
+    def __init__(self, client_contexts: ClientContextStore, clock: Clock) -> None:
+        self._client_contexts = client_contexts
         self._clock = clock
         self._clients: dict[frozenset[tuple[str, str]], _Client] = {}
         self._by_tree: dict[str, _Client] = {}
         self._looks = SingleFlight[str]()
-        origins.on_forget(self._forget)
+        client_contexts.on_forget(self._forget)
 
     def of(self, root_id: str) -> str:
         """Return the account of a tree as it was last looked up, or an empty text where it was not."""
@@ -80,7 +80,7 @@ class Accounts:
     def _client_of(self, root_id: str) -> _Client | None:
         if root_id not in self._by_tree:
             try:
-                environment = frozenset(self._origins.load(root_id).env.items())
+                environment = frozenset(self._client_contexts.load(root_id).env.items())
             except StoreError:
                 # Its launch says what is missing.
                 return None

@@ -14,7 +14,7 @@ from jobs.processes import cgroup
 from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError
 from jobs.processes.kill import Reaper
 from jobs.processes.nested_claude import exempt
-from jobs.processes.orphans import bury, end_orphans, fallen, is_unborn, orphans
+from jobs.processes.orphans import end_orphans, fallen, is_unborn, orphans, reap_zombies
 from jobs.processes.process_table import ProcessIdentity, ProcessTable, process_table
 from jobs.processes.process_tree import Exempt, Target, is_exempt
 from jobs.processes.spawning import Spawner
@@ -47,7 +47,7 @@ class EndedAttempt:
     exit_code: int | None = None
 
 
-class Aftermath:
+class AttemptCleanup:
     """Clears up after attempts, in one task: those that end while it is at work share its next pass.
 
     A shim that comes to its end has ended what its job left. What it could not end, or what a killed shim left, is a
@@ -129,7 +129,7 @@ class Aftermath:
             spared = partial(is_exempt, self._table, self._exempt())
             cgroup.end_all([ended.target.marker or "" for ended in ordinary], spared)
             if self._spawner.adopters():
-                bury()
+                reap_zombies()
         except OSError as error:
             logger.warning("what %d attempts left cannot be looked for now: %s", len(batch), error)
             return batch
@@ -170,7 +170,7 @@ class Aftermath:
         # What is left of them cannot be ended, or belongs to a job that lives: it says nothing of those that end next.
         left = partial(self._spawner.between_launches, self._fallen)
         self._stuck = await anyio.to_thread.run_sync(left, limiter=self._thread)
-        await anyio.to_thread.run_sync(bury, limiter=self._thread)
+        await anyio.to_thread.run_sync(reap_zombies, limiter=self._thread)
 
     def _fallen(self) -> frozenset[ProcessIdentity]:
         return fallen(self._table, self._spawner.adopters(), self._shims(), self._marks(), self._exempt())
@@ -190,7 +190,7 @@ class Aftermath:
             for ended in (ended for ended in killed if ended.places == places):
                 for pid in {_noted(ended.directory), by_session.get(ended.session_id)}:
                     if pid is not None and self._table.identify(pid) is None:
-                        stale_files.sweep(pid, places)
+                        stale_files.remove_stale_files(pid, places)
 
 
 def _noted(directory: AttemptDirectory) -> int | None:

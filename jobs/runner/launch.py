@@ -12,23 +12,23 @@ import anyio.to_thread
 
 from jobs.claude.binary import Claude
 from jobs.claude.command import Command
-from jobs.claude.ndjson import Follower
+from jobs.claude.ndjson import OutputTail
 from jobs.errors import JobsError, StoreError
-from jobs.event_bus import JobSignals
-from jobs.limits.budget import Holder, Ledger, deadline_of
-from jobs.limits.watchdog import Patience, Watchdog
+from jobs.event_bus import JobEventBus
+from jobs.limits.budget import BudgetOwner, Ledger, deadline_of
+from jobs.limits.watchdog import Watchdog, WatchdogLimits
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
 from jobs.permissions.tokens import hash_token, new_token
 from jobs.ports import Clock, Store
-from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError, still_lives
+from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError, is_alive
 from jobs.processes.process import Process, attach, launch, refused_for_now
 from jobs.processes.process_table import ProcessIdentity
 from jobs.processes.spawning import Spawner
-from jobs.runner.launch_plan import Preparation
-from jobs.runner.manifest import Launched, launch_line, note_launch
+from jobs.runner.launch_plan import LaunchPlanner
+from jobs.runner.manifest import LaunchManifest, launch_line, write_launch_manifest
 from jobs.runner.retry_policy import NOT_EXECUTED, did_not_understand
-from jobs.runner.running_attempt import LiveAttempt
-from jobs.runner.settle import Settlement
+from jobs.runner.running_attempt import RunningAttempt
+from jobs.runner.settle import Settler
 from jobs.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -44,10 +44,10 @@ class Launcher:
     Args:
         settings: The engine's settings.
         store: Where trees are kept.
-        preparation: What an attempt's process needs.
-        settlement: Writes the outcome of an attempt whose process could not be started.
+        launch_planner: What an attempt's process needs.
+        settler: Writes the outcome of an attempt whose process could not be started.
         ledger: Knows what is left of the budgets above a job.
-        signals: Where changes of jobs are announced.
+        event_bus: Where changes of jobs are announced.
         clock: Time.
         spawner: Starts processes.
     """
@@ -57,23 +57,23 @@ class Launcher:
         *,
         settings: Settings,
         store: Store,
-        preparation: Preparation,
-        settlement: Settlement,
+        launch_planner: LaunchPlanner,
+        settler: Settler,
         ledger: Ledger,
-        signals: JobSignals,
+        event_bus: JobEventBus,
         clock: Clock,
         spawner: Spawner,
     ) -> None:
         self._settings = settings
         self._store = store
-        self._preparation = preparation
-        self._settlement = settlement
+        self._launch_planner = launch_planner
+        self._settler = settler
         self._ledger = ledger
-        self._signals = signals
+        self._event_bus = event_bus
         self._clock = clock
         self._spawner = spawner
 
-    async def launch(self, job: Job) -> LiveAttempt | None:
+    async def launch(self, job: Job) -> RunningAttempt | None:
         """Claim a queued job and start its process; None where it was claimed already or ended without one.
 
         A launch that fails is written as an outcome of the job like any other.
@@ -81,19 +81,19 @@ class Launcher:
         Raises:
             StoreError: The storage fails; where that passes the job may be claimed and without a process.
         """
-        left = self._ledger.left(job)
+        left = self._ledger.remaining(job)
         if left is not None and left <= 0:
             await self._fail_unpaid(job)
             return None
         claude = await self._wait_for_claude(job)
-        session = await self._preparation.session(job)
+        session = await self._launch_planner.session(job)
         token = new_token()
         attempt = await self._store.claim(
             job.id,
             session_id=session.id,
             token_hash=hash_token(token),
             at=self._clock.now(),
-            setting_sources=await self._preparation.setting_sources(job),
+            setting_sources=await self._launch_planner.setting_sources(job),
             cli=None if claude is None else os.fsencode(claude.path).decode(errors="replace"),
             cli_version=None if claude is None else claude.version,
         )
@@ -106,38 +106,38 @@ class Launcher:
             session_id=attempt.session_id,
             started_at=attempt.started_at,
         )
-        self._signals.publish(running)
-        launched: Launched | None = None
+        self._event_bus.publish(running)
+        launched: LaunchManifest | None = None
         try:
             whole = await self._with_whole_task(running)
             launched = await self._launched(whole, attempt)
-            command = await self._preparation.command(whole, attempt, token, session, left, claude)
+            command = await self._launch_planner.command(whole, attempt, token, session, left, claude)
             return await self._start_process(running, launched, command)
         except (JobsError, OSError) as error:
-            if isinstance(error, StoreError) and error.passing:
+            if isinstance(error, StoreError) and error.transient:
                 # Claimed and not launched, it is found to have never run, and comes again.
                 raise
             await self._note_unlaunched(launched)
             # What keeps a process from being started belongs to the job, not to the engine.
-            await self._settlement.unstarted(running, attempt, str(error), for_now=refused_for_now(error))
+            await self._settler.launch_failed(running, attempt, str(error), for_now=refused_for_now(error))
             return None
 
-    async def adopt(self, job: Job) -> LiveAttempt | None:
+    async def adopt(self, job: Job) -> RunningAttempt | None:
         """Take over the process of a running job, or what it left behind; None where the attempt is not known."""
         attempt = await self._store.attempt(job.id, job.attempt)
         if attempt is None:
             return None
-        directory = AttemptDirectory(self._preparation.path(job, attempt.number))
+        directory = AttemptDirectory(self._launch_planner.path(job, attempt.number))
         holders = self._ledger.holders(job)
         process = attach(
-            directory, marker=self._preparation.marker(job, attempt.number), identity=known_process(attempt)
+            directory, marker=self._launch_planner.marker(job, attempt.number), identity=known_process(attempt)
         )
-        lives = await anyio.to_thread.run_sync(still_lives, directory)
+        lives = await anyio.to_thread.run_sync(is_alive, directory)
         # A job that removed its own directory is found by its recorded process alone.
         lives = lives or (directory.shim_pid() is None and process.lives())
         # What is over already is settled or lost; however long ago it began, it did not run out of time.
         seconds = self._seconds_left(job, attempt, process, holders) if lives else math.inf
-        ran = self._preparation.ever_ran(job, attempt)
+        ran = self._launch_planner.ever_ran(job, attempt)
         live = self._live(job, attempt, process, holders, seconds)
         return replace(live, ran=ran, adopted_at=directory.output_size())
 
@@ -147,10 +147,10 @@ class Launcher:
             # Not the throttle's pause: the `claude` of one client keeps no other client's jobs from running.
             await anyio.sleep(NOT_EXECUTED_SECONDS)
         if previous is not None and previous.cli is not None and did_not_understand(previous):
-            self._preparation.doubt_version(previous.cli, previous.cli_version)
-        return await self._preparation.wait_for_claude(job)
+            self._launch_planner.doubt_version(previous.cli, previous.cli_version)
+        return await self._launch_planner.wait_for_claude(job)
 
-    async def record(self, live: LiveAttempt) -> None:
+    async def record(self, live: RunningAttempt) -> None:
         """Write down which process runs an attempt."""
         identity = live.process.identity
         if identity is None:
@@ -163,18 +163,18 @@ class Launcher:
             # The process runs, and the shim noted its own id: nothing is lost.
             logger.warning("the process of job %s could not be recorded", live.job.id, exc_info=True)
 
-    async def _launched(self, job: Job, attempt: Attempt) -> Launched:
+    async def _launched(self, job: Job, attempt: Attempt) -> LaunchManifest:
         tree = await self._store.tree(job.root_id) if job.parent_id is None else None
-        return Launched(job=job, attempt=attempt, tree=tree)
+        return LaunchManifest(job=job, attempt=attempt, tree=tree)
 
-    async def _note_unlaunched(self, launched: Launched | None) -> None:
+    async def _note_unlaunched(self, launched: LaunchManifest | None) -> None:
         """Write down an attempt whose process could not be started: a rescue is to find it too."""
         if launched is None:
             return
-        path = self._preparation.path(launched.job, launched.attempt.number)
+        path = self._launch_planner.path(launched.job, launched.attempt.number)
         # Only a rescue of the database needs it, and a rescue does without.
         with suppress(OSError, UnsafeDirectoryError):
-            await anyio.to_thread.run_sync(lambda: note_launch(AttemptDirectory.create(path), launched))
+            await anyio.to_thread.run_sync(lambda: write_launch_manifest(AttemptDirectory.create(path), launched))
 
     async def _with_whole_task(self, job: Job) -> Job:
         task = None if job.spec.task_chars is None else await self._store.task(job.id)
@@ -185,16 +185,16 @@ class Launcher:
         now = await self._store.job(job.id)
         return now is not None and now.cancel_requested
 
-    async def _start_process(self, job: Job, launched: Launched, command: Command) -> LiveAttempt | None:
+    async def _start_process(self, job: Job, launched: LaunchManifest, command: Command) -> RunningAttempt | None:
         attempt = launched.attempt
         holders = self._ledger.holders(job)
         if await self._is_cancelled(job):
             await self._note_unlaunched(launched)
             cancelled = Outcome(reason=Reason.CANCELLED, status=JobStatus.CANCELLED)
-            await self._settlement.write(job, attempt, cancelled)
+            await self._settler.write(job, attempt, cancelled)
             return None
         process = await launch(
-            AttemptDirectory(self._preparation.path(job, attempt.number)),
+            AttemptDirectory(self._launch_planner.path(job, attempt.number)),
             command,
             job.spec.cwd,
             self._spawner,
@@ -209,29 +209,29 @@ class Launcher:
         job: Job,
         attempt: Attempt,
         process: Process,
-        holders: Sequence[Holder],
+        holders: Sequence[BudgetOwner],
         seconds: float,
-    ) -> LiveAttempt:
+    ) -> RunningAttempt:
         now = self._clock.monotonic()
         end = deadline_of(holders)
         left = math.inf if end is None or math.isinf(seconds) else end - self._clock.now()
-        patience = Patience(
+        patience = WatchdogLimits(
             silence=self._settings.silence_seconds,
             after_answer=self._settings.linger_seconds,
             output=self._settings.max_output_bytes,
         )
-        return LiveAttempt(
+        return RunningAttempt(
             job=job,
             attempt=attempt,
-            marker=self._preparation.marker(job, attempt.number),
+            marker=self._launch_planner.marker(job, attempt.number),
             directory=process.directory,
             process=process,
-            follower=Follower(process.directory, process.written),
+            output_tail=OutputTail(process.directory, process.written),
             watchdog=Watchdog(patience=patience, deadline=now + seconds, heard_at=now, latest=now + left),
             holders=holders,
         )
 
-    def _seconds_left(self, job: Job, attempt: Attempt, process: Process, holders: Sequence[Holder]) -> float:
+    def _seconds_left(self, job: Job, attempt: Attempt, process: Process, holders: Sequence[BudgetOwner]) -> float:
         now = self._clock.now()
         age = process.age()
         # The time of day may have been set since the attempt began. It counts only where nothing else tells its age,
@@ -249,7 +249,7 @@ class Launcher:
         )
         failed = await self._store.fail_queued(job.id, outcome, at=self._clock.now())
         if failed is not None:
-            self._signals.publish(failed)
+            self._event_bus.publish(failed)
 
 
 def known_process(attempt: Attempt) -> ProcessIdentity | None:

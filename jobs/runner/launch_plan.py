@@ -10,10 +10,10 @@ from pathlib import Path
 from jobs.claude.binary import Claude, ClaudeFinder, way_of
 from jobs.claude.command import USER_ONLY, Command, LaunchContext, McpServer, build
 from jobs.claude.stale_files import ClientDirectories
-from jobs.client_context import Origin, OriginFiles
+from jobs.client_context import ClientContext, ClientContextStore
 from jobs.errors import BadInputError, StoreError
 from jobs.model import Attempt, Job, Reason, Usage
-from jobs.permissions.granting import check_mode_at_launch, check_unmoved
+from jobs.permissions.granting import check_mode_at_launch, verify_directories_unchanged
 from jobs.permissions.trust import setting_sources
 from jobs.ports import Store
 from jobs.processes.attempt_dir import SERVERS, AttemptDirectory, ever_ran
@@ -21,11 +21,11 @@ from jobs.prompts.briefing import Prompts
 from jobs.settings import Settings
 from jobs.util.single_flight import SingleFlight
 
-UNHEARD = frozenset({Reason.STARTUP, Reason.SESSION_IN_USE})
+NEVER_ANSWERED = frozenset({Reason.STARTUP, Reason.SESSION_IN_USE})
 """Ends of attempts that were told nothing: their session is as the attempts before them left it."""
 
 
-async def continued(store: Store, job_id: str, number: int) -> Attempt | None:
+async def resumable_attempt(store: Store, job_id: str, number: int) -> Attempt | None:
     """Return the latest of a job's first attempts that the model answered, or None where a new session is to begin.
 
     An attempt that never ran, or was gone before the model said anything, did no work, and what it was told may not
@@ -41,7 +41,7 @@ async def continued(store: Store, job_id: str, number: int) -> Attempt | None:
         attempt = await store.attempt(job_id, earlier)
         if attempt is None or attempt.reason is Reason.NO_SESSION:
             return None
-        if attempt.reason not in UNHEARD and _was_answered(attempt):
+        if attempt.reason not in NEVER_ANSWERED and _was_answered(attempt):
             return attempt
     return None
 
@@ -65,13 +65,13 @@ class Session:
     resumed: Attempt | None = None
 
 
-class Preparation:
+class LaunchPlanner:
     """Prepares attempts.
 
     Args:
         settings: The engine's settings.
         store: Where attempts are.
-        origins: Where each tree's client environment is.
+        client_contexts: Where each tree's client environment is.
         trees: Directory of the job directories, one directory a tree.
         mcp_server: How a job's `claude` starts our MCP server; the job's directory is added. None gives jobs no tools
             of ours.
@@ -86,7 +86,7 @@ class Preparation:
         *,
         settings: Settings,
         store: Store,
-        origins: OriginFiles,
+        client_contexts: ClientContextStore,
         trees: Path,
         mcp_server: McpServer | None,
         key: str,
@@ -95,7 +95,7 @@ class Preparation:
     ) -> None:
         self._settings = settings
         self._store = store
-        self._origins = origins
+        self._client_contexts = client_contexts
         self.trees = trees
         self._trees_place = str(trees)
         self._mcp_server = mcp_server
@@ -111,7 +111,7 @@ class Preparation:
 
     async def session(self, job: Job) -> Session:
         """Choose the session of the job's next attempt, to be written down before its process exists."""
-        resumed = await continued(self._store, job.id, job.attempt)
+        resumed = await resumable_attempt(self._store, job.id, job.attempt)
         if resumed is not None:
             return Session(id=resumed.session_id, continues=resumed.session_id, resumed=resumed)
         asked = job.spec.resume_session
@@ -132,7 +132,7 @@ class Preparation:
             if like is None or attempt is None or attempt.setting_sources == USER_ONLY:
                 return USER_ONLY
         try:
-            env = self._origins.load(job.root_id).env
+            env = self._client_contexts.load(job.root_id).env
         except StoreError:
             # The launch says what is missing.
             env = {}
@@ -142,10 +142,10 @@ class Preparation:
     async def wait_for_claude(self, job: Job) -> Claude | None:
         """Return the job's `claude`, and wait while an update replaces it; what stays missing, the launch says."""
         try:
-            origin = self._origins.load(job.root_id)
+            client_context = self._client_contexts.load(job.root_id)
         except StoreError:
             return None
-        return await self._claudes.wait_for_update(self._cli_of(origin), origin.env.get("PATH"))
+        return await self._claudes.wait_for_update(self._cli_of(client_context), client_context.env.get("PATH"))
 
     def doubt_version(self, cli: str, told: str | None) -> None:
         """Take a `claude` from now on for the version that a job was told, or ask it where that is None."""
@@ -172,14 +172,14 @@ class Preparation:
             ClaudeTooOldError: The binary is too old.
             StoreError: The tree's environment cannot be read.
         """
-        origin = self._origins.load(job.root_id)
-        env = origin.env
+        client_context = self._client_contexts.load(job.root_id)
+        env = client_context.env
         check_mode_at_launch(job.spec, self._settings)
         if job.parent_id is not None:
             directories = (job.spec.cwd, *job.spec.directories)
-            await self._unmoved.call(directories, partial(check_unmoved, directories))
+            await self._unmoved.call(directories, partial(verify_directories_unchanged, directories))
         if claude is None:
-            claude = await self._claudes.find_in_thread(self._cli_of(origin), env.get("PATH"))
+            claude = await self._claudes.find_in_thread(self._cli_of(client_context), env.get("PATH"))
         if left != job.spec.max_budget_usd:
             # What is left now, not at the spawn, is what the job is told and what bounds its process.
             job = replace(job, spec=replace(job.spec, max_budget_usd=left))
@@ -201,7 +201,7 @@ class Preparation:
                 briefing=prompt.briefing,
                 client_env=env,
                 marker=self.marker(job, attempt.number),
-                umask=self._umask if origin.umask is None else origin.umask,
+                umask=self._umask if client_context.umask is None else client_context.umask,
             ),
         )
 
@@ -226,13 +226,13 @@ class Preparation:
     def client_directories(self, job: Job) -> ClientDirectories:
         """Return where the job's `claude` keeps its files, as far as the tree's environment is still there."""
         try:
-            return ClientDirectories.of(self._origins.load(job.root_id).env)
+            return ClientDirectories.of(self._client_contexts.load(job.root_id).env)
         except StoreError:
             return ClientDirectories()
 
     def secrets_of(self, job: Job) -> frozenset[str]:
         """Return the secret values that the job has in its environment; none where the tree's environment is gone."""
-        return self._origins.secrets_of(job.root_id)
+        return self._client_contexts.secrets_of(job.root_id)
 
     def _server(self, job: Job, attempt: Attempt) -> McpServer | None:
         ours = self._mcp_server
@@ -241,8 +241,8 @@ class Preparation:
     def _place(self, job: Job, attempt: int) -> str:
         return f"{self._trees_place}/{job.root_id}/{job.id}/{attempt}"
 
-    def _cli_of(self, origin: Origin) -> str | None:
-        return (origin.settings or self._settings.for_trees).cli
+    def _cli_of(self, client_context: ClientContext) -> str | None:
+        return (client_context.settings or self._settings.for_trees).cli
 
     def _look_for_trust(self, job: Job, like: Job | None, env: Mapping[str, str]) -> str:
         if like is not None and not _same_directory(job.spec.cwd, like.spec.cwd):

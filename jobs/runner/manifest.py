@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from jobs.model import Attempt, Job, Tree
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.processes.fork_server import RECORD
+from jobs.store.rows import with_current_names
 
 JOB = RECORD
 """Its first line tells of the launch, the last one of the end."""
@@ -19,7 +20,7 @@ _MOST_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Launched:
+class LaunchManifest:
     """What is known when an attempt's process is about to be launched. It holds no environment and no token.
 
     Args:
@@ -34,16 +35,16 @@ class Launched:
 
 
 # Built once: building an adapter costs more than a thousand uses of it.
-_LAUNCHED = TypeAdapter(Launched)
+_LAUNCHED = TypeAdapter(LaunchManifest)
 _JOB = TypeAdapter(Job)
 
 
-def launch_line(launched: Launched) -> bytes:
+def launch_line(launched: LaunchManifest) -> bytes:
     """Return what is written down of a launch."""
     return _LAUNCHED.dump_json(launched, exclude_defaults=True) + b"\n"
 
 
-def note_launch(directory: AttemptDirectory, launched: Launched) -> None:
+def write_launch_manifest(directory: AttemptDirectory, launched: LaunchManifest) -> None:
     """Write down what an attempt is, before its process exists.
 
     Raises:
@@ -52,7 +53,7 @@ def note_launch(directory: AttemptDirectory, launched: Launched) -> None:
     directory.write_note(JOB, launch_line(launched))
 
 
-def note_end(directory: AttemptDirectory, job: Job) -> None:
+def write_end_manifest(directory: AttemptDirectory, job: Job) -> None:
     """Write down how an attempt was settled, after the store has it.
 
     Raises:
@@ -61,7 +62,7 @@ def note_end(directory: AttemptDirectory, job: Job) -> None:
     directory.add_line(JOB, _JOB.dump_json(job, exclude_defaults=True))
 
 
-def launched_in(directory: AttemptDirectory) -> Launched | None:
+def read_launch_manifest(directory: AttemptDirectory) -> LaunchManifest | None:
     """Return what was noted at the launch, or None where that is gone or damaged."""
     launch, *_ = _lines(directory)
     try:
@@ -70,15 +71,16 @@ def launched_in(directory: AttemptDirectory) -> Launched | None:
         return None
 
 
-def end_in(directory: AttemptDirectory) -> Job | None:
+def read_end_manifest(directory: AttemptDirectory) -> Job | None:
     """Return the job as it was settled, or None where it was not or the note is damaged."""
     _, *ends = _lines(directory)
-    for text in (*reversed(ends), directory.read_note(END, _MOST_BYTES) or b""):
+    for text in (*reversed(ends), (directory.read_note(END, _MOST_BYTES) or b"").decode("utf-8", "replace")):
         # A line that a full disk cut off is not valid JSON.
         with suppress(ValidationError):
             return _JOB.validate_json(text)
     return None
 
 
-def _lines(directory: AttemptDirectory) -> list[bytes]:
-    return (directory.read_note(JOB, _MOST_BYTES) or b"").split(b"\n")
+def _lines(directory: AttemptDirectory) -> list[str]:
+    text = (directory.read_note(JOB, _MOST_BYTES) or b"").decode("utf-8", "replace")
+    return with_current_names(text).split("\n")

@@ -8,7 +8,7 @@ from jobs.claude.binary import was_taken_for_newer
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason, Usage
 from jobs.ports import Store
 from jobs.prompts import decomposition
-from jobs.runner.launch_plan import continued
+from jobs.runner.launch_plan import resumable_attempt
 
 logger = logging.getLogger(__name__)
 
@@ -28,32 +28,32 @@ _OF_A_LATER_VERSION = "unknown option"
 
 # Each of these holds for all attempts since the job was submitted, retried on request, or asked for subtasks, whatever
 # came in between: two reasons that take turns would otherwise start a job for ever.
-MOST_TRANSIENT = 5
+MAX_TRANSIENT = 5
 """How often a job may meet them before it fails; the throttle's pauses between double."""
 
-MOST_LIMITED = 20
+MAX_LIMITED = 20
 """How often a job may meet the API's limits before it fails: the pauses between are the throttle's."""
 
-MOST_REFUSED = 10
+MAX_REFUSED = 10
 """How often the system may refuse a job its process for now: the throttle's pauses between come to minutes."""
 
-MOST_NOT_EXECUTED = 5
+MAX_NOT_EXECUTED = 5
 """How often a shell may say of a job's `claude` that it is not there or cannot be executed: an update takes seconds."""
 
-MOST_LOST = 1
+MAX_LOST = 1
 """How often a job whose attempt was lost is resumed."""
 
-MOST_UNSTARTED = 20
+MAX_LAUNCH_FAILURES = 20
 """How often a job may be claimed without a process: the engine ends, or the disk is full, between the two."""
 
-MOST_FORGOTTEN = 1
+MAX_FORGOTTEN = 1
 """How often a job may find its session gone and begin another one."""
 
-MOST_DIVISIONS = 3
+MAX_SUBTASK_REQUESTS = 3
 """How often a job may ask for subtasks before what it says is its answer."""
 
 
-class Sequel:
+class RetryPolicy:
     """Decides from an attempt and those before it.
 
     Args:
@@ -65,7 +65,7 @@ class Sequel:
         self._store = store
         self._max_depth = max_depth
 
-    async def of(
+    async def decide(
         self, job: Job, attempt: Attempt, outcome: Outcome, *, ran: Callable[[Attempt], bool] = lambda _: True
     ) -> Outcome:
         """Return the outcome as it is to be written: with the status `QUEUED` where another attempt follows.
@@ -76,7 +76,7 @@ class Sequel:
             outcome: How it ended.
             ran: Tells whether a process of an attempt of the job was ever started.
         """
-        if job.spec.divisible and outcome.status is JobStatus.COMPLETED:
+        if job.spec.can_decompose and outcome.status is JobStatus.COMPLETED:
             return await self._divided(job, attempt, outcome)
         if await self._goes_on(attempt, outcome, ran):
             logger.info("job %s: attempt %d ended with %s; another follows", job.id, attempt.number, outcome.reason)
@@ -86,7 +86,7 @@ class Sequel:
     async def of_refusal(self, attempt: Attempt, outcome: Outcome) -> Outcome:
         """Return the outcome of an attempt whose process the system refused for now, as it is to be written."""
         earlier = await self._followed(attempt)
-        if sum(one.reason in REFUSED for one in earlier) >= MOST_REFUSED:
+        if sum(one.reason in REFUSED for one in earlier) >= MAX_REFUSED:
             return outcome
         return replace(outcome, status=JobStatus.QUEUED)
 
@@ -97,17 +97,17 @@ class Sequel:
         match outcome.reason:
             case Reason.LOST if outcome.usage == Usage() and not ran(attempt):
                 # One that never ran says nothing about the job.
-                return sum(_is_unstarted(one, ran) for one in earlier) < MOST_UNSTARTED
+                return sum(_is_unstarted(one, ran) for one in earlier) < MAX_LAUNCH_FAILURES
             case Reason.LOST:
                 lost = [one for one in earlier if one.reason is Reason.LOST and not _is_unstarted(one, ran)]
-                return len(lost) < MOST_LOST
+                return len(lost) < MAX_LOST
             case Reason.NO_SESSION:
-                again = sum(one.reason is Reason.NO_SESSION for one in earlier) < MOST_FORGOTTEN
-                return again and await continued(self._store, attempt.job_id, attempt.number - 1) is not None
+                again = sum(one.reason is Reason.NO_SESSION for one in earlier) < MAX_FORGOTTEN
+                return again and await resumable_attempt(self._store, attempt.job_id, attempt.number - 1) is not None
             case reason if reason in LIMITS:
-                return sum(one.reason in LIMITS for one in earlier) < MOST_LIMITED
+                return sum(one.reason in LIMITS for one in earlier) < MAX_LIMITED
             case reason if reason in TRANSIENT:
-                return sum(one.reason in TRANSIENT for one in earlier) < MOST_TRANSIENT
+                return sum(one.reason in TRANSIENT for one in earlier) < MAX_TRANSIENT
             case Reason.STARTUP:
                 return sum(one.reason in REFUSED for one in earlier) < _most_startups(attempt, outcome)
             case _:
@@ -117,8 +117,8 @@ class Sequel:
         match decomposition.read(outcome.frame, outcome.result):
             case decomposition.Answer(text):
                 return replace(outcome, result=text)
-            case decomposition.Division(tasks) if (
-                job.depth < self._max_depth and await self._divisions(attempt) < MOST_DIVISIONS
+            case decomposition.SubtaskRequest(tasks) if (
+                job.depth < self._max_depth and await self._divisions(attempt) < MAX_SUBTASK_REQUESTS
             ):
                 logger.info("job %s asks for %d subtasks", job.id, len(tasks))
                 return replace(outcome, status=JobStatus.QUEUED)
@@ -142,7 +142,7 @@ class Sequel:
 
 def _most_startups(attempt: Attempt, outcome: Outcome) -> int:
     if outcome.exit_code in NOT_EXECUTED:
-        return MOST_NOT_EXECUTED
+        return MAX_NOT_EXECUTED
     # A wrapper that was not asked for its version may hide an older one.
     refuses = attempt.cli_version is None and _OF_A_LATER_VERSION in outcome.detail
     return 1 if refuses or was_taken_for_newer(outcome.cli_version, attempt.cli_version) else 0

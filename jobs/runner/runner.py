@@ -7,23 +7,23 @@ import anyio
 import anyio.to_thread
 
 from jobs.errors import NotFoundError
-from jobs.event_bus import JobSignals
+from jobs.event_bus import JobEventBus
 from jobs.ids import contains
-from jobs.limits.budget import Holder, Ledger
+from jobs.limits.budget import BudgetOwner, Ledger
 from jobs.limits.throttle import Throttle
 from jobs.model import Job, JobStatus, Outcome, Reason, Usage
 from jobs.ports import Clock, Store
 from jobs.processes.kill import Reaper
-from jobs.processes.nested_claude import BEAT, Patrol, exempt
+from jobs.processes.nested_claude import BEAT, NestedClaudeDetector, exempt
 from jobs.processes.process_table import ProcessIdentity, process_table
-from jobs.processes.process_tree import Target, clear
+from jobs.processes.process_tree import Target, kill_all
 from jobs.processes.spawning import DirectSpawner, Spawner
-from jobs.runner.cleanup import Aftermath
+from jobs.runner.cleanup import AttemptCleanup
 from jobs.runner.launch import Launcher, known_process
-from jobs.runner.launch_plan import Preparation
-from jobs.runner.retry_policy import Sequel
-from jobs.runner.running_attempt import LiveAttempt
-from jobs.runner.settle import Settlement
+from jobs.runner.launch_plan import LaunchPlanner
+from jobs.runner.retry_policy import RetryPolicy
+from jobs.runner.running_attempt import RunningAttempt
+from jobs.runner.settle import Settler
 from jobs.runner.supervise import Supervisor
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
@@ -37,10 +37,10 @@ class LocalRunner:
     Args:
         settings: The engine's settings.
         store: Where trees are kept.
-        preparation: What an attempt's process needs.
+        launch_planner: What an attempt's process needs.
         scheduler: Tells which jobs wait for their descendants, and with which account each was launched.
         throttle: Hears of the API's limits.
-        signals: Where changes of jobs are announced.
+        event_bus: Where changes of jobs are announced.
         clock: Time.
         start_soon: Starts a coroutine function in the engine's task group.
         ledger: Hears what running attempts cost; None takes one that nobody else reads.
@@ -52,44 +52,44 @@ class LocalRunner:
         *,
         settings: Settings,
         store: Store,
-        preparation: Preparation,
+        launch_planner: LaunchPlanner,
         scheduler: Scheduler,
         throttle: Throttle,
-        signals: JobSignals,
+        event_bus: JobEventBus,
         clock: Clock,
         start_soon: Callable[..., object],
         ledger: Ledger | None = None,
         spawner: Spawner | None = None,
     ) -> None:
         self._store = store
-        self._preparation = preparation
-        self._signals = signals
+        self._launch_planner = launch_planner
+        self._event_bus = event_bus
         self._clock = clock
         self._start_soon = start_soon
         self._scheduler = scheduler
         self._ledger = ledger or Ledger()
-        self._patrol = Patrol()
-        self._live: dict[str, LiveAttempt] = {}
+        self._patrol = NestedClaudeDetector()
+        self._live: dict[str, RunningAttempt] = {}
         self._some_live = anyio.Event()
         self._launching: set[str] = set()
         spawner = spawner or DirectSpawner()
         reaper = Reaper(exempt=lambda: exempt(self._shims(), settings.keep_processes))
-        self._settlement = Settlement(
+        self._settler = Settler(
             store=store,
-            preparation=preparation,
-            sequel=Sequel(store, settings.max_depth),
-            aftermath=Aftermath(reaper, spawner, self._shims, self._marks, start_soon, settings.keep_processes),
+            launch_planner=launch_planner,
+            retry_policy=RetryPolicy(store, settings.max_depth),
+            cleanup=AttemptCleanup(reaper, spawner, self._shims, self._marks, start_soon, settings.keep_processes),
             throttle=throttle,
-            signals=signals,
+            event_bus=event_bus,
             clock=clock,
         )
         self._launcher = Launcher(
             settings=settings,
             store=store,
-            preparation=preparation,
-            settlement=self._settlement,
+            launch_planner=launch_planner,
+            settler=self._settler,
             ledger=self._ledger,
-            signals=signals,
+            event_bus=event_bus,
             clock=clock,
             spawner=spawner,
         )
@@ -100,7 +100,7 @@ class LocalRunner:
             ledger=self._ledger,
             reaper=reaper,
             clock=clock,
-            secrets_of=preparation.secrets_of,
+            secrets_of=launch_planner.secrets_of,
             on_overdrawn=self._end_below,
         )
 
@@ -130,7 +130,7 @@ class LocalRunner:
             if job is None:
                 raise KeyError(job_id)
             return job
-        settled = await self._settlement.settle(live, await self._supervisor.watch(live))
+        settled = await self._settler.settle(live, await self._supervisor.watch(live))
         self._forget(live)
         return settled
 
@@ -159,7 +159,7 @@ class LocalRunner:
     def kill_all(self) -> None:
         """Kill the processes of every job at once. Blocks, and settles nothing: for an event loop that ends."""
         if targets := [live.target for live in self._live.values()]:
-            clear(process_table(), targets)
+            kill_all(process_table(), targets)
 
     async def patrol(self) -> None:
         """Look on a beat, for as long as the engine runs, for jobs that started a `claude` of their own."""
@@ -177,11 +177,11 @@ class LocalRunner:
 
     def transcript(self, job: Job) -> str:
         """Return the path of the file that holds everything the job's last attempt wrote."""
-        return str(self._preparation.path(job, job.attempt) / "out")
+        return str(self._launch_planner.path(job, job.attempt) / "out")
 
     async def _launch(self, job: Job) -> None:
         # A process that bears no mark of a live attempt is taken for an orphan, and this one is to live.
-        marker = self._preparation.marker(job, job.attempt + 1)
+        marker = self._launch_planner.marker(job, job.attempt + 1)
         self._launching.add(marker)
         try:
             if live := await self._launcher.launch(job):
@@ -200,21 +200,21 @@ class LocalRunner:
     async def _look_for_unmanaged(self) -> None:
         by_marker = {live.marker: live for live in self._live.values()}
         targets = [live.target for live in by_marker.values()]
-        for marker, offender in (await anyio.to_thread.run_sync(self._patrol.offenders, targets)).items():
+        for marker, offender in (await anyio.to_thread.run_sync(self._patrol.scan, targets)).items():
             by_marker[marker].unmanaged = offender.command
 
-    def _end_below(self, holder: Holder) -> None:
+    def _end_below(self, holder: BudgetOwner) -> None:
         for live in self._live.values():
             # One that has answered costs nothing more and is about to leave.
-            if contains(holder.path, live.job.path) and live.ended_for is None and not live.reader.answered:
+            if contains(holder.path, live.job.path) and live.stop_reason is None and not live.reader.answered:
                 logger.info("job %s is ended: the budget of %s is used up", live.job.id, holder.name)
-                live.ended_for = Reason.BUDGET_EXHAUSTED
+                live.stop_reason = Reason.BUDGET_EXHAUSTED
                 # To look for its processes takes longer than it may take to begin another call.
                 live.process.freeze()
                 self._start_soon(self._end, live, Reason.BUDGET_EXHAUSTED)
 
-    async def _end(self, live: LiveAttempt, reason: Reason) -> None:
-        live.ended_for = reason
+    async def _end(self, live: RunningAttempt, reason: Reason) -> None:
+        live.stop_reason = reason
         ended = False
         try:
             await self._supervisor.end(live)
@@ -224,28 +224,28 @@ class LocalRunner:
         finally:
             if not ended:
                 # Otherwise nobody would mind its limits any more.
-                live.ended_for = None
+                live.stop_reason = None
 
-    async def _abandon(self, job: Job, live: LiveAttempt | None, why: str) -> Job:
+    async def _abandon(self, job: Job, live: RunningAttempt | None, why: str) -> Job:
         usage = live.reader.usage if live else Usage()
         outcome = Outcome(reason=Reason.UNKNOWN_ERROR, status=JobStatus.FAILED, detail=why, usage=usage)
         attempt = await self._store.attempt(job.id, job.attempt) if job.status is JobStatus.RUNNING else None
         if attempt is not None:
-            marker = self._preparation.marker(job, attempt.number)
+            marker = self._launch_planner.marker(job, attempt.number)
             target = live.target if live else Target(marker=marker, shim=known_process(attempt))
-            return await self._settlement.abandon(job, attempt, target, outcome)
+            return await self._settler.abandon(job, attempt, target, outcome)
         failed = await self._store.fail_queued(job.id, outcome, at=self._clock.now())
         if failed is not None:
-            self._signals.publish(failed)
+            self._event_bus.publish(failed)
         return failed or job
 
-    def _enter(self, live: LiveAttempt) -> None:
+    def _enter(self, live: RunningAttempt) -> None:
         live.account = self._scheduler.account_of(live.job.id)
         self._live[live.job.id] = live
         self._some_live.set()
 
-    def _forget(self, live: LiveAttempt) -> None:
-        live.follower.close()
+    def _forget(self, live: RunningAttempt) -> None:
+        live.output_tail.close()
         live.process.close()
         self._live.pop(live.job.id, None)
 

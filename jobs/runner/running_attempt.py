@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jobs.claude.ndjson import Follower
+from jobs.claude.ndjson import OutputTail
 from jobs.claude.outcome import OutcomeReader
-from jobs.limits.budget import Holder
+from jobs.limits.budget import BudgetOwner
 from jobs.limits.watchdog import Watchdog
 from jobs.model import Attempt, Job, Reason
 from jobs.processes import out_of_memory
@@ -15,7 +15,7 @@ from jobs.processes.process_tree import Target
 
 
 @dataclass(kw_only=True)
-class LiveAttempt:
+class RunningAttempt:
     """An attempt that runs.
 
     Args:
@@ -24,7 +24,7 @@ class LiveAttempt:
         marker: The mark that its processes bear.
         directory: Its files.
         process: What runs it.
-        follower: Reads what it writes.
+        output_tail: Reads what it writes.
         watchdog: Says when it must be ended.
         holders: Whose budgets it spends, the tree's first.
         account: The account that it was launched with, as `Accounts` names it.
@@ -34,7 +34,7 @@ class LiveAttempt:
         oom_kills: How many processes the kernel had ended for want of memory when this began; None where nothing tells.
         spoke: It has written something.
         unmanaged: Command line of a `claude` that the job started by itself, or None where none has been seen.
-        ended_for: Why it is being ended, or None.
+        stop_reason: Why it is being ended, or None.
     """
 
     job: Job
@@ -42,9 +42,9 @@ class LiveAttempt:
     marker: str
     directory: AttemptDirectory
     process: Process
-    follower: Follower
+    output_tail: OutputTail
     watchdog: Watchdog
-    holders: Sequence[Holder] = ()
+    holders: Sequence[BudgetOwner] = ()
     account: str = ""
     reader: OutcomeReader = field(default_factory=OutcomeReader)
     adopted_at: int = 0
@@ -52,7 +52,7 @@ class LiveAttempt:
     oom_kills: int | None = field(default_factory=out_of_memory.recent_kills)
     spoke: bool = False
     unmanaged: str | None = None
-    ended_for: Reason | None = None
+    stop_reason: Reason | None = None
 
     @property
     def target(self) -> Target:

@@ -4,31 +4,31 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from jobs.event_bus import JobSignals
+from jobs.event_bus import JobEventBus
 from jobs.limits.throttle import Throttle
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
 from jobs.ports import Clock, Store
 from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError
 from jobs.processes.process_tree import Target
-from jobs.runner.cleanup import Aftermath, EndedAttempt
-from jobs.runner.launch_plan import Preparation
-from jobs.runner.manifest import note_end
-from jobs.runner.retry_policy import LIMITS, TRANSIENT, Sequel
-from jobs.runner.running_attempt import LiveAttempt
-from jobs.util.retrying import insist
+from jobs.runner.cleanup import AttemptCleanup, EndedAttempt
+from jobs.runner.launch_plan import LaunchPlanner
+from jobs.runner.manifest import write_end_manifest
+from jobs.runner.retry_policy import LIMITS, TRANSIENT, RetryPolicy
+from jobs.runner.running_attempt import RunningAttempt
+from jobs.util.retrying import retry_while_unavailable
 from jobs.util.text import redact
 
 
-class Settlement:
+class Settler:
     """Settles attempts.
 
     Args:
         store: Where trees are kept.
-        preparation: Knows where an attempt's files are.
-        sequel: Decides whether another attempt follows.
-        aftermath: Clears up after an attempt.
+        launch_planner: Knows where an attempt's files are.
+        retry_policy: Decides whether another attempt follows.
+        cleanup: Clears up after an attempt.
         throttle: Hears whether attempts succeed.
-        signals: Where changes of jobs are announced.
+        event_bus: Where changes of jobs are announced.
         clock: Time.
     """
 
@@ -36,31 +36,31 @@ class Settlement:
         self,
         *,
         store: Store,
-        preparation: Preparation,
-        sequel: Sequel,
-        aftermath: Aftermath,
+        launch_planner: LaunchPlanner,
+        retry_policy: RetryPolicy,
+        cleanup: AttemptCleanup,
         throttle: Throttle,
-        signals: JobSignals,
+        event_bus: JobEventBus,
         clock: Clock,
     ) -> None:
         self._store = store
-        self._preparation = preparation
-        self._sequel = sequel
-        self._aftermath = aftermath
+        self._launch_planner = launch_planner
+        self._retry_policy = retry_policy
+        self._cleanup = cleanup
         self._throttle = throttle
-        self._signals = signals
+        self._event_bus = event_bus
         self._clock = clock
 
-    async def settle(self, live: LiveAttempt, outcome: Outcome) -> Job:
+    async def settle(self, live: RunningAttempt, outcome: Outcome) -> Job:
         """Write the outcome of an attempt that ran, start clearing up after it, and return the job as it is then."""
         # First: an engine that dies before the end is written finds the attempt running, and comes by here.
         live.directory.remove_stdin()
-        follow = partial(self._sequel.of, live.job, live.attempt, outcome, ran=partial(self._ran, live))
-        outcome = await insist(follow, f"deciding what follows job {live.job.id}")
+        follow = partial(self._retry_policy.decide, live.job, live.attempt, outcome, ran=partial(self._ran, live))
+        outcome = await retry_while_unavailable(follow, f"deciding what follows job {live.job.id}")
         # Before the end is written: with its last job a tree's environment is forgotten.
-        places = self._preparation.client_directories(live.job)
+        places = self._launch_planner.client_directories(live.job)
         settled = await self.write(live.job, live.attempt, outcome)
-        self._aftermath.add(
+        self._cleanup.add(
             EndedAttempt(
                 target=live.target,
                 directory=live.directory,
@@ -84,16 +84,16 @@ class Settlement:
             target: The attempt's processes.
             outcome: What is written.
         """
-        places = self._preparation.client_directories(job)
-        directory = AttemptDirectory(self._preparation.path(job, attempt.number))
+        places = self._launch_planner.client_directories(job)
+        directory = AttemptDirectory(self._launch_planner.path(job, attempt.number))
         directory.remove_stdin()
         settled = await self.write(job, attempt, outcome)
-        self._aftermath.add(
+        self._cleanup.add(
             EndedAttempt(target=target, directory=directory, places=places, session_id=attempt.session_id)
         )
         return settled
 
-    async def unstarted(self, job: Job, attempt: Attempt, why: str, *, for_now: bool) -> None:
+    async def launch_failed(self, job: Job, attempt: Attempt, why: str, *, for_now: bool) -> None:
         """Write the outcome of an attempt whose process could not be started.
 
         Args:
@@ -104,33 +104,33 @@ class Settlement:
         """
         outcome = Outcome(reason=Reason.STARTUP, status=JobStatus.FAILED, detail=why)
         if for_now:
-            follow = partial(self._sequel.of_refusal, attempt, outcome)
-            outcome = await insist(follow, f"deciding what follows job {job.id}")
+            follow = partial(self._retry_policy.of_refusal, attempt, outcome)
+            outcome = await retry_while_unavailable(follow, f"deciding what follows job {job.id}")
             self._throttle.refused(f"the system starts no process now: {why}")
-        AttemptDirectory(self._preparation.path(job, attempt.number)).remove_stdin()
+        AttemptDirectory(self._launch_planner.path(job, attempt.number)).remove_stdin()
         await self.write(job, attempt, outcome)
 
     async def write(self, job: Job, attempt: Attempt, outcome: Outcome) -> Job:
         """Write an outcome to the store, announce it, and return the job as it is then."""
         if outcome.detail:
-            outcome = replace(outcome, detail=redact(outcome.detail, self._preparation.secrets_of(job)))
+            outcome = replace(outcome, detail=redact(outcome.detail, self._launch_planner.secrets_of(job)))
         # What ended the attempt is known here alone, so this is where a full disk is waited for. An engine that ends
         # meanwhile loses nothing else: the attempt's files stay, and the next one settles it from them.
         settle = partial(self._store.settle, job.id, attempt.number, outcome, at=self._clock.now())
-        settled = await insist(settle, f"settling job {job.id}")
+        settled = await retry_while_unavailable(settle, f"settling job {job.id}")
         # Before anybody is told: the rescue of a lost database would run a cancelled job again that it takes for one
         # that was running. The job may have removed the directory, or the disk be full.
         with suppress(OSError, UnsafeDirectoryError):
-            note_end(AttemptDirectory(self._preparation.path(job, attempt.number)), settled)
-        self._signals.publish(settled)
+            write_end_manifest(AttemptDirectory(self._launch_planner.path(job, attempt.number)), settled)
+        self._event_bus.publish(settled)
         return settled
 
-    def _ran(self, live: LiveAttempt, attempt: Attempt) -> bool:
-        return live.ran if attempt.number == live.attempt.number else self._preparation.ever_ran(live.job, attempt)
+    def _ran(self, live: RunningAttempt, attempt: Attempt) -> bool:
+        return live.ran if attempt.number == live.attempt.number else self._launch_planner.ever_ran(live.job, attempt)
 
     def _tell_throttle(self, account: str, outcome: Outcome) -> None:
         if outcome.status is JobStatus.COMPLETED:
             self._throttle.launched()
-            self._throttle.of(account).succeeded()
+            self._throttle.of(account).on_success()
         elif outcome.reason in (LIMITS | TRANSIENT) - {Reason.USAGE_LIMIT}:
             self._throttle.of(account).back_off(f"the API answered: {outcome.reason}")

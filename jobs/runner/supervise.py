@@ -14,8 +14,8 @@ import anyio.to_thread
 from jobs.claude.binary import was_taken_for_newer
 from jobs.claude.ndjson import Line
 from jobs.claude.outcome import stopped_for, was_cut_off
-from jobs.claude.rate_limits import Busy, ExtraUsage, Sign, UsedUp, sign_of
-from jobs.limits.budget import Holder, Ledger
+from jobs.claude.rate_limits import ExtraUsage, RateLimited, RateLimitSignal, UsageLimitReached, rate_limit_signal
+from jobs.limits.budget import BudgetOwner, Ledger
 from jobs.limits.throttle import Throttle
 from jobs.model import Job, JobStatus, Outcome, Reason
 from jobs.ports import Clock
@@ -23,7 +23,7 @@ from jobs.processes import out_of_memory
 from jobs.processes.attempt_dir import UnsafeDirectoryError
 from jobs.processes.file_events import FileEvents
 from jobs.processes.kill import Reaper
-from jobs.runner.running_attempt import LiveAttempt
+from jobs.runner.running_attempt import RunningAttempt
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.util.text import redact
@@ -60,7 +60,7 @@ class Alarm:
         eager: Whatever it writes cannot wait.
     """
 
-    def __init__(self, live: LiveAttempt, *, eager: bool) -> None:
+    def __init__(self, live: RunningAttempt, *, eager: bool) -> None:
         self.live = live
         self.eager = eager
         self._looked = -math.inf
@@ -85,7 +85,7 @@ class Alarm:
 
     def on_write(self) -> None:
         """Note that the attempt has written something."""
-        if self.live.ended_for is not None:
+        if self.live.stop_reason is not None:
             return
         if self.too_much():
             # At once: each step from here to its end is one in which it would write on.
@@ -98,7 +98,7 @@ class Alarm:
 
     def too_much(self) -> bool:
         """Tell whether the attempt has written more than it may."""
-        return self.live.follower.size_of_all() > self.live.watchdog.patience.output
+        return self.live.output_tail.size_of_all() > self.live.watchdog.patience.output
 
 
 class Supervisor:
@@ -125,7 +125,7 @@ class Supervisor:
         reaper: Reaper,
         clock: Clock,
         secrets_of: Callable[[Job], Collection[str]],
-        on_overdrawn: Callable[[Holder], None],
+        on_overdrawn: Callable[[BudgetOwner], None],
     ) -> None:
         self._settings = settings
         self._scheduler = scheduler
@@ -139,7 +139,7 @@ class Supervisor:
         self._alarms: dict[Alarm, bool] = {}
         self._beat: asyncio.TimerHandle | None = None
 
-    async def watch(self, live: LiveAttempt) -> Outcome:
+    async def watch(self, live: RunningAttempt) -> Outcome:
         """Follow an attempt until its process is gone, and return how it ended."""
         try:
             return await self._conclude(live, await self._follow(live))
@@ -150,41 +150,41 @@ class Supervisor:
             with suppress(UnsafeDirectoryError):
                 await self._read_rest(live)
             outcome = live.reader.conclude(
-                exit_code=None, asked_schema=live.job.spec.json_schema is not None, ended_for=live.ended_for
+                exit_code=None, asked_schema=live.job.spec.json_schema is not None, stop_reason=live.stop_reason
             )
             if outcome.status is not JobStatus.COMPLETED:
                 outcome = replace(outcome, reason=Reason.UNKNOWN_ERROR, status=JobStatus.FAILED)
             return replace(outcome, detail=str(error))
 
-    async def end(self, live: LiveAttempt) -> int | None:
+    async def end(self, live: RunningAttempt) -> int | None:
         """End an attempt's process and everything that it started; return its exit status where that is known."""
         grace = self._settings.grace_seconds
-        if live.ended_for is Reason.OUTPUT_LIMIT:
+        if live.stop_reason is Reason.OUTPUT_LIMIT:
             # Asked to end, it would go on writing for as long as that takes.
             live.process.freeze()
             grace = 0.0
-        if live.ended_for is not None:
-            await anyio.to_thread.run_sync(live.directory.note_stop, live.ended_for.value)
+        if live.stop_reason is not None:
+            await anyio.to_thread.run_sync(live.directory.note_stop, live.stop_reason.value)
         try:
             return await self._reaper.end(live.process, live.marker, grace=grace)
         except UnsafeDirectoryError:
             await self._reaper.sweep(live.target)
             return None
 
-    async def _follow(self, live: LiveAttempt) -> int | None:
-        live.follower.hold()
+    async def _follow(self, live: RunningAttempt) -> int | None:
+        live.output_tail.hold()
         alarm = Alarm(live, eager=any(holder.usd is not None for holder in live.holders))
         with self._followed(alarm):
             while True:
                 with alarm.wait():
                     return await live.process.wait()
                 # What writes fast is ended before it is read.
-                if live.follower.size() and not alarm.too_much():
+                if live.output_tail.size() and not alarm.too_much():
                     self._spoke(live)
                     if await self._look(live):
                         alarm.ring(anyio.current_time())
-                if live.ended_for is None and (reason := self._verdict(live)):
-                    live.ended_for = reason
+                if live.stop_reason is None and (reason := self._verdict(live)):
+                    live.stop_reason = reason
                     return await self.end(live)
 
     @contextmanager
@@ -206,23 +206,23 @@ class Supervisor:
             finally:
                 del self._alarms[alarm]
 
-    def _glance(self, live: LiveAttempt) -> None:
-        if self._scheduler.has_line() and live.follower.size_of_all():
+    def _glance(self, live: RunningAttempt) -> None:
+        if self._scheduler.has_line() and live.output_tail.size_of_all():
             self._spoke(live)
 
-    def _spoke(self, live: LiveAttempt) -> None:
+    def _spoke(self, live: RunningAttempt) -> None:
         if live.spoke:
             return
         live.spoke = True
         self._throttle.started(live.job.id)
         # Only so many jobs may start at once: the next one need not wait for a beat.
-        self._scheduler.poke()
+        self._scheduler.reschedule()
 
     def _listen(self, alarm: Alarm, listening: ExitStack) -> None:
-        follower = alarm.live.follower
+        output_tail = alarm.live.output_tail
         # Where the system does not tell, each beat looks.
-        self._alarms[alarm] = listening.enter_context(self._events.watching(follower.descriptors, alarm.on_write))
-        if follower.size_of_all():
+        self._alarms[alarm] = listening.enter_context(self._events.watching(output_tail.descriptors, alarm.on_write))
+        if output_tail.size_of_all():
             # Written before anybody listened.
             alarm.ring(_loop_time())
 
@@ -234,17 +234,17 @@ class Supervisor:
         # One timer for all: a job that is silent wakes nobody.
         self._beat_later()
         for alarm, heard in list(self._alarms.items()):
-            if alarm.live.ended_for is None and (not heard or self._verdict(alarm.live)):
+            if alarm.live.stop_reason is None and (not heard or self._verdict(alarm.live)):
                 alarm.ring()
 
-    def _mind_budget(self, live: LiveAttempt) -> None:
+    def _mind_budget(self, live: RunningAttempt) -> None:
         if not self._ledger.note(live.job, live.attempt.number, live.reader.usage.cost_usd):
             return
-        overdrawn = self._ledger.overdrawn(live.holders)
-        if overdrawn is not None:
-            self._on_overdrawn(overdrawn)
+        budget_exhausted = self._ledger.budget_exhausted(live.holders)
+        if budget_exhausted is not None:
+            self._on_overdrawn(budget_exhausted)
 
-    def _verdict(self, live: LiveAttempt) -> Reason | None:
+    def _verdict(self, live: RunningAttempt) -> Reason | None:
         if live.unmanaged is not None:
             return Reason.UNMANAGED_CLAUDE
         if was_taken_for_newer(live.reader.version, live.attempt.cli_version) and not live.reader.answered:
@@ -253,59 +253,59 @@ class Supervisor:
         now = self._clock.monotonic()
         parked = self._scheduler.is_parked(live.job.id)
         if parked:
-            live.watchdog.waited(now)
+            live.watchdog.note_waiting(now)
         live.watchdog.held(now, back=parked and self._throttle.pause_of(live.account) is not None)
-        return live.watchdog.verdict(now, live.follower.size_of_all())
+        return live.watchdog.check(now, live.output_tail.size_of_all())
 
-    async def _look(self, live: LiveAttempt) -> bool:
+    async def _look(self, live: RunningAttempt) -> bool:
         """Read what an attempt has written, and tell whether more is left to read than one look takes."""
         for _ in range(PIECES):
-            if (lines := await live.follower.read()) is None:
+            if (lines := await live.output_tail.read()) is None:
                 return False
             self._take(live, lines)
             self._mind_budget(live)
         return True
 
-    async def _read_rest(self, live: LiveAttempt) -> None:
+    async def _read_rest(self, live: RunningAttempt) -> None:
         most = live.watchdog.patience.output
-        if live.ended_for is None and live.follower.size() > most:
+        if live.stop_reason is None and live.output_tail.size() > most:
             # It was over before it could be ended for that.
-            live.ended_for = Reason.OUTPUT_LIMIT
-        async for lines in live.follower.rest(most):
+            live.stop_reason = Reason.OUTPUT_LIMIT
+        async for lines in live.output_tail.rest(most):
             self._take(live, lines)
 
-    async def _conclude(self, live: LiveAttempt, exit_code: int | None) -> Outcome:
+    async def _conclude(self, live: RunningAttempt, exit_code: int | None) -> Outcome:
         await self._read_rest(live)
         outcome = live.reader.conclude(
             exit_code=exit_code,
-            stderr=live.follower.error_tail(),
+            stderr=live.output_tail.error_tail(),
             asked_schema=live.job.spec.json_schema is not None,
-            ended_for=live.ended_for or self._stopped_for(live, exit_code),
+            stop_reason=live.stop_reason or self._stopped_for(live, exit_code),
         )
         notes = [outcome.detail, live.directory.note]
-        if live.ended_for is Reason.UNMANAGED_CLAUDE and live.unmanaged:
+        if live.stop_reason is Reason.UNMANAGED_CLAUDE and live.unmanaged:
             notes.append(f"The claude that it started, which was ended with it: {live.unmanaged}")
         if outcome.reason is Reason.LOST and exit_code in {None, out_of_memory.SIGKILL_EXIT}:
             notes.append(out_of_memory.explanation(live.marker, live.oom_kills))
         return replace(outcome, detail=" ".join(filter(None, notes)))
 
     @staticmethod
-    def _stopped_for(live: LiveAttempt, exit_code: int | None) -> Reason | None:
+    def _stopped_for(live: RunningAttempt, exit_code: int | None) -> Reason | None:
         return stopped_for(live.directory.stop_note(), exit_code) if was_cut_off(exit_code) else None
 
-    def _take(self, live: LiveAttempt, lines: list[Line]) -> None:
+    def _take(self, live: RunningAttempt, lines: list[Line]) -> None:
         for line in lines:
             live.reader.take(line)
             if line.frame is not None:
-                self._heed(live, sign_of(line.frame), new=line.offset >= live.adopted_at)
+                self._heed(live, rate_limit_signal(line.frame), new=line.offset >= live.adopted_at)
         if lines:
-            live.watchdog.heard(self._clock.monotonic(), answered=live.reader.answered)
+            live.watchdog.note_output(self._clock.monotonic(), answered=live.reader.answered)
 
-    def _heed(self, live: LiveAttempt, sign: Sign | None, *, new: bool) -> None:
+    def _heed(self, live: RunningAttempt, sign: RateLimitSignal | None, *, new: bool) -> None:
         match sign:
-            case Busy() if new:
-                self._throttle.of(live.account).limited()
-            case UsedUp(resets_at, because) if new or self._still_holds(resets_at):
+            case RateLimited() if new:
+                self._throttle.of(live.account).on_rate_limited()
+            case UsageLimitReached(resets_at, because) if new or self._still_holds(resets_at):
                 self._note_limit(live, resets_at, because)
             case ExtraUsage(resets_at, because) if self._settings.extra_usage == "wait":
                 if new or self._still_holds(resets_at):
@@ -313,10 +313,12 @@ class Supervisor:
             case _:
                 pass
 
-    def _note_limit(self, live: LiveAttempt, resets_at: float | None, because: str, *, is_extra: bool = False) -> None:
+    def _note_limit(
+        self, live: RunningAttempt, resets_at: float | None, because: str, *, is_extra: bool = False
+    ) -> None:
         # It is kept and told to others, and the job wrote it.
         said = redact(because, self._secrets_of(live.job))
-        self._throttle.of(live.account).used_up(resets_at, said, is_extra=is_extra)
+        self._throttle.of(live.account).on_usage_limit(resets_at, said, is_extra=is_extra)
 
     def _still_holds(self, resets_at: float | None) -> bool:
         # An earlier engine heeded what it read. Of that only a usage limit that has not ended yet still holds.

@@ -152,7 +152,7 @@ def restore_where_damaged(database: Path, *, has_past: Callable[[], bool]) -> Co
 
 
 @contextmanager
-def marked_open(database: Path) -> Iterator[None]:
+def crash_marker(database: Path) -> Iterator[None]:
     """Mark the database as open until the context ends in order; a mark that is found tells of a crash."""
     # A mark of an earlier crash keeps its time until what that crash lost has been brought back. It is touched where
     # the disk is full too, since it takes no block.

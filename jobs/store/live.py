@@ -10,7 +10,7 @@ from jobs.live_trees import LiveTrees
 from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.ports import Admission, EndedTree, LiveRows, SpawnCheck, Store, Submission
 from jobs.store.rows import ended_attempt
-from jobs.util.keyed_lock import Singly
+from jobs.util.keyed_lock import KeyedLock
 from jobs.waiting_for import WaitingFor
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class LiveStore(Store):
         self._behind = behind
         self._attempts: dict[str, Attempt] = {}
         self._tokens: dict[str, str] = {}
-        self._loading = Singly()
+        self._loading = KeyedLock()
 
     @classmethod
     async def over(cls, behind: Store) -> "LiveStore":
@@ -57,7 +57,7 @@ class LiveStore(Store):
         """Write a batch and its jobs."""
 
         def take(admission: Admission) -> None:
-            if admission.fresh:
+            if admission.created:
                 self._admitted(submission, admission)
 
         return await self._write(self._behind.admit(submission, check), take)
@@ -130,7 +130,7 @@ class LiveStore(Store):
         job = await self.job(job_id)
         if job is None:
             return None
-        async with self._loading.turn(job.root_id):
+        async with self._loading.hold(job.root_id):
             with self.trees.held(job.root_id):
                 await self._load(job.root_id)
                 return await self._write(self._behind.requeue(job_id), self._changed)

@@ -21,7 +21,7 @@ from jobs.model import (
     Usage,
 )
 from jobs.ports import Admission, AdmissionFacts, EndedTree, LiveRows, SpawnCheck, Store, Submission
-from jobs.store.position import Place, batch_at, check_same_request, closed_by_cancel, jobs_at, place_of
+from jobs.store.position import TreePosition, batch_at, check_same_request, closed_by_cancel, jobs_at, tree_position
 from jobs.store.rows import ended_attempt, excerpt_of, writable
 from jobs.store.writes import refusal
 from jobs.waiting_for import WaitingFor
@@ -43,11 +43,11 @@ class MemoryStore(Store):
 
     async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
         """Keep a batch and its jobs."""
-        key = (submission.caller, submission.idempotency_key or "")
+        key = (submission.idempotency_scope, submission.idempotency_key or "")
         if submission.idempotency_key is not None and key in self._keys:
             batch, jobs = self._batches[self._keys[key]], await self.jobs_in_batch(self._keys[key])
             check_same_request(submission, batch, jobs, self._digests[batch.id])
-            return Admission(batch=batch, jobs=jobs, fresh=False)
+            return Admission(batch=batch, jobs=jobs, created=False)
         place = self._place(submission)
         check(self._facts(submission, place))
         self._refuse_known_ids(submission)
@@ -67,7 +67,7 @@ class MemoryStore(Store):
                 max_budget_usd=submission.max_budget_usd,
                 deadline=submission.deadline,
             )
-        return Admission(batch=batch, jobs=jobs, fresh=True)
+        return Admission(batch=batch, jobs=jobs, created=True)
 
     async def claim(
         self,
@@ -299,9 +299,9 @@ class MemoryStore(Store):
     def _under(self, path: str) -> list[Job]:
         return self._where(lambda job: job.path == path or job.path.startswith(f"{path}/"))
 
-    def _place(self, submission: Submission) -> Place:
+    def _place(self, submission: Submission) -> TreePosition:
         parent = None if submission.parent_id is None else self._jobs.get(submission.parent_id)
-        place = place_of(submission, parent)
+        place = tree_position(submission, parent)
         if parent is not None and any(map(_is_cancelled, self._line_of(parent))):
             raise closed_by_cancel(parent.id)
         return place
@@ -310,7 +310,7 @@ class MemoryStore(Store):
         # A batch may head the path: it is a root, not a job.
         return [self._jobs[id_] for id_ in job.path.split("/") if id_ in self._jobs]
 
-    def _facts(self, submission: Submission, place: Place) -> AdmissionFacts:
+    def _facts(self, submission: Submission, place: TreePosition) -> AdmissionFacts:
         parent_id = submission.parent_id
         kin = self._where(lambda job: job.root_id == place.root_id)
         spawn = SpawnFacts(
@@ -323,7 +323,7 @@ class MemoryStore(Store):
         if parent_id is None:
             return AdmissionFacts(spawn=spawn, submission=submission)
         tree, above = self._trees[place.root_id], self._line_of(self._jobs[parent_id])
-        return AdmissionFacts(spawn=spawn, submission=submission, tree=tree, above=above)
+        return AdmissionFacts(spawn=spawn, submission=submission, tree=tree, ancestors=above)
 
     def _ended_tree(self, root_id: str) -> EndedTree | None:
         jobs = self._where(lambda job: job.root_id == root_id)

@@ -10,21 +10,21 @@ from jobs.waiting_for import WaitingFor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class TreePosition:
     """The spot below which new jobs hang.
 
     Args:
         root_id: The tree.
         depth: Depth of the new jobs.
-        above: Path of what is above them with a "/" at its end; empty where the new job is the root.
+        ancestors: Path of what is above them with a "/" at its end; empty where the new job is the root.
     """
 
     root_id: str
     depth: int
-    above: str
+    ancestors: str
 
 
-def place_of(submission: Submission, parent: Job | None) -> Place:
+def tree_position(submission: Submission, parent: Job | None) -> TreePosition:
     """Return where the jobs of a submission will stand.
 
     Raises:
@@ -33,12 +33,12 @@ def place_of(submission: Submission, parent: Job | None) -> Place:
     """
     if submission.parent_id is not None:
         return _below(submission.parent_id, parent)
-    if submission.single:
-        return Place(root_id=submission.new_root_id, depth=0, above="")
-    return Place(root_id=submission.new_root_id, depth=1, above=f"{submission.batch_id}/")
+    if submission.as_root:
+        return TreePosition(root_id=submission.new_root_id, depth=0, ancestors="")
+    return TreePosition(root_id=submission.new_root_id, depth=1, ancestors=f"{submission.batch_id}/")
 
 
-def batch_at(place: Place, submission: Submission) -> Batch:
+def batch_at(place: TreePosition, submission: Submission) -> Batch:
     """Return the batch of a submission."""
     return Batch(
         id=submission.batch_id,
@@ -65,7 +65,7 @@ def check_same_request(submission: Submission, batch: Batch, jobs: Sequence[Job]
         raise IdempotencyKeyError(submission.idempotency_key or "", batch.id, [job.id for job in jobs])
 
 
-def jobs_at(place: Place, submission: Submission, *, last_seq: int) -> Sequence[Job]:
+def jobs_at(place: TreePosition, submission: Submission, *, last_seq: int) -> Sequence[Job]:
     """Return the jobs of a submission, queued, numbered on from `last_seq`."""
     return [
         Job(
@@ -75,7 +75,7 @@ def jobs_at(place: Place, submission: Submission, *, last_seq: int) -> Sequence[
             parent_id=submission.parent_id,
             batch_id=submission.batch_id,
             depth=place.depth,
-            path=f"{place.above}{new.id}",
+            path=f"{place.ancestors}{new.id}",
             spec=new.spec.with_task_preview(),
             waiting_for=WaitingFor.SIBLINGS if new.spec.depends_on else None,
             created_at=submission.at,
@@ -89,11 +89,11 @@ def closed_by_cancel(parent_id: str) -> TreeClosedError:
     return TreeClosedError(parent_id, "being cancelled")
 
 
-def _below(parent_id: str, parent: Job | None) -> Place:
+def _below(parent_id: str, parent: Job | None) -> TreePosition:
     if parent is None:
         raise NotFoundError("Job", parent_id)
     if parent.status in TERMINAL:
         raise TreeClosedError(parent_id, parent.status)
     if parent.cancel_requested:
         raise closed_by_cancel(parent_id)
-    return Place(root_id=parent.root_id, depth=parent.depth + 1, above=f"{parent.path}/")
+    return TreePosition(root_id=parent.root_id, depth=parent.depth + 1, ancestors=f"{parent.path}/")

@@ -12,7 +12,7 @@ from jobs.store.writes import insert_task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class RecoveredJob:
     """A job as its directory tells of it.
 
     Args:
@@ -27,7 +27,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class RowState:
     """How far a job's row is.
 
     Args:
@@ -39,13 +39,13 @@ class Standing:
     running: bool
 
 
-def standing(connection: sqlite3.Connection, job_ids: Sequence[str]) -> Mapping[str, Standing]:
+def last_attempts(connection: sqlite3.Connection, job_ids: Sequence[str]) -> Mapping[str, RowState]:
     """Return how far each of these jobs is that there is, by its id."""
     rows = connection.execute(SQL["standing"], (json.dumps(job_ids),)).fetchall()
-    return {id_: Standing(attempt=attempt, running=bool(running)) for id_, attempt, running in rows}
+    return {id_: RowState(attempt=attempt, running=bool(running)) for id_, attempt, running in rows}
 
 
-def restore(connection: sqlite3.Connection, found: Found) -> bool:
+def restore(connection: sqlite3.Connection, found: RecoveredJob) -> bool:
     """Write what the rows lack of a job; return whether they lacked something.
 
     Raises:

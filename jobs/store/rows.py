@@ -22,7 +22,16 @@ _KEPT_SPEC = 8192
 _SPEC = TypeAdapter(JobSpec)
 
 
+def with_current_names(text: str) -> str:
+    """Return JSON of a spec or a job with a field's present name where an earlier version wrote another one.
+
+    Only a name can match: inside a JSON text each quotation mark has a backslash before it.
+    """
+    return text.replace('"divisible":', '"can_decompose":')
+
+
 def _spec(text: str) -> JobSpec:
+    text = with_current_names(text)
     return _kept_spec(text) if len(text) <= _KEPT_SPEC else _SPEC.validate_json(text)
 
 

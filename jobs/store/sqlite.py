@@ -21,7 +21,7 @@ from jobs.store.disk_reserve import Reserve, reserve_beside
 from jobs.store.launch_notes import LaunchNotes, ProcessNote
 from jobs.store.migrations import prepare
 from jobs.store.queries import SQL
-from jobs.store.restoration import Found, Standing
+from jobs.store.restoration import RecoveredJob, RowState
 from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, job_of, rollup_of, task_of, tree_of
 from jobs.store.writer import Transactions, open_reader, open_writer
 from jobs.waiting_for import WaitingFor
@@ -270,11 +270,11 @@ class SqliteStore(Store):
         """A number that grows whenever something is written."""
         return self._writer.changes
 
-    async def standing(self, job_ids: Sequence[str]) -> Mapping[str, Standing]:
+    async def last_attempts(self, job_ids: Sequence[str]) -> Mapping[str, RowState]:
         """Return how far each of these jobs is that there is, by its id."""
-        return await self._write("look how far jobs are", partial(restoration.standing, job_ids=job_ids))
+        return await self._write("look how far jobs are", partial(restoration.last_attempts, job_ids=job_ids))
 
-    async def restore(self, found: Found) -> bool:
+    async def restore(self, found: RecoveredJob) -> bool:
         """Write what the rows lack of a job; return whether they lacked something."""
         return await self._write("bring back a job", partial(restoration.restore, found=found))
 
@@ -294,7 +294,7 @@ class SqliteStore(Store):
                 return await self._write(operation, work)
             except StoreError as error:
                 # On the thread, where the reserve is looked at too.
-                if not error.passing or not await self._write(operation, lambda _connection: self._reserve.release()):
+                if not error.transient or not await self._write(operation, lambda _connection: self._reserve.release()):
                     raise
 
     async def _write_with_space(self, operation: str, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -347,7 +347,7 @@ class SqliteStore(Store):
     def _noted(self, operation: str, error: sqlite3.Error) -> StoreError:
         if is_damage(error):
             note_damage(self._path, str(error))
-        return StoreError(operation, str(error), passing=_passes(error))
+        return StoreError(operation, str(error), transient=_passes(error))
 
 
 @contextmanager
@@ -355,7 +355,7 @@ def _store_errors(operation: str, *kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        raise StoreError(operation, str(error), passing=_passes(error)) from error
+        raise StoreError(operation, str(error), transient=_passes(error)) from error
 
 
 def _passes(error: Exception) -> bool:

@@ -8,7 +8,7 @@ from jobs.errors import IllegalTransitionError, NotFoundError
 from jobs.model import NEXT, TASK_PREVIEW, TERMINAL, Attempt, Job, JobSpec, JobStatus, Outcome
 from jobs.ports import Admission, AdmissionFacts, SpawnCheck, Submission
 from jobs.store.launch_notes import ProcessNote
-from jobs.store.position import Place, batch_at, check_same_request, closed_by_cancel, jobs_at, place_of
+from jobs.store.position import TreePosition, batch_at, check_same_request, closed_by_cancel, jobs_at, tree_position
 from jobs.store.queries import SQL
 from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, spec_text, tree_of, writable
 from jobs.waiting_for import WaitingFor
@@ -162,18 +162,18 @@ def refusal(job_id: str, job: Job | None, attempt: int, requested: JobStatus) ->
 def _admitted(connection: sqlite3.Connection, submission: Submission) -> Admission | None:
     if submission.idempotency_key is None:
         return None
-    row = connection.execute(SQL["batch_by_key"], (submission.caller, submission.idempotency_key)).fetchone()
+    row = connection.execute(SQL["batch_by_key"], (submission.idempotency_scope, submission.idempotency_key)).fetchone()
     if row is None:
         return None
     digest, batch = row[0], batch_of(row[1:])
     jobs = [job_of(row) for row in connection.execute(SQL["jobs_in_batch"], (batch.id,)).fetchall()]
     check_same_request(submission, batch, jobs, digest)
-    return Admission(batch=batch, jobs=jobs, fresh=False)
+    return Admission(batch=batch, jobs=jobs, created=False)
 
 
-def _place(connection: sqlite3.Connection, submission: Submission) -> Place:
+def _place(connection: sqlite3.Connection, submission: Submission) -> TreePosition:
     parent = None if submission.parent_id is None else _job(connection, submission.parent_id)
-    place = place_of(submission, parent)
+    place = tree_position(submission, parent)
     if parent is not None:
         ids = json.dumps(parent.path.split("/"))
         if connection.execute(SQL["is_below_cancelled"], (ids,)).fetchone()[0]:
@@ -181,7 +181,7 @@ def _place(connection: sqlite3.Connection, submission: Submission) -> Place:
     return place
 
 
-def _facts(connection: sqlite3.Connection, submission: Submission, place: Place) -> AdmissionFacts:
+def _facts(connection: sqlite3.Connection, submission: Submission, place: TreePosition) -> AdmissionFacts:
     children, nodes = connection.execute(SQL["spawn_counts"], (submission.parent_id, place.root_id)).fetchone()
     spawn = SpawnFacts(
         depth=place.depth, asked=len(submission.jobs), children=children, nodes=nodes, tree_id=place.root_id
@@ -189,18 +189,18 @@ def _facts(connection: sqlite3.Connection, submission: Submission, place: Place)
     if submission.parent_id is None:
         return AdmissionFacts(spawn=spawn, submission=submission)
     tree = tree_of(connection.execute(SQL["tree"], (place.root_id,)).fetchone())
-    line = connection.execute(SQL["jobs"], (json.dumps(place.above.split("/")),)).fetchall()
+    line = connection.execute(SQL["jobs"], (json.dumps(place.ancestors.split("/")),)).fetchall()
     above = [job_of(row) for row in line]
-    return AdmissionFacts(spawn=spawn, submission=submission, tree=tree, above=above)
+    return AdmissionFacts(spawn=spawn, submission=submission, tree=tree, ancestors=above)
 
 
-def _insert(connection: sqlite3.Connection, submission: Submission, place: Place) -> Admission:
+def _insert(connection: sqlite3.Connection, submission: Submission, place: TreePosition) -> Admission:
     batch = batch_at(place, submission)
     jobs = jobs_at(place, submission, last_seq=connection.execute(SQL["last_seq"]).fetchone()[0])
     connection.execute(
         SQL["insert_batch"],
         (
-            batch.id, batch.root_id, batch.parent_id, submission.caller, batch.idempotency_key,
+            batch.id, batch.root_id, batch.parent_id, submission.idempotency_scope, batch.idempotency_key,
             submission.request_digest, batch.created_at,
         ),
     )  # fmt: skip
@@ -216,7 +216,7 @@ def _insert(connection: sqlite3.Connection, submission: Submission, place: Place
     )  # fmt: skip
     for new in submission.jobs:
         insert_task(connection, new.id, new.spec)
-    return Admission(batch=batch, jobs=jobs, fresh=True)
+    return Admission(batch=batch, jobs=jobs, created=True)
 
 
 def insert_task(connection: sqlite3.Connection, job_id: str, spec: JobSpec) -> None:

@@ -13,14 +13,14 @@ class _Turn:
     users: int = 0
 
 
-class Singly:
+class KeyedLock:
     """Turns by key, kept only while somebody has or awaits one."""
 
     def __init__(self) -> None:
         self._turns: dict[str, _Turn] = {}
 
     @asynccontextmanager
-    async def turn(self, key: str) -> AsyncIterator[None]:
+    async def hold(self, key: str) -> AsyncIterator[None]:
         """Hold the key's turn while the block lasts; those who come meanwhile wait in order."""
         turn = self._turns.setdefault(key, _Turn())
         turn.users += 1

@@ -19,7 +19,7 @@ LONGEST_PAUSE = 5.0
 """Seconds between two tries at most: a disk that has space again is noticed within them."""
 
 
-async def insist(ask: Callable[[], Awaitable[T]], what: str) -> T:
+async def retry_while_unavailable(ask: Callable[[], Awaitable[T]], what: str) -> T:
     """Return what `ask` returns, trying again for as long as the storage fails for now.
 
     Args:
@@ -34,7 +34,7 @@ async def insist(ask: Callable[[], Awaitable[T]], what: str) -> T:
         try:
             return await ask()
         except StoreError as error:
-            if not error.passing:
+            if not error.transient:
                 raise
             logger.warning("%s: %s; trying again in %g s", what, error.cause, pause)
         await anyio.sleep(pause)

@@ -22,7 +22,7 @@ _KEPT = "\n\t\u200c\u200d"
 """Newline, tab, and the two joiners that Persian, Hindi and composed emoji are spelled with."""
 
 
-def safe(text: str) -> str:
+def strip_terminal_codes(text: str) -> str:
     """Return text that can do nothing to a terminal.
 
     No escape sequence is left, and no control or format character but newline, tab and the two joiners of letters.

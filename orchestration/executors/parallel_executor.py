@@ -9,7 +9,7 @@ from anyio import CapacityLimiter
 
 from orchestration.calls import asynchronous
 from orchestration.failures import Failure
-from orchestration.isolation import native, native_stream
+from orchestration.isolation import run_isolated, stream_isolated
 from orchestration.patterns.checkpoints import outcomes
 from orchestration.patterns.recursive_orchestration import Node, RecursiveOrchestrationPattern
 from orchestration.progress import Progress
@@ -48,7 +48,7 @@ class ParallelExecutor:
             aggregator_func: Gets the results in the order of the tasks, and may be of either kind too; what it raises
                 is raised here.
         """
-        ended = await native(self.graph.ainvoke(_state(tasks, executor_func)))
+        ended = await run_isolated(self.graph.ainvoke(_state(tasks, executor_func)))
         return await asynchronous(aggregator_func)(outcomes(ended))
 
     async def stream_parallel_tasks(
@@ -66,7 +66,7 @@ class ParallelExecutor:
             The index of a task and its result, in the order in which they end.
         """
         events = self.graph.astream(_state(tasks, executor_func), stream_mode="custom")
-        async with aclosing(native_stream(events)) as told:
+        async with aclosing(stream_isolated(events)) as told:
             async for event in told:
                 if event["event"] == Progress.FINISHED:
                     yield event["index"], event["value"]

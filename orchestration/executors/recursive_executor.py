@@ -15,9 +15,9 @@ from orchestration.calls import asynchronous
 from orchestration.claude_cli import ask_claude
 from orchestration.failures import Failure
 from orchestration.guard import MemoryGuard
-from orchestration.isolation import native, native_stream
+from orchestration.isolation import run_isolated, stream_isolated
 from orchestration.limits import SpawnGuard, TreeLimits
-from orchestration.patterns.checkpoints import Entry, enter, outcomes
+from orchestration.patterns.checkpoints import Entry, open_run, outcomes
 from orchestration.patterns.recursive_orchestration import (
     Identify,
     Node,
@@ -218,13 +218,13 @@ class RecursiveClaudeExecutor:
             if entry.over:
                 return
             events = self.graph.astream(entry.state, entry.config, stream_mode="custom", **entry.options)
-            async with aclosing(native_stream(events)) as told:
+            async with aclosing(stream_isolated(events)) as told:
                 async for event in told:
                     yield event
 
     async def _values(self, batch: dict[str, Any], parent_id: str | None, thread_id: str | None) -> list[Any]:
         async with self._tree(batch, parent_id, thread_id, progress.inherited()) as entry:
-            ended = await native(entry.run())
+            ended = await run_isolated(entry.run())
         if "refusal" in ended:
             raise Failure.from_record(ended["refusal"]).error()
         return outcomes(ended)
@@ -237,7 +237,7 @@ class RecursiveClaudeExecutor:
         named = {} if thread_id is None else {"thread_id": thread_id}
         root_ids = {batch["root_id"]}
         try:
-            entry = await enter(self.graph, batch, {"configurable": {**configurable, **named}})
+            entry = await open_run(self.graph, batch, {"configurable": {**configurable, **named}})
             root_ids.add(entry.tree["root_id"])  # another one where an earlier life began the tree
             async with self._slots.parked(parent_id):
                 yield entry

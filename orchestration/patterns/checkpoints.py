@@ -41,7 +41,7 @@ class Batches:
         config: dict[str, Any] = {"configurable": progress.inherited()}
         if thread := self._thread():
             config["configurable"] |= {"thread_id": f"{thread}/{name}", _THREAD: thread}
-        entry = await enter(self._bound(), {**batch, "batch": name}, config)
+        entry = await open_run(self._bound(), {**batch, "batch": name}, config)
         return await entry.run()
 
     async def saved(self, name: str) -> dict[str, Any] | None:
@@ -97,7 +97,7 @@ class Entry:
         return ended
 
 
-async def enter(graph: Graph, state: dict[str, Any], config: dict[str, Any]) -> Entry:
+async def open_run(graph: Graph, state: dict[str, Any], config: dict[str, Any]) -> Entry:
     """Find out whether to begin a run with `state`, to continue its thread where it stopped, or whether it is over."""
     if "thread_id" in config["configurable"]:
         saved = await graph.aget_state(config)  # type: ignore[arg-type]  # RunnableConfig is langchain's, and a dict

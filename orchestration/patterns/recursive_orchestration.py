@@ -20,11 +20,11 @@ from langgraph.types import Send
 
 from orchestration.calls import asynchronous, settled
 from orchestration.claude_cli import ask_claude
-from orchestration.failures import Failure, attempt
-from orchestration.limits import SeatingGuard, SpawnGuard
+from orchestration.failures import Failure, capture
+from orchestration.limits import SpawnGuard, TrackingGuard
 from orchestration.patterns.checkpoints import Batches
 from orchestration.patterns.send_api import MAX_SENDS, DictState, chunk_size, chunks, create_sends
-from orchestration.progress import Progress, tell
+from orchestration.progress import Progress, emit
 
 PARENT: Final = "parent"
 CHILD: Final = "child"
@@ -102,7 +102,7 @@ class RecursiveNodes:
         self._resume = resume
         self._guard = guard
         # Asked once: a look at a protocol goes through all of its names.
-        self._seats = guard if isinstance(guard, SeatingGuard) else None
+        self._seats = guard if isinstance(guard, TrackingGuard) else None
         self._identify = identify
         self._batches = batches
 
@@ -111,7 +111,7 @@ class RecursiveNodes:
         asked = len(state["tasks"])
         if self._guard is None or asked == 0 or state.get("admitted"):
             return {}
-        answer = await attempt(settled, self._guard.admit, state.get("parent_id"), asked)
+        answer = await capture(settled, self._guard.admit, state.get("parent_id"), asked)
         return {"refusal": answer.record()} if isinstance(answer, Failure) else {"depth": answer}
 
     async def route(self, state: State) -> list[Send] | str:
@@ -126,7 +126,9 @@ class RecursiveNodes:
     async def child(self, state: State) -> State:
         """Do one task, with all that it asks for below it."""
         if self._seats is not None:
-            self._seats.seat(state["id"], parent_id=state["parent_id"], depth=state["depth"], root_id=state["root_id"])
+            self._seats.register(
+                state["id"], parent_id=state["parent_id"], depth=state["depth"], root_id=state["root_id"]
+            )
         outcome, below = await self._run(state)
         return {"results": {**below, state["id"]: _ended(state, outcome)}}
 
@@ -152,9 +154,9 @@ class RecursiveNodes:
         spawned = turn = 0
         outcome = await self._outcome(node, turn, Progress.STARTED, self._work, node)
         while isinstance(outcome, Subtasks):
-            tell(Progress.SPAWNED, node, count=len(outcome.tasks))
+            emit(Progress.SPAWNED, node, count=len(outcome.tasks))
             batch = _batch(node, outcome, first=spawned)
-            ended = await attempt(self._batches.run, _batch_name(node, turn), batch)
+            ended = await capture(self._batches.run, _batch_name(node, turn), batch)
             if isinstance(ended, Failure):  # the batch itself broke, for instance on two tasks with one id
                 return ended, below
             below |= ended["results"]
@@ -171,8 +173,8 @@ class RecursiveNodes:
         saved = await self._batches.saved(_batch_name(node, turn))
         if saved is not None:
             return Subtasks(tasks=saved["tasks"], state=saved["spawn"])
-        tell(event, node)
-        return await attempt(call, *arguments)
+        emit(event, node)
+        return await capture(call, *arguments)
 
     def _nodes(self, state: State) -> list[State]:
         return [self._node(state, index, task) for index, task in enumerate(state["tasks"], state.get("first", 0))]
@@ -229,15 +231,15 @@ def _record(node: State, **outcome: Any) -> Record:
 def _ended(node: State, outcome: Any) -> Record:
     if isinstance(outcome, Failure):
         error = outcome.record()
-        tell(Progress.FAILED, node, error=error)
+        emit(Progress.FAILED, node, error=error)
         return _record(node, error=error)
-    tell(Progress.FINISHED, node, value=outcome)
+    emit(Progress.FINISHED, node, value=outcome)
     return _record(node, value=outcome)
 
 
 def _refused(nodes: Sequence[State], refusal: Record) -> dict[str, Record]:
     for node in nodes:
-        tell(Progress.REFUSED, node, error=refusal)
+        emit(Progress.REFUSED, node, error=refusal)
     return {node["id"]: _record(node, error=refusal) for node in nodes}
 
 
@@ -297,13 +299,13 @@ class RecursiveOrchestrationPattern:
             resume: Goes on with a node after its children. Gets the node, the `Subtasks` that it asked for and their
                 results by id in their order, failed ones included. Returns like `work`, so it may ask again.
             guard: Asked before every batch; where it raises, each task of that batch fails with what it raised and
-                never runs. None admits everything. A `SeatingGuard` is told of every node.
+                never runs. None admits everything. A `TrackingGuard` is told of every node.
             identify: Names a node from its task, its parent's id and its index. Ids are unique in a tree and the same
                 after a resume. The default numbers them: "0", "0.2", "0.2.1".
             checkpointer: Any of LangGraph's, or None.
 
         Returns:
-            The compiled graph. Enter it through `orchestration.isolation.native` from anyio code.
+            The compiled graph. Enter it through `orchestration.isolation.run_isolated` from anyio code.
         """
         batches = Batches()
         nodes = RecursiveNodes(

@@ -5,18 +5,20 @@ from typing import Any
 
 from server import __version__
 from server.checks.finding import Finding
-from server.client.connect import Door, Places, control
+from server.client.connect import control
+from server.client.engine_socket import EngineEndpoint
+from server.client.state_dir import StatePaths
 from server.client.wire import FrontDoorError, Hello
 
 ANSWER_SECONDS = 5.0
 """How long an engine may take to answer; chosen, not measured. A person waits for it where the engine hangs."""
 
 
-def check_engine(places: Places, environ: Mapping[str, str]) -> Finding:
+def check_engine(places: StatePaths, environ: Mapping[str, str]) -> Finding:
     """Ask a running engine what it is; none is started."""
-    door = Door(places=places, environ=environ, patience=ANSWER_SECONDS)
+    endpoint = EngineEndpoint(places=places, environ=environ, patience=ANSWER_SECONDS)
     try:
-        answer = control(door, {"do": "status"}, Hello(cwd="/", client="doctor"))
+        answer = control(endpoint, {"do": "status"}, Hello(cwd="/", client="doctor"))
     except (FrontDoorError, OSError) as error:
         return Finding(name="Engine", good=False, detail="does not answer", remedy=str(error))
     if answer is None:

@@ -15,14 +15,14 @@ from jobs.store.corruption import noted_damage
 from jobs.store.disk_reserve import reserve_beside
 from jobs.store.migrations import STEPS
 from server.checks.finding import Finding
-from server.client.connect import Places, StateDirError, prepare, state_dir
 from server.client.location import original_of, read_location
+from server.client.state_dir import StateDirError, StatePaths, prepare, state_dir
 
 _DIRECTORY, _DATABASE = "State directory", "Job database"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-def find_directory(environ: Mapping[str, str]) -> tuple[Places | None, Finding]:
+def find_directory(environ: Mapping[str, str]) -> tuple[StatePaths | None, Finding]:
     """Return the state directory, made where it is missing, or None where it cannot be used; and the finding."""
     try:
         places = prepare(state_dir(environ))
@@ -33,7 +33,7 @@ def find_directory(environ: Mapping[str, str]) -> tuple[Places | None, Finding]:
     return places, Finding(name=_DIRECTORY, good=True, detail=f"{places.home}, socket {places.socket}")
 
 
-def check_copy(places: Places) -> Iterator[Finding]:
+def check_copy(places: StatePaths) -> Iterator[Finding]:
     """Tell whether the state directory is a copy of another one; nothing where it is none."""
     location = read_location(places.home)
     says = None if location is None else location.says()
@@ -44,7 +44,7 @@ def check_copy(places: Places) -> Iterator[Finding]:
         yield Finding(name=_DIRECTORY, good=False, detail=says, remedy=remedy, needed=False)
 
 
-def check_space(places: Places) -> Finding:
+def check_space(places: StatePaths) -> Finding:
     """Tell whether the engine would begin something new with the space that is left."""
     missing = reserve_beside(places.database).shortfall()
     free = _megabytes(_free(places.home))
@@ -57,7 +57,7 @@ def check_space(places: Places) -> Finding:
     )
 
 
-def check_database(places: Places) -> Iterator[Finding]:
+def check_database(places: StatePaths) -> Iterator[Finding]:
     """Tell whether the database can be opened by this version; and what the last rescue of it lost."""
     path = places.database
     if (damage := noted_damage(path)) is not None:

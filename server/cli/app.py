@@ -36,7 +36,7 @@ from server.cli.times import here
 from server.cli.transcript import Wanted, followed, transcript_of
 from server.cli.tree_view import description, draw, job_line
 from server.cli.wording import for_a_person
-from server.client.state_dir import Places, state_dir
+from server.client.state_dir import StatePaths, state_dir
 from server.client.tool_client import Client
 
 app = typer.Typer(
@@ -206,7 +206,7 @@ def transcript(
     wanted = Wanted(attempt=attempt, whole=whole, raw=as_json)
     with client() as engine, until_interrupted():
         look = partial(engine.call_json, "claude_status", {"jobId": whole_id(engine, job_id)})
-        places = Places(state_dir(os.environ))
+        places = StatePaths(state_dir(os.environ))
         lines = followed(places, look, wanted, teller()) if follow else transcript_of(places, look(), wanted)
         try:
             for line in lines:

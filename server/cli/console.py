@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from jobs.util.text import redact, safe
+from jobs.util.text import redact, strip_terminal_codes
 from server.cli.times import here
 from server.cli.wording import for_a_person
 from server.client.tool_client import Client, ToolError, door_of, open_client
@@ -59,13 +59,13 @@ def write(console: Console, text: str) -> None:
         text: What somebody said, without its last newline.
     """
     # Past rich, which would make blanks of each tab: an answer may be a Makefile, on its way into a file.
-    console.file.write(f"{safe(text)}\n")
+    console.file.write(f"{strip_terminal_codes(text)}\n")
     console.file.flush()
 
 
 def note(text: str) -> None:
     """Print beside the answer, on stderr: an id to come back to, for example."""
-    err.print(safe(text), style="dim", markup=False, highlight=False, soft_wrap=True)
+    err.print(strip_terminal_codes(text), style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def fail(error: object, *, style: str | None = "red") -> NoReturn:
@@ -84,7 +84,7 @@ def refused(error: OSError) -> int:
 
 
 def _say_error(error: str, style: str | None = "red") -> None:
-    words = redact(safe(error))
+    words = redact(strip_terminal_codes(error))
     try:
         out.file.flush()
         if asked_for_json():
@@ -128,7 +128,7 @@ class Commands(TyperGroup):
             # An error of parsing comes before the option is known.
             if not (asked_for_json() or "--json" in sys.argv):
                 raise
-            say_json({"error": redact(safe(error.format_message()))})
+            say_json({"error": redact(strip_terminal_codes(error.format_message()))})
             raise typer.Exit(error.exit_code) from error
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from jobs.claude.ndjson import Line
 from jobs.util.json_values import mapping, mappings, text, texts
-from jobs.util.text import redact, safe
+from jobs.util.text import redact, strip_terminal_codes
 from server.cli.lines import one_line
 
 _MAIN: Final = ("command", "file_path", "path", "pattern", "url", "query", "description", "task", "prompt", "skill")
@@ -179,7 +179,7 @@ class Conversation:
             )
 
     def _clean(self, said: str) -> str:
-        return redact(safe(said), self._known)
+        return redact(strip_terminal_codes(said), self._known)
 
 
 def _tool_name(name: str) -> str:

@@ -10,8 +10,11 @@ import typer
 from server.cli.console import AsJson, asked_for_json, complaints, fail, note, out, say, say_json
 from server.cli.lines import setting_lines, show, width_of
 from server.cli.times import here
-from server.client.connect import EngineUnreachableError, Places, control, holder_of, state_dir
+from server.client.connect import control
+from server.client.engine_socket import EngineUnreachableError
+from server.client.lock_file import holder_of
 from server.client.spawn_engine import SETTINGS_REFUSED
+from server.client.state_dir import StatePaths, state_dir
 from server.client.tool_client import door_of
 from server.client.wire import Hello, setting_variables
 
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
 import sqlite3
 from pathlib import Path
 
-from server.client.connect import prepare
 from server.client.location import NAME, Location, read_location
+from server.client.state_dir import prepare
 
 app = typer.Typer(help="Run the engine in the foreground, or look after the one that runs.")
 
@@ -76,15 +79,15 @@ def stop(*, as_json: AsJson = False) -> None:
     An engine that cannot be asked is ended by a signal. The next one tries again what waits for a usage limit.
     """
     with complaints():
-        door = door_of(os.environ).replace(patience=STOP_SECONDS)
+        endpoint = door_of(os.environ).replace(patience=STOP_SECONDS)
         try:
-            answer = control(door, {"do": "stop"}, Hello(cwd="/", client="claude-jobs engine"))
+            answer = control(endpoint, {"do": "stop"}, Hello(cwd="/", client="claude-jobs engine"))
         except EngineUnreachableError as error:
             _end_unreachable(error)
             error.places.pauses.unlink(missing_ok=True)
             return
         if answer is None:
-            door.places.pauses.unlink(missing_ok=True)
+            endpoint.places.pauses.unlink(missing_ok=True)
     if answer is None:
         _say_end(None, "No engine runs.")
         return
@@ -197,7 +200,7 @@ def _of_next_engine() -> list[dict[str, Any]]:
     from jobs.settings_sources import load_here
 
     try:
-        return rows(load_here(Places(state_dir(os.environ)).home, os.environ))
+        return rows(load_here(StatePaths(state_dir(os.environ)).home, os.environ))
     except JobsError as error:
         fail(f"{SETTINGS_REFUSED}{error}")
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from server.cli.console import note
-from server.cli.screen import stage_on
+from server.cli.screen import live_view_on
 from server.cli.times import here, moment
 from server.cli.tree_view import LIVE, Picture
 from server.client.tool_client import Client
@@ -168,7 +168,7 @@ def _picture_of_live(client: Client, *, since: float) -> Picture:
 
 
 def _follow(look: Callable[[], Picture], console: Console) -> Picture:
-    stage = stage_on(console, teller())
+    stage = live_view_on(console, teller())
     while True:
         begin = time.monotonic()
         picture = look()

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from server.cli.console import fail
-from server.client.state_dir import Places, state_dir
+from server.client.state_dir import StatePaths, state_dir
 from server.client.tool_client import Client, ToolError, running_client
 from server.client.wire import FrontDoorError
 
@@ -35,7 +35,7 @@ def whole_ids(engine: Client, beginnings: Iterable[str]) -> list[str]:
 def complete_id(incomplete: str) -> list[str]:
     """Return the newest ids that begin so, for a shell; none where no engine runs, which is not started for it."""
     try:
-        with running_client(Places(state_dir(os.environ))) as engine:
+        with running_client(StatePaths(state_dir(os.environ))) as engine:
             return [] if engine is None else engine.ids_from(incomplete)
     except (FrontDoorError, ToolError, OSError, ValueError):
         # A shell has no place for an error: it offers nothing.

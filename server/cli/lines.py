@@ -9,7 +9,7 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from jobs.util.text import safe
+from jobs.util.text import strip_terminal_codes
 
 _WIDER = re.compile("[\ufe0e\ufe0f]")
 """Characters that make the one before them wider in some terminals and not in others."""
@@ -30,7 +30,7 @@ def width_of(console: Console) -> int | None:
 
 def one_line(text: str, width: int) -> str:
     """Return the beginning of a text in one line that is safe to show and takes at most so many columns."""
-    line = " ".join(_WIDER.sub("", safe(text)).split())
+    line = " ".join(_WIDER.sub("", strip_terminal_codes(text)).split())
     if cell_len(line) <= width:
         return line
     return f"{set_cell_size(line, width - 1).rstrip()}…" if width > 0 else ""
@@ -82,7 +82,10 @@ def setting_lines(rows: Sequence[Mapping[str, Any]], width: int | None) -> Itera
         rows: With `setting`, `value`, `source` and `scope`.
         width: Columns at most, or None for as many as a row takes.
     """
-    cells = [(row["setting"], safe(json.dumps(row["value"])), f"{row['source']} [{row['scope']}]") for row in rows]
+    cells = [
+        (row["setting"], strip_terminal_codes(json.dumps(row["value"])), f"{row['source']} [{row['scope']}]")
+        for row in rows
+    ]
     names, values = (max((len(line[column]) for line in cells), default=0) for column in range(2))
     if width is not None:
         # One long path must not push where each value came from into a line of its own.

@@ -20,7 +20,7 @@ _PIPED_HEIGHT = 100
 """Lines of the last drawing at most where no terminal says how many there are."""
 
 
-class Stage(Protocol):
+class LiveView(Protocol):
     """Where a picture is shown, again and again."""
 
     def show(self, picture: Picture) -> None:
@@ -30,7 +30,7 @@ class Stage(Protocol):
         """Show it for the last time."""
 
 
-def stage_on(console: Console, tell: Callable[[str], None]) -> Stage:
+def live_view_on(console: Console, tell: Callable[[str], None]) -> LiveView:
     """Return where jobs are followed on a console.
 
     Args:

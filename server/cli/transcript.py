@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.claude.ndjson import Framer, Line
+from jobs.claude.ndjson import Line, LineDecoder
 from jobs.errors import JobsError
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.util.text import redact, secrets_in
 from server.cli.conversation import Conversation
 from server.cli.times import here
 from server.cli.tree_view import LIVE
-from server.client.state_dir import Places
+from server.client.state_dir import StatePaths
 
 _CHUNK = 1024 * 1024
 _STDERR_LINES = 20
@@ -75,7 +75,7 @@ class Wanted:
 _LAST = Wanted()
 
 
-def transcript_of(places: Places, status: Mapping[str, Any], wanted: Wanted = _LAST) -> Iterator[str]:
+def transcript_of(places: StatePaths, status: Mapping[str, Any], wanted: Wanted = _LAST) -> Iterator[str]:
     """Yield the lines of a job's transcript, without their newlines.
 
     Args:
@@ -102,7 +102,7 @@ def transcript_of(places: Places, status: Mapping[str, Any], wanted: Wanted = _L
 
 
 def followed(
-    places: Places, look: Callable[[], Mapping[str, Any]], wanted: Wanted, wait: Callable[[str], None]
+    places: StatePaths, look: Callable[[], Mapping[str, Any]], wanted: Wanted, wait: Callable[[str], None]
 ) -> Iterator[str]:
     """Yield the lines of a job's transcript as they are written, until the job is over, across its attempts.
 
@@ -154,17 +154,17 @@ class _Reader:
         wanted: How it is shown.
     """
 
-    def __init__(self, places: Places, status: Mapping[str, Any], number: int, wanted: Wanted) -> None:
+    def __init__(self, places: StatePaths, status: Mapping[str, Any], number: int, wanted: Wanted) -> None:
         self.number = number
         self._status = status
         self._raw = wanted.raw
         self._directory = AttemptDirectory(places.trees / status["rootId"] / status["jobId"] / str(number))
-        self._framer = Framer()
+        self._decoder = LineDecoder()
         self._shown = 0
         # Imported here: no other command needs it, and it imports pydantic.
-        from jobs.client_context import OriginFiles
+        from jobs.client_context import ClientContextStore
 
-        known = secrets_in(os.environ) | OriginFiles(places.trees).secrets_of(status["rootId"])
+        known = secrets_in(os.environ) | ClientContextStore(places.trees).secrets_of(status["rootId"])
         self._known = frozenset(known)
         self._talk = Conversation(known, whole=wanted.whole)
         self._begun = False
@@ -179,12 +179,12 @@ class _Reader:
         if not self._begun and not self._raw and self._directory.output_size():
             self._begun = True
             yield from self._task()
-        while chunk := self._directory.read_output(self._framer.read, _CHUNK):
-            yield from self._lines(self._framer.feed(chunk))
+        while chunk := self._directory.read_output(self._decoder.read, _CHUNK):
+            yield from self._lines(self._decoder.feed(chunk))
 
     def rest(self) -> Iterator[str]:
         """Yield what is left, now that the attempt is over: a line without its end, and what stderr said."""
-        yield from self._lines(self._framer.close())
+        yield from self._lines(self._decoder.close())
         if self._raw or (self._begun and self._status["status"] in {*LIVE, "completed"}):
             return
         if said := redact(self._directory.error_tail(), self._known):

@@ -9,7 +9,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.text import Text
 
-from jobs.util.text import safe
+from jobs.util.text import strip_terminal_codes
 from jobs.waiting_for import FOR_JOBS, WaitingFor
 from server.cli.lines import one_line, wrapped
 from server.cli.times import clock, here, moment, span, told
@@ -110,7 +110,7 @@ def job_line(job: Mapping[str, Any], *, width: int | None = None, now: float | N
     when = "" if began is None else told(began, time.time() if now is None else now, brief=True)
     line = Text.assemble(
         (f"{mark} ", style),
-        (safe(job["jobId"]), "bold"),
+        (strip_terminal_codes(job["jobId"]), "bold"),
         (f"  {'waiting' if _is_for_jobs(job) else job['status']:<9}", style),
         f"  {_dollars(job.get('costUsd')):>7}  {when:<14}  ",
     )
@@ -160,7 +160,7 @@ def _in_words(status: Mapping[str, Any], now: float) -> Mapping[str, Any]:
 
 
 def _words(key: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", safe(key)).lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", strip_terminal_codes(key)).lower()
 
 
 def _phrase(value: Any) -> str:
@@ -183,14 +183,16 @@ def _head(picture: Picture, width: int | None) -> list[Text]:
     if picture.seconds is not None:
         # A list tells times in whole seconds.
         parts.append(span(int(picture.seconds)))
-    first = Text.assemble((safe(picture.title), "bold"), *(f" · {part}" for part in parts))
+    first = Text.assemble((strip_terminal_codes(picture.title), "bold"), *(f" · {part}" for part in parts))
     if width is not None and cell_len(first.plain) > width:
         # The figures change, and the title does not: in a line of their own nothing moves as they do.
-        first = Text(safe(picture.title), "bold")
+        first = Text(strip_terminal_codes(picture.title), "bold")
         lines = [first, *map(Text, wrapped(f"  {' · '.join(parts)}", width))]
     else:
         lines = [first]
-    paused = (Text(line, "yellow") for line in wrapped(f"  {safe(here(picture.paused, time.time()))}", width))
+    paused = (
+        Text(line, "yellow") for line in wrapped(f"  {strip_terminal_codes(here(picture.paused, time.time()))}", width)
+    )
     return [*lines, *(paused if picture.paused else ())]
 
 
@@ -230,13 +232,13 @@ def _label(indent: str, node: _Node, width: int | None, *, inline: bool) -> Text
     job = node.job
     live_children = sum(one.job["status"] in LIVE for one in node.below)
     mark, style = STYLES.get(job["status"], ("?", ""))
-    label = Text.assemble(indent, (mark, style), " ", (safe(job["jobId"]), "bold"), " ")
+    label = Text.assemble(indent, (mark, style), " ", (strip_terminal_codes(job["jobId"]), "bold"), " ")
     tail = Text.assemble(
         (f"  {_dollars(job['costUsd'])}" if job.get("costUsd") else "", "dim"), *_waits(job, live_children)
     )
     reason = job.get("reason")
     if reason not in (None, "completed"):
-        tail.append(f"  {safe(str(reason))}", style=style)
+        tail.append(f"  {strip_terminal_codes(str(reason))}", style=style)
     label = _with_task(label, job["task"], tail, width)
     if inline and width is not None and job["status"] in FAILED and (said := _said(job)):
         label.append(f": {one_line(said, max(0, width - label.cell_len - 2))}".rstrip(": "), style=style)
@@ -316,7 +318,7 @@ def _is_for_jobs(job: Mapping[str, Any]) -> bool:
 def _waiting(what: str, live_children: int = 0) -> str:
     if what == WaitingFor.CHILDREN and live_children:
         return f"waiting for its {live_children} children" if live_children > 1 else "waiting for its child"
-    return f"waiting for {WaitingFor(what).words if what in _KNOWN_WAITS else safe(what)}"
+    return f"waiting for {WaitingFor(what).words if what in _KNOWN_WAITS else strip_terminal_codes(what)}"
 
 
 def _dollars(amount: float | None) -> str:
@@ -333,7 +335,12 @@ def change_line(job: Mapping[str, Any], now: float) -> Text:
     """Return a line that says that a job began or ended: time, id, status, cost, task, and what went wrong."""
     then = _begin(job) if job["status"] in LIVE else moment(job.get("endedAt") or job.get("endTime"))
     mark, style = STYLES.get(job["status"], ("?", ""))
-    parts = [clock(now if then is None else then, now), safe(job["jobId"]), job["status"], _dollars(job.get("costUsd"))]
+    parts = [
+        clock(now if then is None else then, now),
+        strip_terminal_codes(job["jobId"]),
+        job["status"],
+        _dollars(job.get("costUsd")),
+    ]
     line = Text(" ".join(filter(None, parts)), style)
     line.append(f" {one_line(job['task'], _WIDEST)}", style="")
     if job["status"] in FAILED and _said(job):

@@ -8,19 +8,17 @@ import time
 from _socket import MSG_PEEK
 
 from server.client.engine_socket import (
-    Door,
-    EngineUnreachableError,
+    EngineEndpoint,
     await_running,
-    connect,
     ensure_engine,
-    late,
     lock,
     start_and_connect,
+    timeout_error,
     try_connect,
     unanswered,
 )
-from server.client.lock_file import holder_of, sign_lock
-from server.client.state_dir import Places, StateDirError, absolute, prepare, state_dir
+from server.client.lock_file import sign_lock
+from server.client.state_dir import absolute
 from server.client.wire import (
     MAX_LINE,
     FrontDoorError,
@@ -39,27 +37,6 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any
 
-__all__ = [
-    "Door",
-    "EngineGoneError",
-    "EngineUnreachableError",
-    "Places",
-    "RefusedError",
-    "StateDirError",
-    "connect",
-    "control",
-    "ensure_engine",
-    "enter",
-    "enter_running",
-    "holder_of",
-    "lock",
-    "prepare",
-    "pump_command",
-    "reach",
-    "sign_lock",
-    "state_dir",
-]
-
 _GREETINGS = 3
 """How often a client greets anew where the engine leaves between its connect and its hello."""
 
@@ -70,7 +47,7 @@ _STARTS = 5
 class EngineGoneError(FrontDoorError):
     """The engine closed the connection before it answered."""
 
-    passing = True
+    transient = True
 
     def __init__(self) -> None:
         super().__init__("The engine closed the connection before it answered. Try again; if it stays so, see its log.")
@@ -102,7 +79,7 @@ def pump_command(home: str | PathLike[str]) -> tuple[str, list[str]]:
     return sys.executable, ["-I", "-S", f"{package}/__main__.py", "mcp", "--home", absolute(home)]
 
 
-def enter(door: Door, hello: Hello) -> tuple[socket, Welcome]:
+def connect(endpoint: EngineEndpoint, hello: Hello) -> tuple[socket, Welcome]:
     """Return a connection on which the engine has said welcome, and that welcome.
 
     An idle engine that is older than this client is replaced first; an older one with work goes on serving.
@@ -114,26 +91,26 @@ def enter(door: Door, hello: Hello) -> tuple[socket, Welcome]:
         EngineUnreachableError: The engine does not listen, or does not answer within the door's patience.
         ProtocolError: The engine speaks another protocol.
     """
-    connection, welcome = _greet_anew(door, hello)
+    connection, welcome = _handshake_again(endpoint, hello)
     if welcome.idle and _older(welcome.version, hello.version):
         connection.close()
-        _replace_engine(door, hello)
-        connection, welcome = _greet_anew(door, hello)
+        _replace_engine(endpoint, hello)
+        connection, welcome = _handshake_again(endpoint, hello)
     if _older(welcome.version, hello.version):
-        door.note(
+        endpoint.note(
             f"the running engine is version {welcome.version} and has work, so version {hello.version} uses it; "
             "`claude-jobs engine stop` ends it"
         )
     if welcome.note:
-        door.note(welcome.note)
+        endpoint.note(welcome.note)
     return connection, welcome
 
 
-def enter_running(door: Door, hello: Hello) -> socket | None:
+def connect_running(endpoint: EngineEndpoint, hello: Hello) -> socket | None:
     """Return a connection on which a running engine has said welcome; None where none answers now.
 
     Args:
-        door: The way to the engine; it is not started, and not waited for longer than the door's patience.
+        endpoint: The way to the engine; it is not started, and not waited for longer than the door's patience.
         hello: Who asks.
 
     Raises:
@@ -142,42 +119,42 @@ def enter_running(door: Door, hello: Hello) -> socket | None:
         ProtocolError: The engine speaks another protocol.
         OSError: It does not answer in time, or the system refused.
     """
-    connection = try_connect(door.places)
+    connection = try_connect(endpoint.places)
     if connection is None:
         return None
     try:
-        connection.settimeout(door.patience)
-        _greet(connection, hello)
+        connection.settimeout(endpoint.patience)
+        _handshake(connection, hello)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def reach(door: Door, hello: Hello) -> socket:
-    """Return a connection to an engine as `enter` does, however many of them end while they start.
+def connect_with_retry(endpoint: EngineEndpoint, hello: Hello) -> socket:
+    """Return a connection to an engine as `connect` does, however many of them end while they start.
 
     Raises:
         RefusedError: The engine wants nothing of this client: its job is over, for example.
         FrontDoorError: No engine could be reached within the door's patience.
         OSError: The system refused.
     """
-    deadline = time.monotonic() + door.patience
+    deadline = time.monotonic() + endpoint.patience
     for _ in range(_STARTS - 1):
         try:
-            return enter(door, hello)[0]
+            return connect(endpoint, hello)[0]
         except FrontDoorError as error:
             # Whatever ended the last one may end this one too, as it starts.
-            if time.monotonic() > deadline or not error.passing:
+            if time.monotonic() > deadline or not error.transient:
                 raise
-    return enter(door, hello)[0]
+    return connect(endpoint, hello)[0]
 
 
-def control(door: Door, request: Mapping[str, Any], hello: Hello) -> dict[str, Any] | None:
+def control(endpoint: EngineEndpoint, request: Mapping[str, Any], hello: Hello) -> dict[str, Any] | None:
     """Ask a running engine something and return its answer; None where no engine runs.
 
     Args:
-        door: The way to the engine; it is not started.
+        endpoint: The way to the engine; it is not started.
         request: `{"do": "stop"}`, optionally with `"if_idle": true`, or `{"do": "status"}`.
         hello: Who asks; its role is set here.
 
@@ -187,45 +164,45 @@ def control(door: Door, request: Mapping[str, Any], hello: Hello) -> dict[str, A
         EngineUnreachableError: An engine is there and does not listen, or does not answer within the door's patience.
         ProtocolError: The engine's answer cannot be read.
     """
-    connection = await_running(door.places)
+    connection = await_running(endpoint.places)
     if connection is None:
         return None
     try:
-        connection.settimeout(door.patience)
-        _greet(connection, hello.replace(role=Role.CONTROL))
+        connection.settimeout(endpoint.patience)
+        _handshake(connection, hello.replace(role=Role.CONTROL))
         return _ask(connection, request)
     except TimeoutError as error:
-        raise unanswered(door.places, door.patience) from error
+        raise unanswered(endpoint.places, endpoint.patience) from error
     finally:
         connection.close()
 
 
-def _greet_anew(door: Door, hello: Hello) -> tuple[socket, Welcome]:
+def _handshake_again(endpoint: EngineEndpoint, hello: Hello) -> tuple[socket, Welcome]:
     # An engine that leaves when idle may accept a connection and be gone before it reads the hello.
     for _ in range(_GREETINGS - 1):
         try:
-            return _connect_and_greet(door, hello)
+            return _connect_and_handshake(endpoint, hello)
         except EngineGoneError:
             continue
-    return _connect_and_greet(door, hello)
+    return _connect_and_handshake(endpoint, hello)
 
 
-def _connect_and_greet(door: Door, hello: Hello) -> tuple[socket, Welcome]:
-    connection = ensure_engine(door)
+def _connect_and_handshake(endpoint: EngineEndpoint, hello: Hello) -> tuple[socket, Welcome]:
+    connection = ensure_engine(endpoint)
     try:
-        connection.settimeout(door.patience)
-        welcome = _greet(connection, hello)
+        connection.settimeout(endpoint.patience)
+        welcome = _handshake(connection, hello)
         connection.settimeout(None)
     except TimeoutError as error:
         connection.close()
-        raise unanswered(door.places, door.patience) from error
+        raise unanswered(endpoint.places, endpoint.patience) from error
     except BaseException:
         connection.close()
         raise
     return connection, welcome
 
 
-def _greet(connection: socket, hello: Hello) -> Welcome:
+def _handshake(connection: socket, hello: Hello) -> Welcome:
     welcome = Welcome.decode(_exchange(connection, hello.encode(), "welcome"))
     if not welcome.ok:
         raise RefusedError(welcome.error or "")
@@ -257,38 +234,38 @@ def _read_line(connection: socket, what: str) -> bytes:
     return line
 
 
-def _replace_engine(door: Door, hello: Hello) -> None:
+def _replace_engine(endpoint: EngineEndpoint, hello: Hello) -> None:
     """Stop an older idle engine and start another, once, however many newer clients find it at the same moment."""
-    held = lock(door.places.start_lock, door.patience)
+    held = lock(endpoint.places.start_lock, endpoint.patience)
     if held is None:
-        raise late(door)
+        raise timeout_error(endpoint)
     sign_lock(held)
     try:
-        if _stop_where_still_older(door, hello):
-            gone = lock(door.places.engine_lock, door.patience)
+        if _stop_where_still_older(endpoint, hello):
+            gone = lock(endpoint.places.engine_lock, endpoint.patience)
             if gone is None:
-                raise late(door)
+                raise timeout_error(endpoint)
             os.close(gone)
-        start_and_connect(door, time.monotonic() + door.patience).close()
+        start_and_connect(endpoint, time.monotonic() + endpoint.patience).close()
     finally:
         os.close(held)
 
 
-def _stop_where_still_older(door: Door, hello: Hello) -> bool:
+def _stop_where_still_older(endpoint: EngineEndpoint, hello: Hello) -> bool:
     """Whether the engine that runs now is to go, or is gone; asked again because another client may have been first."""
-    connection = try_connect(door.places)
+    connection = try_connect(endpoint.places)
     if connection is None:
         return True
     try:
-        connection.settimeout(door.patience)
-        welcome = _greet(connection, hello.replace(role=Role.CONTROL))
+        connection.settimeout(endpoint.patience)
+        welcome = _handshake(connection, hello.replace(role=Role.CONTROL))
         if not welcome.idle or not _older(welcome.version, hello.version):
             return False
         return _ask(connection, {"do": "stop", "if_idle": True}).get("ok") is True
     except EngineGoneError:
         return True
     except TimeoutError as error:
-        raise unanswered(door.places, door.patience) from error
+        raise unanswered(endpoint.places, endpoint.patience) from error
     finally:
         connection.close()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from server.client.spawn_engine import StartedEngine
-    from server.client.state_dir import Places
+    from server.client.state_dir import StatePaths
 
 SOCKET_SECONDS = 6.0
 """How long a client that starts no engine waits for the socket of one that holds its lock: an engine whose socket was
@@ -36,7 +36,7 @@ class EngineUnreachableError(FrontDoorError):
         pid: Its process id, or None where that cannot be told.
     """
 
-    def __init__(self, places: Places, problem: str, pid: int | None) -> None:
+    def __init__(self, places: StatePaths, problem: str, pid: int | None) -> None:
         self.places = places
         self.problem = problem
         self.pid = pid
@@ -50,7 +50,7 @@ class EngineUnreachableError(FrontDoorError):
         super().__init__(f"{name} of {places.home} {problem}. {cause}; its jobs go on. Its log is {places.log}.")
 
 
-class Door(Value):
+class EngineEndpoint(Value):
     """What a client needs to reach the engine.
 
     Args:
@@ -66,7 +66,7 @@ class Door(Value):
 
     def __init__(
         self,
-        places: Places,
+        places: StatePaths,
         environ: Mapping[str, str],
         command: Sequence[str] = (),
         patience: float = 30.0,
@@ -86,7 +86,7 @@ class Door(Value):
         return f"Door({self.places.directory!r})"
 
 
-def connect(places: Places, timeout: float = 5.0) -> socket:
+def open_socket(places: StatePaths, timeout: float = 5.0) -> socket:
     """Return a connection to the engine's socket.
 
     Args:
@@ -158,7 +158,7 @@ def is_at(handle: int, path: str | PathLike[str]) -> bool:
         return False
 
 
-def ensure_engine(door: Door) -> socket:
+def ensure_engine(endpoint: EngineEndpoint) -> socket:
     """Return a connection to the engine, which is started where none runs.
 
     However many clients call this at once, one of them starts one engine.
@@ -168,36 +168,36 @@ def ensure_engine(door: Door) -> socket:
             and do not come to an end.
         EngineUnreachableError: An engine is there and does not listen.
     """
-    deadline = time.monotonic() + door.patience
+    deadline = time.monotonic() + endpoint.patience
     pauses = _pauses()
-    while (connection := try_connect(door.places)) is None:
-        if (held := lock(door.places.start_lock)) is not None:
+    while (connection := try_connect(endpoint.places)) is None:
+        if (held := lock(endpoint.places.start_lock)) is not None:
             sign_lock(held)
             try:
-                return start_and_connect(door, deadline)
+                return start_and_connect(endpoint, deadline)
             finally:
                 os.close(held)
         if time.monotonic() >= deadline:
-            raise late(door)
+            raise timeout_error(endpoint)
         next(pauses)
     return connection
 
 
-def try_connect(places: Places) -> socket | None:
+def try_connect(places: StatePaths) -> socket | None:
     """Return a connection to the engine, or None where none answers now."""
     try:
-        return connect(places)
+        return open_socket(places)
     # Refused: nobody listens on what a dead engine left. Blocking: an engine is there and its queue is full; so it
     # holds its lock, and nobody starts a second one.
     except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, BlockingIOError, TimeoutError):
         return None
 
 
-def start_and_connect(door: Door, deadline: float) -> socket:
+def start_and_connect(endpoint: EngineEndpoint, deadline: float) -> socket:
     """Start an engine unless one is there and return a connection to it; the caller holds the start lock.
 
     Args:
-        door: The way to the engine.
+        endpoint: The way to the engine.
         deadline: Reading of the monotonic clock at which waiting ends.
 
     Raises:
@@ -207,11 +207,11 @@ def start_and_connect(door: Door, deadline: float) -> socket:
     started: StartedEngine | None = None
     pauses = _pauses()
     try:
-        while (connection := try_connect(door.places)) is None:
-            started = started or _start_where_none_is(door)
+        while (connection := try_connect(endpoint.places)) is None:
+            started = started or _start_where_none_is(endpoint)
             if time.monotonic() >= deadline:
-                raise started.failure("does not answer") if started else late(door)
-            if started and not started.alive() and not _engine_is_there(door.places):
+                raise started.failure("does not answer") if started else timeout_error(endpoint)
+            if started and not started.alive() and not _engine_is_there(endpoint.places):
                 raise started.failure("ended while it was starting")
             next(pauses)
         return connection
@@ -220,24 +220,24 @@ def start_and_connect(door: Door, deadline: float) -> socket:
             started.close()
 
 
-def _start_where_none_is(door: Door) -> StartedEngine | None:
+def _start_where_none_is(endpoint: EngineEndpoint) -> StartedEngine | None:
     # An engine that is starting in the foreground, or leaving, holds its lock and does not answer: a second one
     # would end at once on that lock.
-    if _engine_is_there(door.places):
+    if _engine_is_there(endpoint.places):
         return None
     # Imported here: a pump that finds a running engine does without them.
     from server.client.location import original_of
     from server.client.spawn_engine import engine_command, start
 
-    if (original := original_of(door.places.home)) is not None:
-        door.note(
-            f"{door.places.home} is a copy of {original}: jobs that ran or waited there are not started here, and "
+    if (original := original_of(endpoint.places.home)) is not None:
+        endpoint.note(
+            f"{endpoint.places.home} is a copy of {original}: jobs that ran or waited there are not started here, and "
             "nothing of the original is touched; `claude-jobs retry ID` runs one here"
         )
-    return start(door.places, door.command or engine_command(), door.environ, for_job=door.for_job)
+    return start(endpoint.places, endpoint.command or engine_command(), endpoint.environ, for_job=endpoint.for_job)
 
 
-def await_running(places: Places) -> socket | None:
+def await_running(places: StatePaths) -> socket | None:
     """Return a connection to the engine, without starting one; None where none runs.
 
     Raises:
@@ -252,17 +252,17 @@ def await_running(places: Places) -> socket | None:
     return connection
 
 
-def not_listening(places: Places) -> EngineUnreachableError:
+def not_listening(places: StatePaths) -> EngineUnreachableError:
     """Return the error for an engine that holds its lock and cannot be connected to."""
     return EngineUnreachableError(places, f"does not listen on {places.socket}", holder_of(places.engine_lock))
 
 
-def unanswered(places: Places, seconds: float) -> EngineUnreachableError:
+def unanswered(places: StatePaths, seconds: float) -> EngineUnreachableError:
     """Return the error for an engine that can be connected to and did not answer within so many seconds."""
     return EngineUnreachableError(places, f"did not answer within {seconds:g} s", holder_of(places.engine_lock))
 
 
-def _engine_is_there(places: Places) -> bool:
+def _engine_is_there(places: StatePaths) -> bool:
     handle = lock(places.engine_lock)
     if handle is None:
         return True
@@ -270,17 +270,17 @@ def _engine_is_there(places: Places) -> bool:
     return False
 
 
-def late(door: Door) -> FrontDoorError:
+def timeout_error(endpoint: EngineEndpoint) -> FrontDoorError:
     """Return the error for an engine that is there, or is being started by another client, and does not answer."""
-    if _engine_is_there(door.places):
-        return not_listening(door.places)
+    if _engine_is_there(endpoint.places):
+        return not_listening(endpoint.places)
     # Imported here, for this error alone.
     from server.client.spawn_engine import EngineStartError
 
-    pid = holder_of(door.places.start_lock)
+    pid = holder_of(endpoint.places.start_lock)
     named = "another client" if pid is None else f"another client (`ps -p {pid}`)"
-    problem = f"did not answer within {door.patience:g} s: {named} is starting it, or hangs and should be ended"
-    return EngineStartError(problem, door.places.log, "")
+    problem = f"did not answer within {endpoint.patience:g} s: {named} is starting it, or hangs and should be ended"
+    return EngineStartError(problem, endpoint.places.log, "")
 
 
 def _pauses() -> Iterator[None]:

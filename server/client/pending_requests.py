@@ -42,7 +42,7 @@ _SUBMITTING = frozenset(("claude_run", "claude_run_async", "claude_run_batch", "
 """Tools that start jobs, and would start them a second time."""
 
 
-class _Owed:
+class _Pending:
     """One request.
 
     Args:
@@ -64,11 +64,11 @@ class _Owed:
         self.uri = params.get("uri") if method == _SUBSCRIBE else None
 
 
-class Unanswered:
+class PendingRequests:
     """Follows a JSON-RPC conversation closely enough to repeat its open part before another engine."""
 
     def __init__(self) -> None:
-        self._owed: dict[Any, _Owed] = {}
+        self._owed: dict[Any, _Pending] = {}
         self._held = 0
         self._handshake: dict[str, bytes] = {}
         self._shaken: Any = None
@@ -149,7 +149,7 @@ class Unanswered:
         message = _read(line)
         return message is not None and "method" not in message and message.get("id") == self._shaken
 
-    def again(self) -> bytes:
+    def replay(self) -> bytes:
         """Return every line that the next engine must hear once it has been greeted, in the client's order."""
         initialized = self._handshake.get("notifications/initialized", b"") if self._greeted else b""
         watched = (
@@ -158,7 +158,7 @@ class Unanswered:
         asked = (owed.line for owed in self._owed.values() if owed.line is not None)
         return initialized + b"".join(watched) + b"".join(asked)
 
-    def missed(self) -> list[bytes]:
+    def resource_updates(self) -> list[bytes]:
         """Return what tells the client that each resource it watches may have changed while there was no engine."""
         return [_line({"method": "notifications/resources/updated", "params": {"uri": uri}}) for uri in self._watched]
 
@@ -193,7 +193,7 @@ class Unanswered:
         self._ended.update(doomed)
         return [_failure(key, _late(self._drop(key), seconds)) for key in doomed]
 
-    def _granted(self, key: Any, owed: _Owed) -> None:
+    def _granted(self, key: Any, owed: _Pending) -> None:
         if owed.method == "initialize":
             self._shaken, self._greeted = key, True
         elif isinstance(owed.uri, str):
@@ -221,9 +221,9 @@ class Unanswered:
         self._drop(key)
         kept = line if self._held + len(line) <= MOST_HELD else None
         self._held += len(kept or b"")
-        self._owed[key] = _Owed(method, kept, params)
+        self._owed[key] = _Pending(method, kept, params)
 
-    def _drop(self, key: Any) -> _Owed | None:
+    def _drop(self, key: Any) -> _Pending | None:
         owed = self._owed.pop(key, None) if isinstance(key, str | int) else None
         self._held -= len(owed.line or b"") if owed else 0
         return owed
@@ -246,7 +246,7 @@ class Unanswered:
         return _failure(key, f"The answer to {owed.name} has more than {limit} bytes. Ask for less at once.")
 
 
-def _late(owed: _Owed | None, seconds: float) -> str:
+def _late(owed: _Pending | None, seconds: float) -> str:
     name = owed.name if owed else "this request"
     return (
         f"The input ended, and {name} was not over {seconds:.0f} seconds later. Jobs that were started go on: "
@@ -254,7 +254,7 @@ def _late(owed: _Owed | None, seconds: float) -> str:
     )
 
 
-def _error(owed: _Owed | None, reason: str) -> str:
+def _error(owed: _Pending | None, reason: str) -> str:
     name = owed.name if owed else "this request"
     return (
         f"The engine went away before it answered {name}, and no other took its place: {reason} Jobs that were started "
@@ -266,7 +266,7 @@ def _failure(key: Any, message: str) -> bytes:
     return _line({"id": key, "error": {"code": GONE, "message": message}})
 
 
-def _next_step(owed: _Owed | None, name: str) -> str:
+def _next_step(owed: _Pending | None, name: str) -> str:
     # A model's repetition is another call with an id of its own, so the engine would take it for a second submission.
     if owed is not None and owed.name in _SUBMITTING and not owed.keyed:
         return "It may have been taken: call claude_list_jobs first, and repeat only what is not there."

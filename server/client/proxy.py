@@ -12,14 +12,14 @@ import time
 from _socket import SHUT_WR, socket
 
 from server.client.jsonrpc import BadMessageError, LineCutter, LongLine
-from server.client.pending_requests import Unanswered
+from server.client.pending_requests import PendingRequests
 from server.client.wire import MAX_MESSAGE, FrontDoorError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STILLBORN = 10
+MAX_FAILED_ENGINES = 10
 """So many engines in a row that die before they said anything to the client are enough: a request may kill them."""
 
 END_SECONDS = 30.0
@@ -42,7 +42,7 @@ _SURE = 4096
 """Bytes that a pipe which is ready to be written takes at once, so that a blocking one never blocks."""
 
 
-class Relay:
+class StdioProxy:
     """One client's conversation, whatever becomes of the engines.
 
     Args:
@@ -56,7 +56,7 @@ class Relay:
         self._source = source
         self._sink = sink
         self._dial = dial
-        self._open = Unanswered()
+        self._open = PendingRequests()
         self._engine: socket | None = None
         self._ready = False
         self._ended = False
@@ -216,8 +216,8 @@ class Relay:
 
     def _be_ready(self) -> None:
         self._ready = True
-        self._up += self._open.again()
-        self._say(self._open.missed())
+        self._up += self._open.replay()
+        self._say(self._open.resource_updates())
         self._say(self._open.give_up("the request was too long to be kept.", all_of_them=False))
 
     def _lose(self) -> None:
@@ -228,9 +228,11 @@ class Relay:
         self._up.clear()
         self._say(self._open.lost())
         self._stillborn += 1
-        if self._stillborn >= STILLBORN:
+        if self._stillborn >= MAX_FAILED_ENGINES:
             self._stillborn = 0
-            self._say(self._open.give_up(f"{STILLBORN} engines in a row ended at once; see `claude-jobs doctor`."))
+            self._say(
+                self._open.give_up(f"{MAX_FAILED_ENGINES} engines in a row ended at once; see `claude-jobs doctor`.")
+            )
         self._look_for_an_engine()
 
     def _look_for_an_engine(self) -> None:

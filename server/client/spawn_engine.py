@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from server.client.state_dir import Places
+from server.client.state_dir import StatePaths
 from server.client.wire import JOB_MARKERS, STARTED_BY, FrontDoorError, setting_variables
 
 _TAIL_BYTES = 4096
@@ -23,7 +23,7 @@ A_JOB = "a job"
 # The second of two forks: its process leads no session, so it can never take a terminal, and its parent is gone before
 # anybody can end it through the client's process tree. It runs in a fresh interpreter because a caller with threads
 # must not fork by itself.
-_LET_GO = "import os, sys; os.fork() and os._exit(0); os.execv(sys.argv[1], sys.argv[1:])"
+_DAEMONIZE = "import os, sys; os.fork() and os._exit(0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 SETTINGS_REFUSED = "The settings cannot be used: "
@@ -44,7 +44,7 @@ class EngineStartError(FrontDoorError):
         self.log = log
         self.tail = tail
         # Another start would end on the same settings.
-        self.passing = SETTINGS_REFUSED not in tail
+        self.transient = SETTINGS_REFUSED not in tail
         said = f" Its last lines:\n{tail}" if tail else ""
         super().__init__(
             f"The engine {problem}. Run `claude-jobs doctor`, or `claude-jobs engine` to see it start; "
@@ -125,7 +125,7 @@ def _client_of(environ: Mapping[str, str]) -> str:
 
 
 def start(
-    places: Places, command: Sequence[str], environ: Mapping[str, str], *, for_job: bool = False
+    places: StatePaths, command: Sequence[str], environ: Mapping[str, str], *, for_job: bool = False
 ) -> StartedEngine:
     """Start a detached engine and return at once; the caller holds the start lock.
 
@@ -163,7 +163,7 @@ def _run_detached(command: Sequence[str], environ: Mapping[str, str], log: int) 
     import subprocess
 
     subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _LET_GO, *command],
+        [sys.executable, "-I", "-S", "-c", _DAEMONIZE, *command],
         env=dict(environ),
         cwd="/",
         stdin=subprocess.DEVNULL,

@@ -44,7 +44,7 @@ class StateDirError(FrontDoorError):
         super().__init__(f"{path}: {problem}. {remedy}")
 
 
-class Places:
+class StatePaths:
     """Every path in a state directory.
 
     The two that each start of a pump needs are texts; the others are made when they are asked for, because importing
@@ -61,7 +61,7 @@ class Places:
         """The state directory as text."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Places) and self.directory == other.directory
+        return isinstance(other, StatePaths) and self.directory == other.directory
 
     def __hash__(self) -> int:
         return hash(self.directory)
@@ -190,14 +190,14 @@ def _homeless(path: str) -> StateDirError:
     )
 
 
-def prepare(home: str | PathLike[str]) -> Places:
+def prepare(home: str | PathLike[str]) -> StatePaths:
     """Make the state directory, and the socket's where that is another, for this user alone.
 
     Raises:
         StateDirError: One of them is a symbolic link, belongs to somebody else, can be written by others, or cannot
             be made; or others can read it, and it holds files of another kind.
     """
-    places = Places(home)
+    places = StatePaths(home)
     _own_directory(places.directory)
     beside = os.path.dirname(places.address)
     if beside != places.directory:

@@ -12,7 +12,9 @@ from typing import Any
 
 from server import __version__
 from server.client.client_env import client_environment, named_in, own_umask
-from server.client.connect import Door, Places, enter, enter_running, prepare, reach, state_dir
+from server.client.connect import connect, connect_running, connect_with_retry
+from server.client.engine_socket import EngineEndpoint
+from server.client.state_dir import StatePaths, prepare, state_dir
 from server.client.wire import FrontDoorError, Hello, setting_variables
 
 PROTOCOL = "2025-11-25"
@@ -188,7 +190,7 @@ class Client:
 
 def door_of(
     environ: Mapping[str, str], home: Path | None = None, note: Callable[[str], None] = lambda _line: None
-) -> Door:
+) -> EngineEndpoint:
     """Return the way to the engine of a state directory, which is made where it is missing.
 
     Args:
@@ -196,15 +198,15 @@ def door_of(
         home: The state directory, or None for the environment's.
         note: Where a remark for the person goes.
     """
-    return Door(places=prepare(home or state_dir(environ)), environ=environ, note=note)
+    return EngineEndpoint(places=prepare(home or state_dir(environ)), environ=environ, note=note)
 
 
 @contextmanager
-def open_client(door: Door, environ: Mapping[str, str], cwd: Path | None = None) -> Iterator[Client]:
+def open_client(endpoint: EngineEndpoint, environ: Mapping[str, str], cwd: Path | None = None) -> Iterator[Client]:
     """Connect to the engine, starting it where none runs.
 
     Args:
-        door: The way to the engine.
+        endpoint: The way to the engine.
         environ: The environment in which jobs of this client are to run; what `client_environment` takes of it is
             sent.
         cwd: Directory in which they run, or None for the present one.
@@ -214,43 +216,43 @@ def open_client(door: Door, environ: Mapping[str, str], cwd: Path | None = None)
     """
     hello = Hello(
         cwd=str((cwd or _working_directory()).absolute()),
-        env=client_environment(environ, named_in(environ, door.places.directory)),
+        env=client_environment(environ, named_in(environ, endpoint.places.directory)),
         # The same for every command: an idempotency key names one request between them.
         client="claude-jobs command line",
         settings=setting_variables(environ),
         umask=own_umask(),
     )
-    with connected(door, hello) as client:
+    with connected(endpoint, hello) as client:
         yield client
 
 
 @contextmanager
-def connected(door: Door, hello: Hello) -> Iterator[Client]:
+def connected(endpoint: EngineEndpoint, hello: Hello) -> Iterator[Client]:
     """Connect to the engine as whoever the hello says, starting it where none runs.
 
     Raises:
         FrontDoorError: The engine cannot be reached or started; the text says why.
     """
-    stream, _ = enter(door, hello)
-    with closing(Client(stream, partial(reach, door, hello))) as client:
+    stream, _ = connect(endpoint, hello)
+    with closing(Client(stream, partial(connect_with_retry, endpoint, hello))) as client:
         yield client
 
 
 @contextmanager
-def running_client(places: Places) -> Iterator[Client | None]:
+def running_client(places: StatePaths) -> Iterator[Client | None]:
     """Connect to the engine that runs, for a question that takes no time; None where none answers.
 
     Raises:
         FrontDoorError: The engine wants nothing of this client, or left.
         OSError: It does not answer within a second, or the system refused.
     """
-    door = Door(places=places, environ={}, patience=COMPLETION_SECONDS)
+    endpoint = EngineEndpoint(places=places, environ={}, patience=COMPLETION_SECONDS)
     hello = Hello(cwd="/", client="claude-jobs completion")
-    stream = enter_running(door, hello)
+    stream = connect_running(endpoint, hello)
     if stream is None:
         yield None
         return
-    with closing(Client(stream, partial(reach, door, hello))) as client:
+    with closing(Client(stream, partial(connect_with_retry, endpoint, hello))) as client:
         yield client
 
 

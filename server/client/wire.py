@@ -44,7 +44,7 @@ JOB_MARKERS = frozenset(("CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN"))
 class FrontDoorError(Exception):
     """Whatever keeps a client from reaching the engine; its sentence is fit for a person."""
 
-    passing = False
+    transient = False
     """Whether the next engine may do better."""
 
 

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from server.demo.messages import Reply, error_body
-from server.demo.next_turn import Cue, find_cue
-from server.demo.request_log import Record, RecordedRequest
+from server.demo.next_turn import NextTurn, find_next_turn
+from server.demo.request_log import RecordedRequest, RequestLog
 from server.demo.script import Failure, Story
 from server.demo.template import StoryError
 
@@ -35,7 +35,7 @@ class ScriptedApi:
 
     def __init__(self, story: Story, *, keep: int = 512) -> None:
         self._story = story
-        self._record = Record(keep)
+        self._record = RequestLog(keep)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -94,7 +94,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     request_queue_size = 256
     daemon_threads = False
 
-    def __init__(self, story: Story, record: Record) -> None:
+    def __init__(self, story: Story, record: RequestLog) -> None:
         self.story = story
         self.record = record
         self.closing = threading.Event()
@@ -103,7 +103,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self._open: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
-    def due_failure(self, session_id: str, cue: Cue) -> Failure | None:
+    def due_failure(self, session_id: str, cue: NextTurn) -> Failure | None:
         """Return the error that this request gets, and count it; None where the turn is to be played."""
         failure = cue.turn.error
         with self._lock:
@@ -174,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(400, str(error))
 
     def _play(self, request: RecordedRequest) -> None:
-        cue = find_cue(self.server.story, request.conversation)
+        cue = find_next_turn(self.server.story, request.conversation)
         failure = self.server.due_failure(request.session_id, cue)
         reply = None if failure else _reply(cue, request)
         if self.server.closing.wait(cue.turn.delay):
@@ -227,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def _reply(cue: Cue, request: RecordedRequest) -> Reply:
+def _reply(cue: NextTurn, request: RecordedRequest) -> Reply:
     # Ids are made from the place in the conversation, so that a request sent twice gets the same message twice.
     key = sha256(f"{request.session_id}/{cue.role}/{cue.step}".encode()).hexdigest()[:20]
     text, calls = cue.text(), cue.tool_calls()

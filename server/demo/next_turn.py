@@ -11,7 +11,7 @@ from server.demo.template import evaluate, fill, parse, render
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cue:
+class NextTurn:
     """The turn to play now.
 
     Args:
@@ -48,7 +48,7 @@ class Cue:
         return dict(fill(call.input, self.results))
 
 
-def find_cue(story: Story, conversation: Conversation) -> Cue:
+def find_next_turn(story: Story, conversation: Conversation) -> NextTurn:
     """Return the turn that comes next in this conversation.
 
     Raises:
@@ -57,7 +57,7 @@ def find_cue(story: Story, conversation: Conversation) -> Cue:
     role = story.role_of(conversation.opening)
     turns = story.roles[role]
     position = _position(turns, conversation.exchanges)
-    return Cue(
+    return NextTurn(
         role=role,
         step=len(conversation.exchanges),
         position=position,

@@ -54,7 +54,7 @@ class RecordedRequest:
         return tuple(str(tool.get("name")) for tool in self.body.get("tools") or ())
 
 
-class Record:
+class RequestLog:
     """The newest requests, oldest first; safe to use from several threads.
 
     Args:

@@ -13,11 +13,12 @@ from rich.console import Console
 
 from jobs.claude.binary import ClaudeFinder
 from jobs.errors import JobsError
-from jobs.util.text import safe
+from jobs.util.text import strip_terminal_codes
 from server.cli.console import write
 from server.cli.follow import jobs_of, watch
 from server.cli.wording import for_a_person
-from server.client.connect import Door, control, lock
+from server.client.connect import control
+from server.client.engine_socket import EngineEndpoint, lock
 from server.client.tool_client import Client, ToolError, door_of, open_client
 from server.client.wire import FrontDoorError, Hello
 from server.demo.environment import isolated_environment
@@ -26,7 +27,7 @@ from server.demo.picnic import root_tasks, story
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class DemoEnvironment:
     """Where the demo plays: everything in one directory, nothing of the person's own.
 
     Args:
@@ -58,7 +59,9 @@ def play(console: Console, *, keep: bool = False) -> bool:
     try:
         cli = ClaudeFinder().find(os.environ.get("CLAUDE_JOBS_CLI"), os.environ.get("PATH")).path
     except JobsError as error:
-        console.print(safe(for_a_person(str(error))), style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            strip_terminal_codes(for_a_person(str(error))), style="red", markup=False, highlight=False, soft_wrap=True
+        )
         return False
     console.print(
         f"claude: {cli}\nThe model is a script on loopback: no account, no cost.\n", markup=False, soft_wrap=True
@@ -90,11 +93,11 @@ def made_of_children(jobs: Sequence[Mapping[str, Any]], answers: Mapping[str, st
 
 
 @contextmanager
-def _stage(api_url: str, cli: Path, *, keep: bool) -> Iterator[Stage]:
+def _stage(api_url: str, cli: Path, *, keep: bool) -> Iterator[DemoEnvironment]:
     root = Path(tempfile.mkdtemp(prefix="claude-jobs-demo-"))
     try:
         home = root / "home"
-        stage = Stage(
+        stage = DemoEnvironment(
             root=root,
             environ={
                 **isolated_environment(home, api_url, path=os.environ.get("PATH", os.defpath)),
@@ -111,31 +114,31 @@ def _stage(api_url: str, cli: Path, *, keep: bool) -> Iterator[Stage]:
 
 
 @contextmanager
-def _client(stage: Stage) -> Iterator[Client]:
-    door = door_of(stage.environ, stage.state)
+def _client(stage: DemoEnvironment) -> Iterator[Client]:
+    endpoint = door_of(stage.environ, stage.state)
     try:
-        with open_client(door, stage.environ, stage.project) as client:
+        with open_client(endpoint, stage.environ, stage.project) as client:
             try:
                 yield client
             except BaseException:
                 # Ctrl-C too: jobs outlive their engine, and these have no directory left to write to.
-                _cancel_all(door, stage)
+                _cancel_all(endpoint, stage)
                 raise
     finally:
-        control(door, {"do": "stop"}, Hello(cwd="/", client="demo"))
-        _wait_for_end(door)
+        control(endpoint, {"do": "stop"}, Hello(cwd="/", client="demo"))
+        _wait_for_end(endpoint)
 
 
-def _cancel_all(door: Door, stage: Stage) -> None:
+def _cancel_all(endpoint: EngineEndpoint, stage: DemoEnvironment) -> None:
     # A connection of its own: the other may be what broke, or stand in the middle of an answer.
-    with suppress(FrontDoorError, ToolError), open_client(door, stage.environ, stage.project) as fresh:
-        for job in jobs_of(fresh, None).jobs:
-            fresh.call("claude_kill_job", {"jobId": job["jobId"]})
+    with suppress(FrontDoorError, ToolError), open_client(endpoint, stage.environ, stage.project) as created:
+        for job in jobs_of(created, None).jobs:
+            created.call("claude_kill_job", {"jobId": job["jobId"]})
 
 
-def _wait_for_end(door: Door) -> None:
+def _wait_for_end(endpoint: EngineEndpoint) -> None:
     """Wait until the engine is gone: until then it writes into the directory that is about to be removed."""
-    held = lock(door.places.engine_lock, door.patience)
+    held = lock(endpoint.places.engine_lock, endpoint.patience)
     if held is not None:
         os.close(held)
 

@@ -17,13 +17,13 @@ from jobs.assembly import SystemClock, assemble_parts
 from jobs.claude.account import accounts_of
 from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import McpServer
-from jobs.client_context import OriginFiles
+from jobs.client_context import ClientContextStore
 from jobs.effective_settings import EffectiveSettings
 from jobs.errors import JobsError, StoreError
-from jobs.event_bus import JobSignals
-from jobs.maintenance.db_recovery import open_rescued
+from jobs.event_bus import JobEventBus
+from jobs.maintenance.db_recovery import open_with_recovery
 from jobs.maintenance.integrity import check_after_crash
-from jobs.maintenance.orphan_sweep import Recovery
+from jobs.maintenance.orphan_sweep import OrphanSweep
 from jobs.maintenance.pruning import Retention
 from jobs.maintenance.snapshots import Snapshots
 from jobs.manager import EnhancedJobManager
@@ -31,20 +31,23 @@ from jobs.model import Job
 from jobs.permissions.approvals import Approvals
 from jobs.ports import Store
 from jobs.processes.spawning import spawner
-from jobs.sessions import FollowUp
+from jobs.sessions import SessionService
 from jobs.settings import Settings, TreeSettings
 from jobs.settings_sources import ClientVariables
 from jobs.store.live import LiveStore
 from jobs.store.sqlite import SqliteStore
-from jobs.util.retrying import insist
+from jobs.util.retrying import retry_while_unavailable
 from jobs.waiting import Waiting
 from jobs.waiting_for import WaitingFor
 from server import __version__
 from server.client.client_env import own_umask
-from server.client.connect import Places, holder_of, lock, prepare, pump_command, sign_lock
-from server.engine.connection import Reception, serve_connection
+from server.client.connect import pump_command
+from server.client.engine_socket import lock
+from server.client.lock_file import holder_of, sign_lock
+from server.client.state_dir import StatePaths, prepare
+from server.engine.connection import ConnectionHandlers, serve_connection
 from server.engine.control import Control
-from server.engine.lifecycle import Engine, Presence
+from server.engine.lifecycle import ConnectionCounter, Engine
 from server.engine.process import spare_the_collector, stop_on_signals
 from server.engine.sdk import Sdk
 from server.engine.settings_notices import SettingsNotices
@@ -86,15 +89,15 @@ ForTree = Callable[[Mapping[str, str] | None], TreeSettings]
 """Returns what a tree takes from the client that begins it, for the variables that the client sent."""
 
 
-def open_store(places: Places) -> AbstractAsyncContextManager[SqliteStore]:
+def open_store(places: StatePaths) -> AbstractAsyncContextManager[SqliteStore]:
     """Open the job store of a prepared state directory, repaired where that is needed."""
-    return open_rescued(places.database, places.trees, SqliteStore.open)
+    return open_with_recovery(places.database, places.trees, SqliteStore.open)
 
 
 @asynccontextmanager
 async def assemble(
     settings: Settings,
-    places: Places,
+    places: StatePaths,
     group: TaskGroup,
     opened: SqliteStore | None = None,
     for_tree: ForTree | None = None,
@@ -131,13 +134,13 @@ async def assemble(
             spawner=stack.enter_context(spawner()),
         )
         parts, runner = assembled.parts, assembled.runner
-        tasks.start(_recover, Recovery(store, assembled.preparation, keep=settings.keep_processes))
+        tasks.start(_recover, OrphanSweep(store, assembled.launch_planner, keep=settings.keep_processes))
         manager = EnhancedJobManager(parts)
-        follow_up = FollowUp(
+        sessions = SessionService(
             store=store,
             manager=manager,
-            origins=parts.origins,
-            signals=parts.signals,
+            client_contexts=parts.client_contexts,
+            event_bus=parts.event_bus,
             start_soon=tasks.keep,
         )
         yield Services(
@@ -145,29 +148,29 @@ async def assemble(
             for_tree=for_tree or (lambda _: settings.for_trees),
             store=store,
             manager=manager,
-            follow_up=follow_up,
+            sessions=sessions,
             recursion=parts.recursion,
-            waiting=Waiting(parts.signals, parts.recursion.pauses),
-            signals=parts.signals,
+            waiting=Waiting(parts.event_bus, parts.recursion.pauses),
+            event_bus=parts.event_bus,
             start_soon=tasks.start,
             transcript=runner.transcript,
             approvals=Approvals(
                 settings.permission_requests,
                 settings.permission_seconds,
                 clock.monotonic,
-                parts.origins.secrets_of,
-                partial(_note_permission, store, parts.signals),
+                parts.client_contexts.secrets_of,
+                partial(_note_permission, store, parts.event_bus),
             ),
             now=clock.now,
             resident=_resident,
-            in_use=partial(_in_use, assembled.claudes, parts.origins),
+            in_use=partial(_in_use, assembled.claudes, parts.client_contexts),
             end_pauses=assembled.pause_file.end,
         )
 
 
-def _in_use(claudes: ClaudeFinder, origins: OriginFiles) -> dict[str, Any]:
+def _in_use(claudes: ClaudeFinder, client_contexts: ClientContextStore) -> dict[str, Any]:
     # Many trees come from one client: each environment is looked at once.
-    environments = {tuple(sorted(env.items())) for env in origins.environments()}
+    environments = {tuple(sorted(env.items())) for env in client_contexts.environments()}
     accounts = {str(account) for env in environments for account in accounts_of(dict(env))}
     return {"claudes": dict(claudes.versions), "accounts": sorted(accounts)}
 
@@ -176,7 +179,7 @@ def _resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-async def _note_permission(store: Store, signals: JobSignals, job: Job, *, waits: bool) -> None:
+async def _note_permission(store: Store, event_bus: JobEventBus, job: Job, *, waits: bool) -> None:
     now, was = (WaitingFor.PERMISSION, None) if waits else (None, WaitingFor.PERMISSION)
     try:
         noted = await store.set_waiting_for(job.id, now, was=was)
@@ -185,12 +188,14 @@ async def _note_permission(store: Store, signals: JobSignals, job: Job, *, waits
         logger.warning("that job %s waits for a permission could not be noted", job.id, exc_info=True)
         return
     if noted is not None:
-        signals.publish(noted)
+        event_bus.publish(noted)
 
 
-async def _recover(recovery: Recovery) -> None:
-    await insist(recovery.sweep, "sweeping what an earlier engine left")
-    if removed := await insist(recovery.remove_stdin_files, "removing stdin files that an earlier engine left"):
+async def _recover(recovery: OrphanSweep) -> None:
+    await retry_while_unavailable(recovery.sweep, "sweeping what an earlier engine left")
+    if removed := await retry_while_unavailable(
+        recovery.remove_stdin_files, "removing stdin files that an earlier engine left"
+    ):
         logger.info("removed the stdin files of %d attempts that do not run", removed)
 
 
@@ -235,7 +240,7 @@ async def serve(
 
 async def _serve(
     effective: EffectiveSettings,
-    places: Places,
+    places: StatePaths,
     held: int,
     store: SqliteStore,
     umask: int | None,
@@ -249,8 +254,8 @@ async def _serve(
     ):
         tasks = SupervisedTasks(group)
         clock = SystemClock()
-        presence = Presence(clock)
-        engine = Engine(effective, services, presence)
+        connection_counter = ConnectionCounter(clock)
+        engine = Engine(effective, services, connection_counter)
         retention = Retention(
             store=services.store,
             trees=places.trees,
@@ -263,14 +268,14 @@ async def _serve(
             store=services.store,
             recursion=services.recursion,
             retention=retention,
-            presence=presence,
+            connection_counter=connection_counter,
             in_use=services.in_use,
             end_pauses=services.end_pauses,
             settings=effective,
         )
         notices = SettingsNotices(effective, services.store)
-        sdk = Sdk(services.signals, services.start_soon)
-        reception = Reception(
+        sdk = Sdk(services.event_bus, services.start_soon)
+        handlers = ConnectionHandlers(
             admit=engine.admit,
             control=control.answer,
             leave=engine.stop,
@@ -279,7 +284,7 @@ async def _serve(
             pid=os.getpid(),
             note=notices.line_for,
         )
-        socket = EngineSocket(places.socket, partial(serve_connection, reception, presence), tasks.start)
+        socket = EngineSocket(places.socket, partial(serve_connection, handlers, connection_counter), tasks.start)
         tasks.keep(stop_on_signals, lambda: engine.leaving, engine.stop)
         tasks.keep(engine.leave_when_idle)
         tasks.keep(notices.watch_file)

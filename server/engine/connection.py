@@ -13,7 +13,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from jobs.errors import JobsError
 from server.client.wire import MAX_LINE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
-from server.engine.lifecycle import Presence
+from server.engine.lifecycle import ConnectionCounter
 from server.engine.peer import Peer, peer_of, peer_uid
 from server.engine.sdk import Sdk
 from server.mcp.connection_state import Connection
@@ -24,7 +24,7 @@ HELLO_SECONDS = 10.0
 """How long a client may take to say who it is."""
 
 
-class StrangerError(Exception):
+class PeerUidError(Exception):
     """The other end runs under another user id."""
 
 
@@ -33,7 +33,7 @@ async def _nothing(_: Hello) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reception:
+class ConnectionHandlers:
     """What the engine does with those who connect.
 
     Args:
@@ -56,37 +56,37 @@ class Reception:
     note: Callable[[Hello], Awaitable[str | None]] = _nothing
 
 
-async def receive(stream: SocketStream, reception: Reception) -> None:
+async def receive(stream: SocketStream, handlers: ConnectionHandlers) -> None:
     """Serve one connection until either end closes it.
 
     Args:
         stream: The accepted socket.
-        reception: What to do with it.
+        handlers: What to do with it.
 
     Raises:
-        StrangerError: The other end belongs to another user; a socket of mode 0600 in a directory of mode 0700 should
+        PeerUidError: The other end belongs to another user; a socket of mode 0600 in a directory of mode 0700 should
             have kept it out already.
     """
     connection: socket.socket = stream.extra_attributes[SocketAttribute.raw_socket]()
     if peer_uid(connection) not in (None, os.geteuid()):
-        raise StrangerError(f"user {peer_uid(connection)} connected")
+        raise PeerUidError(f"user {peer_uid(connection)} connected")
     lines = BufferedByteReceiveStream(stream)
     with peer_of(connection) as peer, anyio.move_on_after(HELLO_SECONDS) as greeting:
         try:
             hello = Hello.decode(await lines.receive_until(b"\n", MAX_LINE))
-            state = await reception.admit(hello, peer)
+            state = await handlers.admit(hello, peer)
         except anyio.DelimiterNotFound:
             return await _refuse(stream, "The hello line is too long.")
         except (ProtocolError, JobsError) as error:
             return await _refuse(stream, str(error))
-        welcome = Welcome(pid=reception.pid, idle=await reception.idle(), note=await reception.note(hello))
+        welcome = Welcome(pid=handlers.pid, idle=await handlers.idle(), note=await handlers.note(hello))
         await stream.send(welcome.encode())
     if greeting.cancelled_caught:
         logger.warning("a client said nothing for %s s", HELLO_SECONDS)
     elif hello.role == Role.CONTROL:
-        await _control(stream, lines, reception)
+        await _control(stream, lines, handlers)
     else:
-        await reception.sdk.serve(stream, lines, state)
+        await handlers.sdk.serve(stream, lines, state)
     return None
 
 
@@ -95,17 +95,17 @@ async def _refuse(stream: SocketStream, reason: str) -> None:
     await stream.send(Welcome(ok=False, error=reason).encode())
 
 
-async def _control(stream: SocketStream, lines: BufferedByteReceiveStream, reception: Reception) -> None:
+async def _control(stream: SocketStream, lines: BufferedByteReceiveStream, handlers: ConnectionHandlers) -> None:
     # Bounded: a client that stands there and asks nothing would keep an idle engine from leaving.
     with anyio.move_on_after(HELLO_SECONDS) as asking:
         line = await _request_line(lines)
     if asking.cancelled_caught:
         logger.warning("a client asked nothing for %s s", HELLO_SECONDS)
         return
-    answer = await _answer(line, reception)
+    answer = await _answer(line, handlers)
     await stream.send(encode_line(answer, "answer"))
     if answer.get("leaving"):
-        reception.leave()
+        handlers.leave()
 
 
 async def _request_line(lines: BufferedByteReceiveStream) -> bytes | None:
@@ -115,11 +115,11 @@ async def _request_line(lines: BufferedByteReceiveStream) -> bytes | None:
         return None
 
 
-async def _answer(line: bytes | None, reception: Reception) -> dict[str, Any]:
+async def _answer(line: bytes | None, handlers: ConnectionHandlers) -> dict[str, Any]:
     if line is None:
         return {"ok": False, "error": f"The request line is too long: it may have {MAX_LINE} bytes."}
     try:
-        return await reception.control(decode_line(line, "request"))
+        return await handlers.control(decode_line(line, "request"))
     except (ProtocolError, JobsError) as error:
         return {"ok": False, "error": str(error)}
 
@@ -128,22 +128,24 @@ _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream
 """How a stream says that the client left, at whatever moment it did."""
 
 
-async def serve_connection(reception: Reception, presence: Presence, stream: SocketStream) -> None:
+async def serve_connection(
+    handlers: ConnectionHandlers, connection_counter: ConnectionCounter, stream: SocketStream
+) -> None:
     """Serve one connection until either end closes it.
 
     Args:
-        reception: What to do with it.
-        presence: Counts it.
+        handlers: What to do with it.
+        connection_counter: Counts it.
         stream: The accepted socket.
     """
-    presence.come()
+    connection_counter.come()
     try:
         async with stream:
-            await receive(stream, reception)
+            await receive(stream, handlers)
     # Groups: reading and writing are tasks of their own. What is unforeseen is logged where this task was started.
     except* _GONE:
         logger.debug("a client went away")
-    except* StrangerError:
+    except* PeerUidError:
         logger.warning("closed a connection", exc_info=True)
     finally:
-        presence.go()
+        connection_counter.go()

@@ -19,9 +19,9 @@ from jobs.ports import Store
 from jobs.recursion_manager import RecursionManager
 from jobs.store.corruption import noted_damage
 from server import __version__
-from server.client.connect import Places
 from server.client.location import read_location
-from server.engine.lifecycle import Presence
+from server.client.state_dir import StatePaths
+from server.engine.lifecycle import ConnectionCounter
 from server.mcp import replies
 
 
@@ -33,7 +33,7 @@ class Control:
         store: Where trees are kept.
         recursion: Knows whether launches are paused.
         retention: Forgets old trees.
-        presence: Who is connected.
+        connection_counter: Who is connected.
         in_use: Returns which `claude` and which accounts jobs use; blocks.
         end_pauses: Lets no usage limit outlive this engine.
         settings: The settings in force.
@@ -42,11 +42,11 @@ class Control:
     def __init__(
         self,
         *,
-        places: Places,
+        places: StatePaths,
         store: Store,
         recursion: RecursionManager,
         retention: Retention,
-        presence: Presence,
+        connection_counter: ConnectionCounter,
         in_use: Callable[[], Mapping[str, Any]],
         end_pauses: Callable[[], None],
         settings: EffectiveSettings,
@@ -55,7 +55,7 @@ class Control:
         self._store = store
         self._recursion = recursion
         self._retention = retention
-        self._presence = presence
+        self._connection_counter = connection_counter
         self._in_use = in_use
         self._end_pauses = end_pauses
         self._settings = settings
@@ -87,7 +87,7 @@ class Control:
 
     async def idle(self) -> bool:
         """Tell whether nothing would be lost if the engine left: nobody else is connected and no job is live."""
-        return self._presence.connections <= 1 and not await self._store.has_unfinished()
+        return self._connection_counter.connections <= 1 and not await self._store.has_unfinished()
 
     async def _fate_of_jobs(self) -> str:
         """Return what becomes of live jobs when the engine leaves, as the end of a sentence."""
@@ -146,7 +146,7 @@ class Control:
             "pid": os.getpid(),
             "version": __version__,
             "socket": str(self._places.socket),
-            "connections": self._presence.connections,
+            "connections": self._connection_counter.connections,
             "tasks": len(asyncio.all_tasks()),
             "jobs": {str(status): count for status, count in sorted(everything.counts.items())},
             "costUsd": round(everything.usage.cost_usd, 6),

@@ -71,7 +71,7 @@ def inside_job(pid: int, table: ProcessTable) -> bool:
         line = _line_of(pid, table)
         if line is None:
             continue
-        if any(table.mark(one.pid) is not None or table.limited(one.pid) for one in line) or os.getpid() in (
+        if any(table.job_marker(one.pid) is not None or table.limited(one.pid) for one in line) or os.getpid() in (
             one.pid for one in line[1:]
         ):
             return True

@@ -8,7 +8,7 @@ import anyio.to_thread
 
 from jobs.effective_settings import EffectiveSettings
 from jobs.ports import Clock
-from jobs.util.retrying import insist
+from jobs.util.retrying import retry_while_unavailable
 from server.client.wire import Hello, Role
 from server.engine.beat import beat
 from server.engine.in_job import InsideJobError, refuse_inside_job
@@ -20,7 +20,7 @@ from server.mcp.tools import Services
 
 
 @dataclass
-class Presence:
+class ConnectionCounter:
     """Counts connections.
 
     Args:
@@ -64,14 +64,14 @@ class Engine:
     Args:
         settings: The engine's settings.
         services: What the tools call.
-        presence: Who is connected.
+        connection_counter: Who is connected.
     """
 
-    def __init__(self, settings: EffectiveSettings, services: Services, presence: Presence) -> None:
+    def __init__(self, settings: EffectiveSettings, services: Services, connection_counter: ConnectionCounter) -> None:
         self._effective = settings
         self._settings = settings.settings
         self._services = services
-        self._presence = presence
+        self._connection_counter = connection_counter
         self._stop = anyio.Event()
         self._looks = anyio.CapacityLimiter(_LOOKS)
         self._state_removed = False
@@ -135,8 +135,8 @@ class Engine:
         while True:
             # In step with the look at the settings file, which may make the time shorter.
             await beat(min(self._settings.idle_seconds / IDLE_CHECKS, FILE_SECONDS))
-            if self._presence.idle_for() < self._settings.idle_seconds:
+            if self._connection_counter.idle_for() < self._settings.idle_seconds:
                 continue
-            if not await insist(self._services.store.unfinished, "asking for live jobs"):
+            if not await retry_while_unavailable(self._services.store.unfinished, "asking for live jobs"):
                 logger.info("leaving: nobody has needed the engine for %s s", self._settings.idle_seconds)
                 self.stop()

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from server.client.connect import prepare, state_dir
 from server.client.engine_socket import is_at
 from server.client.spawn_engine import A_JOB, SETTINGS_REFUSED
+from server.client.state_dir import prepare, state_dir
 from server.client.wire import STARTED_BY, FrontDoorError, setting_variables
 
 STDERR = 2

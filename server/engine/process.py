@@ -18,8 +18,8 @@ async def stop_on_signals(leaving: Callable[[], bool], stop: Callable[[], None])
         leaving: Whether the engine leaves already.
         stop: Asks it to leave.
     """
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as event_bus:
+        async for number in event_bus:
             if leaving():
                 os._exit(128 + number)
             logger.info("leaving on signal %d; running jobs go on", number)

@@ -9,7 +9,7 @@ import anyio.to_thread
 from anyio.abc import SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from jobs.event_bus import JobSignals
+from jobs.event_bus import JobEventBus
 from server.client.wire import MAX_MESSAGE
 from server.mcp.connection_state import Connection
 from server.mcp.initialize import Opening, opening_of
@@ -25,12 +25,12 @@ class Sdk:
     """The MCP server of an engine, which is built once it is needed.
 
     Args:
-        signals: Where changes of jobs are announced.
+        event_bus: Where changes of jobs are announced.
         start_soon: Starts a coroutine function in the engine's task group.
     """
 
-    def __init__(self, signals: JobSignals, start_soon: Callable[..., object]) -> None:
-        self._signals = signals
+    def __init__(self, event_bus: JobEventBus, start_soon: Callable[..., object]) -> None:
+        self._event_bus = event_bus
         self._start_soon = start_soon
         self._loading = anyio.Lock()
         self._serve: Serve | None = None
@@ -39,7 +39,7 @@ class Sdk:
         """Return what serves a connection, once it is loaded."""
         async with self._loading:
             if self._serve is None:
-                self._serve = await anyio.to_thread.run_sync(_import, self._signals, self._start_soon)
+                self._serve = await anyio.to_thread.run_sync(_import, self._event_bus, self._start_soon)
             return self._serve
 
     async def load_soon(self) -> None:
@@ -69,13 +69,13 @@ class Sdk:
         await (await self.load())(stream, lines, state, opening)
 
 
-def _import(signals: JobSignals, start_soon: Callable[..., object]) -> Serve:
+def _import(event_bus: JobEventBus, start_soon: Callable[..., object]) -> Serve:
     # Imported here: this is what takes so long.
     from server.engine.mcp_connection import McpConnection
     from server.mcp.server import build_server
-    from server.mcp.subscriptions import Updates
+    from server.mcp.subscriptions import Subscriptions
 
-    server: Any = build_server(Updates(signals, start_soon))
+    server: Any = build_server(Subscriptions(event_bus, start_soon))
     # What was imported is never garbage; each full collection would walk through it.
     gc.freeze()
 

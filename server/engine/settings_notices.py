@@ -8,8 +8,8 @@ import anyio.to_thread
 from jobs.effective_settings import EffectiveSettings
 from jobs.ports import Store
 from jobs.settings_sources import misspelt
-from jobs.util.retrying import insist
-from jobs.util.text import safe
+from jobs.util.retrying import retry_while_unavailable
+from jobs.util.text import strip_terminal_codes
 from server.client.wire import Hello, Role
 from server.engine.beat import beat
 
@@ -49,7 +49,7 @@ class SettingsNotices:
             return None
         said = [self._misspelt(hello.settings), self._settings.take_dropped()]
         if self._settings.notice(hello.settings, jobs_live=False) is not None:
-            live = bool(await insist(self._store.unfinished, "asking for live jobs"))
+            live = bool(await retry_while_unavailable(self._store.unfinished, "asking for live jobs"))
             said.append(self._settings.notice(hello.settings, jobs_live=live))
         return " ".join(filter(None, said)) or None
 
@@ -58,7 +58,7 @@ class SettingsNotices:
         if new is None or len(self._told) > _MOST_TOLD:
             return None
         self._told.update(variables)
-        return f"{safe(new)[:_MOST_SAID]} `claude-jobs settings` lists them."
+        return f"{strip_terminal_codes(new)[:_MOST_SAID]} `claude-jobs settings` lists them."
 
     async def watch_file(self) -> None:
         """Read the settings file again whenever it changes, for as long as the engine runs."""

@@ -10,13 +10,13 @@ import anyio.to_thread
 
 from jobs.maintenance.copied_state import end_copied_jobs, processes_live
 from jobs.ports import Store
-from server.client.connect import Places
 from server.client.location import Location, Relation, read_location, relation_of, write_location
+from server.client.state_dir import StatePaths
 
 logger = logging.getLogger(__name__)
 
 
-async def bind(places: Places, store: Store) -> Location:
+async def bind(places: StatePaths, store: Store) -> Location:
     """Return the location of a state directory as it is now, written down; in a copy unfinished jobs end first.
 
     Args:
@@ -49,7 +49,7 @@ async def bind(places: Places, store: Store) -> Location:
     return bound
 
 
-async def _bind_copy(places: Places, store: Store, known: Location) -> Location:
+async def _bind_copy(places: StatePaths, store: Store, known: Location) -> Location:
     ended = await end_copied_jobs(
         store,
         lambda job, attempt: places.trees / job.root_id / job.id / str(attempt),

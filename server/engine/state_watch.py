@@ -15,7 +15,7 @@ from anyio.abc import SocketListener, SocketStream
 
 from server.client.engine_socket import is_at, lock
 from server.client.lock_file import sign_lock
-from server.client.state_dir import Places, prepare
+from server.client.state_dir import StatePaths, prepare
 from server.client.wire import FrontDoorError
 from server.engine.beat import beat
 from server.engine.listener import accept_all
@@ -96,7 +96,7 @@ class StateWatch:
         leave: Makes the engine leave; called with whether its jobs must end too, because no engine can take them over.
     """
 
-    def __init__(self, places: Places, held: int, socket: EngineSocket, leave: Callable[[bool], None]) -> None:
+    def __init__(self, places: StatePaths, held: int, socket: EngineSocket, leave: Callable[[bool], None]) -> None:
         self._places = places
         self._held = [held]
         self._socket = socket

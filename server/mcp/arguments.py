@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from jobs.errors import BadInputError
 from jobs.model import JobStatus
-from jobs.sessions import Message
+from jobs.sessions import SessionMessage
 from jobs.validation import TaskRequest, TreeBounds
 
 
@@ -93,7 +93,7 @@ class RunArguments(TaskOptions):
     def request(self) -> TaskRequest:
         """Return the task itself, without what belongs to its submission."""
         fields = _fields_of(self, without=("parent_job_id", "idempotency_key", "strategy"))
-        return TaskRequest(**fields, divisible=self.strategy == "decompose")
+        return TaskRequest(**fields, can_decompose=self.strategy == "decompose")
 
 
 class BatchArguments(TaskOptions):
@@ -170,10 +170,10 @@ class SendArguments(Arguments):
     json_schema: dict[str, Any] | str | None = None
     idempotency_key: str | None = None
 
-    def message(self, tool_use_id: str | None) -> Message:
+    def message(self, tool_use_id: str | None) -> SessionMessage:
         """Return the follow-up; `tool_use_id` is its key where the caller gives none."""
         fields = _fields_of(self, without=("job_id", "idempotency_key"))
-        return Message(**fields, idempotency_key=self.idempotency_key or tool_use_id)
+        return SessionMessage(**fields, idempotency_key=self.idempotency_key or tool_use_id)
 
 
 class RetryArguments(Arguments):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jobs.claude.command import SESSION
-from jobs.client_context import Origin
+from jobs.client_context import ClientContext
 from jobs.errors import BadInputError, JobsError
 from jobs.model import Job
 from jobs.permissions.tokens import hash_token
@@ -25,12 +25,12 @@ class Caller:
     """The other end of a connection.
 
     Args:
-        origin: The client's directory and environment, for trees that it begins.
+        client_context: The client's directory and environment, for trees that it begins.
         token_hash: Hash of the token it brought, or None for a person or a program outside every tree.
         settings: The client's variables that name settings, or None where it sent none.
     """
 
-    origin: Origin
+    client_context: ClientContext
     token_hash: str | None = None
     settings: Mapping[str, str] | None = None
 
@@ -42,7 +42,7 @@ def caller_of(hello: Hello) -> Caller:
         UnknownTokenError: Its token cannot be one of ours.
         BadInputError: Its directory cannot be kept as text.
     """
-    return Caller(origin=_origin(hello), token_hash=_token_hash(hello), settings=hello.settings)
+    return Caller(client_context=_client_context(hello), token_hash=_token_hash(hello), settings=hello.settings)
 
 
 async def calling_job(store: Store, caller: Caller) -> Job | None:
@@ -67,7 +67,7 @@ def _token_hash(hello: Hello) -> str | None:
     return hash_token(hello.token)
 
 
-def _origin(hello: Hello) -> Origin:
+def _client_context(hello: Hello) -> ClientContext:
     """Return where a client's trees come from, only with text that the database and a process can take.
 
     What belongs to the client's own session is left out, whatever the client names.
@@ -83,7 +83,7 @@ def _origin(hello: Hello) -> Origin:
         ) from None
     client = (hello.session or hello.client or "").encode("utf-8", "replace").decode()
     env = {name: value for name, value in hello.env.items() if _may_pass(name, value)}
-    return Origin(cwd=hello.cwd, env=env, client=client or None, umask=hello.umask)
+    return ClientContext(cwd=hello.cwd, env=env, client=client or None, umask=hello.umask)
 
 
 def _may_pass(name: str, value: str) -> bool:

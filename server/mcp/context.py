@@ -5,7 +5,7 @@ from functools import partial
 
 from mcp.server.context import ServerRequestContext
 
-from jobs.client_context import Origin
+from jobs.client_context import ClientContext
 from jobs.model import Job
 from jobs.waiting import OnProgress, Progress
 from server.client.pending_requests import CALL_ID, LEAST_GROWTH, TOOL_USE_ID
@@ -29,20 +29,20 @@ async def call_of(ctx: Context) -> Call:
     return Call(
         services=connection.services,
         job=job,
-        origin=_origin(connection, job),
+        client_context=_client_context(connection, job),
         tool_use_id=_tool_use_id(ctx),
         on_progress=_progress(ctx),
-        company=partial(elicitation.beside, ctx),
+        wait_wrapper=partial(elicitation.wait_with_forms, ctx),
         flow=connection.flow,
     )
 
 
-def _origin(connection: Connection, job: Job | None) -> Origin:
+def _client_context(connection: Connection, job: Job | None) -> ClientContext:
     # At each call: the file may have changed since the client came. A job's tree has its settings already.
-    origin = connection.caller.origin
+    client_context = connection.caller.client_context
     if job is not None:
-        return origin
-    return replace(origin, settings=connection.services.for_tree(connection.caller.settings))
+        return client_context
+    return replace(client_context, settings=connection.services.for_tree(connection.caller.settings))
 
 
 def _tool_use_id(ctx: Context) -> str | None:

@@ -13,9 +13,9 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from jobs.errors import JobsError
-from jobs.permissions.approvals import Approvals, Request
+from jobs.permissions.approvals import Approvals, PermissionRequest
 from jobs.permissions.visibility import Scope
-from jobs.util.text import safe
+from jobs.util.text import strip_terminal_codes
 from jobs.waiting import WaitReport
 from server.mcp.replies import permission_requests
 
@@ -55,19 +55,19 @@ async def forms(ctx: AnyContext, read: Read) -> dict[str, Any]:
     }
 
 
-async def beside(ctx: AnyContext, wait: Callable[[], Awaitable[WaitReport]], read: Read) -> WaitReport:
+async def wait_with_forms(ctx: AnyContext, wait: Callable[[], Awaitable[WaitReport]], read: Read) -> WaitReport:
     """Wait, and meanwhile ask the person whatever the jobs that are waited for want to be permitted.
 
     A client of the newest protocol cannot be asked in the middle of a call: it is given forms in place of an answer.
     """
     if not can_ask(ctx) or _is_modern(ctx):
         return await wait()
-    report = await _before(partial(_attend, ctx, (await read()).paths), wait)
+    report = await _before(partial(_serve_forms, ctx, (await read()).paths), wait)
     assert report is not None, "nobody attends only for a while"
     return report
 
 
-async def or_forms(
+async def forms_or_answer(
     ctx: AnyContext, responses: Mapping[str, Any] | None, answer: Callable[[], Awaitable[str]], read: Read
 ) -> str | dict[str, Any]:
     """Return a wait's answer, or the forms that are to be filled in before the call is repeated with what they said.
@@ -111,11 +111,11 @@ def take(approvals: Approvals, request_id: str, answer: ElicitResult) -> None:
         case "decline":
             approvals.answer(request_id, None, allow=False)
         case _:
-            request.put_away = True
+            request.dismissed = True
             logger.info("the form of %s was put away; `claude-jobs approve` can still answer it", request_id)
 
 
-async def _before(company: Callable[[], Awaitable[object]], work: Callable[[], Awaitable[T]]) -> T | None:
+async def _before(wait_wrapper: Callable[[], Awaitable[object]], work: Callable[[], Awaitable[T]]) -> T | None:
     """Return what the work comes to, or None where its company is over first."""
     found: list[T | JobsError] = []
 
@@ -129,7 +129,7 @@ async def _before(company: Callable[[], Awaitable[object]], work: Callable[[], A
 
     async with anyio.create_task_group() as group:
         group.start_soon(do)
-        await company()
+        await wait_wrapper()
         group.cancel_scope.cancel()
     for one in found:
         if isinstance(one, JobsError):
@@ -149,14 +149,14 @@ def _is_modern(ctx: AnyContext) -> bool:
     return ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
 
 
-async def _attend(ctx: AnyContext, paths: Sequence[str]) -> None:
+async def _serve_forms(ctx: AnyContext, paths: Sequence[str]) -> None:
     approvals: Approvals = ctx.lifespan_context.services.approvals
     while True:
         request = await approvals.next_to_show(paths)
         take(approvals, request.id, await _filled_in(ctx, request))
 
 
-async def _filled_in(ctx: AnyContext, request: Request) -> ElicitResult:
+async def _filled_in(ctx: AnyContext, request: PermissionRequest) -> ElicitResult:
     """Show a form until it is filled in, or the request is no longer open: then the form is withdrawn."""
     answers: list[ElicitResult] = []
 
@@ -174,7 +174,9 @@ async def _filled_in(ctx: AnyContext, request: Request) -> ElicitResult:
     return answers[0] if answers else ElicitResult(action="cancel")
 
 
-def _question(request: Request) -> str:
+def _question(request: PermissionRequest) -> str:
     # What a job wants to do is the job's own text: it must not draw over the form.
     [shown] = permission_requests([request])
-    return safe(f"Job {shown['jobId']} wants to use {shown['tool']}. Accept allows it this once: {shown['input']}")
+    return strip_terminal_codes(
+        f"Job {shown['jobId']} wants to use {shown['tool']}. Accept allows it this once: {shown['input']}"
+    )

@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 
-from jobs.permissions.approvals import Request
+from jobs.permissions.approvals import PermissionRequest
 from jobs.ports import Admission
 from server.mcp.replies import permission_requests, pretty
 
 
-def run_asks(admission: Admission, requests: Sequence[Request]) -> str:
+def run_asks(admission: Admission, requests: Sequence[PermissionRequest]) -> str:
     """Answer `claude_run` while its job goes on."""
     job_id = admission.jobs[0].id
     reply = {"jobId": job_id, "status": "running", "waitingForPermission": permission_requests(requests)}
     return pretty({**reply, "next": f"{_ANSWER} jobIds [{job_id!r}], and read it with claude_result."})
 
 
-def batch_asks(admission: Admission, requests: Sequence[Request]) -> str:
+def batch_asks(admission: Admission, requests: Sequence[PermissionRequest]) -> str:
     """Answer `claude_run_batch` while its jobs go on."""
     batch_id = admission.batch.id
     reply = {"batch_id": batch_id, "status": "running", "waitingForPermission": permission_requests(requests)}

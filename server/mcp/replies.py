@@ -8,9 +8,9 @@ from typing import Any
 from jobs.ids import is_batch_id
 from jobs.limits.account_limits import Pause, clock_time
 from jobs.model import Attempt, Batch, Job, JobSpec, JobStatus, Rollup
-from jobs.permissions.approvals import Request
+from jobs.permissions.approvals import PermissionRequest
 from jobs.ports import Admission
-from jobs.sessions import Retried
+from jobs.sessions import RetryResult
 from jobs.util.text import redact
 from jobs.waiting import WaitReport
 from jobs.waiting_for import WaitingFor
@@ -149,7 +149,11 @@ def paused(pauses: Sequence[Pause]) -> dict[str, str]:
 
 
 def waited(
-    report: WaitReport, requests: Sequence[Request] = (), *, excerpt_chars: int, come_back: float | None = None
+    report: WaitReport,
+    requests: Sequence[PermissionRequest] = (),
+    *,
+    excerpt_chars: int,
+    come_back: float | None = None,
 ) -> str:
     """Answer `claude_wait`: who is over since the cursor, how many are not, and the next cursor.
 
@@ -175,7 +179,7 @@ def waited(
     return compact({**reply, **asked, "done": lines})
 
 
-def permission_requests(requests: Sequence[Request]) -> list[dict[str, str]]:
+def permission_requests(requests: Sequence[PermissionRequest]) -> list[dict[str, str]]:
     """Return what is shown of requests for a permission to whoever decides."""
     lines = [{"requestId": one.id, "jobId": one.job.id, "tool": one.tool, "input": _call_of(one)} for one in requests]
     shown = fitting(lines, MAX_REQUESTS_CHARS)
@@ -184,7 +188,7 @@ def permission_requests(requests: Sequence[Request]) -> list[dict[str, str]]:
     return shown
 
 
-def _call_of(request: Request) -> str:
+def _call_of(request: PermissionRequest) -> str:
     text, most = compact(request.arguments), _SHOWN_OF_A_CALL
     # Cut afterwards: a key that lacks its end would not be known. What is far from being shown is not searched.
     head = redact(text[: 2 * most], request.secrets)
@@ -269,9 +273,9 @@ def sent(job: Job, original: Job, pause: Pause | None = None) -> str:
     return pretty({"jobId": job.id, "status": "started", "message": message, **_ahead(pause)})
 
 
-def retried(what: Retried) -> str:
+def retried(what: RetryResult) -> str:
     """Answer `claude_retry`: who is in line again, who was not over, and whose session another job goes on with."""
-    again = [job.id for job in what.again]
+    again = [job.id for job in what.restarted]
     live = [job.id for job in what.live]
     status = "requeued" if again else "nothing_requeued"
     reply: dict[str, Any] = {"jobIds": again[:_NAMED], "count": len(again), "status": status}

@@ -70,7 +70,7 @@ def uris_of(job: Job) -> Sequence[str]:
 async def list_resources(ctx: Context, _: PaginatedRequestParams | None) -> ListResourcesResult:
     """List the caller's newest jobs."""
     call = await _call(ctx)
-    jobs = await call.sight.newest(limit=LISTED)
+    jobs = await call.visibility.newest(limit=LISTED)
     return ListResourcesResult(resources=[_resource(job) for job in jobs])
 
 
@@ -100,9 +100,9 @@ async def visible(call: Call, uri: str) -> bool:
         return False
     try:
         if found[1] == "tree":
-            await call.sight.rollup(found[2])
+            await call.visibility.rollup(found[2])
         else:
-            await call.sight.job(found[2])
+            await call.visibility.job(found[2])
     except JobsError:
         return False
     return True
@@ -113,7 +113,7 @@ async def complete(ctx: Context, params: CompleteRequestParams) -> CompleteResul
     values: list[str] = []
     if isinstance(params.ref, ResourceTemplateReference) and params.argument.name == "id":
         call = await _call(ctx)
-        ids = await call.sight.ids_from(params.argument.value, limit=_COMPLETED)
+        ids = await call.visibility.ids_from(params.argument.value, limit=_COMPLETED)
         values = [one for one in ids if params.ref.uri.startswith("tree:") or not is_batch_id(one)]
     return CompleteResult(completion=Completion(values=values, total=len(values), has_more=False))
 
@@ -134,14 +134,14 @@ async def _read(call: Call, uri: str) -> tuple[str, str]:
     if kind == "tree":
         return await _tree(call, identity), _JSON
     if transcript:
-        return _transcript(call, await call.sight.job(identity)), _LINES
-    await call.sight.job(identity)
+        return _transcript(call, await call.visibility.job(identity)), _LINES
+    await call.visibility.job(identity)
     return await claude_status(call, JobArguments(job_id=identity)), _JSON
 
 
 async def _tree(call: Call, identity: str) -> str:
-    sums = await call.sight.rollup(identity)
-    jobs = (await call.sight.subtree_scope(identity)).jobs
+    sums = await call.visibility.rollup(identity)
+    jobs = (await call.visibility.subtree_scope(identity)).jobs
     return replies.tree(
         identity,
         sums,

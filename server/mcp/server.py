@@ -22,7 +22,7 @@ from server.mcp.auth import calling_job
 from server.mcp.connection_state import Connection
 from server.mcp.context import Context, call_of
 from server.mcp.initialize import INSTRUCTIONS, NAME, TITLE
-from server.mcp.subscriptions import Updates
+from server.mcp.subscriptions import Subscriptions
 from server.mcp.tool_definitions import BY_NAME, Definition, listing
 from server.mcp.tool_results import failure, outcome
 from server.mcp.tools import scope_reader
@@ -30,7 +30,7 @@ from server.mcp.tools import scope_reader
 __all__ = ["INSTRUCTIONS", "TOOL_USE_ID", "Connection", "build_server"]
 
 
-def build_server(updates: Updates) -> Server[Connection]:
+def build_server(updates: Subscriptions) -> Server[Connection]:
     """Return the MCP server; who is calling comes with each connection's lifespan state.
 
     Args:
@@ -95,7 +95,7 @@ async def _answer(ctx: Context, definition: Definition, params: CallToolRequestP
         return await definition.handle(call, arguments)
     # Of the tools that wait this one alone may be called again and again: it begins nothing.
     answer = partial(definition.handle, call, arguments)
-    found = await elicitation.or_forms(ctx, params.input_responses, answer, scope_reader(call, arguments))
+    found = await elicitation.forms_or_answer(ctx, params.input_responses, answer, scope_reader(call, arguments))
     if isinstance(found, str):
         return found
     begun |= found

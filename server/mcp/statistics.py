@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from jobs.metrics import Figures, figures_of
+from jobs.metrics import JobMetrics, job_metrics
 from jobs.model import LIVE, JobStatus, Rollup
 from jobs.recursion_manager import RecursionStatistics
 from server.mcp.arguments import NoArguments
@@ -21,10 +21,10 @@ async def claude_dashboard(call: Call, _: NoArguments) -> str:
     """Tell the older server's figures, as they are."""
     store = call.services.store
     sums = await store.rollup_all() if call.job is None else await store.rollup_under(call.job.path)
-    jobs = await call.sight.newest(limit=_FIGURES_OVER)
+    jobs = await call.visibility.newest(limit=_FIGURES_OVER)
     return dashboard(
         sums,
-        figures_of(jobs, now=call.services.now()),
+        job_metrics(jobs, now=call.services.now()),
         deepest=max((job.depth for job in jobs if job.status in LIVE), default=0),
         resident=call.services.resident(),
         statistics=await _statistics(call),
@@ -46,7 +46,9 @@ async def _statistics(call: Call) -> RecursionStatistics:
     return replace(statistics, live_by_root={own: statistics.live_by_root.get(own, 0)}, pauses=own_pauses)
 
 
-def dashboard(sums: Rollup, figures: Figures, *, deepest: int, resident: int, statistics: RecursionStatistics) -> str:
+def dashboard(
+    sums: Rollup, figures: JobMetrics, *, deepest: int, resident: int, statistics: RecursionStatistics
+) -> str:
     """Answer `claude_dashboard` with the older server's keys, of which `failedJobs` holds cancelled ones too.
 
     Args:

@@ -18,7 +18,7 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 
-from jobs.event_bus import JobSignals
+from jobs.event_bus import JobEventBus
 from jobs.model import Job
 from server.mcp.connection_state import Connection
 from server.mcp.context import Context, call_of
@@ -36,11 +36,11 @@ class JobBus:
     """The SDK's bus, fed by changes of jobs.
 
     Args:
-        signals: Where changes are announced.
+        event_bus: Where changes are announced.
     """
 
-    def __init__(self, signals: JobSignals) -> None:
-        self._signals = signals
+    def __init__(self, event_bus: JobEventBus) -> None:
+        self._event_bus = event_bus
 
     async def publish(self, event: ServerEvent) -> None:
         """Do nothing: only jobs change here."""
@@ -52,7 +52,7 @@ class JobBus:
             for uri in uris_of(job):
                 listener(ResourceUpdated(uri=uri))
 
-        return self._signals.observe(tell)
+        return self._event_bus.observe(tell)
 
 
 @dataclass(eq=False)
@@ -80,18 +80,18 @@ class _Watcher:
         self.news.set()
 
 
-class Updates:
+class Subscriptions:
     """Both ways to hear of changes, for every connection of the engine.
 
     Args:
-        signals: Where changes of jobs are announced.
+        event_bus: Where changes of jobs are announced.
         start_soon: Starts a coroutine function in the engine's task group.
     """
 
-    def __init__(self, signals: JobSignals, start_soon: Callable[..., object]) -> None:
-        self._signals = signals
+    def __init__(self, event_bus: JobEventBus, start_soon: Callable[..., object]) -> None:
+        self._event_bus = event_bus
         self._start_soon = start_soon
-        self._listen = ListenHandler(JobBus(signals))
+        self._listen = ListenHandler(JobBus(event_bus))
         self._watchers: WeakKeyDictionary[Connection, _Watcher] = WeakKeyDictionary()
 
     async def listen(self, ctx: Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
@@ -127,7 +127,7 @@ class Updates:
         return watcher
 
     async def _deliver(self, watcher: _Watcher) -> None:
-        stop = self._signals.observe(watcher.tell)
+        stop = self._event_bus.observe(watcher.tell)
         try:
             while not watcher.gone:
                 await watcher.news.wait()

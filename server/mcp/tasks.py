@@ -121,7 +121,7 @@ async def cancel(ctx: Context, params: TaskParams) -> dict[str, Any]:
     """Answer `tasks/cancel`: a job or a batch is cancelled; a wait ends by nobody asking for it any more."""
     await _found(ctx, params.task_id)
     call = await call_of(ctx)
-    await call.services.manager.cancel_subtrees(await call.sight.jobs(await _jobs_of(call, params.task_id)))
+    await call.services.manager.cancel_subtrees(await call.visibility.jobs(await _jobs_of(call, params.task_id)))
     return {}
 
 
@@ -199,7 +199,7 @@ async def _snapshot(call: Call, task_id: str) -> Snapshot:
 
 
 async def _of_run(call: Call, job_id: str) -> Snapshot:
-    job = await call.sight.job(job_id)
+    job = await call.visibility.job(job_id)
     created, updated = job.created_at, _touched(job)
     if job.status in LIVE:
         pauses = call.services.recursion.pauses((job.root_id,)) if job.status is JobStatus.QUEUED else ()
@@ -212,8 +212,8 @@ async def _of_run(call: Call, job_id: str) -> Snapshot:
 
 
 async def _of_batch(call: Call, batch_id: str) -> Snapshot:
-    batch = await call.sight.batch(batch_id)
-    jobs = (await call.sight.batch_scope(batch_id)).jobs
+    batch = await call.visibility.batch(batch_id)
+    jobs = (await call.visibility.batch_scope(batch_id)).jobs
     updated = max(map(_touched, jobs))
     live = sum(job.status in LIVE for job in jobs)
     if live:
@@ -234,7 +234,7 @@ async def _of_wait(call: Call, task_id: str) -> Snapshot:
     scope = await read()
     updated = max([created, *map(_touched, scope.jobs)])
     # Over for now where a permission is missing: nobody is told anything else of a task that works.
-    asking = call.services.approvals.told(call.job, scope.paths)
+    asking = call.services.approvals.mark_shown(call.job, scope.paths)
     if asking or _met(report, mode) or (until is not None and call.services.now() >= until):
         result = success(wait_reply(call, report, asking))
         return Snapshot(status="completed", created=created, updated=updated, result=result)
@@ -264,9 +264,9 @@ def _met(report: WaitReport, mode: WaitMode) -> bool:
 async def _scope_of(call: Call, task_id: str) -> Scope:
     match task_id[:1]:
         case kind if kind == JOB_PREFIX:
-            return Scope(jobs=[await call.sight.job(task_id)])
+            return Scope(jobs=[await call.visibility.job(task_id)])
         case kind if kind == BATCH_PREFIX:
-            return await call.sight.batch_scope(task_id)
+            return await call.visibility.batch_scope(task_id)
         case _:
             return await scope_reader(call, (await _decode(call, task_id))[2])()
 
@@ -275,7 +275,7 @@ async def _jobs_of(call: Call, task_id: str) -> Sequence[str]:
     if task_id.startswith(JOB_PREFIX):
         return (task_id,)
     if task_id.startswith(BATCH_PREFIX):
-        return [job.id for job in (await call.sight.batch_scope(task_id)).jobs]
+        return [job.id for job in (await call.visibility.batch_scope(task_id)).jobs]
     return ()
 
 
@@ -296,7 +296,7 @@ async def _ids(call: Call, numbers: Sequence[int]) -> list[str]:
         if number not in ids:
             # Jobs of one wait were mostly admitted one after the other.
             limit = min(_PAGE, len(numbers))
-            ids |= {job.seq: job.id for job in await call.sight.newest(limit=limit, before_seq=number + 1)}
+            ids |= {job.seq: job.id for job in await call.visibility.newest(limit=limit, before_seq=number + 1)}
         if number not in ids:
             raise _unknown()
     return [ids[number] for number in numbers]

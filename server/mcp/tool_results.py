@@ -6,8 +6,9 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from jobs.errors import JobFailedError, JobsError, NotFinishedError, NotFoundError, RecursionLimitError
+from jobs.errors import JobFailedError, JobsError, NotFinishedError, NotFoundError
 from jobs.ids import JOB_PREFIX, is_batch_id
+from orchestration.limits import RecursionLimitError
 from server.mcp.advice import advice_on
 from server.mcp.arguments import Arguments, BatchArguments, TaskArguments
 from server.mcp.tool_definitions import Definition

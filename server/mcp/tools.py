@@ -9,20 +9,20 @@ from typing import Any
 
 import anyio
 
-from jobs.client_context import Origin
+from jobs.client_context import ClientContext
 from jobs.errors import BadInputError, NotFoundError
-from jobs.event_bus import JobSignals
+from jobs.event_bus import JobEventBus
 from jobs.ids import is_batch_id
 from jobs.manager import EnhancedJobManager
 from jobs.model import Job, JobStatus
-from jobs.permissions.approvals import Approvals, Request
+from jobs.permissions.approvals import Approvals, PermissionRequest
 from jobs.permissions.visibility import Scope, Visibility
 from jobs.ports import Admission, Store
 from jobs.recursion_manager import RecursionManager
-from jobs.sessions import FollowUp
+from jobs.sessions import SessionService
 from jobs.settings import Settings, TreeSettings
 from jobs.validation import TaskRequest, TreeBounds
-from jobs.waiting import OnProgress, Waiting, WaitMode, WaitReport, alone
+from jobs.waiting import OnProgress, Waiting, WaitMode, WaitReport, plain_wait
 from jobs.waiting_for import WaitingFor
 from server.mcp import replies
 from server.mcp.arguments import (
@@ -60,10 +60,10 @@ class Services:
         for_tree: Returns what a tree takes from the client that begins it, for the variables that the client sent.
         store: Where trees are kept.
         manager: Admits, runs and cancels.
-        follow_up: Continues sessions and tries jobs again.
+        sessions: Continues sessions and tries jobs again.
         recursion: Slots, parking and statistics.
         waiting: Waits.
-        signals: Where changes of jobs are announced.
+        event_bus: Where changes of jobs are announced.
         start_soon: Starts a coroutine function in the engine's task group.
         transcript: Path of the output file of a job's attempt.
         approvals: Requests of jobs for a permission.
@@ -77,10 +77,10 @@ class Services:
     for_tree: Callable[[Mapping[str, str] | None], TreeSettings]
     store: Store
     manager: EnhancedJobManager
-    follow_up: FollowUp
+    sessions: SessionService
     recursion: RecursionManager
     waiting: Waiting
-    signals: JobSignals
+    event_bus: JobEventBus
     start_soon: Callable[..., object]
     transcript: Callable[[Job], str]
     approvals: Approvals
@@ -97,25 +97,25 @@ class Call:
     Args:
         services: What handlers call.
         job: The calling job, or None for a caller outside every tree.
-        origin: The caller's directory and environment.
+        client_context: The caller's directory and environment.
         tool_use_id: The client's id of this call, or None; a submission is idempotent by it.
         on_progress: Reports where a wait is, or None where the caller does not ask for it.
-        company: Waits for jobs that it can read, with whatever else goes on meanwhile.
+        wait_wrapper: Waits for jobs that it can read, with whatever else goes on meanwhile.
         flow: Knows how many requests of the caller's connection are in work.
     """
 
     services: Services
     job: Job | None
-    origin: Origin
+    client_context: ClientContext
     tool_use_id: str | None
     on_progress: OnProgress | None
-    company: Callable[[Callable[[], Awaitable[WaitReport]], Callable[[], Awaitable[Scope]]], Awaitable[WaitReport]] = (
-        alone
-    )
+    wait_wrapper: Callable[
+        [Callable[[], Awaitable[WaitReport]], Callable[[], Awaitable[Scope]]], Awaitable[WaitReport]
+    ] = plain_wait
     flow: FlowControl = field(default_factory=FlowControl)
 
     @property
-    def sight(self) -> Visibility:
+    def visibility(self) -> Visibility:
         """What this caller may see."""
         return Visibility(self.services.store, self.job)
 
@@ -165,14 +165,14 @@ async def claude_run_batch_async(call: Call, arguments: BatchArguments) -> str:
 async def claude_status(call: Call, arguments: JobArguments) -> str:
     """Tell where a job, a batch or a tree is."""
     if is_batch_id(arguments.job_id):
-        batch = await call.sight.batch(arguments.job_id)
+        batch = await call.visibility.batch(arguments.job_id)
         pauses = call.services.recursion.pauses((batch.root_id,))
-        return replies.batch_status(batch.id, batch.parent_id, await call.sight.rollup(batch.id), pauses)
-    job = await call.sight.job(arguments.job_id)
-    below = (await call.sight.rollup(job.id)).without(job)
+        return replies.batch_status(batch.id, batch.parent_id, await call.visibility.rollup(batch.id), pauses)
+    job = await call.visibility.job(arguments.job_id)
+    below = (await call.visibility.rollup(job.id)).without(job)
     attempt = await call.services.store.attempt(job.id, job.attempt) if job.attempt else None
     why, pauses = call.services.recursion.waiting_for(job), call.services.recursion.pauses((job.root_id,))
-    children = await call.sight.live_children(job) if why is WaitingFor.CHILDREN else 0
+    children = await call.visibility.live_children(job) if why is WaitingFor.CHILDREN else 0
     rollup = below if below.total else None
     return replies.job_status(job, rollup, pauses, attempt=attempt, waiting_for=why, live_children=children)
 
@@ -187,7 +187,7 @@ async def claude_wait(call: Call, arguments: WaitArguments) -> str:
     return wait_reply(call, report, requests)
 
 
-def wait_reply(call: Call, report: WaitReport, requests: Sequence[Request]) -> str:
+def wait_reply(call: Call, report: WaitReport, requests: Sequence[PermissionRequest]) -> str:
     """Answer a wait, and advise who can come back later to do so where nothing goes on before."""
     # A job that ends its turn is over: nobody would wake it.
     settings = call.services.settings
@@ -198,21 +198,21 @@ def wait_reply(call: Call, report: WaitReport, requests: Sequence[Request]) -> s
 
 async def claude_result(call: Call, arguments: ResultArguments) -> str:
     """Return a page of one result, or of the answers of several jobs within one budget."""
-    call.sight.refuse_self("read its own result", "Leave it out.", jobs=(arguments.job_id, *arguments.job_ids))
+    call.visibility.refuse_self("read its own result", "Leave it out.", jobs=(arguments.job_id, *arguments.job_ids))
     limit = min(arguments.limit or call.services.settings.result_chars, MAX_RESULT_CHARS)
     if arguments.job_ids:
         ids = [*([arguments.job_id] if arguments.job_id else []), *arguments.job_ids]
-        return await call.results.several(await call.sight.jobs(ids), offset=arguments.offset, limit=limit)
+        return await call.results.several(await call.visibility.jobs(ids), offset=arguments.offset, limit=limit)
     if not arguments.job_id:
         raise BadInputError("jobId", "no job is named", "Give jobId, or jobIds for several.")
-    return await call.results.page(await call.sight.job(arguments.job_id), offset=arguments.offset, limit=limit)
+    return await call.results.page(await call.visibility.job(arguments.job_id), offset=arguments.offset, limit=limit)
 
 
 async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
     """List the caller's jobs, newest first."""
-    before = (await call.sight.job(arguments.before)).seq if arguments.before else None
+    before = (await call.visibility.job(arguments.before)).seq if arguments.before else None
     # One more than is shown tells whether there are more.
-    found = await call.sight.newest(
+    found = await call.visibility.newest(
         limit=arguments.limit + 1, before_seq=before, status=arguments.status, under=arguments.under
     )
     shown, recursion = found[: arguments.limit], call.services.recursion
@@ -234,34 +234,32 @@ async def claude_kill_job(call: Call, arguments: JobArguments) -> str:
 
 async def _cancellable(call: Call, identity: str) -> Sequence[Job]:
     if is_batch_id(identity):
-        return (await call.sight.batch_scope(identity)).jobs
-    return (await call.sight.job(identity),)
+        return (await call.visibility.batch_scope(identity)).jobs
+    return (await call.visibility.job(identity),)
 
 
 async def claude_send(call: Call, arguments: SendArguments) -> str:
     """Go on with the session of a job that is over, as a new job."""
-    job = await call.sight.job(arguments.job_id)
+    job = await call.visibility.job(arguments.job_id)
     parent_id = call.job.id if call.job else None
-    call.sight.refuse_self("send itself a message", "Start a job with claude_run_async.", jobs=(job.id,))
+    call.visibility.refuse_self("send itself a message", "Start a job with claude_run_async.", jobs=(job.id,))
     message = arguments.message(call.tool_use_id)
-    admission = await call.services.follow_up.send(job, message, parent_id=parent_id, origin=call.origin)
+    admission = await call.services.sessions.send(job, message, parent_id=parent_id, client_context=call.client_context)
     return replies.sent(admission.jobs[0], job, await call.services.recursion.pause_ahead(admission))
 
 
 async def claude_retry(call: Call, arguments: RetryArguments) -> str:
     """Try a job again, or everything below it that failed."""
-    whole = arguments.subtree or is_batch_id(arguments.job_id)
-    jobs = (
-        (await call.sight.subtree_scope(arguments.job_id)).jobs if whole else [await call.sight.job(arguments.job_id)]
-    )
+    whole, see = arguments.subtree or is_batch_id(arguments.job_id), call.visibility
+    jobs = (await see.subtree_scope(arguments.job_id)).jobs if whole else [await see.job(arguments.job_id)]
     mine = [job for job in jobs if call.job is None or job.id != call.job.id]
-    return replies.retried(await call.services.follow_up.retry(mine, origin=call.origin))
+    return replies.retried(await call.services.sessions.retry(mine, client_context=call.client_context))
 
 
 async def submit_run(call: Call, arguments: RunArguments) -> Admission:
     """Admit and start one job."""
     return await _submit(
-        call, [arguments.request()], arguments.parent_job_id, key=arguments.idempotency_key, single=True
+        call, [arguments.request()], arguments.parent_job_id, key=arguments.idempotency_key, as_root=True
     )
 
 
@@ -279,7 +277,7 @@ async def run_reply(call: Call, job_id: str) -> str:
         JobFailedError: It has none.
         NotFinishedError: It is not over.
     """
-    job = await call.sight.job(job_id)
+    job = await call.visibility.job(job_id)
     return await call.results.page(job, offset=0, limit=call.services.settings.result_chars)
 
 
@@ -289,15 +287,15 @@ async def _submit(
     parent_job_id: str | None,
     *,
     key: str | None,
-    single: bool = False,
+    as_root: bool = False,
     bounds: TreeBounds | None = None,
 ) -> Admission:
     async with call.services.recursion.turn(call.job.id if call.job else None):
         return await call.services.manager.submit(
             requests,
             _parent_id(call, parent_job_id),
-            origin=call.origin,
-            single=single,
+            client_context=call.client_context,
+            as_root=as_root,
             idempotency_key=key or call.tool_use_id,
             bounds=bounds,
         )
@@ -312,7 +310,7 @@ def _parent_id(call: Call, asserted: str | None) -> str | None:
     return call.job.id
 
 
-async def _wait_for(call: Call, admission: Admission) -> tuple[WaitReport, Sequence[Request]]:
+async def _wait_for(call: Call, admission: Admission) -> tuple[WaitReport, Sequence[PermissionRequest]]:
     read = partial(_scope_of, call, tuple(job.id for job in admission.jobs))
     return await _wait_unless_asked(call, read, mode=WaitMode.ALL, seconds=UNBOUNDED)
 
@@ -324,20 +322,20 @@ async def _wait_unless_asked(
     mode: WaitMode,
     seconds: float,
     cursor: str | None = None,
-) -> tuple[WaitReport, Sequence[Request]]:
+) -> tuple[WaitReport, Sequence[PermissionRequest]]:
     """Wait, at most until a job asks for a permission that the caller may give, and return what it may give."""
     approvals = call.services.approvals
     # A job answers for everything below it, and a caller outside every tree for what it waits for.
     paths = (await read()).paths if call.job is None else None
     wait = partial(_wait, call, read, mode=mode, cursor=cursor)
-    client = call.origin.client
+    client = call.client_context.client
     until = anyio.current_time() + seconds
     while True:
-        with approvals.interrupting(call.job, paths, client=client) as asking:
+        with approvals.wake_on_new(call.job, paths, client=client) as asking:
             report = await wait(seconds=max(0.0, until - anyio.current_time()))
         if asking.cancelled_caught:
             report = await wait(seconds=0)
-        asked = approvals.told(call.job, paths, client=client)
+        asked = approvals.mark_shown(call.job, paths, client=client)
         # Interrupted for nothing: somebody else answered first, or the time to answer was over.
         if asked or not report.pending or not asking.cancelled_caught:
             return report, asked
@@ -352,7 +350,9 @@ async def _wait(
     cursor: str | None = None,
 ) -> WaitReport:
     wait = partial(call.services.waiting.wait, read, mode=mode, seconds=seconds, cursor=cursor)
-    return await call.company(partial(wait, on_progress=call.on_progress, aside=partial(_aside, call)), read)
+    return await call.wait_wrapper(
+        partial(wait, on_progress=call.on_progress, while_waiting=partial(_aside, call)), read
+    )
 
 
 @asynccontextmanager
@@ -375,20 +375,20 @@ def scope_reader(call: Call, arguments: WaitArguments) -> Callable[[], Awaitable
         raise BadInputError("jobIds", "give exactly one of jobIds, batchId and subtreeOf", "Then call again.")
     remedy = "Leave it out, or give subtreeOf with its id for everything below it."
     batches = (arguments.batch_id, arguments.subtree_of)
-    call.sight.refuse_self("wait for itself", remedy, jobs=arguments.job_ids, batches=batches)
+    call.visibility.refuse_self("wait for itself", remedy, jobs=arguments.job_ids, batches=batches)
     if arguments.job_ids:
         return partial(_scope_of, call, tuple(arguments.job_ids))
     if arguments.batch_id is not None:
-        return partial(call.sight.batch_scope, arguments.batch_id)
+        return partial(call.visibility.batch_scope, arguments.batch_id)
     return partial(_below, call, arguments.subtree_of or "")
 
 
 async def _scope_of(call: Call, job_ids: Sequence[str]) -> Scope:
-    return Scope(jobs=await call.sight.jobs(job_ids))
+    return Scope(jobs=await call.visibility.jobs(job_ids))
 
 
 async def _below(call: Call, root: str) -> Scope:
-    scope = await call.sight.subtree_scope(root)
+    scope = await call.visibility.subtree_scope(root)
     if call.job is None:
         return scope
     # A job that waits for its own subtree must not wait for itself.

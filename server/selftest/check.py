@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.claude.ndjson import Framer
+from jobs.claude.ndjson import LineDecoder
 from jobs.util.json_values import text
-from server.client.state_dir import Places
-from server.selftest.stub import REPORTED, Errand, starts
+from server.client.state_dir import StatePaths
+from server.selftest.stub import REPORTED, StubTask, starts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class PromiseCheck:
     """What a campaign found; everything but the first two is a broken promise, one line each.
 
     Args:
@@ -49,7 +49,7 @@ class _Row:
     spec: str
 
 
-def judge(places: Places, ledger: Path, acknowledged: Mapping[str, Errand]) -> Verdict:
+def check_promises(places: StatePaths, ledger: Path, acknowledged: Mapping[str, StubTask]) -> PromiseCheck:
     """Return the verdict on a state directory whose engine has left.
 
     Args:
@@ -59,7 +59,7 @@ def judge(places: Places, ledger: Path, acknowledged: Mapping[str, Errand]) -> V
     """
     with closing(sqlite3.connect(f"file:{places.database}?mode=ro", uri=True)) as database:
         rows = {row.id: row for row in _rows(database)}
-    return Verdict(
+    return PromiseCheck(
         acknowledged=len(acknowledged),
         jobs=len(rows),
         lost=[f"{job_id} {_place(rows, job_id)}" for job_id in acknowledged if _place(rows, job_id) in _NOT_OVER],
@@ -90,11 +90,11 @@ def _place(rows: Mapping[str, _Row], job_id: str) -> str:
     return rows[job_id].status if job_id in rows else "nowhere"
 
 
-def _started_twice(ledger: Path, errands: Iterable[Errand]) -> list[str]:
+def _started_twice(ledger: Path, errands: Iterable[StubTask]) -> list[str]:
     return [f"{errand.token}: {count} starts" for errand in errands if (count := starts(ledger, errand.token)) > 1]
 
 
-def _admitted_twice(rows: Mapping[str, _Row], acknowledged: Mapping[str, Errand]) -> list[str]:
+def _admitted_twice(rows: Mapping[str, _Row], acknowledged: Mapping[str, StubTask]) -> list[str]:
     by_task: dict[str, list[str]] = {}
     for row in rows.values():
         _, _, rest = row.spec.partition("selftest:")
@@ -103,7 +103,7 @@ def _admitted_twice(rows: Mapping[str, _Row], acknowledged: Mapping[str, Errand]
     return [f"{token}: {' '.join(ids)}" for token, ids in by_task.items() if token in tokens and len(ids) > 1]
 
 
-def _wrong(row: _Row | None, errand: Errand) -> str | None:
+def _wrong(row: _Row | None, errand: StubTask) -> str | None:
     if row is None:
         return None
     if row.status not in errand.ends:
@@ -117,10 +117,10 @@ def _answered(row: _Row, number: int) -> bool:
     return row.status == "completed" and number == row.attempt
 
 
-def _shown(places: Places, row: _Row, number: int) -> tuple[str, ...]:
+def _shown(places: StatePaths, row: _Row, number: int) -> tuple[str, ...]:
     """Return the kinds of what the transcript of an attempt shows, from its file."""
-    path, framer = places.trees / row.root_id / row.id / str(number) / "out", Framer()
-    lines = [*framer.feed(path.read_bytes() if path.exists() else b""), *framer.close()]
+    path, decoder = places.trees / row.root_id / row.id / str(number) / "out", LineDecoder()
+    lines = [*decoder.feed(path.read_bytes() if path.exists() else b""), *decoder.close()]
     kinds = (_kind(line.frame or {}) for line in lines)
     return tuple(kind for kind in kinds if not kind.startswith(("control_", "stream_event")))
 

@@ -12,12 +12,14 @@ from statistics import median
 from typing import Any
 from uuid import uuid4
 
-from server.client.connect import Door, control, lock, prepare
+from server.client.connect import control
+from server.client.engine_socket import EngineEndpoint, lock
+from server.client.state_dir import prepare
 from server.client.tool_client import ToolError
 from server.client.wire import FrontDoorError, Hello
-from server.selftest.check import Verdict, judge
-from server.selftest.mcp_client import Caller, caller
-from server.selftest.stub import Errand, write_stub
+from server.selftest.check import PromiseCheck, check_promises
+from server.selftest.mcp_client import McpClient, caller
+from server.selftest.stub import StubTask, write_stub
 
 _PATIENCE = 60.0
 """Seconds within which an engine must answer after one was killed; a start takes three on a busy core (measured)."""
@@ -65,7 +67,7 @@ class Report:
     died: list[str]
     outages: list[float]
     seconds: float
-    verdict: Verdict
+    verdict: PromiseCheck
 
     @property
     def good(self) -> bool:
@@ -91,13 +93,13 @@ class Report:
 class _Notes:
     """What the clients were told; each writes only what it was told itself."""
 
-    acknowledged: dict[str, Errand] = field(default_factory=dict)
+    acknowledged: dict[str, StubTask] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     died: list[str] = field(default_factory=list)
     repeated: int = 0
 
 
-class Campaign:
+class KillTest:
     """One campaign over a state directory of its own.
 
     Args:
@@ -120,14 +122,14 @@ class Campaign:
             "CLAUDE_JOBS_END_JOBS_ON_STOP": "true",
             **(environ or {}),
         }
-        self.door = Door(places=prepare(base / "state"), environ=self.environ)
+        self.endpoint = EngineEndpoint(places=prepare(base / "state"), environ=self.environ)
         self._base = base
         self._plan = plan
         self._start: Callable[[], None] | None = None
         self._random = random.Random(plan.seed)  # noqa: S311 - a campaign is repeated by its seed
         self._notes = _Notes()
         self._enough = threading.Event()
-        self._callers: list[Caller] = []
+        self._callers: list[McpClient] = []
 
     def start_with(self, start: Callable[[], None]) -> None:
         """Start engines in another way after each kill, instead of leaving it to the clients' pumps."""
@@ -157,7 +159,7 @@ class Campaign:
             self._join(clients)
         finally:
             self._end(clients)
-        verdict = judge(self.door.places, self._base / "ledger", self._notes.acknowledged)
+        verdict = check_promises(self.endpoint.places, self._base / "ledger", self._notes.acknowledged)
         return Report(
             kills=len(outages),
             repeated=self._notes.repeated,
@@ -195,7 +197,7 @@ class Campaign:
             if answer and answer.get("pid", dead) != dead:
                 return int(answer["pid"])
             time.sleep(_LOOK)
-        log = f"the engine's log is {self.door.places.log}"
+        log = f"the engine's log is {self.endpoint.places.log}"
         if self._deserted():
             raise EOFError(f"no client is left to start an engine ({'; '.join(self._notes.died)}); {log}")
         raise TimeoutError(f"no engine answered within {_PATIENCE:g} s; {log}")
@@ -204,7 +206,7 @@ class Campaign:
         return 0 < self._plan.clients <= len(self._notes.died)
 
     def _ask(self, do: str) -> dict[str, Any] | None:
-        return control(self.door, {"do": do}, Hello(cwd="/", client="selftest"))
+        return control(self.endpoint, {"do": do}, Hello(cwd="/", client="selftest"))
 
     def _end(self, clients: Sequence[threading.Thread]) -> None:
         """Leave nothing running, also where the campaign is broken off and clients stand in a call."""
@@ -223,14 +225,14 @@ class Campaign:
 
     def _stop_engine(self) -> None:
         self._ask("stop")
-        held = lock(self.door.places.engine_lock, _PATIENCE)
+        held = lock(self.endpoint.places.engine_lock, _PATIENCE)
         if held is not None:
             os.close(held)
 
     def _be_client(self, index: int) -> None:
         died = "it ended with a traceback"
         try:
-            with caller(self.door.places.home, self.environ, self._base / "work") as client:
+            with caller(self.endpoint.places.home, self.environ, self._base / "work") as client:
                 self._callers.append(client)
                 self._talk(client, random.Random(f"{self._plan.seed} {index}"))  # noqa: S311 - likewise
                 self._notes.repeated += client.repeated
@@ -241,14 +243,14 @@ class Campaign:
             if died:
                 self._notes.died.append(f"client {index}: {died}")
 
-    def _talk(self, client: Caller, choice: random.Random) -> None:
+    def _talk(self, client: McpClient, choice: random.Random) -> None:
         while not self._enough.is_set():
             try:
                 self._one_round(client, choice)
             except ToolError as error:
                 self._notes.refused.append(str(error))
 
-    def _one_round(self, client: Caller, choice: random.Random) -> None:
+    def _one_round(self, client: McpClient, choice: random.Random) -> None:
         errands = [_errand(choice) for _ in range(choice.choice((1, 3)))]
         job_ids = _submit(client, errands)
         self._notes.acknowledged.update(zip(job_ids, errands, strict=True))
@@ -261,7 +263,7 @@ class Campaign:
             cursor, pending = reply["cursor"], reply["pending"]
 
 
-def _submit(client: Caller, errands: list[Errand]) -> list[str]:
+def _submit(client: McpClient, errands: list[StubTask]) -> list[str]:
     # The key is the client's own here: where the pump gives up, it is the client who repeats the call.
     key = errands[0].token
     if len(errands) == 1:
@@ -271,14 +273,14 @@ def _submit(client: Caller, errands: list[Errand]) -> list[str]:
     return found
 
 
-def _errand(choice: random.Random) -> Errand:
+def _errand(choice: random.Random) -> StubTask:
     token = uuid4().hex[:12]
     match choice.random():
         case chance if chance < 0.15:
-            return Errand(token, seconds=60, cancel=True)
+            return StubTask(token, seconds=60, cancel=True)
         case chance if chance < 0.25:
-            return Errand(token, code=3)
+            return StubTask(token, code=3)
         case chance if chance < 0.5:
-            return Errand(token, seconds=round(choice.uniform(0.1, 1.0), 2))
+            return StubTask(token, seconds=round(choice.uniform(0.1, 1.0), 2))
         case _:
-            return Errand(token)
+            return StubTask(token)

@@ -16,7 +16,7 @@ class NoAnswerError(Exception):
     """The pump found no engine to answer a call; its words say that the call is to be repeated."""
 
 
-class Caller:
+class McpClient:
     """One client.
 
     Args:
@@ -72,7 +72,7 @@ class Caller:
 
 
 @contextmanager
-def caller(home: Path, environ: Mapping[str, str], cwd: Path) -> Iterator[Caller]:
+def caller(home: Path, environ: Mapping[str, str], cwd: Path) -> Iterator[McpClient]:
     """Start a pump and shake hands with the engine behind it.
 
     Args:
@@ -90,6 +90,6 @@ def caller(home: Path, environ: Mapping[str, str], cwd: Path) -> Iterator[Caller
         stderr=subprocess.DEVNULL,
     ) as process:
         try:
-            yield Caller(process)
+            yield McpClient(process)
         finally:
             process.kill()

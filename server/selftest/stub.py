@@ -30,7 +30,7 @@ REPORTED = ("system.init", "assistant", "result.success")
 """What a transcript shows of it, in order; it says all of it where it answers, and the beginning of it elsewhere."""
 
 
-class Errand(NamedTuple):
+class StubTask(NamedTuple):
     """One job of the selftest.
 
     Args:

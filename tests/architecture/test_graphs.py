@@ -10,7 +10,7 @@ from langgraph.config import get_config
 from langgraph.types import Send
 
 from jobs.batch_graph import BatchGraph
-from jobs.event_bus import JobSignals
+from jobs.event_bus import JobEventBus
 from jobs.model import JobStatus
 from jobs.settings import Settings
 from jobs.store.live import LiveStore
@@ -101,8 +101,8 @@ def test_graphs_are_built_in_the_patterns_and_nowhere_else():
 class NotingRunner(FakeRunner):
     """Writes down as what LangGraph runs each job."""
 
-    def __init__(self, _: Settings, store: LiveStore, signals: JobSignals) -> None:
-        super().__init__(store, signals)
+    def __init__(self, _: Settings, store: LiveStore, event_bus: JobEventBus) -> None:
+        super().__init__(store, event_bus)
         self.tasks: list[tuple[str, tuple[str, ...]]] = []
 
     async def start_or_attach(self, job_id: str) -> None:

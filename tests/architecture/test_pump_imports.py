@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from server.client.connect import Door, ensure_engine, pump_command
+from server.client.connect import pump_command
+from server.client.engine_socket import EngineEndpoint, ensure_engine
 from tests.unit.client.conftest import MakeDoor
 from tests.unit.client.conftest import make_door as make_door  # noqa: PLC0414 - pytest finds fixtures by name
 from tests.unit.client.conftest import places as places  # noqa: PLC0414 - likewise
@@ -37,11 +38,11 @@ adds to an interpreter that takes 13 from start to end (least of 40 runs with `-
 
 
 @pytest.fixture
-def engine(make_door: MakeDoor) -> Door:
+def engine(make_door: MakeDoor) -> EngineEndpoint:
     """A stand-in engine that runs, and gives back what it is sent."""
-    door = make_door()
-    ensure_engine(door).close()
-    return door
+    endpoint = make_door()
+    ensure_engine(endpoint).close()
+    return endpoint
 
 
 def imported(command: Sequence[str], sent: bytes) -> set[str]:
@@ -60,7 +61,7 @@ def imported(command: Sequence[str], sent: bytes) -> set[str]:
     return set(re.findall(r"^import time:.*\| +(\S+)$", done.stderr.decode(), re.MULTILINE))
 
 
-def test_the_pump_of_a_job_imports_only_what_its_first_reply_needs(engine: Door):
+def test_the_pump_of_a_job_imports_only_what_its_first_reply_needs(engine: EngineEndpoint):
     program, arguments = pump_command(engine.places.home)
 
     names = imported([program, *arguments], b'{"jsonrpc":"2.0","id":1,"method":"initialize"}\n')
@@ -70,7 +71,7 @@ def test_the_pump_of_a_job_imports_only_what_its_first_reply_needs(engine: Door)
     assert {name.partition(".")[0] for name in names} - {"server"} <= sys.stdlib_module_names | {"encodings"}
 
 
-def test_the_command_of_a_person_imports_no_more_than_that(engine: Door):
+def test_the_command_of_a_person_imports_no_more_than_that(engine: EngineEndpoint):
     script = "import sys; from server.__main__ import main; sys.exit(main())"
     command = [sys.executable, "-c", script, "mcp", "--home", str(engine.places.home)]
 

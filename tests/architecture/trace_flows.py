@@ -36,10 +36,10 @@ from jobs.model import Job, JobStatus
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.processes.process import Process, launch
 from jobs.runner.launch import Launcher
-from jobs.runner.running_attempt import LiveAttempt
-from jobs.runner.settle import Settlement
+from jobs.runner.running_attempt import RunningAttempt
+from jobs.runner.settle import Settler
 from jobs.settings_sources import ClientVariables
-from server.client.connect import prepare
+from server.client.state_dir import prepare
 from server.client.wire import Hello, Role
 from server.engine.app import serve
 from tests.support.subtasks import asking
@@ -311,7 +311,7 @@ async def cancel(bench: Bench) -> list[Function]:
         await _warmed(client)
         job_id = await bench.running(client, task=f"stub:wait={bench.file()}")
         await bench.quiet()
-        bench.trace.end_at((Settlement.write, lambda job: isinstance(job, Job) and job.status is JobStatus.CANCELLED))
+        bench.trace.end_at((Settler.write, lambda job: isinstance(job, Job) and job.status is JobStatus.CANCELLED))
         await client.call("claude_kill_job", jobId=job_id)
         return await bench.recorded()
 
@@ -352,7 +352,7 @@ async def decompose(bench: Bench) -> list[Function]:
 
 
 _LAUNCHED: Mark = (launch, lambda value: isinstance(value, Process))
-_ADOPTED: Mark = (Launcher.adopt, lambda value: isinstance(value, LiveAttempt))
+_ADOPTED: Mark = (Launcher.adopt, lambda value: isinstance(value, RunningAttempt))
 
 FLOWS: Sequence[Callable[[Bench], Awaitable[list[Function]]]] = (batch_call, childs_end, cancel, restart, decompose)
 

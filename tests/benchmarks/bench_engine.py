@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import orchestration.patterns  # noqa: F401 - an engine has loaded it half a second after its start
-from jobs.client_context import Origin
+from jobs.client_context import ClientContext
 from jobs.model import Job, JobStatus
 from jobs.permissions.visibility import Scope, Visibility
 from jobs.processes import process as shim
@@ -75,11 +75,11 @@ async def engine(home: Path, cli: Path, *, max_running: int = 64) -> AsyncIterat
 
 async def run(services: Services, tasks: Sequence[str | TaskRequest], cwd: Path) -> Sequence[Job]:
     """Run a batch to its end and return its jobs, all of which must have completed."""
-    ids = await services.manager.execute_batch_async(tasks, origin=Origin(cwd=str(cwd), env=ENVIRONMENT))
-    sight = Visibility(services.store, None)
+    ids = await services.manager.execute_batch_async(tasks, client_context=ClientContext(cwd=str(cwd), env=ENVIRONMENT))
+    visibility = Visibility(services.store, None)
 
     async def read() -> Scope:
-        return Scope(jobs=await sight.jobs(ids))
+        return Scope(jobs=await visibility.jobs(ids))
 
     report = await services.waiting.wait(read, mode=WaitMode.ALL, seconds=PATIENCE)
     assert [job.status for job in report.done] == [JobStatus.COMPLETED] * len(tasks), report.done
@@ -91,7 +91,7 @@ async def test_a_random_tree_of_five_hundred_jobs_beside_its_critical_path(tmp_p
     write_plan(root, tmp_path)
     async with engine(tmp_path / "state", node_stub(tmp_path), max_running=1000) as services:
         began, cpu = time.monotonic(), time.process_time()
-        await run(services, [TaskRequest(task="node:0 ", divisible=True)], tmp_path)
+        await run(services, [TaskRequest(task="node:0 ", can_decompose=True)], tmp_path)
         took, spent = time.monotonic() - began, time.process_time() - cpu
         server = fork_server_of(Onlooker(os.getpid()))
         assert server is not None

@@ -44,7 +44,7 @@ async def test_four_trees_whose_jobs_wait_for_their_children_all_end(tmp_path: P
         place.mkdir()
         write_plan(root, place)
     async with engine(tmp_path / "state", node_stub(tmp_path), max_running=SLOTS) as services:
-        divided = TaskRequest(task="node:0 ", divisible=True)
+        divided = TaskRequest(task="node:0 ", can_decompose=True)
         trees = await side_by_side(services, [(place, [divided]) for place in places])
     least = max(sum(map(work, roots)) / SLOTS, *(root.critical for root in roots))
     took = span(trees)

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import anyio
 
-from orchestration.isolation import native
+from orchestration.isolation import run_isolated
 from orchestration.patterns import RecursiveOrchestrationPattern, Subtasks
 
 FAN_OUTS = (10, 100, 1_000, 10_000)
@@ -102,7 +102,7 @@ async def raw_fan_out(count: int) -> None:
 
 async def graph_fan_out(count: int) -> None:
     graph = RecursiveOrchestrationPattern.create_recursive_graph(work=nothing)
-    await native(graph.ainvoke({"tasks": range(count)}))
+    await run_isolated(graph.ainvoke({"tasks": range(count)}))
 
 
 async def pending_fan_out(count: int) -> None:
@@ -118,7 +118,7 @@ async def pending_fan_out(count: int) -> None:
         await all_begun.wait()
 
     graph = RecursiveOrchestrationPattern.create_recursive_graph(work=work)
-    await native(graph.ainvoke({"tasks": range(count)}))
+    await run_isolated(graph.ainvoke({"tasks": range(count)}))
 
 
 async def raw_tree(node: Node) -> None:
@@ -139,7 +139,7 @@ async def graph_tree(root: Node) -> None:
         await anyio.sleep(node["task"].post)
 
     graph = RecursiveOrchestrationPattern.create_recursive_graph(work=work, resume=resume)
-    await native(graph.ainvoke({"tasks": [root]}))
+    await run_isolated(graph.ainvoke({"tasks": [root]}))
 
 
 Draw = Callable[[random.Random], float]

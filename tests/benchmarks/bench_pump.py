@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from server.client.connect import ensure_engine, pump_command
+from server.client.connect import pump_command
+from server.client.engine_socket import ensure_engine
 from tests.unit.client.conftest import MakeDoor
 from tests.unit.client.conftest import make_door as make_door  # noqa: PLC0414 - pytest finds fixtures by name
 from tests.unit.client.conftest import places as places  # noqa: PLC0414 - likewise
@@ -33,13 +34,13 @@ def first_echo(command: Sequence[str]) -> float:
 
 
 def test_start_of_the_pump_to_the_first_echoed_line(make_door: MakeDoor):
-    door = make_door()
-    ensure_engine(door).close()
-    program, arguments = pump_command(door.places.home)
+    endpoint = make_door()
+    ensure_engine(endpoint).close()
+    program, arguments = pump_command(endpoint.places.home)
     commands = {
         "bare interpreter": BARE,
         "pump as a script": (program, *arguments),
-        "command `mcp`": (program, "-m", "server", "mcp", "--home", str(door.places.home)),
+        "command `mcp`": (program, "-m", "server", "mcp", "--home", str(endpoint.places.home)),
     }
     # In turns, so that the machine's other work falls on all of them alike.
     rounds = [{name: first_echo(command) for name, command in commands.items()} for _ in range(ROUNDS)]

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from anyio import to_thread
 
-from jobs.client_context import Origin
+from jobs.client_context import ClientContext
 from jobs.settings import Settings
 from jobs.settings_sources import ClientVariables
 from jobs.store.corruption import check_tables
@@ -75,14 +75,14 @@ async def test_a_start_over_a_past_beside_a_check_of_all_of_it(tmp_path: Path, c
 
 
 async def test_a_hundred_tasks_of_a_megabyte_in_line(tmp_path: Path):
-    origin = Origin(cwd=str(tmp_path), env=ENVIRONMENT)
+    client_context = ClientContext(cwd=str(tmp_path), env=ENVIRONMENT)
     watched = Watched()
     async with anyio.create_task_group() as group, engine(tmp_path / "state", STUB, max_running=2) as services:
         group.start_soon(_watch, watched)
         with _told("100 tasks of 1 MB submitted", watched):
             for _ in range(10):
                 tasks = [f"stub:sleep=30 {'x' * 990_000}"] * 10
-                await services.manager.execute_batch_async(tasks, origin=origin)
+                await services.manager.execute_batch_async(tasks, client_context=client_context)
         with _told("statistics over them", watched):
             await services.recursion.statistics()
         await services.manager.cancel_all()
@@ -99,11 +99,11 @@ async def test_the_kill_of_a_batch(tmp_path: Path, count: int):
         max_concurrent={0: 5000},
         max_running=4,
     )
-    origin = Origin(cwd=str(tmp_path), env=ENVIRONMENT)
+    client_context = ClientContext(cwd=str(tmp_path), env=ENVIRONMENT)
     watched = Watched()
     async with anyio.create_task_group() as group, assemble(settings, prepare(settings.home), group) as services:
         group.start_soon(_watch, watched)
-        ids = await services.manager.execute_batch_async(["stub:sleep=60"] * count, origin=origin)
+        ids = await services.manager.execute_batch_async(["stub:sleep=60"] * count, client_context=client_context)
 
         async def in_line() -> bool:
             return (await services.recursion.statistics()).waiting >= count - 4

@@ -31,7 +31,7 @@ def submission(
     batch_id: str,
     *ids: str,
     parent_id: str | None = None,
-    single: bool = False,
+    as_root: bool = False,
     caller: str = "",
     key: str | None = None,
     digest: str | None = None,
@@ -44,8 +44,8 @@ def submission(
         batch_id=batch_id,
         jobs=jobs,
         parent_id=parent_id,
-        single=single,
-        caller=caller,
+        as_root=as_root,
+        idempotency_scope=caller,
         idempotency_key=key,
         request_digest=digest,
         client="a client",
@@ -59,7 +59,7 @@ async def admit(store: Store, batch_id: str, *ids: str, parent_id: str | None = 
 
 
 async def admit_root(store: Store, job_id: str, **more: Any) -> Job:
-    admission = await store.admit(submission(f"b-{job_id}", job_id, single=True, **more), anything_goes)
+    admission = await store.admit(submission(f"b-{job_id}", job_id, as_root=True, **more), anything_goes)
     return admission.jobs[0]
 
 

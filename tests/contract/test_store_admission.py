@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_batch_without_a_parent_is_the_root_of_its_jobs(store: Store) -> None:
     admission = await store.admit(submission("b1", "j1", "j2"), anything_goes)
 
-    assert admission.fresh
+    assert admission.created
     assert (admission.batch.root_id, admission.batch.parent_id, admission.batch.created_at) == ("b1", None, 1.0)
     assert [(job.id, job.seq, job.root_id, job.depth, job.path) for job in admission.jobs] == [
         ("j1", 1, "b1", 1, "b1/j1"),
@@ -92,7 +92,7 @@ async def test_the_check_is_told_what_stands_in_the_tree(store: Store) -> None:
     await store.admit(submission("b2", "j3", "j4", parent_id="j1"), seen.append)
     await store.admit(submission("b3", "j5", parent_id="j1"), seen.append)
     await store.admit(submission("b4", "j6", parent_id="j3"), seen.append)
-    await store.admit(submission("b5", "j7", single=True), seen.append)
+    await store.admit(submission("b5", "j7", as_root=True), seen.append)
 
     assert [facts.spawn for facts in seen] == [
         SpawnFacts(depth=1, asked=2, children=0, nodes=0, tree_id="b1"),
@@ -110,11 +110,11 @@ async def test_the_check_is_told_who_stands_above_with_the_root_first(store: Sto
     await admit(store, "b3", "j0", parent_id="j2")
     asked = submission("b4", "j4", parent_id="j0")
     await store.admit(asked, seen.append)
-    await store.admit(submission("b5", "j5", single=True), seen.append)
+    await store.admit(submission("b5", "j5", as_root=True), seen.append)
 
-    assert ids(seen[0].above) == ["j1", "j2", "j0"]
+    assert ids(seen[0].ancestors) == ["j1", "j2", "j0"]
     assert (seen[0].submission, seen[0].tree) == (asked, await store.tree("b1"))
-    assert (seen[1].above, seen[1].tree) == ((), None)
+    assert (seen[1].ancestors, seen[1].tree) == ((), None)
 
 
 async def test_the_check_sees_the_budget_of_the_tree(store: Store) -> None:
@@ -145,7 +145,7 @@ async def test_a_refused_spawn_writes_nothing(store: Store, limits: TreeLimits, 
     assert refused.value.kind is kind
     assert await store.batch("b2") is None
     assert ids(await store.jobs_under("b1")) == ["j1"]
-    assert (await store.admit(submission("b3", "j4", parent_id="j1", caller="c", key="k"), anything_goes)).fresh
+    assert (await store.admit(submission("b3", "j4", parent_id="j1", caller="c", key="k"), anything_goes)).created
 
 
 async def test_a_refused_root_leaves_no_tree(store: Store) -> None:
@@ -211,7 +211,7 @@ async def test_a_used_key_returns_the_earlier_jobs_as_they_are_now(store: Store)
     await start(store, "j1")
     again = await store.admit(submission("b2", "j3", "j4", caller="c", key="k", at=9.0), anything_goes)
 
-    assert not again.fresh
+    assert not again.created
     assert again.batch == first.batch
     assert ids(again.jobs) == ["j1", "j2"]
     assert again.jobs[0].status is JobStatus.RUNNING
@@ -239,26 +239,26 @@ async def test_a_key_that_was_used_for_another_request_is_refused_with_the_earli
     assert (refused.value.key, refused.value.batch_id, refused.value.job_ids) == ("k", "b1", ("j1", "j2"))
     assert ids(await store.newest_jobs(limit=9)) == ["j2", "j1"]
     again = await store.admit(submission("b3", "j4", "j5", caller="c", key="k", digest="one"), anything_goes)
-    assert (ids(again.jobs), again.fresh) == (["j1", "j2"], False)
+    assert (ids(again.jobs), again.created) == (["j1", "j2"], False)
 
 
 async def test_without_a_digest_a_key_alone_tells_that_a_request_is_the_same(store: Store) -> None:
     await store.admit(submission("b1", "j1", caller="c", key="k"), anything_goes)
     await store.admit(submission("b2", "j2", caller="c", key="l", digest="one"), anything_goes)
-    assert not (await store.admit(submission("b3", "j3", caller="c", key="k", digest="one"), anything_goes)).fresh
-    assert not (await store.admit(submission("b4", "j4", caller="c", key="l"), anything_goes)).fresh
+    assert not (await store.admit(submission("b3", "j3", caller="c", key="k", digest="one"), anything_goes)).created
+    assert not (await store.admit(submission("b4", "j4", caller="c", key="l"), anything_goes)).created
 
 
 async def test_keys_of_two_callers_do_not_meet(store: Store) -> None:
     await store.admit(submission("b1", "j1", caller="c", key="k"), anything_goes)
 
-    assert (await store.admit(submission("b2", "j2", caller="d", key="k"), anything_goes)).fresh
+    assert (await store.admit(submission("b2", "j2", caller="d", key="k"), anything_goes)).created
 
 
 async def test_submissions_without_a_key_are_never_the_same(store: Store) -> None:
     await store.admit(submission("b1", "j1", caller="c"), anything_goes)
 
-    assert (await store.admit(submission("b2", "j2", caller="c"), anything_goes)).fresh
+    assert (await store.admit(submission("b2", "j2", caller="c"), anything_goes)).created
 
 
 async def test_an_empty_key_is_a_key(store: Store) -> None:

@@ -106,7 +106,7 @@ async def test_ids_keys_and_tokens_of_a_forgotten_tree_may_be_used_again(store: 
     await _family(store)
     await store.delete_tree("b1")
 
-    assert (await store.admit(submission("b1", "j1", caller="c", key="k"), anything_goes)).fresh
+    assert (await store.admit(submission("b1", "j1", caller="c", key="k"), anything_goes)).created
     assert (await start(store, "j1", token_hash="token of j1")).number == 1
     with pytest.raises(NotFoundError):
         await admit(store, "b9", "j9", parent_id="j2")

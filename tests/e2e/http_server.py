@@ -12,14 +12,14 @@ import anyio
 import uvicorn
 from mcp.server.lowlevel import Server
 
-from jobs.client_context import Origin
+from jobs.client_context import ClientContext
 from jobs.settings import Settings
-from server.client.connect import prepare
+from server.client.state_dir import prepare
 from server.engine.app import assemble
 from server.mcp.auth import Caller
 from server.mcp.connection_state import Connection
 from server.mcp.server import build_server
-from server.mcp.subscriptions import Updates
+from server.mcp.subscriptions import Subscriptions
 from tests.e2e.suite.events import Events
 from tests.e2e.suite.overlay import add_fixtures
 from tests.support.engines import SHELL_STUB, SYSTEM_PATH
@@ -36,8 +36,8 @@ async def serve(home: Path, port: int, fixtures: bool) -> None:
     places = prepare(home)
     settings = Settings(home=places.home, cli=SHELL_STUB)
     async with anyio.create_task_group() as group, assemble(settings, places, group) as services:
-        server = build_server(Updates(services.signals, services.start_soon))
-        caller = Caller(origin=Origin(cwd="/", env={"PATH": SYSTEM_PATH}, client="http"))
+        server = build_server(Subscriptions(services.event_bus, services.start_soon))
+        caller = Caller(client_context=ClientContext(cwd="/", env={"PATH": SYSTEM_PATH}, client="http"))
         connection = Connection(services=services, caller=caller)
 
         @asynccontextmanager

@@ -127,9 +127,9 @@ def test_an_account_that_meets_its_limit_stops_no_other_account(other: str):
             api.limit(HOUR)
             held = start(first, *[api.task] * 3)
             wait_for_the_pause(first, held[0], 3)
-            passing = start(second, "stub:say=a", "stub:say=b")
-            completes(second, *passing)
-            assert "paused" not in second.json("claude_wait", jobIds=passing)
+            transient = start(second, "stub:say=a", "stub:say=b")
+            completes(second, *transient)
+            assert "paused" not in second.json("claude_wait", jobIds=transient)
             assert [status_of(first, job_id)["status"] for job_id in held] == ["queued"] * 3
             # No more than the first one met the limit.
             assert sum(status_of(first, job_id)["attempt"] for job_id in held) == 1

@@ -12,14 +12,14 @@ import pytest
 
 from jobs.claude.binary import StartWay, ask_version, way_of
 from jobs.claude.command import Command, LaunchContext, McpServer, build
-from jobs.claude.ndjson import Follower
+from jobs.claude.ndjson import OutputTail
 from jobs.claude.outcome import OutcomeReader
 from jobs.model import JobSpec, JobStatus, Outcome, Reason
 from jobs.processes.attempt_dir import SERVERS, AttemptDirectory
 from jobs.processes.kill import Reaper
 from jobs.processes.process import Process, launch
 from jobs.processes.process_table import process_table
-from jobs.processes.process_tree import Target, find
+from jobs.processes.process_tree import Target, find_processes
 from jobs.processes.spawning import DirectSpawner
 from server.demo.environment import isolated_environment
 from server.demo.messages_api import ScriptedApi
@@ -74,13 +74,13 @@ class Bench:
         return await read(process, code)
 
 
-async def read(process: Process, code: int | None, ended_for: Reason | None = None) -> Outcome:
+async def read(process: Process, code: int | None, stop_reason: Reason | None = None) -> Outcome:
     reader = OutcomeReader()
-    async for lines in Follower(process.directory).rest():
+    async for lines in OutputTail(process.directory).rest():
         for line in lines:
             assert line.frame is not None, line.text
             reader.feed(line.frame)
-    return reader.conclude(exit_code=code, stderr=process.directory.error_tail(), ended_for=ended_for)
+    return reader.conclude(exit_code=code, stderr=process.directory.error_tail(), stop_reason=stop_reason)
 
 
 @pytest.fixture
@@ -201,6 +201,6 @@ async def test_a_job_that_is_cancelled_in_a_tool_leaves_nothing(bench: Callable[
         while not (stand.work / "ready").exists():  # noqa: ASYNC110 - the tool's command makes it
             await anyio.sleep(0.05)
         code = await Reaper().end(process, stand.marker)
-    outcome = await read(process, code, ended_for=Reason.CANCELLED)
+    outcome = await read(process, code, stop_reason=Reason.CANCELLED)
     assert (outcome.status, outcome.exit_code) == (JobStatus.CANCELLED, 128 + signal.SIGTERM)
-    assert find(process_table(), [Target(marker=stand.marker, shim=process.identity)]) == []
+    assert find_processes(process_table(), [Target(marker=stand.marker, shim=process.identity)]) == []

@@ -87,10 +87,10 @@ def test_a_second_engine_is_refused_and_the_first_serves_on(shared: House):
 def test_no_value_of_a_clients_environment_is_in_the_database_or_in_the_log(shared: House):
     with shared.pump({"ANTHROPIC_API_KEY": SECRET}) as pump:
         job_id = pump.json("claude_run_async", task=f"marked {HOLD}")["jobId"]
-        origin = origin_of(shared, job_id)
-        until_now(origin.exists)
-        assert stat.S_IMODE(origin.stat().st_mode) == 0o600
-        assert SECRET in origin.read_text()
+        client_context = origin_of(shared, job_id)
+        until_now(client_context.exists)
+        assert stat.S_IMODE(client_context.stat().st_mode) == 0o600
+        assert SECRET in client_context.read_text()
         stdin = shared.places.trees / job_id / job_id / "1" / "in"
         until_now(stdin.exists)
         assert stat.S_IMODE(stdin.stat().st_mode) == 0o600
@@ -103,7 +103,7 @@ def test_no_value_of_a_clients_environment_is_in_the_database_or_in_the_log(shar
         pump.json("claude_kill_job", jobId=job_id)
         pump.settled(job_id)
     assert b"cj1_" not in shared.places.log.read_bytes()
-    until_now(lambda: not origin.exists(), what="the end of the origin file")
+    until_now(lambda: not client_context.exists(), what="the end of the origin file")
     until_now(lambda: not stdin.exists(), what="the end of the file with the token")
 
 
@@ -200,7 +200,7 @@ def test_sigterm_leaves_jobs_running_and_the_next_engine_takes_them_over():
 def test_settings_that_cannot_be_used_are_said_in_words(own: House, name: str, value: str):
     environ = {}
     if name == "toml":
-        own.door.places.config.write_text(value)
+        own.endpoint.places.config.write_text(value)
     else:
         environ[name] = value
     done = own.run("engine", **environ)
@@ -210,7 +210,7 @@ def test_settings_that_cannot_be_used_are_said_in_words(own: House, name: str, v
 
 
 def test_a_database_of_a_newer_version_is_refused_in_words(own: House):
-    database = sqlite3.connect(own.door.places.database)
+    database = sqlite3.connect(own.endpoint.places.database)
     database.execute("PRAGMA user_version = 999")
     database.close()
     # By way of a client: what the detached engine said last is in the client's error.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.client_context import Origin
+from jobs.client_context import ClientContext
 from jobs.model import Job, JobStatus, Reason
 from jobs.validation import TaskRequest, TreeBounds
 from server.demo.environment import DUMMY_KEY, isolated_environment
@@ -45,8 +45,10 @@ class Bench:
         self.env = isolated_environment(home, api.url, path=SYSTEM_PATH)
 
     async def start(self, *requests: TaskRequest, usd: float | None = None) -> list[str]:
-        origin = Origin(cwd=str(self.engine.work), env=self.env, client="a client")
-        admission = await self.engine.manager.submit(requests, origin=origin, bounds=TreeBounds(usd=usd))
+        client_context = ClientContext(cwd=str(self.engine.work), env=self.env, client="a client")
+        admission = await self.engine.manager.submit(
+            requests, client_context=client_context, bounds=TreeBounds(usd=usd)
+        )
         return [job.id for job in admission.jobs]
 
     async def asked(self, count: int) -> None:
@@ -78,7 +80,7 @@ async def bench(tmp_path: Path, cli: Path, api: ScriptedApi, **settings: Any) ->
 
 def _never(engine: Parts) -> Callable[[], Any]:
     async def poked() -> bool:
-        engine.scheduler.poke()
+        engine.scheduler.reschedule()
         return False
 
     return poked

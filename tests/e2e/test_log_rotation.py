@@ -17,7 +17,7 @@ def rounds(made: House, number: int) -> None:
 
 def test_a_long_log_is_emptied_and_two_older_ones_are_kept():
     with house() as made:
-        made.door.places.log.touch(mode=0o600)
+        made.endpoint.places.log.touch(mode=0o600)
         for number in range(LOG_COPIES + 1):
             rounds(made, number)
             assert made.places.log.stat().st_size < 1_000_000
@@ -31,7 +31,7 @@ def test_a_long_log_is_emptied_and_two_older_ones_are_kept():
 
 def test_an_engine_that_fails_while_its_log_is_rotated_still_says_why():
     with house() as made:
-        with made.door.places.log.open("wb") as log:
+        with made.endpoint.places.log.open("wb") as log:
             log.write(b"x" * (MAX_LOG_BYTES + 1))
         made.places.database.mkdir()
         done = made.run("list")

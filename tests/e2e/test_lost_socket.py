@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.client.state_dir import Places
+from server.client.state_dir import StatePaths
 from tests.support.engines import House, house
 from tests.support.waiting import until_now
 
@@ -138,7 +138,7 @@ def test_an_engine_whose_directory_was_moved_away_leaves_its_successors_socket_a
     status = own.control("status")
     assert status is not None
     assert status["pid"] == second
-    assert Places(own.base / "moved").log.exists()
+    assert StatePaths(own.base / "moved").log.exists()
 
 
 def test_an_engine_whose_directory_was_removed_ends_its_jobs_and_leaves(own: House):

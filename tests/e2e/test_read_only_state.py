@@ -32,7 +32,7 @@ def run_read_only(made: House, *arguments: str) -> subprocess.CompletedProcess[s
 @pytest.mark.parametrize("arguments", [("list",), ("mcp",), ("engine",), ("engine", "status")])
 def test_a_read_only_state_directory_is_said_in_words(arguments: tuple[str, ...]):
     with house() as made:
-        made.door.places.engine_lock.touch(mode=0o600)
+        made.endpoint.places.engine_lock.touch(mode=0o600)
         done = run_read_only(made, *arguments)
         assert done.returncode == 1
         assert "cannot be written (Read-only file system)" in done.stderr

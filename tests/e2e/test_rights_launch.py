@@ -15,7 +15,7 @@ from server.demo.environment import isolated_environment
 from server.demo.messages_api import ScriptedApi
 from server.demo.request_log import RecordedRequest
 from server.demo.script import Story
-from server.mcp.server import INSTRUCTIONS
+from server.mcp.initialize import INSTRUCTIONS
 from tests.e2e.support import SYSTEM_PATH, run_claude
 from tests.support.engines import House, Pump, house
 from tests.support.long_form import LONG

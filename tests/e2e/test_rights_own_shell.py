@@ -128,9 +128,9 @@ def scene() -> Iterator[Scene]:
 @pytest.mark.parametrize(
     "trick", [pytest.param(name, marks=[IN_NAMESPACE] if "namespace" in name else []) for name in TRICKS]
 )
-@pytest.mark.parametrize("door", DOORS)
-def test_no_door_opens_to_a_process_of_a_job_that_hides(scene: Scene, door: str, trick: str):
-    scene.refused([*TRICKS[trick](scene.shell), *DOORS[door](scene.shell)], INSIDE)
+@pytest.mark.parametrize("endpoint", DOORS)
+def test_no_door_opens_to_a_process_of_a_job_that_hides(scene: Scene, endpoint: str, trick: str):
+    scene.refused([*TRICKS[trick](scene.shell), *DOORS[endpoint](scene.shell)], INSIDE)
 
 
 @pytest.mark.parametrize("trick", ["bare environment", "orphan"])
@@ -151,11 +151,11 @@ def test_another_user_id_helps_nobody(scene: Scene, connector: str, words: str, 
 
 
 @AS_ROOT
-@pytest.mark.parametrize("door", ["pump", "run", "engine stop"])
-def test_a_command_under_another_user_id_is_kept_out(scene: Scene, door: str):
+@pytest.mark.parametrize("endpoint", ["pump", "run", "engine stop"])
+def test_a_command_under_another_user_id_is_kept_out(scene: Scene, endpoint: str):
     other = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     before = scene.jobs()
-    said = scene.shell.run(*scene.shell.bare, *other, *DOORS[door](scene.shell))
+    said = scene.shell.run(*scene.shell.bare, *other, *DOORS[endpoint](scene.shell))
     assert "ermission" in said or "belongs to" in said, said
     assert scene.jobs() == before
 
@@ -206,7 +206,7 @@ def test_the_person_outside_is_still_let_in_at_every_door(scene: Scene):
 @pytest.mark.timeout(300)
 def test_a_job_in_mode_plan_cannot_make_itself_a_root_with_bypass_by_any_chain_of_tricks():
     with house(CLAUDE_JOBS_CLI=SHELL_CLI) as made:
-        made.door.places.config.write_text("max_depth = 2\nallow_bypass_permissions = false\n")
+        made.endpoint.places.config.write_text("max_depth = 2\nallow_bypass_permissions = false\n")
         made.start_engine()
         with made.pump() as person:
             with job_shell(made, person, permissionMode="plan") as shell:

@@ -20,7 +20,7 @@ from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.timeout(180)
 
-OURS = "mcp__claude-jobs__"
+OWN_SERVER_RULE = "mcp__claude-jobs__"
 
 
 def call(tool: str, **arguments: Any) -> Mapping[str, Any]:
@@ -37,15 +37,15 @@ STORY = Story.model_validate(
         "roles": {
             "worker": [MAKING, {"text": "It is over."}],
             "outer": [
-                call(f"{OURS}claude_run_async", task="[role: worker] Go on."),
-                call(f"{OURS}claude_wait", jobIds=["{{latest.jobId}}"]),
+                call(f"{OWN_SERVER_RULE}claude_run_async", task="[role: worker] Go on."),
+                call(f"{OWN_SERVER_RULE}claude_wait", jobIds=["{{latest.jobId}}"]),
                 {"text": "{{answers}}"},
             ],
             "parent": [
-                call(f"{OURS}claude_run_async", task="[role: worker] Go on.", allowedTools=[]),
-                call(f"{OURS}claude_wait", jobIds=["{{latest.jobId}}"]),
-                call(f"{OURS}claude_approve", requestId="{{latest.waitingForPermission[0].requestId}}"),
-                call(f"{OURS}claude_wait", jobIds=["{{latest.jobId}}"]),
+                call(f"{OWN_SERVER_RULE}claude_run_async", task="[role: worker] Go on.", allowedTools=[]),
+                call(f"{OWN_SERVER_RULE}claude_wait", jobIds=["{{latest.jobId}}"]),
+                call(f"{OWN_SERVER_RULE}claude_approve", requestId="{{latest.waitingForPermission[0].requestId}}"),
+                call(f"{OWN_SERVER_RULE}claude_wait", jobIds=["{{latest.jobId}}"]),
                 {"text": "{{answers}}"},
             ],
         },

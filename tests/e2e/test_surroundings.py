@@ -14,9 +14,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from jobs.client_context import Origin
+from jobs.client_context import ClientContext
 from jobs.settings import Settings
-from server.client.connect import prepare
+from server.client.state_dir import prepare
 from server.client.tool_client import connected
 from server.client.wire import Hello
 from server.demo.environment import isolated_environment
@@ -146,7 +146,9 @@ def test_a_client_that_does_not_say_its_umask_gets_that_of_the_engines_starter()
         os.umask(0o027)
         made.start_engine()
         os.umask(0o077)
-        with connected(made.door, Hello(cwd=str(made.work), env={"PATH": SYSTEM_PATH}, settings=made.environ)) as old:
+        with connected(
+            made.endpoint, Hello(cwd=str(made.work), env={"PATH": SYSTEM_PATH}, settings=made.environ)
+        ) as old:
             job_id = old.call_json("claude_run_async", {"task": "x"})["jobId"]
         assert made_by(made, job_id) == (0o640, 0o750)
 
@@ -157,8 +159,8 @@ async def test_a_library_caller_gets_the_umask_of_its_process():
         os.umask(0o027)
         settings = Settings(home=made.places.home, cli=Path(made.environ["CLAUDE_JOBS_CLI"]))
         async with anyio.create_task_group() as group, assemble(settings, prepare(settings.home), group) as services:
-            origin = Origin(cwd=str(made.work), env={"PATH": SYSTEM_PATH})
-            (job_id,) = await services.manager.execute_batch_async(["x"], origin=origin)
+            client_context = ClientContext(cwd=str(made.work), env={"PATH": SYSTEM_PATH})
+            (job_id,) = await services.manager.execute_batch_async(["x"], client_context=client_context)
             seen = await anyio.to_thread.run_sync(made_by, made, job_id)
             group.cancel_scope.cancel()
         assert (seen, open_to_others(made.places.home)) == ((0o640, 0o750), [])

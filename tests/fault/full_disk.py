@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 
 from jobs.errors import DiskFullError
-from jobs.maintenance.db_recovery import open_rescued
+from jobs.maintenance.db_recovery import open_with_recovery
 from jobs.model import JobStatus
 from jobs.store import writer
 from jobs.store.disk_reserve import RESERVE_BYTES
@@ -90,7 +90,7 @@ async def _play(base: Path, make: Callable[[Path], TmpfsDisk | SeamDisk]) -> dic
     state = base / "home"
     state.mkdir()
     disk = make(state)
-    async with open_rescued(state / "jobs.db", state / "trees", SqliteStore.open) as store:
+    async with open_with_recovery(state / "jobs.db", state / "trees", SqliteStore.open) as store:
         stores: Any = store  # the parts say MemoryStore where any store will do
         async with parts(base, processes=True, store=stores) as engine:
             return await _scenario(base, disk, store, engine)

@@ -17,11 +17,11 @@ if not __package__:
     sys.path.append(str(ROOT))
 
 from server.client.engine_socket import lock  # noqa: E402 - the path comes first where this is run as a script
-from server.client.state_dir import Places  # noqa: E402 - likewise
+from server.client.state_dir import StatePaths  # noqa: E402 - likewise
 
 
 @contextmanager
-def nursery(places: Places, environ: Mapping[str, str]) -> Iterator[Callable[[], None]]:
+def nursery(places: StatePaths, environ: Mapping[str, str]) -> Iterator[Callable[[], None]]:
     """Give a function that starts an engine in milliseconds; pumps start none meanwhile.
 
     Args:
@@ -59,7 +59,7 @@ def main() -> None:
     from server.client.wire import setting_variables
     from server.engine.app import serve
 
-    places = Places(Path(os.environ["CLAUDE_JOBS_HOME"]))
+    places = StatePaths(Path(os.environ["CLAUDE_JOBS_HOME"]))
     log = os.open(places.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.write(1, b"ready\n")
     for _ in sys.stdin.buffer:

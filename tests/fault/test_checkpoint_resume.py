@@ -14,7 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from orchestration.executors import RecursiveClaudeExecutor, Subtasks
-from orchestration.isolation import native
+from orchestration.isolation import run_isolated
 from orchestration.patterns import RecursiveOrchestrationPattern
 
 pytestmark = pytest.mark.anyio
@@ -162,7 +162,7 @@ async def test_failures_are_kept_in_checkpoints_as_plain_data():
     graph = RecursiveOrchestrationPattern.create_recursive_graph(work=work, checkpointer=saver)
     config: Any = {"configurable": {"thread_id": "t"}}
     with anyio.fail_after(60):
-        await native(graph.ainvoke({"tasks": ["bad", "good"]}, config, durability="sync"))
+        await run_isolated(graph.ainvoke({"tasks": ["bad", "good"]}, config, durability="sync"))
         values = (await graph.aget_state(config)).values
     assert values["results"]["0"]["error"] == {"type": "ValueError", "message": "no such file", "fields": {}}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.selftest.kill_test import Campaign, Plan, Report
+from server.selftest.kill_test import KillTest, Plan, Report
 from tests.fault.nursery import nursery
 from tests.support.long_form import LONG
 
@@ -35,21 +35,21 @@ def test_no_acknowledged_job_is_lost_or_run_twice_however_the_engine_dies(
     base: Path, capsys: pytest.CaptureFixture[str]
 ):
     plan = Plan(kills=KILLS, seconds=SECONDS, clients=4, longest_life=0.3, seed=6)
-    campaign = Campaign(base, plan)
-    with nursery(campaign.door.places, campaign.environ) as start:
+    campaign = KillTest(base, plan)
+    with nursery(campaign.endpoint.places, campaign.environ) as start:
         campaign.start_with(start)
         report = campaign.run()
     show(report, capsys)
     assert report.good, report.lines()
     assert report.kills == KILLS
     assert report.verdict.acknowledged > report.kills / 4
-    secrets = [path for name in ("in", "in.part", "origin.json") for path in campaign.door.places.trees.rglob(name)]
+    secrets = [path for name in ("in", "in.part", "origin.json") for path in campaign.endpoint.places.trees.rglob(name)]
     assert not secrets, "tokens and environments of jobs that are over"
 
 
 @pytest.mark.timeout(180)
 def test_the_clients_pumps_start_the_next_engine_by_themselves(base: Path, capsys: pytest.CaptureFixture[str]):
-    report = Campaign(base, Plan(kills=2, seconds=60, clients=2)).run()
+    report = KillTest(base, Plan(kills=2, seconds=60, clients=2)).run()
     show(report, capsys)
     assert report.good, report.lines()
     assert report.kills >= 1

@@ -18,13 +18,13 @@ WIDE = 192 * 1024 * 1024
 PROGRAM = """
 import os, sys, tracemalloc
 sys.path.append(sys.argv[1])
-from jobs.claude.ndjson import Framer
-framer = Framer()
+from jobs.claude.ndjson import LineDecoder
+decoder = LineDecoder()
 tracemalloc.start()
 lines = []
 def feed(piece, times=1):
     for _ in range(times):
-        for line in framer.feed(piece):
+        for line in decoder.feed(piece):
             lines.append((line.dropped, line.frame is not None, line.complete))
 MIB = 1024 * 1024
 match sys.argv[2]:
@@ -55,7 +55,7 @@ match sys.argv[2]:
         assert [is_frame for _, is_frame, _ in lines] == [True, False, True, *[False] * 4, True], lines
     case "half a line":
         feed(b'{"type":"assistant","text":"' + b"z" * MIB)
-        assert [line.complete for line in framer.close()] == [False]
+        assert [line.complete for line in decoder.close()] == [False]
 print(tracemalloc.get_traced_memory()[1])
 """
 
@@ -71,7 +71,7 @@ print(tracemalloc.get_traced_memory()[1])
         ("half a line", MOST),
     ],
 )
-def test_the_framer_stays_within_its_memory(case: str, most: int):
+def test_the_decoder_stays_within_its_memory(case: str, most: int):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(ROOT), case], capture_output=True, text=True, timeout=60, check=False
     )

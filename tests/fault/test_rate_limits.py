@@ -74,7 +74,7 @@ async def test_a_storm_of_overload_narrows_the_window_and_every_job_completes(tm
 async def test_a_job_whose_every_attempt_meets_the_limit_fails_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("jobs.runner.retry_policy.MOST_LIMITED", 2)
+    monkeypatch.setattr("jobs.runner.retry_policy.MAX_LIMITED", 2)
     monkeypatch.setattr("jobs.limits.account_limits.JITTER_SECONDS", 0.0)
     # Once the clock was moved, the end that the API names is long over.
     monkeypatch.setattr("jobs.limits.account_limits.DEFAULT_PAUSE_SECONDS", 0.0)

@@ -43,8 +43,8 @@ def test_the_next_engine_removes_what_holds_secrets_of_attempts_that_do_not_run_
         gone = [directories[job_id] for job_id in over]
         until_now(lambda: not any(map(secrets_in, gone)), SECONDS, "the end of every secret")
         assert secrets_in(directories[runs]) == {"in"}
-        origins = {path.parent.name for path in made.places.trees.glob("*/origin.json")}
-        assert origins == {runs}
+        client_contexts = {path.parent.name for path in made.places.trees.glob("*/origin.json")}
+        assert client_contexts == {runs}
         go.touch()
         with made.pump() as pump:
             assert pump.settled(runs)["status"] == "completed"

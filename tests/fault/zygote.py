@@ -18,9 +18,9 @@ from typing import Any
 
 import anyio
 
-from jobs.client_context import Origin
+from jobs.client_context import ClientContext
 from jobs.errors import StoreError
-from jobs.maintenance.db_recovery import open_rescued
+from jobs.maintenance.db_recovery import open_with_recovery
 from jobs.store import writer
 from jobs.store.sqlite import SqliteStore
 from tests.unit.jobs.support import Parts, parts
@@ -114,7 +114,7 @@ async def _engine(home: Path) -> None:
     """What an engine does: open, go on with what is there, admit what clients ask for again, and run it to its end."""
     state = home / "home"
     state.mkdir(exist_ok=True)
-    async with open_rescued(state / "jobs.db", state / "trees", SqliteStore.open) as store:
+    async with open_with_recovery(state / "jobs.db", state / "trees", SqliteStore.open) as store:
         _note(home / "opened", "")
         # mypy: the parts say MemoryStore where any store will do.
         stores: Any = store
@@ -130,8 +130,10 @@ async def _engine(home: Path) -> None:
 
 async def _submit(home: Path, engine: Parts, number: int) -> None:
     tasks = [f"stub:ledger={home}/ledger stub:say=answer{number}-{job}" for job in range(JOBS)]
-    origin = Origin(cwd=str(engine.work), env=engine.client_env, client="a client")
-    admission = await _patiently(lambda: engine.manager.submit(tasks, origin=origin, idempotency_key=f"k{number}"))
+    client_context = ClientContext(cwd=str(engine.work), env=engine.client_env, client="a client")
+    admission = await _patiently(
+        lambda: engine.manager.submit(tasks, client_context=client_context, idempotency_key=f"k{number}")
+    )
     _note(home / "acknowledged", f"{admission.batch.id} {' '.join(job.id for job in admission.jobs)}")
 
 
@@ -140,7 +142,7 @@ async def _patiently(ask: Callable[[], Any]) -> Any:
         try:
             return await ask()
         except StoreError as error:
-            if not error.passing:
+            if not error.transient:
                 raise
             await anyio.sleep(0.02)
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mcp_types import JSONRPCRequest
 from pydantic import ValidationError
 
-from jobs.client_context import Origin
+from jobs.client_context import ClientContext
 from server.engine.mcp_connection import _message
 from server.mcp.permission_tools import APPROVE, PERMIT
 from server.mcp.tool_definitions import DEFINITIONS, Definition
@@ -109,13 +109,15 @@ async def try_calls(home: Path, asked: list[tuple[Definition, dict[str, Any]]], 
     ):
         holder = await here.waiting_job(person)
 
-        origin = Origin(cwd=str(here.work), env={"PATH": PATH}, client="odd")
+        client_context = ClientContext(cwd=str(here.work), env={"PATH": PATH}, client="odd")
         # A person and a job take turns: a job can ask for more than it has.
         for (definition, sent), job in zip(asked, cycle([None, holder]), strict=False):
             if (arguments := over_the_wire(definition, sent)) is None:
                 tally.of["unreadable"] += 1
                 continue
-            call = Call(services=here.services, job=job, origin=origin, tool_use_id=None, on_progress=None)
+            call = Call(
+                services=here.services, job=job, client_context=client_context, tool_use_id=None, on_progress=None
+            )
             with anyio.fail_after(60):
                 result = await outcome(definition, answer(call, definition, arguments))
             words = text_of(result)

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from jobs.limits.budget import BudgetError, check, holders_of, left_for
+from jobs.limits.budget import BudgetError, budget_owners, check, remaining_for
 from jobs.live_trees import LiveTrees
 from jobs.model import LIVE, Batch, Job, JobSpec, JobStatus, Tree, Usage
 from jobs.ports import AdmissionFacts, NewJob, Submission
@@ -46,14 +46,14 @@ class BudgetMachine(RuleBasedStateMachine):
                 self._add(each)
         else:
             assert str(refusal)
-            assert 0 <= refusal.left < max(refusal.asked, EPSILON)
+            assert 0 <= refusal.remaining < max(refusal.asked, EPSILON)
 
     @rule(who=picks, share=st.floats(0.0, 1.0))
     def spend(self, who: int, share: float) -> None:
         spender = self._pick(who)
         if spender is None:
             return
-        left = left_for(self._holders(spender), self.books)
+        left = remaining_for(self._holders(spender), self.books)
         assert left is not None
         key = (spender.id, spender.attempt)
         self.live[key] = self.live.get(key, 0.0) + left * share
@@ -78,7 +78,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_budget_is_passed_or_promised_twice(self) -> None:
-        for holder in holders_of(self.tree, list(self.jobs.values())):
+        for holder in budget_owners(self.tree, list(self.jobs.values())):
             if holder.usd is not None:
                 assert self.books.spent(holder.path) <= self.books.charged(holder.path) + EPSILON
                 assert self._promised(holder.path) <= holder.usd + EPSILON
@@ -125,7 +125,9 @@ class BudgetMachine(RuleBasedStateMachine):
         return None
 
     def _holders(self, of: Job) -> Any:
-        return holders_of(self.tree, [each for each in self.jobs.values() if f"{of.path}/".startswith(f"{each.path}/")])
+        return budget_owners(
+            self.tree, [each for each in self.jobs.values() if f"{of.path}/".startswith(f"{each.path}/")]
+        )
 
     def _facts(self, above: Job, spec: JobSpec, count: int) -> AdmissionFacts:
         line = [each for each in self.jobs.values() if f"{above.path}/".startswith(f"{each.path}/")]
@@ -134,7 +136,7 @@ class BudgetMachine(RuleBasedStateMachine):
             spawn=SpawnFacts(depth=above.depth + 1, asked=count, tree_id="t"),
             submission=Submission(batch_id="b", jobs=new, parent_id=above.id),
             tree=self.tree,
-            above=line,
+            ancestors=line,
         )
 
     def _new(self, above: str, spec: JobSpec, number: int = 0) -> Job:

@@ -251,7 +251,7 @@ class EngineMachine(RuleBasedStateMachine):
     async def ask(self, tasks: list[str], parent: Known | None) -> list[str]:
         engine = self.life.engine
         above, key = None if parent is None else parent.id, f"k{self.keys}"
-        admission = await engine.manager.submit(tasks, above, origin=engine.origin, idempotency_key=key)
+        admission = await engine.manager.submit(tasks, above, client_context=engine.client_context, idempotency_key=key)
         return [job.id for job in admission.jobs]
 
     def release(self, one: Known) -> None:

@@ -45,7 +45,7 @@ async def compare(rules: TreeLimits, first: int, wanted: list[tuple[int, int]]) 
         assert await answer(guard.admit(parent_id or ROOT, asked)) == refusal
         if refusal is None:
             for job in await store.jobs(ids):
-                guard.seat(job.id, parent_id=job.parent_id or ROOT, depth=job.depth, root_id=job.root_id)
+                guard.register(job.id, parent_id=job.parent_id or ROOT, depth=job.depth, root_id=job.root_id)
             nodes += ids
         if not nodes:
             return

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.executors import RecursiveClaudeExecutor, Subtasks
-from orchestration.isolation import native
+from orchestration.isolation import run_isolated
 from orchestration.patterns import RecursiveOrchestrationPattern
 from tests.support.long_form import LONG
 
@@ -54,7 +54,7 @@ def test_the_executor_computes_what_a_recursive_function_computes(tree: Any):
 @settings(deadline=None, max_examples=200 if LONG else 30)
 def test_the_results_hold_every_node_once_under_its_parent(tree: Any):
     graph = RecursiveOrchestrationPattern.create_recursive_graph(work=work, resume=resume)
-    results = asyncio.run(native(graph.ainvoke({"tasks": [tree]})))["results"]
+    results = asyncio.run(run_isolated(graph.ainvoke({"tasks": [tree]})))["results"]
     assert len(results) == size(tree)
     for node_id, record in results.items():
         assert record["id"] == node_id

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.permissions.rights import RANK, Rights, RightsError, Wish, covers, meet
+from jobs.permissions.rights import RANK, Rights, RightsError, RightsRequest, covers, narrow
 from tests.support.long_form import LONG
 from tests.support.rights import within
 
@@ -46,7 +46,7 @@ servers = st.lists(st.sampled_from(["box", "boxes", "bag"]), max_size=2)
 
 
 @st.composite
-def chains(draw: st.DrawFn) -> tuple[Rights, list[Wish]]:
+def chains(draw: st.DrawFn) -> tuple[Rights, list[RightsRequest]]:
     """Return a root's rights and what each further job asks for; places are relative and are joined later."""
     places = st.lists(st.sampled_from(PLACES), min_size=1, max_size=3)
     root = Rights(
@@ -57,7 +57,7 @@ def chains(draw: st.DrawFn) -> tuple[Rights, list[Wish]]:
         servers=tuple(draw(servers)),
     )
     wishes = st.builds(
-        Wish,
+        RightsRequest,
         mode=st.none() | modes,
         allowed=st.none() | st.lists(rules, max_size=3),
         disallowed=st.lists(rules, max_size=2),
@@ -70,14 +70,14 @@ def chains(draw: st.DrawFn) -> tuple[Rights, list[Wish]]:
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chain=chains())
 def test_every_job_of_a_chain_stays_within_the_one_above_it_and_within_the_root(
-    ground: Path, chain: tuple[Rights, list[Wish]]
+    ground: Path, chain: tuple[Rights, list[RightsRequest]]
 ):
     root, wishes = chain
     root = placed(ground, root)
     above = root
-    for wish in wishes:
+    for request in wishes:
         try:
-            child = meet(above, placed_wish(ground, wish))
+            child = narrow(above, placed_wish(ground, request))
         except RightsError:
             continue
         assert within(above, child)
@@ -110,10 +110,14 @@ def placed(ground: Path, rights: Rights) -> Rights:
     )
 
 
-def placed_wish(ground: Path, wish: Wish) -> Wish:
-    places = None if wish.directories is None else [str(ground / one) for one in wish.directories]
-    return Wish(
-        mode=wish.mode, allowed=wish.allowed, disallowed=wish.disallowed, directories=places, servers=wish.servers
+def placed_wish(ground: Path, request: RightsRequest) -> RightsRequest:
+    places = None if request.directories is None else [str(ground / one) for one in request.directories]
+    return RightsRequest(
+        mode=request.mode,
+        allowed=request.allowed,
+        disallowed=request.disallowed,
+        directories=places,
+        servers=request.servers,
     )
 
 

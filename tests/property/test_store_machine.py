@@ -13,13 +13,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from jobs.errors import JobsError, RecursionLimitError, StoreError
+from jobs.errors import JobsError, StoreError
 from jobs.model import Job, JobSpec, JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Store, Submission
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from jobs.store.sqlite import SqliteStore
-from orchestration.limits import TreeLimits
+from orchestration.limits import RecursionLimitError, TreeLimits
 from tests.support.long_form import LONG
 
 # Thirty runs of forty steps took more than two minutes while other work had both cores.
@@ -116,10 +116,10 @@ class StoreMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         """Plant a tree in which something runs, so that even a short sequence meets every state."""
-        self.admit(["", "-", "0"], None, single=False, known=False, key="k", at=1.0)
+        self.admit(["", "-", "0"], None, as_root=False, known=False, key="k", at=1.0)
         self.the_same_jobs_stand_in_both()
         self.claim(2, "t1", 2.0)
-        self.admit(["", "0"], 2, single=False, known=False, key=None, at=3.0)
+        self.admit(["", "0"], 2, as_root=False, known=False, key=None, at=3.0)
         self.the_same_jobs_stand_in_both()
 
     @rule(which=picks, outcome=outcomes, token_hash=tokens, at=times)
@@ -132,21 +132,23 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(
         tails=tails,
         below=st.none() | picks,
-        single=st.booleans(),
+        as_root=st.booleans(),
         known=st.sampled_from([False] * 9 + [True]),
         key=st.sampled_from([None, None, None, "", "k"]),
         at=times,
     )
-    def admit(self, tails: list[str], below: int | None, single: bool, known: bool, key: str | None, at: float) -> None:
+    def admit(
+        self, tails: list[str], below: int | None, as_root: bool, known: bool, key: str | None, at: float
+    ) -> None:
         self._number += not known
         jobs = [NewJob(id=f"j{self._number}{tail}", spec=JobSpec(task=f"at {at}", cwd="/srv")) for tail in tails]
         parent_id = None if below is None else self._pick(below)[0]
         submission = Submission(
             batch_id=f"b{self._number}",
-            jobs=jobs[:1] if single else jobs,
+            jobs=jobs[:1] if as_root else jobs,
             parent_id=parent_id,
-            single=single,
-            caller=parent_id or "",
+            as_root=as_root,
+            idempotency_scope=parent_id or "",
             idempotency_key=key,
             at=at,
         )

@@ -77,16 +77,16 @@ class ThrottledMachine(RuleBasedStateMachine):
             name = list(self.ends)[who % len(self.ends)]
             limits = self.throttle.of(self.scheduler.account_of(name))
             self.ends.pop(name).set()
-            limits.succeeded() if well else limits.back_off("overloaded")
+            limits.on_success() if well else limits.back_off("overloaded")
             self._settle()
 
     @rule(account=accounts)
     def limit(self, account: str) -> None:
-        self.throttle.of(account).limited()
+        self.throttle.of(account).on_rate_limited()
 
     @rule(account=accounts, seconds=st.floats(-10, 500))
     def use_up(self, account: str, seconds: float) -> None:
-        self.throttle.of(account).used_up(self.clock.now() + seconds, "five_hour")
+        self.throttle.of(account).on_usage_limit(self.clock.now() + seconds, "five_hour")
 
     @rule()
     def refuse_processes(self) -> None:
@@ -152,7 +152,7 @@ class ThrottledMachine(RuleBasedStateMachine):
                 self.mute.remove(name)
 
     def _poke(self) -> None:
-        self.loop.call_soon(self.scheduler.poke)
+        self.loop.call_soon(self.scheduler.reschedule)
         self._settle()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:

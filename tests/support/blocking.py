@@ -10,7 +10,7 @@ from blockbuster import BlockBuster, BlockBusterFunction
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ["server", "jobs", "orchestration"]
-OURS = tuple(f"{ROOT / package}/" for package in PACKAGES)
+OWN_SERVER_RULE = tuple(f"{ROOT / package}/" for package in PACKAGES)
 TESTS = f"{ROOT / 'tests'}/"
 
 WATCHED = (
@@ -103,7 +103,7 @@ def _is_called_by_a_test(*_: object, **__: object) -> bool:
     ours = []
     while frame is not None and frame.f_back is not None:
         name = frame.f_code.co_filename
-        if name.startswith(OURS):
+        if name.startswith(OWN_SERVER_RULE):
             ours.append(frame)
         elif name.startswith(TESTS) and not ours:
             return True

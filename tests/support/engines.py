@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from server.client.connect import Door, Places, control, ensure_engine, lock, prepare
+from server.client.connect import control
+from server.client.engine_socket import EngineEndpoint, ensure_engine, lock
+from server.client.state_dir import StatePaths, prepare
 from server.client.wire import FrontDoorError, Hello
 from tests.support.waiting import until_now
 
@@ -43,8 +45,8 @@ class House:
     pids: set[int] = field(default_factory=set)
 
     @property
-    def places(self) -> Places:
-        return Places(self.base / "state")
+    def places(self) -> StatePaths:
+        return StatePaths(self.base / "state")
 
     @property
     def work(self) -> Path:
@@ -58,8 +60,8 @@ class House:
         return connection
 
     @property
-    def door(self) -> Door:
-        return Door(places=prepare(self.places.home), environ=self.environ)
+    def endpoint(self) -> EngineEndpoint:
+        return EngineEndpoint(places=prepare(self.places.home), environ=self.environ)
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run `claude-jobs` to its end."""
@@ -81,14 +83,14 @@ class House:
 
     def control(self, do: str) -> dict[str, Any] | None:
         """Ask the engine something; None where none runs."""
-        answer = control(self.door, {"do": do}, Hello(cwd="/", client="test"))
+        answer = control(self.endpoint, {"do": do}, Hello(cwd="/", client="test"))
         if answer and "pid" in answer:
             self.pids.add(answer["pid"])
         return answer
 
     def start_engine(self) -> None:
         """Have an engine run; on a machine that is busy it may take longer to start than a client waits."""
-        ensure_engine(self.door.replace(patience=2 * SECONDS)).close()
+        ensure_engine(self.endpoint.replace(patience=2 * SECONDS)).close()
 
     def engine_is_gone(self) -> bool:
         """Whether nobody holds the engine's lock."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from jobs.client_context import Origin
+from jobs.client_context import ClientContext
 from jobs.model import Job
 from jobs.validation import TaskRequest, TreeBounds
 from tests.support.waiting import until
@@ -57,9 +57,9 @@ class Shop:
         self.home.mkdir()
 
     @property
-    def origin(self) -> Origin:
+    def client_context(self) -> ClientContext:
         env = CLIENT_ENV | {"HOME": str(self.home)}
-        return Origin(cwd=str(self.engine.work), env=env, client="a client")
+        return ClientContext(cwd=str(self.engine.work), env=env, client="a client")
 
     def task(self, **directives: object) -> str:
         """A task with these directives of the stub's."""
@@ -70,7 +70,7 @@ class Shop:
     ) -> Sequence[Job]:
         """Start a batch, with bounds for its tree."""
         admission = await self.engine.manager.submit(
-            requests, parent, origin=self.origin, bounds=TreeBounds(**bounds) if bounds else None
+            requests, parent, client_context=self.client_context, bounds=TreeBounds(**bounds) if bounds else None
         )
         return admission.jobs
 
@@ -96,4 +96,4 @@ async def _poke(engine: Parts) -> None:
     # As the composition root does: the gate opens by itself.
     while True:
         await anyio.sleep(POKE_SECONDS)
-        engine.scheduler.poke()
+        engine.scheduler.reschedule()

@@ -67,5 +67,5 @@ def pump_of_job(house: House, directory: Path) -> Iterator[Pump]:
 @contextmanager
 def thief(house: House, token: str) -> Iterator[Client]:
     """Connect with somebody else's token, from another directory and under another name."""
-    with connected(house.door, Hello(cwd="/", token=token, client="a thief")) as client:
+    with connected(house.endpoint, Hello(cwd="/", token=token, client="a thief")) as client:
         yield client

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.claude.command import Command, LaunchContext, build
-from jobs.claude.ndjson import Framer
+from jobs.claude.ndjson import LineDecoder
 from jobs.claude.outcome import OutcomeReader
 from jobs.model import JobSpec, Outcome, Reason
 from jobs.processes.attempt_dir import AttemptDirectory
@@ -49,8 +49,8 @@ async def start(
 
 
 def frames(data: bytes) -> list[Mapping[str, Any]]:
-    framer = Framer()
-    return [line.frame for line in [*framer.feed(data), *framer.close()] if line.frame is not None]
+    decoder = LineDecoder()
+    return [line.frame for line in [*decoder.feed(data), *decoder.close()] if line.frame is not None]
 
 
 def recorded(name: str) -> tuple[bytes, int, str]:
@@ -65,10 +65,10 @@ def classify(
     exit_code: int | None,
     stderr: str = "",
     asked_schema: bool = False,
-    ended_for: Reason | None = None,
+    stop_reason: Reason | None = None,
 ) -> Outcome:
     """Say how an attempt ended from all of its frames at once; see `OutcomeReader.conclude`."""
     reader = OutcomeReader()
     for frame in frames:
         reader.feed(frame)
-    return reader.conclude(exit_code=exit_code, stderr=stderr, asked_schema=asked_schema, ended_for=ended_for)
+    return reader.conclude(exit_code=exit_code, stderr=stderr, asked_schema=asked_schema, stop_reason=stop_reason)

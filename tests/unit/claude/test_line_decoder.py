@@ -6,17 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.claude.damaged_lines import Lost
-from jobs.claude.ndjson import LINE_LIMIT, Framer, Line
+from jobs.claude.ndjson import LINE_LIMIT, Line, LineDecoder
 from tests.support.reachable import parts_of
 
 
 def framed(data: bytes, cuts: list[int] | None = None, limit: int = LINE_LIMIT) -> list[Line]:
-    framer = Framer(limit=limit)
+    decoder = LineDecoder(limit=limit)
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts or []), len(data)]
     lines: list[Line] = []
     for begin, end in pairwise(edges):
-        lines += framer.feed(data[begin:end])
-    return lines + framer.close()
+        lines += decoder.feed(data[begin:end])
+    return lines + decoder.close()
 
 
 _pieces = st.one_of(
@@ -51,18 +51,18 @@ def test_every_line_names_the_bytes_it_was_cut_from(data: bytes) -> None:
 
 @given(data=_streams, cut=st.integers(min_value=0))
 def test_reading_can_go_on_from_the_offset_after_a_restart(data: bytes, cut: int) -> None:
-    first = Framer(limit=64)
+    first = LineDecoder(limit=64)
     before = first.feed(data[: cut % (len(data) + 1)])
-    second = Framer(first.offset, limit=64)
+    second = LineDecoder(first.offset, limit=64)
     assert before + second.feed(data[first.offset :]) + second.close() == framed(data, limit=64)
 
 
 def test_a_line_of_a_hundred_megabytes_is_counted_and_not_kept() -> None:
-    framer = Framer()
+    decoder = LineDecoder()
     for _ in range(100):
-        assert framer.feed(b"x" * 1024 * 1024) == []
-        assert sum(len(part) for part in parts_of(framer) if isinstance(part, bytes | bytearray)) <= LINE_LIMIT
-    assert framer.feed(b'\n{"type":"result"}\n') == [
+        assert decoder.feed(b"x" * 1024 * 1024) == []
+        assert sum(len(part) for part in parts_of(decoder) if isinstance(part, bytes | bytearray)) <= LINE_LIMIT
+    assert decoder.feed(b'\n{"type":"result"}\n') == [
         Line(offset=0, end=104857601, dropped=104857601),
         Line(offset=104857601, end=104857619, frame={"type": "result"}),
     ]

@@ -167,7 +167,7 @@ def test_a_crash_after_the_work_began_is_no_startup_failure() -> None:
 
 @pytest.mark.parametrize("reason", LATE)
 def test_an_answer_that_came_before_we_ended_a_late_process_stands(reason: Reason) -> None:
-    outcome = classify([DONE], exit_code=143, ended_for=reason)
+    outcome = classify([DONE], exit_code=143, stop_reason=reason)
     assert outcome.reason is Reason.COMPLETED
     assert outcome.result == "42"
 
@@ -175,7 +175,7 @@ def test_an_answer_that_came_before_we_ended_a_late_process_stands(reason: Reaso
 @pytest.mark.parametrize("reason", LATE)
 def test_an_answer_stands_though_a_background_task_kept_the_process(reason: Reason) -> None:
     waiting: list[Mapping[str, Any]] = [{"type": "system", "subtype": "background_tasks_changed", "tasks": [{}]}, DONE]
-    assert classify(waiting, exit_code=143, ended_for=reason).reason is Reason.COMPLETED
+    assert classify(waiting, exit_code=143, stop_reason=reason).reason is Reason.COMPLETED
     assert classify(waiting, exit_code=143).reason is Reason.LOST
     assert classify(waiting, exit_code=0).reason is Reason.TRUNCATED
 
@@ -184,12 +184,14 @@ def test_a_background_task_that_was_stopped_with_the_process_does_not_undo_the_a
     begun = {"type": "system", "subtype": "background_tasks_changed", "tasks": [{}]}
     stopped = {"type": "system", "subtype": "task_notification", "status": "stopped"}
     cleared = {"type": "system", "subtype": "background_tasks_changed", "tasks": []}
-    assert classify([begun, DONE, stopped, cleared], exit_code=143, ended_for=Reason.STALLED).reason is Reason.COMPLETED
+    assert (
+        classify([begun, DONE, stopped, cleared], exit_code=143, stop_reason=Reason.STALLED).reason is Reason.COMPLETED
+    )
 
 
 @pytest.mark.parametrize("reason", LATE)
 def test_work_that_went_on_after_an_answer_was_cut_off(reason: Reason) -> None:
-    assert classify([DONE, {"type": "assistant"}], exit_code=143, ended_for=reason).reason is reason
+    assert classify([DONE, {"type": "assistant"}], exit_code=143, stop_reason=reason).reason is reason
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,7 @@ def test_what_an_engine_noted_before_it_ended_a_process_counts_if_it_came_to_tha
 
 
 def test_a_cancel_wins_over_an_answer_and_keeps_its_text() -> None:
-    outcome = classify([DONE], exit_code=0, ended_for=Reason.CANCELLED)
+    outcome = classify([DONE], exit_code=0, stop_reason=Reason.CANCELLED)
     assert outcome.status is JobStatus.CANCELLED
     assert outcome.result == "42"
 
@@ -225,7 +227,7 @@ def test_a_cancel_wins_over_an_answer_and_keeps_its_text() -> None:
     ],
 )
 def test_a_process_that_we_ended_says_why_we_did(reason: Reason, status: JobStatus) -> None:
-    outcome = classify([], exit_code=143, ended_for=reason)
+    outcome = classify([], exit_code=143, stop_reason=reason)
     assert (outcome.reason, outcome.status) == (reason, status)
     assert outcome.detail.startswith("It was ")
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.claude.failure_table import API_ERROR, TERMINAL_REASON
-from jobs.claude.ndjson import LINE_LIMIT, Framer, Line
+from jobs.claude.ndjson import LINE_LIMIT, Line, LineDecoder
 from jobs.claude.outcome import OutcomeReader
-from jobs.claude.rate_limits import sign_of
+from jobs.claude.rate_limits import rate_limit_signal
 from jobs.model import JobStatus, Outcome, Reason
 from jobs.runner.retry_policy import LIMITS, TRANSIENT
 from tests.unit.claude.support import STREAMS, frames, recorded
@@ -693,9 +693,9 @@ TRIED_AGAIN = {
 
 
 def outcome_of(row: Row, limit: int = LINE_LIMIT) -> Outcome:
-    framer, reader = Framer(limit=limit), OutcomeReader()
+    decoder, reader = LineDecoder(limit=limit), OutcomeReader()
     output = "".join(f"{one if isinstance(one, str) else line(one)}\n" for one in row.stream)
-    for read in [*framer.feed(output.encode()), *framer.close()]:
+    for read in [*decoder.feed(output.encode()), *decoder.close()]:
         reader.take(read)
     return reader.conclude(exit_code=row.code, asked_schema=row.schema)
 
@@ -745,8 +745,8 @@ def test_a_line_that_was_cut_off_at_its_end_is_no_answer(name: str) -> None:
     data, _, _ = recorded(name)
     tail = len(data.splitlines()[-1])
     for missing in range(2, tail + 1, max(1, tail // 25)):
-        framer, reader = Framer(), OutcomeReader()
-        for read in [*framer.feed(data[:-missing]), *framer.close()]:
+        decoder, reader = LineDecoder(), OutcomeReader()
+        for read in [*decoder.feed(data[:-missing]), *decoder.close()]:
             reader.take(read)
         assert reader.conclude(exit_code=0).status is JobStatus.FAILED
 
@@ -792,7 +792,7 @@ def test_no_value_of_any_field_raises(stream: list[Any], odd: Mapping[str, Any],
     reader = OutcomeReader()
     for frame in stream:
         changed = with_values(frame, odd)
-        sign_of(changed)
+        rate_limit_signal(changed)
         reader.take(Line(offset=0, end=1, frame=changed))
     reader.conclude(exit_code=code, asked_schema=True)
     assert reader.answered in {True, False}

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from jobs.claude.rate_limits import Busy, ExtraUsage, NeedsCredits, UsedUp, sign_of
+from jobs.claude.rate_limits import ExtraUsage, NeedsCredits, RateLimited, UsageLimitReached, rate_limit_signal
 
 LIMIT = "You've hit your session limit · resets 11:08am (UTC)"
 REJECTED = {"status": "rejected", "resetsAt": 2e9, "rateLimitType": "five_hour"}
@@ -20,45 +20,48 @@ def message(words: str, id: str = "166a5dd2-ce6c-40af-8110-2838211e9b99", **fiel
 @pytest.mark.parametrize(
     ("frame", "sign"),
     [
-        (event(**REJECTED), UsedUp(2e9, "the five-hour limit is reached")),
-        (event(status="rejected"), UsedUp(None, "a usage limit is reached")),
+        (event(**REJECTED), UsageLimitReached(2e9, "the five-hour limit is reached")),
+        (event(status="rejected"), UsageLimitReached(None, "a usage limit is reached")),
         (
             event(**REJECTED, overageStatus="rejected", isUsingOverage=False),
-            UsedUp(2e9, "the five-hour limit is reached"),
+            UsageLimitReached(2e9, "the five-hour limit is reached"),
         ),
         (event(**REJECTED, isUsingOverage=True), ExtraUsage(2e9, "the five-hour limit is reached")),
         (event(**REJECTED, overageStatus="allowed"), ExtraUsage(2e9, "the five-hour limit is reached")),
         (event(**REJECTED, overageStatus="allowed_warning"), ExtraUsage(2e9, "the five-hour limit is reached")),
         (
             event(status="rejected", rateLimitType="of_a_later_version"),
-            UsedUp(None, "the limit of_a_later_version is reached"),
+            UsageLimitReached(None, "the limit of_a_later_version is reached"),
         ),
         (event(status="allowed", overageStatus="rejected"), None),
         (event(status="allowed_warning", resetsAt=2e9), None),
         (event(status="rejected", errorCode="credits_required"), NeedsCredits()),
         (event(status="rejected", errorCode="credits_required", rateLimitType="overage", resetsAt=2e9), NeedsCredits()),
-        (event(**REJECTED, errorCode="credits_required"), UsedUp(2e9, "the five-hour limit is reached")),
+        (event(**REJECTED, errorCode="credits_required"), UsageLimitReached(2e9, "the five-hour limit is reached")),
         (
             message("no", error="rate_limit", api_error_params={"rate_limit_info": REJECTED}),
-            UsedUp(2e9, "the five-hour limit is reached"),
+            UsageLimitReached(2e9, "the five-hour limit is reached"),
         ),
-        (message(LIMIT, timestamp="2026-11-22T10:22:21Z"), UsedUp(1795345680.0, LIMIT)),
+        (message(LIMIT, timestamp="2026-11-22T10:22:21Z"), UsageLimitReached(1795345680.0, LIMIT)),
         (message(LIMIT, id="msg_1"), None),
         (message("You've reached your download limit. Upgrade to go on.", id="chatcmpl-7f3a9c"), None),
         (message(LIMIT, id="gen-1"), None),
-        (message(LIMIT, id="", timestamp="2026-11-22T10:22:21Z"), UsedUp(1795345680.0, LIMIT)),
-        (event(**REJECTED, overageStatus={"x": 1}), UsedUp(2e9, "the five-hour limit is reached")),
-        (event(**REJECTED, overageStatus=["allowed"]), UsedUp(2e9, "the five-hour limit is reached")),
-        (message(LIMIT, id="msg_1", error="rate_limit", timestamp="2026-11-22T10:22:21Z"), UsedUp(1795345680.0, LIMIT)),
+        (message(LIMIT, id="", timestamp="2026-11-22T10:22:21Z"), UsageLimitReached(1795345680.0, LIMIT)),
+        (event(**REJECTED, overageStatus={"x": 1}), UsageLimitReached(2e9, "the five-hour limit is reached")),
+        (event(**REJECTED, overageStatus=["allowed"]), UsageLimitReached(2e9, "the five-hour limit is reached")),
+        (
+            message(LIMIT, id="msg_1", error="rate_limit", timestamp="2026-11-22T10:22:21Z"),
+            UsageLimitReached(1795345680.0, LIMIT),
+        ),
         (message("Credit balance is too low"), NeedsCredits()),
         (message("done"), None),
-        ({"type": "result", "api_error_status": 429, "result": "API Error: 429"}, Busy()),
-        ({"type": "result", "api_error_status": 529, "result": "API Error: 529"}, Busy()),
+        ({"type": "result", "api_error_status": 429, "result": "API Error: 429"}, RateLimited()),
+        ({"type": "result", "api_error_status": 529, "result": "API Error: 529"}, RateLimited()),
         ({"type": "result", "api_error_status": 429, "result": "You're out of usage credits."}, NeedsCredits()),
         ({"type": "result", "result": "done"}, None),
-        ({"type": "system", "subtype": "api_retry", "error_status": 429}, Busy()),
+        ({"type": "system", "subtype": "api_retry", "error_status": 429}, RateLimited()),
         ({"type": "assistant", "message": [], "api_error_params": 1, "error": {}}, None),
     ],
 )
 def test_a_frame_says_what_it_means_for_other_jobs(frame: Mapping[str, Any], sign: object) -> None:
-    assert sign_of(frame) == sign
+    assert rate_limit_signal(frame) == sign

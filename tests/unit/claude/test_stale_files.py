@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.claude.stale_files import ClientDirectories, sweep
+from jobs.claude.stale_files import ClientDirectories, remove_stale_files
 
 
 def test_the_socket_and_the_keys_of_one_process_are_removed(tmp_path: Path):
@@ -16,10 +16,10 @@ def test_the_socket_and_the_keys_of_one_process_are_removed(tmp_path: Path):
         with socket.socket(socket.AF_UNIX) as stale:
             stale.bind(str(sockets / f"{pid}.sock"))
         (sessions / f"{pid}.abc.key").touch()
-    assert sweep(41, ClientDirectories(config=tmp_path / "config", sockets=(sockets,))) == 2
+    assert remove_stale_files(41, ClientDirectories(config=tmp_path / "config", sockets=(sockets,))) == 2
     assert [path.name for path in sockets.iterdir()] == ["412.sock"]
     assert [path.name for path in sessions.iterdir()] == ["412.abc.key"]
-    assert sweep(41, ClientDirectories(sockets=(sockets,))) == 0
+    assert remove_stale_files(41, ClientDirectories(sockets=(sockets,))) == 0
 
 
 def test_a_link_and_a_directory_of_that_name_are_left_alone(tmp_path: Path):
@@ -27,7 +27,7 @@ def test_a_link_and_a_directory_of_that_name_are_left_alone(tmp_path: Path):
     (tmp_path / "7.sock").symlink_to(tmp_path / "precious")
     (tmp_path / "8.sock").mkdir()
     here = ClientDirectories(sockets=(tmp_path,))
-    assert sweep(7, here) + sweep(8, here) == 0
+    assert remove_stale_files(7, here) + remove_stale_files(8, here) == 0
     assert (tmp_path / "precious").exists()
 
 

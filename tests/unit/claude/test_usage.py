@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.claude.usage import DEAREST, MOST, PRICES, Meter, Tokens, cost_of
+from jobs.claude.usage import DEAREST, MOST, PRICES, Tokens, UsageMeter, cost_of
 
 SONNET = "claude-sonnet-5-5"
 
@@ -31,8 +31,8 @@ def result(dollars: float, total: float) -> dict[str, Any]:
     return {"type": "result", "total_cost_usd": total, "model_usage_since_last_result": since, "num_turns": 2}
 
 
-def fed(*frames: dict[str, Any]) -> Meter:
-    meter = Meter()
+def fed(*frames: dict[str, Any]) -> UsageMeter:
+    meter = UsageMeter()
     for frame in frames:
         meter.feed(frame)
     return meter
@@ -113,7 +113,7 @@ def absurd(amount: float) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("amount", [1e308, 1e30, 2.0**62, -1e30])
 def test_an_absurd_amount_is_one_that_a_database_takes(amount: float):
-    meter = Meter()
+    meter = UsageMeter()
     for frame in absurd(amount):
         meter.feed(frame)
         usage = meter.usage

@@ -356,7 +356,7 @@ def test_what_the_system_refuses_is_a_line_and_no_traceback(
     def refuse(*_: Any) -> None:
         raise PermissionError(errno.EACCES, "not allowed", "/state/engine.sock")
 
-    monkeypatch.setattr("server.client.engine_socket.connect", refuse)
+    monkeypatch.setattr("server.client.engine_socket.open_socket", refuse)
     result = invoke(*command.split())
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)

@@ -12,20 +12,21 @@ from typing import Any
 
 import pytest
 
-from server.client.connect import Door, Places, prepare
+from server.client.engine_socket import EngineEndpoint
+from server.client.state_dir import StatePaths, prepare
 from tests.unit.client import stand_in
 
-MakeDoor = Callable[..., Door]
+MakeDoor = Callable[..., EngineEndpoint]
 
 
-def noted(places: Places, name: str) -> list[dict[str, Any]]:
+def noted(places: StatePaths, name: str) -> list[dict[str, Any]]:
     """What stand-in engines wrote down under this name."""
     path = places.home / name
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @pytest.fixture
-def places() -> Iterator[Places]:
+def places() -> Iterator[StatePaths]:
     # Not tmp_path: its length would decide where the socket stands.
     base = Path(tempfile.mkdtemp(prefix="cj-")).resolve()
     made = prepare(base / "state")
@@ -37,11 +38,11 @@ def places() -> Iterator[Places]:
 
 
 @pytest.fixture
-def make_door(places: Places) -> MakeDoor:
+def make_door(places: StatePaths) -> MakeDoor:
     """Make a door whose engine is a stand-in with the options given."""
 
-    def make(*options: str, patience: float = 20.0, notes: list[str] | None = None, **environ: str) -> Door:
-        return Door(
+    def make(*options: str, patience: float = 20.0, notes: list[str] | None = None, **environ: str) -> EngineEndpoint:
+        return EngineEndpoint(
             places=places,
             environ={"PATH": os.environ["PATH"]} | environ,
             command=stand_in.command(*options),

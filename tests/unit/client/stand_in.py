@@ -16,7 +16,8 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from server.client.connect import Places, lock
+from server.client.engine_socket import lock
+from server.client.state_dir import StatePaths
 
 SELF = str(Path(__file__).resolve())
 
@@ -100,7 +101,7 @@ def main() -> None:
     options = _options()
     # Whatever a failing test leaves behind ends by itself.
     signal.alarm(100)
-    places = Places(Path(os.environ["CLAUDE_JOBS_HOME"]))
+    places = StatePaths(Path(os.environ["CLAUDE_JOBS_HOME"]))
     birth = _birth()
     _note(places.home / "starts", birth)
     if options.die:

@@ -11,16 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from server.client.connect import (
-    Door,
-    EngineUnreachableError,
-    Places,
-    connect,
-    ensure_engine,
-    enter,
-    lock,
-)
+from server.client.connect import connect
+from server.client.engine_socket import EngineEndpoint, EngineUnreachableError, ensure_engine, lock, open_socket
 from server.client.spawn_engine import EngineStartError, engine_command, engine_environment
+from server.client.state_dir import StatePaths
 from server.client.wire import Hello
 from tests.unit.client.conftest import MakeDoor, noted
 
@@ -45,14 +39,14 @@ def at_once(count: int, act: Callable[[], object]) -> list[object]:
     return results
 
 
-def engine_pid(door: Door) -> int:
+def engine_pid(endpoint: EngineEndpoint) -> int:
     """The pid that the engine behind this door tells in its welcome."""
-    connection, welcome = enter(door, Hello(cwd="/"))
+    connection, welcome = connect(endpoint, Hello(cwd="/"))
     connection.close()
     return welcome.pid
 
 
-def kill_engine(places: Places) -> None:
+def kill_engine(places: StatePaths) -> None:
     """End the engine that was started last and wait until the kernel has let go of its lock."""
     os.kill(noted(places, "starts")[-1]["pid"], signal.SIGKILL)
     handle = lock(places.engine_lock, patience=10)
@@ -60,22 +54,22 @@ def kill_engine(places: Places) -> None:
     os.close(handle)
 
 
-def test_fifty_at_once_start_exactly_one_engine(make_door: MakeDoor, places: Places):
-    door = make_door()
+def test_fifty_at_once_start_exactly_one_engine(make_door: MakeDoor, places: StatePaths):
+    endpoint = make_door()
 
-    pids = at_once(50, lambda: engine_pid(door))
+    pids = at_once(50, lambda: engine_pid(endpoint))
 
     assert len(pids) == 50
     assert set(pids) == {noted(places, "starts")[0]["pid"]}
     assert len(noted(places, "starts")) == 1
 
 
-def test_an_engine_that_runs_is_not_started_again(make_door: MakeDoor, places: Places):
+def test_an_engine_that_runs_is_not_started_again(make_door: MakeDoor, places: StatePaths):
     assert engine_pid(make_door()) == engine_pid(make_door("--die", "must not run"))
     assert len(noted(places, "starts")) == 1
 
 
-def test_what_a_killed_engine_left_behind_does_not_keep_the_next_from_starting(make_door: MakeDoor, places: Places):
+def test_what_a_killed_engine_left_behind_does_not_keep_the_next_from_starting(make_door: MakeDoor, places: StatePaths):
     first = engine_pid(make_door())
     kill_engine(places)
     assert places.socket.exists()
@@ -84,14 +78,14 @@ def test_what_a_killed_engine_left_behind_does_not_keep_the_next_from_starting(m
     assert engine_pid(make_door()) != first
 
 
-def test_a_socket_that_nobody_listens_on_is_no_engine(make_door: MakeDoor, places: Places):
+def test_a_socket_that_nobody_listens_on_is_no_engine(make_door: MakeDoor, places: StatePaths):
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(places.socket))
 
     assert engine_pid(make_door()) == noted(places, "starts")[0]["pid"]
 
 
-def test_no_engine_is_started_while_one_that_is_leaving_holds_the_lock(make_door: MakeDoor, places: Places):
+def test_no_engine_is_started_while_one_that_is_leaving_holds_the_lock(make_door: MakeDoor, places: StatePaths):
     leaving = lock(places.engine_lock)
     assert leaving is not None
     with pytest.raises(EngineUnreachableError, match="does not listen"):
@@ -102,7 +96,7 @@ def test_no_engine_is_started_while_one_that_is_leaving_holds_the_lock(make_door
     assert engine_pid(make_door()) == noted(places, "starts")[0]["pid"]
 
 
-def test_an_engine_that_ends_while_starting_is_reported_with_its_last_lines(make_door: MakeDoor, places: Places):
+def test_an_engine_that_ends_while_starting_is_reported_with_its_last_lines(make_door: MakeDoor, places: StatePaths):
     places.log.write_text("a line of an earlier day\n")
 
     with pytest.raises(EngineStartError, match="ended while it was starting") as caught:
@@ -114,9 +108,9 @@ def test_an_engine_that_ends_while_starting_is_reported_with_its_last_lines(make
 
 
 def test_ten_clients_of_an_engine_that_cannot_start_all_get_an_answer(make_door: MakeDoor):
-    door = make_door("--die", "the disk is full", patience=2)
+    endpoint = make_door("--die", "the disk is full", patience=2)
 
-    errors = at_once(10, lambda: ensure_engine(door))
+    errors = at_once(10, lambda: ensure_engine(endpoint))
 
     assert len(errors) == 10
     assert all(isinstance(error, EngineStartError) for error in errors)
@@ -127,14 +121,14 @@ def test_an_engine_that_never_listens_is_given_up(make_door: MakeDoor):
         ensure_engine(make_door("--mute", patience=1))
 
 
-def test_a_program_that_does_not_exist_is_reported(make_door: MakeDoor, places: Places):
-    door = Door(places=places, environ={}, command=("/nowhere/engine",), patience=10)
+def test_a_program_that_does_not_exist_is_reported(make_door: MakeDoor, places: StatePaths):
+    endpoint = EngineEndpoint(places=places, environ={}, command=("/nowhere/engine",), patience=10)
 
     with pytest.raises(EngineStartError, match="No such file"):
-        ensure_engine(door)
+        ensure_engine(endpoint)
 
 
-def test_the_engine_stands_in_nobodys_tree(make_door: MakeDoor, places: Places):
+def test_the_engine_stands_in_nobodys_tree(make_door: MakeDoor, places: StatePaths):
     secret_read, secret_write = os.pipe()
     os.set_inheritable(secret_read, True)
     try:
@@ -152,11 +146,11 @@ def test_the_engine_stands_in_nobodys_tree(make_door: MakeDoor, places: Places):
     assert places.log.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_engine_that_a_job_starts_carries_nothing_of_the_job(make_door: MakeDoor, places: Places):
-    door = make_door(
+def test_an_engine_that_a_job_starts_carries_nothing_of_the_job(make_door: MakeDoor, places: StatePaths):
+    endpoint = make_door(
         CLAUDE_JOBS_JOB="j1.1", CLAUDE_JOBS_TOKEN="cj1_x", ANTHROPIC_API_KEY="sk", CLAUDECODE="1", CLAUDE_JOBS_CLI="/c"
     )
-    ensure_engine(door).close()
+    ensure_engine(endpoint).close()
     environ = noted(places, "starts")[0]["environ"]
 
     assert environ["CLAUDE_JOBS_HOME"] == str(places.home)
@@ -201,7 +195,7 @@ def test_the_engine_command_finds_this_package_from_anywhere(tmp_path: Path):
     assert program[0] == sys.executable
 
 
-def test_a_lock_is_held_by_one_and_freed_by_closing(places: Places):
+def test_a_lock_is_held_by_one_and_freed_by_closing(places: StatePaths):
     first = lock(places.start_lock)
     assert first is not None
     assert lock(places.start_lock) is None
@@ -211,6 +205,6 @@ def test_a_lock_is_held_by_one_and_freed_by_closing(places: Places):
     os.close(second)
 
 
-def test_connecting_where_no_engine_runs_is_an_error_of_the_system(places: Places):
+def test_connecting_where_no_engine_runs_is_an_error_of_the_system(places: StatePaths):
     with pytest.raises(FileNotFoundError):
-        connect(places)
+        open_socket(places)

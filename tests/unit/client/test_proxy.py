@@ -15,7 +15,7 @@ import pytest
 from server.client import proxy as module
 from server.client.jsonrpc import INVALID_REQUEST, PARSE_ERROR
 from server.client.pending_requests import GONE
-from server.client.proxy import Relay
+from server.client.proxy import StdioProxy
 from server.client.wire import FrontDoorError
 from tests.unit.client.test_pending_requests import INITIALIZE, INITIALIZED, call, line
 
@@ -67,7 +67,7 @@ class Stage:
 
     def _run(self) -> None:
         try:
-            Relay(self.source, self.sink, self._dial).run(self.connection)
+            StdioProxy(self.source, self.sink, self._dial).run(self.connection)
         except (FrontDoorError, OSError) as error:
             self.failure = error
         finally:
@@ -226,12 +226,12 @@ def test_without_another_engine_each_call_gets_an_error_and_the_next_call_dials_
 
 def test_a_request_that_ends_every_engine_is_given_up(stage: Stage):
     stage.start()
-    engines = [stage.engine, *(stage.next_engine() for _ in range(module.STILLBORN - 1))]
+    engines = [stage.engine, *(stage.next_engine() for _ in range(module.MAX_FAILED_ENGINES - 1))]
     stage.say(call(1))
     for engine in engines:
         assert read(engine, 1) == call(1)
         engine.close()
-    assert f" {module.STILLBORN} engines in a row" in stage.hears()["error"]["message"]
+    assert f" {module.MAX_FAILED_ENGINES} engines in a row" in stage.hears()["error"]["message"]
 
 
 def test_a_client_that_takes_little_at_a_time_gets_every_byte(stage: Stage):

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from server.client.connect import Door, Places, ensure_engine, lock, pump_command
+from server.client.connect import pump_command
+from server.client.engine_socket import EngineEndpoint, ensure_engine, lock
+from server.client.state_dir import StatePaths
 from server.pump import JobTokenError as NoToken
 from server.pump import Options, UsageError, introduce, parse, read_token
 from tests.support.waiting import until_now
@@ -20,20 +22,20 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def engine(make_door: MakeDoor) -> Door:
+def engine(make_door: MakeDoor) -> EngineEndpoint:
     """A stand-in engine that runs."""
-    door = make_door()
-    ensure_engine(door).close()
-    return door
+    endpoint = make_door()
+    ensure_engine(endpoint).close()
+    return endpoint
 
 
-def pump(places: Places, *more: str) -> list[str]:
+def pump(places: StatePaths, *more: str) -> list[str]:
     program, arguments = pump_command(places.home)
     return [program, *arguments, *more]
 
 
 def run_pump(
-    places: Places, *more: str, sent: bytes = b"", cwd: Path | None = None, **environ: str
+    places: StatePaths, *more: str, sent: bytes = b"", cwd: Path | None = None, **environ: str
 ) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         pump(places, *more), input=sent, capture_output=True, timeout=60, check=False, cwd=cwd, env=environ
@@ -48,7 +50,7 @@ def notification(text: str) -> bytes:
 HI = notification("hi")
 
 
-def test_five_megabytes_come_back_unchanged_and_the_way_down_outlives_the_way_up(engine: Door):
+def test_five_megabytes_come_back_unchanged_and_the_way_down_outlives_the_way_up(engine: EngineEndpoint):
     words = random.Random(5)
     sent = b"".join(notification(words.randbytes(words.randrange(20_000)).hex()) for _ in range(250))
 
@@ -58,7 +60,7 @@ def test_five_megabytes_come_back_unchanged_and_the_way_down_outlives_the_way_up
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_the_hello_says_who_is_calling_and_carries_only_what_jobs_need(engine: Door, tmp_path: Path):
+def test_the_hello_says_who_is_calling_and_carries_only_what_jobs_need(engine: EngineEndpoint, tmp_path: Path):
     run_pump(
         engine.places,
         cwd=tmp_path,
@@ -76,7 +78,7 @@ def test_the_hello_says_who_is_calling_and_carries_only_what_jobs_need(engine: D
     assert hello["env"].keys() - {"LC_CTYPE"} == {"ANTHROPIC_API_KEY"}
 
 
-def test_a_jobs_pump_presents_the_token_from_the_jobs_stdin_file(engine: Door, tmp_path: Path):
+def test_a_jobs_pump_presents_the_token_from_the_jobs_stdin_file(engine: EngineEndpoint, tmp_path: Path):
     (tmp_path / "in").write_text(json.dumps({"type": "control_request", "claude_jobs_token": "cj1_abc"}) + "\n{}\n")
 
     done = run_pump(engine.places, "--job", str(tmp_path))
@@ -85,7 +87,7 @@ def test_a_jobs_pump_presents_the_token_from_the_jobs_stdin_file(engine: Door, t
     assert noted(engine.places, "hellos")[0]["token"] == "cj1_abc"
 
 
-def test_a_jobs_pump_without_a_token_never_passes_for_a_person(engine: Door, tmp_path: Path):
+def test_a_jobs_pump_without_a_token_never_passes_for_a_person(engine: EngineEndpoint, tmp_path: Path):
     done = run_pump(engine.places, "--job", str(tmp_path))
 
     assert done.returncode == 1
@@ -112,7 +114,7 @@ def test_a_stdin_file_that_is_a_link_is_not_read(tmp_path: Path):
         read_token(str(tmp_path / "in"))
 
 
-def test_it_works_in_a_directory_that_has_packages_of_the_same_names(engine: Door, tmp_path: Path):
+def test_it_works_in_a_directory_that_has_packages_of_the_same_names(engine: EngineEndpoint, tmp_path: Path):
     for name in ("server", "orchestration", "jobs", "json", "socket"):
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('imported {name} from the working directory')")
     (tmp_path / "server").mkdir()
@@ -123,7 +125,7 @@ def test_it_works_in_a_directory_that_has_packages_of_the_same_names(engine: Doo
     assert (done.stdout, done.stderr) == (HI + b"end\n", b"")
 
 
-def test_a_refusal_is_one_line_on_stderr_and_nothing_on_the_wire(make_door: MakeDoor, places: Places):
+def test_a_refusal_is_one_line_on_stderr_and_nothing_on_the_wire(make_door: MakeDoor, places: StatePaths):
     ensure_engine(make_door("--refuse", "The job is over. Do not start it again.")).close()
 
     done = run_pump(places, sent=HI)
@@ -133,13 +135,13 @@ def test_a_refusal_is_one_line_on_stderr_and_nothing_on_the_wire(make_door: Make
     assert done.stdout == b""
 
 
-def test_bytes_that_come_right_behind_the_welcome_are_not_lost(make_door: MakeDoor, places: Places):
+def test_bytes_that_come_right_behind_the_welcome_are_not_lost(make_door: MakeDoor, places: StatePaths):
     ensure_engine(make_door("--eager", "first")).close()
 
     assert run_pump(places, sent=HI).stdout == b"first\n" + HI + b"end\n"
 
 
-def test_a_state_directory_that_others_can_write_to_is_one_line_on_stderr(places: Places):
+def test_a_state_directory_that_others_can_write_to_is_one_line_on_stderr(places: StatePaths):
     places.home.chmod(0o777)
 
     done = run_pump(places)
@@ -150,7 +152,7 @@ def test_a_state_directory_that_others_can_write_to_is_one_line_on_stderr(places
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_at_once_and_without_a_traceback(engine: Door, number: signal.Signals):
+def test_a_signal_ends_it_at_once_and_without_a_traceback(engine: EngineEndpoint, number: signal.Signals):
     with subprocess.Popen(
         pump(engine.places), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={}
     ) as process:
@@ -166,7 +168,7 @@ def test_a_signal_ends_it_at_once_and_without_a_traceback(engine: Door, number: 
         assert process.stderr.read() == b""
 
 
-def test_a_new_pump_starts_another_engine_where_the_first_one_ends_as_it_starts(places: Places):
+def test_a_new_pump_starts_another_engine_where_the_first_one_ends_as_it_starts(places: StatePaths):
     program = (
         "import sys; from server import pump; from server.client import spawn_engine as launch;"
         "from tests.unit.client import stand_in;"
@@ -187,7 +189,9 @@ def test_a_new_pump_starts_another_engine_where_the_first_one_ends_as_it_starts(
     assert len(noted(places, "starts")) == 2
 
 
-def test_the_pump_outlives_its_engine_and_asks_the_next_one_only_when_the_client_wants_something(engine: Door):
+def test_the_pump_outlives_its_engine_and_asks_the_next_one_only_when_the_client_wants_something(
+    engine: EngineEndpoint,
+):
     request = b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n'
     with subprocess.Popen(pump(engine.places), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}) as process:
         assert process.stdin
@@ -209,8 +213,8 @@ def test_the_pump_outlives_its_engine_and_asks_the_next_one_only_when_the_client
         assert process.wait(20) == 0
 
 
-def engine_is_gone(door: Door) -> bool:
-    held = lock(door.places.engine_lock)
+def engine_is_gone(endpoint: EngineEndpoint) -> bool:
+    held = lock(endpoint.places.engine_lock)
     if held is not None:
         os.close(held)
     return held is not None
@@ -238,7 +242,7 @@ def test_a_command_line_that_cannot_be_used_is_an_error(arguments: list[str]):
         parse(arguments)
 
 
-def test_a_wrong_command_line_ends_with_status_2_and_one_line(places: Places):
+def test_a_wrong_command_line_ends_with_status_2_and_one_line(places: StatePaths):
     done = run_pump(places, "--nonsense")
 
     assert (done.returncode, done.stdout) == (2, b"")

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from platformdirs import user_state_path
 
-from server.client.connect import Places, StateDirError, prepare, state_dir
-from server.client.state_dir import absolute
+from server.client.state_dir import StateDirError, StatePaths, absolute, prepare, state_dir
 
 
 def mode(path: Path) -> int:
@@ -154,7 +153,7 @@ def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path):
 
 
 def test_a_short_state_directory_holds_its_own_socket(tmp_path: Path):
-    assert Places(Path("/s")).socket == Path("/s/engine.sock")
+    assert StatePaths(Path("/s")).socket == Path("/s/engine.sock")
 
 
 @pytest.fixture
@@ -173,19 +172,19 @@ def test_a_long_state_directory_gets_a_short_socket_path_in_a_directory_of_its_o
 
 
 def test_two_long_state_directories_never_share_a_socket(long_home: Path):
-    assert Places(long_home).socket != Places(long_home.parent / "other").socket
+    assert StatePaths(long_home).socket != StatePaths(long_home.parent / "other").socket
 
 
 def test_the_socket_path_does_not_depend_on_the_environment(long_home: Path, monkeypatch: pytest.MonkeyPatch):
-    before = Places(long_home).socket
+    before = StatePaths(long_home).socket
     monkeypatch.setenv("TMPDIR", str(long_home))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long_home))
 
-    assert Places(long_home).socket == before
+    assert StatePaths(long_home).socket == before
 
 
 def test_a_planted_socket_directory_is_refused(long_home: Path, tmp_path: Path):
-    short = Places(long_home).socket.parent
+    short = StatePaths(long_home).socket.parent
     (tmp_path / "theirs").mkdir()
     short.symlink_to(tmp_path / "theirs")
     try:

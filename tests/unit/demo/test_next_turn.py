@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from server.demo.conversation import read
-from server.demo.next_turn import find_cue
+from server.demo.next_turn import find_next_turn
 from server.demo.script import Story
 from server.demo.template import StoryError
 from tests.unit.demo.dialogue import messages, tool_result
@@ -46,19 +46,19 @@ BROKEN = tool_result(1, "connection closed", is_error=True)
     ],
 )
 def test_the_turn_follows_from_the_messages_alone(exchanges: Sequence[Sequence[object]], position: int):
-    cue = find_cue(STORY, read(messages("Go.", *exchanges)))
+    cue = find_next_turn(STORY, read(messages("Go.", *exchanges)))
     assert (cue.position, cue.step) == (position, len(exchanges))
 
 
 def test_a_repeated_turn_sees_the_newest_results():
-    cue = find_cue(STORY, read(messages("Go.", [SPAWNED], [PENDING])))
+    cue = find_next_turn(STORY, read(messages("Go.", [SPAWNED], [PENDING])))
     assert cue.tool_calls() == (("wait", {"batchId": "b1"}),)
 
 
 def test_the_last_turn_speaks_of_every_result():
-    assert find_cue(STORY, read(messages("Go.", [SPAWNED], [PENDING], [OVER]))).text() == "- one"
+    assert find_next_turn(STORY, read(messages("Go.", [SPAWNED], [PENDING], [OVER]))).text() == "- one"
 
 
 def test_a_condition_without_a_value_stops_the_story_once_the_retries_are_used_up():
     with pytest.raises(StoryError, match="connection closed"):
-        find_cue(STORY, read(messages("Go.", [SPAWNED], [BROKEN], [BROKEN])))
+        find_next_turn(STORY, read(messages("Go.", [SPAWNED], [BROKEN], [BROKEN])))

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from server.demo.conversation import read
-from server.demo.next_turn import Cue, find_cue
+from server.demo.next_turn import NextTurn, find_next_turn
 from server.demo.picnic import expected_answer, root_tasks, story
 from tests.unit.demo.dialogue import messages
 
 
-def cue_after(task: str, *results: dict[str, Any]) -> Cue:
-    return find_cue(story(), read(messages(task, *([result] for result in results))))
+def cue_after(task: str, *results: dict[str, Any]) -> NextTurn:
+    return find_next_turn(story(), read(messages(task, *([result] for result in results))))
 
 
 def role_in(task: str) -> str:
@@ -80,4 +80,4 @@ def test_a_refused_spawn_is_told_with_the_reason_of_the_refusal():
     task = root_tasks()[0]
     conversation = read(messages(task, ["Recursion depth limit exceeded: 6/5."]))
     with pytest.raises(Exception, match="Recursion depth limit exceeded"):
-        find_cue(story(), conversation).tool_calls()
+        find_next_turn(story(), conversation).tool_calls()

@@ -14,11 +14,11 @@ import pytest
 from rich.console import Console
 
 from server import doctor
-from server.client.connect import Places
+from server.client.state_dir import StatePaths
 from server.selftest import kill_test as module
-from server.selftest.check import Verdict, judge
-from server.selftest.kill_test import Campaign, Plan
-from server.selftest.stub import REPORTED, Errand
+from server.selftest.check import PromiseCheck, check_promises
+from server.selftest.kill_test import KillTest, Plan
+from server.selftest.stub import REPORTED, StubTask
 
 SECONDS = 20.0
 
@@ -41,21 +41,21 @@ FRAMES = [
 ]
 
 
-def _output(places: Places, name: str) -> Path:
+def _output(places: StatePaths, name: str) -> Path:
     return places.trees / name / name / "1" / "out"
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> tuple[Places, Path]:
+def kept(tmp_path: Path) -> tuple[StatePaths, Path]:
     """A state directory with two jobs of the stub that ended well, made by hand."""
-    places = Places(tmp_path)
+    places = StatePaths(tmp_path)
     (tmp_path / "ledger").mkdir()
     with closing(sqlite3.connect(places.database)) as database:
         database.executescript(
             "CREATE TABLE job (id, root_id, status, attempt, spec);CREATE TABLE attempt (job_id, number, result);"
         )
         for name in ("a", "b"):
-            errand = Errand(f"token{name}")
+            errand = StubTask(f"token{name}")
             out = _output(places, name)
             out.parent.mkdir(mode=0o700, parents=True)
             out.write_text("".join(FRAMES))
@@ -67,11 +67,11 @@ def kept(tmp_path: Path) -> tuple[Places, Path]:
     return places, tmp_path / "ledger"
 
 
-TOLD = {"a": Errand("tokena"), "b": Errand("tokenb")}
+TOLD = {"a": StubTask("tokena"), "b": StubTask("tokenb")}
 
 
-def test_kept_promises_are_a_good_verdict(kept: tuple[Places, Path]):
-    assert judge(*kept, TOLD).good
+def test_kept_promises_are_a_good_verdict(kept: tuple[StatePaths, Path]):
+    assert check_promises(*kept, TOLD).good
 
 
 @pytest.mark.parametrize(
@@ -84,29 +84,29 @@ def test_kept_promises_are_a_good_verdict(kept: tuple[Places, Path]):
         ("INSERT INTO job SELECT 'c', 'c', status, 0, spec FROM job WHERE id = 'a'", "twice"),
     ],
 )
-def test_each_broken_promise_is_seen(kept: tuple[Places, Path], damage: str, kind: str):
+def test_each_broken_promise_is_seen(kept: tuple[StatePaths, Path], damage: str, kind: str):
     with closing(sqlite3.connect(kept[0].database)) as database:
         database.execute(damage)
         database.commit()
-    verdict = judge(*kept, TOLD)
+    verdict = check_promises(*kept, TOLD)
     assert not verdict.good
     assert len(getattr(verdict, kind)) == 1
 
 
 @pytest.mark.parametrize("lines", [FRAMES[1:], FRAMES[:2], [*FRAMES[:2], *FRAMES[1:]], []])
-def test_a_line_that_a_transcript_lacks_or_shows_twice_is_seen(kept: tuple[Places, Path], lines: list[str]):
+def test_a_line_that_a_transcript_lacks_or_shows_twice_is_seen(kept: tuple[StatePaths, Path], lines: list[str]):
     _output(kept[0], "a").write_text("".join(lines))
-    assert len(judge(*kept, TOLD).events) == 1
+    assert len(check_promises(*kept, TOLD).events) == 1
 
 
-def test_a_second_start_is_seen(kept: tuple[Places, Path]):
+def test_a_second_start_is_seen(kept: tuple[StatePaths, Path]):
     (kept[1] / "tokenb").write_text("begin s\nbegin s\n")
-    assert judge(*kept, TOLD).twice == ["tokenb: 2 starts"]
+    assert check_promises(*kept, TOLD).twice == ["tokenb: 2 starts"]
 
 
 def test_a_cancelled_errand_may_have_ended_before_its_cancel():
-    assert Errand("t", cancel=True).ends == {"completed", "cancelled"}
-    assert Errand("t", code=3).ends == {"failed"}
+    assert StubTask("t", cancel=True).ends == {"completed", "cancelled"}
+    assert StubTask("t", code=3).ends == {"failed"}
 
 
 class Talker:
@@ -143,9 +143,9 @@ def test_a_client_that_dies_is_a_broken_promise(tmp_path: Path, talker: Talker, 
         talker.hang_up()
         return []
 
-    monkeypatch.setattr(Campaign, "_kill", kill)
-    monkeypatch.setattr(module, "judge", lambda *_: Verdict(acknowledged=0, jobs=0))
-    report = Campaign(tmp_path, Plan(kills=1, seconds=1, clients=1)).run()
+    monkeypatch.setattr(KillTest, "_kill", kill)
+    monkeypatch.setattr(module, "check_promises", lambda *_: PromiseCheck(acknowledged=0, jobs=0))
+    report = KillTest(tmp_path, Plan(kills=1, seconds=1, clients=1)).run()
     assert not report.good
     assert "clients lost 1" in "\n".join(report.lines())
     assert report.lines()[-1] == "  client 0: the pump has ended"
@@ -153,9 +153,9 @@ def test_a_client_that_dies_is_a_broken_promise(tmp_path: Path, talker: Talker, 
 
 def test_a_client_that_waits_for_ever_is_hung_up_on(tmp_path: Path, talker: Talker, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_PATIENCE", 0.05)
-    monkeypatch.setattr(Campaign, "_kill", lambda *_: [])
-    monkeypatch.setattr(module, "judge", lambda *_: Verdict(acknowledged=0, jobs=0))
-    campaign = Campaign(tmp_path, Plan(kills=1, seconds=1, clients=1))
+    monkeypatch.setattr(KillTest, "_kill", lambda *_: [])
+    monkeypatch.setattr(module, "check_promises", lambda *_: PromiseCheck(acknowledged=0, jobs=0))
+    campaign = KillTest(tmp_path, Plan(kills=1, seconds=1, clients=1))
 
     def hang_up() -> None:
         # From here on it has the time that it needs to say so.
@@ -176,11 +176,11 @@ def test_a_campaign_that_cannot_go_on_leaves_no_client_and_no_engine(
         assert talker.asked.wait(SECONDS)
         raise error
 
-    monkeypatch.setattr(Campaign, "_kill", kill)
-    monkeypatch.setattr(Campaign, "_stop_engine", lambda _: stopped.append(talker.ended.is_set()))
+    monkeypatch.setattr(KillTest, "_kill", kill)
+    monkeypatch.setattr(KillTest, "_stop_engine", lambda _: stopped.append(talker.ended.is_set()))
     before = set(threading.enumerate())
     with pytest.raises(type(error)):
-        Campaign(tmp_path, Plan(kills=1, seconds=1, clients=1)).run()
+        KillTest(tmp_path, Plan(kills=1, seconds=1, clients=1)).run()
     # In this order: a client that still asks would start another engine.
     assert stopped == [True]
     assert set(threading.enumerate()) <= before
@@ -191,7 +191,7 @@ def test_an_interrupted_selftest_leaves_no_directory(monkeypatch: pytest.MonkeyP
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(Campaign, "run", interrupted)
+    monkeypatch.setattr(KillTest, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         doctor.kill_engines(Console(file=io.StringIO()))
     assert list(tmp_path.iterdir()) == []
@@ -200,7 +200,7 @@ def test_an_interrupted_selftest_leaves_no_directory(monkeypatch: pytest.MonkeyP
 def test_clients_that_find_no_engine_are_named_where_a_campaign_gives_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    campaign = Campaign(tmp_path, Plan(kills=1, seconds=1, clients=1), {"CLAUDE_JOBS_MAX_DEPTH": "none"})
+    campaign = KillTest(tmp_path, Plan(kills=1, seconds=1, clients=1), {"CLAUDE_JOBS_MAX_DEPTH": "none"})
     monkeypatch.setattr(module, "_PATIENCE", SECONDS)
     with pytest.raises(EOFError, match="client 0: the pump has ended"):
         campaign.run()
@@ -210,13 +210,13 @@ def test_an_engine_that_answers_without_its_store_is_waited_for_no_longer_than_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(module, "_PATIENCE", 0.05)
-    monkeypatch.setattr(Campaign, "_ask", lambda *_: {"ok": False, "error": "disk I/O error"})
+    monkeypatch.setattr(KillTest, "_ask", lambda *_: {"ok": False, "error": "disk I/O error"})
     with pytest.raises(TimeoutError, match="no engine answered"):
-        Campaign(tmp_path, Plan(kills=1, seconds=1, clients=0)).run()
+        KillTest(tmp_path, Plan(kills=1, seconds=1, clients=0)).run()
 
 
 def test_a_campaign_gives_up_on_an_engine_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_PATIENCE", 0.05)
-    campaign = Campaign(tmp_path, Plan(kills=1, seconds=1, clients=0))
+    campaign = KillTest(tmp_path, Plan(kills=1, seconds=1, clients=0))
     with pytest.raises(TimeoutError, match="no engine answered"):
         campaign.run()

@@ -15,8 +15,8 @@ from anyio.abc import SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from jobs.settings_sources import ClientVariables, variable_of
-from server.client.connect import Places, prepare
 from server.client.jsonrpc import INVALID_REQUEST
+from server.client.state_dir import StatePaths, prepare
 from server.client.wire import MAX_LINE, MAX_MESSAGE, Hello, Role
 from server.engine import connection
 from server.engine.app import EngineRunningError, serve
@@ -73,7 +73,7 @@ class Wire:
 
 
 @asynccontextmanager
-async def running_engine(home: Path, **settings: Any) -> AsyncIterator[Places]:
+async def running_engine(home: Path, **settings: Any) -> AsyncIterator[StatePaths]:
     """Serve a state directory in this process; an engine that breaks fails the test."""
     places = prepare(home / "state")
     chosen = {variable_of(name): str(value) for name, value in {"cli": STUB, "grace_seconds": 0.2, **settings}.items()}
@@ -91,20 +91,20 @@ async def running_engine(home: Path, **settings: Any) -> AsyncIterator[Places]:
 
 
 @asynccontextmanager
-async def wire(places: Places) -> AsyncIterator[Wire]:
+async def wire(places: StatePaths) -> AsyncIterator[Wire]:
     async with await anyio.connect_unix(places.socket) as stream:
         yield Wire(stream)
 
 
 @asynccontextmanager
-async def caller(places: Places) -> AsyncIterator[Wire]:
+async def caller(places: StatePaths) -> AsyncIterator[Wire]:
     async with wire(places) as client:
         assert (await client.greet())["ok"] is True
         await client.shake_hands()
         yield client
 
 
-async def assert_serves(places: Places) -> None:
+async def assert_serves(places: StatePaths) -> None:
     async with caller(places) as client:
         tools = (await client.ask("tools/list"))["result"]["tools"]
         assert "claude_run" in {tool["name"] for tool in tools}

@@ -126,7 +126,7 @@ class Tree(PortableTable):
     def parent(self, pid: int) -> int | None:
         return self._parents.get(pid)
 
-    def mark(self, pid: int) -> str | None:
+    def job_marker(self, pid: int) -> str | None:
         if (heir := self._dying.pop(pid, None)) is not None:
             del self._parents[pid]
             self._parents |= {child: heir for child, parent in self._parents.items() if parent == pid}

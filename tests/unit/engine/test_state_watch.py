@@ -11,7 +11,7 @@ import pytest
 from anyio.abc import SocketStream
 
 from server.client.engine_socket import lock
-from server.client.state_dir import Places, prepare
+from server.client.state_dir import StatePaths, prepare
 from server.engine import state_watch
 from server.engine.state_watch import EngineSocket, StateWatch
 from server.engine.supervised_tasks import SupervisedTasks
@@ -29,12 +29,12 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def places(home: Path) -> Places:
+def places(home: Path) -> StatePaths:
     return prepare(home / "state")
 
 
 @contextmanager
-def locked(places: Places) -> Iterator[int]:
+def locked(places: StatePaths) -> Iterator[int]:
     held = lock(places.engine_lock)
     assert held is not None
     try:
@@ -47,7 +47,7 @@ async def hang_up(stream: SocketStream) -> None:
     await stream.aclose()
 
 
-async def test_an_engine_that_leaves_does_not_bind_its_socket_again(places: Places):
+async def test_an_engine_that_leaves_does_not_bind_its_socket_again(places: StatePaths):
     with locked(places) as held:
         async with anyio.create_task_group() as group:
             tasks = SupervisedTasks(group)
@@ -64,7 +64,7 @@ async def test_an_engine_that_leaves_does_not_bind_its_socket_again(places: Plac
             group.cancel_scope.cancel()
 
 
-async def test_an_engine_whose_lock_another_one_has_leaves_that_ones_socket_alone(places: Places):
+async def test_an_engine_whose_lock_another_one_has_leaves_that_ones_socket_alone(places: StatePaths):
     left: list[bool] = []
     with locked(places) as held:
         async with anyio.create_task_group() as group:
@@ -83,7 +83,7 @@ async def test_an_engine_whose_lock_another_one_has_leaves_that_ones_socket_alon
     assert left == [False]
 
 
-async def test_a_client_that_holds_a_new_lock_file_for_a_moment_is_not_taken_for_another_engine(places: Places):
+async def test_a_client_that_holds_a_new_lock_file_for_a_moment_is_not_taken_for_another_engine(places: StatePaths):
     left: list[bool] = []
     with locked(places) as held:
         async with anyio.create_task_group() as group:
@@ -106,7 +106,7 @@ def _exists(path: Path) -> Callable[[], Awaitable[bool]]:
     return exists
 
 
-def _locked(places: Places) -> Callable[[], Awaitable[bool]]:
+def _locked(places: StatePaths) -> Callable[[], Awaitable[bool]]:
     async def is_locked() -> bool:
         handle = lock(places.engine_lock)
         if handle is None:

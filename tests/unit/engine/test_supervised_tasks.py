@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from jobs.event_bus import JobSignals
+from jobs.event_bus import JobEventBus
 from jobs.maintenance.pruning import Retention
 from jobs.maintenance.snapshots import Snapshots
 from jobs.scheduler import Scheduler
@@ -16,7 +16,7 @@ from server.engine import state_watch, supervised_tasks
 from server.engine.mcp_connection import McpConnection
 from server.engine.state_watch import StateWatch
 from server.engine.supervised_tasks import SupervisedTasks
-from server.mcp.subscriptions import Updates
+from server.mcp.subscriptions import Subscriptions
 from tests.support.waiting import until
 from tests.unit.engine.test_connection import assert_serves, caller, running_engine, wire
 from tests.unit.jobs.support import job
@@ -76,14 +76,14 @@ async def test_a_cancelled_task_is_no_failure(caplog: pytest.LogCaptureFixture):
 
 
 def test_an_observer_that_fails_keeps_a_change_from_nobody(caplog: pytest.LogCaptureFixture):
-    signals, heard = JobSignals(), list[Any]()
+    event_bus, heard = JobEventBus(), list[Any]()
 
     def fails(_: object) -> None:
         raise RuntimeError("unforeseen")
 
-    signals.observe(fails)
-    signals.observe(heard.append)
-    signals.publish(job("j1"))
+    event_bus.observe(fails)
+    event_bus.observe(heard.append)
+    event_bus.publish(job("j1"))
     assert [one.id for one in heard] == ["j1"]
     assert "unforeseen" in caplog.text
 
@@ -115,7 +115,7 @@ class Once:
         (Scheduler, "refused"),
         (Retention, "recover"),
         (Snapshots, "keep"),
-        (Updates, "_deliver"),
+        (Subscriptions, "_deliver"),
         (StateWatch, "_repair"),
     ],
 )

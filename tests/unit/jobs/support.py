@@ -13,21 +13,21 @@ import anyio
 import orchestration.patterns  # noqa: F401 - loaded here, so that the first batch of a test does not wait for it
 from jobs.assembly import Parts as ManagerParts
 from jobs.claude.command import McpServer
-from jobs.client_context import Origin, OriginFiles
-from jobs.event_bus import JobSignals
+from jobs.client_context import ClientContext, ClientContextStore
+from jobs.event_bus import JobEventBus
 from jobs.limits.budget import Ledger
 from jobs.limits.throttle import Throttle
 from jobs.manager import EnhancedJobManager
 from jobs.model import TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
 from jobs.ports import AdmissionFacts, Runner, Store
 from jobs.recursion_manager import RecursionManager
-from jobs.runner.launch_plan import Preparation
+from jobs.runner.launch_plan import LaunchPlanner
 from jobs.runner.runner import LocalRunner
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
-from jobs.validation import Intake
+from jobs.validation import SpecBuilder
 
 TESTS = Path(__file__).parents[2]
 QUICK_STUB = TESTS / "fakes" / "claude_stub.sh"
@@ -62,15 +62,15 @@ class FakeRunner:
 
     Args:
         store: Where trees are kept.
-        signals: Where changes are announced.
+        event_bus: Where changes are announced.
     """
 
-    def __init__(self, store: Store, signals: JobSignals) -> None:
+    def __init__(self, store: Store, event_bus: JobEventBus) -> None:
         self.started: list[str] = []
         self.adopted: list[str] = []
         self.cancelled: list[str] = []
         self._store = store
-        self._signals = signals
+        self._event_bus = event_bus
         self._released: dict[str, anyio.Event] = {}
 
     async def start_or_attach(self, job_id: str) -> None:
@@ -79,7 +79,7 @@ class FakeRunner:
             self.adopted.append(job_id)
         elif await self._store.claim(job_id, session_id=f"session of {job_id}", token_hash=None, at=1.0):
             self.started.append(job_id)
-            self._signals.publish(await known(self._store, job_id))
+            self._event_bus.publish(await known(self._store, job_id))
 
     async def result(self, job_id: str) -> Job:
         found = await known(self._store, job_id)
@@ -88,7 +88,7 @@ class FakeRunner:
         if found.spec.task.startswith("hold") or (found.spec.task.startswith("fail once") and found.attempt > 1):
             await self._release_of(job_id).wait()
         settled = await self._store.settle(job_id, found.attempt, self._outcome(found), at=2.0)
-        self._signals.publish(settled)
+        self._event_bus.publish(settled)
         return settled
 
     async def cancel(self, job_id: str) -> None:
@@ -97,7 +97,7 @@ class FakeRunner:
             self.release(job_id)
 
     async def abandon(self, job_id: str, why: str) -> Job:
-        return await given_up(self._store, self._signals, job_id, why)
+        return await given_up(self._store, self._event_bus, job_id, why)
 
     def release(self, job_id: str) -> None:
         self._release_of(job_id).set()
@@ -127,9 +127,9 @@ class Parts:
 
     settings: Settings
     store: LiveStore
-    signals: JobSignals
+    event_bus: JobEventBus
     scheduler: Scheduler
-    origins: OriginFiles
+    client_contexts: ClientContextStore
     throttle: Throttle
     recursion: RecursionManager
     ledger: Ledger
@@ -142,12 +142,12 @@ class Parts:
     client_env: Mapping[str, str] = field(default_factory=lambda: CLIENT_ENV)
 
     @property
-    def origin(self) -> Origin:
-        return Origin(cwd=str(self.work), env=self.client_env, client="a client")
+    def client_context(self) -> ClientContext:
+        return ClientContext(cwd=str(self.work), env=self.client_env, client="a client")
 
     async def run(self, *tasks: str, parent: str | None = None) -> list[str]:
         """Start a batch."""
-        return await self.manager.execute_batch_async(tasks, parent, origin=self.origin)
+        return await self.manager.execute_batch_async(tasks, parent, client_context=self.client_context)
 
     async def job(self, job_id: str) -> Job:
         return await known(self.store, job_id)
@@ -159,10 +159,10 @@ class Parts:
     async def reaches(self, job_id: str, *statuses: JobStatus) -> Job:
         """Wait until a job takes one of these statuses."""
         found = await self.job(job_id)
-        with self.signals.subscribe([found.root_id], lambda changed: changed.id == job_id) as changes:
+        with self.event_bus.subscribe([found.root_id], lambda changed: changed.id == job_id) as changes:
             with anyio.fail_after(LONG):
                 while (found := await self.job(job_id)).status not in statuses:
-                    await changes.news()
+                    await changes.changes()
         return found
 
     def local_runner(self) -> LocalRunner:
@@ -170,27 +170,27 @@ class Parts:
         return LocalRunner(
             settings=self.settings,
             store=self.store,
-            preparation=preparation_of(self.settings, self.store, self.origins),
+            launch_planner=preparation_of(self.settings, self.store, self.client_contexts),
             scheduler=self.scheduler,
             throttle=self.throttle,
-            signals=self.signals,
+            event_bus=self.event_bus,
             clock=self.clock,
             start_soon=self.group.start_soon,
         )
 
 
-MakeRunner = Callable[[Settings, LiveStore, JobSignals], Runner]
+MakeRunner = Callable[[Settings, LiveStore, JobEventBus], Runner]
 
 
-def _fake(_: Settings, store: LiveStore, signals: JobSignals) -> FakeRunner:
-    return FakeRunner(store, signals)
+def _fake(_: Settings, store: LiveStore, event_bus: JobEventBus) -> FakeRunner:
+    return FakeRunner(store, event_bus)
 
 
 async def _in_memory(store: Store) -> LiveStore:
     return store if isinstance(store, LiveStore) else await LiveStore.over(store)
 
 
-async def given_up(store: Store, signals: JobSignals, job_id: str, why: str) -> Job:
+async def given_up(store: Store, event_bus: JobEventBus, job_id: str, why: str) -> Job:
     """What abandoning a job comes to where there are no processes."""
     found = await known(store, job_id)
     outcome = Outcome(reason=Reason.UNKNOWN_ERROR, status=JobStatus.FAILED, detail=why)
@@ -198,7 +198,7 @@ async def given_up(store: Store, signals: JobSignals, job_id: str, why: str) -> 
         found = await store.settle(job_id, found.attempt, outcome, at=2.0)
     else:
         found = await store.fail_queued(job_id, outcome, at=2.0) or found
-    signals.publish(found)
+    event_bus.publish(found)
     return found
 
 
@@ -230,8 +230,8 @@ async def parts(
     home.mkdir(exist_ok=True)
     defaults = {"cli": QUICK_STUB, "grace_seconds": 0.2, "max_running": 50, "max_starting": 50, "memory_floor_bytes": 0}
     chosen = Settings(**{"home": home, **defaults, **settings})
-    store, signals, clock = await _in_memory(store or MemoryStore()), JobSignals(), Clock()
-    origins = OriginFiles(home / "trees")
+    store, event_bus, clock = await _in_memory(store or MemoryStore()), JobEventBus(), Clock()
+    client_contexts = ClientContextStore(home / "trees")
     throttle = Throttle(
         max_running=chosen.max_running,
         max_starting=chosen.max_starting,
@@ -247,25 +247,25 @@ async def parts(
             LocalRunner(
                 settings=chosen,
                 store=store,
-                preparation=preparation_of(chosen, store, origins),
+                launch_planner=preparation_of(chosen, store, client_contexts),
                 scheduler=scheduler,
                 throttle=throttle,
-                signals=signals,
+                event_bus=event_bus,
                 clock=clock,
                 start_soon=group.start_soon,
                 ledger=ledger,
             )
             if processes
-            else (runner or _fake)(chosen, store, signals)
+            else (runner or _fake)(chosen, store, event_bus)
         )
         manager = EnhancedJobManager(
             ManagerParts(
                 store=store,
                 runner=made,
                 recursion=recursion,
-                intake=Intake(chosen),
-                origins=origins,
-                signals=signals,
+                spec_builder=SpecBuilder(chosen),
+                client_contexts=client_contexts,
+                event_bus=event_bus,
                 clock=clock,
                 start_soon=group.start_soon,
             )
@@ -273,12 +273,12 @@ async def parts(
         yield Parts(
             settings=chosen,
             store=store,
-            signals=signals,
+            event_bus=event_bus,
             scheduler=scheduler,
             throttle=throttle,
             recursion=recursion,
             ledger=ledger,
-            origins=origins,
+            client_contexts=client_contexts,
             runner=made,
             manager=manager,
             trees=home / "trees",
@@ -289,11 +289,11 @@ async def parts(
         group.cancel_scope.cancel()
 
 
-def preparation_of(settings: Settings, store: Store, origins: OriginFiles) -> Preparation:
-    return Preparation(
+def preparation_of(settings: Settings, store: Store, client_contexts: ClientContextStore) -> LaunchPlanner:
+    return LaunchPlanner(
         settings=settings,
         store=store,
-        origins=origins,
+        client_contexts=client_contexts,
         trees=settings.home / "trees",
         mcp_server=McpServer(command="claude-jobs", args=("mcp",)),
         # One of its own, as each state directory has: what another test left running is not taken for this one's.

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from jobs.client_context import Origin, OriginFiles
+from jobs.client_context import ClientContext, ClientContextStore
 from jobs.errors import DiskFullError, StoreError
 
-ORIGIN = Origin(cwd="/srv", env={"PATH": "/bin", "ODD": "a=b\n\u00e9"}, client="c")
+ORIGIN = ClientContext(cwd="/srv", env={"PATH": "/bin", "ODD": "a=b\n\u00e9"}, client="c")
 
 
 @pytest.mark.anyio
 async def test_an_origin_is_read_as_it_was_saved_and_only_its_user_may_read_it(tmp_path: Path):
-    files = OriginFiles(tmp_path)
+    files = ClientContextStore(tmp_path)
     await files.save("t", ORIGIN)
     assert files.load("t") == ORIGIN
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "t", tmp_path / "t" / "origin.json")]
@@ -24,7 +24,7 @@ async def test_an_origin_is_read_as_it_was_saved_and_only_its_user_may_read_it(t
 
 @pytest.mark.anyio
 async def test_an_origin_that_is_forgotten_leaves_the_trees_other_files(tmp_path: Path):
-    files = OriginFiles(tmp_path)
+    files = ClientContextStore(tmp_path)
     await files.save("t", ORIGIN)
     (tmp_path / "t" / "j1").mkdir()
     files.forget("t")
@@ -36,7 +36,7 @@ async def test_an_origin_that_is_forgotten_leaves_the_trees_other_files(tmp_path
 
 @pytest.mark.anyio
 async def test_a_tree_that_was_not_admitted_leaves_nothing(tmp_path: Path):
-    files = OriginFiles(tmp_path)
+    files = ClientContextStore(tmp_path)
     await files.save("t", ORIGIN)
     files.discard("t")
     files.discard("t")
@@ -49,7 +49,7 @@ async def test_an_origin_is_not_written_through_a_link(tmp_path: Path):
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "origin.json").symlink_to(elsewhere)
     with pytest.raises(StoreError):
-        await OriginFiles(tmp_path).save("t", ORIGIN)
+        await ClientContextStore(tmp_path).save("t", ORIGIN)
     assert not elsewhere.exists()
 
 
@@ -67,7 +67,7 @@ async def test_on_a_full_disk_nothing_half_written_stays_and_nothing_else_goes(
     monkeypatch.setattr(os, "fsync", refuse)
     for root_id in ("new", "over"):
         with pytest.raises(DiskFullError):
-            await OriginFiles(tmp_path).save(root_id, ORIGIN)
+            await ClientContextStore(tmp_path).save(root_id, ORIGIN)
     assert [path.name for path in tmp_path.iterdir()] == ["over"]
     assert transcript.exists()
     assert not (tmp_path / "over" / "origin.json").exists()
@@ -80,4 +80,4 @@ def test_a_file_that_holds_something_else_is_a_store_error(tmp_path: Path, text:
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "origin.json").write_text(text)
     with pytest.raises(StoreError, match="client's environment"):
-        OriginFiles(tmp_path).load("t")
+        ClientContextStore(tmp_path).load("t")

@@ -6,13 +6,14 @@ from pathlib import Path
 import anyio
 import pytest
 
-from jobs.client_context import Origin
-from jobs.errors import BadInputError, NotFoundError, RecursionLimitError, StoreError, TreeClosedError
+from jobs.client_context import ClientContext
+from jobs.errors import BadInputError, NotFoundError, StoreError, TreeClosedError
 from jobs.model import JobStatus, Rollup
 from jobs.ports import Admission, SpawnCheck, Submission
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from jobs.validation import TaskRequest
+from orchestration.limits import RecursionLimitError
 from tests.contract.support import admit, admit_root, start
 from tests.unit.jobs.support import LONG, Parts, parts, settle
 
@@ -54,7 +55,7 @@ async def test_a_batch_runs_to_its_end_and_its_trees_environment_goes(tmp_path: 
 
 async def test_a_single_task_is_its_own_root(tmp_path: Path):
     async with parts(tmp_path) as engine:
-        admission = await engine.manager.submit(["hold"], origin=engine.origin, single=True)
+        admission = await engine.manager.submit(["hold"], client_context=engine.client_context, as_root=True)
         (job,) = admission.jobs
         assert (job.root_id, job.depth, job.path) == (job.id, 0, job.id)
         assert trees(engine) == [job.id]
@@ -103,7 +104,7 @@ async def test_a_job_that_fails_leaves_its_siblings_alone(tmp_path: Path, task: 
 async def test_a_batch_that_cannot_be_used_leaves_nothing(tmp_path: Path, tasks: Sequence[str], field: str):
     async with parts(tmp_path) as engine:
         with pytest.raises(BadInputError) as info:
-            await engine.manager.execute_batch_async(tasks, origin=engine.origin)
+            await engine.manager.execute_batch_async(tasks, client_context=engine.client_context)
         assert info.value.field == field
         await nothing_was_written(engine)
 
@@ -111,9 +112,9 @@ async def test_a_batch_that_cannot_be_used_leaves_nothing(tmp_path: Path, tasks:
 async def test_several_tasks_cannot_be_one_root(tmp_path: Path):
     async with parts(tmp_path) as engine:
         with pytest.raises(BadInputError, match="2 tasks cannot be one root"):
-            await engine.manager.submit(["a", "b"], origin=engine.origin, single=True)
+            await engine.manager.submit(["a", "b"], client_context=engine.client_context, as_root=True)
         with pytest.raises(BadInputError) as info:
-            await engine.manager.submit([""], origin=engine.origin, single=True)
+            await engine.manager.submit([""], client_context=engine.client_context, as_root=True)
         assert info.value.field == "task"
         await nothing_was_written(engine)
 
@@ -153,10 +154,11 @@ async def test_a_parent_that_is_over_cannot_spawn(tmp_path: Path):
 async def test_a_key_that_was_used_returns_the_first_jobs_and_runs_nothing_again(tmp_path: Path):
     async with parts(tmp_path) as engine:
         first, second = [
-            await engine.manager.submit(["hold"], origin=engine.origin, idempotency_key="k") for _ in range(2)
+            await engine.manager.submit(["hold"], client_context=engine.client_context, idempotency_key="k")
+            for _ in range(2)
         ]
-        assert ([job.id for job in first.jobs], first.fresh) == ([job.id for job in second.jobs], True)
-        assert not second.fresh
+        assert ([job.id for job in first.jobs], first.created) == ([job.id for job in second.jobs], True)
+        assert not second.created
         await settle()
         assert len(engine.runner.started) == 1
         assert [path.name for path in engine.trees.iterdir()] == [first.batch.root_id]
@@ -165,10 +167,12 @@ async def test_a_key_that_was_used_returns_the_first_jobs_and_runs_nothing_again
 async def test_a_key_belongs_to_one_caller(tmp_path: Path):
     async with parts(tmp_path) as engine:
         admissions = [
-            await engine.manager.submit(["hold"], origin=Origin(cwd="/", client=name), idempotency_key="k")
+            await engine.manager.submit(
+                ["hold"], client_context=ClientContext(cwd="/", client=name), idempotency_key="k"
+            )
             for name in ("one", "other")
         ]
-        assert [admission.fresh for admission in admissions] == [True, True]
+        assert [admission.created for admission in admissions] == [True, True]
 
 
 async def test_jobs_run_in_their_slots_and_the_next_one_follows(tmp_path: Path):
@@ -369,7 +373,7 @@ async def test_a_new_engine_forgets_the_environments_that_nobody_needs_any_more(
     await store.cancel_under("jover", at=1.0)
     async with parts(tmp_path, store=store) as engine:
         for root_id in ("jroot", "jover", "jnever", "jlost"):
-            await engine.origins.save(root_id, engine.origin)
+            await engine.client_contexts.save(root_id, engine.client_context)
         transcripts = [engine.trees / root_id / "j1" / "1" / "out" for root_id in ("jover", "jlost")]
         for transcript in transcripts:
             transcript.parent.mkdir(parents=True)
@@ -387,7 +391,7 @@ async def test_an_engine_that_leaves_forgets_the_environments_of_trees_that_are_
     await store.cancel_under("jover", at=1.0)
     async with parts(tmp_path, store=store) as engine:
         for root_id in ("jroot", "jover", "jnotyet"):
-            await engine.origins.save(root_id, engine.origin)
+            await engine.client_contexts.save(root_id, engine.client_context)
         await engine.manager.close_ended_trees()
         assert sorted(trees(engine)) == ["jnotyet", "jroot"]
 

@@ -18,7 +18,7 @@ ONE_EACH = TreeLimits(max_concurrent={0: 1})
 MANY = TreeLimits(max_concurrent={0: 100})
 
 
-class Door:
+class EngineEndpoint:
     """A gate that a test opens and shuts."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Door:
 class Line:
     """Jobs that stand in line, run until they are told to end, and wait until they are told what they waited for."""
 
-    def __init__(self, scheduler: Scheduler, group: anyio.abc.TaskGroup, gate: Door | None = None) -> None:
+    def __init__(self, scheduler: Scheduler, group: anyio.abc.TaskGroup, gate: EngineEndpoint | None = None) -> None:
         self.scheduler = scheduler
         self.gate = gate
         self.served: list[str] = []
@@ -101,7 +101,7 @@ class Line:
 async def line(
     limits: TreeLimits = MANY,
     max_running: int = 100,
-    gate: Door | None = None,
+    gate: EngineEndpoint | None = None,
     account_of: Callable[[str], str] = lambda _: "",
 ) -> AsyncIterator[Line]:
     scheduler = Scheduler(limits, max_running, gate, account_of)
@@ -188,7 +188,7 @@ async def test_jobs_that_live_are_counted_before_whoever_comes_first():
     async with line(MANY, max_running=2) as queue:
         lives = [job(name, status=JobStatus.RUNNING) for name in ("a", "b")]
         for one in lives:
-            queue.scheduler.expect(one)
+            queue.scheduler.reserve_adopted(one)
         await queue.come(job("early"))
         assert (queue.served, queue.scheduler.running()) == ([], 2)
         await queue.come(*lives)
@@ -203,7 +203,7 @@ async def test_a_job_that_lives_and_waits_before_it_comes_for_its_slot_leaves_th
     account = ""
     async with line(MANY, max_running=1, account_of=lambda _: account) as queue:
         parent = job("parent", status=JobStatus.RUNNING)
-        queue.scheduler.expect(parent)
+        queue.scheduler.reserve_adopted(parent)
         await queue.wait("parent", "w")
         account = "known"
         await queue.come(parent, job("child", depth=2))
@@ -394,40 +394,40 @@ async def test_a_wait_cancelled_at_any_step_leaves_its_job_with_one_slot(steps: 
 
 
 async def test_a_shut_gate_holds_the_line_until_somebody_looks_again():
-    door = Door()
-    async with line(gate=door) as queue:
+    endpoint = EngineEndpoint()
+    async with line(gate=endpoint) as queue:
         await queue.come(job("a"), job("b"))
         assert (queue.served, queue.scheduler.waiting()) == ([], 2)
-        door.open = True
-        queue.scheduler.poke()
+        endpoint.open = True
+        queue.scheduler.reschedule()
         await settle()
         assert queue.served == ["a", "b"]
         await queue.end("a")
-        assert door.calls == ["launching a", "launching b", "started a"]
+        assert endpoint.calls == ["launching a", "launching b", "started a"]
 
 
 async def test_who_looks_again_sleeps_until_the_gate_keeps_somebody_out():
-    door = Door()
-    door.open = True
-    async with line(gate=door, max_running=1) as queue:
+    endpoint = EngineEndpoint()
+    endpoint.open = True
+    async with line(gate=endpoint, max_running=1) as queue:
         await queue.come(job("a"))
         await queue.come(job("b"))
         with anyio.move_on_after(0.01) as nobody_is_kept_out:
             await queue.scheduler.refused()
         assert nobody_is_kept_out.cancelled_caught
-        door.open = False
+        endpoint.open = False
         await queue.end("a")
         with anyio.fail_after(60):
             await queue.scheduler.refused()
-        door.open = True
-        queue.scheduler.poke()
+        endpoint.open = True
+        queue.scheduler.reschedule()
         await settle()
         assert queue.served == ["a", "b"]
 
 
 async def test_a_shut_gate_holds_up_nobody_whose_process_lives():
-    door = Door()
-    async with line(max_running=1, gate=door) as queue:
+    endpoint = EngineEndpoint()
+    async with line(max_running=1, gate=endpoint) as queue:
         await queue.come(job("adopted", status=JobStatus.RUNNING))
         await queue.wait("adopted", "w")
         await queue.answer("w")
@@ -448,7 +448,7 @@ async def test_a_job_is_parked_for_as_long_as_one_of_its_waits_lasts():
         assert not queue.scheduler.is_parked("nobody")
 
 
-class Accounts(Door):
+class Accounts(EngineEndpoint):
     """An open door that keeps the jobs of some accounts out; each tree's account is its name's first letter."""
 
     def __init__(self, *shut: str) -> None:
@@ -467,21 +467,21 @@ class Accounts(Door):
 
 
 async def test_jobs_of_another_account_pass_those_of_one_that_is_shut_out_and_these_keep_their_order():
-    door = Accounts("a")
-    async with line(max_running=1, gate=door, account_of=door.of) as queue:
+    endpoint = Accounts("a")
+    async with line(max_running=1, gate=endpoint, account_of=endpoint.of) as queue:
         await queue.come(job("a1", root="a"), job("a2", root="a"), job("b1", root="b"), job("b2", root="b"))
         assert queue.served == ["b1"]
         assert [queue.scheduler.waiting(account) for account in ("a", "b", None)] == [2, 1, 3]
         await queue.end("b1")
-        door.shut.clear()
+        endpoint.shut.clear()
         await queue.come(job("a3", root="a"))
         await queue.end("b2", "a1", "a2", "a3")
         assert queue.served == ["b1", "b2", "a1", "a2", "a3"]
 
 
 async def test_trees_of_all_accounts_take_turns():
-    door = Accounts()
-    async with line(max_running=1, gate=door, account_of=door.of) as queue:
+    endpoint = Accounts()
+    async with line(max_running=1, gate=endpoint, account_of=endpoint.of) as queue:
         names = [f"{tree}-{number}" for tree in ("a1", "b1", "a2") for number in range(2)]
         await queue.come(job("first", root="c"), *[job(name, root=name.partition("-")[0]) for name in names])
         await queue.end("first", "a1-0", "b1-0", "a2-0", "a1-1", "b1-1")
@@ -489,11 +489,11 @@ async def test_trees_of_all_accounts_take_turns():
 
 
 async def test_a_tree_that_takes_another_account_waits_for_that_one():
-    door = Accounts("a")
-    async with line(gate=door, account_of=door.of) as queue:
+    endpoint = Accounts("a")
+    async with line(gate=endpoint, account_of=endpoint.of) as queue:
         await queue.come(job("j1", root="a"), job("j2", root="a2"))
         assert queue.scheduler.trees_in_line("a") == ("a", "a2")
-        door.moved["a"] = "b"
+        endpoint.moved["a"] = "b"
         queue.scheduler.move("a")
         queue.scheduler.move("unknown")
         await settle()
@@ -503,21 +503,21 @@ async def test_a_tree_that_takes_another_account_waits_for_that_one():
 
 
 async def test_a_job_runs_for_the_account_with_which_it_was_launched():
-    door = Accounts()
-    async with line(gate=door, account_of=door.of) as queue:
+    endpoint = Accounts()
+    async with line(gate=endpoint, account_of=endpoint.of) as queue:
         await queue.come(job("j1", root="a"))
-        door.moved["a"] = "b"
+        endpoint.moved["a"] = "b"
         await queue.come(job("j2", root="a"))
         assert [queue.scheduler.account_of(name) for name in ("j1", "j2", "nobody")] == ["a", "b", ""]
 
 
 async def test_an_adopted_job_has_the_account_that_was_found_until_it_comes():
-    door = Accounts()
-    async with line(gate=door, account_of=door.of) as queue:
-        door.moved["a"] = ""
+    endpoint = Accounts()
+    async with line(gate=endpoint, account_of=endpoint.of) as queue:
+        endpoint.moved["a"] = ""
         lives = job("j1", root="a", status=JobStatus.RUNNING)
-        queue.scheduler.expect(lives)
-        door.moved["a"] = "found"
+        queue.scheduler.reserve_adopted(lives)
+        endpoint.moved["a"] = "found"
         await queue.come(lives)
         assert queue.scheduler.account_of("j1") == "found"
 
@@ -530,20 +530,20 @@ async def test_a_start_looks_at_no_tree_of_an_account_that_is_shut_out():
             looked.append(depth)
             return super().slots_at(depth)
 
-    door = Accounts("a")
+    endpoint = Accounts("a")
 
     async def stand(one: Job) -> None:
         async with queue.scheduler.slot(one):
             raise AssertionError("an account that is shut out was served")
 
     limits = Counted(max_concurrent={0: 100})
-    async with line(limits, gate=door, account_of=door.of) as queue, anyio.create_task_group() as group:
+    async with line(limits, gate=endpoint, account_of=endpoint.of) as queue, anyio.create_task_group() as group:
         for number in range(1000):
             group.start_soon(stand, job(f"a{number}", root=f"a{number}"))
         await settle()
         assert (queue.scheduler.waiting("a"), looked) == (1000, [])
-        door.asked = 0
+        endpoint.asked = 0
         await queue.come(job("b1", root="b"))
         assert queue.served == ["b1"]
-        assert (len(looked), door.asked) == (1, 3)
+        assert (len(looked), endpoint.asked) == (1, 3)
         group.cancel_scope.cancel()

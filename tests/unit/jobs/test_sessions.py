@@ -5,10 +5,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from jobs.client_context import Origin, OriginFiles
+from jobs.client_context import ClientContext, ClientContextStore
 from jobs.errors import BadInputError, DiskFullError, StoreError
 from jobs.model import Job, JobStatus
-from jobs.sessions import FollowUp, Retried
+from jobs.sessions import RetryResult, SessionService
 from jobs.store.memory import MemoryStore
 from tests.unit.jobs.support import LONG, Parts, parts
 from tests.unit.jobs.test_manager import closed, trees
@@ -16,12 +16,12 @@ from tests.unit.jobs.test_manager import closed, trees
 pytestmark = pytest.mark.anyio
 
 
-def follow_up(engine: Parts, origins: OriginFiles | None = None) -> FollowUp:
-    return FollowUp(
+def sessions(engine: Parts, client_contexts: ClientContextStore | None = None) -> SessionService:
+    return SessionService(
         store=engine.store,
         manager=engine.manager,
-        origins=origins or engine.origins,
-        signals=engine.signals,
+        client_contexts=client_contexts or engine.client_contexts,
+        event_bus=engine.event_bus,
         start_soon=engine.group.start_soon,
     )
 
@@ -33,29 +33,31 @@ async def failed(engine: Parts, *tasks: str) -> list[Job]:
     return jobs
 
 
-class FullDisk(OriginFiles):
+class FullDisk(ClientContextStore):
     """A disk that is full until it is told otherwise."""
 
     def __init__(self, trees: Path) -> None:
         super().__init__(trees)
         self.full = True
 
-    async def save(self, root_id: str, origin: Origin) -> None:
+    async def save(self, root_id: str, client_context: ClientContext) -> None:
         if self.full:
             raise DiskFullError("keep the client's environment")
-        await super().save(root_id, origin)
+        await super().save(root_id, client_context)
 
 
 async def test_a_retry_that_a_full_disk_refuses_puts_nothing_in_line_and_a_second_one_runs(tmp_path: Path):
     async with parts(tmp_path) as engine:
         jobs = await failed(engine, "fail")
-        origins = FullDisk(engine.trees)
-        again = follow_up(engine, origins)
+        client_contexts = FullDisk(engine.trees)
+        again = sessions(engine, client_contexts)
         with pytest.raises(DiskFullError):
-            await again.retry(jobs, origin=engine.origin)
+            await again.retry(jobs, client_context=engine.client_context)
         assert (await engine.job(jobs[0].id)).status is JobStatus.FAILED
-        origins.full = False
-        assert [job.id for job in (await again.retry(jobs, origin=engine.origin)).again] == [jobs[0].id]
+        client_contexts.full = False
+        assert [job.id for job in (await again.retry(jobs, client_context=engine.client_context)).restarted] == [
+            jobs[0].id
+        ]
         assert (await engine.reaches(jobs[0].id, JobStatus.FAILED)).attempt == 2
 
 
@@ -77,7 +79,7 @@ async def test_what_was_put_back_in_line_before_the_store_failed_runs(tmp_path: 
     async with parts(tmp_path, store=Stumbling(1)) as engine:
         jobs = await failed(engine, "fail", "fail")
         with pytest.raises(StoreError, match="the disk is gone"):
-            await follow_up(engine).retry(jobs, origin=engine.origin)
+            await sessions(engine).retry(jobs, client_context=engine.client_context)
         await engine.over(jobs[0].id)
         assert [job.attempt for job in await engine.store.jobs([job.id for job in jobs])] == [2, 1]
         await closed(engine)
@@ -87,7 +89,7 @@ async def test_a_retry_that_puts_nothing_in_line_leaves_no_environment(tmp_path:
     async with parts(tmp_path, store=Stumbling(0)) as engine:
         jobs = await failed(engine, "fail")
         with pytest.raises(StoreError, match="the disk is gone"):
-            await follow_up(engine).retry(jobs, origin=engine.origin)
+            await sessions(engine).retry(jobs, client_context=engine.client_context)
         await closed(engine)
 
 
@@ -126,19 +128,21 @@ async def test_nothing_is_tried_again_below_a_job_that_is_being_cancelled(tmp_pa
         (child,) = await engine.over(*await engine.run("fail", parent=parent))
         await engine.manager.cancel(parent)
         with pytest.raises(BadInputError, match="a job above it is being cancelled"):
-            await follow_up(engine).retry([child], origin=engine.origin)
+            await sessions(engine).retry([child], client_context=engine.client_context)
         both = [await engine.job(parent), child]
-        assert await follow_up(engine).retry(both, origin=engine.origin) == Retried(again=(), live=(both[0],))
+        assert await sessions(engine).retry(both, client_context=engine.client_context) == RetryResult(
+            restarted=(), live=(both[0],)
+        )
         assert (await engine.job(child.id)).status is JobStatus.FAILED
 
 
 async def test_a_job_that_somebody_else_has_put_in_line_meanwhile_is_named_as_live(tmp_path: Path):
     async with parts(tmp_path) as engine:
         (job,) = await failed(engine, "fail once")
-        await follow_up(engine).retry([job], origin=engine.origin)
-        second = await follow_up(engine).retry([job], origin=engine.origin)
-        assert (second.again, [one.id for one in second.live]) == ((), [job.id])
+        await sessions(engine).retry([job], client_context=engine.client_context)
+        second = await sessions(engine).retry([job], client_context=engine.client_context)
+        assert (second.restarted, [one.id for one in second.live]) == ((), [job.id])
 
 
 async def _retry(engine: Parts, job: Job) -> None:
-    await follow_up(engine).retry([job], origin=engine.origin)
+    await sessions(engine).retry([job], client_context=engine.client_context)

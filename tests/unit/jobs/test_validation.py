@@ -9,17 +9,17 @@ import pytest
 from jobs.errors import BadInputError
 from jobs.model import JobSpec
 from jobs.settings import Settings
-from jobs.validation import Intake, TaskRequest
+from jobs.validation import SpecBuilder, TaskRequest
 from tests.unit.jobs.support import job
 
 
-def intake(tmp_path: Path, **settings: Any) -> Intake:
-    return Intake(Settings(home=tmp_path, **settings))
+def spec_builder(tmp_path: Path, **settings: Any) -> SpecBuilder:
+    return SpecBuilder(Settings(home=tmp_path, **settings))
 
 
 def spec(tmp_path: Path, *, task: str = "work", parent: JobSpec | None = None, home: str | None = None, **asked: Any):
     spawning = job("jparent", spec=parent) if parent else None
-    return intake(tmp_path).spec(TaskRequest(task=task, **asked), parent=spawning, cwd=str(tmp_path), home=home)
+    return spec_builder(tmp_path).spec(TaskRequest(task=task, **asked), parent=spawning, cwd=str(tmp_path), home=home)
 
 
 def refusal(tmp_path: Path, **asked: Any) -> BadInputError:
@@ -43,7 +43,7 @@ def test_a_task_with_a_nul_is_refused(tmp_path: Path):
 
 
 def test_a_task_is_refused_one_character_beyond_the_limit_and_told_of_files(tmp_path: Path):
-    short = intake(tmp_path, max_task_chars=5)
+    short = spec_builder(tmp_path, max_task_chars=5)
     assert short.spec(TaskRequest(task="12345"), parent=None, cwd="/").task == "12345"
     with pytest.raises(BadInputError, match=r"6 characters, the limit is 5\. Put the material into a file"):
         short.spec(TaskRequest(task="123456"), parent=None, cwd="/")
@@ -56,7 +56,7 @@ def test_a_task_of_a_megabyte_is_taken_and_a_character_more_is_not(tmp_path: Pat
 
 def test_an_error_names_the_task_as_the_caller_spelled_it(tmp_path: Path):
     with pytest.raises(BadInputError) as info:
-        intake(tmp_path).spec(TaskRequest(task=""), parent=None, cwd="/", field="tasks[3]")
+        spec_builder(tmp_path).spec(TaskRequest(task=""), parent=None, cwd="/", field="tasks[3]")
     assert info.value.field == "tasks[3]"
 
 
@@ -141,7 +141,7 @@ def test_a_number_that_is_not_above_0_or_not_finite_is_refused(tmp_path: Path, a
 def test_bypassing_permissions_wants_a_person_to_have_switched_it_on(tmp_path: Path):
     error = refusal(tmp_path, permission_mode="bypassPermissions")
     assert "CLAUDE_ALLOW_BYPASS_PERMISSIONS" in error.remedy
-    allowed = intake(tmp_path, allow_bypass_permissions=True)
+    allowed = spec_builder(tmp_path, allow_bypass_permissions=True)
     request = TaskRequest(task="x", permission_mode="bypassPermissions")
     assert allowed.spec(request, parent=None, cwd="/").permission_mode == "bypassPermissions"
 
@@ -180,7 +180,7 @@ def test_every_wish_reaches_the_spec(tmp_path: Path):
 
 def test_a_subtrees_jobs_and_its_time_reach_the_spec(tmp_path: Path):
     request = TaskRequest(task="x", max_jobs=0, subtree_seconds=30.0)
-    made = intake(tmp_path).spec(request, parent=None, cwd=str(tmp_path), at=1000.0)
+    made = spec_builder(tmp_path).spec(request, parent=None, cwd=str(tmp_path), at=1000.0)
     assert (made.max_jobs, made.deadline) == (0, 1030.0)
 
 
@@ -205,7 +205,7 @@ def test_a_time_out_of_more_than_a_day_is_refused_and_the_limit_named(tmp_path: 
 
 
 def test_a_time_out_up_to_a_persons_longer_default_is_taken(tmp_path: Path):
-    patient = intake(tmp_path, timeout_seconds=100_000)
+    patient = spec_builder(tmp_path, timeout_seconds=100_000)
     assert patient.spec(TaskRequest(task="x"), parent=None, cwd="/").timeout_seconds == 100_000
     asked = patient.spec(TaskRequest(task="x", timeout_seconds=90_000), parent=None, cwd="/")
     assert asked.timeout_seconds == 90_000
@@ -218,7 +218,7 @@ def test_a_batch_without_a_slot_is_refused_for_its_jobs_would_wait_for_ever(tmp_
 
 
 def test_a_time_out_is_by_default_that_of_the_depth(tmp_path: Path):
-    growing = intake(tmp_path, timeout_multiplier=2)
+    growing = spec_builder(tmp_path, timeout_multiplier=2)
     request = TaskRequest(task="x")
     assert [growing.spec(request, parent=None, cwd="/", depth=depth).timeout_seconds for depth in (0, 1, 5)] == [
         300,
@@ -237,9 +237,9 @@ def test_requests_that_are_alike_in_part_have_the_specs_that_each_has_alone(tmp_
         TaskRequest(task="e", allowed_tools=["Read"]),
     ]
     situation: dict[str, Any] = {"parent": None, "cwd": str(tmp_path), "at": 7.0}
-    checked = intake(tmp_path)
+    checked = spec_builder(tmp_path)
     fields = [f"tasks[{number}]" for number in range(len(requests))]
-    assert checked.specs(requests, fields, **situation) == [checked.spec(one, **situation) for one in requests]
+    assert checked.build(requests, fields, **situation) == [checked.spec(one, **situation) for one in requests]
 
 
 @pytest.mark.parametrize(("second", "field"), [({"task": ""}, "tasks[1]"), ({"task": "b", "key": "no key"}, "key")])
@@ -248,5 +248,5 @@ def test_what_a_request_does_not_share_with_the_one_before_it_is_checked(
 ):
     requests = [TaskRequest(task="a"), TaskRequest(**second)]
     with pytest.raises(BadInputError) as info:
-        intake(tmp_path).specs(requests, ["tasks[0]", "tasks[1]"], parent=None, cwd=str(tmp_path), at=7.0)
+        spec_builder(tmp_path).build(requests, ["tasks[0]", "tasks[1]"], parent=None, cwd=str(tmp_path), at=7.0)
     assert info.value.field == field

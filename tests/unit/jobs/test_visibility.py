@@ -34,17 +34,17 @@ FOREIGN_BATCHES = {
 Ask = Callable[[Visibility, str], Awaitable[Any]]
 
 JOB_QUESTIONS: dict[str, Ask] = {
-    "job": lambda sight, id_: sight.job(id_),
-    "jobs": lambda sight, id_: sight.jobs([id_]),
-    "jobs beside an own one": lambda sight, id_: sight.jobs(["jme", id_]),
-    "subtree_scope": lambda sight, id_: sight.subtree_scope(id_),
-    "rollup": lambda sight, id_: sight.rollup(id_),
+    "job": lambda visibility, id_: visibility.job(id_),
+    "jobs": lambda visibility, id_: visibility.jobs([id_]),
+    "jobs beside an own one": lambda visibility, id_: visibility.jobs(["jme", id_]),
+    "subtree_scope": lambda visibility, id_: visibility.subtree_scope(id_),
+    "rollup": lambda visibility, id_: visibility.rollup(id_),
 }
 BATCH_QUESTIONS: dict[str, Ask] = {
-    "batch": lambda sight, id_: sight.batch(id_),
-    "batch_scope": lambda sight, id_: sight.batch_scope(id_),
-    "subtree_scope": lambda sight, id_: sight.subtree_scope(id_),
-    "rollup": lambda sight, id_: sight.rollup(id_),
+    "batch": lambda visibility, id_: visibility.batch(id_),
+    "batch_scope": lambda visibility, id_: visibility.batch_scope(id_),
+    "subtree_scope": lambda visibility, id_: visibility.subtree_scope(id_),
+    "rollup": lambda visibility, id_: visibility.rollup(id_),
 }
 
 
@@ -112,9 +112,9 @@ async def test_a_person_sees_every_job_that_there_is(store: MemoryStore, questio
 
 
 async def test_the_newest_are_the_callers_own_newest_first_and_paged(store: MemoryStore):
-    sight = await mine(store)
-    newest = await sight.newest(limit=2)
-    rest = await sight.newest(limit=2, before_seq=newest[-1].seq)
+    visibility = await mine(store)
+    newest = await visibility.newest(limit=2)
+    rest = await visibility.newest(limit=2, before_seq=newest[-1].seq)
     assert [[job.id for job in page] for page in (newest, rest)] == [["jgrandchild", "jchild"], ["jme"]]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from jobs import waiting as waiting_module
 from jobs.errors import BadInputError
-from jobs.event_bus import JobSignals
+from jobs.event_bus import JobEventBus
 from jobs.model import Job, JobStatus
 from jobs.permissions.visibility import Scope, Visibility
 from jobs.ports import Store
@@ -35,21 +35,21 @@ class Tree:
     def __init__(self, *, live: bool) -> None:
         self.live = live
         self.store: Store = LiveStore(MemoryStore()) if live else MemoryStore()
-        self.signals = JobSignals()
-        self.waiting = Waiting(self.signals)
-        self.sight = Visibility(self.store, None)
+        self.event_bus = JobEventBus()
+        self.waiting = Waiting(self.event_bus)
+        self.visibility = Visibility(self.store, None)
 
     def named(self, *ids: str) -> Read:
         if self.live and ids == ALL:
-            return lambda: self.sight.batch_scope("b1")
+            return lambda: self.visibility.batch_scope("b1")
 
         async def read() -> Scope:
-            return Scope(jobs=await self.sight.jobs(ids))
+            return Scope(jobs=await self.visibility.jobs(ids))
 
         return read
 
     def under(self, root: str) -> Read:
-        return lambda: self.sight.subtree_scope(root)
+        return lambda: self.visibility.subtree_scope(root)
 
     async def end(self, job_id: str, status: JobStatus = JobStatus.COMPLETED, *, tell: bool = True) -> None:
         if (await known(self.store, job_id)).status is JobStatus.QUEUED:
@@ -57,7 +57,7 @@ class Tree:
         attempt = (await known(self.store, job_id)).attempt
         settled = await self.store.settle(job_id, attempt, ending(status), at=3.0)
         if tell:
-            self.signals.publish(settled)
+            self.event_bus.publish(settled)
 
     async def wait(self, read: Read, mode: WaitMode = WaitMode.ALL, cursor: str | None = None) -> WaitReport:
         """Wait until the mode is met; a wait that is never met fails the test."""
@@ -73,7 +73,7 @@ async def tree(request: pytest.FixtureRequest) -> AsyncIterator[Tree]:
     built = Tree(live=request.param)
     await admit(built.store, "b1", *ALL)
     yield built
-    assert "b1" not in names_in(built.signals), "a wait left a subscription behind"
+    assert "b1" not in names_in(built.event_bus), "a wait left a subscription behind"
 
 
 def ids(report: WaitReport) -> list[str]:
@@ -171,7 +171,7 @@ async def test_a_cursor_keeps_a_job_from_being_reported_twice(tree: Tree):
 async def retry(tree: Tree, job_id: str) -> None:
     again = await tree.store.requeue(job_id)
     assert again is not None
-    tree.signals.publish(again)
+    tree.event_bus.publish(again)
 
 
 @pytest.mark.parametrize("scope", ["named", "subtree"])
@@ -293,7 +293,7 @@ async def test_a_cancelled_wait_leaves_nothing(tree: Tree):
     async with anyio.create_task_group() as group:
         group.start_soon(tree.wait, tree.named("ja"))
         await settle()
-        assert "b1" in names_in(tree.signals)
+        assert "b1" in names_in(tree.event_bus)
         group.cancel_scope.cancel()
 
 
@@ -318,7 +318,7 @@ async def test_a_subtree_that_grows_is_waited_for_as_a_whole(tree: Tree):
 
     async def grow() -> None:
         for job in await admit(tree.store, "b2", "jchild", parent_id=root.id):
-            tree.signals.publish(job)
+            tree.event_bus.publish(job)
 
     steps = [grow, lambda: tree.end("jroot"), lambda: tree.end("jchild")]
     (report,) = await reports_of(tree, tree.under("jroot"), WaitMode.ALL, *steps)
@@ -333,10 +333,10 @@ async def test_news_that_come_in_another_order_than_the_rows_keep_the_cursor_rig
     async def grow() -> None:
         admitted.extend(await admit(tree.store, "b2", "jfirst", parent_id=root.id))
         admitted.extend(await admit(tree.store, "b3", "jsecond", parent_id=root.id))
-        tree.signals.publish(admitted[1])
+        tree.event_bus.publish(admitted[1])
 
     (first,) = await reports_of(tree, read, WaitMode.ANY, grow, lambda: tree.end("jsecond"))
-    tree.signals.publish(admitted[0])
+    tree.event_bus.publish(admitted[0])
     await tree.end("jfirst")
     second = await tree.wait(read, WaitMode.ANY, first.cursor)
     assert [ids(first), ids(second)] == [["jsecond"], ["jfirst"]]
@@ -348,7 +348,7 @@ async def test_late_news_of_a_job_that_is_over_do_not_bring_it_back(tree: Tree):
 
     async def end_then_announce_the_cancel() -> None:
         await tree.end("ja")
-        tree.signals.publish(late)
+        tree.event_bus.publish(late)
 
     steps = [end_then_announce_the_cancel, lambda: tree.end("jb")]
     (report,) = await reports_of(tree, tree.named("ja", "jb"), WaitMode.ALL, *steps)
@@ -358,12 +358,12 @@ async def test_late_news_of_a_job_that_is_over_do_not_bring_it_back(tree: Tree):
 async def test_a_job_that_goes_back_in_line_is_waited_for_again(tree: Tree):
     async def lose() -> None:
         await start(tree.store, "ja")
-        tree.signals.publish(await tree.store.settle("ja", 1, ending(JobStatus.QUEUED), at=3.0))
+        tree.event_bus.publish(await tree.store.settle("ja", 1, ending(JobStatus.QUEUED), at=3.0))
 
     async def end_second_attempt() -> None:
         await start(tree.store, "ja")
-        tree.signals.publish(await known(tree.store, "ja"))
-        tree.signals.publish(await tree.store.settle("ja", 2, ending(JobStatus.COMPLETED), at=4.0))
+        tree.event_bus.publish(await known(tree.store, "ja"))
+        tree.event_bus.publish(await tree.store.settle("ja", 2, ending(JobStatus.COMPLETED), at=4.0))
 
     (report,) = await reports_of(tree, tree.named("ja"), WaitMode.ALL, lose, end_second_attempt)
     assert [job.attempt for job in report.done] == [2]

@@ -43,7 +43,7 @@ class Growing(Tree):
         if kind == "retry":
             again = await self.store.requeue(jobs[pick % len(jobs)].id)
             if again is not None:
-                self.signals.publish(again)
+                self.event_bus.publish(again)
             return
         live = [job for job in jobs if job.status not in TERMINAL]
         if not live:
@@ -54,7 +54,7 @@ class Growing(Tree):
         elif len(jobs) < FEW:
             names = [f"j{len(jobs) + number}" for number in range(value)]
             for job in await admit(self.store, f"b{len(jobs)}", *names, parent_id=chosen.id):
-                self.signals.publish(job)
+                self.event_bus.publish(job)
 
 
 @given(rounds=rounds, named=st.booleans())
@@ -88,7 +88,7 @@ async def _wait_in_rounds(rounds: list, *, named: bool) -> None:
     over = {job.id for job in (await read()).jobs if job.status in TERMINAL}
     assert over <= told
     assert all(reported[job_id] <= tree.ends[job_id] for job_id in reported)
-    assert "jroot" not in names_in(tree.signals)
+    assert "jroot" not in names_in(tree.event_bus)
 
 
 def _interrupted(tree: Growing, read: Read, during: Sequence) -> Read:

@@ -55,7 +55,11 @@ async def test_a_cancel_reaches_those_whose_wave_has_not_come(tmp_path: Path):
 async def test_a_job_may_depend_on_one_of_a_later_wave(tmp_path: Path):
     async with parts(tmp_path, max_running=2, max_concurrent={0: 2}) as engine:
         tasks = [TaskRequest(task=f"x{number}", key=f"k{number}", depends_on=("k22",)) for number in range(COUNT - 1)]
-        jobs = (await engine.manager.submit([*tasks, TaskRequest(task="x", key="k22")], origin=engine.origin)).jobs
+        jobs = (
+            await engine.manager.submit(
+                [*tasks, TaskRequest(task="x", key="k22")], client_context=engine.client_context
+            )
+        ).jobs
         over = await engine.over(*(job.id for job in jobs))
         assert {job.status for job in over} == {JobStatus.COMPLETED}
         assert engine.runner.started[0] == jobs[-1].id
@@ -81,7 +85,7 @@ async def test_what_ran_when_an_engine_was_killed_is_adopted_first_and_all_of_it
 async def test_a_deadline_of_a_job_that_stands_far_behind_is_kept(tmp_path: Path):
     async with parts(tmp_path, max_running=1, max_concurrent={0: 1}) as engine:
         tasks = [*[TaskRequest(task="hold")] * (COUNT - 1), TaskRequest(task="x", subtree_seconds=0.2)]
-        jobs = (await engine.manager.submit(tasks, origin=engine.origin)).jobs
+        jobs = (await engine.manager.submit(tasks, client_context=engine.client_context)).jobs
         (late,) = await engine.over(jobs[-1].id)
         assert (late.status, late.reason) == (JobStatus.FAILED, Reason.DEADLINE)
         for job in jobs:

@@ -5,7 +5,7 @@ import pytest
 from jobs.ids import contains, is_batch_id, new_batch_id, new_job_id
 from jobs.model import JobSpec, Reason
 from jobs.permissions.tokens import PREFIX, hash_token, new_token
-from jobs.prompts.briefing import first_words, next_words
+from jobs.prompts.briefing import initial_briefing, resume_message
 from orchestration.limits import TreeLimits
 from tests.unit.jobs.support import job
 
@@ -13,17 +13,17 @@ LIMITS = TreeLimits(max_depth=3, max_children=7)
 
 
 def test_a_job_is_told_who_it_is_and_what_is_left_to_it():
-    words = first_words(job("jme", depth=1), LIMITS)
+    words = initial_briefing(job("jme", depth=1), LIMITS)
     assert all(part in words for part in ("jme", "depth 1", "2 more levels", "at most 7 children"))
 
 
 def test_a_job_above_the_deepest_level_is_told_of_one_level():
-    assert "1 more level," in first_words(job("jme", depth=2), LIMITS)
+    assert "1 more level," in initial_briefing(job("jme", depth=2), LIMITS)
 
 
 @pytest.mark.parametrize("depth", [3, 4])
 def test_a_job_at_the_deepest_level_is_told_to_work_itself(depth: int):
-    words = first_words(job("jme", depth=depth), LIMITS)
+    words = initial_briefing(job("jme", depth=depth), LIMITS)
     assert "do all of the work yourself" in words
     assert "spawn" not in words
 
@@ -31,23 +31,23 @@ def test_a_job_at_the_deepest_level_is_told_to_work_itself(depth: int):
 @pytest.mark.parametrize("depth", [1, 3])
 def test_a_job_is_told_what_it_may_still_spend(depth: int):
     poor = job("jme", depth=depth, spec=JobSpec(task="x", cwd="/", max_budget_usd=0.25))
-    assert "0.2500 USD" in first_words(poor, LIMITS)
-    assert "USD" not in first_words(job("jme", depth=depth), LIMITS)
+    assert "0.2500 USD" in initial_briefing(poor, LIMITS)
+    assert "USD" not in initial_briefing(job("jme", depth=depth), LIMITS)
 
 
 def test_a_job_is_told_how_many_jobs_it_may_have_below_it():
     bound = job("jme", depth=1, spec=JobSpec(task="x", cwd="/", max_jobs=4))
-    assert "at most 7 children, 4 jobs in all below you)" in first_words(bound, LIMITS)
+    assert "at most 7 children, 4 jobs in all below you)" in initial_briefing(bound, LIMITS)
 
 
 @pytest.mark.parametrize("reason", [Reason.LOST, Reason.SIGNAL, None])
 def test_a_job_that_was_cut_off_is_told_to_check_before_it_repeats(reason: Reason | None):
-    assert "Check before you repeat it" in next_words(reason)
+    assert "Check before you repeat it" in resume_message(reason)
 
 
 @pytest.mark.parametrize("reason", [Reason.USAGE_LIMIT, Reason.RATE_LIMIT, Reason.OVERLOADED])
 def test_a_job_that_was_paused_is_told_to_go_on(reason: Reason):
-    assert "paused" in next_words(reason)
+    assert "paused" in resume_message(reason)
 
 
 def test_tokens_differ_and_their_hash_does_not_hold_them():
@@ -74,5 +74,5 @@ def test_a_path_contains_itself_and_what_is_below_it(path: str, other: str, belo
 
 @pytest.mark.parametrize("reason", [Reason.AUTH, Reason.BILLING, Reason.MODEL_NOT_FOUND, Reason.INVALID_REQUEST])
 def test_a_job_whose_request_was_refused_is_not_told_that_it_was_cut_off(reason: Reason):
-    assert "refused your last request" in next_words(reason)
-    assert "You were cut off" not in next_words(reason)
+    assert "refused your last request" in resume_message(reason)
+    assert "You were cut off" not in resume_message(reason)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from jobs.limits.budget import BudgetError, BudgetKind, check, deadline_of, holders_of, left_for
+from jobs.limits.budget import BudgetError, BudgetKind, budget_owners, check, deadline_of, remaining_for
 from jobs.live_trees import LiveTrees
 from jobs.model import Job, JobSpec, JobStatus, Tree, Usage
 from jobs.ports import AdmissionFacts, NewJob, Submission
@@ -34,7 +34,7 @@ def spawn(*asked: JobSpec, tree: Tree | None, jobs: tuple[Job, ...] = (), parent
             batch_id="b", jobs=[NewJob(id=f"n{number}", spec=spec) for number, spec in enumerate(asked)], at=at
         ),
         tree=tree,
-        above=above,
+        ancestors=above,
     )
 
 
@@ -58,7 +58,7 @@ def test_a_child_may_ask_for_all_that_is_left_and_not_for_more():
     check(spawn(wants(2.0), tree=tree(5.0), jobs=jobs), books_of(*jobs))
     with pytest.raises(BudgetError) as refused:
         check(spawn(wants(2.01), tree=tree(5.0), jobs=jobs), books_of(*jobs))
-    assert (refused.value.kind, refused.value.left, refused.value.limit) == (BudgetKind.USD, 2.0, 5.0)
+    assert (refused.value.kind, refused.value.remaining, refused.value.limit) == (BudgetKind.USD, 2.0, 5.0)
     assert "2.0000 USD of 5.0000 USD of tree t" in str(refused.value)
 
 
@@ -71,7 +71,7 @@ def test_a_reservation_is_not_lent_to_a_sibling():
     jobs = (kin("t/a"), kin("t/b", max_budget_usd=4.0, cost=0.5))
     with pytest.raises(BudgetError) as refused:
         check(spawn(wants(1.5), tree=tree(5.0), jobs=jobs), books_of(*jobs))
-    assert refused.value.left == 1.0
+    assert refused.value.remaining == 1.0
 
 
 def test_what_a_job_that_is_over_did_not_use_is_given_back():
@@ -122,7 +122,7 @@ def test_jobs_below_an_ancestor_are_counted_with_what_they_may_spawn_themselves(
     check(spawn(wants(), tree=tree(), jobs=jobs), books_of(*jobs))
     with pytest.raises(BudgetError) as refused:
         check(spawn(wants(), wants(), tree=tree(), jobs=jobs), books_of(*jobs))
-    assert (refused.value.kind, refused.value.left, refused.value.asked) == (BudgetKind.JOBS, 1, 2)
+    assert (refused.value.kind, refused.value.remaining, refused.value.asked) == (BudgetKind.JOBS, 1, 2)
     assert "Spawn at most 1" in str(refused.value)
 
 
@@ -144,7 +144,7 @@ def test_a_job_that_is_tried_again_does_not_bring_more_below_an_ancestor_than_th
     check(spawn(wants(), wants(), tree=tree(), jobs=jobs, parent="t/a/b"), books_of(*jobs))
     with pytest.raises(BudgetError, match="Spawn at most 2,") as refused:
         check(spawn(wants(), wants(), wants(), tree=tree(), jobs=jobs, parent="t/a/b"), books_of(*jobs))
-    assert (refused.value.holder, refused.value.left, refused.value.limit) == ("job a", 2, 10)
+    assert (refused.value.holder, refused.value.remaining, refused.value.limit) == ("job a", 2, 10)
 
 
 def test_what_was_promised_to_a_job_is_there_for_it_however_full_its_ancestor_is():
@@ -167,7 +167,7 @@ def test_a_child_may_ask_for_all_of_the_time_that_is_left_and_not_for_more():
         BudgetError, match=r"7 s is more than is left: 6 s of job a\. Leave subtreeSeconds out"
     ) as refused:
         check(spawn(wants(deadline=11.0), tree=tree(deadline=20.0), jobs=jobs, at=4.0), books_of(*jobs))
-    assert (refused.value.kind, refused.value.asked, refused.value.left) == (BudgetKind.TIME, 7.0, 6.0)
+    assert (refused.value.kind, refused.value.asked, refused.value.remaining) == (BudgetKind.TIME, 7.0, 6.0)
 
 
 def test_the_jobs_of_a_new_tree_must_fit_into_its_budget():
@@ -184,13 +184,13 @@ def test_the_jobs_of_a_new_tree_must_fit_into_its_budget():
 def test_what_is_left_for_a_job_is_the_least_of_what_bounds_it():
     jobs = (kin("t/a", max_budget_usd=4.0, cost=1.0), kin("t/a/b", cost=0.5), kin("t/c", cost=2.0))
     books = books_of(*jobs)
-    assert left_for(holders_of(tree(10.0), jobs[:2]), books) == pytest.approx(2.5)
-    assert left_for(holders_of(tree(4.0), jobs[:2]), books) == pytest.approx(0.5)
-    assert left_for(holders_of(tree(1.0), jobs[:2]), books) == 0.0
-    assert left_for(holders_of(tree(), jobs[2:]), books) is None
+    assert remaining_for(budget_owners(tree(10.0), jobs[:2]), books) == pytest.approx(2.5)
+    assert remaining_for(budget_owners(tree(4.0), jobs[:2]), books) == pytest.approx(0.5)
+    assert remaining_for(budget_owners(tree(1.0), jobs[:2]), books) == 0.0
+    assert remaining_for(budget_owners(tree(), jobs[2:]), books) is None
 
 
 def test_the_earliest_deadline_bounds_a_job():
     jobs = (kin("t/a", deadline=7.0), kin("t/a/b", deadline=9.0))
-    assert deadline_of(holders_of(tree(deadline=8.0), jobs)) == 7.0
-    assert deadline_of(holders_of(tree(), ())) is None
+    assert deadline_of(budget_owners(tree(deadline=8.0), jobs)) == 7.0
+    assert deadline_of(budget_owners(tree(), ())) is None

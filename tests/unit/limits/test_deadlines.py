@@ -16,7 +16,9 @@ pytestmark = pytest.mark.anyio
 
 
 async def bounded(engine: Parts, seconds: float, *tasks: str) -> list[Job]:
-    admission = await engine.manager.submit(tasks, origin=engine.origin, bounds=TreeBounds(seconds=seconds))
+    admission = await engine.manager.submit(
+        tasks, client_context=engine.client_context, bounds=TreeBounds(seconds=seconds)
+    )
     return list(admission.jobs)
 
 
@@ -33,7 +35,7 @@ async def test_a_job_that_waits_is_failed_when_the_trees_time_is_over(tmp_path: 
 
 async def test_a_tree_whose_time_was_over_before_the_engine_came_back_starts_nothing(tmp_path: Path):
     async with parts(tmp_path) as engine:
-        engine.throttle.of("").used_up(engine.clock.now() + 1000, "five_hour")
+        engine.throttle.of("").on_usage_limit(engine.clock.now() + 1000, "five_hour")
         [waiting] = await bounded(engine, 60.0, "x")
     async with parts(tmp_path, store=engine.store) as later:
         later.clock.moved = 100.0
@@ -44,7 +46,7 @@ async def test_a_tree_whose_time_was_over_before_the_engine_came_back_starts_not
 
 async def test_in_a_pause_the_deadline_of_what_waits_still_counts(tmp_path: Path):
     async with parts(tmp_path) as engine:
-        engine.throttle.of("").used_up(engine.clock.now() + 1000, "five_hour")
+        engine.throttle.of("").on_usage_limit(engine.clock.now() + 1000, "five_hour")
         [waiting] = await bounded(engine, 0.1, "x")
         [late] = await engine.over(waiting.id)
         assert late.reason is Reason.DEADLINE
@@ -71,13 +73,13 @@ async def test_after_the_deadline_nothing_more_is_spawned(tmp_path: Path):
 async def test_the_time_that_a_job_is_given_bounds_what_stands_below_it_and_not_its_siblings(tmp_path: Path):
     async with parts(tmp_path, max_concurrent={0: 8}) as engine:
         tasks = (TaskRequest(task="hold", subtree_seconds=60.0), TaskRequest(task="hold"))
-        bounded_one, free = (await engine.manager.submit(tasks, origin=engine.origin)).jobs
+        bounded_one, free = (await engine.manager.submit(tasks, client_context=engine.client_context)).jobs
         children = [(await engine.run("hold", parent=one.id))[0] for one in (bounded_one, free)]
         deadlines = [engine.recursion.deadline(await engine.job(one)) for one in children]
         assert deadlines == [bounded_one.created_at + 60.0, None]
         more = TaskRequest(task="x", subtree_seconds=90.0)
         with pytest.raises(BudgetError, match="subtreeSeconds: 90 s is more than is left"):
-            await engine.manager.submit([more], bounded_one.id, origin=engine.origin)
+            await engine.manager.submit([more], bounded_one.id, client_context=engine.client_context)
         for one in (*children, bounded_one.id, free.id):
             engine.runner.release(one)
         await engine.over(*children, bounded_one.id, free.id)
@@ -85,7 +87,9 @@ async def test_the_time_that_a_job_is_given_bounds_what_stands_below_it_and_not_
 
 async def test_the_jobs_that_a_job_is_given_bound_what_stands_below_it(tmp_path: Path):
     async with parts(tmp_path, max_concurrent={0: 8}) as engine:
-        [parent] = (await engine.manager.submit([TaskRequest(task="hold", max_jobs=2)], origin=engine.origin)).jobs
+        [parent] = (
+            await engine.manager.submit([TaskRequest(task="hold", max_jobs=2)], client_context=engine.client_context)
+        ).jobs
         [child] = await engine.run("hold", parent=parent.id)
         await engine.run("x", parent=child)
         for spawner in (parent.id, child):
@@ -135,7 +139,7 @@ async def test_a_silent_job_that_waits_for_its_descendants_is_left_alone(tmp_pat
 async def test_a_time_out_that_a_job_names_is_its_own(tmp_path: Path):
     async with parts(tmp_path, processes=True, cli=TORTURE_STUB) as engine:
         request = TaskRequest(task="stub:do=silent", timeout_seconds=0.7)
-        [job_id] = await engine.manager.execute_batch_async([request], origin=engine.origin)
+        [job_id] = await engine.manager.execute_batch_async([request], client_context=engine.client_context)
         [over] = await engine.over(job_id)
         assert over.status is JobStatus.TIMEOUT
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.limits.budget import Holder, Ledger
+from jobs.limits.budget import BudgetOwner, Ledger
 from jobs.model import Job, JobSpec, JobStatus, Usage
 from jobs.ports import AdmissionFacts, NewJob, Submission
 from jobs.store.live import LiveStore
@@ -29,8 +29,8 @@ async def two_running(store: LiveStore) -> list[Job]:
     return [await known(store, job_id) for job_id in ("j1", "j2")]
 
 
-def tree_with(usd: float) -> Holder:
-    return Holder(path="b1", name="tree b1", usd=usd)
+def tree_with(usd: float) -> BudgetOwner:
+    return BudgetOwner(path="b1", name="tree b1", usd=usd)
 
 
 async def test_running_attempts_use_a_budget_up_together(store: LiveStore):
@@ -38,9 +38,9 @@ async def test_running_attempts_use_a_budget_up_together(store: LiveStore):
     first, second = await two_running(store)
     ledger.note(first, 1, 1.0)
     ledger.note(second, 1, 0.4)
-    assert ledger.overdrawn([tree_with(1.5)]) is None
+    assert ledger.budget_exhausted([tree_with(1.5)]) is None
     assert ledger.note(second, 1, 0.5)
-    assert ledger.overdrawn([tree_with(1.5)]) == tree_with(1.5)
+    assert ledger.budget_exhausted([tree_with(1.5)]) == tree_with(1.5)
 
 
 async def test_an_attempt_that_is_settled_counts_once(store: LiveStore):
@@ -48,9 +48,9 @@ async def test_an_attempt_that_is_settled_counts_once(store: LiveStore):
     first, second = await two_running(store)
     ledger.note(first, 1, 1.0)
     await store.settle("j1", 1, ending(JobStatus.COMPLETED, usage=Usage(cost_usd=1.0)), at=3.0)
-    assert ledger.overdrawn([tree_with(1.5)]) is None
+    assert ledger.budget_exhausted([tree_with(1.5)]) is None
     ledger.note(second, 1, 0.5)
-    assert ledger.overdrawn([tree_with(1.5)]) == tree_with(1.5)
+    assert ledger.budget_exhausted([tree_with(1.5)]) == tree_with(1.5)
 
 
 async def test_an_earlier_attempt_of_a_job_that_runs_again_counts_once(store: LiveStore):
@@ -60,14 +60,14 @@ async def test_an_earlier_attempt_of_a_job_that_runs_again_counts_once(store: Li
     await store.settle("j1", 1, ending(JobStatus.QUEUED, usage=Usage(cost_usd=1.0)), at=3.0)
     await start(store, "j1")
     ledger.note(await known(store, "j1"), 2, 0.4)
-    assert ledger.overdrawn([tree_with(1.5)]) is None
+    assert ledger.budget_exhausted([tree_with(1.5)]) is None
 
 
 async def test_what_lies_elsewhere_uses_nothing_of_a_budget(store: LiveStore):
     ledger = Ledger(store.trees)
     first, second = await two_running(store)
     ledger.note(second, 1, 9.0)
-    assert ledger.overdrawn([Holder(path=first.path, name="job j1", usd=1.0)]) is None
+    assert ledger.budget_exhausted([BudgetOwner(path=first.path, name="job j1", usd=1.0)]) is None
 
 
 async def test_a_spawn_that_is_checked_twice_is_not_in_its_own_way(store: LiveStore):
@@ -82,4 +82,4 @@ async def test_a_spawn_that_is_checked_twice_is_not_in_its_own_way(store: LiveSt
 
     asked = replace(SPEC, max_budget_usd=0.8)
     spawn = Submission(batch_id="b2", jobs=[NewJob(id="j2", spec=asked)], parent_id="j1")
-    assert (await store.admit(spawn, twice)).fresh
+    assert (await store.admit(spawn, twice)).created

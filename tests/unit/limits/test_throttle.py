@@ -50,32 +50,32 @@ def limits(throttle: Throttle) -> AccountLimits:
 
 def test_limits_that_arrive_together_halve_the_window_once(limits: AccountLimits, clock: Clock):
     for _ in range(20):
-        limits.limited()
+        limits.on_rate_limited()
     assert limits.window == 8
     clock.moved += HALVING_SECONDS
-    limits.limited()
+    limits.on_rate_limited()
     assert limits.window == 4
 
 
 def test_the_window_never_closes_and_never_grows_beyond_the_machine(limits: AccountLimits, clock: Clock):
     for _ in range(20):
-        limits.limited()
+        limits.on_rate_limited()
         clock.moved += HALVING_SECONDS
     assert limits.window == 1
     for _ in range(500):
-        limits.succeeded()
+        limits.on_success()
     assert limits.window == 16
 
 
 def test_a_window_of_successes_widens_it_by_one(limits: AccountLimits):
-    limits.limited()
+    limits.on_rate_limited()
     for _ in range(9):
-        limits.succeeded()
+        limits.on_success()
     assert limits.window == 9
 
 
 def test_only_a_window_of_jobs_is_admitted(limits: AccountLimits):
-    limits.limited()
+    limits.on_rate_limited()
     assert [limits.admits(7), limits.admits(8)] == [True, False]
 
 
@@ -83,20 +83,20 @@ def test_only_a_window_of_jobs_is_admitted(limits: AccountLimits):
 def test_a_usage_limit_that_ends_when_none_can_end_pauses_as_one_that_does_not_say(
     limits: AccountLimits, clock: Clock, resets_in: float
 ):
-    limits.used_up(clock.now() + resets_in, "five_hour")
+    limits.on_usage_limit(clock.now() + resets_in, "five_hour")
     assert limits.pause is not None
     assert limits.pause.until == pytest.approx(clock.now() + DEFAULT_PAUSE_SECONDS + JITTER_SECONDS, abs=1)
 
 
 def test_a_weekly_limit_is_waited_for(limits: AccountLimits, clock: Clock):
     week = 7 * 86_400.0
-    limits.used_up(clock.now() + week, "seven_day")
+    limits.on_usage_limit(clock.now() + week, "seven_day")
     assert limits.pause is not None
     assert limits.pause.until == pytest.approx(clock.now() + week + JITTER_SECONDS, abs=1)
 
 
 def test_a_usage_limit_pauses_everything_until_it_ends_and_a_little_longer(limits: AccountLimits, clock: Clock):
-    limits.used_up(clock.now() + 100, "five_hour")
+    limits.on_usage_limit(clock.now() + 100, "five_hour")
     assert limits.pause is not None
     assert limits.pause.because == "five_hour"
     assert limits.pause.until == pytest.approx(clock.now() + 100 + JITTER_SECONDS, abs=1)
@@ -108,34 +108,34 @@ def test_a_usage_limit_pauses_everything_until_it_ends_and_a_little_longer(limit
 
 
 def test_a_limit_that_does_not_say_when_it_ends_pauses_for_a_while(limits: AccountLimits, clock: Clock):
-    limits.used_up(None, "a usage limit")
+    limits.on_usage_limit(None, "a usage limit")
     clock.moved += DEFAULT_PAUSE_SECONDS + JITTER_SECONDS
     assert limits.admits(0)
 
 
 def test_of_two_limits_the_later_end_counts(limits: AccountLimits, clock: Clock):
-    limits.used_up(clock.now() + 1000, "seven_day")
-    limits.used_up(clock.now() + 10, "five_hour")
+    limits.on_usage_limit(clock.now() + 1000, "seven_day")
+    limits.on_usage_limit(clock.now() + 10, "five_hour")
     clock.moved += 500
     assert limits.pause is not None
     assert limits.pause.because == "seven_day"
 
 
 def test_an_end_that_is_over_by_a_moment_pauses_for_the_jitter_alone(limits: AccountLimits, clock: Clock):
-    limits.used_up(clock.now() - 10, "five_hour")
+    limits.on_usage_limit(clock.now() - 10, "five_hour")
     clock.moved += JITTER_SECONDS
     assert limits.admits(0)
 
 
 def test_an_end_that_is_long_over_pauses_as_one_that_does_not_say(limits: AccountLimits, clock: Clock):
     # Where the clock is ahead, each job would else use up its attempts within a minute.
-    limits.used_up(clock.now() - 1000, "five_hour")
+    limits.on_usage_limit(clock.now() - 1000, "five_hour")
     assert limits.pause is not None
     assert limits.pause.until == pytest.approx(clock.now() + DEFAULT_PAUSE_SECONDS + JITTER_SECONDS, abs=1)
 
 
 def test_a_pause_ends_at_its_time_of_day_though_the_machine_slept_meanwhile(limits: AccountLimits, clock: Clock):
-    limits.used_up(clock.now() + 3600, "five_hour")
+    limits.on_usage_limit(clock.now() + 3600, "five_hour")
     # The monotonic clock stands still while a laptop is closed.
     clock.set_by += 2 * 3600
     assert limits.pause is None
@@ -143,7 +143,7 @@ def test_a_pause_ends_at_its_time_of_day_though_the_machine_slept_meanwhile(limi
 
 
 def test_a_clock_that_is_set_back_makes_no_pause_longer(limits: AccountLimits, clock: Clock):
-    limits.used_up(clock.now() + 100, "five_hour")
+    limits.on_usage_limit(clock.now() + 100, "five_hour")
     clock.set_by -= 86_400
     clock.moved += 100 + JITTER_SECONDS
     assert limits.admits(0)
@@ -164,7 +164,7 @@ def test_each_attempt_that_trouble_ends_waits_twice_as_long_until_one_succeeds(l
         waits.append(round(limits.pause.until - clock.now()))
         clock.moved += waits[-1] + 1
     assert waits == [1, 2, 4, 8, 16, 32, *[LONGEST_BACK_OFF_SECONDS] * 3]
-    limits.succeeded()
+    limits.on_success()
     limits.back_off("overloaded")
     assert limits.pause is not None
     assert limits.pause.until - clock.now() == pytest.approx(FIRST_BACK_OFF_SECONDS, abs=0.5)
@@ -179,11 +179,11 @@ def test_attempts_that_end_together_back_off_once(limits: AccountLimits, clock: 
 
 def test_a_job_that_completes_lifts_a_limit_once(limits: AccountLimits, clock: Clock):
     reset = clock.now() + 3600
-    limits.used_up(reset, "five_hour")
-    limits.succeeded()
+    limits.on_usage_limit(reset, "five_hour")
+    limits.on_success()
     assert limits.pause is None
-    limits.used_up(reset, "five_hour")
-    limits.succeeded()
+    limits.on_usage_limit(reset, "five_hour")
+    limits.on_success()
     assert limits.pause is not None
     clock.moved += 3600 + JITTER_SECONDS
     assert limits.pause is None
@@ -195,8 +195,8 @@ def test_the_next_limit_of_the_same_name_is_lifted_once_more(
 ):
     for _ in range(2):
         for _ in range(2):
-            limits.used_up(None if resets_in is None else clock.now() + resets_in, "five_hour")
-            limits.succeeded()
+            limits.on_usage_limit(None if resets_in is None else clock.now() + resets_in, "five_hour")
+            limits.on_success()
         assert limits.pause is not None
         clock.moved += (resets_in or DEFAULT_PAUSE_SECONDS) + 2 * JITTER_SECONDS
         assert limits.pause is None
@@ -205,32 +205,32 @@ def test_the_next_limit_of_the_same_name_is_lifted_once_more(
 def test_a_job_that_began_before_a_limit_and_completes_after_it_lifts_each_limit_by_itself(
     limits: AccountLimits, clock: Clock
 ):
-    limits.used_up(clock.now() + 100, "five_hour")
-    limits.succeeded()
-    limits.used_up(clock.now() + 9000, "seven_day")
+    limits.on_usage_limit(clock.now() + 100, "five_hour")
+    limits.on_success()
+    limits.on_usage_limit(clock.now() + 9000, "seven_day")
     assert limits.pause is not None
-    limits.succeeded()
+    limits.on_success()
     assert limits.pause is None
 
 
 def test_what_was_paid_for_beyond_a_limit_does_not_lift_it(limits: AccountLimits, clock: Clock):
-    limits.used_up(clock.now() + 100, "five_hour", is_extra=True)
-    limits.succeeded()
+    limits.on_usage_limit(clock.now() + 100, "five_hour", is_extra=True)
+    limits.on_success()
     assert limits.pause is not None
 
 
 def test_what_many_jobs_say_of_a_limit_neither_prolongs_it_nor_takes_room(limits: AccountLimits, clock: Clock):
-    limits.used_up(clock.now() + 100, "five_hour")
+    limits.on_usage_limit(clock.now() + 100, "five_hour")
     first = limits.limits
     for number in range(1000):
-        limits.used_up(clock.now() + 100, "five_hour")
-        limits.used_up(clock.now() + 1 + number / 1000, f"invented {number}")
+        limits.on_usage_limit(clock.now() + 100, "five_hour")
+        limits.on_usage_limit(clock.now() + 1 + number / 1000, f"invented {number}")
     assert set(first) <= set(limits.limits)
     assert len(limits.limits) <= 16
 
 
 def test_the_name_of_a_limit_is_one_short_line(limits: AccountLimits, clock: Clock):
-    limits.used_up(clock.now() + 100, "\x1b[31mno\n time " + "x" * 1000)
+    limits.on_usage_limit(clock.now() + 100, "\x1b[31mno\n time " + "x" * 1000)
     assert limits.pause is not None
     because = limits.pause.because
     assert because.startswith("no time xxx")
@@ -255,8 +255,8 @@ def test_a_pause_says_until_when_why_and_how_many_wait():
 
 
 def test_an_account_that_meets_its_limit_leaves_the_others_alone(throttle: Throttle, clock: Clock):
-    throttle.of("a").used_up(clock.now() + 100, "five_hour")
-    throttle.of("a").limited()
+    throttle.of("a").on_usage_limit(clock.now() + 100, "five_hour")
+    throttle.of("a").on_rate_limited()
     throttle.of("b").back_off("overloaded")
     assert [throttle.admits_of(account, 0) for account in "abc"] == [False, False, True]
     assert throttle.admits(0)
@@ -273,7 +273,7 @@ def test_a_system_that_starts_no_process_holds_every_account_back(throttle: Thro
 
 
 def test_accounts_of_which_nothing_is_known_are_dropped(throttle: Throttle, clock: Clock):
-    throttle.of("limited").used_up(clock.now() + 100, "five_hour")
+    throttle.of("limited").on_usage_limit(clock.now() + 100, "five_hour")
     for number in range(1000):
         throttle.of(f"account {number}")
     assert sum(name.startswith("account ") for name in names_in(throttle)) < 100
@@ -283,7 +283,7 @@ def test_accounts_of_which_nothing_is_known_are_dropped(throttle: Throttle, cloc
 def test_how_soon_to_look_again_depends_on_what_is_waited_for(throttle: Throttle, clock: Clock, memory: Memory):
     assert throttle.look_again_in() == LONGEST_LOOK_SECONDS
     throttle.of("a").back_off("overloaded")
-    throttle.of("a").used_up(clock.now() + 3600, "five_hour")
+    throttle.of("a").on_usage_limit(clock.now() + 3600, "five_hour")
     assert throttle.look_again_in() == LONGEST_LOOK_SECONDS
     memory.free = 0
     clock.moved += LOOK_SECONDS
@@ -326,11 +326,11 @@ def test_a_queued_job_is_told_what_keeps_it_in_line(throttle: Throttle, memory: 
     assert held_back() == "slot"
     memory.free = 0
     assert held_back() == "memory"
-    limits.limited()
+    limits.on_rate_limited()
     assert held_back(of_account=8) == "limit"
     limits.back_off("the API answered: overloaded")
     assert (held_back(), held_back("another")) == ("pause", "memory")
-    limits.used_up(clock.now() + 1000, "a limit")
+    limits.on_usage_limit(clock.now() + 1000, "a limit")
     assert (held_back(), held_back("another")) == ("limit", "memory")
     throttle.refused("no process now")
     assert held_back("another") == "pause"

@@ -12,15 +12,15 @@ import anyio.to_thread
 import pytest
 
 from jobs.errors import StoreError
-from jobs.maintenance.db_recovery import found_in, last_rescue, open_rescued
+from jobs.maintenance.db_recovery import last_rescue, open_with_recovery, read_job
 from jobs.maintenance.integrity import check_after_crash
 from jobs.model import TASK_PREVIEW, Job, JobSpec, JobStatus, Outcome, Reason
 from jobs.ports import NewJob, Submission
 from jobs.processes.attempt_dir import AttemptDirectory
-from jobs.runner.manifest import Launched, note_end, note_launch
+from jobs.runner.manifest import LaunchManifest, write_end_manifest, write_launch_manifest
 from jobs.store import corruption
 from jobs.store.corruption import noted_damage, snapshot_of, take_snapshot
-from jobs.store.restoration import Found
+from jobs.store.restoration import RecoveredJob
 from jobs.store.sqlite import SqliteStore
 from tests.contract.support import admit, anything_goes, ids, known
 
@@ -39,7 +39,7 @@ class Home:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[SqliteStore]:
-        async with open_rescued(self.database, self.trees, SqliteStore.open) as store:
+        async with open_with_recovery(self.database, self.trees, SqliteStore.open) as store:
             yield store
 
     def directory(self, job: Job, attempt: int) -> AttemptDirectory:
@@ -54,7 +54,9 @@ class Home:
         task = await store.task(job_id)
         assert task is not None
         whole = replace(job, spec=replace(job.spec, task=task, task_chars=None))
-        note_launch(self.directory(job, attempt.number), Launched(job=whole, attempt=attempt, tree=tree))
+        write_launch_manifest(
+            self.directory(job, attempt.number), LaunchManifest(job=whole, attempt=attempt, tree=tree)
+        )
 
     async def end(self, store: SqliteStore, job_id: str, outcome: Outcome) -> None:
         """Settle a job and leave what its end leaves."""
@@ -62,7 +64,7 @@ class Home:
         directory = self.directory(job, job.attempt)
         (directory.path / "out").write_text(json.dumps({"type": "system"}) + "\n" + json.dumps(ANSWER) + "\n")
         (directory.path / "rc").write_text("0\n")
-        note_end(directory, await store.settle(job_id, job.attempt, outcome, at=7.0))
+        write_end_manifest(directory, await store.settle(job_id, job.attempt, outcome, at=7.0))
 
     async def family(self, store: SqliteStore) -> None:
         """b1 (j1 (j2), j3, j4, j5): running, completed, cancelled, in its second attempt, queued."""
@@ -347,12 +349,12 @@ async def test_a_directory_that_breaks_its_reader_keeps_no_other_job_from_coming
         await home.family(store)
     home.database.unlink()
 
-    def breaks(directory: Path) -> Found | None:
+    def breaks(directory: Path) -> RecoveredJob | None:
         if directory.name == "j3":
             raise TypeError("unhashable type: 'dict'")
-        return found_in(directory)
+        return read_job(directory)
 
-    monkeypatch.setattr("jobs.maintenance.db_recovery.found_in", breaks)
+    monkeypatch.setattr("jobs.maintenance.db_recovery.read_job", breaks)
     async with home.open() as store:
         assert set(ids(await store.newest_jobs(limit=9))) == {"j1", "j2", "j4"}
     told = last_rescue(home.database)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.maintenance.orphan_sweep import Recovery
+from jobs.maintenance.orphan_sweep import OrphanSweep
 from jobs.model import JobStatus
 from jobs.processes.process_table import process_table
 from tests.support.waiting import until
@@ -24,8 +24,8 @@ async def engine(tmp_path: Path) -> AsyncIterator[Parts]:
         yield built
 
 
-def recovery_of(engine: Parts) -> Recovery:
-    return Recovery(engine.store, preparation_of(engine.settings, engine.store, engine.origins))
+def recovery_of(engine: Parts) -> OrphanSweep:
+    return OrphanSweep(engine.store, preparation_of(engine.settings, engine.store, engine.client_contexts))
 
 
 def daemon(mark: str) -> "subprocess.Popen[bytes]":
@@ -34,14 +34,14 @@ def daemon(mark: str) -> "subprocess.Popen[bytes]":
 
 async def test_a_daemon_of_an_attempt_that_is_over_is_ended_at_the_next_start_and_a_live_one_is_left(engine: Parts):
     job = await left_running(engine, f"stub:wait={engine.work}/go")
-    preparation = preparation_of(engine.settings, engine.store, engine.origins)
-    stale, foreign = preparation.marker(job, 7), "otherhome:j1:7"
+    launch_planner = preparation_of(engine.settings, engine.store, engine.client_contexts)
+    stale, foreign = launch_planner.marker(job, 7), "otherhome:j1:7"
     daemons = {mark: daemon(mark) for mark in (stale, foreign)}
     try:
         table = process_table()
 
         async def marked() -> bool:
-            return all(table.mark(process.pid) == mark for mark, process in daemons.items())
+            return all(table.job_marker(process.pid) == mark for mark, process in daemons.items())
 
         await until(marked)
         assert await recovery_of(engine).sweep() == 1

@@ -127,7 +127,7 @@ async def test_a_retry_at_the_last_moment_brings_the_directory_back(
 
 async def test_rows_that_cannot_be_deleted_keep_their_directory(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async def failing(root_id: str) -> bool:
-        raise StoreError("delete a tree", "disk I/O error", passing=True)
+        raise StoreError("delete a tree", "disk I/O error", transient=True)
 
     monkeypatch.setattr(house.store, "delete_tree", failing)
     with pytest.raises(StoreError):

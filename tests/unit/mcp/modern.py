@@ -9,7 +9,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
-from jobs.client_context import Origin
+from jobs.client_context import ClientContext
 from jobs.permissions.tokens import hash_token
 from server.mcp.auth import Caller
 from server.mcp.connection_state import Connection
@@ -100,7 +100,7 @@ async def modern(
     here: World, *, token: str | None = None, tasks: bool = True, capabilities: Mapping[str, Any] | None = None
 ) -> AsyncIterator[Modern]:
     """Connect, as a person or as the job that holds a token."""
-    origin = Origin(cwd=str(here.work), env={"PATH": PATH}, client="raw")
-    caller = Caller(origin=origin, token_hash=hash_token(token) if token else None)
+    client_context = ClientContext(cwd=str(here.work), env={"PATH": PATH}, client="raw")
+    caller = Caller(client_context=client_context, token_hash=hash_token(token) if token else None)
     async with _transport(Connection(services=here.services, caller=caller)) as (heard, sent):
         yield Modern(sent, heard, {EXTENSION: {}} if tasks else {}, capabilities)  # type: ignore[arg-type]  # the SDK's protocols

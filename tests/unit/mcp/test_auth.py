@@ -13,6 +13,6 @@ def test_nothing_of_the_clients_own_session_is_kept_whatever_it_sends():
         "CLAUDE_CODE_MESSAGING_TOKEN": "x",
     }
 
-    origin = caller_of(Hello(cwd="/w", env=env, umask=0o027)).origin
+    client_context = caller_of(Hello(cwd="/w", env=env, umask=0o027)).client_context
 
-    assert (origin.env, origin.umask) == ({"PATH": "/bin", "GH_TOKEN": "named"}, 0o027)
+    assert (client_context.env, client_context.umask) == ({"PATH": "/bin", "GH_TOKEN": "named"}, 0o027)

@@ -8,13 +8,13 @@ from typing import Any
 import anyio
 import pytest
 
-from jobs.event_bus import JobSignals
+from jobs.event_bus import JobEventBus
 from jobs.model import EXCERPT_LENGTH, TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
 from jobs.ports import Store
 from jobs.prompts import decomposition
 from jobs.prompts.briefing import Prompts
-from jobs.runner.launch_plan import continued
-from jobs.runner.retry_policy import MOST_DIVISIONS, Sequel
+from jobs.runner.launch_plan import resumable_attempt
+from jobs.runner.retry_policy import MAX_SUBTASK_REQUESTS, RetryPolicy
 from jobs.settings import Settings
 from jobs.store.live import LiveStore
 from jobs.validation import TaskRequest
@@ -29,19 +29,19 @@ class Dividing:
     Args:
         settings: The engine's settings.
         store: Where trees are kept.
-        signals: Where changes are announced.
+        event_bus: Where changes are announced.
     """
 
-    def __init__(self, settings: Settings, store: Store, signals: JobSignals) -> None:
+    def __init__(self, settings: Settings, store: Store, event_bus: JobEventBus) -> None:
         self.told: dict[tuple[str, int], str] = {}
         self.held = anyio.Event()
         self.running: list[str] = []
-        self._store, self._signals, self._prompts = store, signals, Prompts(store, settings.tree_limits)
-        self._sequel = Sequel(store, settings.max_depth)
+        self._store, self._event_bus, self._prompts = store, event_bus, Prompts(store, settings.tree_limits)
+        self._retry_policy = RetryPolicy(store, settings.max_depth)
 
     async def start_or_attach(self, job_id: str) -> None:
         job = await known(self._store, job_id)
-        resumed = await continued(self._store, job_id, job.attempt)
+        resumed = await resumable_attempt(self._store, job_id, job.attempt)
         attempt = await self._store.claim(job_id, session_id="s", token_hash=None, at=1.0)
         if attempt is not None:
             self.running.append(job_id)
@@ -55,23 +55,23 @@ class Dividing:
             await self.held.wait()
         attempt = await self._store.attempt(job_id, job.attempt)
         assert attempt is not None
-        outcome = await self._sequel.of(job, attempt, self._outcome(job))
+        outcome = await self._retry_policy.decide(job, attempt, self._outcome(job))
         settled = await self._store.settle(job_id, job.attempt, outcome, at=2.0)
-        self._signals.publish(settled)
+        self._event_bus.publish(settled)
         return settled
 
     async def cancel(self, job_id: str) -> None:
         self.held.set()
 
     async def abandon(self, job_id: str, why: str) -> Job:
-        return await given_up(self._store, self._signals, job_id, why)
+        return await given_up(self._store, self._event_bus, job_id, why)
 
     def _outcome(self, job: Job) -> Outcome:
         task, again = job.spec.task, job.attempt > 1
         if task.startswith("fail"):
             return Outcome(reason=Reason.MAX_TURNS, status=JobStatus.FAILED, detail="told to")
         verb, _, rest = task.partition(" ")
-        if job.spec.divisible and (verb == "endless" or (verb == "split" and not again)):
+        if job.spec.can_decompose and (verb == "endless" or (verb == "split" and not again)):
             return _completed({"subtasks": rest.replace(";", "|").split("|") if verb == "endless" else _parts(rest)})
         return _completed({"answer": f"answer to {task}"})
 
@@ -102,8 +102,8 @@ class Divided:
         self.runner: Dividing = here.runner
 
     async def start(self, task: str) -> Job:
-        request = TaskRequest(task=task, divisible=True)
-        admission = await self.here.manager.submit([request], origin=self.here.origin, single=True)
+        request = TaskRequest(task=task, can_decompose=True)
+        admission = await self.here.manager.submit([request], client_context=self.here.client_context, as_root=True)
         return admission.jobs[0]
 
     async def over(self, job: Job) -> Job:
@@ -162,7 +162,7 @@ async def test_at_the_deepest_level_nobody_is_asked_to_divide(tmp_path: Path):
         divided = Divided(here)
         job = await divided.over(await divided.start("split (split a|b)"))
         [leaf] = await divided.below(job)
-        assert (leaf.depth, leaf.spec.divisible, leaf.spec.json_schema) == (1, False, None)
+        assert (leaf.depth, leaf.spec.can_decompose, leaf.spec.json_schema) == (1, False, None)
         assert job.status is JobStatus.COMPLETED
 
 
@@ -187,8 +187,8 @@ async def test_a_job_that_divides_without_end_is_stopped(tmp_path: Path):
     async with parts(tmp_path, runner=Dividing, max_depth=1) as here:
         divided = Divided(here)
         job = await divided.over(await divided.start("endless a"))
-        assert job.attempt == MOST_DIVISIONS + 1
-        assert len(await divided.below(job)) == MOST_DIVISIONS
+        assert job.attempt == MAX_SUBTASK_REQUESTS + 1
+        assert len(await divided.below(job)) == MAX_SUBTASK_REQUESTS
 
 
 async def test_a_job_that_waits_for_its_subtasks_can_be_cancelled_with_them(tmp_path: Path):

@@ -7,7 +7,7 @@ import pytest
 from jobs.errors import BadInputError
 from jobs.model import JobStatus, Reason
 from jobs.prompts.briefing import Prompts
-from jobs.prompts.dependencies import Wanted, fill, resolve
+from jobs.prompts.dependencies import TaskNode, resolve, substitute_results
 from jobs.validation import TaskRequest
 from tests.unit.jobs.support import Parts, parts
 from tests.unit.mcp.world import call, call_json, refusal, world
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.anyio
 IDS = ["ja", "jb", "jc"]
 
 
-def wanted(*waits: tuple[str | None, list[str | int], str]) -> list[Wanted]:
-    return [Wanted(key=key, depends_on=others, task=task) for key, others, task in waits]
+def wanted(*waits: tuple[str | None, list[str | int], str]) -> list[TaskNode]:
+    return [TaskNode(key=key, depends_on=others, task=task) for key, others, task in waits]
 
 
 def test_keys_and_positions_name_the_same_siblings():
@@ -39,7 +39,7 @@ def test_keys_and_positions_name_the_same_siblings():
     ],
     ids=["circle", "itself", "unknown", "beyond", "twice", "position", "forgotten"],
 )
-def test_what_cannot_be_resolved_is_named_with_its_task(tasks: list[Wanted], field: str, words: str):
+def test_what_cannot_be_resolved_is_named_with_its_task(tasks: list[TaskNode], field: str, words: str):
     with pytest.raises(BadInputError) as caught:
         resolve(tasks, IDS)
     assert caught.value.field == field
@@ -47,16 +47,16 @@ def test_what_cannot_be_resolved_is_named_with_its_task(tasks: list[Wanted], fie
 
 
 def test_a_result_that_looks_like_a_placeholder_stays_data():
-    filled = fill("{{results.a}} and {{ results.b }}", {"a": "{{results.b}}", "b": "B"})
+    filled = substitute_results("{{results.a}} and {{ results.b }}", {"a": "{{results.b}}", "b": "B"})
     assert filled == "{{results.b}} and B"
 
 
 def test_a_placeholder_that_nobody_answers_stays_as_it_is():
-    assert fill("{{results.a}} {{other}}", {}) == "{{results.a}} {{other}}"
+    assert substitute_results("{{results.a}} {{other}}", {}) == "{{results.a}} {{other}}"
 
 
 async def submit(here: Parts, *requests: TaskRequest) -> list[str]:
-    return await here.manager.execute_batch_async(requests, origin=here.origin)
+    return await here.manager.execute_batch_async(requests, client_context=here.client_context)
 
 
 async def test_a_circle_is_refused_before_anything_is_written(tmp_path: Path):
@@ -109,7 +109,9 @@ async def test_answers_of_siblings_are_put_into_the_task(tmp_path: Path):
 
 async def test_braces_in_a_task_of_its_own_are_text(tmp_path: Path):
     async with parts(tmp_path) as here:
-        admission = await here.manager.submit(["Explain {{results.a}}"], origin=here.origin, single=True)
+        admission = await here.manager.submit(
+            ["Explain {{results.a}}"], client_context=here.client_context, as_root=True
+        )
         [job] = await here.over(admission.jobs[0].id)
         prompt = await Prompts(here.store, here.settings.tree_limits).compose(job, None)
         assert prompt.text == "Explain {{results.a}}"

@@ -101,7 +101,7 @@ async def test_a_form_that_is_put_away_is_not_shown_again_and_leaves_the_request
             approvals.answer(approvals.open_to(None)[0].id, None, allow=True)
 
         async def is_put_away() -> bool:
-            return any(one.put_away for one in approvals.open_to(None))
+            return any(one.dismissed for one in approvals.open_to(None))
 
         async with anyio.create_task_group() as group:
             group.start_soon(then_by_hand)

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from server.mcp.server import TOOL_USE_ID
+from server.client.pending_requests import TOOL_USE_ID
 from tests.unit.mcp.world import ERAS, call, call_json, refusal, text_of, world
 
 pytestmark = pytest.mark.anyio

@@ -9,8 +9,8 @@ import pytest
 from anyio.abc import UNIXSocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from jobs.client_context import Origin
-from jobs.event_bus import JobSignals
+from jobs.client_context import ClientContext
+from jobs.event_bus import JobEventBus
 from server.engine.sdk import Sdk
 from server.mcp.auth import Caller
 from server.mcp.connection_state import Connection
@@ -28,7 +28,7 @@ def initialize(**params: Any) -> dict[str, Any]:
 async def answers(sdk: Sdk, *messages: dict[str, Any], count: int) -> list[dict[str, Any]]:
     """Send messages over a connection of their own and return the first answers."""
     ours, theirs = [await UNIXSocketStream.from_socket(end) for end in socket.socketpair()]
-    nobody = Connection(services=cast("Any", None), caller=Caller(origin=Origin(cwd="/", env={})))
+    nobody = Connection(services=cast("Any", None), caller=Caller(client_context=ClientContext(cwd="/", env={})))
     async with anyio.create_task_group() as group, ours, theirs:
         group.start_soon(sdk.serve, ours, BufferedByteReceiveStream(ours), nobody)
         lines = BufferedByteReceiveStream(theirs)
@@ -47,10 +47,10 @@ async def test_who_comes_early_is_greeted_once_and_as_the_sdk_greets(version: st
         {"jsonrpc": "2.0", "method": "notifications/initialized"},
         {"jsonrpc": "2.0", "id": 2, "method": "ping"},
     )
-    loaded, fresh = (Sdk(JobSignals(), lambda *_: None) for _ in range(2))
+    loaded, created = (Sdk(JobEventBus(), lambda *_: None) for _ in range(2))
     await loaded.load()
     late = await answers(loaded, *conversation, count=2)
-    early = await answers(fresh, *conversation, count=2)
+    early = await answers(created, *conversation, count=2)
     assert [answer["id"] for answer in early] == [1, 2]
     assert early == late
     assert json.loads(opening_of(json.dumps(conversation[0]).encode()).reply or b"") == late[0]
@@ -68,7 +68,7 @@ async def test_who_comes_early_is_greeted_once_and_as_the_sdk_greets(version: st
 )
 async def test_whatever_else_comes_first_is_left_to_the_sdk(message: dict[str, Any]):
     assert opening_of(json.dumps(message).encode()).reply is None
-    [answer] = await answers(Sdk(JobSignals(), lambda *_: None), message, count=1)
+    [answer] = await answers(Sdk(JobEventBus(), lambda *_: None), message, count=1)
     assert "result" in answer or "error" in answer
 
 
@@ -76,6 +76,6 @@ async def test_what_the_greeting_took_and_the_sdk_refuses_is_answered_once():
     taken = initialize(capabilities={"sampling": {"tools": 5}})
     assert opening_of(json.dumps(taken).encode()).reply is not None
     found = await answers(
-        Sdk(JobSignals(), lambda *_: None), taken, {"jsonrpc": "2.0", "id": 2, "method": "ping"}, count=2
+        Sdk(JobEventBus(), lambda *_: None), taken, {"jsonrpc": "2.0", "id": 2, "method": "ping"}, count=2
     )
     assert [answer["id"] for answer in found] == [1, 2]

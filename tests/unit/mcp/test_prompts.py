@@ -7,7 +7,7 @@ import pytest
 from mcp import MCPError
 from mcp_types import TextContent
 
-from server.mcp.server import INSTRUCTIONS
+from server.mcp.initialize import INSTRUCTIONS
 from server.mcp.tool_definitions import BY_NAME
 from tests.unit.mcp.world import ERAS, world
 

@@ -7,7 +7,7 @@ import anyio
 import pytest
 from mcp import Client
 
-from server.mcp.server import TOOL_USE_ID
+from server.client.pending_requests import TOOL_USE_ID
 from tests.unit.mcp.world import World, call, call_json, refusal, world
 
 pytestmark = pytest.mark.anyio

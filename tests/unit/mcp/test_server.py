@@ -11,7 +11,7 @@ from mcp import Client, MCPError
 from jobs.errors import StoreError
 from server.client.pending_requests import TOOL_USE_ID
 from server.mcp.arguments import Arguments
-from server.mcp.server import INSTRUCTIONS
+from server.mcp.initialize import INSTRUCTIONS
 from server.mcp.tool_definitions import DEFINITIONS, listing
 from tests.unit.mcp.world import ERAS, call, call_json, refusal, text_of, world
 

@@ -14,15 +14,16 @@ from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.memory import create_client_server_memory_streams
 from mcp_types import CallToolResult, RequestParamsMeta, TextContent
 
-from jobs.client_context import Origin
+from jobs.client_context import ClientContext
 from jobs.model import Job, JobStatus
 from jobs.permissions.tokens import hash_token
 from jobs.settings import Settings
-from server.client.connect import Places, prepare
+from server.client.state_dir import StatePaths, prepare
 from server.engine.app import assemble
 from server.mcp.auth import Caller
-from server.mcp.server import Connection, build_server
-from server.mcp.subscriptions import Updates
+from server.mcp.connection_state import Connection
+from server.mcp.server import build_server
+from server.mcp.subscriptions import Subscriptions
 from server.mcp.tools import Services
 from tests.support.waiting import until
 
@@ -45,7 +46,7 @@ class World:
     """
 
     services: Services
-    places: Places
+    places: StatePaths
     work: Path
 
     @asynccontextmanager
@@ -53,8 +54,8 @@ class World:
         self, *, token: str | None = None, mode: str = LEGACY, name: str = "test", **options: Any
     ) -> AsyncIterator[Client]:
         """Connect an SDK client in memory, as a person or as the job that holds a token; options are the client's."""
-        origin = Origin(cwd=str(self.work), env={"PATH": PATH}, client=name)
-        caller = Caller(origin=origin, token_hash=hash_token(token) if token else None)
+        client_context = ClientContext(cwd=str(self.work), env={"PATH": PATH}, client=name)
+        caller = Caller(client_context=client_context, token_hash=hash_token(token) if token else None)
         transport = _transport(Connection(services=self.services, caller=caller))
         async with Client(transport, mode=mode, read_timeout_seconds=60, **options) as client:
             yield client
@@ -131,7 +132,7 @@ def text_of(result: CallToolResult) -> str:
 @asynccontextmanager
 async def _transport(state: Connection) -> AsyncIterator[TransportStreams]:
     async with create_client_server_memory_streams() as (client_streams, server_streams):
-        server = build_server(Updates(state.services.signals, state.services.start_soon))
+        server = build_server(Subscriptions(state.services.event_bus, state.services.start_soon))
 
         async def serve() -> None:
             options = server.create_initialization_options()

@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestration.isolation import native, native_stream
+from orchestration.isolation import run_isolated, stream_isolated
 from orchestration.patterns import RecursiveOrchestrationPattern
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +44,7 @@ async def cancel_once_running(sleepers: Sleepers, call: Any) -> int:
 
 
 async def test_a_cancelled_scope_around_ainvoke_alone_leaks_every_send():
-    """The reason for `native`: when LangGraph no longer leaks, this fails and `native` can go."""
+    """The reason for `run_isolated`: when LangGraph no longer leaks, this fails and `run_isolated` can go."""
     sleepers = Sleepers()
 
     async def call() -> None:
@@ -57,7 +57,7 @@ async def test_a_cancelled_scope_around_native_leaves_no_send_running():
     sleepers = Sleepers()
 
     async def call() -> None:
-        await native(sleepers.graph.ainvoke(sleepers.state))
+        await run_isolated(sleepers.graph.ainvoke(sleepers.state))
 
     assert await cancel_once_running(sleepers, call) == 0
 
@@ -67,7 +67,7 @@ async def test_a_cancelled_scope_around_a_native_stream_leaves_no_send_running()
 
     async def call() -> None:
         events = sleepers.graph.astream(sleepers.state, stream_mode="custom")
-        async with aclosing(native_stream(events)) as told:
+        async with aclosing(stream_isolated(events)) as told:
             async for _ in told:
                 pass
 
@@ -78,7 +78,7 @@ async def test_leaving_a_native_stream_early_leaves_no_send_running():
     sleepers = Sleepers()
     events = sleepers.graph.astream(sleepers.state, stream_mode="custom")
     with anyio.fail_after(60):
-        async with aclosing(native_stream(events)) as told:
+        async with aclosing(stream_isolated(events)) as told:
             async for _ in told:
                 await sleepers.all_running.wait()
                 break
@@ -101,7 +101,7 @@ async def test_clean_up_that_awaits_is_waited_for():
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(native, work())
+            tasks.start_soon(run_isolated, work())
             await started.wait()
             tasks.cancel_scope.cancel()
     assert cleaned
@@ -114,9 +114,9 @@ async def test_native_returns_the_value_and_raises_the_error_of_what_it_ran():
     async def error() -> int:
         raise LookupError("nothing here")
 
-    assert await native(value()) == 7
+    assert await run_isolated(value()) == 7
     with pytest.raises(LookupError, match="nothing here"):
-        await native(error())
+        await run_isolated(error())
 
 
 async def test_an_error_in_a_stream_reaches_its_reader_after_what_came_before():
@@ -124,7 +124,7 @@ async def test_an_error_in_a_stream_reaches_its_reader_after_what_came_before():
         yield 1
         raise LookupError("no more")
 
-    told = native_stream(source())
+    told = stream_isolated(source())
     assert await anext(told) == 1
     with pytest.raises(LookupError, match="no more"):
         await anext(told)

@@ -4,7 +4,7 @@ import pytest
 
 from orchestration.failures import Failure, TaskFailedError
 from orchestration.guard import MemoryGuard
-from orchestration.limits import LimitKind, RecursionLimitError, SeatingGuard, SpawnFacts, TreeLimits
+from orchestration.limits import LimitKind, RecursionLimitError, SpawnFacts, TrackingGuard, TreeLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,7 @@ def test_a_level_above_every_named_one_takes_the_largest_number():
 
 async def test_a_refused_batch_counts_for_nothing():
     guard = MemoryGuard(TreeLimits(max_children=3))
-    guard.seat("r", parent_id=None, depth=0, root_id="r")
+    guard.register("r", parent_id=None, depth=0, root_id="r")
     with pytest.raises(RecursionLimitError):
         await guard.admit("r", 4)
     assert await guard.admit("r", 3) == 1
@@ -49,8 +49,8 @@ async def test_a_refused_batch_counts_for_nothing():
 
 async def test_a_root_counts_as_one_node_and_a_batch_as_none():
     guard = MemoryGuard(TreeLimits(max_nodes=2))
-    guard.seat("r", parent_id=None, depth=0, root_id="r")
-    guard.seat("r", parent_id=None, depth=0, root_id="r")
+    guard.register("r", parent_id=None, depth=0, root_id="r")
+    guard.register("r", parent_id=None, depth=0, root_id="r")
     guard.open("b")
     assert await guard.admit("b", 2) == 1
     with pytest.raises(RecursionLimitError, match="Too many total jobs for root r: 3/2"):
@@ -64,11 +64,11 @@ async def test_an_authority_that_wants_to_know_is_told_of_every_node():
         async def admit(self, parent_id: str | None, asked: int) -> int:
             return 0
 
-        def seat(self, node_id: str, *, parent_id: str | None, depth: int, root_id: str) -> None:
+        def register(self, node_id: str, *, parent_id: str | None, depth: int, root_id: str) -> None:
             seats.append((node_id, parent_id, depth, root_id))
 
-    assert isinstance(Authority(), SeatingGuard)
-    MemoryGuard(TreeLimits(), Authority()).seat("a", parent_id="r", depth=1, root_id="r")
+    assert isinstance(Authority(), TrackingGuard)
+    MemoryGuard(TreeLimits(), Authority()).register("a", parent_id="r", depth=1, root_id="r")
     assert seats == [("a", "r", 1, "r")]
 
 

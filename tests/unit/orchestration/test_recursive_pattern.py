@@ -9,7 +9,7 @@ import pytest
 from langgraph.errors import NodeCancelledError
 
 from orchestration.guard import MemoryGuard
-from orchestration.isolation import native
+from orchestration.isolation import run_isolated
 from orchestration.limits import TreeLimits
 from orchestration.patterns import RecursiveOrchestrationPattern, Subtasks
 from orchestration.patterns.send_api import MAX_SENDS
@@ -28,7 +28,7 @@ async def spawn_by_table(node: dict) -> Any:
 
 async def run(graph: Any, **state: Any) -> dict[str, Any]:
     with anyio.fail_after(60):
-        ended: dict[str, Any] = await native(graph.ainvoke(state))
+        ended: dict[str, Any] = await run_isolated(graph.ainvoke(state))
     return ended
 
 
@@ -91,7 +91,7 @@ async def test_a_cancelled_task_cancels_the_run_and_is_no_result():
 
     graph = create(work=work)
     with anyio.move_on_after(0) as scope:
-        await native(graph.ainvoke({"tasks": [1, 2]}))
+        await run_isolated(graph.ainvoke({"tasks": [1, 2]}))
     assert scope.cancelled_caught
 
 
@@ -123,7 +123,7 @@ async def test_ids_and_places_may_be_supplied():
 async def test_two_tasks_with_one_id_are_an_error_and_not_a_lost_result():
     graph = create(work=spawn_by_table, identify=lambda task, parent_id, index: "same")
     with anyio.fail_after(60), pytest.raises(ValueError, match="2 tasks under no parent have 1 different ids"):
-        await native(graph.ainvoke({"tasks": ["x", "y"]}))
+        await run_isolated(graph.ainvoke({"tasks": ["x", "y"]}))
 
 
 async def test_a_batch_that_breaks_below_a_node_fails_that_node_only():

@@ -145,15 +145,15 @@ async def test_a_job_cannot_flood_whoever_decides():
 async def test_a_parents_wait_is_interrupted_once_for_each_request():
     subject = approvals()
     async with anyio.create_task_group() as group:
-        with anyio.fail_after(60), subject.interrupting(PARENT) as scope:
+        with anyio.fail_after(60), subject.wake_on_new(PARENT) as scope:
             group.start_soon(subject.ask, CHILD, "Bash", ARGUMENTS)
             await anyio.sleep_forever()
         assert scope.cancelled_caught
-        with subject.interrupting(PARENT) as again:
+        with subject.wake_on_new(PARENT) as again:
             await anyio.lowlevel.checkpoint()
         assert again.cancelled_caught
-        assert [one.job.id for one in subject.told(PARENT)] == ["b"]
-        with subject.interrupting(PARENT) as told, subject.interrupting(None) as person:
+        assert [one.job.id for one in subject.mark_shown(PARENT)] == ["b"]
+        with subject.wake_on_new(PARENT) as told, subject.wake_on_new(None) as person:
             await anyio.lowlevel.checkpoint()
         assert not told.cancelled_caught
         assert not person.cancelled_caught
@@ -163,7 +163,7 @@ async def test_a_parents_wait_is_interrupted_once_for_each_request():
 async def test_a_stranger_is_not_interrupted():
     subject = approvals()
     async with anyio.create_task_group() as group:
-        with subject.interrupting(STRANGER) as scope:
+        with subject.wake_on_new(STRANGER) as scope:
             group.start_soon(subject.ask, CHILD, "Bash", ARGUMENTS)
             await settle()
         assert not scope.cancelled_caught
@@ -175,11 +175,11 @@ async def test_a_client_outside_hears_once_of_what_it_waits_for_and_of_nothing_e
     async with anyio.create_task_group() as group:
         group.start_soon(subject.ask, CHILD, "Bash", ARGUMENTS)
         await settle()
-        with subject.interrupting(None, ["t/a"], client="one") as asked:
+        with subject.wake_on_new(None, ["t/a"], client="one") as asked:
             await anyio.lowlevel.checkpoint()
         assert asked.cancelled_caught
-        assert [one.job.id for one in subject.told(None, ["t/a"], client="one")] == ["b"]
-        with subject.interrupting(None, ["t/a"], client="one") as again, subject.interrupting(None, ["u"]) as other:
+        assert [one.job.id for one in subject.mark_shown(None, ["t/a"], client="one")] == ["b"]
+        with subject.wake_on_new(None, ["t/a"], client="one") as again, subject.wake_on_new(None, ["u"]) as other:
             await anyio.lowlevel.checkpoint()
         assert not again.cancelled_caught
         assert not other.cancelled_caught

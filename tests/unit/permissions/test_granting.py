@@ -7,10 +7,10 @@ import pytest
 
 from jobs.errors import BadInputError
 from jobs.model import JobSpec
-from jobs.permissions.granting import check_unmoved, rights_of
+from jobs.permissions.granting import rights_of, verify_directories_unchanged
 from jobs.permissions.rights import RANK, RightsError
 from jobs.settings import McpServerSettings, Settings
-from jobs.validation import Intake, TaskRequest
+from jobs.validation import SpecBuilder, TaskRequest
 from tests.support.rights import within
 from tests.unit.jobs.support import job
 
@@ -18,9 +18,9 @@ BOX = {"box": McpServerSettings(command="box-server", env={"BOX_KEY": "k"})}
 
 
 def spec(home: Path, *, parent: JobSpec | None = None, settings: dict[str, Any] | None = None, **asked: Any) -> JobSpec:
-    intake = Intake(Settings(home=home, **(settings or {})))
+    spec_builder = SpecBuilder(Settings(home=home, **(settings or {})))
     spawning = job("jparent", spec=parent) if parent else None
-    return intake.spec(TaskRequest(task="x", **asked), parent=spawning, cwd=str(home))
+    return spec_builder.spec(TaskRequest(task="x", **asked), parent=spawning, cwd=str(home))
 
 
 @pytest.fixture
@@ -102,11 +102,11 @@ def test_the_secrets_of_a_server_do_not_show_in_the_settings(tmp_path: Path):
 
 def test_a_directory_that_was_turned_into_a_link_after_the_spawn_is_not_launched_in(tmp_path: Path, parent: JobSpec):
     child = spec(tmp_path, parent=parent, cwd="sub")
-    check_unmoved([child.cwd, *child.directories])
+    verify_directories_unchanged([child.cwd, *child.directories])
     (tmp_path / "work" / "sub").rmdir()
     (tmp_path / "work" / "sub").symlink_to(tmp_path / "out")
     with pytest.raises(RightsError, match="out is more than"):
-        check_unmoved([child.cwd, *child.directories])
+        verify_directories_unchanged([child.cwd, *child.directories])
 
 
 @pytest.mark.parametrize("mode", RANK)

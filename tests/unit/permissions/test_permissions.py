@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.permissions.rights import RANK, Rights, RightsError, Wish, covers, meet, permits, permits_call
+from jobs.permissions.rights import RANK, Rights, RightsError, RightsRequest, covers, narrow, permits, permits_call
 from tests.support.rights import within
 
 PARENT = Rights(mode="acceptEdits", allowed=("Bash(git *)", "WebFetch(domain:a.org)"), directories=("/srv/a",))
@@ -64,34 +64,36 @@ def test_a_rule_that_is_wider_or_not_understood_is_not_covered(wide: str, narrow
 
 
 @pytest.mark.parametrize(
-    ("wish", "field", "asked"),
+    ("requested", "field", "asked"),
     [
-        (Wish(mode="auto"), "permissionMode", "auto"),
-        (Wish(mode="bypassPermissions"), "permissionMode", "bypassPermissions"),
-        (Wish(allowed=["Bash"]), "allowedTools", "Bash"),
-        (Wish(allowed=["Bash(git *)", "Bash(rm *)"]), "allowedTools", "Bash(rm *)"),
-        (Wish(allowed=["Read"]), "allowedTools", "Read"),
-        (Wish(allowed=["Edit"]), "allowedTools", "Edit"),
-        (Wish(directories=["/srv"]), "cwd", "/srv"),
-        (Wish(directories=["/srv/ab"]), "cwd", "/srv/ab"),
-        (Wish(directories=["/srv/a/../b"]), "cwd", "/srv/a/../b"),
-        (Wish(servers=["box"]), "mcpServers", "box"),
+        (RightsRequest(mode="auto"), "permissionMode", "auto"),
+        (RightsRequest(mode="bypassPermissions"), "permissionMode", "bypassPermissions"),
+        (RightsRequest(allowed=["Bash"]), "allowedTools", "Bash"),
+        (RightsRequest(allowed=["Bash(git *)", "Bash(rm *)"]), "allowedTools", "Bash(rm *)"),
+        (RightsRequest(allowed=["Read"]), "allowedTools", "Read"),
+        (RightsRequest(allowed=["Edit"]), "allowedTools", "Edit"),
+        (RightsRequest(directories=["/srv"]), "cwd", "/srv"),
+        (RightsRequest(directories=["/srv/ab"]), "cwd", "/srv/ab"),
+        (RightsRequest(directories=["/srv/a/../b"]), "cwd", "/srv/a/../b"),
+        (RightsRequest(servers=["box"]), "mcpServers", "box"),
     ],
 )
-def test_asking_for_more_is_refused_and_the_refusal_names_it(wish: Wish, field: str, asked: str):
+def test_asking_for_more_is_refused_and_the_refusal_names_it(requested: RightsRequest, field: str, asked: str):
     with pytest.raises(RightsError) as info:
-        meet(PARENT, wish)
+        narrow(PARENT, requested)
     assert (info.value.field, info.value.asked) == (field, asked)
     assert f"leave {field} out" in str(info.value)
 
 
 def test_nothing_asked_is_what_the_parent_has():
-    assert meet(PARENT, Wish()) == PARENT
+    assert narrow(PARENT, RightsRequest()) == PARENT
 
 
 def test_what_is_asked_within_the_parents_rights_is_given_unchanged():
-    wish = Wish(mode="plan", allowed=["Bash(git log)"], disallowed=["WebFetch"], directories=["/srv/a/b"], servers=[])
-    given = meet(PARENT, wish)
+    requested = RightsRequest(
+        mode="plan", allowed=["Bash(git log)"], disallowed=["WebFetch"], directories=["/srv/a/b"], servers=[]
+    )
+    given = narrow(PARENT, requested)
     assert given == Rights(
         mode="plan", allowed=("Bash(git log)",), disallowed=("WebFetch",), directories=("/srv/a/b",), servers=()
     )
@@ -101,7 +103,7 @@ def test_what_is_asked_within_the_parents_rights_is_given_unchanged():
 
 def test_what_is_off_for_the_parent_stays_off():
     parent = Rights(mode="default", disallowed=("Bash",), directories=("/",))
-    assert meet(parent, Wish(disallowed=["Write"])).disallowed == ("Bash", "Write")
+    assert narrow(parent, RightsRequest(disallowed=["Write"])).disallowed == ("Bash", "Write")
 
 
 def test_a_link_that_leads_out_is_no_part_of_a_directory(tmp_path: Path):
@@ -110,7 +112,7 @@ def test_a_link_that_leads_out_is_no_part_of_a_directory(tmp_path: Path):
     (tmp_path / "a" / "link").symlink_to(tmp_path / "out")
     parent = Rights(mode="plan", directories=(str(tmp_path / "a"),))
     with pytest.raises(RightsError):
-        meet(parent, Wish(directories=[str(tmp_path / "a" / "link")]))
+        narrow(parent, RightsRequest(directories=[str(tmp_path / "a" / "link")]))
 
 
 def test_a_mode_permits_no_tool_outside_the_directories():

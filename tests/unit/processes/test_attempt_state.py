@@ -6,31 +6,31 @@ from pathlib import Path
 
 import pytest
 
-from jobs.processes.attempt_dir import AttemptDirectory, Finding, ever_ran, examine
+from jobs.processes.attempt_dir import AttemptDirectory, AttemptState, ever_ran, inspect
 
 
 @pytest.mark.parametrize(
     ("files", "finding"),
     [
-        ({}, Finding.NEVER_RAN),
-        ({"lock": "", "in": "x"}, Finding.NEVER_RAN),
-        ({"lock": "shim 12"}, Finding.NEVER_RAN),
-        ({"lock": "shim 12\n"}, Finding.LOST),
-        ({"lock": "shim 12\nclaude 13\nexit "}, Finding.LOST),
-        ({"lock": "shim 12\nclaude 13\nexit 0\n"}, Finding.ENDED),
+        ({}, AttemptState.NEVER_RAN),
+        ({"lock": "", "in": "x"}, AttemptState.NEVER_RAN),
+        ({"lock": "shim 12"}, AttemptState.NEVER_RAN),
+        ({"lock": "shim 12\n"}, AttemptState.LOST),
+        ({"lock": "shim 12\nclaude 13\nexit "}, AttemptState.LOST),
+        ({"lock": "shim 12\nclaude 13\nexit 0\n"}, AttemptState.ENDED),
         # As the engine before this one wrote it.
-        ({"lock": "", "pid": "12"}, Finding.NEVER_RAN),
-        ({"lock": "", "pid": "12\n"}, Finding.LOST),
-        ({"lock": "", "pid": "12\n", "rc": ""}, Finding.LOST),
-        ({"lock": "", "pid": "12\n", "rc": "0\n"}, Finding.ENDED),
+        ({"lock": "", "pid": "12"}, AttemptState.NEVER_RAN),
+        ({"lock": "", "pid": "12\n"}, AttemptState.LOST),
+        ({"lock": "", "pid": "12\n", "rc": ""}, AttemptState.LOST),
+        ({"lock": "", "pid": "12\n", "rc": "0\n"}, AttemptState.ENDED),
     ],
 )
-def test_the_files_tell(tmp_path: Path, files: dict[str, str], finding: Finding):
+def test_the_files_tell(tmp_path: Path, files: dict[str, str], finding: AttemptState):
     directory = AttemptDirectory.create(tmp_path / "1")
     for name, text in files.items():
         (tmp_path / "1" / name).write_text(text)
-    assert examine(directory) is finding
-    assert ever_ran(directory) is (finding is not Finding.NEVER_RAN)
+    assert inspect(directory) is finding
+    assert ever_ran(directory) is (finding is not AttemptState.NEVER_RAN)
 
 
 def test_whoever_holds_the_lock_lives_whatever_else_the_files_say(tmp_path: Path):
@@ -38,13 +38,13 @@ def test_whoever_holds_the_lock_lives_whatever_else_the_files_say(tmp_path: Path
     (tmp_path / "1" / "lock").write_text("shim 12\nexit 0\n")
     handle = os.open(tmp_path / "1" / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    assert examine(directory) is Finding.LIVES
+    assert inspect(directory) is AttemptState.LIVES
     os.close(handle)
-    assert examine(directory) is Finding.ENDED
+    assert inspect(directory) is AttemptState.ENDED
 
 
 def test_a_directory_that_was_never_made_never_ran(tmp_path: Path):
-    assert examine(AttemptDirectory(tmp_path / "none")) is Finding.NEVER_RAN
+    assert inspect(AttemptDirectory(tmp_path / "none")) is AttemptState.NEVER_RAN
 
 
 def test_an_attempt_whose_directory_was_opened_to_others_is_judged_by_its_files(tmp_path: Path):

@@ -23,7 +23,7 @@ group, work, do = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
 import anyio
 from jobs.processes import cgroup
 from jobs.processes.process_table import process_table
-from jobs.processes.process_tree import Target, clear, find
+from jobs.processes.process_tree import Target, kill_all, find_processes
 from tests.unit.claude.support import TORTURE_STUB, start
 
 async def hidden():
@@ -36,14 +36,14 @@ if do in ("hide", "keep"):
     process = anyio.run(hidden)
     pid = int((work / "pids").read_text())
     table, target = process_table(), Target(marker="key:j:1", shim=process.identity)
-    said = {"lives": pid in table.entries(), "seen without": len(find(table, [target]))}
+    said = {"lives": pid in table.entries(), "seen without": len(find_processes(table, [target]))}
     said["markers"] = list(cgroup.markers())
     kept = {table.identify(pid)} if do == "keep" else set()
-    said["killed"] = clear(table, [target], exempt=kept.__contains__)
+    said["killed"] = kill_all(table, [target], exempt=kept.__contains__)
     said["left"] = pid in table.entries()
     said["groups left"] = list(cgroup.markers())
     if do == "keep":
-        clear(table, [target])
+        kill_all(table, [target])
 else:
     inner = cgroup.path_of("key:j:1")
     inner.mkdir()

@@ -255,7 +255,7 @@ async def test_servers_that_die_one_after_the_other_are_a_refusal_that_passes(tm
     directory = AttemptDirectory.create(tmp_path / "attempt")
     with pytest.raises(LaunchError) as raised:
         await launch(directory, command("x"), "/", server)
-    assert raised.value.passing
+    assert raised.value.transient
     assert not directory.lock_held()
 
 

@@ -14,7 +14,7 @@ import pytest
 from jobs.processes.kill import Reaper
 from jobs.processes.process import Process
 from jobs.processes.process_table import Entry, LinuxTable, PortableTable, ProcessIdentity, ProcessTable, process_table
-from jobs.processes.process_tree import Target, clear, find
+from jobs.processes.process_tree import Target, find_processes, kill_all
 from tests.unit.claude.support import TORTURE_STUB, start
 from tests.unit.processes.test_process import appearance
 
@@ -57,7 +57,7 @@ async def test_a_process_that_obeys_ends_in_order(tmp_path: Path, table: type[Pr
     process = await standing(tmp_path, "silent", "end:obeys", table=table)
     with anyio.fail_after(60):
         assert await Reaper(table()).end(process, "end:obeys", grace=10) == 143
-    assert find(process_table(), [Target(marker="end:obeys")]) == []
+    assert find_processes(process_table(), [Target(marker="end:obeys")]) == []
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -65,7 +65,7 @@ async def test_a_process_that_ignores_the_request_is_killed(tmp_path: Path, tabl
     process = await standing(tmp_path, "ignoreterm", "end:ignores", table=table)
     with anyio.fail_after(60):
         await Reaper(table()).end(process, "end:ignores", grace=0.1)
-    assert find(process_table(), [Target(marker="end:ignores", shim=process.identity)]) == []
+    assert find_processes(process_table(), [Target(marker="end:ignores", shim=process.identity)]) == []
     assert not process.directory.lock_held()
 
 
@@ -77,7 +77,7 @@ async def test_a_stopped_process_is_ended(tmp_path: Path, table: type[ProcessTab
     os.kill(claude, signal.SIGSTOP)
     with anyio.fail_after(60):
         await Reaper(table()).end(process, "end:stopped", grace=0.1)
-    assert find(process_table(), [Target(marker="end:stopped", shim=process.identity)]) == []
+    assert find_processes(process_table(), [Target(marker="end:stopped", shim=process.identity)]) == []
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -137,7 +137,7 @@ async def test_a_chain_that_changes_process_and_session_all_the_time_is_swept(tm
     process = await finished(tmp_path, "chain", "sweep:chain")
     with anyio.fail_after(60):
         await Reaper().sweep(Target(marker="sweep:chain", shim=process.identity))
-    left = partial(clear, process_table(), [Target(marker="sweep:chain")], patience=1)
+    left = partial(kill_all, process_table(), [Target(marker="sweep:chain")], patience=1)
     assert await anyio.to_thread.run_sync(left) == 0
 
 
@@ -171,10 +171,10 @@ class CountingTable(LinuxTable):
         self.kills: list[ProcessIdentity] = []
         self.shown: Mapping[int, Entry] = {}
         self.marks: dict[int, str] = {}
-        self.fresh: dict[int, str] = {}
+        self.created: dict[int, str] = {}
 
     def newest(self) -> Iterator[int]:
-        return iter(list(self.fresh))
+        return iter(list(self.created))
 
     def identify(self, pid: int) -> ProcessIdentity | None:
         return ProcessIdentity(pid=pid, start=1.0)
@@ -183,12 +183,12 @@ class CountingTable(LinuxTable):
         self.passes += 1
         return self.shown
 
-    def mark(self, pid: int) -> str | None:
-        return self.marks.get(pid) or self.fresh.get(pid)
+    def job_marker(self, pid: int) -> str | None:
+        return self.marks.get(pid) or self.created.get(pid)
 
     def send(self, target: ProcessIdentity, number: signal.Signals) -> bool:
         self.kills.append(target)
-        self.fresh.pop(target.pid, None)
+        self.created.pop(target.pid, None)
         self.shown = {pid: entry for pid, entry in self.shown.items() if entry.identity != target}
         return True
 
@@ -237,26 +237,26 @@ def test_this_process_and_its_session_are_never_hit() -> None:
     table, own = CountingTable(), os.getpid()
     table.shown = {own: entry(own, session=77), 5000: entry(5000, session=77), 77: entry(77)}
     table.marks = {own: "m", 5000: "m"}
-    assert find(table, [Target(marker="m")]) == [ProcessIdentity(pid=5000, start=5.0)]
+    assert find_processes(table, [Target(marker="m")]) == [ProcessIdentity(pid=5000, start=5.0)]
 
 
 def test_a_session_whose_number_passed_to_another_process_is_left_alone() -> None:
     table = CountingTable()
     table.shown = {5000: entry(5000, start=9.0), 5001: entry(5001, session=5000)}
-    assert find(table, [Target(marker="m", shim=ProcessIdentity(pid=5000, start=5.0))]) == []
+    assert find_processes(table, [Target(marker="m", shim=ProcessIdentity(pid=5000, start=5.0))]) == []
 
 
 def test_descendants_are_found_whatever_they_bear() -> None:
     table = CountingTable()
     table.shown = {5000: entry(5000), 5001: entry(5001, parent=5000), 5002: entry(5002, parent=5001), 9: entry(9)}
     table.marks = {5000: "m", 9: "another"}
-    assert {one.pid for one in find(table, [Target(marker="m")])} == {5000, 5001, 5002}
+    assert {one.pid for one in find_processes(table, [Target(marker="m")])} == {5000, 5001, 5002}
 
 
 def test_after_a_kill_two_passes_must_find_nothing() -> None:
     table = CountingTable()
     table.shown, table.marks = {5000: entry(5000)}, {5000: "m"}
-    assert clear(table, [Target(marker="m")], quiet=1) == 1
+    assert kill_all(table, [Target(marker="m")], quiet=1) == 1
     assert table.passes == 3
 
 
@@ -264,7 +264,7 @@ def test_a_process_once_known_is_found_though_nothing_shows_it_any_more() -> Non
     table = CountingTable()
     table.shown = {5000: entry(5000), 5001: entry(5001, parent=5000), 9: entry(9)}
     known = frozenset({ProcessIdentity(pid=5000, start=5.0), ProcessIdentity(pid=9, start=4.0)})
-    assert {one.pid for one in find(table, [Target(marker="m", known=known)])} == {5000, 5001}
+    assert {one.pid for one in find_processes(table, [Target(marker="m", known=known)])} == {5000, 5001}
 
 
 @pytest.mark.parametrize("marker", [None, ""])
@@ -274,17 +274,17 @@ def test_a_target_without_a_mark_is_found_by_what_is_known_of_it_alone(marker: s
     table.shown = {5000: entry(5000), 6000: entry(6000), 6001: entry(6001, session=6000), 7000: entry(7000)}
     table.shown |= {8000: entry(8000)}
     table.marks = {6000: "a job", 6001: "", 7000: ""}
-    table.fresh = {6001: "", 7000: ""}
+    table.created = {6001: "", 7000: ""}
     target = Target(marker=marker, known=frozenset({ProcessIdentity(pid=5000, start=5.0)}))
-    assert {one.pid for one in find(table, [target])} == {5000}
-    assert clear(table, [target], quiet=1) == 1
+    assert {one.pid for one in find_processes(table, [target])} == {5000}
+    assert kill_all(table, [target], quiet=1) == 1
     assert {one.pid for one in table.kills} == {5000}
 
 
 def test_a_link_that_no_pass_sees_is_caught_among_the_newest_ids() -> None:
     table = CountingTable()
-    table.fresh = {5000: "m", 5001: "another"}
-    assert clear(table, [Target(marker="m")], quiet=1) == 1
+    table.created = {5000: "m", 5001: "another"}
+    assert kill_all(table, [Target(marker="m")], quiet=1) == 1
     assert table.kills == [ProcessIdentity(pid=5000, start=1.0)]
 
 
@@ -294,7 +294,7 @@ def test_a_table_knows_this_process(table: type[ProcessTable]) -> None:
     own = known.entries()[os.getpid()]
     assert own.identity == known.identify(os.getpid())
     assert (own.parent, own.group, own.session) == (os.getppid(), os.getpgid(0), os.getsid(0))
-    assert known.mark(os.getpid()) == os.environ.get("CLAUDE_JOBS_JOB")
+    assert known.job_marker(os.getpid()) == os.environ.get("CLAUDE_JOBS_JOB")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the start of a process is a time of day")

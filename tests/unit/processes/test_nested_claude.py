@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from jobs.processes.nested_claude import Patrol, Program
+from jobs.processes.nested_claude import NestedClaudeDetector, Program
 from jobs.processes.process_table import Entry, LinuxTable, ProcessIdentity
 from jobs.processes.process_tree import Target
 
@@ -34,7 +34,7 @@ class ShownTable(LinuxTable):
     def entries(self) -> Mapping[int, Entry]:
         return self._shown
 
-    def mark(self, pid: int) -> str | None:
+    def job_marker(self, pid: int) -> str | None:
         return self._marks.get(pid)
 
 
@@ -46,11 +46,11 @@ def programs(pid: int) -> Program:
     return Program(executable="/opt/claude", size=1, arguments=("claude", str(pid)))
 
 
-def offenders(*shown: Entry, marks: tuple[int, ...] = (SHIM, OWN)) -> frozenset[str]:
-    patrol = Patrol(ShownTable(list(shown), dict.fromkeys(marks, MARK)), programs)
+def scan(*shown: Entry, marks: tuple[int, ...] = (SHIM, OWN)) -> frozenset[str]:
+    patrol = NestedClaudeDetector(ShownTable(list(shown), dict.fromkeys(marks, MARK)), programs)
     target = Target(marker=MARK, shim=ProcessIdentity(pid=SHIM, start=1.0))
-    patrol.offenders([target])
-    return frozenset(patrol.offenders([target]))
+    patrol.scan([target])
+    return frozenset(patrol.scan([target]))
 
 
 SHIM_ENTRY = entry(SHIM, parent=1, session=SHIM, start=1.0)
@@ -58,19 +58,19 @@ OWN_ENTRY = entry(OWN, parent=SHIM, session=SHIM, start=2.0)
 
 
 def test_the_first_process_of_the_session_is_the_jobs_own():
-    assert offenders(SHIM_ENTRY, OWN_ENTRY) == frozenset()
+    assert scan(SHIM_ENTRY, OWN_ENTRY) == frozenset()
 
 
 def test_a_process_whose_arguments_cannot_be_read_is_no_fault():
-    assert offenders(SHIM_ENTRY, entry(BARE, parent=SHIM, session=SHIM, start=2.0), marks=(SHIM, BARE)) == frozenset()
+    assert scan(SHIM_ENTRY, entry(BARE, parent=SHIM, session=SHIM, start=2.0), marks=(SHIM, BARE)) == frozenset()
 
 
 def test_it_is_so_after_the_shim_was_killed():
-    assert offenders(entry(OWN, parent=1, session=SHIM, start=2.0)) == frozenset()
+    assert scan(entry(OWN, parent=1, session=SHIM, start=2.0)) == frozenset()
 
 
 @pytest.mark.parametrize("session", [SHIM, SECOND])
 @pytest.mark.parametrize("parent", [OWN, SHIM])
 def test_a_second_one_counts_below_the_first_one_and_as_an_orphan(parent: int, session: int):
     second = entry(SECOND, parent=parent, session=session, start=3.0)
-    assert offenders(SHIM_ENTRY, OWN_ENTRY, second) == {MARK}
+    assert scan(SHIM_ENTRY, OWN_ENTRY, second) == {MARK}

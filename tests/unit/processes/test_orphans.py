@@ -25,7 +25,7 @@ import json, os, resource, sys, time
 sys.path.append(sys.argv[1])
 from jobs.processes.fork_server import JOB_LOCKS, RLIMIT_LOCKS
 from jobs.processes.kill_children import children
-from jobs.processes.orphans import bury, end_orphans, ended_children, orphans, subreaper
+from jobs.processes.orphans import reap_zombies, end_orphans, ended_children, orphans, subreaper
 from jobs.processes.process_table import LinuxTable, ProcessIdentity, process_table
 asking = subreaper()
 said = {"asked": asking.__enter__()}
@@ -54,7 +54,7 @@ said["it fell to somebody else"] = len(orphans(table, {1}, [stray], []) & found)
 said["killed"] = end_orphans(table, lambda: orphans(table, own, [], []))
 while not ended_children() and time.monotonic() < until:
     time.sleep(0.01)
-bury()
+reap_zombies()
 said["left"] = len(orphans(table, own, [], [])) + len(ended_children())
 others = children(os.getpid())
 said["another program's daemon"] = [table.identify(pid) is not None and pid != stray.pid for pid in others]
@@ -101,7 +101,7 @@ def test_a_child_with_a_living_attempts_mark_or_in_our_own_session_is_no_orphan(
         for process in (own, living, *strays):
             resource.prlimit(process.pid, RLIMIT_LOCKS, (JOB_LOCKS, JOB_LOCKS))
         table = process_table()
-        until_now(lambda: table.mark(living.pid) is not None and table.mark(strays[-1].pid) is not None)
+        until_now(lambda: table.job_marker(living.pid) is not None and table.job_marker(strays[-1].pid) is not None)
         younger = ProcessIdentity(pid=1, start=float("inf"))
         found = {identity.pid for identity in orphans(table, {os.getpid()}, [younger], {"k:j:1"})}
         assert {stray.pid for stray in strays} <= found

@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 
 from jobs.claude.command import MARKER
-from jobs.claude.ndjson import Follower
+from jobs.claude.ndjson import OutputTail
 from jobs.claude.outcome import OutcomeReader
 from jobs.model import Outcome, Reason
 from jobs.processes import fork_server, spawning
@@ -253,8 +253,8 @@ async def test_what_a_process_reports_becomes_its_outcome(
     process = await start(tmp_path, f"stub:{directives}", stub=TORTURE_STUB)
     with anyio.fail_after(60):
         code = await process.wait()
-    reader, follower = OutcomeReader(), Follower(process.directory)
-    async for lines in follower.rest():
+    reader, output_tail = OutcomeReader(), OutputTail(process.directory)
+    async for lines in output_tail.rest():
         for line in lines:
             if line.frame is not None:
                 reader.feed(line.frame)
@@ -270,7 +270,7 @@ async def test_a_process_that_lingers_after_its_answer_has_still_answered(tmp_pa
         code = await Reaper().end(process, "m:6")
     written = frames(process.directory.read_output(0, 2**20))
     assert code == 128 + signal.SIGTERM
-    assert classify(written, exit_code=code, ended_for=Reason.STALLED).reason is Reason.COMPLETED
+    assert classify(written, exit_code=code, stop_reason=Reason.STALLED).reason is Reason.COMPLETED
 
 
 async def test_a_full_disk_is_a_refused_launch_and_frees_the_lock(

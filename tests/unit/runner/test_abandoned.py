@@ -47,7 +47,7 @@ def unreadable(frame: Mapping[str, Any]) -> None:
 @pytest.fixture
 async def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Parts]:
     monkeypatch.setattr(supervisor_module, "TICK", 0.02)
-    monkeypatch.setattr(supervisor_module, "sign_of", unreadable)
+    monkeypatch.setattr(supervisor_module, "rate_limit_signal", unreadable)
     async with parts(tmp_path, processes=True, store=NoEnds()) as built:
         yield built
 
@@ -71,7 +71,7 @@ async def test_a_process_goes_on_for_the_next_engine_where_the_store_refuses_its
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(supervisor_module, "TICK", 0.02)
-    monkeypatch.setattr(supervisor_module, "sign_of", unreadable)
+    monkeypatch.setattr(supervisor_module, "rate_limit_signal", unreadable)
     store = NoEnds()
     store.broken = True
     async with parts(tmp_path, processes=True, store=store) as engine:
@@ -113,7 +113,7 @@ class Dying(FakeRunner):
 
 
 async def test_what_is_raised_while_an_engine_is_cancelled_is_no_end_of_a_job(tmp_path: Path):
-    async with parts(tmp_path, runner=lambda _, store, signals: Dying(store, signals)) as engine:
+    async with parts(tmp_path, runner=lambda _, store, event_bus: Dying(store, event_bus)) as engine:
         (job_id,) = await engine.run("hold")
         await engine.reaches(job_id, JobStatus.RUNNING)
         await settle()

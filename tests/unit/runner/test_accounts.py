@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from jobs.claude.account import account_key
-from jobs.client_context import Origin, OriginFiles
+from jobs.client_context import ClientContext, ClientContextStore
 from jobs.limits.throttle import Throttle
 from jobs.runner import accounts as accounts_module
 from jobs.runner.accounts import LOOK_SECONDS, Accounts
@@ -24,13 +24,13 @@ class Clients:
 
     def __init__(self, home: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         self.home = home
-        self.origins = OriginFiles(home / "trees")
-        self.accounts = Accounts(self.origins, clock)
+        self.client_contexts = ClientContextStore(home / "trees")
+        self.accounts = Accounts(self.client_contexts, clock)
         self.looks = 0
         monkeypatch.setattr(accounts_module, "account_key", self._look)
 
     def tree(self, root_id: str, **env: str) -> str:
-        self.origins.write(root_id, Origin(cwd="/", env={"HOME": str(self.home), **env}))
+        self.client_contexts.write(root_id, ClientContext(cwd="/", env={"HOME": str(self.home), **env}))
         return root_id
 
     def log_in(self, who: str) -> None:
@@ -79,7 +79,7 @@ async def test_a_tree_without_an_environment_has_no_account(clients: Clients):
 
 async def test_a_tree_that_is_over_is_forgotten(clients: Clients):
     await clients.accounts.look_up(clients.tree("t"))
-    clients.origins.forget("t")
+    clients.client_contexts.forget("t")
     assert clients.accounts.of("t") == ""
     await clients.accounts.look_up(clients.tree("t"))
     assert clients.looks == 2
@@ -94,7 +94,7 @@ async def test_who_waits_for_a_limit_goes_on_with_another_login(
     clients.log_in("one")
     await clients.accounts.look_up(clients.tree("t"))
     account = clients.accounts.of("t")
-    throttle.of(account).used_up(clock.now() + 1000, "five_hour")
+    throttle.of(account).on_usage_limit(clock.now() + 1000, "five_hour")
     served: list[bool] = []
 
     async def stand() -> None:

@@ -36,9 +36,9 @@ async def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 async def left_running(engine: Parts, task: str, **fields: object) -> Job:
     """A job whose process runs and whom nobody follows, as after the end of an engine."""
     spec = JobSpec(**{"task": task, "cwd": str(engine.work), **fields})  # type: ignore[arg-type]  # a test's own fields
-    submission = Submission(batch_id="b1", jobs=[NewJob(id="j1", spec=spec)], single=True)
+    submission = Submission(batch_id="b1", jobs=[NewJob(id="j1", spec=spec)], as_root=True)
     await engine.store.admit(submission, admit_anything)
-    await engine.origins.save("j1", engine.origin)
+    await engine.client_contexts.save("j1", engine.client_context)
     await engine.runner.start_or_attach("j1")
     job = await engine.job("j1")
     await speaks(attempt_directory(engine, job) / "out")
@@ -110,8 +110,8 @@ async def test_a_job_that_vanished_goes_back_in_line_with_its_session(
 
 async def test_a_job_that_was_claimed_long_ago_and_never_launched_runs(engine: Parts, monkeypatch: pytest.MonkeyPatch):
     spec = JobSpec(task="x", cwd=str(engine.work))
-    await engine.store.admit(Submission(batch_id="b1", jobs=[NewJob(id="j1", spec=spec)], single=True), admit_anything)
-    await engine.origins.save("j1", engine.origin)
+    await engine.store.admit(Submission(batch_id="b1", jobs=[NewJob(id="j1", spec=spec)], as_root=True), admit_anything)
+    await engine.client_contexts.save("j1", engine.client_context)
     await engine.store.claim("j1", session_id="00000000-0000-4000-8000-000000000001", token_hash="h", at=1.0)
     monkeypatch.setattr(supervisor_module, "TICK", 1e-6)
     second = engine.local_runner()

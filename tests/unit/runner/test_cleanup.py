@@ -18,7 +18,7 @@ from jobs.processes.kill import Reaper
 from jobs.processes.process_table import Entry, LinuxTable, ProcessIdentity
 from jobs.processes.process_tree import Target
 from jobs.processes.spawning import DirectSpawner, ForkServer, Order
-from jobs.runner.cleanup import Aftermath, EndedAttempt
+from jobs.runner.cleanup import AttemptCleanup, EndedAttempt
 from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.anyio
@@ -79,9 +79,9 @@ async def test_attempts_that_end_one_after_the_other_share_passes_in_one_task(tm
     table = EmptyTable(refusals)
     async with anyio.create_task_group() as group:
         tasks = Tasks(group)
-        aftermath = Aftermath(Reaper(table), DirectSpawner(), list, list, tasks.start_soon, table=table)
+        cleanup = AttemptCleanup(Reaper(table), DirectSpawner(), list, list, tasks.start_soon, table=table)
         for attempt in attempts:
-            aftermath.add(attempt)
+            cleanup.add(attempt)
             await anyio.lowlevel.checkpoint()
     assert (tasks.most, tasks.running) == (1, 0)
     assert table.looks <= 10 + refusals
@@ -92,9 +92,9 @@ async def test_what_ends_after_a_pass_has_one_of_its_own(tmp_path: Path):
     table = EmptyTable()
     async with anyio.create_task_group() as group:
         tasks = Tasks(group)
-        aftermath = Aftermath(Reaper(table), DirectSpawner(), list, list, tasks.start_soon, table=table)
+        cleanup = AttemptCleanup(Reaper(table), DirectSpawner(), list, list, tasks.start_soon, table=table)
         for number in range(2):
-            aftermath.add(ended(tmp_path, number))
+            cleanup.add(ended(tmp_path, number))
             with anyio.fail_after(60):
                 while tasks.running:  # noqa: ASYNC110 - the end of the task sets no event
                     await anyio.sleep(0.01)
@@ -150,9 +150,9 @@ class TestUnderAForkServer:
         """Clear up after attempts, and return how often all of the table was looked at."""
         table = CountingTable()
         async with anyio.create_task_group() as group:
-            aftermath = Aftermath(Reaper(table), server, list, list, group.start_soon, table=table)
+            cleanup = AttemptCleanup(Reaper(table), server, list, list, group.start_soon, table=table)
             for attempt in attempts:
-                aftermath.add(attempt)
+                cleanup.add(attempt)
         return table.looks
 
     def over(self, tmp_path: Path, shim: ProcessIdentity) -> EndedAttempt:
@@ -204,8 +204,8 @@ class TestUnderAForkServer:
 
 async def test_an_engine_that_leaves_clears_up_after_what_has_just_ended(tmp_path: Path):
     async with anyio.create_task_group() as group:
-        aftermath = Aftermath(Reaper(EmptyTable()), DirectSpawner(), set, set, group.start_soon, table=EmptyTable())
-        aftermath.add(replace(ended(tmp_path, 1), exit_code=143))
+        cleanup = AttemptCleanup(Reaper(EmptyTable()), DirectSpawner(), set, set, group.start_soon, table=EmptyTable())
+        cleanup.add(replace(ended(tmp_path, 1), exit_code=143))
         await anyio.wait_all_tasks_blocked()
         group.cancel_scope.cancel()
     assert list((tmp_path / "config" / "sessions").iterdir()) == []

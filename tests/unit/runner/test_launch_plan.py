@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from jobs.claude.command import USER_ONLY, WITH_PROJECT
-from jobs.client_context import OriginFiles
-from jobs.runner.launch_plan import Preparation
+from jobs.client_context import ClientContextStore
+from jobs.runner.launch_plan import LaunchPlanner
 from jobs.settings import Settings
 from jobs.store.memory import MemoryStore
 from tests.contract.support import admit, admit_root
@@ -25,7 +25,9 @@ class House:
             (home / name).mkdir(parents=True)
         self.store = MemoryStore()
         settings = Settings(home=home / "state", trusted_directories=(self.trusted,))
-        self.preparation: Preparation = preparation_of(settings, self.store, OriginFiles(home / "state" / "trees"))
+        self.launch_planner: LaunchPlanner = preparation_of(
+            settings, self.store, ClientContextStore(home / "state" / "trees")
+        )
 
     async def admit(self, directory: Path) -> None:
         """Admit the parent, or its child where it is there already, to work in a directory."""
@@ -36,7 +38,7 @@ class House:
 
     async def launch(self, job_id: str) -> str:
         """Claim a job as the launcher does and return whose settings it loads."""
-        sources = await self.preparation.setting_sources(await known(self.store, job_id))
+        sources = await self.launch_planner.setting_sources(await known(self.store, job_id))
         assert await self.store.claim(job_id, session_id="s", token_hash=None, at=1.0, setting_sources=sources)
         return sources
 

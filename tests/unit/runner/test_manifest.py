@@ -8,9 +8,17 @@ from pydantic import TypeAdapter
 
 from jobs.model import Attempt, Job, JobSpec, JobStatus
 from jobs.processes.attempt_dir import AttemptDirectory
-from jobs.runner.manifest import END, JOB, Launched, end_in, launched_in, note_end, note_launch
+from jobs.runner.manifest import (
+    END,
+    JOB,
+    LaunchManifest,
+    read_end_manifest,
+    read_launch_manifest,
+    write_end_manifest,
+    write_launch_manifest,
+)
 
-LAUNCHED = Launched(
+LAUNCHED = LaunchManifest(
     job=Job(
         seq=1,
         id="j1",
@@ -36,35 +44,35 @@ def directory(tmp_path: Path) -> AttemptDirectory:
 
 
 def test_launch_and_end_are_two_lines_of_one_file(directory: AttemptDirectory):
-    note_launch(directory, LAUNCHED)
-    assert (launched_in(directory), end_in(directory)) == (LAUNCHED, None)
-    note_end(directory, ENDED)
-    assert (launched_in(directory), end_in(directory)) == (LAUNCHED, ENDED)
+    write_launch_manifest(directory, LAUNCHED)
+    assert (read_launch_manifest(directory), read_end_manifest(directory)) == (LAUNCHED, None)
+    write_end_manifest(directory, ENDED)
+    assert (read_launch_manifest(directory), read_end_manifest(directory)) == (LAUNCHED, ENDED)
     assert [path.name for path in directory.path.iterdir()] == [JOB]
 
 
 def test_an_end_that_was_cut_off_counts_as_none_and_can_be_noted_again(directory: AttemptDirectory):
-    note_launch(directory, LAUNCHED)
+    write_launch_manifest(directory, LAUNCHED)
     with (directory.path / JOB).open("ab") as file:
         file.write(TypeAdapter(Job).dump_json(ENDED)[:-9])
-    assert (launched_in(directory), end_in(directory)) == (LAUNCHED, None)
-    note_end(directory, ENDED)
-    assert (launched_in(directory), end_in(directory)) == (LAUNCHED, ENDED)
+    assert (read_launch_manifest(directory), read_end_manifest(directory)) == (LAUNCHED, None)
+    write_end_manifest(directory, ENDED)
+    assert (read_launch_manifest(directory), read_end_manifest(directory)) == (LAUNCHED, ENDED)
 
 
 def test_a_job_that_removed_its_record_gets_none(directory: AttemptDirectory):
     with pytest.raises(FileNotFoundError):
-        note_end(directory, ENDED)
-    assert (launched_in(directory), end_in(directory)) == (None, None)
+        write_end_manifest(directory, ENDED)
+    assert (read_launch_manifest(directory), read_end_manifest(directory)) == (None, None)
 
 
 def test_the_two_files_of_an_earlier_engine_are_read(directory: AttemptDirectory):
-    (directory.path / JOB).write_bytes(TypeAdapter(Launched).dump_json(LAUNCHED))
+    (directory.path / JOB).write_bytes(TypeAdapter(LaunchManifest).dump_json(LAUNCHED))
     (directory.path / END).write_bytes(TypeAdapter(Job).dump_json(ENDED))
-    assert (launched_in(directory), end_in(directory)) == (LAUNCHED, ENDED)
+    assert (read_launch_manifest(directory), read_end_manifest(directory)) == (LAUNCHED, ENDED)
 
 
 def test_an_attempt_that_an_earlier_engine_launched_gets_its_end_from_this_one(directory: AttemptDirectory):
-    (directory.path / JOB).write_bytes(TypeAdapter(Launched).dump_json(LAUNCHED))
-    note_end(directory, CANCELLED)
-    assert (launched_in(directory), end_in(directory)) == (LAUNCHED, CANCELLED)
+    (directory.path / JOB).write_bytes(TypeAdapter(LaunchManifest).dump_json(LAUNCHED))
+    write_end_manifest(directory, CANCELLED)
+    assert (read_launch_manifest(directory), read_end_manifest(directory)) == (LAUNCHED, CANCELLED)

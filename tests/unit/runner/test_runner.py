@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import anyio
 import pytest
 
-from jobs.claude.ndjson import PIECE, Follower, Framer, Line
+from jobs.claude.ndjson import PIECE, Line, LineDecoder, OutputTail
 from jobs.errors import DiskFullError, StoreError
-from jobs.maintenance.db_recovery import found_in
+from jobs.maintenance.db_recovery import read_job
 from jobs.model import TASK_PREVIEW, Job, JobStatus, Reason, Tree
 from jobs.permissions.tokens import hash_token
 from jobs.processes import process as process_module
@@ -25,8 +25,8 @@ from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError
 from jobs.processes.process_table import process_table
 from jobs.runner import launch as launcher_module
 from jobs.runner import supervise as supervisor_module
-from jobs.runner.manifest import end_in
-from jobs.runner.retry_policy import MOST_REFUSED
+from jobs.runner.manifest import read_end_manifest
+from jobs.runner.retry_policy import MAX_REFUSED
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from jobs.validation import TaskRequest
@@ -117,7 +117,7 @@ async def one(engine: Parts, task: str, **asked: Any) -> Job:
 
 async def several(engine: Parts, *tasks: str, **asked: Any) -> list[Job]:
     requests = [TaskRequest(task=task, **asked) for task in tasks]
-    ids = await engine.manager.execute_batch_async(requests, origin=engine.origin)
+    ids = await engine.manager.execute_batch_async(requests, client_context=engine.client_context)
     return await engine.over(*ids)
 
 
@@ -164,9 +164,9 @@ async def test_garbage_on_its_output_does_not_hide_the_answer(build: Build):
 async def test_a_line_of_100_megabytes_does_not_hide_the_answer(build: Build):
     engine = await build(**TORTURE)
     job = await one(engine, "stub:do=bigline")
-    framer = Framer()
+    decoder = LineDecoder()
     with (attempt_directory(engine, job) / "out").open("rb") as output:
-        lines = [line for piece in iter(partial(output.read, PIECE), b"") for line in framer.feed(piece)]
+        lines = [line for piece in iter(partial(output.read, PIECE), b"") for line in decoder.feed(piece)]
     assert job.status is JobStatus.COMPLETED
     assert [line.dropped for line in lines if line.dropped] == [100 * 1024 * 1024 + 1]
 
@@ -210,7 +210,7 @@ def refusals(monkeypatch: pytest.MonkeyPatch, number: int, times: float) -> None
 async def end_noted(directory: Path) -> None:
     """Wait for what is written beside an attempt's files once its end is in the store."""
     with anyio.fail_after(60):
-        while end_in(AttemptDirectory(directory)) is None:  # noqa: ASYNC110 - it sets no event
+        while read_end_manifest(AttemptDirectory(directory)) is None:  # noqa: ASYNC110 - it sets no event
             await anyio.sleep(0.01)
 
 
@@ -218,7 +218,7 @@ async def pass_pauses(engine: Parts) -> None:
     """Let no pause last, as the engine's poke finds it over."""
     while True:
         engine.clock.moved += 60
-        engine.scheduler.poke()
+        engine.scheduler.reschedule()
         await anyio.sleep(0.01)
 
 
@@ -260,7 +260,7 @@ async def test_a_system_that_starts_no_process_for_long_fails_the_job(build: Bui
     refusals(monkeypatch, errno.EAGAIN, math.inf)
     engine.group.start_soon(pass_pauses, engine)
     job = await one(engine, "x")
-    assert (job.status, job.reason, job.attempt) == (JobStatus.FAILED, Reason.STARTUP, MOST_REFUSED + 1)
+    assert (job.status, job.reason, job.attempt) == (JobStatus.FAILED, Reason.STARTUP, MAX_REFUSED + 1)
 
 
 class FullAtTheLaunch(MemoryStore):
@@ -302,7 +302,9 @@ async def test_a_working_directory_that_vanished_fails_the_job(build: Build):
     gone.mkdir()
     first, *_ = await engine.run(f"stub:wait={engine.work}/go")
     await engine.reaches(first, JobStatus.RUNNING)
-    (job_id,) = await engine.manager.execute_batch_async([TaskRequest(task="x", cwd=str(gone))], origin=engine.origin)
+    (job_id,) = await engine.manager.execute_batch_async(
+        [TaskRequest(task="x", cwd=str(gone))], client_context=engine.client_context
+    )
     gone.rmdir()
     (engine.work / "go").touch()
     (job,) = await engine.over(job_id)
@@ -314,7 +316,7 @@ async def test_an_environment_that_is_lost_fails_the_job_and_not_the_engine(buil
     first, second = await engine.run(f"stub:wait={engine.work}/go", "x")
     job = await engine.reaches(first, JobStatus.RUNNING)
     await speaks(attempt_directory(engine, job) / "out")
-    engine.origins.forget(job.root_id)
+    engine.client_contexts.forget(job.root_id)
     (engine.work / "go").touch()
     _, lost = await engine.over(first, second)
     assert (lost.status, lost.reason) == (JobStatus.FAILED, Reason.STARTUP)
@@ -328,14 +330,14 @@ async def test_a_job_beyond_its_time_is_ended_even_if_it_ignores_the_request(bui
 
 
 async def test_a_job_that_never_stops_writing_is_ended_at_its_time(build: Build, monkeypatch: pytest.MonkeyPatch):
-    class Endless(Follower):
+    class Endless(OutputTail):
         """There is always more while the process lives."""
 
         async def read(self) -> list[Line] | None:
             await anyio.lowlevel.checkpoint()
             return [] if self._directory.lock_held() else None
 
-    monkeypatch.setattr(launcher_module, "Follower", Endless)
+    monkeypatch.setattr(launcher_module, "OutputTail", Endless)
     engine = await build(**TORTURE)
     job = await one(engine, "stub:do=silent", timeout_seconds=0.3)
     assert (job.status, job.reason) == (JobStatus.TIMEOUT, Reason.DEADLINE)
@@ -432,7 +434,7 @@ async def test_a_long_task_reaches_the_process_whole_and_its_directory_can_bring
     job = await one(engine, task)
     [directory] = engine.trees.glob(f"*/{job.id}")
     await end_noted(directory / "1")
-    found = found_in(directory)
+    found = read_job(directory)
     assert task in json.loads((tmp_path / "recorder.in.0").read_text().splitlines()[1])["message"]["content"]
     assert (len(job.spec.task), job.spec.task_chars) == (TASK_PREVIEW, len(task))
     assert found is not None

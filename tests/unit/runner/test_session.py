@@ -8,8 +8,8 @@ import pytest
 from jobs.model import Attempt, Job, JobSpec, JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Store, Submission
 from jobs.prompts.briefing import Prompts
-from jobs.runner.launch_plan import Preparation
-from jobs.runner.retry_policy import MOST_DIVISIONS, MOST_REFUSED, MOST_UNSTARTED, Sequel
+from jobs.runner.launch_plan import LaunchPlanner
+from jobs.runner.retry_policy import MAX_LAUNCH_FAILURES, MAX_REFUSED, MAX_SUBTASK_REQUESTS, RetryPolicy
 from jobs.store.memory import MemoryStore
 from orchestration.limits import TreeLimits
 from tests.unit.jobs.support import Parts, admit_anything, known, parts, preparation_of
@@ -34,7 +34,7 @@ class Past:
     @classmethod
     async def of(cls, store: Store, **spec: Any) -> "Past":
         asked = JobSpec(task="the task itself", cwd="/", **spec)
-        submission = Submission(batch_id="b1", jobs=[NewJob(id="j1", spec=asked)], single=True)
+        submission = Submission(batch_id="b1", jobs=[NewJob(id="j1", spec=asked)], as_root=True)
         await store.admit(submission, admit_anything)
         return cls(store)
 
@@ -53,8 +53,8 @@ class Past:
         return await known(self.store, "j1")
 
 
-def preparation(here: Parts) -> Preparation:
-    return preparation_of(here.settings, here.store, here.origins)
+def launch_planner(here: Parts) -> LaunchPlanner:
+    return preparation_of(here.settings, here.store, here.client_contexts)
 
 
 NEVER_HEARD = [Reason.LOST, Reason.STARTUP, Reason.SESSION_IN_USE, Reason.CANCELLED]
@@ -68,7 +68,7 @@ async def test_an_attempt_that_came_to_nothing_does_not_take_the_session_of_the_
         past = await Past.of(here.store)
         await past.had("s1", Reason.USAGE_LIMIT, usage=ANSWERED)
         await past.had("s2", reason)
-        session = await preparation(here).session(await past.job())
+        session = await launch_planner(here).session(await past.job())
         assert (session.id, session.continues) == ("s1", "s1")
         prompt = await Prompts(here.store, TreeLimits()).compose(await past.job(), session.resumed)
         assert "paused by a limit" in prompt.text
@@ -80,7 +80,7 @@ async def test_a_session_that_is_gone_is_not_looked_for_again(tmp_path: Path):
         await past.had("s1", Reason.LOST, usage=ANSWERED)
         await past.had("s1", Reason.NO_SESSION, frame={"num_turns": 0})
         await past.had("s2", Reason.LOST)
-        session = await preparation(here).session(await past.job())
+        session = await launch_planner(here).session(await past.job())
         assert (session.continues, session.resumed) == (None, None)
         assert session.id not in {"s1", "s2"}
 
@@ -91,13 +91,13 @@ async def test_a_message_to_a_session_is_told_again_where_the_attempt_was_lost_b
 ):
     async with parts(tmp_path, processes=True) as here:
         past = await Past.of(here.store, resume_session=ASKED, fork_session=fork)
-        first = await preparation(here).session(await past.job())
+        first = await launch_planner(here).session(await past.job())
         attempt = await past.begins(first.id)
-        directory = preparation(here).path(await past.job(), attempt.number)
+        directory = launch_planner(here).path(await past.job(), attempt.number)
         directory.mkdir(parents=True, mode=0o700)
         (directory / "lock").write_text("shim 1\n")
         await here.store.settle("j1", 1, Outcome(reason=Reason.LOST, status=JobStatus.QUEUED), at=2.0)
-        session = await preparation(here).session(await past.job())
+        session = await launch_planner(here).session(await past.job())
         assert session.continues == ASKED
         prompt = await Prompts(here.store, TreeLimits()).compose(await past.job(), session.resumed)
         assert prompt.text == "the task itself"
@@ -110,8 +110,8 @@ async def follows(
     attempt = await past.begins(session)
     status = JobStatus.COMPLETED if reason is Reason.COMPLETED else JobStatus.FAILED
     ended = Outcome(reason=reason, status=status, **outcome)
-    sequel = Sequel(past.store, max_depth=5)
-    decided = await sequel.of(await past.job(), attempt, ended, ran=lambda one: one.number not in never_ran)
+    retry_policy = RetryPolicy(past.store, max_depth=5)
+    decided = await retry_policy.decide(await past.job(), attempt, ended, ran=lambda one: one.number not in never_ran)
     return decided.status is JobStatus.QUEUED
 
 
@@ -139,12 +139,12 @@ async def test_an_attempt_that_was_paid_for_ran_whatever_its_files_say():
 
 async def test_a_job_that_is_claimed_again_and_again_without_a_process_fails_at_last():
     past = await Past.of(MemoryStore())
-    never_ran = frozenset(range(1, MOST_UNSTARTED + 2))
-    for _ in range(MOST_UNSTARTED - 1):
+    never_ran = frozenset(range(1, MAX_LAUNCH_FAILURES + 2))
+    for _ in range(MAX_LAUNCH_FAILURES - 1):
         await past.had("s1", Reason.LOST)
     assert await follows(past, Reason.LOST, never_ran=never_ran)
     past = await Past.of(MemoryStore())
-    for _ in range(MOST_UNSTARTED):
+    for _ in range(MAX_LAUNCH_FAILURES):
         await past.had("s1", Reason.LOST)
     assert not await follows(past, Reason.LOST, never_ran=never_ran)
 
@@ -164,21 +164,21 @@ async def test_an_attempt_that_never_ran_does_not_begin_the_count_of_lost_ones_a
 
 async def test_a_retry_on_request_begins_the_count_of_refusals_anew():
     past = await Past.of(MemoryStore())
-    sequel, refused = Sequel(past.store, 5), Outcome(reason=Reason.STARTUP, status=JobStatus.FAILED)
-    for _ in range(MOST_REFUSED):
+    retry_policy, refused = RetryPolicy(past.store, 5), Outcome(reason=Reason.STARTUP, status=JobStatus.FAILED)
+    for _ in range(MAX_REFUSED):
         attempt = await past.begins("s1")
-        again = await sequel.of_refusal(attempt, refused)
+        again = await retry_policy.of_refusal(attempt, refused)
         assert (await past.store.settle("j1", attempt.number, again, at=2.0)).status is JobStatus.QUEUED
     attempt = await past.begins("s1")
-    assert await sequel.of_refusal(attempt, refused) == refused
+    assert await retry_policy.of_refusal(attempt, refused) == refused
     await past.store.settle("j1", attempt.number, refused, at=2.0)
     await past.store.requeue("j1")
-    assert (await sequel.of_refusal(await past.begins("s1"), refused)).status is JobStatus.QUEUED
+    assert (await retry_policy.of_refusal(await past.begins("s1"), refused)).status is JobStatus.QUEUED
 
 
 async def test_divisions_count_whatever_comes_between_them():
-    past = await Past.of(MemoryStore(), divisible=True)
-    for _ in range(MOST_DIVISIONS):
+    past = await Past.of(MemoryStore(), can_decompose=True)
+    for _ in range(MAX_SUBTASK_REQUESTS):
         await past.had("s1", Reason.COMPLETED, frame=SUBTASKS)
         await past.had("s1", Reason.USAGE_LIMIT, usage=ANSWERED)
     assert not await follows(past, Reason.COMPLETED, frame=SUBTASKS)

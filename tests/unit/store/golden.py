@@ -16,7 +16,7 @@ import anyio
 from jobs.model import JobSpec, JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Submission
 from jobs.processes.attempt_dir import AttemptDirectory
-from jobs.runner.manifest import Launched, note_end, note_launch
+from jobs.runner.manifest import LaunchManifest, write_end_manifest, write_launch_manifest
 from jobs.store.migrations import STEPS
 from jobs.store.sqlite import SqliteStore
 from tests.contract.support import admit, anything_goes, known
@@ -32,7 +32,13 @@ async def make(home: Path) -> None:
         jobs = [NewJob(id=f"j{number}", spec=spec) for number in range(1, 6)]
         await store.admit(
             Submission(
-                batch_id="b1", jobs=jobs, caller="c", idempotency_key="k", client="me", max_budget_usd=9.0, at=1.0
+                batch_id="b1",
+                jobs=jobs,
+                idempotency_scope="c",
+                idempotency_key="k",
+                client="me",
+                max_budget_usd=9.0,
+                at=1.0,
             ),
             anything_goes,
         )
@@ -52,8 +58,8 @@ async def _launch(store: SqliteStore, home: Path, job_id: str) -> None:
     attempt = await store.claim(job_id, session_id=f"s of {job_id}", token_hash=f"t of {job_id}", at=2.0)
     assert attempt is not None
     await store.record_launch(job_id, 1, pid=4711, pid_start=0.5)
-    launched = Launched(job=await known(store, job_id), attempt=attempt, tree=await store.tree("b1"))
-    note_launch(_directory(home, job_id), launched)
+    launched = LaunchManifest(job=await known(store, job_id), attempt=attempt, tree=await store.tree("b1"))
+    write_launch_manifest(_directory(home, job_id), launched)
 
 
 async def _end(store: SqliteStore, home: Path, job_id: str, status: JobStatus) -> None:
@@ -64,7 +70,7 @@ async def _end(store: SqliteStore, home: Path, job_id: str, status: JobStatus) -
     usage = Usage(cost_usd=0.5, input_tokens=10, output_tokens=2, turns=1)
     reason = reasons.get(status, Reason.COMPLETED)
     outcome = Outcome(reason=reason, status=status, result="forty-two", frame=FRAME, usage=usage, exit_code=0)
-    note_end(directory, await store.settle(job_id, 1, outcome, at=7.0))
+    write_end_manifest(directory, await store.settle(job_id, 1, outcome, at=7.0))
 
 
 def _directory(home: Path, job_id: str) -> AttemptDirectory:

@@ -70,7 +70,7 @@ async def test_without_space_nothing_is_admitted_or_claimed_and_what_runs_is_set
         settled = await store.settle("j1", 1, ending(JobStatus.COMPLETED), at=3.0)
         tight._margin = 0
 
-        assert refused.value.passing
+        assert refused.value.transient
         assert settled.status is JobStatus.COMPLETED
         assert (await start(store, "j2")).number == 1
         assert await store.job("j3") is None
@@ -88,7 +88,7 @@ async def test_an_end_that_meets_a_full_database_spends_the_reserve_and_then_say
         spent = not (tmp_path / "reserve").exists()
         await store._writer.run(lambda connection: connection.execute("PRAGMA max_page_count = 100000").fetchone())
 
-        assert refused.value.passing
+        assert refused.value.transient
         assert spent
         assert (await known(store, "j1")).status is JobStatus.RUNNING
         await store.settle("j1", 1, ending(JobStatus.COMPLETED, result="x" * 100_000), at=3.0)

@@ -38,7 +38,7 @@ async def rooted(database: SqliteStore, **bounds: float) -> tuple[LiveStore, Rec
     store = LiveStore(database)
     manager = RecursionManager(LIMITS, store, Scheduler(LIMITS, 9), ledger=Ledger(store.trees))
     spec = JobSpec(task="x", cwd="/", **bounds)  # type: ignore[arg-type]
-    await manager.admit(Submission(batch_id="broot", jobs=[NewJob(id="jroot", spec=spec)], single=True))
+    await manager.admit(Submission(batch_id="broot", jobs=[NewJob(id="jroot", spec=spec)], as_root=True))
     await start(store, "jroot")
     return store, manager
 

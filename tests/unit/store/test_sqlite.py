@@ -136,7 +136,7 @@ async def test_a_limit_holds_for_spawns_that_come_at_once(tmp_path: Path) -> Non
             raise KeyError("full")
 
     async with SqliteStore.open(tmp_path / "jobs.db") as store:
-        await store.admit(submission("b0", "root", single=True), anything_goes)
+        await store.admit(submission("b0", "root", as_root=True), anything_goes)
         refused = []
 
         async def spawn(number: int) -> None:

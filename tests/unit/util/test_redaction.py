@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.claude.ndjson import Line
-from jobs.permissions.approvals import Request
+from jobs.permissions.approvals import PermissionRequest
 from jobs.permissions.tokens import new_token
-from jobs.util.text import HIDDEN, redact, safe
+from jobs.util.text import HIDDEN, redact, strip_terminal_codes
 from server.cli.conversation import Conversation
 from server.logging_setup import FORM, SafeFormatter
 from server.mcp.replies import permission_requests
@@ -93,7 +93,7 @@ def test_a_transcript_has_no_secret():
 @pytest.mark.parametrize("before", [0, 1975, 1990, 3980, 100_000])
 def test_a_question_for_a_permission_is_cut_after_its_keys_were_taken_out(before: int):
     arguments = {"content": f"{'x' * before} {SECRETS[0]} {'y' * 3000}"}
-    request = Request(id="p1", job=job("j1"), tool="Write", arguments=arguments, asked_at=0.0)
+    request = PermissionRequest(id="p1", job=job("j1"), tool="Write", arguments=arguments, asked_at=0.0)
     [line] = permission_requests([request])
     shown, _, rest = line["input"].partition("… (")
     assert len(shown) == 2000
@@ -103,6 +103,6 @@ def test_a_question_for_a_permission_is_cut_after_its_keys_were_taken_out(before
 
 @given(st.text())
 def test_text_made_safe_has_no_control_character_and_is_safe_already(text: str):
-    plain = safe(text)
+    plain = strip_terminal_codes(text)
     assert all(char in "\n\t" or not (ord(char) < 32 or 127 <= ord(char) < 160) for char in plain)
-    assert safe(plain) == plain
+    assert strip_terminal_codes(plain) == plain

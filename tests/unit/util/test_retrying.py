@@ -5,7 +5,7 @@ import pytest
 
 from jobs.errors import DiskFullError, StoreError
 from jobs.util import retrying
-from jobs.util.retrying import insist
+from jobs.util.retrying import retry_while_unavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -30,9 +30,9 @@ class Disk:
 
 
 async def test_what_fails_for_now_is_tried_until_it_works() -> None:
-    disk = Disk(DiskFullError("settle"), StoreError("settle", "disk I/O error", passing=True))
+    disk = Disk(DiskFullError("settle"), StoreError("settle", "disk I/O error", transient=True))
     with anyio.fail_after(60):
-        assert await insist(disk.write, "settling") == "written"
+        assert await retry_while_unavailable(disk.write, "settling") == "written"
 
     assert disk.asked == 3
 
@@ -40,6 +40,6 @@ async def test_what_fails_for_now_is_tried_until_it_works() -> None:
 async def test_what_fails_for_good_is_raised() -> None:
     disk = Disk(StoreError("settle", "it has been closed"))
     with pytest.raises(StoreError, match="closed"):
-        await insist(disk.write, "settling")
+        await retry_while_unavailable(disk.write, "settling")
 
     assert disk.asked == 1

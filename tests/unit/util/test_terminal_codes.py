@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.util.text import safe
+from jobs.util.text import strip_terminal_codes
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ from jobs.util.text import safe
     ],
 )
 def test_nothing_that_a_terminal_obeys_is_left(text: str, shown: str):
-    assert safe(text) == shown
+    assert strip_terminal_codes(text) == shown
