@@ -37,6 +37,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return one worker for each core, or two where whole engines are tested, which is waiting for half of the time."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return cores * (2 if any("e2e" in argument for argument in config.args) else 1)
+
+
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Give each test the marker of its directory; every property can be tried longer."""
     for item in items:
