@@ -67,7 +67,7 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
         "_remove": "Nobody who is told that the engine leaves may find the file.",
     },
     "jobs/store/corruption.py": {"note_damage": "Once for a damage."},
-    "jobs/maintenance/db_recovery.py": {"open_rescued": AT_START},
+    "jobs/maintenance/db_recovery.py": {"open_with_recovery": AT_START},
     "jobs/client_context.py": {"_read": ONCE, "forget": ONCE, "discard": ONCE},
     "jobs/settings.py": {"default_max_running": IN_MEMORY},
     "jobs/effective_settings.py": {"_signature": SMALL},
