@@ -34,7 +34,7 @@ COLUMNS = 90
 SECONDS = 60.0
 
 _HELD = ("savoury", "rain")
-_LAST = "[role: passer-by] Write the invitation."
+_LAST = "Write the invitation."
 _THERE = {"completed": 5, "running": 4, "queued": 1}
 
 _WIDTH, _HEIGHT, _MARGIN = 8.4, 20, 20
