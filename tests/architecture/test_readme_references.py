@@ -11,6 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 READMES = tuple(sorted((*ROOT.glob("README.md"), *ROOT.glob("*/README.md"), *ROOT.glob(".github/*.md"))))
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in READMES)
+PACKAGES = ("server", "jobs", "orchestration")
+FROM_CLAUDE_CODE = ("claude", "✘ Failed to connect", "Job failed: auth: Not logged in")
+"""Beginnings of what Claude Code says, not we."""
+
 MOST_LINES = 200
 MOST_COLUMNS = 200
 REFERENCE = re.compile(r"\btests/[\w/]+\.py(?:::\w+)*")
@@ -85,12 +89,33 @@ def test_a_part_that_a_readme_names_exists(path: str):
     assert (ROOT / path).is_dir() if path.endswith("/") else (ROOT / path).exists()
 
 
-@pytest.mark.parametrize("package", ["server", "jobs", "orchestration"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_the_readme_of_a_package_names_each_part_of_it(package: str):
     text = (ROOT / package / "README.md").read_text(encoding="utf-8").partition("## The parts of the package")[2]
     modules = {f"{package}/{path.name}" for path in (ROOT / package).glob("*.py") if path.name != "__init__.py"}
     folders = {f"{package}/{path.parent.name}/" for path in (ROOT / package).glob("*/__init__.py")}
     assert modules | folders <= set(re.findall(r"`([\w/.]+)`", text))
+
+
+def messages() -> list[str]:
+    """Return the fixed parts of each message of ours that the table of troubleshooting names."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Troubleshooting")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (.+?) \|", section, re.MULTILINE)
+    said = [words for cell in cells for words in re.findall(r"`([^`]+)`", cell)]
+    parts = {part.strip() for words in said for part in re.split(r"…|\d+", words)}
+    return sorted(part for part in parts if len(part) >= 10 and not part.startswith(FROM_CLAUDE_CODE))
+
+
+@cache
+def texts_of_the_code() -> str:
+    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    nodes = (node for path in sources for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    return "\n".join(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+@pytest.mark.parametrize("message", messages())
+def test_a_message_that_the_troubleshooting_names_is_one_of_the_code(message: str):
+    assert message in texts_of_the_code()
 
 
 def test_every_task_of_poe_that_a_readme_or_the_workflow_names_exists():
