@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 
 from jobs.model import Job
+from orchestration.isolation import run_isolated
 
 if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
@@ -30,13 +31,21 @@ class BatchGraph:
     """A recursive graph that is compiled once it is needed.
 
     Args:
-        nodes: What the graph calls: `work`, `resume` and `identify` of `RecursiveOrchestrationPattern`.
+        nodes: What the graph calls: `work` and `resume` of `RecursiveOrchestrationPattern`.
     """
 
     def __init__(self, **nodes: Callable[..., Any]) -> None:
         self._nodes = nodes
         self._loading = anyio.Lock()
         self._compiled: CompiledStateGraph[Any] | None = None
+
+    async def run(self, jobs: Sequence[Job]) -> None:
+        """Run jobs of one batch until each is over."""
+        first = jobs[0]
+        ids = [job.id for job in jobs]
+        await run_isolated(
+            self.ainvoke({"tasks": ids, "parent_id": first.parent_id, "depth": first.depth, "root_id": first.root_id})
+        )
 
     async def ainvoke(self, state: Mapping[str, Any]) -> Any:
         """Run a batch to its end and return the state that the graph comes to."""
@@ -55,7 +64,9 @@ class BatchGraph:
                     # One that another thread imports at this moment is there already, and lacks what it defines.
                     if not hasattr(patterns, "RecursiveOrchestrationPattern"):
                         patterns = await anyio.to_thread.run_sync(_import_patterns)
-                    self._compiled = patterns.RecursiveOrchestrationPattern.create_recursive_graph(**self._nodes)
+                    self._compiled = patterns.RecursiveOrchestrationPattern.create_recursive_graph(
+                        identify=_own_id, **self._nodes
+                    )
         return self._compiled
 
 
@@ -72,3 +83,7 @@ def _import_patterns() -> Any:
     # What was imported is never garbage; each full collection would walk through it.
     gc.freeze()
     return patterns
+
+
+def _own_id(task: str, parent_id: str | None, index: int) -> str:
+    return task

@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from jobs.errors import DiskFullError, StoreError
+from jobs.ports import Store
 from jobs.settings import TreeSettings, restored_tree_settings
 from jobs.util.keyed_lock import KeyedLock
 from jobs.util.text import secrets_in
@@ -121,6 +122,26 @@ class ClientContextStore:
             root_ids: Trees with live jobs.
         """
         await anyio.to_thread.run_sync(self._sweep, frozenset(root_ids))
+
+    async def forget_if_ended(self, store: Store, root_id: str) -> None:
+        """Remove a tree's origin where none of its jobs is live; what fails is logged, and left to the next start."""
+        try:
+            async with self.hold(root_id):
+                if not (await store.rollup_under(root_id)).live:
+                    self.forget(root_id)
+        except (StoreError, OSError):
+            # This runs in the engine's own task group, where an error would end every other tree.
+            logger.exception("the environment of tree %s could not be cleared away", root_id)
+
+    async def forget_ended(self, store: Store) -> None:
+        """Remove the origin of each tree that is over: the engine leaves, and a batch may not get to do so."""
+        for root_id in await anyio.to_thread.run_sync(self.kept):
+            try:
+                # What is not in the store may be admitted at this very moment.
+                if (await store.rollup_under(root_id)).total:
+                    await self.forget_if_ended(store, root_id)
+            except StoreError:
+                logger.exception("the environment of tree %s could not be looked at", root_id)
 
     def discard(self, root_id: str) -> None:
         """Remove everything of a tree that was not admitted after all."""

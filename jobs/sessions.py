@@ -164,7 +164,7 @@ class SessionService:
             # Those that were put in line before the store failed run all the same.
             self._run(again)
             if not again:
-                await self._manager.close_tree(root_id)
+                await self._client_contexts.forget_if_ended(self._store, root_id)
         return again
 
     async def _sorted_by_session(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], Mapping[str, str]]:

@@ -3,16 +3,22 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
+import anyio
+import anyio.to_thread
+
 from jobs.client_context import ClientContext, ClientContextStore
-from jobs.errors import BadInputError
+from jobs.errors import BadInputError, JobsError
 from jobs.ids import new_batch_id, new_job_id
 from jobs.model import Job
-from jobs.ports import Clock, NewJob, Submission
-from jobs.validation import SpecBuilder, TaskRequest, TreeBounds, dependencies
+from jobs.ports import Admission, Clock, NewJob, Submission
+from jobs.recursion_manager import RecursionManager
+from jobs.validation import SpecBuilder, TaskRequest, TreeBounds, dependencies, subtask_request
+from orchestration.limits import RecursionLimitError
 
 _DEFAULTS = {field.name: field.default for field in fields(TaskRequest)}
 
@@ -54,22 +60,98 @@ def _frozen(value: Any) -> Any:
 
 
 class Submissions:
-    """Makes submissions.
+    """Makes submissions and has them admitted.
 
     Args:
         spec_builder: What checks requests.
         client_contexts: Where each tree's client environment is kept.
         clock: Time.
-        max_depth: Deepest level of a tree.
+        recursion: The authority on what may be spawned.
     """
 
     def __init__(
-        self, spec_builder: SpecBuilder, client_contexts: ClientContextStore, clock: Clock, max_depth: int
+        self,
+        spec_builder: SpecBuilder,
+        client_contexts: ClientContextStore,
+        clock: Clock,
+        recursion: RecursionManager,
     ) -> None:
         self._spec_builder = spec_builder
         self._client_contexts = client_contexts
         self._clock = clock
-        self._max_depth = max_depth
+        self._recursion = recursion
+        self._max_depth = recursion.limits.max_depth
+
+    async def submit(
+        self,
+        tasks: Sequence[str | TaskRequest],
+        parent: Job | None,
+        *,
+        client_context: ClientContext,
+        on_admitted: Callable[[Sequence[Job]], None],
+        **asked: Any,
+    ) -> Admission:
+        """Check a submission and write it, all or none; a new tree's client environment first.
+
+        Args:
+            tasks: As `build` takes them.
+            parent: See there.
+            client_context: See there.
+            on_admitted: Called with the jobs that were written, also where the request is cancelled meanwhile.
+            asked: The other arguments of `build`.
+
+        Raises:
+            JobsError, RecursionLimitError: As `EnhancedJobManager.submit`.
+        """
+        if parent is None:
+            await self._spec_builder.check_claude(client_context.env, client_context.settings)
+        # In a thread: the directories that a caller names may be on a file system that does not answer.
+        check = partial(self._prepare, tasks, parent, client_context=client_context, **asked)
+        submission = await anyio.to_thread.run_sync(check)
+        # A request that is cancelled while its rows are written must not leave rows that nobody runs.
+        with anyio.CancelScope(shield=True):
+            admission = await self._admit(submission)
+            if admission.created:
+                on_admitted(admission.jobs)
+        return admission
+
+    async def submit_subtasks(self, job: Job, batch_id: str, texts: Sequence[str]) -> Admission:
+        """Admit the subtasks that a job asked for, as one batch below it.
+
+        Args:
+            job: The job.
+            batch_id: Id of the batch.
+            texts: A task each.
+
+        Raises:
+            JobsError, RecursionLimitError: As `EnhancedJobManager.submit`.
+        """
+        requests = [subtask_request(text, job) for text in texts]
+        context = ClientContext(cwd=job.spec.cwd)
+        check = partial(self.build, requests, job, client_context=context, as_root=False)
+        submission = await anyio.to_thread.run_sync(check)
+        return await self._recursion.admit(replace(submission, batch_id=batch_id))
+
+    def _prepare(
+        self, tasks: Sequence[str | TaskRequest], parent: Job | None, *, client_context: ClientContext, **asked: Any
+    ) -> Submission:
+        submission = self.build(tasks, parent, client_context=client_context, **asked)
+        if parent is None:
+            # Before the rows: a job on disk whose environment is lost could never be launched.
+            self._client_contexts.write(submission.new_root_id, client_context)
+        return submission
+
+    async def _admit(self, submission: Submission) -> Admission:
+        if submission.parent_id is not None:
+            return await self._recursion.admit(submission)
+        try:
+            admission = await self._recursion.admit(submission)
+        except (JobsError, RecursionLimitError):
+            self._client_contexts.discard(submission.new_root_id)
+            raise
+        if not admission.created:
+            self._client_contexts.discard(submission.new_root_id)
+        return admission
 
     def build(
         self,

@@ -310,4 +310,4 @@ async def _take_leave(end_jobs: bool, services: Services) -> None:
         with anyio.move_on_after(END_SECONDS):
             await services.manager.cancel_all()
     with anyio.move_on_after(CLEAR_SECONDS):
-        await services.manager.close_ended_trees()
+        await services.manager.forget_ended_trees()

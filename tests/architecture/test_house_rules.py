@@ -27,7 +27,7 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
     "jobs/manager.py": {
         "start_soon": "Takes over the engine's, and calls it below.",
         "start_soon(self.run_batch)": "Enters the graph once for a batch, outside the request; its jobs are Sends.",
-        "start_soon(self._runner.cancel)": "Ends processes, and runs none.",
+        "start_soon(self._parts.runner.cancel)": "Ends processes, and runs none.",
         "start_soon(self._graph.load_soon)": "Loads the graph, and runs nothing.",
     },
     "jobs/assembly.py": {

@@ -13,7 +13,7 @@ TOP = {"pyproject.toml", "mcp.json", "README.md", "tests", *PACKAGES}
 MOST_LINES = 400
 
 BROAD: Mapping[str, str] = {
-    "jobs/manager.py": "The boundary of a job: whatever keeps it from being followed any more is written as its end.",
+    "jobs/job_node.py": "The boundary of a job: whatever keeps it from being followed any more is written as its end.",
     "jobs/event_bus.py": "The boundary of an observer: the others are told of the change, and its announcer goes on.",
     "jobs/maintenance/db_recovery.py": "The boundary of a job's directory: the other jobs are brought back.",
     "orchestration/failures.py": "The boundary of an attempt: whatever a child raises becomes a failure as data.",

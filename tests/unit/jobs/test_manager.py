@@ -392,7 +392,7 @@ async def test_an_engine_that_leaves_forgets_the_environments_of_trees_that_are_
     async with parts(tmp_path, store=store) as engine:
         for root_id in ("jroot", "jover", "jnotyet"):
             await engine.client_contexts.save(root_id, engine.client_context)
-        await engine.manager.close_ended_trees()
+        await engine.manager.forget_ended_trees()
         assert sorted(trees(engine)) == ["jnotyet", "jroot"]
 
 

@@ -114,7 +114,7 @@ async def test_the_end_of_a_trees_last_batch_leaves_the_environment_that_a_retry
             async with anyio.create_task_group() as group:
                 group.start_soon(_retry, engine, job)
                 await store.reached.wait()
-                group.start_soon(engine.manager.close_tree, job.root_id)
+                group.start_soon(engine.client_contexts.forget_if_ended, store, job.root_id)
                 await anyio.wait_all_tasks_blocked()
                 store.go_on.set()
         await engine.reaches(job.id, JobStatus.RUNNING)

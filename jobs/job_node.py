@@ -1,0 +1,129 @@
+"""A job as a node of the graph: it waits for siblings, hands over its subtasks, and runs attempts until it is over."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from jobs.assembly import Parts
+from jobs.batch_graph import Next, subtasks_of
+from jobs.errors import JobsError, NotFoundError, StoreError
+from jobs.ids import subtasks_batch_id
+from jobs.model import TERMINAL, Attempt, Job, JobStatus
+from jobs.prompts import decomposition
+from jobs.prompts.dependencies import DependencyWaiter
+from jobs.runner.launch_plan import resumable_attempt
+from jobs.submissions import Submissions
+from jobs.util.keyed_lock import KeyedLock
+from jobs.util.retrying import retry_while_unavailable
+from jobs.waiting_for import WaitingFor
+from orchestration.limits import RecursionLimitError
+
+logger = logging.getLogger(__name__)
+
+
+class JobNode:
+    """Runs single jobs for the graph: `run` is the work of a node, `resume` what follows when its subtasks are over.
+
+    It remembers nothing between two calls: the rows of the store say where a job is.
+
+    Args:
+        parts: The parts of the manager.
+        submissions: Admits the subtasks that a job asks for.
+        is_leaving: Tells whether the engine leaves, so that what fails now fails for that reason.
+    """
+
+    def __init__(self, parts: Parts, submissions: Submissions, is_leaving: Callable[[], bool]) -> None:
+        self._store = parts.store
+        self._runner = parts.runner
+        self._recursion = parts.recursion
+        self._event_bus = parts.event_bus
+        self._clock = parts.clock
+        self._submissions = submissions
+        self._is_leaving = is_leaving
+        self._dependencies = DependencyWaiter(parts.store, parts.event_bus, parts.clock)
+        self._locks = KeyedLock()
+
+    async def run(self, node: Mapping[str, Any]) -> Next:
+        """Run one job to its end: the work of a `child` node; a failed job is a status here, never an exception."""
+        job_id: str = node["task"]
+        # The batch of subtasks is run below its parent's node, and a start or a retry may run it once more.
+        async with self._locks.hold(job_id):
+            try:
+                # Rows and files say where a job is, so its node can begin anew: on a full disk it waits for space here.
+                return await retry_while_unavailable(partial(self._advance, job_id), f"running job {job_id}")
+            except Exception as error:
+                if self._is_leaving() or _is_cancelled():
+                    raise
+                logger.exception("job %s cannot be followed any more", job_id)
+                return await self._abandon(job_id, error)
+            finally:
+                self._recursion.waves.passed(job_id)
+
+    async def _abandon(self, job_id: str, error: Exception) -> str:
+        # Left as it is, it would look as if it ran until the next engine, and nobody would mind its limits.
+        why = f"The engine cannot follow it any more ({type(error).__name__}: {error}). Retry it with claude_retry."
+        job = await retry_while_unavailable(partial(self._runner.abandon, job_id, why), f"giving job {job_id} up")
+        return job.status
+
+    async def _advance(self, job_id: str) -> Next:
+        job = await self._store.job(job_id)
+        if job is None:
+            raise NotFoundError("Job", job_id)
+        job = await self._dependencies.wait(job)
+        while job.status not in TERMINAL:
+            if (children := await self._subtasks(job)) is not None:
+                return subtasks_of(children)
+            job = await self._run_attempt(job)
+        return job.status
+
+    async def resume(self, node: Mapping[str, Any], subtasks: object, results: object) -> Next:
+        """Go on with a job whose subtasks are over."""
+        return await self.run(node)
+
+    async def _subtasks(self, job: Job) -> Sequence[Job] | None:
+        """Return the live subtasks that the job waits for, admitted if they were not, or None where it may go on."""
+        may_wait = job.spec.can_decompose and job.status is JobStatus.QUEUED
+        attempt = await resumable_attempt(self._store, job.id, job.attempt) if may_wait else None
+        if attempt is None or not attempt.asked_for_subtasks:
+            return None
+        children = await self._store.jobs_in_batch(subtasks_batch_id(job.id, attempt.number))
+        if not children:
+            children = await self._admit_subtasks(job, attempt)
+        live = any(child.status not in TERMINAL for child in children)
+        # After a retry it waits again; otherwise its settlement says that it waits, and this only that it is over.
+        now, was = (WaitingFor.CHILDREN, None) if live else (None, WaitingFor.CHILDREN)
+        if job.waiting_for is was and (noted := await self._store.set_waiting_for(job.id, now, was=was)):
+            self._event_bus.publish(noted)
+        return children if live else None
+
+    async def _admit_subtasks(self, job: Job, attempt: Attempt) -> Sequence[Job]:
+        wanted = decomposition.read(attempt.frame, attempt.result)
+        texts = wanted.tasks if isinstance(wanted, decomposition.SubtaskRequest) else ()
+        try:
+            admission = await self._submissions.submit_subtasks(job, subtasks_batch_id(job.id, attempt.number), texts)
+        except (JobsError, RecursionLimitError) as error:
+            if isinstance(error, StoreError) and error.transient:
+                raise
+            logger.info("the subtasks of job %s were refused: %s", job.id, error)
+            return ()
+        for child in admission.jobs:
+            self._event_bus.publish(child)
+        return admission.jobs
+
+    async def _run_attempt(self, job: Job) -> Job:
+        deadline = self._recursion.deadline(job)
+        async with self._recursion.slot(job, deadline=deadline, now=self._clock.now()) as granted:
+            if granted:
+                await self._runner.start_or_attach(job.id)
+                self._recursion.waves.passed(job.id)
+            elif (late := await self._recursion.expire(job, deadline, at=self._clock.now())) is not None:
+                self._event_bus.publish(late)
+            return await self._runner.result(job.id)
+
+
+def _is_cancelled() -> bool:
+    # What is raised while a cancel passes through belongs to the cancel.
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
