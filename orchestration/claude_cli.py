@@ -5,10 +5,10 @@ import shutil
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
+from subprocess import Popen
 from typing import Any, Final
 
-from anyio import CancelScope, TemporaryFile, move_on_after, open_process
-from anyio.abc import Process
+from anyio import CancelScope, CapacityLimiter, TemporaryFile, move_on_after, to_thread
 
 GRACE_SECONDS: Final = 5.0
 """Seconds between asking `claude` to end and ending it: it needed 1.6 s to end a running tool (measured on 2.1.332)."""
@@ -70,16 +70,10 @@ async def ask_claude(node: Mapping[str, Any]) -> str:
     async with TemporaryFile() as given, TemporaryFile() as answer, TemporaryFile() as errors:
         await given.write(_as_text(task))
         await given.seek(0)
-        process = await open_process(
-            [claude, "-p"],
-            stdin=given.wrapped,
-            stdout=answer.wrapped,
-            stderr=errors.wrapped,
-            env={name: value for name, value in os.environ.items() if not name.startswith(_SESSION)},
-            start_new_session=True,
-        )
+        # Not awaited: a cancel of a start that is awaited kills `claude` alone, and leaves what that has started.
+        process = _start(claude, given.wrapped, answer.wrapped, errors.wrapped)
         try:
-            await process.wait()
+            await _wait(process)
         finally:
             await _end(process)
         said, complaints = await _text(answer), await _text(errors)
@@ -98,18 +92,28 @@ async def _text(file: Any) -> str:
     return bytes(await file.read()).decode("utf-8", "replace")
 
 
-async def _end(process: Process) -> None:
+def _start(claude: str, given: Any, answer: Any, errors: Any) -> Popen[bytes]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_SESSION)}
+    return Popen([claude, "-p"], stdin=given, stdout=answer, stderr=errors, env=environment, start_new_session=True)
+
+
+async def _wait(process: Popen[bytes]) -> None:
+    # A limiter of its own: as many are waited for as run, and the work of others needs threads too.
+    await to_thread.run_sync(process.wait, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+
+
+async def _end(process: Popen[bytes]) -> None:
     if process.returncode is not None:
         return
     with CancelScope(shield=True):
         _signal_group(process.pid, signal.SIGTERM)
         try:
             with move_on_after(GRACE_SECONDS):
-                await process.wait()
+                await _wait(process)
         finally:
             # Also where a second Ctrl-C ends the wait: the shield holds off anyio's cancels, not asyncio's.
             _signal_group(process.pid, signal.SIGKILL)
-        await process.wait()
+        await _wait(process)
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:
