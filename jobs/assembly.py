@@ -180,7 +180,7 @@ def assemble_parts(
         ledger=ledger,
         spawner=spawner,
     )
-    tasks.keep(_poke, scheduler, throttle)
+    tasks.keep(_reschedule_when_open, scheduler, throttle)
     tasks.keep(runner.patrol)
     parts = Parts(
         store=store,
@@ -299,7 +299,7 @@ async def _standing_alone(settings: Settings, group: TaskGroup) -> Assembled:
     )
 
 
-async def _poke(scheduler: Scheduler, throttle: Throttle) -> None:
+async def _reschedule_when_open(scheduler: Scheduler, throttle: Throttle) -> None:
     # The gate opens by itself: a pause ends, a process has started, memory is free again.
     while True:
         await scheduler.refused()

@@ -1,4 +1,4 @@
-"""What can go wrong, as types whose fields build their own message.
+"""The errors of jobs: types whose fields build their own message.
 
 JobsError
 ├── BadInputError            what the caller gave cannot be used

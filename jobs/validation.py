@@ -12,7 +12,8 @@ from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import LaunchContext, build
 from jobs.errors import BadInputError
 from jobs.model import Job, JobSpec
-from jobs.permissions.granting import Asked, Grants
+from jobs.permissions.granting import Grants
+from jobs.permissions.rights import RightsRequest
 from jobs.prompts.decomposition import SCHEMA
 from jobs.prompts.dependencies import TaskNode, resolve
 from jobs.settings import Settings, TreeSettings
@@ -259,8 +260,8 @@ def subtask_request(task: str, job: Job) -> TaskRequest:
     return TaskRequest(task=task, model=job.spec.model, effort=job.spec.effort, can_decompose=True)
 
 
-def _asked(request: TaskRequest) -> Asked:
-    return Asked(
+def _asked(request: TaskRequest) -> RightsRequest:
+    return RightsRequest(
         cwd=request.cwd,
         mode=request.permission_mode,
         allowed=request.allowed_tools,

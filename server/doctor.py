@@ -1,4 +1,4 @@
-"""Says what is found on this machine, what is missing, and what to do about it."""
+"""Runs the checks of `claude-jobs doctor`: what is there, what is missing, and what to do about it."""
 
 import json
 import shutil

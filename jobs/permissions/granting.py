@@ -1,35 +1,14 @@
 """What a job gets of what is asked for it: from a person what the settings allow, from a job its own rights at most."""
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from jobs.errors import BadInputError
 from jobs.model import PERMISSION_MODES, JobSpec
 from jobs.permissions.rights import Rights, RightsError, RightsRequest, narrow
 from jobs.settings import Settings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """The rights that a caller asks for; None takes the default.
-
-    Args:
-        cwd: Directory to work in; a relative path starts at the spawning job's directory, or at the client's.
-        mode: Permission mode.
-        allowed: Tools that need no permission.
-        disallowed: Tools that are to be off.
-        directories: Further directories.
-        servers: Names of MCP servers from the settings.
-    """
-
-    cwd: str | None = None
-    mode: str | None = None
-    allowed: Sequence[str] | None = None
-    disallowed: Sequence[str] = ()
-    directories: Sequence[str] | None = None
-    servers: Sequence[str] | None = None
 
 
 def rights_of(spec: JobSpec) -> Rights:
@@ -53,7 +32,7 @@ class Grants:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def grant(self, asked: Asked, *, parent: JobSpec | None, cwd: str, home: str | None) -> Rights:
+    def grant(self, asked: RightsRequest, *, parent: JobSpec | None, cwd: str, home: str | None) -> Rights:
         """Return the rights of a new job, its working directory first among the directories.
 
         Args:
@@ -71,7 +50,7 @@ class Grants:
             return self._check_bypass(self._of_root(asked, cwd, home))
         return self._check_bypass(self._of_child(asked, parent, home))
 
-    def _of_root(self, asked: Asked, cwd: str, home: str | None) -> Rights:
+    def _of_root(self, asked: RightsRequest, cwd: str, home: str | None) -> Rights:
         work = existing_directory(asked.cwd, cwd, home, "cwd")
         return Rights(
             mode=asked.mode or self._settings.permission_mode,
@@ -84,23 +63,16 @@ class Grants:
             servers=tuple(dict.fromkeys(asked.servers or ())),
         )
 
-    def _of_child(self, asked: Asked, parent: JobSpec, home: str | None) -> Rights:
+    def _of_child(self, asked: RightsRequest, parent: JobSpec, home: str | None) -> Rights:
         # Resolved: what is written down is what was compared, and a link that is turned afterwards changes nothing.
         work = os.path.realpath(existing_directory(asked.cwd, parent.cwd, home, "cwd"))
         more = [
             os.path.realpath(existing_directory(one, work, home, "directories"))
             for one in (parent.directories if asked.directories is None else asked.directories)
         ]
-        request = RightsRequest(
-            mode=asked.mode,
-            allowed=asked.allowed,
-            disallowed=asked.disallowed,
-            directories=(work, *more),
-            servers=asked.servers,
-        )
-        return narrow(rights_of(parent), request)
+        return narrow(rights_of(parent), replace(asked, directories=(work, *more)))
 
-    def _check_names(self, asked: Asked) -> None:
+    def _check_names(self, asked: RightsRequest) -> None:
         if asked.mode is not None and asked.mode not in PERMISSION_MODES:
             raise BadInputError(
                 "permissionMode", f"{asked.mode[:80]!r} is unknown", f"Use one of {', '.join(PERMISSION_MODES)}."

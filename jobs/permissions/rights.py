@@ -70,16 +70,18 @@ class Rights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RightsRequest:
-    """What is asked for a child; None takes what the parent has.
+    """The rights that a caller asks for; None takes the parent's, or the default of a job without parent.
 
     Args:
+        cwd: Directory to work in; a relative path starts at the parent's directory, or at the client's.
         mode: Permission mode.
         allowed: Tools that need no permission.
-        disallowed: Tools that are to be off besides the parent's.
-        directories: Absolute directories, the working directory first.
-        servers: Names of MCP servers.
+        disallowed: Tools that are to be off, in addition to the parent's.
+        directories: Further directories; for `narrow` all of them, absolute, the working directory first.
+        servers: Names of MCP servers from the settings.
     """
 
+    cwd: str | None = None
     mode: str | None = None
     allowed: Sequence[str] | None = None
     disallowed: Sequence[str] = ()

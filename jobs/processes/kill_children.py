@@ -1,4 +1,4 @@
-"""The program that a shim becomes at its end: it kills every child that is left, Linux only.
+"""The program that a shim becomes at its end: it kills every child process that is left, Linux only.
 
 `python -I -S kill_children.py DIRECTORY [NAME…]`, where DIRECTORY is the attempt's. The process is a subreaper, so what
 its job left is its child, or becomes one as soon as the process between them has ended: without children nothing is

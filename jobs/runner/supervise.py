@@ -297,11 +297,11 @@ class Supervisor:
         for line in lines:
             live.reader.take(line)
             if line.frame is not None:
-                self._heed(live, rate_limit_signal(line.frame), new=line.offset >= live.adopted_at)
+                self._apply_rate_limit(live, rate_limit_signal(line.frame), new=line.offset >= live.adopted_at)
         if lines:
             live.watchdog.note_output(self._clock.monotonic(), answered=live.reader.answered)
 
-    def _heed(self, live: RunningAttempt, sign: RateLimitSignal | None, *, new: bool) -> None:
+    def _apply_rate_limit(self, live: RunningAttempt, sign: RateLimitSignal | None, *, new: bool) -> None:
         match sign:
             case RateLimited() if new:
                 self._throttle.of(live.account).on_rate_limited()

@@ -1,4 +1,4 @@
-"""Patience with a storage that fails for a while: what must be written is tried again until it is."""
+"""Retries a write to the store until it succeeds, for as long as the storage is unavailable for a while."""
 
 import logging
 from collections.abc import Awaitable, Callable

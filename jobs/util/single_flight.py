@@ -1,4 +1,4 @@
-"""One hop to a thread for all who ask the same thing while the hop before is under way."""
+"""One call in a worker thread for all tasks that ask the same thing while it runs."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field

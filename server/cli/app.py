@@ -33,7 +33,7 @@ from server.cli.interrupts import while_it_goes_on
 from server.cli.job_ids import complete_id, whole_id, whole_ids
 from server.cli.lines import show, width_of, wrapped
 from server.cli.times import here
-from server.cli.transcript import Wanted, followed, transcript_of
+from server.cli.transcript import Selection, followed, transcript_of
 from server.cli.tree_view import description, draw, job_line
 from server.cli.wording import for_a_person
 from server.client.state_dir import StatePaths, state_dir
@@ -203,7 +203,7 @@ def transcript(
     as_json: Annotated[bool, json_option("Print the lines as Claude wrote them.")] = False,
 ) -> None:
     """Print what a job said and did, as Claude Code shows it."""
-    wanted = Wanted(attempt=attempt, whole=whole, raw=as_json)
+    wanted = Selection(attempt=attempt, whole=whole, raw=as_json)
     with client() as engine, until_interrupted():
         look = partial(engine.call_json, "claude_status", {"jobId": whole_id(engine, job_id)})
         places = StatePaths(state_dir(os.environ))

@@ -58,7 +58,7 @@ class NotAJobError(JobsError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Selection:
     """Which part of a transcript is shown, and how.
 
     Args:
@@ -72,10 +72,10 @@ class Wanted:
     raw: bool = False
 
 
-_LAST = Wanted()
+_LAST = Selection()
 
 
-def transcript_of(places: StatePaths, status: Mapping[str, Any], wanted: Wanted = _LAST) -> Iterator[str]:
+def transcript_of(places: StatePaths, status: Mapping[str, Any], wanted: Selection = _LAST) -> Iterator[str]:
     """Yield the lines of a job's transcript, without their newlines.
 
     Args:
@@ -102,7 +102,7 @@ def transcript_of(places: StatePaths, status: Mapping[str, Any], wanted: Wanted 
 
 
 def followed(
-    places: StatePaths, look: Callable[[], Mapping[str, Any]], wanted: Wanted, wait: Callable[[str], None]
+    places: StatePaths, look: Callable[[], Mapping[str, Any]], wanted: Selection, wait: Callable[[str], None]
 ) -> Iterator[str]:
     """Yield the lines of a job's transcript as they are written, until the job is over, across its attempts.
 
@@ -154,7 +154,7 @@ class _Reader:
         wanted: How it is shown.
     """
 
-    def __init__(self, places: StatePaths, status: Mapping[str, Any], number: int, wanted: Wanted) -> None:
+    def __init__(self, places: StatePaths, status: Mapping[str, Any], number: int, wanted: Selection) -> None:
         self.number = number
         self._status = status
         self._raw = wanted.raw

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server.cli.transcript import Wanted, transcript_of
+from server.cli.transcript import Selection, transcript_of
 from server.client.state_dir import StatePaths
 from tests.fault.zygote import BATCHES, JOBS
 
@@ -167,7 +167,7 @@ def _broken_processes(home: Path, jobs: Sequence[Any]) -> Iterator[str]:
     for id_, *_, root_id, attempt in jobs:
         # A second one where the engine was killed between the claim and the launch.
         status = {"jobId": id_, "rootId": root_id, "attempt": attempt, "task": "", "status": "completed"}
-        frames = [json.loads(line) for line in transcript_of(StatePaths(home / "home"), status, Wanted(raw=True))]
+        frames = [json.loads(line) for line in transcript_of(StatePaths(home / "home"), status, Selection(raw=True))]
         if (kinds := [frame["type"] for frame in frames if frame["type"] in KINDS]) != KINDS:
             yield f"transcript of {id_}: {kinds}"
 

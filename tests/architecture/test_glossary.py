@@ -1,0 +1,162 @@
+"""The names of the project: each module says what it holds in known words, and a name that was given up stays away."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("server", "jobs", "orchestration")
+
+GLOSSARY = frozenset(
+    re.findall(
+        r"\S+",
+        """
+    account accounts admission answer answers api argument arguments attempt attempts backup batch batches
+    binary budget budgets cancel cgroup checks claude client clients command commands connection connections
+    conversation cost costs database decomposition demo dependencies depth directory disk elicitation engine
+    environment errors event events executor executors failure failures file files fork graph graphs guard idle
+    ids job jobs json kill langgraph limit limits lines lock locks log mcp memory messages metrics migration
+    model models node nodes options outcome output parts pattern patterns permission permissions pipeline price
+    prices process processes progress project prompt prompts proxy queue rate recovery replies reply request
+    requests result results retention retry rights row rows runner scheduler script secrets send session
+    sessions setting settings signal slot slots snapshot snapshots socket spec specs statements statistics
+    status store stream subtask subtasks subtree task tasks terminal text times token tokens tool tools
+    transaction transactions transcript transcripts tree trees usage values version wait waits
+        """,
+    )
+)
+"""Words of which the first line of a module's docstring has at least one."""
+
+GIVEN_UP = {
+    "Aftermath": "AttemptCleanup",
+    "Books": "TreeUsage",
+    "Busy": "RateLimited",
+    "Cue": "NextTurn",
+    "Division": "SubtaskRequest",
+    "Door": "EngineEndpoint",
+    "Figures": "JobMetrics",
+    "FollowUp": "SessionService",
+    "Follower": "OutputTail",
+    "Framer": "LineDecoder",
+    "Intake": "SpecBuilder",
+    "JobSignals": "JobEventBus",
+    "Launched": "LaunchManifest",
+    "LiveAttempt": "RunningAttempt",
+    "Meter": "UsageMeter",
+    "Origin": "ClientContext",
+    "OriginFiles": "ClientContextStore",
+    "Patience": "WatchdogLimits",
+    "Patrol": "NestedClaudeDetector",
+    "Places": "StatePaths",
+    "Preparation": "LaunchPlanner",
+    "Presence": "ConnectionCounter",
+    "Reception": "ConnectionHandlers",
+    "Relay": "StdioProxy",
+    "Rescue": "RecoveryReport",
+    "SeatingGuard": "TrackingGuard",
+    "Sequel": "RetryPolicy",
+    "Settlement": "Settler",
+    "Siblings": "DependencyWaiter",
+    "Singly": "KeyedLock",
+    "StrangerError": "PeerUidError",
+    "Unanswered": "PendingRequests",
+    "UsedUp": "UsageLimitReached",
+    "Wanted": "TaskNode",
+    "Wish": "RightsRequest",
+    "bury": "reap_zombies",
+    "company": "wait_wrapper",
+    "divisible": "can_decompose",
+    "door": "endpoint",
+    "ended_for": "stop_reason",
+    "first_words": "initial_briefing",
+    "heed": "apply_rate_limit",
+    "insist": "retry_while_unavailable",
+    "marked_open": "crash_marker",
+    "meet": "narrow",
+    "native": "run_isolated",
+    "next_words": "resume_message",
+    "open_rescued": "open_with_recovery",
+    "origin": "client_context",
+    "overdrawn": "budget_exhausted",
+    "passing": "transient",
+    "poke": "reschedule",
+    "sight": "visibility",
+    "sign_of": "rate_limit_signal",
+    "still_lives": "is_alive",
+    "unstarted": "launch_failed",
+    "wish": "request",
+}
+"""Name that nobody could guess to the one that replaced it. None of them is defined again, for whatever it would be."""
+
+GIVEN_UP_FILES = frozenset(
+    re.findall(
+        r"\S+",
+        """
+    aftermath attempts(?=/) company cue exempt figures follow_up follower framer front_door hello intake
+    leavings limit_signs locate origin patience places preparation presence proctable protocol(?=/) reaper
+    reception relay repair rescue rights(?=/) safe_text sequel settlement shapes siblings signals singly speech
+    survivors tale traces unanswered unmanaged upkeep
+        """,
+    )
+)
+"""Names of files and directories that are not used again."""
+
+
+def sources() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def summary_of(path: Path) -> str:
+    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return said.partition("\n")[0]
+
+
+def speaks_known_words(summary: str) -> bool:
+    return not GLOSSARY.isdisjoint(re.findall(r"[a-z]+", summary.lower()))
+
+
+def defined_in(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield name
+
+
+def given_up(tree: ast.Module) -> set[str]:
+    return {name for name in defined_in(tree) if name.lstrip("_") in GIVEN_UP}
+
+
+@pytest.mark.parametrize("path", sources(), ids=relative)
+def test_a_modules_first_line_says_what_it_holds_in_words_of_the_glossary(path: Path):
+    assert speaks_known_words(summary_of(path)), f"{relative(path)}: {summary_of(path)!r}"
+
+
+def test_a_line_that_could_be_of_anything_is_found():
+    assert not speaks_known_words("How much is borne.")
+    assert not speaks_known_words("")
+
+
+def test_a_name_that_was_given_up_is_not_defined_again():
+    found = {relative(path): given_up(ast.parse(path.read_text(encoding="utf-8"))) for path in sources()}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "source", ["class Sequel: ...", "async def insist(): ...", "def f(wish): ...", "self._origin = 1", "heed: int = 1"]
+)
+def test_the_rule_sees_every_way_to_define_a_name(source: str):
+    assert given_up(ast.parse(source))
+
+
+def test_no_file_has_a_name_that_was_given_up():
+    given = re.compile(rf"(?:^|/)(?:{'|'.join(sorted(GIVEN_UP_FILES))})(?:/|\.py$)")
+    assert [relative(path) for path in sources() if given.search(relative(path))] == []
