@@ -23,6 +23,10 @@ MAY_BE_SKIPPED_IN_CI = {
     "no control group can be made here": "Likewise.",
     "this user may not mount": "Likewise.",
     "no mount namespaces here": "Likewise.",
+    "this machine grants no namespaces": "Likewise.",
+    "there is no unified hierarchy of control groups here": "The kernel is the runner's.",
+    "this machine copies": "Likewise.",
+    "no npm": "`.ci/run` installs Node where it may.",
     "the system lets no process have so many sockets": "The limit is the runner's.",
 }
 """How the reason of a skip begins, and why it cannot be helped in continuous integration."""
