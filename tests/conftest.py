@@ -24,6 +24,7 @@ MAY_BE_SKIPPED_IN_CI = {
     "this user may not mount": "Likewise.",
     "no mount namespaces here": "Likewise.",
     "this machine grants no namespaces": "Likewise.",
+    "no user namespaces here": "Likewise.",
     "there is no unified hierarchy of control groups here": "The kernel is the runner's.",
     "this machine copies": "Likewise.",
     "no npm": "`.ci/run` installs Node where it may.",
