@@ -86,8 +86,9 @@ def watch_the_event_loop() -> Iterator[None]:
     for function in watched:
         for file, functions in ALLOWED.items():
             function.can_block_in(f"/{file}", functions)
-        # What a call imports, or what pytest or the library of snapshots reads, is not ours.
+        # What an import reads, or what is read to count lines, is not ours.
         function.can_block_in("<frozen importlib._bootstrap>", "_find_and_load")
+        function.can_block_in("coverage/control.py", "_should_trace")
         function.can_block_predicate = _is_called_by_a_test
         function.activate()
     try:
