@@ -50,6 +50,8 @@ def install(cache: pytest.Cache) -> Suites | None:
         npm = shutil.which("npm")
         if npm is None:
             return None
+        # npm does not repair what an installation that was interrupted left.
+        shutil.rmtree(root / "node_modules", ignore_errors=True)
         subprocess.run(
             [npm, "install", "--prefix", str(root), "--no-audit", "--no-fund", "--no-save", *PACKAGES],
             stdin=subprocess.DEVNULL,
