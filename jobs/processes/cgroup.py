@@ -60,7 +60,7 @@ def markers() -> Iterator[str]:
 
 def leave() -> None:
     """Leave the group of an attempt, if this process was started in one: it would end with that attempt."""
-    own = _own()
+    own = own_group()
     if own is not None and own.name.startswith(_PREFIX):
         with suppress(OSError):
             (own.parent / "cgroup.procs").write_text("0")
@@ -82,7 +82,7 @@ def _members(path: Path) -> list[int]:
 
 @lru_cache(maxsize=1)
 def _delegated() -> Path | None:
-    own = _own()
+    own = own_group()
     if own is None:
         return None
     try:
@@ -91,7 +91,7 @@ def _delegated() -> Path | None:
         return None
 
 
-def _own() -> Path | None:
+def own_group() -> Path | None:
     """Return this process's group in the unified hierarchy."""
     if sys.platform != "linux":
         return None

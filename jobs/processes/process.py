@@ -34,7 +34,7 @@ _SPAWNER_PAUSE = 0.005
 SHIM_NAME: Final = "claude-jobs"
 """What a shim is called: the name that its shell is given."""
 
-_SHIM: Final = """\
+SHIM: Final = """\
 umask 077
 CLAUDE_JOBS_DIR=$1 CLAUDE_JOBS_CWD=$2 CLAUDE_JOBS_GROUP=$3 CLAUDE_JOBS_CLEANER=$4 CLAUDE_JOBS_UMASK=$5
 shift 5
@@ -291,7 +291,7 @@ def _order(
     # None: nothing tells the shim what its command left.
     cleaner = [] if keep is None else [sys.executable, "-I", "-S", kill_children.__file__, str(directory.path), *keep]
     mask = f"{command.umask:03o}"
-    shim = ["/bin/sh", "-c", _SHIM, SHIM_NAME, str(directory.path), cwd, group, "\n".join(cleaner), mask]
+    shim = ["/bin/sh", "-c", SHIM, SHIM_NAME, str(directory.path), cwd, group, "\n".join(cleaner), mask]
     return Order(
         directory=str(directory.path),
         argv=[*shim, *command.argv],

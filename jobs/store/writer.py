@@ -32,7 +32,7 @@ class Transactions:
     group fails after it has changed something; the changes of its first run are undone then.
 
     Args:
-        connection: Opened with `_GroupConnection` as its factory.
+        connection: Opened with `GroupConnection` as its factory.
         line: What that connection takes its work from.
     """
 
@@ -101,7 +101,7 @@ async def open_reader(path: Path) -> AsyncIterator[Transactions]:
 async def _opened(path: Path, begin: str, setup: str) -> AsyncIterator[Transactions]:
     line = _Line(asyncio.get_running_loop())
     # A factory keeps us to aiosqlite's public calls: it has none that hands a callable to its thread.
-    factory = partial(_GroupConnection, line, begin)
+    factory = partial(GroupConnection, line, begin)
     connection = await aiosqlite.connect(path, timeout=BUSY_SECONDS, isolation_level=None, factory=factory)
     try:
         await connection.executescript(setup)
@@ -202,15 +202,23 @@ class _Call(Generic[T]):
             self.future.set_exception(self._error)
 
 
-class _GroupConnection(sqlite3.Connection):
-    """A connection whose `commit` runs everything that waits in line and commits it together."""
+class GroupConnection(sqlite3.Connection):
+    """A connection whose `commit` runs everything that waits in line and commits it together.
+
+    Args:
+        line: What it takes its work from.
+        begin: The statement that begins a transaction.
+        args: What `sqlite3.Connection` takes.
+        kwargs: The same, by name.
+    """
 
     def __init__(self, line: _Line, begin: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._line = line
-        self._begin = begin
+        self.begin = begin
 
     def commit(self) -> None:
+        """Run what waits in one transaction; what comes of each call is noted in it."""
         group = self._line.take()
         if not group:
             return
@@ -224,7 +232,7 @@ class _GroupConnection(sqlite3.Connection):
 
     def _run_together(self, group: "Sequence[_Call[Any]]") -> bool:
         """Run a group without savepoints, which cost a tenth of it; False where one has to be undone by itself."""
-        self.execute(self._begin)
+        self.execute(self.begin)
         for call in group:
             before = self.total_changes
             if self._run(call) is not None and self.total_changes != before:
@@ -235,7 +243,7 @@ class _GroupConnection(sqlite3.Connection):
         return True
 
     def _run_apart(self, group: "Sequence[_Call[Any]]") -> None:
-        self.execute(self._begin)
+        self.execute(self.begin)
         for call in group:
             self.execute("SAVEPOINT one")
             if self._run(call) is not None:

@@ -17,7 +17,7 @@ from server.cli.tree_view import LIVE, Picture
 from server.client.tool_client import Client
 
 REFRESHES_A_SECOND = 4
-_MOST_JOBS = 1000
+MOST_JOBS = 1000
 _NEWEST = 50
 _MOST_FOLLOWED = 200
 """Newest jobs among which are those that run, where no tree is named."""
@@ -53,7 +53,7 @@ class Listing(NamedTuple):
 
 def jobs_of(client: Client, identity: str | None) -> Listing:
     """Return everything below an id, or the newest jobs."""
-    return listed(client, limit=_MOST_JOBS if identity else _NEWEST, under=identity)
+    return listed(client, limit=MOST_JOBS if identity else _NEWEST, under=identity)
 
 
 def listed(
@@ -76,7 +76,7 @@ def listed(
     jobs: list[dict[str, Any]] = []
     paused = ""
     while True:
-        asked = {"under": under, "status": status, "limit": min(limit - len(jobs), _MOST_JOBS), "before": before}
+        asked = {"under": under, "status": status, "limit": min(limit - len(jobs), MOST_JOBS), "before": before}
         lines: list[dict[str, Any]] = client.call_json("claude_list_jobs", asked)
         page = [line for line in lines if "jobId" in line]
         jobs += page

@@ -162,7 +162,7 @@ class McpConnection:
     async def _read(self, to_server: ObjectSendStream[Incoming], to_client: ObjectSendStream[SessionMessage]) -> None:
         async with to_client:
             async for line in _lines(self._lines, self._first):
-                message = _message(line)
+                message = message_in(line)
                 if isinstance(message, BadMessageError):
                     await to_client.send(_refusal(message))
                 elif isinstance(line, bytes):
@@ -186,7 +186,7 @@ class McpConnection:
                     self._end(queued.request_id)
                     continue
                 try:
-                    await to_server.send(self._counted(_message(queued.line), queued.request_id))
+                    await to_server.send(self._counted(message_in(queued.line), queued.request_id))
                 except (anyio.ClosedResourceError, anyio.BrokenResourceError):
                     return  # the client has left, and nobody waits for the answer
 
@@ -267,7 +267,7 @@ def _refusal(error: BadMessageError) -> SessionMessage:
     return _Refusal(mcp_types.JSONRPCError(jsonrpc="2.0", id=error.key, error=data))
 
 
-def _message(line: bytes | LongLine) -> Incoming:
+def message_in(line: bytes | LongLine) -> Incoming:
     """Return the message in a line; a `BadMessageError` where it is none, another error where it asks for no answer."""
     try:
         message = None if isinstance(line, LongLine) else _parse(line)

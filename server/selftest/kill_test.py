@@ -21,7 +21,7 @@ from server.selftest.check import PromiseCheck, check_promises
 from server.selftest.mcp_client import McpClient, caller
 from server.selftest.stub import StubTask, write_stub
 
-_PATIENCE = 60.0
+PATIENCE = 60.0
 """Seconds within which an engine must answer after one was killed; a start takes three on a busy core (measured)."""
 
 _LOOK = 0.01
@@ -187,7 +187,7 @@ class KillTest:
 
     def _answering(self, dead: int) -> int:
         """Wait for an engine other than the dead one to answer and return its process id."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and not self._deserted():
             try:
                 answer = self._ask("status")
@@ -200,7 +200,7 @@ class KillTest:
         log = f"the engine's log is {self.endpoint.places.log}"
         if self._deserted():
             raise EOFError(f"no client is left to start an engine ({'; '.join(self._notes.died)}); {log}")
-        raise TimeoutError(f"no engine answered within {_PATIENCE:g} s; {log}")
+        raise TimeoutError(f"no engine answered within {PATIENCE:g} s; {log}")
 
     def _deserted(self) -> bool:
         return 0 < self._plan.clients <= len(self._notes.died)
@@ -219,13 +219,13 @@ class KillTest:
 
     def _join(self, clients: Sequence[threading.Thread]) -> None:
         # Bounded: a client that waits for a job which is lost would wait for ever. Hung up on, it has died.
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         for thread in clients:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _stop_engine(self) -> None:
         self._ask("stop")
-        held = lock(self.endpoint.places.engine_lock, _PATIENCE)
+        held = lock(self.endpoint.places.engine_lock, PATIENCE)
         if held is not None:
             os.close(held)
 

@@ -113,7 +113,7 @@ def xargs(directory: Path, count: int) -> float:
         attempt.mkdir(parents=True)
         (attempt / "in").write_text(f"{{}}\n{task}\n")
     script = 'exec /bin/sh -c "$SHIM" claude-jobs "$1" / "" "" 022 "$STUB" -p'
-    environ = {**ENVIRONMENT, "SHIM": shim._SHIM, "STUB": str(STUB)}
+    environ = {**ENVIRONMENT, "SHIM": shim.SHIM, "STUB": str(STUB)}
     numbers = "\n".join(str(directory / str(number)) for number in range(count))
     parallel = str(4 * (os.cpu_count() or 1))
     began = time.monotonic()

@@ -60,11 +60,11 @@ class SeamDisk:
         self._full = False
         execute, statvfs = sqlite3.Connection.execute, os.statvfs
 
-        def refusing(connection: sqlite3.Connection, *args: Any) -> Any:
+        def refusing(connection: writer.GroupConnection, *args: Any) -> Any:
             if (
                 self._full
                 and args[0] == "COMMIT"
-                and "IMMEDIATE" in vars(connection)["_begin"]
+                and "IMMEDIATE" in connection.begin
                 and (state / "jobs.db.reserve").exists()
             ):
                 execute(connection, "ROLLBACK")
@@ -76,7 +76,7 @@ class SeamDisk:
         def measured(path: Path) -> Any:
             return SimpleNamespace(f_bavail=0, f_frsize=1) if self._full else statvfs(path)
 
-        setattr(writer._GroupConnection, "execute", refusing)  # noqa: B010 - a seam
+        writer.GroupConnection.execute = refusing  # type: ignore[method-assign,assignment]  # a seam
         os.statvfs = measured  # type: ignore[assignment]  # a seam
 
     def fill(self) -> None:

@@ -90,7 +90,7 @@ def _die_at_step(number: int) -> None:
         setattr(os, name, counted(getattr(os, name)))
     fcntl.flock = counted(fcntl.flock)
     execute = counted(sqlite3.Connection.execute)
-    setattr(writer._GroupConnection, "execute", lambda self, *args: execute(self, *args))  # noqa: B010, PLW0108 - a seam, and a method must be a function
+    setattr(writer.GroupConnection, "execute", lambda self, *args: execute(self, *args))  # noqa: B010, PLW0108 - a seam, and a method must be a function
 
 
 def _fail_at_step(number: int, home: Path) -> None:
@@ -107,7 +107,7 @@ def _fail_at_step(number: int, home: Path) -> None:
         error.sqlite_errorcode = sqlite3.SQLITE_FULL
         raise error
 
-    setattr(writer._GroupConnection, "execute", step)  # noqa: B010 - a seam
+    setattr(writer.GroupConnection, "execute", step)  # noqa: B010 - a seam
 
 
 async def _engine(home: Path) -> None:

@@ -19,7 +19,7 @@ from mcp_types import JSONRPCRequest
 from pydantic import ValidationError
 
 from jobs.client_context import ClientContext
-from server.engine.mcp_connection import _message
+from server.engine.mcp_connection import message_in
 from server.mcp.permission_tools import APPROVE, PERMIT
 from server.mcp.tool_definitions import DEFINITIONS, Definition
 from server.mcp.tool_results import outcome
@@ -137,7 +137,7 @@ def over_the_wire(definition: Definition, arguments: dict[str, Any]) -> dict[str
     """Return arguments as they arrive, or None where no message arrives at all."""
     params = {"name": definition.name, "arguments": arguments}
     line = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
-    message = _message(line)
+    message = message_in(line)
     if isinstance(message, Exception):
         return None
     assert isinstance(message.message, JSONRPCRequest)

@@ -57,6 +57,7 @@ def add_fixtures(server: Server[Connection]) -> None:
     fixtures = MCPServer("fixtures")
     add_contents(fixtures)
     add_questions(fixtures)
+    # The SDK has no public name for the server below.
     beside = fixtures._lowlevel_server
     # The SDK's own seal on what a client has to hand back.
     server.middleware.extend(beside.middleware)

@@ -261,12 +261,12 @@ def test_the_dashboard_counts_cancelled_jobs_by_themselves(invoke: Invoke):
 
 
 def test_a_batch_of_more_jobs_than_are_drawn_is_judged_by_all_of_them(invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("server.cli.follow._MOST_JOBS", 1)
+    monkeypatch.setattr("server.cli.follow.MOST_JOBS", 1)
     assert invoke("batch", "stub:exit=3", "stub:say=fine").exit_code == 1
 
 
 def test_a_tree_of_more_jobs_than_are_drawn_is_followed_to_its_end(invoke: Invoke, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("server.cli.follow._MOST_JOBS", 1)
+    monkeypatch.setattr("server.cli.follow.MOST_JOBS", 1)
     batch = spawned(invoke, "stub:sleep=1", "stub:say=fine")
     invoke("wait", batch["jobIds"][1])
     assert invoke("tree", "-f", batch["batchId"]).exit_code == 0

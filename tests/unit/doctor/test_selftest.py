@@ -5,7 +5,7 @@ import json
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -14,7 +14,9 @@ import pytest
 from rich.console import Console
 
 from server import doctor
+from server.client.engine_socket import EngineEndpoint
 from server.client.state_dir import StatePaths
+from server.client.wire import Hello
 from server.selftest import kill_test as module
 from server.selftest.check import PromiseCheck, check_promises
 from server.selftest.kill_test import KillTest, Plan
@@ -139,45 +141,47 @@ def talker(monkeypatch: pytest.MonkeyPatch) -> Talker:
 
 
 def test_a_client_that_dies_is_a_broken_promise(tmp_path: Path, talker: Talker, monkeypatch: pytest.MonkeyPatch):
-    def kill(*_: object) -> list[float]:
+    def answer(*_: object) -> dict[str, int]:
         talker.hang_up()
-        return []
+        return {"pid": 1}
 
-    monkeypatch.setattr(KillTest, "_kill", kill)
+    monkeypatch.setattr(module, "control", answer)
     monkeypatch.setattr(module, "check_promises", lambda *_: PromiseCheck(acknowledged=0, jobs=0))
-    report = KillTest(tmp_path, Plan(kills=1, seconds=1, clients=1)).run()
+    report = KillTest(tmp_path, Plan(kills=0, seconds=1, clients=1)).run()
     assert not report.good
     assert "clients lost 1" in "\n".join(report.lines())
     assert report.lines()[-1] == "  client 0: the pump has ended"
 
 
 def test_a_client_that_waits_for_ever_is_hung_up_on(tmp_path: Path, talker: Talker, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_PATIENCE", 0.05)
-    monkeypatch.setattr(KillTest, "_kill", lambda *_: [])
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "control", lambda *_: {"pid": 1})
     monkeypatch.setattr(module, "check_promises", lambda *_: PromiseCheck(acknowledged=0, jobs=0))
-    campaign = KillTest(tmp_path, Plan(kills=1, seconds=1, clients=1))
+    campaign = KillTest(tmp_path, Plan(kills=0, seconds=1, clients=1))
 
     def hang_up() -> None:
         # From here on it has the time that it needs to say so.
-        monkeypatch.setattr(module, "_PATIENCE", SECONDS)
+        monkeypatch.setattr(module, "PATIENCE", SECONDS)
         Talker.hang_up(talker)
 
     monkeypatch.setattr(talker, "hang_up", hang_up)
     assert campaign.run().died == ["client 0: the pump has ended"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), TimeoutError("no engine")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
 def test_a_campaign_that_cannot_go_on_leaves_no_client_and_no_engine(
     tmp_path: Path, talker: Talker, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ):
     stopped: list[bool] = []
 
-    def kill(*_: object) -> NoReturn:
+    def answer(_: EngineEndpoint, request: Mapping[str, str], __: Hello) -> None:
+        if request["do"] == "stop":
+            stopped.append(talker.ended.is_set())
+            return
         assert talker.asked.wait(SECONDS)
         raise error
 
-    monkeypatch.setattr(KillTest, "_kill", kill)
-    monkeypatch.setattr(KillTest, "_stop_engine", lambda _: stopped.append(talker.ended.is_set()))
+    monkeypatch.setattr(module, "control", answer)
     before = set(threading.enumerate())
     with pytest.raises(type(error)):
         KillTest(tmp_path, Plan(kills=1, seconds=1, clients=1)).run()
@@ -201,7 +205,7 @@ def test_clients_that_find_no_engine_are_named_where_a_campaign_gives_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     campaign = KillTest(tmp_path, Plan(kills=1, seconds=1, clients=1), {"CLAUDE_JOBS_MAX_DEPTH": "none"})
-    monkeypatch.setattr(module, "_PATIENCE", SECONDS)
+    monkeypatch.setattr(module, "PATIENCE", SECONDS)
     with pytest.raises(EOFError, match="client 0: the pump has ended"):
         campaign.run()
 
@@ -209,14 +213,14 @@ def test_clients_that_find_no_engine_are_named_where_a_campaign_gives_up(
 def test_an_engine_that_answers_without_its_store_is_waited_for_no_longer_than_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "_PATIENCE", 0.05)
-    monkeypatch.setattr(KillTest, "_ask", lambda *_: {"ok": False, "error": "disk I/O error"})
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "control", lambda *_: {"ok": False, "error": "disk I/O error"})
     with pytest.raises(TimeoutError, match="no engine answered"):
         KillTest(tmp_path, Plan(kills=1, seconds=1, clients=0)).run()
 
 
 def test_a_campaign_gives_up_on_an_engine_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
     campaign = KillTest(tmp_path, Plan(kills=1, seconds=1, clients=0))
     with pytest.raises(TimeoutError, match="no engine answered"):
         campaign.run()

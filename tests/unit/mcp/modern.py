@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from mcp.shared.message import SessionMessage
+from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
 from jobs.client_context import ClientContext
@@ -14,7 +14,7 @@ from jobs.permissions.tokens import hash_token
 from server.mcp.auth import Caller
 from server.mcp.connection_state import Connection
 from server.mcp.tasks import EXTENSION
-from tests.unit.mcp.world import PATH, World, _transport
+from tests.unit.mcp.world import PATH, World, transport
 
 SECONDS = 20.0
 
@@ -39,6 +39,8 @@ class Modern:
         self._sent = sent
         self._heard = heard
         self._ids = 0
+        self.http_request: Any = None
+        """The request that its messages come in, where they come over HTTP."""
         self.notes: list[dict[str, Any]] = []
         self.extensions = dict(extensions)
         self.capabilities = dict(capabilities or {})
@@ -53,7 +55,9 @@ class Modern:
             **params.pop("_meta", {}),
         }
         message = {"jsonrpc": "2.0", "id": self._ids, "method": method, "params": {**params, "_meta": meta}}
-        await self._sent.send(SessionMessage(jsonrpc_message_adapter.validate_python(message, by_name=False)))
+        metadata = ServerMessageMetadata(request_context=self.http_request) if self.http_request else None
+        sent = jsonrpc_message_adapter.validate_python(message, by_name=False)
+        await self._sent.send(SessionMessage(sent, metadata))
         return self._ids
 
     async def ask(self, method: str, **params: Any) -> dict[str, Any]:
@@ -102,5 +106,5 @@ async def modern(
     """Connect, as a person or as the job that holds a token."""
     client_context = ClientContext(cwd=str(here.work), env={"PATH": PATH}, client="raw")
     caller = Caller(client_context=client_context, token_hash=hash_token(token) if token else None)
-    async with _transport(Connection(services=here.services, caller=caller)) as (heard, sent):
-        yield Modern(sent, heard, {EXTENSION: {}} if tasks else {}, capabilities)  # type: ignore[arg-type]  # the SDK's protocols
+    async with transport(Connection(services=here.services, caller=caller)) as (heard, sent):
+        yield Modern(sent, heard, {EXTENSION: {}} if tasks else {}, capabilities)

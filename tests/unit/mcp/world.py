@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import anyio
 from mcp import Client
-from mcp.client._transport import TransportStreams
 from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.memory import create_client_server_memory_streams
 from mcp_types import CallToolResult, RequestParamsMeta, TextContent
@@ -56,8 +55,8 @@ class World:
         """Connect an SDK client in memory, as a person or as the job that holds a token; options are the client's."""
         client_context = ClientContext(cwd=str(self.work), env={"PATH": PATH}, client=name)
         caller = Caller(client_context=client_context, token_hash=hash_token(token) if token else None)
-        transport = _transport(Connection(services=self.services, caller=caller))
-        async with Client(transport, mode=mode, read_timeout_seconds=60, **options) as client:
+        beside = transport(Connection(services=self.services, caller=caller))
+        async with Client(beside, mode=mode, read_timeout_seconds=60, **options) as client:
             yield client
 
     async def waiting_job(self, client: Client, **arguments: Any) -> Job:
@@ -130,7 +129,8 @@ def text_of(result: CallToolResult) -> str:
 
 
 @asynccontextmanager
-async def _transport(state: Connection) -> AsyncIterator[TransportStreams]:
+async def transport(state: Connection) -> AsyncIterator[Any]:
+    """Connect two ends in memory, of which a server holds the other."""
     async with create_client_server_memory_streams() as (client_streams, server_streams):
         server = build_server(Subscriptions(state.services.event_bus, state.services.start_soon))
 

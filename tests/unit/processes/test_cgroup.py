@@ -59,7 +59,7 @@ print(json.dumps(said))
 @pytest.fixture
 def delegated() -> Iterator[Path]:
     """A group below our own, for a process that will take itself for an engine."""
-    own = cgroup._own()
+    own = cgroup.own_group()
     if own is None:
         pytest.skip("there is no unified hierarchy of control groups here")
     path = own / f"test-of-claude-jobs-{os.getpid()}"

@@ -193,6 +193,22 @@ class CountingTable(LinuxTable):
         return True
 
 
+SLOWNESS = 0.02
+
+
+class SlowTable(CountingTable):
+    """A table of which each pass takes so many seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began: list[float] = []
+
+    def entries(self) -> Mapping[int, Entry]:
+        self.began.append(time.monotonic())
+        time.sleep(SLOWNESS)
+        return super().entries()
+
+
 def entry(pid: int, *, parent: int = 1, session: int | None = None, start: float = 5.0) -> Entry:
     session = pid if session is None else session
     return Entry(identity=ProcessIdentity(pid=pid, start=start), parent=parent, group=session, session=session)
@@ -209,11 +225,14 @@ async def test_jobs_that_end_together_share_passes() -> None:
 
 
 async def test_the_next_pass_waits_in_proportion_to_the_last_one() -> None:
-    reaper = Reaper(CountingTable())
-    before = time.monotonic()
+    table = SlowTable()
+    reaper = Reaper(table)
     with anyio.fail_after(60):
         await reaper.sweep(Target(marker="m"))
-    assert reaper._not_before >= before + 0.02
+        first = table.passes
+        await reaper.sweep(Target(marker="m"))
+    pause = table.began[first] - table.began[first - 1]
+    assert pause >= 10 * SLOWNESS
 
 
 async def test_a_waiter_that_gives_up_does_not_take_the_others_with_it() -> None:

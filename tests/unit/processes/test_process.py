@@ -276,10 +276,10 @@ async def test_a_process_that_lingers_after_its_answer_has_still_answered(tmp_pa
 async def test_a_full_disk_is_a_refused_launch_and_frees_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(here: int, name: str, data: bytes) -> None:
+    def full(descriptor: int, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(fork_server, "_write_in", full)
+    monkeypatch.setattr(fork_server, "write_all", full)
     directory = AttemptDirectory.create(tmp_path / "attempt")
     with pytest.raises(LaunchError, match="No space left"):
         await launch(directory, command("x"), "/", DIRECTLY)

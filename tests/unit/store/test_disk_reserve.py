@@ -1,6 +1,10 @@
 """The space put aside for a full disk."""
 
+import os
+import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -8,7 +12,17 @@ from jobs.errors import DiskFullError, StoreError
 from jobs.model import JobStatus
 from jobs.store.disk_reserve import PIECE_BYTES, RESERVE_BYTES, Reserve
 from jobs.store.sqlite import SqliteStore
+from jobs.store.writer import GroupConnection
 from tests.contract.support import admit, bring_to, ending, known, start
+
+
+def full(connection: sqlite3.Connection, *statement: Any) -> sqlite3.Cursor:
+    """Run a statement on a disk that has no room for a change."""
+    if "UPDATE" not in statement[0]:
+        return sqlite3.Connection.execute(connection, *statement)
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    raise error
 
 
 def _reserve(path: Path, margin: int = 0) -> Reserve:
@@ -57,18 +71,19 @@ def test_a_reserve_that_cannot_be_made_is_not_ready(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_without_space_nothing_is_admitted_or_claimed_and_what_runs_is_settled(tmp_path: Path) -> None:
-    tight = _reserve(tmp_path)
-    async with SqliteStore.open(tmp_path / "jobs.db", tight) as store:
+async def test_without_space_nothing_is_admitted_or_claimed_and_what_runs_is_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SqliteStore.open(tmp_path / "jobs.db", _reserve(tmp_path)) as store:
         await bring_to(store, "j1", JobStatus.RUNNING)
         await admit(store, "b2", "j2")
-        tight._margin = 2**62
+        monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=-1, f_frsize=1))
         with pytest.raises(DiskFullError) as refused:
             await admit(store, "b3", "j3")
         with pytest.raises(DiskFullError):
             await store.claim("j2", session_id="s", token_hash=None, at=3.0)
         settled = await store.settle("j1", 1, ending(JobStatus.COMPLETED), at=3.0)
-        tight._margin = 0
+        monkeypatch.undo()
 
         assert refused.value.transient
         assert settled.status is JobStatus.COMPLETED
@@ -77,16 +92,17 @@ async def test_without_space_nothing_is_admitted_or_claimed_and_what_runs_is_set
 
 
 @pytest.mark.anyio
-async def test_an_end_that_meets_a_full_database_spends_the_reserve_and_then_says_so(tmp_path: Path) -> None:
+async def test_an_end_that_meets_a_full_database_spends_the_reserve_and_then_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reserve = _reserve(tmp_path)
     async with SqliteStore.open(tmp_path / "jobs.db", reserve) as store:
         await bring_to(store, "j1", JobStatus.RUNNING)
-        pages = await store._writer.run(lambda connection: connection.execute("PRAGMA page_count").fetchone()[0])
-        await store._writer.run(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+        monkeypatch.setattr(GroupConnection, "execute", full)
         with pytest.raises(StoreError) as refused:
             await store.settle("j1", 1, ending(JobStatus.COMPLETED, result="x" * 100_000), at=3.0)
         spent = not (tmp_path / "reserve").exists()
-        await store._writer.run(lambda connection: connection.execute("PRAGMA max_page_count = 100000").fetchone())
+        monkeypatch.undo()
 
         assert refused.value.transient
         assert spent
