@@ -31,7 +31,8 @@ class Subscription:
         taken, self._news, self._event = self._news, [], anyio.Event()
         return taken
 
-    def _offer(self, job: Job) -> None:
+    def offer(self, job: Job) -> None:
+        """Add a change that concerns this waiter."""
         if self.wants(job):
             self._news.append(job)
             self._event.set()
@@ -62,7 +63,7 @@ class JobEventBus:
     def publish(self, job: Job) -> None:
         """Tell the tree's waiters how the job stands now."""
         for subscription in tuple(self._by_root.get(job.root_id, ())):
-            subscription._offer(job)
+            subscription.offer(job)
         for observer in tuple(self._observers.values()):
             try:
                 observer(job)

@@ -61,7 +61,7 @@ class Failure(_Raised):
             for name, value in vars(error).items()
             if not name.startswith("_") and isinstance(value, _PLAIN)
         }
-        return cls(type=type(error).__name__, message=str(error), fields=plain)._raised_by(error)
+        return cls(type=type(error).__name__, message=str(error), fields=plain)._raised_by(error)  # noqa: SLF001 - its own
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:

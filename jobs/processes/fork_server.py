@@ -260,7 +260,7 @@ class Vfork:
         calls += [(libc.signal, _long(number), _long(signal.SIG_DFL)) for number in _RESTORED]
         calls.append((libc.execve, ctypes.c_char_p(argv[0]), _strings(argv), _strings(env)))
         # Only where the program could not be started the child comes to these. `errno` alone does not tell.
-        calls += [(libc.memset, ctypes.byref(self._failed), _long(1), _long(1)), (libc._exit, _long(127))]
+        calls += [(libc.memset, ctypes.byref(self._failed), _long(1), _long(1)), (libc._exit, _long(127))]  # noqa: SLF001 - a function of C
         self._failed.value = b"\0"
         first = self._chain(calls)
         ctypes.set_errno(0)

@@ -57,12 +57,11 @@ def add_fixtures(server: Server[Connection]) -> None:
     fixtures = MCPServer("fixtures")
     add_contents(fixtures)
     add_questions(fixtures)
-    # The SDK has no public name for the server below.
-    beside = fixtures._lowlevel_server
+    beside = fixtures._lowlevel_server  # noqa: SLF001 - the SDK has no public name for it
     # The SDK's own seal on what a client has to hand back.
     server.middleware.extend(beside.middleware)
     _join_lists(server, beside)
-    _join_calls(server, beside, frozenset(fixtures._tool_manager._tools))
+    _join_calls(server, beside, frozenset(fixtures._tool_manager._tools))  # noqa: SLF001 - the same
     _choose(
         server, beside, "resources/read", ReadResourceRequestParams, lambda params: params.uri.startswith("test://")
     )
