@@ -2,6 +2,9 @@
 
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from server.mcp.arguments import (
     BatchArguments,
@@ -16,6 +19,7 @@ from server.mcp.permission_tools import ApproveArguments
 from server.mcp.prompts import PROMPTS
 from server.mcp.resources import TEMPLATES
 from server.mcp.tool_definitions import listing
+from tests.unit.mcp.world import call_json, world
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "server" / "README.md").read_text(encoding="utf-8")
@@ -26,6 +30,26 @@ NAMES = sorted(tool.name for tool in listing(leaf=False))
 def test_the_readme_of_the_server_has_one_row_for_each_tool_in_any_order():
     rows = re.findall(r"^\| `(claude_[a-z_]+)` \|", SECTION, re.MULTILINE)
     assert sorted(rows) == NAMES
+
+
+@pytest.mark.anyio
+async def test_the_replies_have_the_keys_that_the_readme_says(home: Path):
+    rows = re.findall(r"^\| `(claude_[a-z_]+)` \| .+ \| `\{(.+)\}`", SECTION, re.MULTILINE)
+    async with world(home) as here, here.client() as client:
+        replies: dict[str, dict[str, Any]] = {}
+
+        async def ask(tool: str, **arguments: Any) -> dict[str, Any]:
+            replies[tool] = await call_json(client, tool, **arguments)
+            return replies[tool]
+
+        job = (await ask("claude_run_async", task="x"))["jobId"]
+        batch = (await ask("claude_run_batch_async", tasks=["stub:exit=3"]))["batchId"]
+        for over in ({"batchId": batch}, {"jobIds": [job]}):
+            await ask("claude_wait", **over)
+        await ask("claude_send", jobId=job, task="more")
+        await ask("claude_retry", jobId=batch)
+        await ask("claude_kill_job", jobId=batch)
+    assert {tool: set(reply) for tool, reply in replies.items()} == {tool: set(keys.split(", ")) for tool, keys in rows}
 
 
 def test_the_table_of_the_first_readme_names_each_tool_once():
