@@ -100,7 +100,7 @@ def watch_the_event_loop() -> Iterator[None]:
 
 def _is_called_by_a_test(*_: object, **__: object) -> bool:
     """Tell whether a test makes the call, or calls a function of ours that makes it, and no coroutine of ours does."""
-    frame = sys._getframe(2)
+    frame = sys._getframe(2)  # noqa: SLF001 - has no other name
     ours = []
     while frame is not None and frame.f_back is not None:
         name = frame.f_code.co_filename
