@@ -212,6 +212,17 @@ async def test_a_job_that_is_tried_again_during_a_wait_is_reported_once_it_is_ov
     assert ids(report) == ["ja", "jb"]
 
 
+async def test_a_job_of_which_the_next_attempt_is_heard_first_is_waited_for_again(tree: Tree):
+    async def next_attempt() -> None:
+        await tree.store.requeue("ja")
+        await start(tree.store, "ja")
+        tree.event_bus.publish(await known(tree.store, "ja"))
+
+    steps = [lambda: tree.end("ja", JobStatus.FAILED), next_attempt, lambda: tree.end("jb"), lambda: tree.end("ja")]
+    (report,) = await reports_of(tree, tree.named("ja", "jb"), WaitMode.ALL, *steps)
+    assert [job.status for job in report.done] == [JobStatus.COMPLETED] * 2
+
+
 @pytest.mark.parametrize("cursor", ["zebra", "-1", "0x1", " 1", "1_0", "\u0661", "1.5", "-", "1\n"])
 async def test_what_is_no_cursor_is_refused_and_the_error_says_what_to_pass(tree: Tree, cursor: str):
     with pytest.raises(

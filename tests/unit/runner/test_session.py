@@ -9,7 +9,14 @@ from jobs.model import Attempt, Job, JobSpec, JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Store, Submission
 from jobs.prompts.briefing import Prompts
 from jobs.runner.launch_plan import LaunchPlanner
-from jobs.runner.retry_policy import MAX_LAUNCH_FAILURES, MAX_REFUSED, MAX_SUBTASK_REQUESTS, RetryPolicy
+from jobs.runner.retry_policy import (
+    MAX_LAUNCH_FAILURES,
+    MAX_LIMITED,
+    MAX_REFUSED,
+    MAX_SUBTASK_REQUESTS,
+    MAX_TRANSIENT,
+    RetryPolicy,
+)
 from jobs.store.memory import MemoryStore
 from orchestration.limits import TreeLimits
 from tests.unit.jobs.support import Parts, admit_anything, known, parts, preparation_of
@@ -121,6 +128,40 @@ async def test_a_reason_in_between_does_not_begin_the_count_of_lost_attempts_ane
     await past.had("s1", Reason.LOST, usage=ANSWERED)
     await past.had("s1", between, usage=ANSWERED)
     assert not await follows(past, Reason.LOST, usage=ANSWERED)
+
+
+@pytest.mark.parametrize(
+    ("reason", "most"),
+    [
+        (Reason.RATE_LIMIT, MAX_LIMITED),
+        (Reason.OVERLOADED, MAX_LIMITED),
+        (Reason.SERVER_ERROR, MAX_TRANSIENT),
+        (Reason.CONNECTION, MAX_TRANSIENT),
+    ],
+)
+async def test_a_job_meets_trouble_that_passes_so_often_and_then_fails(reason: Reason, most: int):
+    for earlier, another in ((most - 1, True), (most, False)):
+        past = await Past.of(MemoryStore())
+        for _ in range(earlier):
+            await past.had("s1", reason, usage=ANSWERED)
+        assert await follows(past, reason, usage=ANSWERED) is another
+
+
+async def test_trouble_before_a_job_asked_for_subtasks_is_not_counted_after():
+    past = await Past.of(MemoryStore(), can_decompose=True)
+    for _ in range(MAX_TRANSIENT):
+        await past.had("s1", Reason.CONNECTION, usage=ANSWERED)
+    await past.had("s1", Reason.COMPLETED, frame=SUBTASKS)
+    assert await follows(past, Reason.CONNECTION, usage=ANSWERED)
+
+
+@pytest.mark.parametrize(("deeper", "status"), [(0, JobStatus.COMPLETED), (1, JobStatus.QUEUED)])
+async def test_a_job_at_the_deepest_level_asks_for_no_subtasks(deeper: int, status: JobStatus):
+    past = await Past.of(MemoryStore(), can_decompose=True)
+    attempt, job = await past.begins("s1"), await past.job()
+    ended = Outcome(reason=Reason.COMPLETED, status=JobStatus.COMPLETED, frame=SUBTASKS)
+    decided = await RetryPolicy(past.store, max_depth=job.depth + deeper).decide(job, attempt, ended)
+    assert decided.status is status
 
 
 async def test_a_session_that_is_gone_again_is_not_replaced_again():
