@@ -59,7 +59,7 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
         "open_written": SMALL,
     },
     "jobs/processes/process_table.py": {"_read": IN_MEMORY, "identify": IN_MEMORY, "entries": IN_MEMORY},
-    "jobs/processes/cgroup.py": {"_own": IN_MEMORY},
+    "jobs/processes/cgroup.py": {"own_group": IN_MEMORY},
     "jobs/processes/out_of_memory.py": {"_counter": IN_MEMORY},
     "jobs/processes/spawning.py": {"_launch": ONCE},
     "jobs/limits/throttle.py": {
