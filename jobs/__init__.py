@@ -1,6 +1,6 @@
-"""What a job is, how it is kept, and how it runs.
+"""Job queue for Claude Code: the model of a job, its store, and the runner of its processes.
 
-The names load when they are first asked for: the command line needs the words of `jobs`, and not LangGraph.
+The names load at their first use: the command line needs the types of `jobs`, and not LangGraph.
 """
 
 from importlib import import_module

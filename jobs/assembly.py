@@ -1,4 +1,4 @@
-"""Makes the parts of a manager: an engine's over its store, and those of a manager that stands alone."""
+"""Assembles the parts of a manager: an engine's over its store, and those of a standalone manager."""
 
 import asyncio
 import os
@@ -37,11 +37,11 @@ StartSoon = Callable[..., object]
 """Starts a coroutine function with arguments in the engine's own task group, so that it outlives every request."""
 
 _CLOSE_SECONDS = 5.0
-"""How much longer than `grace_seconds` the end of all jobs may take at a close: what ignores its end is killed then."""
+"""Seconds beyond `grace_seconds` that a close waits for the end of all jobs; what is left then is killed."""
 
 
 class SystemClock:
-    """Time as the system tells it."""
+    """The system's clocks."""
 
     def now(self) -> float:
         """Return seconds since the epoch."""
@@ -54,13 +54,13 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a manager works with.
+    """The parts that a manager is made of.
 
     Args:
         store: Where trees are kept.
-        runner: What runs a job.
-        recursion: The authority on spawns and slots.
-        spec_builder: What checks requests.
+        runner: Runs jobs.
+        recursion: Admits spawns and gives out slots.
+        spec_builder: Checks requests.
         client_contexts: Where each tree's client environment is kept.
         event_bus: Where changes of jobs are announced.
         clock: Time.
@@ -81,14 +81,14 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembled:
-    """The parts of a manager, and what an engine needs of them besides.
+    """The parts of a manager, and those of them that an engine uses directly.
 
     Args:
         parts: What the manager takes.
         runner: Its runner.
-        launch_planner: What prepares attempts.
-        claudes: What finds binaries.
-        pause_file: What keeps usage limits.
+        launch_planner: Plans the launch of attempts.
+        claudes: Finds binaries.
+        pause_file: Keeps usage limits.
     """
 
     parts: Parts
@@ -123,12 +123,12 @@ def assemble_parts(
     spawner: Spawner | None = None,
     client_context: Callable[[], ClientContext] = lambda: ClientContext(cwd="/"),
 ) -> Assembled:
-    """Build the parts over a store, and start what has to run with them.
+    """Build the parts over a store, and start the tasks that run with them.
 
     Args:
         settings: The engine's settings.
         store: Where trees are kept.
-        tasks: Starts what outlives a request.
+        tasks: Starts tasks that outlive a request.
         trees: Directory of the job directories.
         pauses: File of the usage limits.
         key: As `LaunchPlanner` takes it; so are `umask` and `mcp_server`.
@@ -197,11 +197,11 @@ def assemble_parts(
 
 
 class OwnParts:
-    """The parts of a manager that stands alone: its jobs are kept in memory, their files in a temporary directory.
+    """The parts of a standalone manager: its jobs are kept in memory, their files in a temporary directory.
 
     No engine takes part and no state directory is touched, so that it may run next to an engine. Jobs run with the
     environment and in the directory of this program, get the settings of its `CLAUDE_JOBS_` variables, and have no
-    claude-jobs tools of their own. A close cancels what still runs and removes the directory; where it is forgotten,
+    claude-jobs tools. A close cancels what still runs and removes the directory; where it is forgotten,
     the end of the event loop kills what runs.
 
     Args:

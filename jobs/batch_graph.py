@@ -1,4 +1,4 @@
-"""The compiled graph through which every batch goes, loaded a little after the start or when the first batch comes."""
+"""The compiled LangGraph graph that runs every batch, loaded shortly after the start or with the first batch."""
 
 import gc
 import sys
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestration.patterns import Subtasks
 
 Next: TypeAlias = "str | Subtasks"
-"""What a node of the graph comes to: a job's status, or the jobs that are to run before it goes on."""
+"""Result of a node of the graph: a job's status, or the jobs that must run before it goes on."""
 
 HEAD_START = 0.5
 """Seconds that an engine has for its first clients before it loads the graph unasked: the import takes a second of a
@@ -28,7 +28,7 @@ _PATTERNS = "orchestration.patterns"
 
 
 class BatchGraph:
-    """A recursive graph that is compiled once it is needed.
+    """A recursive graph that is compiled at its first use.
 
     Args:
         nodes: What the graph calls: `work` and `resume` of `RecursiveOrchestrationPattern`.
@@ -48,7 +48,7 @@ class BatchGraph:
         )
 
     async def ainvoke(self, state: Mapping[str, Any]) -> Any:
-        """Run a batch to its end and return the state that the graph comes to."""
+        """Run a batch to its end and return the graph's final state."""
         return await (await self._load()).ainvoke(state)
 
     async def load_soon(self) -> None:
@@ -61,7 +61,7 @@ class BatchGraph:
             async with self._loading:
                 if self._compiled is None:
                     patterns: Any = sys.modules.get(_PATTERNS)
-                    # One that another thread imports at this moment is there already, and lacks what it defines.
+                    # A module that another thread is importing is listed already, but lacks some of its names.
                     if not hasattr(patterns, "RecursiveOrchestrationPattern"):
                         patterns = await anyio.to_thread.run_sync(_import_patterns)
                     self._compiled = patterns.RecursiveOrchestrationPattern.create_recursive_graph(
@@ -71,8 +71,8 @@ class BatchGraph:
 
 
 def subtasks_of(jobs: Sequence[Job]) -> "Subtasks":
-    """Return what a node comes to whose job has further jobs run first."""
-    # Imported here: it is there already where a node runs.
+    """Return the result of a node whose job waits for further jobs."""
+    # Imported here: it is loaded already where a node runs.
     from orchestration.patterns import Subtasks
 
     return Subtasks(tasks=[job.id for job in jobs])
@@ -80,7 +80,7 @@ def subtasks_of(jobs: Sequence[Job]) -> "Subtasks":
 
 def _import_patterns() -> Any:
     patterns = import_module(_PATTERNS)
-    # What was imported is never garbage; each full collection would walk through it.
+    # Imported modules are never garbage; each full collection would walk through them.
     gc.freeze()
     return patterns
 

@@ -1,4 +1,4 @@
-"""Where a tree came from: the client's directory and environment, kept beside its jobs and never in the database."""
+"""Client context of a tree: the directory and environment of its client, kept in a file and never in the database."""
 
 import errno
 import json
@@ -25,7 +25,7 @@ _FILE = "origin.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientContext:
-    """The client that began a tree.
+    """Context of the client that began a tree: its directory, environment and settings.
 
     Args:
         cwd: Absolute path of its working directory: the default of every job in the tree.
@@ -43,7 +43,7 @@ class ClientContext:
 
 
 class ClientContextStore:
-    """Keeps each tree's origin in a file of mode 0600 for as long as the tree lives.
+    """Keeps the client context of each tree in a file of mode 0600 for as long as the tree lives.
 
     Args:
         trees: Directory with one directory a tree.
@@ -57,19 +57,19 @@ class ClientContextStore:
         self._on_forget: Callable[[str], None] = lambda _: None
 
     def hold(self, root_id: str) -> AbstractAsyncContextManager[None]:
-        """Keep others who ask for it from a tree's origin: whoever saves or forgets it by what the tree's rows say."""
+        """Lock a tree's client context: held while it is saved or forgotten according to the tree's rows."""
         return self._turns.hold(root_id)
 
     def on_forget(self, observer: Callable[[str], None]) -> None:
-        """Call something with the id of each tree whose origin is forgotten; it must not wait."""
+        """Call `observer` with the id of each tree whose client context is forgotten; it must not wait."""
         self._on_forget = observer
 
     async def save(self, root_id: str, client_context: ClientContext) -> None:
-        """Write the origin as `write` does, without blocking the event loop."""
+        """Write the client context as `write` does, without blocking the event loop."""
         await anyio.to_thread.run_sync(self.write, root_id, client_context)
 
     def write(self, root_id: str, client_context: ClientContext) -> None:
-        """Write the origin so that it is on disk when this returns. Blocks.
+        """Write the client context; it is on disk when this returns. Blocks.
 
         Raises:
             StoreError: The disk refused it.
@@ -78,7 +78,7 @@ class ClientContextStore:
         self._known[root_id] = client_context
 
     def load(self, root_id: str) -> ClientContext:
-        """Read a tree's origin.
+        """Return a tree's client context.
 
         Raises:
             StoreError: It is gone or cannot be read; the tree's jobs cannot be launched without it.
@@ -95,7 +95,7 @@ class ClientContextStore:
             return None
 
     def secrets_of(self, root_id: str) -> frozenset[str]:
-        """Return the secret values that a tree's jobs have in their environment; none where it is gone."""
+        """Return the secret values in the environment of a tree's jobs; none where that environment is gone."""
         try:
             return secrets_in(self.load(root_id).env)
         except StoreError:
@@ -106,17 +106,17 @@ class ClientContextStore:
         return [client_context.env for client_context in list(self._known.values())]
 
     def kept(self) -> list[str]:
-        """Return the ids of the trees whose origin is on disk. Blocks."""
+        """Return the ids of the trees whose client context is on disk. Blocks."""
         return [path.parent.name for path in self._trees.glob(f"*/{_FILE}")]
 
     def forget(self, root_id: str) -> None:
-        """Remove a tree's origin once the tree is over."""
+        """Remove a tree's client context once the tree is over."""
         self._known.pop(root_id, None)
         self._on_forget(root_id)
         (self._trees / root_id / _FILE).unlink(missing_ok=True)
 
     async def forget_all_but(self, root_ids: Collection[str]) -> None:
-        """Remove what a crash left: the origin of every tree but these, and its directory where it held nothing else.
+        """Remove what a crash left: the client contexts of all other trees, and their directories where empty.
 
         Args:
             root_ids: Trees with live jobs.
@@ -124,17 +124,17 @@ class ClientContextStore:
         await anyio.to_thread.run_sync(self._sweep, frozenset(root_ids))
 
     async def forget_if_ended(self, store: Store, root_id: str) -> None:
-        """Remove a tree's origin where none of its jobs is live; what fails is logged, and left to the next start."""
+        """Remove a tree's client context where none of its jobs is live; errors are logged, the next start retries."""
         try:
             async with self.hold(root_id):
                 if not (await store.rollup_under(root_id)).live:
                     self.forget(root_id)
         except (StoreError, OSError):
-            # This runs in the engine's own task group, where an error would end every other tree.
+            # This runs in the engine's task group, where an error would end every other tree.
             logger.exception("the environment of tree %s could not be cleared away", root_id)
 
     async def forget_ended(self, store: Store) -> None:
-        """Remove the origin of each tree that is over: the engine leaves, and a batch may not get to do so."""
+        """Remove the client context of each tree that is over, as the engine exits: a batch may not get to do so."""
         for root_id in await anyio.to_thread.run_sync(self.kept):
             try:
                 # What is not in the store may be admitted at this very moment.

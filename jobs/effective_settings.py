@@ -279,7 +279,7 @@ class EffectiveSettings:
 
 
 def remedy_for(*, jobs_live: bool) -> str:
-    """Return what a person does so that the own settings count."""
+    """Return what a person does so that their own settings take effect."""
     when = "Once its jobs are over, run" if jobs_live else "Run"
     return f"{when} `claude-jobs engine stop`: the next engine takes the settings of the client that starts it."
 

@@ -1,4 +1,4 @@
-"""The errors of jobs: types whose fields build their own message.
+"""The errors of jobs: exceptions whose fields build their own message.
 
 JobsError
 ├── BadInputError            what the caller gave cannot be used
@@ -9,12 +9,12 @@ JobsError
 ├── JobFailedError           a result was asked for, and the job has none
 ├── TreeClosedError          the tree was cancelled, so nothing more may be spawned in it
 ├── IllegalTransitionError   a status was to move where the state machine has no arrow
-├── EngineLeavingError       the engine was told to leave, and begins nothing any more
-├── ManagerClosedError       a manager that stands alone was closed
+├── EngineLeavingError       the engine is stopping, and starts nothing more
+├── ManagerClosedError       a standalone manager was closed
 ├── ClaudeNotFoundError      no `claude` binary on this machine
 ├── ClaudeTooOldError        the `claude` that was found is too old
 ├── StoreError               the database cannot be read or written now
-│   └── DiskFullError        nothing new is begun until there is space
+│   └── DiskFullError        nothing new is started until there is space
 └── SchemaTooNewError        the database was written by a newer version
 
 `orchestration.limits.RecursionLimitError` is the fourteenth: the rules of a tree are older than its jobs.
@@ -52,18 +52,18 @@ _SHOWN_OF_A_PROBLEM = 400
 
 
 class JobsError(Exception):
-    """Whatever this package raises on purpose."""
+    """Base class of the exceptions that this package raises on purpose."""
 
 
 class EngineLeavingError(JobsError):
-    """The engine was told to leave, and begins nothing any more."""
+    """The engine is stopping, and starts nothing more."""
 
     def __init__(self) -> None:
         super().__init__("The engine is leaving and starts no more jobs. Repeat the call: the next engine answers it.")
 
 
 class ManagerClosedError(JobsError):
-    """A manager that stands alone was closed, and its jobs are gone."""
+    """A standalone manager was closed, and its jobs are gone."""
 
     def __init__(self) -> None:
         super().__init__("This manager is closed. Read results before the close, and make another one for more jobs.")
@@ -82,7 +82,7 @@ class BadInputError(JobsError):
         self.field = field
         self.problem = problem
         self.remedy = remedy
-        # It may quote what was given, of whatever length; what to do must still be read.
+        # It may quote an input of any length; the remedy must still be readable.
         said = problem if len(problem) <= _SHOWN_OF_A_PROBLEM else f"{problem[:_SHOWN_OF_A_PROBLEM]}…"
         super().__init__(f"{field}: {said}. {remedy}")
 
@@ -102,7 +102,7 @@ class NotFoundError(JobsError):
 
     @property
     def shown(self) -> str:
-        """The id as a sentence holds it: what a caller takes for one may be of any length."""
+        """The id, cut for a sentence: what a caller takes for one may be of any length."""
         return self.id if len(self.id) <= _SHOWN_OF_AN_ID else f"{self.id[:_SHOWN_OF_AN_ID]}…"
 
 
@@ -128,7 +128,7 @@ class IdempotencyKeyError(JobsError):
 
 
 class OwnJobError(JobsError):
-    """A job asked about itself what can only be had once it is over.
+    """A job asked about itself what is only known once it is over.
 
     Args:
         job_id: The job that asks.
@@ -148,14 +148,14 @@ class NotFinishedError(JobsError):
 
     Args:
         job_id: The job that still runs or waits.
-        status: Where it is.
+        status: Its status.
         why: Why it waits and until when, or an empty text.
     """
 
     def __init__(self, job_id: str, status: str, why: str = "") -> None:
         self.job_id = job_id
         self.status = status
-        # The older server knew no line, and its callers match on these words.
+        # The older server had no queue, and its callers match on these words.
         line = " (in line)" if status == "queued" else ""
         because = f"; {why}" if why else ""
         super().__init__(
@@ -169,7 +169,7 @@ class JobFailedError(JobsError):
     Args:
         job_id: The job.
         status: How it ended.
-        detail: The reason and what the job left of an explanation.
+        detail: The reason and the explanation that the job left.
         reason: The reason alone, or None.
     """
 
@@ -186,7 +186,7 @@ class TreeClosedError(JobsError):
 
     Args:
         parent_id: The job that wanted to spawn.
-        status: Where that job is.
+        status: Its status.
     """
 
     def __init__(self, parent_id: str, status: str) -> None:
@@ -196,12 +196,12 @@ class TreeClosedError(JobsError):
 
 
 class IllegalTransitionError(JobsError):
-    """A status was to move where the state machine has no arrow.
+    """A job's status was to change in a way that the state machine does not have.
 
     Args:
         job_id: The job.
-        current: Where it is.
-        requested: Where it was to go.
+        current: Its status.
+        requested: The status that it was to take.
     """
 
     def __init__(self, job_id: str, current: str, requested: str) -> None:
@@ -269,7 +269,7 @@ class StoreError(JobsError):
 
 
 class DiskFullError(StoreError):
-    """The disk is full, so nothing new is begun; what runs goes on, and its end is kept.
+    """The disk is full, so nothing new is started; what runs goes on, and its end is kept.
 
     Args:
         operation: What was being done.

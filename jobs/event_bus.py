@@ -1,4 +1,4 @@
-"""Wakes those who wait for jobs to change: in memory only, since the store remembers what happened."""
+"""Event bus for changes of jobs: wakes the waiters of a tree, in memory only, since the store keeps what happened."""
 
 import logging
 from collections import defaultdict
@@ -61,7 +61,7 @@ class JobEventBus:
                 self._unsubscribe(root_id, subscription)
 
     def publish(self, job: Job) -> None:
-        """Tell the tree's waiters how the job stands now."""
+        """Tell the tree's waiters the job as it is now."""
         for subscription in tuple(self._by_root.get(job.root_id, ())):
             subscription.offer(job)
         for observer in tuple(self._observers.values()):
@@ -71,10 +71,10 @@ class JobEventBus:
                 logger.exception("an observer of job %s failed", job.id)
 
     def observe(self, observer: Callable[[Job], None]) -> Callable[[], None]:
-        """Call something on each change of any job, until what this returns is called.
+        """Call `observer` on each change of any job, until the function that this returns is called.
 
         Args:
-            observer: Called where the change is announced, so it must not wait; an error of its is logged.
+            observer: Called where the change is announced, so it must not wait; its errors are logged.
         """
         key = object()
         self._observers[key] = observer

@@ -1,4 +1,4 @@
-"""Ids and paths: who stands where in a tree."""
+"""Ids of jobs and batches, and the paths that they form in a tree."""
 
 import hashlib
 import secrets
@@ -11,7 +11,7 @@ BATCH_PREFIX = "b"
 
 
 def new_job_id() -> str:
-    """Return a job id: 80 random bits, so that nobody comes upon another tree's ids."""
+    """Return a job id: 80 random bits, so that the ids of another tree cannot be guessed."""
     return JOB_PREFIX + _random()
 
 
@@ -31,7 +31,7 @@ def contains(path: str, other: str) -> bool:
 
 
 def _random() -> str:
-    # One call for all of them: a choice of each character asks the system 16 times.
+    # One call for all characters: choosing each by itself asks the system 16 times.
     return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in secrets.token_bytes(_RANDOM_CHARACTERS))
 
 

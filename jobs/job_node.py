@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 class JobNode:
-    """Runs single jobs for the graph: `run` is the work of a node, `resume` what follows when its subtasks are over.
+    """Runs one job as a node of the graph: `run` does its work, `resume` goes on when its subtasks are over.
 
-    It remembers nothing between two calls: the rows of the store say where a job is.
+    It keeps no state between two calls: the rows of the store say where a job is.
 
     Args:
         parts: The parts of the manager.
         submissions: Admits the subtasks that a job asks for.
-        is_leaving: Tells whether the engine leaves, so that what fails now fails for that reason.
+        is_leaving: Tells whether the engine is stopping, so that what fails now fails for that reason.
     """
 
     def __init__(self, parts: Parts, submissions: Submissions, is_leaving: Callable[[], bool]) -> None:
@@ -48,10 +48,10 @@ class JobNode:
     async def run(self, node: Mapping[str, Any]) -> Next:
         """Run one job to its end: the work of a `child` node; a failed job is a status here, never an exception."""
         job_id: str = node["task"]
-        # The batch of subtasks is run below its parent's node, and a start or a retry may run it once more.
+        # The batch of subtasks runs below its parent's node, and a start or a retry may run it once more.
         async with self._locks.hold(job_id):
             try:
-                # Rows and files say where a job is, so its node can begin anew: on a full disk it waits for space here.
+                # Rows and files hold a job's state, so its node can start again; on a full disk it waits here.
                 return await retry_while_unavailable(partial(self._advance, job_id), f"running job {job_id}")
             except Exception as error:
                 if self._is_leaving() or _is_cancelled():
@@ -62,7 +62,7 @@ class JobNode:
                 self._recursion.waves.passed(job_id)
 
     async def _abandon(self, job_id: str, error: Exception) -> str:
-        # Left as it is, it would look as if it ran until the next engine, and nobody would mind its limits.
+        # Left as it is, it would count as running until the next engine, and its limits would not be enforced.
         why = f"The engine cannot follow it any more ({type(error).__name__}: {error}). Retry it with claude_retry."
         job = await retry_while_unavailable(partial(self._runner.abandon, job_id, why), f"giving job {job_id} up")
         return job.status
@@ -92,7 +92,7 @@ class JobNode:
         if not children:
             children = await self._admit_subtasks(job, attempt)
         live = any(child.status not in TERMINAL for child in children)
-        # After a retry it waits again; otherwise its settlement says that it waits, and this only that it is over.
+        # After a retry it waits again; otherwise settling the attempt has set the wait, and this only ends it.
         now, was = (WaitingFor.CHILDREN, None) if live else (None, WaitingFor.CHILDREN)
         if job.waiting_for is was and (noted := await self._store.set_waiting_for(job.id, now, was=was)):
             self._event_bus.publish(noted)
@@ -124,6 +124,6 @@ class JobNode:
 
 
 def _is_cancelled() -> bool:
-    # What is raised while a cancel passes through belongs to the cancel.
+    # What is raised while a cancel propagates belongs to the cancel.
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -1,4 +1,4 @@
-"""The variables of the person whose client started the engine, kept in the state directory for the engines after it."""
+"""Keeps the settings variables of the client that started the engine, for the engines after it."""
 
 import json
 import logging

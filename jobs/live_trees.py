@@ -1,4 +1,4 @@
-"""The trees that live, in memory: each job as it was last committed, and the sums of every subtree, kept up to date."""
+"""In-memory index of the live trees: each job as last committed, and the sums of every subtree."""
 
 import threading
 from collections import Counter, OrderedDict
@@ -19,12 +19,12 @@ class Reservation:
     """What a submission takes of the budgets above it until its jobs are committed.
 
     Args:
-        path: Where the new jobs will hang.
+        path: Path below which the new jobs will be.
         usd_holder: Path of the nearest budget of US dollars above them, or None.
         usd: US dollars that they ask for.
         jobs_holder: Path of the nearest budget of jobs above them, or None.
-        rooms: Jobs that they are and may spawn.
-        count: Jobs that they are.
+        rooms: Number of the new jobs and of those that they may spawn.
+        count: Number of the new jobs.
     """
 
     path: str
@@ -43,7 +43,7 @@ class _Root:
 
 
 class LiveTrees:
-    """What the engine knows of the trees in which a job is queued or running, and of those that ended last.
+    """Live trees, in which a job is queued or running, and the trees that ended last.
 
     A change of a job costs the depth of its tree, and so does every question but those that return many jobs. It is
     changed on the event loop, as transactions are committed; the sums of budgets may be asked from another thread.
@@ -62,7 +62,7 @@ class LiveTrees:
         self._lock = threading.Lock()
 
     def enter(self, tree: Tree, jobs: Iterable[Job], batch: Batch | None = None) -> None:
-        """Take in a tree, its jobs in order of admission; one that is known is left as it is."""
+        """Add a tree, its jobs in order of admission; one that is known is left as it is."""
         if tree.id in self._roots:
             return
         with self._lock:
@@ -81,7 +81,7 @@ class LiveTrees:
         self._note_end(batch.root_id)
 
     def put(self, job: Job) -> None:
-        """Take in a job as it is now; do nothing where its tree is not known."""
+        """Replace a job by its present state; do nothing where its tree is not known."""
         node = self._nodes.get(job.id)
         if node is None or node.job is None:
             return
@@ -111,7 +111,7 @@ class LiveTrees:
     def held(self, root_id: str) -> Iterator[None]:
         """Keep a tree in memory while the block lasts, also where it is over."""
         self._held[root_id] += 1
-        # Others that end meanwhile must not drop it.
+        # Other trees that end meanwhile must not drop it.
         self._over_jobs -= self._over.pop(root_id, 0)
         try:
             yield
@@ -182,7 +182,7 @@ class LiveTrees:
         return None if jobs is None else jobs.rollup()
 
     def note_cost(self, job_id: str, attempt: int, cost_usd: float) -> bool:
-        """Take down what a running attempt has cost so far, in US dollars, and tell whether that is news."""
+        """Record the US dollars that a running attempt has cost so far, and tell whether the sum changed."""
         node = self._nodes.get(job_id)
         if node is None or node.job is None or node.job.status is not JobStatus.RUNNING:
             return False
@@ -193,7 +193,7 @@ class LiveTrees:
             node.carry(node.job, node.job, running=more)
         return True
 
-    # Budgets: the rest may be called on the store's thread, which checks a spawn inside its transaction.
+    # Budgets: the methods below may be called on the store's thread, which checks a spawn inside its transaction.
 
     @contextmanager
     def steady(self) -> Iterator[None]:

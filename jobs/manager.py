@@ -25,16 +25,16 @@ _LOOK_AGAIN = 0.05
 """Seconds between two looks whether every job is over."""
 
 _PASSES_OF_A_REPLY = 10
-"""Passes of the event loop within which the acknowledgement of a submission is on its way to the caller."""
+"""Passes of the event loop after which the reply to a submission is on its way to the caller."""
 
 
 class EnhancedJobManager:
     """Runs batches of jobs, each through one compiled LangGraph graph.
 
-    The graph remembers nothing: the rows of the store do, so a batch can be run again after a crash and finds its jobs
+    The graph keeps no state: the rows of the store do, so a batch can be run again after a crash and finds its jobs
     where they are.
 
-    Made without parts it stands alone, for a program that wants jobs and no engine: see `jobs.assembly.OwnParts`. It
+    Made without parts it works without an engine, for a program that embeds jobs: see `jobs.assembly.OwnParts`. It
     opens at its first use, or as an `async with`, and closing it cancels what still runs.
 
     Args:
@@ -88,7 +88,7 @@ class EnhancedJobManager:
         Args:
             tasks: At least one; a string is a task with every default.
             parent_job_id: The job that spawns them, or None for a new tree.
-            client_context: For a new tree: the client that asked. None is this program where the manager stands alone,
+            client_context: For a new tree: the client that asked. None is this program for a manager without parts,
                 else an empty environment and the root directory.
 
         Raises:
@@ -122,9 +122,9 @@ class EnhancedJobManager:
             IdempotencyKeyError: The key was used for a different request.
             RightsError: A task asks for more than its parent may do.
             NotFoundError: Unknown parent.
-            TreeClosedError: The parent is over or being cancelled, or stands below a job that was cancelled.
+            TreeClosedError: The parent is over or being cancelled, or is below a job that was cancelled.
             RecursionLimitError, BudgetError: A total of the tree would be exceeded, or a budget above has no room.
-            EngineLeavingError: The engine was told to leave.
+            EngineLeavingError: The engine is stopping.
             ClaudeNotFoundError, ClaudeTooOldError: The client's jobs would have no `claude` to run.
             StoreError: The jobs or their environment cannot be written down now; `DiskFullError` on a full disk.
         """
@@ -156,8 +156,8 @@ class EnhancedJobManager:
         return [await _answer(job, self._parts.store, self._parts.event_bus) for job in jobs]
 
     async def run_batch(self, jobs: Sequence[Job]) -> None:
-        """Run admitted jobs until each is over; those that are over already stay as they are."""
-        # The acknowledgement goes out first: to enter the graph takes the loop for some milliseconds.
+        """Run admitted jobs until each is over; jobs that are over already stay as they are."""
+        # The reply goes out first: entering the graph takes the loop for some milliseconds.
         for _ in range(_PASSES_OF_A_REPLY):
             await checkpoint()
         await self._parts.recursion.run(jobs, self._graph.run)
@@ -166,7 +166,7 @@ class EnhancedJobManager:
     async def resume(self) -> int:
         """Run every unfinished job again through the graph after a start, and return how many there are.
 
-        Called before clients are: an environment without live jobs is one that an earlier engine did not get to clear.
+        Call it before clients connect: it also forgets client contexts that an earlier engine did not get to forget.
         """
         by_batch: dict[str, list[Job]] = {}
         for job in await self._parts.store.unfinished():
@@ -180,11 +180,11 @@ class EnhancedJobManager:
         return sum(map(len, by_batch.values()))
 
     async def forget_ended_trees(self) -> None:
-        """Forget the environment of each tree that is over: the engine leaves, and a batch may not get to do so."""
+        """Forget the client context of each tree that is over, as the engine exits: a batch may not get to do so."""
         await self._parts.client_contexts.forget_ended(self._parts.store)
 
     def stop_admitting(self) -> None:
-        """Refuse every submission and start nothing more from now on: the engine leaves."""
+        """Refuse every submission and start nothing more from now on: the engine is stopping."""
         self._leaving = True
         self._parts.recursion.close()
 

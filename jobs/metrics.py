@@ -1,4 +1,4 @@
-"""Figures over many jobs: how long they took, and how many of them worked at once."""
+"""Metrics of a set of jobs: mean duration and parallelism."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from jobs.model import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobMetrics:
-    """What the times of some jobs come to.
+    """Mean duration and parallelism of some jobs.
 
     Args:
         average_seconds: Mean time from a job's last claim to its end, over those that are over; 0 where there is none.
@@ -20,7 +20,7 @@ class JobMetrics:
 
 
 def job_metrics(jobs: Sequence[Job], *, now: float) -> JobMetrics:
-    """Reckon the figures of jobs.
+    """Compute the metrics of jobs.
 
     Args:
         jobs: In any order; those that never started do not count.

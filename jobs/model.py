@@ -1,4 +1,4 @@
-"""The values of the tree: jobs, batches, attempts, events, and the one table of where a status may go."""
+"""Data model: jobs, batches, trees and attempts, and the state machine of a job's status."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ characters each took 1.8 GB (measured)."""
 
 
 class JobStatus(StrEnum):
-    """Where a job is."""
+    """Status of a job."""
 
     QUEUED = "queued"
     """Admitted and on disk; the scheduler claims it when a slot is free."""
@@ -33,7 +33,7 @@ class JobStatus(StrEnum):
     TIMEOUT = "timeout"
     """The last attempt was ended at its deadline; only a retry moves it on."""
     CANCELLED = "cancelled"
-    """Somebody cancelled it or an ancestor; only a retry moves it on."""
+    """It or an ancestor was cancelled; only a retry moves it on."""
 
 
 _RETRY = frozenset({JobStatus.QUEUED})
@@ -57,7 +57,7 @@ TERMINAL = frozenset(JobStatus) - LIVE
 
 
 class Reason(StrEnum):
-    """How an attempt ended: a closed set, more exact than the status it leads to."""
+    """Reason for the end of an attempt: a closed set, more exact than the status it leads to."""
 
     COMPLETED = "completed"
     COMPLETED_WITH_DENIALS = "completed_with_denials"
@@ -83,7 +83,7 @@ class Reason(StrEnum):
     SESSION_IN_USE = "session_in_use"
     INTERRUPTED = "interrupted"
     SIGNAL = "signal"
-    """Somebody interrupted the process, with SIGINT or SIGQUIT, before it answered."""
+    """The process was interrupted, with SIGINT or SIGQUIT, before it answered."""
     TRUNCATED = "truncated"
     """The process ended without an answer and without an error."""
     UNKNOWN_ERROR = "unknown_error"
@@ -98,7 +98,7 @@ class Reason(StrEnum):
     CANCELLED = "cancelled"
     DEPENDENCY_FAILED = "dependency_failed"
     UNMANAGED_CLAUDE = "unmanaged_claude"
-    """The job started a second `claude` of its own, outside the tree's limits."""
+    """The job started a second `claude`, outside the tree's limits."""
 
 
 DIVIDED = frozenset({Reason.COMPLETED, Reason.COMPLETED_WITH_DENIALS})
@@ -107,7 +107,7 @@ DIVIDED = frozenset({Reason.COMPLETED, Reason.COMPLETED_WITH_DENIALS})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What was asked for, complete: defaults are filled in and checked before a spec exists.
+    """Complete specification of a job: defaults are filled in and checked before a spec exists.
 
     Args:
         task: The task's text, passed to Claude as data. In a job that comes from the store, at most its first
@@ -171,10 +171,10 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What the model consumed.
+    """Usage of the model: cost, tokens and turns.
 
     Args:
-        cost_usd: US dollars at list price, as the CLI reckons.
+        cost_usd: US dollars at list price, as the CLI computes them.
         input_tokens: Tokens read, cached ones included.
         output_tokens: Tokens written.
         turns: Model turns.
@@ -187,7 +187,7 @@ class Usage:
 
 
 EXCERPT_LENGTH = 500
-"""Characters of a result that stand on the job itself."""
+"""Characters of a result that are kept with the job itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,10 +200,10 @@ class Job:
         root_id: The tree; a batch's id where a batch without parent began it, else a job's.
         parent_id: The job that spawned this one, or None.
         batch_id: The submission that this job came with.
-        depth: Edges from the root, which stands at 0.
+        depth: Edges from the root, which is at 0.
         path: Ids from the root to this job, joined by "/": a subtree is one range of it.
         spec: What was asked.
-        status: Where it is.
+        status: Its status.
         reason: How its last attempt ended, or None while it has not.
         attempt: Number of its last attempt; 0 before the first.
         session_id: The Claude session of its last attempt, or None before the first.
@@ -240,7 +240,7 @@ class Job:
 
     @property
     def short_result(self) -> str | None:
-        """Its whole result where that is short enough to stand on the job; None where its last attempt has it."""
+        """Its whole result where that is short enough to be kept with the job; None where its last attempt has it."""
         return self.excerpt if self.excerpt is not None and len(self.excerpt) < EXCERPT_LENGTH else None
 
 
@@ -334,7 +334,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How an attempt ended, before it is written.
+    """Outcome of an attempt, before it is written.
 
     Args:
         reason: From the closed set.
@@ -360,13 +360,13 @@ class Outcome:
 
     @property
     def waiting_for(self) -> WaitingFor | None:
-        """What the job waits for from then on, where it has to do so before its next attempt."""
+        """What the job waits for before its next attempt, or None where it need not wait."""
         return WaitingFor.CHILDREN if self.status is JobStatus.QUEUED and self.reason in DIVIDED else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollup:
-    """A subtree, a batch or a tree in figures.
+    """Totals of a subtree, a batch or a tree.
 
     Args:
         counts: Number of jobs by status; a status without jobs is missing.
@@ -389,7 +389,7 @@ class Rollup:
         return sum(count for status, count in self.counts.items() if status in LIVE)
 
     def without(self, job: Job) -> "Rollup":
-        """Return the figures without those of one of the jobs."""
+        """Return the totals without one of the jobs."""
         counts = {status: count - (status is job.status) for status, count in self.counts.items()}
         usage = Usage(
             cost_usd=max(0.0, self.usage.cost_usd - job.usage.cost_usd),

@@ -1,4 +1,4 @@
-"""What the engine needs of a store, a runner and the world, as Protocols; their classes meet in `jobs.assembly`."""
+"""Protocols of the store, the runner, the launch gate and the clock; `jobs.assembly` chooses the implementations."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Submission:
         jobs: At least one.
         parent_id: The job that spawns them, or None for a new tree.
         as_root: With no parent: the one job is the root itself, at depth 0. Otherwise the batch is the root, and its
-            jobs stand at depth 1.
+            jobs are at depth 1.
         idempotency_scope: Whose idempotency keys these are: the spawning job's id, or the client's name.
         idempotency_key: A submission of the same caller with the same key is admitted once; None for no key.
         request_digest: What tells whether a second submission with the key asks for the same, or None where nothing
@@ -77,7 +77,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionFacts:
-    """What stands in the store at the moment of a spawn, read inside the transaction that admits it.
+    """State of a tree at the moment of a spawn, read inside the transaction that admits it.
 
     Args:
         spawn: Counts, for the limits of a tree.
@@ -129,7 +129,7 @@ it runs once more."""
 
 
 class Store(Protocol):
-    """Durable memory of trees. Every method is one transaction: when it returns, its effect is on disk.
+    """Durable store of trees. Every method is one transaction: when it returns, its effect is on disk.
 
     A call that is cancelled has done the whole of its work or none; which of the two, the next read tells. Every method
     raises `StoreError` where the storage fails; nothing was changed then.
@@ -179,8 +179,8 @@ class Store(Protocol):
     async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
         """Write how the attempt ended and the status it leads to, and revoke its token.
 
-        The outcome's usage is added to the job's. With `JobStatus.QUEUED` as the outcome's status the job goes back in
-        line and keeps its session, its reason and its error; where its cancel has been requested it becomes cancelled
+        The outcome's usage is added to the job's. With `JobStatus.QUEUED` as the outcome's status the job is queued
+        again and keeps its session, its reason and its error; where its cancel has been requested it becomes cancelled
         instead.
 
         Raises:
@@ -351,7 +351,7 @@ class Runner(Protocol):
 
 
 class LaunchGate(Protocol):
-    """What stands between a free slot and a launch."""
+    """Decides whether a job that has a slot may be launched now."""
 
     def admits(self, running: int) -> bool:
         """Tell whether the machine has room for one more launch while so many jobs run."""

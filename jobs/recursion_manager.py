@@ -1,4 +1,4 @@
-"""The one authority on what may be spawned and what may run, and on how much of a batch waits for a slot at once."""
+"""RecursionManager: admits spawns by limits and budgets, and gives out slots; large batches are queued in waves."""
 
 import asyncio
 from collections import Counter
@@ -24,8 +24,8 @@ FIRST = 16
 the first of them, 0.25 ms each, and a wave costs it 2.5 ms (measured)."""
 
 WAVE = 250
-"""Jobs of a batch that come into the line together, at most. A job in line takes about 20 kB, LangGraph's share
-included: with 10,000 in line the engine had 359 MB, with 10,000 in waves of 250 it had 147 MB
+"""Jobs of a batch that are queued together, at most. A queued job takes about 20 kB, LangGraph's share
+included: with 10,000 queued the engine had 359 MB, with 10,000 in waves of 250 it had 147 MB
 (`tests/benchmarks/bench_scale.py`)."""
 
 Enter = Callable[[Sequence[Job]], Coroutine[Any, Any, None]]
@@ -34,14 +34,14 @@ Enter = Callable[[Sequence[Job]], Coroutine[Any, Any, None]]
 
 @dataclass(eq=False)
 class _Passage:
-    """How many jobs of one batch stand in line."""
+    """How many jobs of one batch are queued for a slot."""
 
     in_line: int = 0
     moved: anyio.Event = field(default_factory=anyio.Event)
 
 
 class Waves:
-    """Runs batches, a larger one in waves: the next one comes when half of the one before it has left the line."""
+    """Runs batches, a large one in waves: the next wave is queued when half of the one before it has left the queue."""
 
     def __init__(self) -> None:
         self._passages: dict[str, _Passage] = {}
@@ -55,11 +55,11 @@ class Waves:
     async def run(self, jobs: Sequence[Job], enter: Enter) -> None:
         """Run the jobs of a batch to their ends.
 
-        A batch in which one job waits for another comes as a whole: the one that is waited for may stand anywhere. So
-        does one whose jobs have different deadlines, which are kept in the line.
+        A batch in which one job waits for another is queued as a whole: the other one may be anywhere in it. So
+        is one whose jobs have different deadlines, which are enforced in the queue.
 
         Args:
-            jobs: In the order in which they come into the line; those that run already come first.
+            jobs: In the order in which they are queued; those that run already come first.
             enter: Runs a wave.
         """
         if len(jobs) <= FIRST or not _alike(jobs):
@@ -87,7 +87,7 @@ class Waves:
                 del self._held_back[root_id]
 
     def passed(self, job_id: str) -> None:
-        """Note that a job has left the line and been launched, or that it never will be."""
+        """Note that a job has left the queue and been launched, or that it never will be."""
         passage = self._passages.pop(job_id, None)
         if passage is not None:
             passage.in_line -= 1
@@ -118,7 +118,7 @@ class RecursionStatistics:
         live_by_depth: Depth to the number of jobs that are queued or running there, all trees together.
         live_by_root: Tree to the number of its jobs that are queued or running.
         running: Jobs that hold a slot of the machine.
-        waiting: Jobs that stand in line for one.
+        waiting: Jobs that are queued for one.
         window: How many of the most limited account may run at once by the API's limits, or None where nobody asks.
         pauses: Why jobs wait that could run otherwise, until when, and how many; the one that ends first comes first.
     """
@@ -141,7 +141,7 @@ class RecursionManager:
     Args:
         limits: The rules.
         store: Where trees are kept.
-        scheduler: The line in front of the slots.
+        scheduler: The queue for slots.
         ledger: What is left of the budgets; None takes one that knows of none.
         throttle: Knows whether launches are paused; None where they never are.
         look_up: Looks up which account a tree uses; None where nobody asks.
@@ -170,7 +170,7 @@ class RecursionManager:
     async def turn(self, job_id: str | None) -> AsyncIterator[None]:
         """Let one spawn of a job at a time through; a caller outside every tree, None, passes.
 
-        A job that sends a thousand spawns at once then has one of them in work, and whoever asks for a status comes
+        A job that sends a thousand spawns at once then has one of them in work, and a request for a status comes
         between two of them, not after all.
         """
         if job_id is None:
@@ -183,7 +183,7 @@ class RecursionManager:
         """Return the pause of the machine, or of each account that has one; the one that ends first comes first.
 
         Args:
-            root_ids: Only of accounts for which jobs of these trees wait in line; None for all.
+            root_ids: Only of accounts for which jobs of these trees are queued; None for all.
         """
         if self._throttle is None:
             return ()
@@ -212,7 +212,7 @@ class RecursionManager:
         """Return the pause for which jobs wait that have just been admitted, or None; how many wait it does not say."""
         if self._throttle is None or self._look_up is None or admission.jobs[0].status is not JobStatus.QUEUED:
             return None
-        # Only in a pause: nobody else waits for the account to be looked up.
+        # Only in a pause: nothing else waits for the account to be looked up.
         if not self.pauses():
             return None
         root_id = admission.batch.root_id
@@ -220,7 +220,7 @@ class RecursionManager:
         return self._throttle.pause_of(self._scheduler.account_of_tree(root_id))
 
     def _waiting(self, account: str | None = None) -> int:
-        """Return how many jobs wait in line or for their wave; of an account, or of all."""
+        """Return how many jobs are queued or wait for their wave; of an account, or of all."""
         held_back = self.waves.held_back.items()
         others = (jobs for root_id, jobs in held_back if account in {None, self._scheduler.account_in_line(root_id)})
         return self._scheduler.waiting(account) + sum(others)
@@ -242,25 +242,25 @@ class RecursionManager:
     async def run(self, jobs: Sequence[Job], enter: Enter) -> None:
         """Run the jobs of a batch to their ends, as `Waves.run` does."""
         if self._look_up is not None:
-            # Before any of them comes into the line: a wait between two of them would change their order.
+            # Before any of them is queued: a wait between two of them would change their order.
             await self._look_up(jobs[0].root_id)
         await self.waves.run(jobs, enter)
 
     def reserve_adopted(self, job: Job) -> None:
-        """Count a job that an earlier engine launched, before anybody else is given a slot."""
+        """Reserve the slot of a job that an earlier engine launched, before any other job is given one."""
         self._scheduler.reserve_adopted(job)
 
     def close(self) -> None:
-        """Give no slot to anybody any more: the engine leaves."""
+        """Give out no more slots: the engine is stopping."""
         self._scheduler.close()
 
     @asynccontextmanager
     async def slot(self, job: Job, *, deadline: float | None = None, now: float = 0.0) -> AsyncIterator[bool]:
-        """Hold a slot of the job's depth and of the machine; False where it was withdrawn from the line.
+        """Hold a slot of the job's depth and of the machine; False where the job was withdrawn from the queue.
 
         Args:
             job: The job.
-            deadline: Seconds since the epoch until which it may stand in line, or None for ever.
+            deadline: Seconds since the epoch until which it may be queued, or None for ever.
             now: Seconds since the epoch.
         """
         if deadline is None or job.status is JobStatus.RUNNING:
@@ -307,7 +307,7 @@ class RecursionManager:
         self._ledger.reserve(facts)
 
     def withdraw(self, job_id: str) -> None:
-        """Take a job out of the line."""
+        """Take a job out of the queue."""
         self._scheduler.withdraw(job_id)
 
     async def statistics(self) -> RecursionStatistics:

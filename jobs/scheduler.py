@@ -1,4 +1,4 @@
-"""The line in front of the slots: in order within a tree, round-robin between trees, deeper jobs first.
+"""Scheduler: the queue for slots, in order within a tree, round-robin between trees, deeper jobs first.
 
 All jobs of a tree use one account. The trees of an account that may launch nothing now are passed over as a whole.
 """
@@ -20,7 +20,7 @@ from orchestration.limits import TreeLimits
 
 @dataclass(eq=False)
 class _Ticket:
-    """One job's place in the line, answered once: it is granted a slot or it is told to go."""
+    """One job's place in the queue, answered once: it is granted a slot or withdrawn."""
 
     job_id: str
     root_id: str
@@ -46,7 +46,7 @@ class _Ticket:
             self.waiter.set_result(None)
 
     async def wait(self) -> None:
-        # An event would cost three times the memory, and a turn of the loop where the answer is there.
+        # An event would cost three times the memory, and a pass of the loop where the answer is there already.
         if not self.answered:
             self.waiter = asyncio.get_running_loop().create_future()
             await self.waiter
@@ -54,7 +54,7 @@ class _Ticket:
 
 @dataclass(eq=False)
 class _Tree:
-    """The jobs of one tree that stand in line.
+    """The queued jobs of one tree.
 
     Args:
         account: The account that the tree uses.
@@ -68,7 +68,7 @@ class _Tree:
 
 
 class _OpenGate:
-    """Lets everybody pass."""
+    """Lets every job pass."""
 
     def admits(self, running: int) -> bool:
         return True
@@ -84,18 +84,18 @@ class _OpenGate:
 
 
 class Scheduler:
-    """Gives out permission to run: so many jobs a depth of each tree, of a batch that says so, and on the machine.
+    """Gives out slots: a number for each depth of a tree, for a batch that sets one, and for the machine.
 
     A job that waits for its own descendants parks its machine slot for that time, so that a parent never starves its
-    child; its place at its depth it keeps, since its descendants stand deeper. After the wait it has a slot at once,
+    child; its slot at its depth it keeps, since its descendants are deeper. After the wait it has a slot at once,
     beyond the cap if need be: its process lives, and its call must answer in the time that it was given. So at most
-    `max_running` jobs and those that came back from a wait run together, and nobody new is called in above the cap.
+    `max_running` jobs and those that came back from a wait run together, and no new job is started above the cap.
 
     Args:
         limits: How many jobs of one tree may run at each depth.
         max_running: How many jobs may run on the machine.
-        gate: Tells whether one more may be launched now. It may change its mind: then `poke`. None lets everybody pass.
-        account_of: Returns the account that a tree uses, by the tree's id. It may change its mind: then `move`.
+        gate: Tells whether one more may be launched now. Call `reschedule` when it opens. None lets every job pass.
+        account_of: Returns the account that a tree uses, by the tree's id. Call `move` when that changes.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Scheduler:
         self._gate = gate or _OpenGate()
         self._account_of = account_of
         self._trees: dict[str, _Tree] = {}
-        # The trees in line of each account, in the order of their turns.
+        # The queued trees of each account, in the order of their turns.
         self._by_account: dict[str, OrderedDict[str, _Tree]] = {}
         self._turns = count()
         self._waiting: Counter[str] = Counter()
@@ -126,20 +126,20 @@ class Scheduler:
 
     @asynccontextmanager
     async def slot(self, job: Job) -> AsyncIterator[bool]:
-        """Wait in line, then hold a slot while the block lasts.
+        """Wait in the queue, then hold a slot while the block lasts.
 
-        A job whose status is running has a process that an earlier engine launched: it is seated at once, even beyond
-        the limits, since it would run unwatched in the line.
+        A job whose status is running has a process that an earlier engine launched: it gets a slot at once, even beyond
+        the limits, since its process would run unwatched meanwhile.
 
         Yields:
-            False where the job was withdrawn from the line: it holds nothing and must not run.
+            False where the job was withdrawn from the queue: it holds no slot and must not run.
         """
         ticket = self._expected.pop(job.id, None)
         if ticket is None:
             ticket = _Ticket.of(job)
             self._join(ticket, lives=job.status is JobStatus.RUNNING)
         else:
-            # Only now has somebody looked up which account its tree uses. By now the job may wait in a call.
+            # The account of its tree is known from here on. By now the job may wait in a call.
             holds = ticket in self._busy
             self._release(ticket)
             ticket.account = self._account_of(ticket.root_id)
@@ -152,9 +152,9 @@ class Scheduler:
             self._leave(ticket)
 
     def reserve_adopted(self, job: Job) -> None:
-        """Seat a job that an earlier engine launched, before it comes for its slot.
+        """Reserve the slot of a job that an earlier engine launched, before the job asks for it.
 
-        Otherwise whoever comes first after a start would take the slots of processes that live, and twice as many
+        Otherwise the first jobs after a start would take the slots of processes that live, and twice as many
         would run as may.
         """
         ticket = _Ticket.of(job)
@@ -162,7 +162,7 @@ class Scheduler:
         self._join(ticket, lives=True)
 
     def close(self) -> None:
-        """Call nobody in any more: the engine leaves, and the slots that it lets go are no room for further jobs."""
+        """Grant no more slots: the engine is stopping, and the slots that it releases are not for further jobs."""
         self._closed = True
 
     @asynccontextmanager
@@ -183,14 +183,14 @@ class Scheduler:
             self._unpark(holder)
 
     def withdraw(self, job_id: str) -> None:
-        """Take a job out of the line; one that runs is left alone."""
+        """Take a job out of the queue; one that runs is left alone."""
         ticket = self._tickets.get(job_id)
         if ticket is not None and not ticket.granted:
             self._dequeue(ticket)
             ticket.answer()
 
     def move(self, root_id: str) -> None:
-        """Let the jobs of a tree that wait in line wait for the account that the tree uses now."""
+        """Move the queued jobs of a tree to the queue of the account that the tree uses now."""
         tree = self._trees.get(root_id)
         if tree is None or tree.account == (account := self._account_of(root_id)):
             return
@@ -211,20 +211,20 @@ class Scheduler:
         return self._account_of(root_id)
 
     def account_in_line(self, root_id: str) -> str | None:
-        """Return the account for which jobs of a tree wait in line, or None where none waits."""
+        """Return the account for which jobs of a tree are queued, or None where none is."""
         tree = self._trees.get(root_id)
         return None if tree is None else tree.account
 
     def trees_in_line(self, account: str) -> tuple[str, ...]:
-        """Return the trees of an account with jobs in line."""
+        """Return the trees of an account that have queued jobs."""
         return tuple(self._by_account.get(account, ()))
 
     def reschedule(self) -> None:
-        """Look again whether somebody may run: the gate may have opened."""
+        """Look again whether a queued job may run: the gate may have opened."""
         self._dispatch()
 
     async def refused(self) -> None:
-        """Wait until the gate keeps somebody out for whom there is a slot: from then on, `poke`."""
+        """Wait until the gate keeps out a job for which there is a slot: from then on call `reschedule`."""
         await self._refusal.wait()
         self._refusal = anyio.Event()
 
@@ -238,11 +238,11 @@ class Scheduler:
         return len(self._busy) if account is None else self._running[account]
 
     def has_line(self) -> bool:
-        """Tell whether a job waits in line."""
+        """Tell whether a job is queued for a slot."""
         return bool(self._trees)
 
     def waiting(self, account: str | None = None) -> int:
-        """Return how many jobs stand in line; of an account, or of all."""
+        """Return how many jobs are queued for a slot; of an account, or of all."""
         return self._waiting.total() if account is None else self._waiting[account]
 
     def _join(self, ticket: _Ticket, *, lives: bool) -> None:

@@ -1,4 +1,4 @@
-"""What may follow a job that is over: a further message to its session, or another try."""
+"""Continues jobs that are over: sends a message to a job's session, or retries jobs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,11 +39,11 @@ class SessionMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryResult:
-    """What a retry came to.
+    """Result of a retry.
 
     Args:
-        restarted: Jobs that this call put back in line, in order of admission.
-        live: Jobs that were in line or running already.
+        restarted: Jobs that this call queued again, in order of admission.
+        live: Jobs that were queued or running already.
         busy: Ids of jobs that were left as they are, with the id of the live job that goes on with the session of each.
     """
 
@@ -53,7 +53,7 @@ class RetryResult:
 
 
 class SessionService:
-    """Continues sessions and tries jobs again.
+    """Continues sessions and retries jobs.
 
     Args:
         store: Where trees are kept.
@@ -88,7 +88,7 @@ class SessionService:
         Args:
             job: Whose session.
             message: What it is told.
-            parent_id: The calling job, below which the new one will stand, or None for a new tree.
+            parent_id: The calling job, below which the new one will be, or None for a new tree.
             client_context: For a new tree: the client that asks.
 
         Raises:
@@ -97,8 +97,8 @@ class SessionService:
             RightsError: It has wider rights than the calling job.
             RecursionLimitError: A total of the tree would be exceeded.
             BudgetError: A budget above has no room.
-            TreeClosedError: The calling job is over or being cancelled, or stands below one that was cancelled.
-            EngineLeavingError: The engine was told to leave.
+            TreeClosedError: The calling job is over or being cancelled, or is below one that was cancelled.
+            EngineLeavingError: The engine is stopping.
             StoreError: It cannot be written down now; nothing was started.
         """
         async with self._sending:
@@ -112,7 +112,7 @@ class SessionService:
             )
 
     async def retry(self, jobs: Sequence[Job], *, client_context: ClientContext) -> RetryResult:
-        """Put those of the jobs that failed, timed out or were cancelled back in line, and run them.
+        """Queue those of the jobs again that failed, timed out or were cancelled, and run them.
 
         Args:
             jobs: One job, or all of a subtree or batch.
@@ -121,9 +121,9 @@ class SessionService:
         Raises:
             BadInputError: Each of them has completed, or other jobs go on with their sessions, or a job above them is
                 being cancelled.
-            StoreError: The environment could not be kept, or a job not be put in line; what was in line by then runs.
+            StoreError: The client context could not be kept, or a job not be queued; what was queued by then runs.
         """
-        # A request that is cancelled half-way must not leave jobs in line that nobody runs.
+        # A request that is cancelled half-way must not leave queued jobs that never run.
         with anyio.CancelScope(shield=True):
             async with self._sending:
                 retried = await self._retried(await self._store.jobs([job.id for job in jobs]), client_context)
@@ -149,26 +149,26 @@ class SessionService:
         return RetryResult(restarted=tuple(again), live=live, busy=busy)
 
     async def _revive(self, root_id: str, jobs: Sequence[Job], client_context: ClientContext) -> Sequence[Job]:
-        """Put jobs of one tree back in line, return those that took their place, and run them."""
+        """Queue jobs of one tree again, return those that were queued, and run them."""
         again: list[Job] = []
         try:
-            # The end of what else runs in the tree would take the environment away before the first job is in line.
+            # The end of the tree's other jobs would remove the client context before the first job is queued.
             async with self._client_contexts.hold(root_id):
-                # First: a job in line whose environment could not be kept would fail once it is launched.
+                # First: a queued job whose client context could not be kept would fail at its launch.
                 await self._keep_origin(root_id, client_context)
                 for job in jobs:
                     queued = await self._store.requeue(job.id)
                     if queued is not None:
                         again.append(queued)
         finally:
-            # Those that were put in line before the store failed run all the same.
+            # Those that were queued before the store failed run all the same.
             self._run(again)
             if not again:
                 await self._client_contexts.forget_if_ended(self._store, root_id)
         return again
 
     async def _sorted_by_session(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], Mapping[str, str]]:
-        """Return the jobs whose session is free, and who holds that of each other one: it may be one of these jobs."""
+        """Return the jobs whose session is free, and for each other job the id of the one that holds its session."""
         held = {session: holder.id for session, holder in (await self._holders()).items()}
         free: list[Job] = []
         busy: dict[str, str] = {}

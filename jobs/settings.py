@@ -1,4 +1,4 @@
-"""The settings: every value that a person can set, which client it comes from, and whether the file is read again."""
+"""Settings: each value that a person can set, with its scope: whom it holds for, and when a change takes effect."""
 
 import os
 import re
@@ -21,11 +21,11 @@ _VARIABLES = re.compile(r"(?!\d)\w+\*?", re.ASCII)
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 JOB_MEMORY = 250 * 1024 * 1024
-"""Bytes of memory to reckon for one job: a headless `claude` was measured at 195 to 213 MB resident, and its shim, pump
+"""Bytes of memory to count for one job: a headless `claude` was measured at 195 to 213 MB resident, and its shim, pump
 and tools come on top."""
 
 JOBS_PER_CPU = 16
-"""A job computes for about 0.7 s in all and waits for the model otherwise (measured), so many share a core."""
+"""Jobs for each core: a job computes for about 0.7 s in all and waits for the model otherwise (measured)."""
 
 
 class Scope(StrEnum):
@@ -38,9 +38,9 @@ class Scope(StrEnum):
 
     A change of the file holds for trees that begin later."""
     RELOADED = "engine"
-    """The engine's, for everybody; it is looked up at each use, so a change of the file takes effect while it runs."""
+    """The engine's, for all clients; it is read at each use, so a change of the file takes effect while it runs."""
     RESTART = "engine, read at its start"
-    """The engine's, for everybody; parts of it are built with the value, or live jobs were admitted under it. A change
+    """The engine's, for all clients; parts of it are built with it, or live jobs were admitted under it. A change
     of the file takes effect when the next engine starts."""
 
 
@@ -88,9 +88,9 @@ class TreeSettings:
 
 
 class Settings(BaseModel):
-    """Everything that a person can set; `jobs.settings_sources` reads it from its sources.
+    """The settings of an engine; `jobs.settings_sources` reads them from their sources.
 
-    The parts of an engine share one object of this and read it at each use. Nobody can assign to it; `reload` alone
+    The parts of an engine share one object of this and read it at each use. Its fields are read-only; `reload` alone
     changes it, and only what is safe to change while the engine runs.
 
     Raises:
@@ -105,7 +105,7 @@ class Settings(BaseModel):
     cli: Annotated[Path | None, Scope.TREE] = None
     """The `claude` binary; None looks at PATH, then at the one that `claude-agent-sdk` bundles."""
     max_depth: Annotated[NonNegativeInt, Scope.RESTART] = 5
-    """Deepest level of a tree; its root stands at 0."""
+    """Deepest level of a tree; its root is at 0."""
     max_concurrent: Annotated[dict[int, PositiveInt], Scope.RESTART] = Field(
         default_factory=lambda: {0: 1, 1: 10, 2: 50}
     )
@@ -136,9 +136,9 @@ class Settings(BaseModel):
     memory_floor_bytes: Annotated[int, Scope.RESTART] = Field(default=512 * 1024**2, ge=0)
     """Bytes of free memory below which no job is launched while another runs."""
     idle_seconds: Annotated[PositiveFloat, Scope.RELOADED] = 1800.0
-    """Seconds without a connection and without a live job after which the engine leaves."""
+    """Seconds without a connection and without a live job after which the engine exits."""
     end_jobs_on_stop: Annotated[bool, Scope.RELOADED] = False
-    """Whether an engine that is told to leave cancels every job; otherwise they go on and the next one adopts them."""
+    """Whether an engine that is told to stop cancels every job; otherwise they go on and the next one adopts them."""
     keep_days: Annotated[PositiveFloat, Scope.RESTART] = 30.0
     """Days for which a tree that is over is kept, its transcripts included."""
     keep_bytes: Annotated[PositiveInt, Scope.RESTART] = 10 * 1024**3
@@ -155,16 +155,16 @@ class Settings(BaseModel):
     trusted_directories: Annotated[tuple[Path, ...], Scope.RELOADED] = ()
     """Directories whose own settings and CLAUDE.md jobs load, with all below them, besides what Claude Code trusts."""
     enabled_tools: Annotated[frozenset[str], Scope.RELOADED] = frozenset()
-    """Tools of the CLI that are off for jobs by default and are to be on: Task or Monitor, for example; Skill stands
-    for the skills that the CLI bundles."""
+    """Tools of the CLI that are off for jobs by default and are to be on: Task or Monitor, for example; Skill is
+    the name for the skills that the CLI bundles."""
     keep_processes: Annotated[frozenset[str], Scope.RESTART] = frozenset()
     """Programs that may go on after the job that started them, with all that they start, because other jobs share
     them: a build daemon such as watchman, bazel, or org.gradle.launcher.daemon.bootstrap.GradleDaemon. A name is that
     of the executable file, of the first argument up to a parenthesis, or the main class of a Java program."""
     permission_requests: Annotated[Literal["deny", "parent", "person"], Scope.RESTART] = "deny"
-    """Who answers where a job wants to do what it has no permission for."""
+    """Who answers the permission requests of jobs."""
     permission_seconds: Annotated[PositiveFloat, Scope.RESTART] = 300.0
-    """Seconds after which a request for permission that nobody has answered is denied."""
+    """Seconds after which a permission request that has no answer is denied."""
     max_task_chars: Annotated[PositiveInt, Scope.RELOADED] = 1_000_000
     """Longest task text, in characters."""
     excerpt_chars: Annotated[int, Scope.RELOADED] = Field(default=EXCERPT_LENGTH, ge=1, le=EXCERPT_LENGTH)
@@ -174,7 +174,7 @@ class Settings(BaseModel):
     wait_seconds: Annotated[PositiveFloat, Scope.RELOADED] = 110.0
     """Longest `claude_wait`; Claude Code sends a call to the background after 120 s (measured)."""
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Scope.RELOADED] = "INFO"
-    """What the engine's log holds."""
+    """Level of the engine's log."""
 
     @field_validator("cli", mode="before")
     @classmethod
@@ -206,7 +206,7 @@ class Settings(BaseModel):
     @field_validator("mcp_servers")
     @classmethod
     def _server_names(cls, value: dict[str, McpServerSettings]) -> dict[str, McpServerSettings]:
-        # The name stands in rules, "mcp__NAME__tool": two underscores in it would make one server pass for another.
+        # The name is part of rules, "mcp__NAME__tool": two underscores in it would make one server pass for another.
         for name in value:
             if not _SERVER_NAME.fullmatch(name) or "__" in name or name == "claude-jobs":
                 raise ValueError(f"{name[:40]!r} cannot be used; use letters, digits, hyphens and single underscores")

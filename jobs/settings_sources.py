@@ -51,7 +51,7 @@ class SettingSource:
     Args:
         kind: Which source.
         name: The variable, or the path of the file; empty for a default.
-        client: Whose variable it is, for a person to read; empty where nobody has to be named.
+        client: Whose variable it is, for a person to read; empty where no name is needed.
         kept: The variable was kept from an earlier engine, whose client is named.
     """
 
@@ -61,7 +61,7 @@ class SettingSource:
     kept: bool = False
 
     def __str__(self) -> str:
-        """Return where the value came from, in the words of a table."""
+        """Return where the value came from, for a cell of a table."""
         if self.kind is SourceKind.DEFAULT:
             return "default"
         if self.kind is SourceKind.FILE:
@@ -79,7 +79,7 @@ class ClientVariables:
 
     Args:
         values: Variables by their names; others among them are left alone.
-        client: Who the client is, for a person to read; empty where nobody has to be named.
+        client: Who the client is, for a person to read; empty where no name is needed.
         kept: An earlier engine kept them.
     """
 
@@ -243,7 +243,7 @@ def _newer(variables: ClientVariables, problems: list[InvalidSetting]) -> _Given
     found: _Given = {}
     for name in Settings.model_fields:
         variable = variable_of(name)
-        # An empty variable says nothing: that is how one is unset in a client's configuration.
+        # An empty variable gives no value: that is how one is unset in a client's configuration.
         if name == "home" or not (text := variables.values.get(variable)):
             continue
         source = _of_variable(SourceKind.ENVIRONMENT, variable, variables)
@@ -289,7 +289,7 @@ def _is_structured(name: str) -> bool:
 
 
 def _refuse_unknown(path: Path, unknown: Collection[str]) -> None:
-    # A limit whose name is misspelt would not hold, and nobody would know.
+    # A limit whose name is misspelt would silently not hold.
     if not unknown:
         return
     named = ", ".join(repr(name) for name in sorted(unknown))

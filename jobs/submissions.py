@@ -1,4 +1,4 @@
-"""From what a caller asks to what is to be admitted: checked, complete, with ids and a digest of the request."""
+"""Builds submissions from requests: checked and complete, with ids and a digest of the request; has them admitted."""
 
 import hashlib
 import json
@@ -60,13 +60,13 @@ def _frozen(value: Any) -> Any:
 
 
 class Submissions:
-    """Makes submissions and has them admitted.
+    """Builds submissions and has them admitted.
 
     Args:
-        spec_builder: What checks requests.
+        spec_builder: Checks requests.
         client_contexts: Where each tree's client environment is kept.
         clock: Time.
-        recursion: The authority on what may be spawned.
+        recursion: Admits spawns.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Submissions:
         # In a thread: the directories that a caller names may be on a file system that does not answer.
         check = partial(self._prepare, tasks, parent, client_context=client_context, **asked)
         submission = await anyio.to_thread.run_sync(check)
-        # A request that is cancelled while its rows are written must not leave rows that nobody runs.
+        # A request that is cancelled while its rows are written must not leave rows of jobs that never run.
         with anyio.CancelScope(shield=True):
             admission = await self._admit(submission)
             if admission.created:
@@ -163,7 +163,7 @@ class Submissions:
         idempotency_key: str | None = None,
         bounds: TreeBounds | None = None,
     ) -> Submission:
-        """Return what is to be admitted; blocks where a directory is on a file system that does not answer.
+        """Return the submission for a request; blocks where a directory is on a file system that does not answer.
 
         Args:
             tasks: At least one; a string is a task with every default.
@@ -215,7 +215,7 @@ class Submissions:
         depth = parent.depth + 1 if parent else int(not as_root)
         fields = ["task"] if as_root else [f"tasks[{index}]" for index in range(len(requests))]
         if depth >= self._max_depth:
-            # Asked for subtasks, a job at the deepest level could only be refused them.
+            # A job at the deepest level would be refused its subtasks.
             requests = [replace(request, can_decompose=False) for request in requests]
         specs = self._spec_builder.build(
             requests, fields, parent=parent, cwd=client_context.cwd, home=home, depth=depth, at=at, defaults=defaults
@@ -240,11 +240,11 @@ def _requests(tasks: Sequence[str | TaskRequest]) -> list[TaskRequest]:
 
 
 def listed(field: str, values: Iterable[Any]) -> Iterable[Any]:
-    """Return the values of a program's argument, which may be of any type whatever its annotation says.
+    """Return the values of a program's argument, which may be of any type despite its annotation.
 
     Args:
         field: Name of the argument.
-        values: Any iterable but a text, whose characters nobody means.
+        values: Any iterable but a text: its characters are never meant.
 
     Raises:
         BadInputError: It is something else.

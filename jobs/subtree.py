@@ -1,4 +1,4 @@
-"""A subtree in memory: its sums, carried from a changed job up to the root, and the jobs of a batch."""
+"""Subtrees in memory: their sums, updated from a changed job up to the root, and the jobs of a batch."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class Node:
         return sum(self.counts[place] for place in _LIVE_PLACES)
 
     def claims(self) -> tuple[float, int]:
-        """Return what it counts with in `charged` and `below` of its parent."""
+        """Return what it adds to `charged` and `below` of its parent."""
         if self.job is None:
             return self.charged, self.below
         budget, room = (self.job.spec.max_budget_usd or 0.0, self.job.spec.max_jobs or 0) if self.live else (0.0, 0)

@@ -1,4 +1,4 @@
-"""Turns what a caller asked for into job specs, or says what is wrong with it and what to do."""
+"""Validates requests: builds complete job specs, or raises an error that says what is wrong and what to do."""
 
 import math
 import re
@@ -83,12 +83,12 @@ class TaskRequest:
 
 
 _SHARED = attrgetter(*(one.name for one in fields(TaskRequest) if one.name not in ("task", "key", "depends_on")))
-"""What the requests of a batch often have in common."""
+"""Fields that the requests of a batch often have in common."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeBounds:
-    """What a new tree may cost and take as a whole; None for no bound.
+    """Budget and time limit of a new tree; None for no bound.
 
     Args:
         usd: US dollars.
@@ -128,7 +128,7 @@ class SpecBuilder:
         self._grants = Grants(settings)
 
     async def check_claude(self, env: Mapping[str, str], settings: TreeSettings | None) -> None:
-        """Make sure that a job of this client can find a `claude`, so that its caller hears at once where it cannot.
+        """Make sure that a job of this client can find a `claude`, so that its caller gets the error at once.
 
         Args:
             env: The client's environment.
@@ -184,7 +184,7 @@ class SpecBuilder:
             parent: The spawning job, whose rights are the defaults and the most that can be asked for, or None.
             cwd: The tree's directory, for a request without parent and without a directory of its own.
             home: The client's home directory, for a directory that begins with "~", or None where it has none.
-            depth: Depth at which the job will stand, for the default of its time-out.
+            depth: Depth of the job, for the default of its time-out.
             at: Now, in seconds since the epoch.
             field: How the caller spelled the task's argument, for errors.
             defaults: What the tree took from its client, or None for the engine's own.
@@ -221,7 +221,7 @@ class SpecBuilder:
             resume_session=request.resume_session,
             fork_session=request.fork_session,
         )
-        # What the launch would refuse is refused now, where the caller still hears of it. That is never the text, and
+        # What the launch would refuse is refused now, while the caller can be told. That is never the text, and
         # to encode a million characters takes 20 ms (measured).
         build(spec.with_task_preview(), LaunchContext(cli="claude", session_id=str(uuid.uuid4()), marker=""))
         return spec

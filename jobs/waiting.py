@@ -1,4 +1,4 @@
-"""Waits for jobs to end, and reports each one that ended once."""
+"""Waits for jobs to end, and reports each end once."""
 
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ LEAST_PROGRESS_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a wait is.
+    """Progress of a wait.
 
     Args:
         over: Number of jobs that are over.
@@ -68,7 +68,7 @@ Aside = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class WaitMode(StrEnum):
-    """When a wait is over."""
+    """Condition that ends a wait."""
 
     ALL = "all"
     """When every job is over."""
@@ -80,7 +80,7 @@ class WaitMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitReport:
-    """What a wait found.
+    """Report of a wait.
 
     Args:
         done: Jobs that are over and that the cursor had not seen, in the order of the scope.
@@ -88,7 +88,7 @@ class WaitReport:
         total: Number of all jobs in the scope.
         cursor: Give it to the next wait on the same jobs.
         positions: Where in the scope each of `done` is.
-        left: Number of jobs that are over and stand in neither `done` nor the cursor.
+        left: Number of jobs that are over and are in neither `done` nor the cursor.
         pauses: Why pending jobs wait for a time; the pause that ends first comes first.
         held_until: Seconds since the epoch before which no pending job goes on, or None where one may.
     """
@@ -120,9 +120,9 @@ class WaitReport:
 
 
 class _Seen:
-    """Which jobs of a scope have been reported: one bit a job in the scope's order, so nothing need be remembered.
+    """Which jobs of a scope have been reported: one bit a job in the scope's order, so nothing else is kept.
 
-    A job that is found live has none, whatever was reported of it: it is being tried again and will have another end.
+    A job that is found live has none, even if it was reported before: it is being retried and will end again.
     """
 
     def __init__(self, cursor: str | None) -> None:
@@ -167,13 +167,13 @@ class Waiting:
         on_progress: OnProgress | None = None,
         while_waiting: Aside = nullcontext,
     ) -> WaitReport:
-        """Wait until the mode is met or the seconds are over, and report who ended since the cursor.
+        """Wait until the mode is met or the seconds are over, and report the jobs that ended since the cursor.
 
         Args:
             read: Reads the scope from the store; called again once changes are being collected.
             mode: When the wait is over.
             seconds: Longest wait; at its end the report says what there is.
-            cursor: From the last report on the same scope, or None to hear of every job that is over.
+            cursor: From the last report on the same scope, or None to get every job that is over.
             on_progress: Told where the wait is, or None.
             while_waiting: Entered only where there is something to wait for: a waiting job gives its slot away, and a
                 wait that is met already must not cost it the slot.
@@ -191,7 +191,7 @@ class Waiting:
                     with anyio.move_on_after(seconds):
                         await self._until_met(watch, scope.root_ids, subscription, on_progress)
         if scope.path is not None:
-            # The news of a growing subtree may come in another order than its rows, by which the cursor counts.
+            # The changes of a growing subtree may come in another order than its rows, by which the cursor counts.
             watch = _Watch(await read(), seen, mode, watch.live)
         pauses, held_until = self._pauses(watch, scope.root_ids)
         return replace(watch.report(), pauses=pauses, held_until=held_until)
@@ -230,7 +230,7 @@ class Waiting:
 
     def _pauses(self, watch: "_Watch | _BatchWatch", root_ids: Collection[str]) -> tuple[Sequence[Pause], float | None]:
         """Return why pending jobs wait, and before when none of them goes on or None."""
-        # Asked first: to look at every pending job is for those who wait in a pause.
+        # Asked first: only a wait in a pause has to look at every pending job.
         if not self._pauses_of(root_ids):
             return (), None
         queued = {job.root_id for job in watch.pending() if job.status is JobStatus.QUEUED}
@@ -395,5 +395,5 @@ def _outdated(news: Job, known: Job | None) -> bool:
 
 
 async def plain_wait(wait: Callable[[], Awaitable[WaitReport]], _: Callable[[], Awaitable[Scope]]) -> WaitReport:
-    """Wait, with nothing else beside it."""
+    """Wait, and do nothing else meanwhile."""
     return await wait()

@@ -12,7 +12,7 @@ class WaitingFor(StrEnum):
     CHILDREN = "children"
     """Its subtasks, or those below it that it waits for in `claude_wait`."""
     PERMISSION = "permission"
-    """Somebody is asked whether it may call a tool."""
+    """It has asked for permission to call a tool, and waits for the answer."""
     SLOT = "slot"
     """It is queued until fewer jobs run."""
     LIMIT = "limit"
@@ -29,7 +29,7 @@ class WaitingFor(StrEnum):
 
 
 FOR_JOBS = frozenset({WaitingFor.SIBLINGS, WaitingFor.CHILDREN})
-"""What keeps a queued job out of the line: other jobs have to end first."""
+"""What keeps a job from being queued for a slot: other jobs have to end first."""
 
 _WORDS: Mapping[WaitingFor, str] = {
     WaitingFor.SIBLINGS: "tasks it depends on",

@@ -1,1 +1,1 @@
-"""What is known of Claude Code: its binary, command line, output stream, outcomes, usage, accounts and rate limits."""
+"""Interface to Claude Code: its binary, command line, output stream, outcomes, usage, accounts and rate limits."""

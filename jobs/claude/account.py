@@ -1,4 +1,4 @@
-"""Which account or provider the `claude` of an environment uses, and the key that names it."""
+"""Account or provider that the `claude` of an environment uses, and the key that identifies it."""
 
 import hashlib
 import os
@@ -14,10 +14,10 @@ from jobs.util.json_values import mapping, text
 MANAGED_SETTINGS: Final = Path(
     "/Library/Application Support/ClaudeCode" if sys.platform == "darwin" else "/etc/claude-code"
 )
-"""Directory of the settings that an administrator gives to everybody (documentation of Claude Code, "Settings")."""
+"""Directory of the settings that an administrator gives to all users (documentation of Claude Code, "Settings")."""
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
-"""What switches a provider on; "0" and "false" do not (measured on 2.1.332)."""
+"""Values that switch a provider on; "0" and "false" do not (measured on 2.1.332)."""
 
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CODE_TOKEN")
 
@@ -86,7 +86,7 @@ PROVIDERS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """A sign of an account; it names variables and files, never their contents.
+    """An account, and where it was seen; it names variables and files, never their contents.
 
     Args:
         name: What pays, and where that was seen.
@@ -104,7 +104,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce:
-    """What an environment and the settings files of its `claude` come to.
+    """Settings and variables in force for a `claude`: its environment merged with its settings files.
 
     Args:
         settings: The contents of each settings file, by its path.
@@ -251,13 +251,13 @@ _OF_PROVIDERS: Final[Mapping[str, tuple[str, ...]]] = {
         "AZURE_TENANT_ID",
     ),
 }
-"""What tells accounts of a provider apart besides its credentials; names that the binary reads (2.1.332)."""
+"""Variables besides the credentials that tell accounts of a provider apart; the binary reads them (2.1.332)."""
 
 _KEY_CHARS: Final = 16
 
 
 def account_key(env: Mapping[str, str], managed: Path = MANAGED_SETTINGS) -> str:
-    """Return a digest of what an environment's `claude` pays with. Reads files, so it blocks.
+    """Return a digest of the account that an environment's `claude` uses. Reads files, so it blocks.
 
     Equal digests are one account: the same configuration directory, the same token or key, the same provider. A login
     on disk counts by whose it is, not by its tokens, which are renewed every few hours.
@@ -310,7 +310,7 @@ def _of_state(state: Mapping[str, Any]) -> Mapping[str, str]:
     return {
         "account": text(login.get("accountUuid")),
         "organization": text(login.get("organizationUuid")),
-        # What is made of a file is kept in memory.
+        # What is derived from a file is kept in memory.
         "key": _digest(text(state.get("primaryApiKey"))),
     }
 

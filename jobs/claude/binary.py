@@ -1,4 +1,4 @@
-"""Which `claude` runs a job, and how a `claude` of that version is started."""
+"""Finds the `claude` binary that runs a job, and tells how that version is started."""
 
 import errno
 import importlib.util
@@ -29,7 +29,7 @@ _NUMBERS: Final = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}\b", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartWay:
-    """What a version understands.
+    """Features of a version that decide how it is started.
 
     Args:
         awaits: It has `--await-initialize`. From then on it also reads its stdin from a file to the end (2.1.197 ends
@@ -82,7 +82,7 @@ VERSION_SECONDS: Final = 10.0
 
 UPDATE_SECONDS: Final = 30.0
 """How long a binary that was there before, or that a link on PATH leads to, may be missing: an update removes it for
-some seconds. Until then nothing takes its place: another one may be of another version."""
+some seconds. Until then no other binary is used: it may be of another version."""
 
 _UPDATE_PAUSE = 0.5
 _RECHECK_SECONDS = 15.0
@@ -119,7 +119,7 @@ class ClaudeFinder:
 
     Args:
         waits: Let a `claude` that an update may bring back keep its place for `UPDATE_SECONDS`.
-        ask_wrappers: Ask a shell script that `CLAUDE_JOBS_CLI` names, too. To launch a job it is taken as it is: a
+        ask_wrappers: Ask a shell script that `CLAUDE_JOBS_CLI` names, too. For a launch it is used as it is: a
             person chose it, and what it does besides starting `claude` (a container, a log) would be done once more.
     """
 
@@ -130,7 +130,7 @@ class ClaudeFinder:
         self._doubted: dict[str, str | None] = {}
         self._found: dict[_Where, tuple[float, Path]] = {}
         self._missing: dict[_Where | Path, float] = {}
-        # One thread: those who come while a version is asked for do not wait each in one of the shared pool.
+        # One thread: requests that come while a version is asked for do not each block one of the shared pool.
         self._looks = SingleFlight[Claude](anyio.CapacityLimiter(1))
 
     @property
@@ -206,7 +206,7 @@ class ClaudeFinder:
             await anyio.sleep(_UPDATE_PAUSE)
 
     def doubt_version(self, binary: str, told: str | None) -> None:
-        """Take a binary from now on for the version that it told in a job; ask it where that is None, whatever it is.
+        """Take a binary from now on for the version that it told in a job; where that is None ask it, wrappers too.
 
         Args:
             binary: Absolute path.
@@ -230,7 +230,7 @@ class ClaudeFinder:
                 raise ClaudeNotFoundError((f"{explicit} on PATH ({path or 'empty'})",), is_chosen=True)
         else:
             chosen = Path(explicit).expanduser()
-            # The engine's directory is "/", and a client's may be a repository that holds a program of its own.
+            # The engine's directory is "/", and a client's may be a repository that holds a program of that name.
             if not chosen.is_absolute():
                 raise BadInputError(
                     "CLAUDE_JOBS_CLI",
@@ -302,13 +302,13 @@ def ask_version(binary: Path, path: str | None) -> str | None:
         OSError: No directory for it can be made.
     """
     done = _run_version(binary, path)
-    # At the beginning only: what a stand-in prints may hold numbers elsewhere.
+    # At the beginning only: what a wrapper prints may hold numbers elsewhere.
     said = _VERSION.match(done.stdout[:200].decode(errors="replace").lstrip()) if done else None
     return said.group() if said and done and done.returncode == 0 else None
 
 
 def starts(binary: Path, path: str | None) -> bool:
-    """Tell whether `claude --version` ends well, whatever it prints: a wrapper may keep it to itself. Blocks.
+    """Tell whether `claude --version` succeeds, even if it prints nothing, as a wrapper may. Blocks.
 
     Args:
         binary: Absolute path.

@@ -1,6 +1,6 @@
 """Tells the CLI's own messages from a model's answers, and reads what they say.
 
-The CLI puts its own messages where answers stand: as an assistant frame, and as the text of a result. It marks them as
+The CLI puts its own messages where answers are: as an assistant frame, and as the text of a result. It marks them as
 errors, but older versions and some paths of newer ones do not (seen as completed jobs that answered "Credit balance is
 too low"). A text counts as such a message only as a whole, and only in a frame that is not visibly the model's: an
 answer that talks about a credit balance stays an answer.
@@ -78,7 +78,7 @@ def may_be_the_clis_own(frame: Mapping[str, Any]) -> bool:
 
 
 def is_marked_as_the_clis_own(frame: Mapping[str, Any]) -> bool:
-    """Tell whether the CLI says of an assistant frame that it is a message of its own."""
+    """Tell whether the CLI marks an assistant frame as its own message."""
     is_error = bool(frame.get("error")) or frame.get("is_api_error_message") is True
     return is_error or mapping(frame.get("message")).get("model") == _SYNTHETIC
 

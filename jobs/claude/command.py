@@ -1,4 +1,4 @@
-"""From a job to the `claude` that runs it: argument vector, standard input and environment, without side effects."""
+"""Builds the command of a job: argument vector, standard input and environment of its `claude`; no side effects."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from jobs.errors import BadInputError
 from jobs.model import PERMISSION_MODES, JobSpec
 
 MARKER: Final = "CLAUDE_JOBS_JOB"
-"""Environment variable that every process of a job inherits; what a job left behind is found by it."""
+"""Environment variable with the job marker, which every process of a job inherits and is found by."""
 
 SERVER_NAME: Final = "claude-jobs"
 TOKEN_KEY: Final = "claude_jobs_token"  # noqa: S105 - the name of a field, not a secret
@@ -33,7 +33,7 @@ OFF: Final = (
     "Monitor",
     "EnterWorktree",
     "ExitWorktree",
-    # Nobody sits there to be asked; where permissions are asked for, the CLI would offer it.
+    # No person is there to be asked; where permissions are asked for, the CLI would offer it.
     "AskUserQuestion",
 )
 """Tools that spawn, schedule or message past the tree's limits; without them a first request is half as long."""
@@ -53,16 +53,16 @@ PERMISSION_TOOL: Final = "claude_permit"
 
 RETRIES: Final = "3"
 """How often the CLI tries a failed request again by itself, where the client does not say. Its own ten tries would hold
-the job's slot for minutes and hide the limit from the machine's throttle: a job gives its slot back and comes again."""
+the job's slot for minutes and hide the limit from the throttle: a job gives its slot back and is queued again."""
 
 _BASE: Final = (
     "-p",
     "--input-format=stream-json",
     "--output-format=stream-json",
     "--verbose",
-    # What a call consumed stands in these frames alone where the process does not live to report it.
+    # What a call consumed is in these frames alone where the process ends before it reports it.
     "--include-partial-messages",
-    # In a trusted directory too: its .mcp.json would bring servers that no spawning job was asked about.
+    # In a trusted directory too: its .mcp.json would bring servers that the spawning job has no right to.
     "--strict-mcp-config",
 )
 _PIPED: Final = ("/bin/sh", "-c", 'trap : HUP INT TERM; cat | "$0" "$@"')
@@ -80,7 +80,7 @@ SESSION: Final = (
     *("CLAUDE_CODE_TEAM_", "CLAUDE_CODE_WEBSOCKET_", "CLAUDE_EFFORT", "CLAUDE_JOBS_", "CLAUDE_PID", "CLAUDE_PLUGIN_"),
     "CLAUDE_PROJECT_DIR",
 )
-"""Beginnings of variables that belong to the session of the client, or are ours: no job gets one of its client's."""
+"""Prefixes of variables of the client's session, and of ours: no job inherits one from its client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ class McpServer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchContext:
-    """What one launch needs besides the job's own specification.
+    """Inputs of one launch besides the job's specification.
 
     Args:
         cli: Path of the `claude` binary.
@@ -117,7 +117,7 @@ class LaunchContext:
         token: The job's token; it goes into the stdin file and nowhere else.
         briefing: Text before the task in the first user message; may be empty.
         client_env: The client's environment, cut down to what may be passed on.
-        marker: Value of the environment variable by which the job's processes are found.
+        marker: The job marker, by which the job's processes are found.
         umask: Mask of the modes of the files that the job makes.
     """
 
@@ -140,13 +140,13 @@ class LaunchContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What is started.
+    """Command that is started for an attempt.
 
     Args:
-        argv: The program and its arguments; no secret stands here, since other users can read it.
+        argv: The program and its arguments; it holds no secret, since other users can read it.
         stdin: Everything that the process will read.
         env: Its whole environment.
-        umask: Mask of the modes of the files that it makes; those of the attempt are private whatever it is.
+        umask: Mask of the modes of the files that it makes; those of the attempt are private in any case.
         servers: What is written to `LaunchContext.servers_file` before, or None where it is not needed.
     """
 
@@ -160,7 +160,7 @@ class Command:
 def build(spec: JobSpec, launch: LaunchContext) -> Command:
     """Turn a job into a command.
 
-    Every value of a caller stands behind the equals sign of an option of ours or in the stdin text, so none of them
+    Every value of a caller is behind the equals sign of an option of ours or in the stdin text, so none of them
     can become an option, a slash command or a file reference.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reads what is left of a line of output that is no frame as a whole, because something was written into it.
+"""Recovers frames from damaged lines of output: lines into which something else was written.
 
 Seen of released CLIs: two objects on a line, a `rate_limit_event` or a log line in the middle of another frame, text or
 an escape sequence in front of one. A frame is cut out where it is whole; the beginning of a torn one is kept, since its
@@ -31,7 +31,7 @@ _MEMBER: Final = re.compile(r'\s*[{,]\s*"(\w+)"\s*:\s*')
 
 
 class Lost(StrEnum):
-    """What was on a line that cannot be read."""
+    """Kind of frame that a damaged line held and that cannot be read."""
 
     FRAME = "frame"
     ANSWER = "answer"
@@ -118,7 +118,7 @@ def lost_with(beginning: str, session: str) -> Lost | None:
     known = _members(beginning)
     if known.get("type") == PASSING:
         return None
-    # In frames of 2.1.330 the type of a result stands behind its text; no other frame has these two.
+    # In frames of 2.1.330 the type of a result comes after its text; no other frame has these two.
     is_success = known.get("subtype") == "success" and known.get("is_error") is False
     is_ours = known.get("type", "result") == "result" and known.get("session_id", session) == session
     return Lost.ANSWER if is_success and is_ours else Lost.FRAME

@@ -99,7 +99,7 @@ ERROR: Final = {
     "overloaded": Reason.OVERLOADED,
 }
 API_ERROR_STATUS: Final = {
-    # Whatever else it says, the same request would be refused again.
+    # Regardless of its other fields, the same request would be refused again.
     **dict.fromkeys(range(400, 500), Reason.INVALID_REQUEST),
     401: Reason.AUTH,
     402: Reason.BILLING,
@@ -133,10 +133,10 @@ WHY: Final[Mapping[str, str]] = MappingProxyType(
         "refusal": "The model refused.",
     }
 )
-"""What a failure means that the CLI reports without a word, or as a success."""
+"""Explanations of failures that the CLI reports without a word, or as a success."""
 
 Rows = Sequence[tuple[str, Mapping[Any, Reason]]]
-"""Fields with the reasons that their values stand for. The first field whose value has a reason decides."""
+"""Fields with the reasons that their values mean. The first field whose value has a reason decides."""
 
 PRECISE: Final[Rows] = (
     ("subtype", SUBTYPE),
@@ -144,7 +144,7 @@ PRECISE: Final[Rows] = (
     ("api_error", API_ERROR),
     ("stop_reason", STOP_REASON),
 )
-"""These decide before what other frames and the words of the message say."""
+"""These decide before other frames and the words of the message do."""
 
 VAGUE: Final[Rows] = (
     ("api_error", LATE_API_ERROR),
@@ -155,7 +155,7 @@ VAGUE: Final[Rows] = (
 """These decide after it."""
 
 DENIES: Final[Rows] = tuple((name, rows) for name, rows in PRECISE if name != "api_error")
-"""Fields that stand against `is_error: false`."""
+"""Fields that overrule `is_error: false`."""
 
 
 _OF_A_RESULT: Final = ("subtype", "terminal_reason", "api_error", "stop_reason", "api_error_status")

@@ -1,4 +1,4 @@
-"""JSON files of Claude Code's that may be large and seldom change: each is parsed once a change."""
+"""Reads JSON files of Claude Code that may be large and seldom change: each is parsed once per change."""
 
 import json
 import os
@@ -13,7 +13,7 @@ MOST = 16 * 1024 * 1024
 """Bytes of the largest file that is read: `.claude.json` grows with every project that the person ever opened."""
 
 _MOST_KNOWN = 1024
-"""What is remembered: an account has about five, and in a pause each is looked at every two seconds."""
+"""Cached values: an account has about five, and in a pause each is looked at every two seconds."""
 
 _known: dict[tuple[Path, Callable[..., Any]], tuple[tuple[int, ...], Any]] = {}
 

@@ -1,4 +1,4 @@
-"""The text of the last message of a model, as its frames have it: one frame for each block, under one id.
+"""Collects the text of the model's last message from its frames: one frame for each block, under one id.
 
 A message that was cut off, at its most tokens or with its connection, is resumed by the CLI in the next one, and the
 result holds that one alone (measured on 2.1.332). Here both are one message.
@@ -18,7 +18,7 @@ _RESUME: Final = re.compile(
 
 
 class LastMessage:
-    """Gathers the text of the last message; those of subagents and the CLI's own are not the job's."""
+    """Collects the text of the last message; messages of subagents and of the CLI itself are left out."""
 
     def __init__(self) -> None:
         self._id = ""
@@ -34,7 +34,7 @@ class LastMessage:
     @property
     def text(self) -> str:
         """The text of the last message; empty where it only calls tools, for example."""
-        # Blocks that follow each other are one text; a thought or a search between them parts it.
+        # Blocks that follow each other are one text; a thought or a search between them splits it.
         return "".join(self._blocks)
 
     @property
@@ -72,7 +72,7 @@ class LastMessage:
             self._is_resumed = self._is_resumed or delta.get("stop_reason") == "max_tokens"
 
     def end(self, frame: Mapping[str, Any]) -> bool:
-        """Take what is said to the model next, a user frame; return whether it asks for the rest of the message."""
+        """Take a user frame, which ends the message; return whether it asks for the rest of the message."""
         self._is_over = True
         self._is_resumed = frame.get("isSynthetic") is True and bool(_RESUME.match(words_of(frame)))
         return self._is_resumed

@@ -1,4 +1,4 @@
-"""Reads a growing file of JSON lines: bytes in, numbered lines out, bounded memory, never an exception."""
+"""Decodes JSON lines from a growing file: bytes in, numbered lines out, in bounded memory and without exceptions."""
 
 import os
 import re
@@ -43,7 +43,7 @@ class Line:
         dropped: Bytes of a line that was too long to keep, else 0.
         complete: The line ended in a newline; False only for the tail of a closed stream.
         mended: The frame was torn and is put together again, or something was written into it.
-        lost: What of it cannot be read, or None. A torn frame may follow, mended.
+        lost: The kind of frame on it that cannot be read, or None. A torn frame may follow, mended.
     """
 
     offset: int
@@ -243,7 +243,7 @@ class OutputTail:
             most: Bytes of stdout after which nothing more is read: the file may claim any size without being so large.
         """
         self.hold()
-        # Asked for once: what a process left behind goes on to write is nobody's answer.
+        # Asked for once: what a process left behind writes later is no part of the answer.
         size = min(self.size(), most)
         while (lines := await self._read_towards(size)) is not None:
             yield lines
@@ -252,7 +252,7 @@ class OutputTail:
     async def _read_towards(self, size: int) -> list[Line] | None:
         if size <= self._decoder.read:
             return None
-        # Parsing a large piece takes up to 20 ms, so it happens beside the event loop, like the reading.
+        # Parsing a large piece takes up to 20 ms, so it happens in a thread, like the reading.
         small = size - self._decoder.offset <= SMALL
         return self._read() if small else await anyio.to_thread.run_sync(self._read)
 

@@ -1,8 +1,8 @@
-"""From what a process reported and how it exited to how the attempt ended.
+"""Decides the outcome of an attempt from what its process reported and how it exited.
 
 Neither the exit code nor the frame's subtype is trusted alone: a failed API call arrives as subtype "success", an
 interrupt exits with 0, one process can report two results, and a kill reports none (all measured on 2.1.330). Which
-fields of a result say which reason is the table in `failures`.
+fields of a result say which reason is the table in `failure_table`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -52,10 +52,10 @@ _OF_A_LOST_RESULT: Final[Mapping[str, Any]] = MappingProxyType(
 
 _CUT_OFF: Final = frozenset({129, 132, 133, 134, 135, 136, 137, 139, 143})
 """Exit codes of HUP, ILL, TRAP, ABRT, BUS, FPE, KILL, SEGV and TERM: a system that shuts down, a kernel without memory,
-a crash. Nobody wanted the job itself to end, so its session goes on."""
+a crash. None of them was meant for the job itself, so its session goes on."""
 
 _INTERRUPTED: Final = frozenset({130, 131})
-"""Exit codes of INT and QUIT: somebody at a keyboard wants the end of exactly this process."""
+"""Exit codes of INT and QUIT: a person at a keyboard ends exactly this process."""
 
 
 class OutcomeReader:
@@ -99,7 +99,7 @@ class OutcomeReader:
             self._plain = line.text.strip() or self._plain
 
     def feed(self, frame: Mapping[str, Any]) -> None:
-        """Take the next frame, whatever its shape."""
+        """Take the next frame, of any shape."""
         if self._is_spurious(frame):
             self._afterwards, self._reopened = _said_by(frame), False
             return
@@ -125,10 +125,10 @@ class OutcomeReader:
     ) -> Outcome:
         """Say how the attempt ended, once its process is over.
 
-        A whole answer that came before our own end of the process stands where the process was only late to leave
+        A whole answer that came before we ended the process counts where the process was only late to exit
         or left something running (`DEADLINE`, `STALLED`, `OUTPUT_LIMIT`, `BUDGET_EXHAUSTED`, `UNMANAGED_CLAUDE`): the
-        work is done and paid for, even if the process waited for a background task. It does not stand against
-        `CANCELLED`, which somebody was promised; the text is kept there all the same.
+        work is done and paid for, even if the process waited for a background task. It does not overrule
+        `CANCELLED`, which a caller was promised; the text is kept all the same.
 
         Args:
             exit_code: As the shim wrote it, or None where it wrote none.
@@ -208,7 +208,7 @@ class OutcomeReader:
 
     def _is_spurious(self, frame: Mapping[str, Any]) -> bool:
         # After a success, versions before 2.1.7 report an error for the notice of a background task, and later ones may
-        # report a turn that came to nothing. No model was asked, so the answer before it is still the answer.
+        # report an empty turn. No model was asked, so the answer before it is still the answer.
         if frame.get("type") != "result" or number(frame.get("num_turns")) != 0 or self._spoke:
             return False
         return self._result is not None and self._failure(self._result) is None
@@ -362,7 +362,7 @@ class OutcomeReader:
         return written if is_torn or is_part else said
 
     def _frame(self, answer: str | None) -> Mapping[str, Any] | None:
-        # Who reads the frame reads the whole answer too.
+        # A reader of the frame gets the whole answer too.
         return self._result if self._result is None or answer is None else {**self._result, "result": answer}
 
     def _last_words(self) -> str:
@@ -371,7 +371,7 @@ class OutcomeReader:
 
 
 def stopped_for(note: str | None, exit_code: int | None) -> Reason | None:
-    """Return why an earlier engine ended a process, or None where it did not come to that.
+    """Return why an earlier engine ended a process, or None where it did not.
 
     Args:
         note: What that engine wrote down before, or None.
@@ -382,7 +382,7 @@ def stopped_for(note: str | None, exit_code: int | None) -> Reason | None:
 
 
 def was_cut_off(exit_code: int | None) -> bool:
-    """Tell whether a process was ended from outside: it has no exit code, or that of a signal nobody meant for it."""
+    """Tell whether a process was killed from outside: no exit code, or that of a signal not meant for the job."""
     return exit_code is None or exit_code in _CUT_OFF
 
 

@@ -1,4 +1,4 @@
-"""What a frame says about the API's limits, so that one job's trouble slows all jobs of its account down."""
+"""Reads rate limits and usage limits from frames, so that all jobs of an account slow down together."""
 
 import time
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _LIMITS: Final[Mapping[str, str]] = MappingProxyType(
         "overage": "the limit of extra usage",
     }
 )
-"""What a person calls the limits that the API names."""
+"""Names for a person of the limits that the API names."""
 _IN_USE: Final = frozenset({"allowed", "allowed_warning"})
 
 
@@ -90,7 +90,7 @@ def limit_of(info: Mapping[str, Any]) -> UsageLimitReached | ExtraUsage | NeedsC
     because = f"{_LIMITS.get(kind, f'the limit {kind}') if kind else 'a usage limit'} is reached"
     if info.get("isUsingOverage") is True or text(info.get("overageStatus")) in _IN_USE:
         return ExtraUsage(resets_at=resets_at, because=because)
-    # As the CLI itself tells them apart: a plan's limit ends, whatever could be bought meanwhile.
+    # As the CLI itself tells them apart: a plan's limit ends by itself, even if more could be bought meanwhile.
     if info.get("errorCode") == "credits_required" and (resets_at is None or info.get("rateLimitType") == "overage"):
         return NeedsCredits()
     return UsageLimitReached(resets_at=resets_at, because=because)
@@ -99,7 +99,7 @@ def limit_of(info: Mapping[str, Any]) -> UsageLimitReached | ExtraUsage | NeedsC
 def _result_sign(frame: Mapping[str, Any]) -> RateLimited | UsageLimitReached | NeedsCredits | None:
     if number(frame.get("api_error_status")) not in _BUSY:
         return None
-    # The frames before it have said when it ends; here it must not be taken for a refusal that passes at once.
+    # The frames before it have said when it ends; here it must not be taken for a transient refusal.
     said = _message_sign(text(frame.get("result")), frame)
     return said if isinstance(said, NeedsCredits) else RateLimited()
 

@@ -1,4 +1,4 @@
-"""What a `claude` that was killed leaves in the file system: the socket and the keys that others would try."""
+"""Removes the files that a killed `claude` leaves: its socket, and its keys, which others would try."""
 
 import os
 import re
@@ -19,7 +19,7 @@ _SHARED = "/tmp"  # noqa: S108 - the CLI's own choice; only files of ours are re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientDirectories:
-    """Where a `claude` keeps what it does not remove when it is killed.
+    """Directories in which a killed `claude` leaves files.
 
     Args:
         config: Its configuration directory, or None where that is not known.

@@ -1,4 +1,4 @@
-"""What an attempt consumed: dollars, tokens and turns of this process alone, and the list prices of models."""
+"""Usage of an attempt: dollars, tokens and turns of its process alone, and the list prices of models."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -61,7 +61,7 @@ class Price:
 CACHED = 0.1
 KEPT_SHORT = 1.25
 KEPT_LONG = 2.0
-"""Parts of the input price, as the costs that Claude Code 2.1.330 reports for cached tokens come to (measured)."""
+"""Cached tokens as parts of the input price, from the costs that Claude Code 2.1.330 reports (measured)."""
 
 PRICES: Mapping[str, Price] = MappingProxyType(
     {
@@ -93,7 +93,7 @@ def cost_of(model: str, tokens: Tokens) -> float:
 
 
 MOST = 10**12
-"""Most of anything that one attempt is taken to have consumed: a job can write any number where its CLI's stand. The
+"""Most of anything that one attempt is taken to have consumed: a job can write any number in place of its CLI's. The
 database holds integers below 2^63, and adds up a million such attempts within them."""
 
 
@@ -122,7 +122,7 @@ class UsageMeter:
         )
 
     def feed(self, frame: Mapping[str, Any]) -> None:
-        """Take the next frame, whatever its shape."""
+        """Take the next frame, of any shape."""
         match frame.get("type"):
             case "result":
                 reported = added(self._reported, frame, self._result)
@@ -161,7 +161,7 @@ def added(sofar: Usage, frame: Mapping[str, Any], previous: Mapping[str, Any] | 
     """Add what one result reports to what the attempt's earlier results reported.
 
     Args:
-        sofar: What the earlier results of the same process came to.
+        sofar: The sum of the earlier results of the same process.
         frame: The result frame.
         previous: The result frame before it, or None.
     """
