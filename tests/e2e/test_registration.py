@@ -89,6 +89,8 @@ def calls_a_tool(cli: Path, made: House, cwd: Path, scripted: Callable[[Story], 
     """Have the real binary call one of our tools, and tell whether that was permitted."""
     turns = [{"tool_calls": [{"name": "mcp__claude-jobs__claude_dashboard", "input": {}}]}, {"text": "Done."}]
     api = scripted(Story.model_validate({"roles": {"default": turns}}))
+    # The CLI waits only so long for a server before its first turn: with an engine there, ours answers at once.
+    made.start_engine()
     said = claude(cli, made, "-p", "Go.", "--output-format=json", *options, cwd=cwd, api_url=api.url)
     # On a busy machine the CLI adds a message behind the result: that our tools have become available.
     [result] = [text for message in api.requests[-1].body["messages"] if "tool_result" in (text := str(message))]
