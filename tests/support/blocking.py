@@ -62,6 +62,7 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
     "jobs/processes/cgroup.py": {"own_group": IN_MEMORY},
     "jobs/processes/out_of_memory.py": {"_counter": IN_MEMORY},
     "jobs/processes/spawning.py": {"_launch": ONCE},
+    "jobs/claude/cli_messages.py": {"reset_in": "The file of a time zone, once for each."},
     "jobs/limits/throttle.py": {
         "_memory_suffices": IN_MEMORY,
         "_remove": "Nobody who is told that the engine leaves may find the file.",
