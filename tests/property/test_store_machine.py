@@ -19,6 +19,7 @@ from jobs.ports import NewJob, Store, Submission
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from jobs.store.sqlite import SqliteStore
+from jobs.waiting_for import WaitingFor
 from orchestration.limits import RecursionLimitError, TreeLimits
 from tests.support.long_form import LONG
 
@@ -46,6 +47,7 @@ usages = st.builds(
     output_tokens=offsets,
     turns=numbers,
 )
+waits = st.sampled_from([None, WaitingFor.SIBLINGS, WaitingFor.CHILDREN, WaitingFor.PERMISSION])
 outcomes = st.builds(
     Outcome,
     reason=st.sampled_from(Reason),
@@ -173,6 +175,11 @@ class StoreMachine(RuleBasedStateMachine):
     def fail_queued(self, which: int, outcome: Outcome, at: float) -> None:
         job_id, _, _ = self._pick(which)
         self._both(lambda store: store.fail_queued(job_id, outcome, at=at))
+
+    @rule(which=picks, now=waits, was=waits)
+    def wait(self, which: int, now: WaitingFor | None, was: WaitingFor | None) -> None:
+        job_id, _, _ = self._pick(which)
+        self._both(lambda store: store.set_waiting_for(job_id, now, was=was))
 
     @rule(which=picks, levels=numbers, at=times)
     def cancel(self, which: int, levels: int, at: float) -> None:

@@ -18,6 +18,7 @@ from jobs.runner.retry_policy import MAX_SUBTASK_REQUESTS, RetryPolicy
 from jobs.settings import Settings
 from jobs.store.live import LiveStore
 from jobs.validation import TaskRequest
+from jobs.waiting_for import WaitingFor
 from tests.unit.jobs.support import LONG, Parts, given_up, known, parts
 
 pytestmark = pytest.mark.anyio
@@ -284,6 +285,30 @@ async def test_what_a_subtask_said_is_heard_to_its_last_character(tmp_path: Path
         job = await divided.over(await divided.start(f"split {task}"))
         assert divided.runner.told[job.id, 2].endswith(f"\n\nanswer to {task}")
         assert len(f"answer to {task}") == length
+
+
+async def test_a_parent_waits_for_its_children_once_more_where_they_are_tried_again_with_it(tmp_path: Path):
+    async with parts(tmp_path, runner=Dividing) as here:
+        divided, heard = Divided(here), list[WaitingFor | None]()
+        job = await divided.start("split fail a|hold b")
+        with anyio.fail_after(LONG):
+            while len(divided.runner.running) < 3:  # noqa: ASYNC110 - the fake announces nothing
+                await anyio.sleep(0.001)
+        assert (await known(here.store, job.id)).waiting_for is WaitingFor.CHILDREN
+        await here.manager.cancel(job.id)
+        assert (await divided.over(job)).waiting_for is None
+        for child in await divided.below(job):
+            await here.reaches(child.id, *TERMINAL)
+        here.event_bus.observe(lambda changed: heard.append(changed.waiting_for) if changed.id == job.id else None)
+        again = await here.store.requeue(job.id)
+        assert again is not None
+        for child in await divided.below(job):
+            await here.store.requeue(child.id)
+        here.group.start_soon(here.manager.run_batch, [again])
+        over = await divided.over(job)
+        assert (over.status, over.attempt) == (JobStatus.COMPLETED, 2)
+        assert heard[:2] == [WaitingFor.CHILDREN, None]
+        assert "answer to hold b" in divided.runner.told[job.id, 2]
 
 
 def test_an_answer_of_another_shape_is_an_answer():

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from jobs.errors import BadInputError
@@ -9,7 +11,8 @@ from jobs.model import JobStatus, Reason
 from jobs.prompts.briefing import Prompts
 from jobs.prompts.dependencies import TaskNode, resolve, substitute_results
 from jobs.validation import TaskRequest
-from tests.unit.jobs.support import Parts, parts
+from jobs.waiting_for import WaitingFor
+from tests.unit.jobs.support import LONG, Parts, parts
 from tests.unit.mcp.world import call, call_json, refusal, world
 
 pytestmark = pytest.mark.anyio
@@ -75,6 +78,26 @@ async def test_a_task_starts_only_when_those_it_waits_for_have_completed(tmp_pat
         here.runner.release(first)
         await here.over(first, second)
         assert here.runner.started == [first, second]
+
+
+async def test_a_task_waits_for_siblings_until_they_have_completed_and_again_where_it_is_tried_again(tmp_path: Path):
+    async with parts(tmp_path) as here:
+        heard: list[WaitingFor | None] = []
+        first, second = await submit(here, TaskRequest(task="hold a", key="a"), TaskRequest(task="b", depends_on=["a"]))
+        here.event_bus.observe(lambda job: heard.append(job.waiting_for) if job.id == second else None)
+        await here.reaches(first, JobStatus.RUNNING)
+        assert (await here.job(second)).waiting_for is WaitingFor.SIBLINGS
+        await here.manager.cancel(second)
+        assert heard == [None]
+        again = await here.store.requeue(second)
+        assert again is not None
+        here.group.start_soon(here.manager.run_batch, [again])
+        with anyio.fail_after(LONG):
+            while (await here.job(second)).waiting_for is None:
+                await anyio.lowlevel.checkpoint()
+        here.runner.release(first)
+        await here.over(first, second)
+        assert heard[1:3] == [WaitingFor.SIBLINGS, None]
 
 
 async def test_the_failure_of_one_cancels_those_that_wait_for_it_and_nobody_else(tmp_path: Path):

@@ -53,6 +53,26 @@ async def asked(
     return decisions[0]
 
 
+async def test_a_job_is_noted_to_wait_until_its_last_question_is_over_however_it_ends():
+    noted: list[tuple[str, bool]] = []
+
+    async def note(job: Job, /, *, waits: bool) -> None:
+        noted.append((job.id, waits))
+
+    subject = Approvals("parent", 60.0, lambda: 0.0, note=note)
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(subject.ask, CHILD, "Bash", ARGUMENTS)
+            await settle()
+            first, _ = subject.open_to(None)
+            subject.answer(first.id, None, allow=True)
+            await settle()
+            assert noted == [(CHILD.id, True)] * 2
+            group.cancel_scope.cancel()
+    assert noted[2:] == [(CHILD.id, False)]
+
+
 @pytest.mark.parametrize("allow", [True, False])
 @pytest.mark.parametrize("answerer", ["parent", "person"])
 async def test_a_person_may_always_answer(answerer: Answerer, *, allow: bool):
