@@ -1,4 +1,4 @@
-"""Reads the settings from their sources: variables, `config.toml`, the older server's, defaults."""
+"""Reads the settings from their sources: variables, `config.toml`, the older server's variables, defaults."""
 
 import json
 import tomllib

@@ -1,6 +1,6 @@
-"""LangGraph patterns and executors for work that divides itself, with nothing of jobs or MCP in them.
+"""LangGraph patterns and executors for tasks that spawn subtasks, without any dependency on jobs or MCP.
 
-The names load when they are first asked for, so that `orchestration.limits` can be had without LangGraph.
+The names load at their first use, so that `orchestration.limits` can be imported without LangGraph.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Calls what a caller injected: a coroutine function on the event loop, a plain function in a worker thread."""
+"""Calls injected functions of tasks: coroutine functions on the event loop, plain ones in a worker thread."""
 
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable, iscoroutinefunction

@@ -1,4 +1,4 @@
-"""What a node's task means where no `work` is given: `claude -p` answers it, in a process of its own."""
+"""Default `work` of a node: `claude -p` answers its task, in a separate process."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ GRACE_SECONDS: Final = 5.0
 """Seconds between asking `claude` to end and ending it: it needed 1.6 s to end a running tool (measured on 2.1.332)."""
 
 _SESSION: Final = ("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SESSION_", "CLAUDE_CODE_SSE_PORT")
-"""Beginnings of variables of a surrounding Claude Code session; with them `claude` takes itself for a part of it."""
+"""Beginnings of variables of a surrounding Claude Code session; they make `claude` part of that session."""
 
 _SHOWN: Final = 2000
 """Characters of the end of what `claude` said that an error quotes."""
@@ -66,7 +66,7 @@ async def ask_claude(node: Mapping[str, Any]) -> str:
     claude = shutil.which("claude")
     if claude is None:
         raise ClaudeMissingError
-    # Files, not pipes: what claude leaves running may hold them, and nobody has to read and write at the same time.
+    # Files, not pipes: what claude leaves running may hold them, and no code has to read and write at the same time.
     async with TemporaryFile() as given, TemporaryFile() as answer, TemporaryFile() as errors:
         await given.write(_as_text(task))
         await given.seek(0)

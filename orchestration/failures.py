@@ -1,4 +1,4 @@
-"""A task that raised, as a value for those who wait for its siblings.
+"""Failure: the exception of a task as a value, for callers that also wait for its siblings.
 
 A node that raises makes LangGraph cancel every sibling Send, so nothing that is injected may raise into a graph.
 """
@@ -41,7 +41,7 @@ class _Raised:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure(_Raised):
-    """What is left of an exception once it is data.
+    """An exception as plain data.
 
     Args:
         type: Name of the exception's class.
@@ -55,7 +55,7 @@ class Failure(_Raised):
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """Take down an exception."""
+        """Return an exception as a failure."""
         plain = {
             name: str(value) if isinstance(value, str) else value  # an enum of text would not survive every checkpoint
             for name, value in vars(error).items()

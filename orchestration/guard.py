@@ -1,4 +1,4 @@
-"""A guard that keeps trees in memory: for executors and programs that have no store of their own."""
+"""MemoryGuard: a guard that keeps trees in memory, for executors and programs without a store."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from orchestration.limits import SpawnFacts, SpawnGuard, TrackingGuard, TreeLimi
 
 
 class UnknownParentError(LookupError):
-    """A node was named as a parent that has not been seated here, or whose tree is over.
+    """The node that was named as a parent is not registered here, or its tree is over.
 
     Args:
         parent_id: What was given.
@@ -38,7 +38,7 @@ class MemoryGuard:
 
     Args:
         limits: What one tree may grow to.
-        authority: Asked in place of the limits, where it is given; this object then only remembers where nodes stand.
+        authority: Asked in place of the limits, where it is given; this object then only keeps the positions of nodes.
     """
 
     def __init__(self, limits: TreeLimits, authority: SpawnGuard | None = None) -> None:
@@ -55,7 +55,7 @@ class MemoryGuard:
         self._root_of[root_id] = root_id
 
     def register(self, node_id: str, *, parent_id: str | None, depth: int, root_id: str) -> None:
-        """Note where an admitted node stands, and tell the authority if it wants to know."""
+        """Register the position of an admitted node, and tell the authority where that is a `TrackingGuard`."""
         if isinstance(self._authority, TrackingGuard):
             self._authority.register(node_id, parent_id=parent_id, depth=depth, root_id=root_id)
         tree = self._trees.setdefault(root_id, _Tree())
@@ -69,7 +69,7 @@ class MemoryGuard:
 
         Raises:
             RecursionLimitError: A total would be exceeded; nothing is counted.
-            UnknownParentError: `parent_id` is not seated.
+            UnknownParentError: `parent_id` is not registered.
         """
         if self._authority is not None:
             # A batch without a parent is known here only.
@@ -88,10 +88,10 @@ class MemoryGuard:
         return depth
 
     def root_of(self, node_id: str) -> str:
-        """Return the tree of a seated node.
+        """Return the tree of a registered node.
 
         Raises:
-            UnknownParentError: It is not seated.
+            UnknownParentError: It is not registered.
         """
         try:
             return self._root_of[node_id]
@@ -99,10 +99,10 @@ class MemoryGuard:
             raise UnknownParentError(node_id) from None
 
     def number(self, parent_id: str, count: int) -> int:
-        """Set `count` indices under a seated node aside and return the first.
+        """Set `count` indices under a registered node aside and return the first.
 
         Raises:
-            UnknownParentError: It is not seated.
+            UnknownParentError: It is not registered.
         """
         numbered = self._trees[self.root_of(parent_id)].numbered
         numbered[parent_id] += count

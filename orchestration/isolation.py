@@ -1,8 +1,8 @@
-"""The one door through which anyio code enters LangGraph.
+"""Isolation of LangGraph from anyio's cancels: every call of a graph from anyio code goes through here.
 
 A cancelled anyio scope cancels its host task again and again until the scope is left. LangGraph cleans up in that same
 task, so its clean-up is cancelled too and every running Send goes on without an owner (langgraph issue 5682, open).
-Here LangGraph runs in a task of its own, which gets exactly one cancel and is then waited for behind a shield.
+Here LangGraph runs in a separate task, which gets exactly one cancel and is then waited for behind a shield.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ async def _drain(source: AsyncIterator[T], items: asyncio.Queue[tuple[T] | None]
 
 
 async def _end(task: asyncio.Future[Any]) -> None:
-    """Cancel the task once and wait until it is over, whatever happens to the caller meanwhile."""
+    """Cancel the task once and wait until it is over, even if the caller is cancelled meanwhile."""
     task.cancel()
     with anyio.CancelScope(shield=True):
         while not task.done():
@@ -75,4 +75,4 @@ async def _end(task: asyncio.Future[Any]) -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([task])
     if not task.cancelled():
-        task.exception()  # read, or asyncio would report an exception that nobody retrieved
+        task.exception()  # read, or asyncio would report an exception that was never retrieved

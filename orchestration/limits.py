@@ -1,4 +1,4 @@
-"""How deep, how wide and how large a tree may grow: the rules, without any memory of a tree."""
+"""Limits of a tree: its depth, width, size and concurrency. The rules alone: no state of a tree is kept."""
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class RecursionLimitError(Exception):
 
     Args:
         kind: Which total.
-        depth: Depth at which the refused nodes would have stood; the root stands at 0.
+        depth: Depth that the refused nodes would have had; the root is at 0.
         value: What the total would have become.
         limit: The most that is allowed.
         tree_id: The tree that is full, where the total is one of a tree.
@@ -71,10 +71,10 @@ class RecursionLimitError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpawnFacts:
-    """What stands in a tree at the moment somebody asks to spawn.
+    """State of a tree at the moment of a spawn.
 
     Args:
-        depth: Depth at which the new nodes would stand.
+        depth: Depth that the new nodes would have.
         asked: How many new nodes are asked for.
         children: How many children the parent has already; 0 where there is no parent.
         nodes: How many nodes the tree has already.
@@ -101,7 +101,7 @@ class TreeLimits:
     """The totals and the concurrency that one tree may reach.
 
     Args:
-        max_depth: Deepest level at which a node may stand; the root is level 0.
+        max_depth: Deepest level of a node; the root is level 0.
         max_concurrent: Depth to the number of nodes that may run there at once, per tree; at least 1. A level that is
             not named takes the number of the deepest named level above it.
         max_children: Most children of one parent.
@@ -155,7 +155,7 @@ class SpawnGuard(Protocol):
     """The authority that a graph or an executor asks before it spawns, on the event loop, which it must not block."""
 
     def admit(self, parent_id: str | None, asked: int) -> int | Awaitable[int]:
-        """Count `asked` new children of `parent_id` in and return the depth at which they stand; plain or async.
+        """Count `asked` new children of `parent_id` in and return their depth; plain or async.
 
         Raises:
             RecursionLimitError: Where a total would be exceeded; nothing is counted then.
@@ -165,8 +165,8 @@ class SpawnGuard(Protocol):
 
 @runtime_checkable
 class TrackingGuard(SpawnGuard, Protocol):
-    """A guard that keeps its own memory of a tree, and so wants to hear of every node."""
+    """A guard that keeps its own state of a tree, and so is told of every node."""
 
     def register(self, node_id: str, *, parent_id: str | None, depth: int, root_id: str) -> None:
-        """Note where an admitted node stands, before it runs; after a resume the same node may be seated again."""
+        """Register an admitted node before it runs; after a resume the same node may be registered again."""
         ...

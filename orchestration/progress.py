@@ -1,4 +1,4 @@
-"""What a running tree says about its branches: one plain dictionary per event, on LangGraph's "custom" stream."""
+"""Progress events of a running tree: one plain dictionary per event, on LangGraph's "custom" stream."""
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -28,7 +28,7 @@ class Progress(StrEnum):
 
 
 def emit(event: Progress, node: Mapping[str, Any], **more: Any) -> None:
-    """Write an event to whoever streams the tree; does nothing where nobody does."""
+    """Write an event to the reader of the tree's stream; does nothing where there is none."""
     place = {key: node[key] for key in ("id", "parent_id", "depth", "root_id", "index")}
     _writer()({"event": str(event), **place, **more})
 

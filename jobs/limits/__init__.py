@@ -1,1 +1,1 @@
-"""What a job may cost, take and say: budgets and their ledger, the API's limits, the watchdog."""
+"""Limits of jobs: budgets and their ledger, the throttle for the API's limits, and the watchdog."""

@@ -1,4 +1,4 @@
-"""How many jobs of one account may run at once just now: its window, its usage limits, its back-off."""
+"""Limits of one account: how many of its jobs may run at once now, its usage limits and its back-off."""
 
 import random
 from collections.abc import Callable
@@ -18,7 +18,7 @@ DEFAULT_PAUSE_SECONDS = 60.0
 """Pause where a usage limit does not say when it ends."""
 
 LONGEST_PAUSE_SECONDS = 8 * 86_400.0
-"""A usage limit that ends later says nothing: the longest known is one of a week, and a job can write any number."""
+"""A usage limit that ends later is ignored: the longest known is one of a week, and a job can write any number."""
 
 FIRST_BACK_OFF_SECONDS = 1.0
 """Pause after the first attempt that the API's trouble ended; each further one without a success between is doubled."""
@@ -35,7 +35,7 @@ _MOST_LIMITS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """Jobs of an account, or of the machine, are not launched for now.
+    """A pause: no job of an account, or of the machine, is launched for now.
 
     Args:
         until: Seconds since the epoch.
@@ -81,14 +81,14 @@ class _Entry:
 
 
 class AccountLimits:
-    """Additive increase, multiplicative decrease, pauses of one account; of the machine itself, only its back-off.
+    """Limits of one account: additive increase, multiplicative decrease, pauses; for the machine, the back-off only.
 
     Args:
         max_running: Widest window.
         clock: Time.
         jitter: Returns a number from 0 to 1.
         on_change: Called after a usage limit was noted or lifted.
-        uses_extra: Tells whether jobs use what is paid for beyond a limit, now; they may change their mind in a pause.
+        uses_extra: Tells whether jobs use what is paid for beyond a limit; the setting may change during a pause.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class AccountLimits:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is known of the account that a new one would not have."""
+        """Whether its state is that of a new account."""
         untouched = self._window >= self._max_running and self._back_off == FIRST_BACK_OFF_SECONDS
         return untouched and self.pause is None and not self._limits
 
@@ -164,7 +164,7 @@ class AccountLimits:
 
         Args:
             resets_at: Seconds since the epoch at which it ends, or None where it does not say; one that is long
-                over, or that no limit can have, says nothing.
+                over, or that no limit can have, is ignored.
             because: What the API said, without secrets.
             is_extra: Requests go on, on usage that is paid for beyond it: a job that completes says nothing of its end.
         """
@@ -178,14 +178,14 @@ class AccountLimits:
         self._note(UsageLimit(until=until, because=name, is_known=is_known, can_lift=not is_extra, is_extra=is_extra))
 
     def restore(self, limit: UsageLimit) -> None:
-        """Take over a usage limit that an earlier engine noted; one that is over, or can be none, says nothing."""
+        """Take over a usage limit that an earlier engine noted; one that is over, or is not plausible, is ignored."""
         if 0 < limit.until - self._clock.now() <= LONGEST_PAUSE_SECONDS + JITTER_SECONDS:
             self._note(limit)
 
     def back_off(self, because: str) -> None:
-        """An attempt was ended by trouble that passes: launch nothing for a moment, longer each time.
+        """A transient error ended an attempt: launch nothing for a moment, longer each time.
 
-        Attempts that end while nothing is launched anyway met the same trouble: they lengthen nothing.
+        Attempts that end during the pause met the same error: they do not lengthen it.
 
         Args:
             because: What the API or the system said.
@@ -221,7 +221,7 @@ class AccountLimits:
         if self._backing_off is not None and now >= self._backing_off[0]:
             self._backing_off = None
         time_of_day = self._clock.now()
-        # By either clock: setting the time of day back prolongs no pause, and the other one stands still in a sleep.
+        # By either clock: setting the time of day back prolongs no pause, and the other clock stops in a sleep.
         over = [name for name, one in self._limits.items() if now >= one.end or time_of_day >= one.limit.until]
         for name in over:
             del self._limits[name]

@@ -1,4 +1,4 @@
-"""What is left of the budgets of a tree: reserved when a job is spawned, settled by what was used."""
+"""Budgets of a tree: reserved when a job is spawned, settled by what was used."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ CENT_FRACTION = 1e-9
 
 
 class BudgetKind(StrEnum):
-    """What a budget is of."""
+    """Kind of budget: US dollars, jobs or time."""
 
     USD = "usd"
     JOBS = "jobs"
@@ -95,7 +95,7 @@ class BudgetOwner:
 
 
 def budget_owners(tree: Tree | None, line: Sequence[Job]) -> list[BudgetOwner]:
-    """Return who bounds a job, the tree first and the nearest job last.
+    """Return the owners of the budgets of a job, the tree first and the nearest job last.
 
     Args:
         tree: The tree.
@@ -115,7 +115,7 @@ def budget_owners(tree: Tree | None, line: Sequence[Job]) -> list[BudgetOwner]:
 
 
 class TreeUsage(Protocol):
-    """What the subtrees of one tree have used, and what is reserved in them.
+    """Usage and reservations of the subtrees of one tree.
 
     A live subtree whose job has a budget counts with the whole of it, since its job may still use it; a subtree that
     is over counts with what it used.
@@ -141,8 +141,8 @@ class TreeUsage(Protocol):
 def check(facts: AdmissionFacts, books: TreeUsage) -> None:
     """Refuse a spawn for which a budget above it has no room.
 
-    The nearest budget must hold what is asked besides all that it has promised already; those further up have
-    reserved that budget as a whole, so they only must not be used up, nor come to hold more jobs than they may.
+    The nearest budget must have room for what is asked besides all that it has promised; those further up have
+    reserved that budget as a whole, so they only must not be used up, nor get more jobs than they may have.
 
     Raises:
         BudgetError: Naming what is asked, what is left and what to do.
@@ -169,10 +169,10 @@ def reservation_of(facts: AdmissionFacts) -> Reservation:
 
 
 def remaining_for(holders: Sequence[BudgetOwner], books: TreeUsage) -> float | None:
-    """Return the US dollars that a job may still spend, 0 where nothing is left, or None where nobody bounds it.
+    """Return the US dollars that a job may still spend, 0 where nothing is left, or None without a budget.
 
     Args:
-        holders: Who bounds it, itself included, the nearest last.
+        holders: The owners of its budgets, itself included, the nearest last.
         books: Their tree's.
     """
     bounds = [left for _, left in _lefts(holders, books)]
@@ -245,7 +245,7 @@ def _rooms_asked(specs: Sequence[JobSpec]) -> int:
 
 
 class Ledger:
-    """Knows what has been spent, settled or not.
+    """Ledger of what has been spent, settled or not.
 
     The CLI's own total would not do: it is checked after a call, and what a killed process spent is missing in it (both
     measured on 2.1.330).
@@ -258,7 +258,7 @@ class Ledger:
         self._trees = trees or LiveTrees()
 
     def note(self, job: Job, attempt: int, cost_usd: float) -> bool:
-        """Take down what a running attempt has cost so far, and tell whether that is news.
+        """Record what a running attempt has cost so far, and tell whether the sum changed.
 
         Args:
             job: The job.
@@ -283,15 +283,15 @@ class Ledger:
                 self._trees.reserve(facts.submission.batch_id, reservation_of(facts))
 
     def release(self, batch_id: str) -> None:
-        """Give back what a spawn took that was not written; do nothing for any other."""
+        """Release the reservation of a spawn that was not written; do nothing for any other."""
         self._trees.release(batch_id)
 
     def holders(self, job: Job) -> Sequence[BudgetOwner]:
-        """Return who bounds a job, the tree first and the job itself last."""
+        """Return the owners of the budgets of a job, the tree first and the job itself last."""
         return budget_owners(self._trees.tree(job.root_id), self._trees.line(job))
 
     def remaining(self, job: Job) -> float | None:
-        """Return the US dollars that a job may still spend, 0 at least, or None where nothing bounds it."""
+        """Return the US dollars that a job may still spend, 0 at least, or None without a budget."""
         return remaining_for(self.holders(job), self._trees)
 
     def deadline(self, job: Job) -> float | None:

@@ -1,4 +1,4 @@
-"""How many jobs may run at once now, over all accounts and for each; and the file that keeps their limits."""
+"""Throttle: how many jobs may run at once now, in all and for each account; and the file that keeps usage limits."""
 
 import logging
 import os
@@ -17,20 +17,20 @@ from jobs.ports import Clock
 from jobs.waiting_for import WaitingFor
 
 LOOK_SECONDS = 0.25
-"""How old a reading of free memory may be."""
+"""Seconds for which a reading of free memory is used."""
 
 POKE_SECONDS = 0.05
-"""How often to look whether memory is free again."""
+"""Seconds between two looks whether memory is free again."""
 
 LONGEST_LOOK_SECONDS = 1.0
-"""How often to look whether a pause is over."""
+"""Seconds between two looks whether a pause is over."""
 
 _MOST_IDLE = 64
-"""Accounts of which nothing is known and which are remembered all the same."""
+"""Accounts in their initial state that are kept all the same."""
 
 
 class Throttle:
-    """What holds for the machine, and the limits of each account.
+    """The limits of the machine, and those of each account.
 
     An account is named by the digest that `jobs.claude.account` makes, or by an empty text where none is known.
 
@@ -38,7 +38,7 @@ class Throttle:
         max_running: The machine's cap.
         max_starting: Most jobs whose process has been launched and has not yet said anything.
         free_memory: Returns the bytes of memory that are available.
-        memory_floor: Below so many bytes nothing is launched, unless nothing runs.
+        memory_floor: Bytes of free memory below which nothing is launched, unless nothing runs.
         clock: Time.
         jitter: Returns a number from 0 to 1.
         uses_extra: Tells whether jobs use what is paid for beyond a usage limit, now.
@@ -105,7 +105,7 @@ class Throttle:
         self._observers.append(observer)
 
     def admits(self, running: int) -> bool:
-        """Tell whether the machine has room for one more launch while so many jobs run."""
+        """Tell whether the machine has room for one more launch while this number of jobs runs."""
         return (
             running < self._max_running
             and self.pause is None
@@ -114,12 +114,12 @@ class Throttle:
         )
 
     def admits_of(self, account: str, running: int) -> bool:
-        """Tell whether one more job of an account may be launched while so many of that account run."""
+        """Tell whether one more job of an account may be launched while this number of them runs."""
         limits = self._accounts.get(account)
         return limits is None or limits.admits(running)
 
     def held_back_by(self, account: str, *, running: int, of_account: int) -> WaitingFor:
-        """Return what a queued job of an account waits for: a slot, where nothing else keeps it.
+        """Return what a queued job of an account waits for: a slot, where nothing else delays it.
 
         Args:
             account: The account.
@@ -151,7 +151,7 @@ class Throttle:
         self._starting.discard(job_id)
 
     def refused(self, because: str) -> None:
-        """The system starts no process now: launch nothing for a moment, longer each time."""
+        """The system refused to start a process: launch nothing for a moment, longer each time."""
         self._machine.back_off(because)
 
     def launched(self) -> None:
@@ -182,7 +182,7 @@ class Throttle:
 logger = logging.getLogger(__name__)
 
 MOST_BYTES = 64 * 1024
-"""A file that is larger is none of ours."""
+"""Bytes above which the file is not ours."""
 
 _LIMITS = TypeAdapter(dict[str, list[UsageLimit]])
 
@@ -215,14 +215,14 @@ class PauseFile:
             if not self._is_closed:
                 await anyio.to_thread.run_sync(self._write, self._text())
             if self._is_closed:
-                # What was being written meanwhile.
+                # Changes that came while it was being written.
                 self._remove()
 
     def end(self) -> None:
-        """Let nothing outlive this engine: the person who asked it to leave wants jobs to be tried again."""
+        """Empty the file: the person who asked the engine to stop wants jobs to be tried again."""
         self._is_closed = True
         self._changed.set()
-        # In the loop: nobody who is told that the engine leaves may find it there.
+        # In the loop: a client that is told that the engine stops must not find the file there.
         self._remove()
 
     def _remove(self) -> None:

@@ -1,4 +1,4 @@
-"""Says when a running attempt must be ended: its time, its silence, its output, or its refusal to leave."""
+"""Watchdog of a running attempt: ends it by its time, its silence, its output, or its failure to exit."""
 
 import math
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from jobs.model import Reason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchdogLimits:
-    """How much is borne.
+    """Limits of one attempt's silence and output.
 
     Args:
         silence: Seconds without a new line, unless the job waits for its descendants.
-        after_answer: Seconds between its answer and its end.
+        after_answer: Seconds from its answer to its end.
         output: Bytes of output.
     """
 
@@ -26,7 +26,7 @@ class Watchdog:
     """Watches one attempt.
 
     Args:
-        patience: How much is borne.
+        patience: The limits.
         deadline: On the monotonic clock; it moves while the job's own jobs are held back.
         heard_at: When it last said something, on the monotonic clock.
         latest: The end of its tree's time, which never moves, on the monotonic clock.
@@ -54,7 +54,7 @@ class Watchdog:
         self.heard_at = now
 
     def held(self, now: float, *, back: bool) -> None:
-        """Note at each look whether the job waits for descendants that a limit holds back: that takes none of its time.
+        """Note at each look whether the job waits for descendants that a limit holds back: its time stops meanwhile.
 
         Args:
             now: On the monotonic clock.

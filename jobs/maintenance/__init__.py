@@ -1,1 +1,1 @@
-"""What keeps a state directory in order: recovery after a start, snapshots, pruning, backup."""
+"""Maintenance of a state directory: recovery after a start, snapshots, pruning, backup."""

@@ -1,4 +1,4 @@
-"""One file with everything that is worth keeping of a state directory: its rows and its transcripts, and no secrets."""
+"""Backup of a state directory in one archive: its rows and its transcripts, and no secrets."""
 
 import io
 import os
@@ -19,7 +19,7 @@ KEPT = (JOB, END, STDOUT, STDERR, LOCK, "rc")
 """
 
 ROOT = "claude-jobs"
-"""The one directory in an archive."""
+"""The only directory in an archive."""
 
 
 def back_up(database: Path, trees: Path, target: Path, notes: Mapping[str, bytes]) -> int:
@@ -80,7 +80,7 @@ def _add_tree(archive: tarfile.TarFile, name: str, tree: Path) -> int:
 
 def _add_file(archive: tarfile.TarFile, name: str, path: Path) -> None:
     try:
-        # A job may remove its files, or put a link or a pipe in their place.
+        # A job may remove its files, or replace them by a link or a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return

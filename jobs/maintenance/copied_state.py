@@ -1,4 +1,4 @@
-"""Ends the unfinished jobs in a copy of a state directory, without a touch to anything of the original.
+"""Ends the unfinished jobs in a copy of a state directory, and leaves the original alone.
 
 The original's processes are recorded in the copy, and its waiting jobs wait in both. A job that is wanted in the copy
 too is started by `claude-jobs retry`.
@@ -19,10 +19,10 @@ from jobs.runner.manifest import write_end_manifest
 
 
 def processes_live(key: str) -> bool:
-    """Tell whether any process bears a mark that begins with this key. Blocks for some milliseconds.
+    """Tell whether any process has a job marker that begins with this key. Blocks for some milliseconds.
 
     Args:
-        key: The part of a mark that names the state directory.
+        key: The part of a job marker that names the state directory.
     """
     table = process_table()
     marks = {table.job_marker(pid) for pid, entry in table.entries().items() if entry.session} | set(cgroup.markers())

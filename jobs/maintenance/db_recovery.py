@@ -1,4 +1,4 @@
-"""Opens the store whatever became of its file: what a snapshot lacks is brought back from the jobs' directories."""
+"""Opens the store and recovers a lost or damaged database: a snapshot, completed from the jobs' directories."""
 
 import json
 import logging
@@ -105,7 +105,7 @@ def _end(path: Path) -> Job | None:
 
 
 def read_job(directory: Path) -> RecoveredJob | None:
-    """Return a job as its directory tells of it, or None where that does not say enough. Reads its whole output."""
+    """Return a job as its directory describes it, or None where that is not enough. Reads its whole output."""
     numbers = sorted(int(path.name) for path in subdirectories(directory) if path.name.isdecimal())
     readable = [
         (launched, directory / str(number)) for number in numbers if (launched := _launched(directory / str(number)))
@@ -116,7 +116,7 @@ def read_job(directory: Path) -> RecoveredJob | None:
     ended = [_ended_attempt(launched, where) for launched, where in readable]
     end = read_end_manifest(AttemptDirectory(path))
     return RecoveredJob(
-        # What was noted at the launch has the whole task, what was noted at the end has its beginning.
+        # The launch manifest has the whole task, the end manifest only its beginning.
         job=last.job if end is None else replace(end, spec=last.job.spec),
         attempts=list(_closed(ended)),
         tree=last.tree,
@@ -124,7 +124,7 @@ def read_job(directory: Path) -> RecoveredJob | None:
 
 
 def _closed(read: Sequence[Attempt]) -> Iterator[Attempt]:
-    """Close every attempt but the last: another followed it, whether or not its own end was noted."""
+    """Close every attempt but the last: another one followed it, even if its own end was not noted."""
     for attempt, following in pairwise(read):
         if attempt.status is None:
             attempt = replace(  # noqa: PLW2901 - the same attempt, closed
@@ -194,15 +194,15 @@ CLOCK_STEP = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryReport:
-    """What was wrong with the database, and what could be brought back.
+    """Report of a recovery: what was wrong with the database, and what was restored.
 
     Args:
         at: Seconds since the epoch.
         damage: What was wrong.
         aside: Where the damaged file is now, or None.
         snapshot_at: Seconds since the epoch of the snapshot that took its place, or None where there was none.
-        restored: Jobs that were brought back, or on to where they had been, from their directories.
-        unreadable: Jobs of which there is a directory that does not say enough.
+        restored: Number of jobs that were restored or brought up to date from their directories.
+        unreadable: Number of jobs whose directory does not say enough.
     """
 
     at: float
@@ -213,7 +213,7 @@ class RecoveryReport:
     unreadable: int
 
     def __str__(self) -> str:
-        """Say it to a person."""
+        """Return the report as text for a person."""
         taken = (
             "none" if self.snapshot_at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.snapshot_at))
         )
@@ -225,12 +225,12 @@ class RecoveryReport:
 
 
 def report_path(database: Path) -> Path:
-    """Return the file that holds the last rescue; a person may delete it."""
+    """Return the file that holds the report of the last recovery; a person may delete it."""
     return database.with_name("rescue.json")
 
 
 def last_rescue(database: Path) -> RecoveryReport | None:
-    """Return the last rescue of this database, or None."""
+    """Return the report of the last recovery of this database, or None."""
     try:
         return RecoveryReport(**json.loads(report_path(database).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -238,7 +238,7 @@ def last_rescue(database: Path) -> RecoveryReport | None:
 
 
 def damage_words(damage: str) -> str:
-    """Say to a person that a database in use was found damaged, and what to do."""
+    """Return the text for a person whose database was found damaged while in use, with what to do."""
     return (
         f"The job database is damaged ({damage}). What can still be read goes on. Run `claude-jobs engine stop`: jobs "
         "that run go on, and the next start replaces the file by the last snapshot and what the jobs' directories say."
@@ -309,10 +309,10 @@ async def _restored(store: Restorable, directory: Path) -> bool:
     except StoreError as error:
         if error.transient:
             raise
-        # What it hangs below could not be brought back.
+        # Its parent or its tree could not be restored.
         logger.warning("job %s cannot be brought back: %s", directory.name, error.cause)
     except Exception:
-        # What jobs left there has any form: one directory must not keep the engine from its start.
+        # Jobs may leave anything there: one directory must not keep the engine from starting.
         logger.exception("job %s cannot be brought back", directory.name)
     return False
 

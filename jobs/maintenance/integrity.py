@@ -1,4 +1,4 @@
-"""Checks all of a large database after a crash, while it is in use: its start checked only a part."""
+"""Checks a large database as a whole after a crash, while it is in use: the start checks only a part."""
 
 import logging
 import sqlite3
@@ -28,7 +28,7 @@ async def check_after_crash(database: Path, *, delay: float = DELAY_SECONDS) -> 
         return
     stop = threading.Event()
     try:
-        # Abandoned when the engine leaves: it must not wait for a check of a minute.
+        # Abandoned when the engine exits: it must not wait for a check of a minute.
         damage = await anyio.to_thread.run_sync(check_tables, database, stop.is_set, abandon_on_cancel=True)
     except sqlite3.Error as error:
         logger.warning("the database could not be checked after a crash: %s", error)

@@ -1,8 +1,8 @@
-"""What an engine finds at its start: for each attempt that was running, what became of it, and what it left behind.
+"""Cleans up at the start of an engine: orphans of attempts that are over, and files that hold secrets.
 
 The decision for every unfinished job, carried out by the batch's graph as it is run again:
 
-- queued: it starts, or waits for its turn, its siblings or its subtasks;
+- queued: it starts, or waits for a slot, its siblings or its subtasks;
 - running, and its process lives: it is adopted, followed from the beginning of its output, and settled when it is over;
 - running, and its process has ended: it is settled from its files;
 - running, and its process is gone without a word: lost; its session is resumed once, and the model is told so;
@@ -31,11 +31,11 @@ logger = logging.getLogger(__name__)
 
 
 class OrphanSweep:
-    """Looks at what an earlier engine left.
+    """Removes what an earlier engine left: processes of ended attempts, and stdin files.
 
     Args:
         store: Where jobs are.
-        launch_planner: Where attempts are, and how their processes are marked.
+        launch_planner: Knows the directories and the job markers of attempts.
         table: The process table, or None for this platform's.
         keep: Names of programs that may go on after their attempts.
     """
@@ -58,7 +58,7 @@ class OrphanSweep:
         An engine that dies between the end of a job and its sweep leaves it to the next one.
         """
         marks = await anyio.to_thread.run_sync(self._marks)
-        # Read after the listing: whoever was launched since is not on it.
+        # Read after the listing: what was launched since is not on it.
         over = [mark for mark, job_id, attempt in marks if not await self._lives(job_id, attempt)]
         if not over:
             return 0
@@ -75,7 +75,7 @@ class OrphanSweep:
         """
         removed = 0
         for tree in await anyio.to_thread.run_sync(subdirectories, self._launch_planner.trees):
-            # Tree by tree: the thread is for others too.
+            # Tree by tree: others use the thread too.
             for path in await anyio.to_thread.run_sync(_attempts_with_stdin, tree):
                 # Read after the listing, and claimed before the file was written: an attempt that starts now runs.
                 if not await self._lives(path.parent.name, int(path.name)):

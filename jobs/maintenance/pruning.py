@@ -1,4 +1,4 @@
-"""Forgets trees that are over, by age and by size: their rows and their directories together."""
+"""Prunes trees that are over, by age and by size: their rows and their directories together."""
 
 import logging
 import os
@@ -45,7 +45,7 @@ class Retention:
     """Prunes the trees of a state directory.
 
     A tree's directory is moved to a waste directory, its rows are deleted, and then the waste is: a crash in between
-    leaves either a tree that is whole once its directory is moved back, or waste that belongs to nobody.
+    leaves either a tree that is whole once its directory is moved back, or waste without rows.
 
     Args:
         store: Where trees are kept.
@@ -90,7 +90,7 @@ class Retention:
 
         Args:
             dry_run: Only tell.
-            only: Ids of trees: of those that are over, these are forgotten whatever their age, and no others.
+            only: Ids of trees: of those that are over, these are forgotten at any age, and no others.
 
         Raises:
             StoreError: The rows cannot be read or deleted now.
@@ -124,7 +124,7 @@ class Retention:
         return chosen
 
     async def _forget(self, root_id: str) -> bool:
-        # Directory first: were the rows the first to go, a rescue of the database would bring the tree back from it.
+        # Directory first: were the rows deleted first, a recovery of the database would restore the tree from it.
         # Shielded: a request that is cancelled must not leave a tree between its two places.
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._move_away, root_id)
@@ -166,7 +166,7 @@ def _children(path: Path) -> list[Path]:
 
 
 def _merge(source: Path, target: Path) -> None:
-    """Move a directory to its place; where a retry has begun to make that anew, what it made is newer and stays."""
+    """Move a directory to its place; what a retry has made there meanwhile is newer and stays."""
     if not target.exists():
         if source.exists():
             source.rename(target)

@@ -1,4 +1,4 @@
-"""Keeps a copy of the database that is never far behind, for the day on which the database itself is damaged."""
+"""Takes snapshots of the database, so that a recent copy exists if the database is damaged."""
 
 import logging
 import shutil

@@ -1,1 +1,1 @@
-"""What a job may do and whom it may see: modes, tools, directories, tokens, permission requests."""
+"""Rights of jobs: permission modes, tools, directories, visibility, tokens, permission requests."""

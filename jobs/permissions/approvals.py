@@ -1,4 +1,4 @@
-"""Requests of running jobs for a permission that they lack: asked by the CLI, answered by a parent job or a person."""
+"""Permission requests of running jobs: asked by the CLI, answered by a parent job or a person."""
 
 import logging
 import secrets
@@ -25,7 +25,7 @@ MOST_OPEN = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What became of a request.
+    """Decision on a request.
 
     Args:
         allowed: The call may be made.
@@ -38,7 +38,7 @@ class Decision:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class PermissionRequest:
-    """A tool call that waits for somebody's answer.
+    """A tool call that waits for permission.
 
     Args:
         id: "p" and random digits, so that no answer to a request of an earlier engine meets another one.
@@ -46,8 +46,8 @@ class PermissionRequest:
         tool: The tool.
         arguments: Its arguments.
         asked_at: Seconds on the monotonic clock.
-        secrets: Values in the arguments that nobody is shown.
-        shown: Ids of the jobs that have heard of it.
+        secrets: Values in the arguments that are never shown.
+        shown: Ids of the jobs that were shown it.
         dismissed: A person was shown it and did not want to decide there.
         answered: Set once it is no longer open.
         decision: The decision, from then on.
@@ -113,13 +113,13 @@ class Approvals:
     async def ask(
         self, job: Job, tool: str, arguments: Mapping[str, Any], *, above: Sequence[Job] | None = None
     ) -> Decision:
-        """Wait until somebody decides, at most the set time, and return the decision.
+        """Wait until the request is decided, at most the set time, and return the decision.
 
         Args:
-            job: Who asks.
+            job: The job that asks.
             tool: The tool.
             arguments: Its arguments.
-            above: The jobs above it, for which nobody waits in vain: where none of them may decide, the answer is no at
+            above: The jobs above it: where none of them may decide and no client listens, the answer is no at
                 once. None where they are not known.
         """
         if self._answerer == "deny":
@@ -161,9 +161,9 @@ class Approvals:
     def mark_shown(
         self, caller: Job | None, paths: Iterable[str] | None = None, *, client: str | None = None
     ) -> Sequence[PermissionRequest]:
-        """Return the requests that a caller is to be shown unasked, and note that a job has heard of them.
+        """Return the requests that a caller is to be shown unasked, and mark them as shown to a job.
 
-        Where only a person decides nobody is: what a model is shown it would try to answer.
+        Where only a person decides, none is shown: a model would try to answer it.
 
         Args:
             caller: A job, or None for a caller outside every tree.
@@ -218,11 +218,11 @@ class Approvals:
     def wake_on_new(
         self, caller: Job | None, paths: Iterable[str] | None = None, *, client: str | None = None
     ) -> Iterator[anyio.CancelScope]:
-        """Cancel what runs inside as soon as there is a request that the caller may answer and has not heard of.
+        """Cancel what runs inside as soon as there is a request that the caller may answer and was not shown.
 
         Args:
-            caller: A job, which hears of everything below it, or None for a caller outside every tree.
-            paths: Where the subtrees lie that somebody outside waits for; without them it hears of nothing.
+            caller: A job, which is woken by everything below it, or None for a caller outside every tree.
+            paths: Where the subtrees lie that a caller outside every tree waits for; without them it is never woken.
             client: Name of a client outside every tree, or None.
         """
         asked = () if paths is None else tuple(paths)
@@ -243,7 +243,7 @@ class Approvals:
                 self._listeners.pop(scope, None)
 
     def _can_be_heard(self, request: PermissionRequest, above: Iterable[Job]) -> bool:
-        """Tell whether somebody may come to answer: of a root job the client that began it, whenever it calls."""
+        """Tell whether an answer is possible: a root job's client may call at any time, others need a listener."""
         if self._answerer != "parent" or request.job.parent_id is None:
             return True
         if any(one.status in LIVE and self._may_answer(one, request) for one in above):

@@ -1,4 +1,4 @@
-"""What a job gets of what is asked for it: from a person what the settings allow, from a job its own rights at most."""
+"""Grants rights to a new job: what the settings allow a person, and at most its own rights to a spawning job."""
 
 import os
 from collections.abc import Iterable
@@ -64,7 +64,7 @@ class Grants:
         )
 
     def _of_child(self, asked: RightsRequest, parent: JobSpec, home: str | None) -> Rights:
-        # Resolved: what is written down is what was compared, and a link that is turned afterwards changes nothing.
+        # Resolved: the path that was compared is kept, so a link that is changed afterwards has no effect.
         work = os.path.realpath(existing_directory(asked.cwd, parent.cwd, home, "cwd"))
         more = [
             os.path.realpath(existing_directory(one, work, home, "directories"))
@@ -123,7 +123,7 @@ def check_mode_at_launch(spec: JobSpec, settings: Settings) -> None:
 def verify_directories_unchanged(directories: Iterable[str]) -> None:
     """Make sure that a child's directories are still the ones that were compared with its parent's.
 
-    A job can rename a directory of its own and put a link that leads out in its place, after its child was admitted.
+    A job can rename one of its directories and put a link that leads out in its place, after its child was admitted.
     Blocks.
 
     Args:
@@ -147,7 +147,7 @@ def existing_directory(asked: str | None, base: str, home: str | None, field: st
     try:
         exists, is_directory = path.exists(), path.is_dir()
     except OSError as error:
-        # A name that is too long, or a directory above that nobody may search.
+        # A name that is too long, or a directory above that may not be searched.
         problem = f"{str(path)[:200]} cannot be looked at ({error.strerror})"
         raise BadInputError(field, problem, f"Name a directory that you can enter, or leave {field} out.") from error
     if not exists:
@@ -158,7 +158,7 @@ def existing_directory(asked: str | None, base: str, home: str | None, field: st
 
 
 def _at_home(asked: str, home: str | None, field: str) -> str:
-    # The client's home, not that of whoever started the engine.
+    # The client's home, not that of the user who started the engine.
     head, separator, rest = asked.partition("/")
     if not head.startswith("~"):
         return asked

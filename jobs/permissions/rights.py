@@ -1,4 +1,4 @@
-"""What a job may do, and the meet of what its parent may do with what is asked for it: rights only shrink."""
+"""Rights of a job, and how a request for them is narrowed to the rights of its parent: rights only shrink."""
 
 import os
 import re
@@ -90,7 +90,7 @@ class RightsRequest:
 
 
 def narrow(parent: Rights, request: RightsRequest) -> Rights:
-    """Return the rights of a child: what is asked, never more than the parent has, and nothing silently less.
+    """Return the rights of a child: exactly what is asked, where the parent has it.
 
     Raises:
         RightsError: Something is asked for that the parent does not have.
@@ -140,7 +140,7 @@ def _servers(parent: Rights, asked: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def permits(parent: Rights, rule: str) -> bool:
-    """Tell whether everything that a rule of the CLI permits is permitted to this job already, wherever it may be."""
+    """Tell whether everything that a rule of the CLI permits is permitted to this job already, in any directory."""
     if parent.mode == "bypassPermissions" or rule in ALWAYS_ALLOWED:
         return True
     own = (*parent.allowed, OWN_SERVER_RULE, *(f"mcp__{name}" for name in parent.servers))
@@ -190,7 +190,7 @@ def _contained(path: str, directories: Iterable[str]) -> bool:
 
 
 def permits_call(rights: Rights, tool: str, arguments: Mapping[str, Any]) -> bool:
-    """Tell whether a job may make a tool call without asking anybody; where in doubt it may not.
+    """Tell whether a job may make a tool call without a permission request; where in doubt it may not.
 
     Args:
         rights: What the job may do.

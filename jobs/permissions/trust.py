@@ -1,4 +1,4 @@
-"""Whether a directory's own settings may be loaded: only where the person has trusted it, here or in Claude Code."""
+"""Trust in directories: their own settings are loaded only where the person trusts them, here or in Claude Code."""
 
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -26,7 +26,7 @@ def setting_sources(directory: str, env: Mapping[str, str], trusted: Iterable[Pa
 def _accepted(directory: PurePath, env: Mapping[str, str]) -> bool:
     """Tell whether the person accepted Claude Code's trust dialog for this directory or for one above it.
 
-    The home directory and the root are left out: whoever once opened Claude Code there did not mean everything below.
+    The home directory and the root are left out: a person who opened Claude Code there did not mean everything below.
     """
     accepted = _accepted_ones(env)
     home = os.path.realpath(env["HOME"]) if env.get("HOME") else ""

@@ -1,4 +1,4 @@
-"""What a caller may see: a job its own subtree, a person or a program everything; the rest does not exist."""
+"""Visibility of jobs: a job sees its own subtree, a person or a program everything; the rest is "not found"."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from jobs.subtree import BatchJobs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """A set of jobs that somebody asks about.
+    """A set of jobs that a caller asks about.
 
     Args:
         jobs: The jobs, in order of admission; for named jobs in the order asked. `BatchJobs` for a live batch.
@@ -39,7 +39,7 @@ class Scope:
 
     @property
     def paths(self) -> Sequence[str]:
-        """Where the jobs and all that stands below them lie."""
+        """Paths of the jobs, or of the subtree."""
         if self.batch is not None and self.batch.id == self.batch.root_id:
             return (self.batch.id,)
         return (self.path,) if self.path else tuple(job.path for job in self.jobs)
@@ -181,7 +181,7 @@ class Visibility:
     def refuse_self(
         self, what: str, remedy: str, *, jobs: Collection[str | None] = (), batches: Collection[str | None] = ()
     ) -> None:
-        """Refuse a job what only its own end could give it; others may ask.
+        """Refuse a job what is known only after its own end; other callers may ask.
 
         Args:
             what: What is asked for, as an infinitive.

@@ -1,1 +1,1 @@
-"""The processes and files of an attempt: started, watched, found again, ended."""
+"""Processes and files of attempts: start, supervision, adoption and kill."""

@@ -1,4 +1,4 @@
-"""The files of one attempt, and what became of it as they tell."""
+"""Directory of an attempt: its files, and the state of its process that they tell."""
 
 import errno
 import fcntl
@@ -43,7 +43,7 @@ STDIN_FILES: Final = (STDIN, f"{STDIN}.part", SERVERS)
 
 
 class UnsafeDirectoryError(JobsError):
-    """An attempt's directory is a link, belongs to somebody else, or stays open to others.
+    """An attempt's directory is a link, belongs to another user, or stays open to others.
 
     Args:
         path: The directory.
@@ -76,9 +76,9 @@ class AttemptDirectory:
     Its files are opened relative to the directory and never through a link, so that a job that replaces one of them
     cannot make the engine read or write elsewhere.
 
-    A directory that was opened to others, by a person or a tool, is made private again and its files are used: nobody
-    else can have made a file that belongs to this user, and the state directory above it keeps others out. A file that
-    belongs to another user is not read.
+    A directory that was opened to others, by a person or a tool, is made private again and its files are used: no
+    other user can have made a file that belongs to this one, and the state directory above it keeps others out. A file
+    that belongs to another user is not read.
 
     Args:
         path: Absolute path of the directory.
@@ -90,7 +90,7 @@ class AttemptDirectory:
 
     @property
     def note(self) -> str:
-        """What a person should know of it, as a sentence, or nothing."""
+        """A warning about it for a person, as a sentence, or nothing."""
         if self._found_open is None:
             return ""
         could = "write to" if self._found_open & _WRITABLE else "read"
@@ -111,7 +111,7 @@ class AttemptDirectory:
         return directory
 
     def make_private(self) -> None:
-        """Take from others what they may do here.
+        """Remove the access of other users.
 
         Raises:
             UnsafeDirectoryError: It is a link, belongs to another user, or cannot be made private.
@@ -127,7 +127,7 @@ class AttemptDirectory:
         """Add a line to a file of the engine's own, without its newline; where the file is gone, it stays so."""
         with os.fdopen(self._open(name, os.O_RDWR | os.O_APPEND), "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
-            # A line before it may have been cut off by a full disk.
+            # A full disk may have cut off the line before it.
             cut = size and os.pread(file.fileno(), 1, size - 1) != b"\n"
             fork_server.write_all(file.fileno(), b"%b%b\n" % (b"\n" if cut else b"", line))
 
@@ -144,7 +144,7 @@ class AttemptDirectory:
         """Remove the files that hold secrets of the job; it may have done so, or put a directory there.
 
         Args:
-            names: What it may be called; `STDIN_FILES` in a directory that an earlier engine may have made.
+            names: Names of the files; `STDIN_FILES` in a directory that an earlier engine may have made.
         """
         for name in names:
             with suppress(OSError):
@@ -217,7 +217,7 @@ class AttemptDirectory:
         try:
             descriptor = self._open(LOCK, os.O_RDWR)
         except OSError as error:
-            # Only without the file nobody holds it. Taken for gone where too many files are open, a process would be
+            # Only a missing file means no holder. Taken for gone where too many files are open, a process would be
             # joined by a second one in its session.
             return error.errno not in (errno.ENOENT, errno.ELOOP)
         try:
@@ -283,7 +283,7 @@ class AttemptDirectory:
 
 
 class AttemptState(StrEnum):
-    """Where an attempt is, by its files alone."""
+    """State of an attempt, by its files alone."""
 
     LIVES = "lives"
     """The shim or the `claude` below it holds the lock."""
@@ -296,7 +296,7 @@ class AttemptState(StrEnum):
 
 
 def inspect(directory: AttemptDirectory) -> AttemptState:
-    """Tell where an attempt is.
+    """Return the state of an attempt.
 
     Args:
         directory: The attempt's files.
@@ -304,7 +304,7 @@ def inspect(directory: AttemptDirectory) -> AttemptState:
     Raises:
         UnsafeDirectoryError: The directory is a link, or belongs to another user.
     """
-    # In this order: the exit code is written before the lock is let go, and the process id after it was taken.
+    # In this order: the exit code is written before the lock is released, and the process id after it was taken.
     if directory.lock_held():
         return AttemptState.LIVES
     if directory.exit_code() is not None:

@@ -1,4 +1,4 @@
-"""A control group for each attempt: whatever hides from every other look, the kernel still counts as the attempt's.
+"""Control group (cgroup) of each attempt: the kernel keeps every process of the attempt in it, also hidden ones.
 
 Linux only, and only where the engine's own group is marked as delegated, as systemd marks a service or scope that has
 `Delegate=yes`. The scope of a terminal or an editor is not ours to divide; there, attempts are found without.
@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 _DELEGATED = "user.delegate"
-"""The attribute by which systemd tells whoever runs in a group that it may divide it."""
+"""The attribute by which systemd marks a group that its processes may divide."""
 
 _PREFIX = "claude-jobs-"
 _PATIENCE = 2.0
@@ -26,7 +26,7 @@ def end(marker: str, spared: Callable[[int], bool] = lambda _: False) -> int:
     A group with a spared process is left alone: the kernel ends all of it or nothing.
 
     Args:
-        marker: The mark of the attempt's processes.
+        marker: The job marker of the attempt's processes.
         spared: Tells of a process id whether that process may outlive the attempt.
     """
     path = path_of(marker) if marker else None
@@ -48,12 +48,12 @@ def end(marker: str, spared: Callable[[int], bool] = lambda _: False) -> int:
 
 
 def end_all(markers: Collection[str], spared: Callable[[int], bool]) -> int:
-    """Do so for several attempts; where there are no groups, that is found out once and not for each of them."""
+    """Do what `end` does for several attempts; where there are no groups, that is found out once."""
     return sum(end(marker, spared) for marker in markers) if markers and _delegated() is not None else 0
 
 
 def markers() -> Iterator[str]:
-    """Return the mark of each attempt that still has a group."""
+    """Return the job marker of each attempt that still has a group."""
     own = _delegated()
     return iter(() if own is None else [path.name.removeprefix(_PREFIX) for path in own.glob(f"{_PREFIX}*")])
 

@@ -1,4 +1,4 @@
-"""Hears at once that a file grows, where the system tells: inotify on Linux. Elsewhere the caller looks by itself."""
+"""File events: notifies at once that a file grows, by inotify on Linux. Elsewhere the caller polls."""
 
 import asyncio
 import ctypes
@@ -14,7 +14,7 @@ from functools import cache
 logger = logging.getLogger(__name__)
 
 GAP = 0.02
-"""Seconds between two readings of the events, of all files together: many small writes wake nobody more often."""
+"""Seconds between two readings of the events, of all files together: many small writes wake no reader more often."""
 
 REMOVE_SECONDS = 1.0
 """Seconds over which watches are gathered that are not needed any more. The kernel takes about a millisecond to remove
@@ -58,7 +58,7 @@ class FileEvents:
             self._open()
         if self._descriptor is None:
             return []
-        # By its descriptor: the name may have come to mean another file.
+        # By its descriptor: the name may mean another file by now.
         paths = [f"/proc/self/fd/{descriptor}".encode() for descriptor in descriptors]
         watches = [_libc().inotify_add_watch(self._descriptor, path, _MODIFIED) for path in paths]
         # A file that is watched again has the watch that is just being removed.
@@ -116,5 +116,5 @@ class FileEvents:
 
 @cache
 def _libc() -> ctypes.PyDLL:
-    # These calls take microseconds: to let go of the interpreter lock for them would cost more.
+    # These calls take microseconds: releasing the interpreter lock for them would cost more.
     return ctypes.PyDLL(None, use_errno=True)

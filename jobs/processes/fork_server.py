@@ -36,7 +36,7 @@ ANSWER = struct.Struct("!iiQ")
 MOST_DESCRIPTORS = 3
 
 RUNS = -1
-"""Stands for an error number: the attempt has a process already."""
+"""Sent in place of an error number: the attempt has a process already."""
 NOT_PRIVATE = -2
 """The same: the directory is not this user's alone."""
 
@@ -50,9 +50,9 @@ LOCK = "lock"
 
 RLIMIT_LOCKS = 10
 """Limit of file locks (asm-generic/resource.h), for which Python has no name. Linux has not enforced it since 2.4.25,
-nobody sets it, and a process without privileges can only lower it."""
+it is never set, and a process without privileges can only lower it."""
 JOB_LOCKS = (1 << 40) + 0x636A
-"""Hard limit of file locks in every process of a job, on a machine that has no lower one for everybody."""
+"""Hard limit of file locks in every process of a job, on a machine that has no lower one for all users."""
 
 _OTHERS = 0o077
 _PR_SET_CHILD_SUBREAPER = 36
@@ -316,7 +316,7 @@ def watched(pid: int) -> tuple[int, list[int]]:
         _, parent, *fields = stat.split()
     except (OSError, ValueError):
         parent, fields = b"", []
-    # Otherwise it ended, and its id has passed to a process of somebody else's.
+    # Otherwise it ended, and its id has passed to an unrelated process.
     if parent != b"%d" % os.getpid():
         os.close(watch)
         return 0, []

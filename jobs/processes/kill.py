@@ -1,4 +1,4 @@
-"""Ends a job's processes on request, and clears up after every job that ended by itself."""
+"""Kills the processes of jobs: on request, and what is left after a job has ended."""
 
 import logging
 import signal
@@ -30,8 +30,8 @@ TRY_PAUSE = 0.25
 """Seconds between two of these tries."""
 
 THREADS = 4
-"""Most threads that end processes at once. They are not the shared ones: each may take `PATIENCE` seconds, and no
-client that connects may wait for them."""
+"""Most threads that end processes at once. They are not the shared ones: each may take `process_tree.PATIENCE`
+seconds, and no client that connects may wait for them."""
 
 _SHARE = 10
 _LEAST_PAUSE = 0.02
@@ -45,7 +45,7 @@ class Reaper:
 
     Args:
         table: The process table, or None for this platform's.
-        exempt: Returns what tells which processes are left alone.
+        exempt: Returns the test that tells which processes are left alone.
     """
 
     def __init__(self, table: ProcessTable | None = None, exempt: Callable[[], Exempt] = lambda: nothing) -> None:
@@ -59,8 +59,8 @@ class Reaper:
     async def sweep(self, *targets: Target) -> None:
         """Kill what attempts that are over left behind; return when nothing of it is left.
 
-        A daemon that forked twice and changed its session is found by its mark. Not found is one that also cleared
-        its environment and outlived its parents, the shim among them.
+        A daemon that forked twice and changed its session is found by its job marker. Not found is one that also
+        cleared its environment and outlived its parents, the shim among them.
         """
         request = object()
         self._waiting[request] = targets
@@ -80,7 +80,7 @@ class Reaper:
 
         Args:
             process: The process.
-            marker: The mark of the attempt's processes.
+            marker: The job marker of the attempt's processes.
             grace: Seconds to wait for an orderly end; 0 kills at once.
         """
         target = Target(marker=marker, shim=process.identity)
@@ -94,7 +94,7 @@ class Reaper:
         return None
 
     async def clear(self, *targets: Target, quiet: int = 2) -> None:
-        """Kill every process of these targets at once; see `survivors.kill_all`."""
+        """Kill every process of these targets at once; see `process_tree.kill_all`."""
         await self._patiently(partial(kill_all, self._table, targets, quiet=quiet, exempt=self._exempt()))
 
     def _ask(self, target: Target, *, orderly: bool) -> frozenset[ProcessIdentity]:
@@ -119,7 +119,7 @@ class Reaper:
             self._waiting.pop(request, None)
 
     async def _patiently(self, work: Callable[[], T]) -> T:
-        """Do blocking work beside the event loop, again for a while where the system refuses it.
+        """Do blocking work in a thread, again for a while where the system refuses it.
 
         Raises:
             OSError: It refused every time.

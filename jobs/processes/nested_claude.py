@@ -1,4 +1,4 @@
-"""Finds a second `claude` that a job started by itself, outside of every limit of its tree; names what is exempt."""
+"""Detects a nested `claude`, which a job started itself outside the limits of its tree; names what is exempt."""
 
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ INNER_TOOLS: Final = frozenset({"rg", "ugrep", "bfs"})
 """The binary is these search tools where it is started by such a name, and `claude` by another (measured)."""
 
 COMMAND_CHARS: Final = 200
-"""Most characters of a command line that is named."""
+"""Most characters of a command line that is reported."""
 
 _CONFIGURED: Final = "_harness"
 """How the CLI's `AI_AGENT` ends in what a person's configuration has it start; what a tool starts has "_agent"
@@ -39,7 +39,7 @@ _WHOLE_BINARY: Final = 50 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What a process runs.
+    """Program that a process runs.
 
     Args:
         executable: Path of its file.
@@ -80,7 +80,7 @@ class Offender:
     """A second `claude` that a job started.
 
     Args:
-        marker: Mark of the attempt.
+        marker: Job marker of the attempt.
         command: Its command line, without control characters, at most `COMMAND_CHARS` characters long.
     """
 
@@ -89,7 +89,7 @@ class Offender:
 
 
 class NestedClaudeDetector:
-    """Looks at the processes of running jobs; what it saw twice in a row it reports.
+    """Scans the processes of running jobs, and reports a nested `claude` that it saw twice in a row.
 
     The job's own `claude` is the first one on the line that begins below the shim: each wrapper on it hands the job's
     options on. What a person's configuration has that `claude` start (hooks, MCP servers) is no escape of the job. The
@@ -106,10 +106,10 @@ class NestedClaudeDetector:
         self._seen: frozenset[ProcessIdentity] = frozenset()
 
     def scan(self, targets: Iterable[Target]) -> Mapping[str, Offender]:
-        """Return by mark what each attempt has run for two looks now besides its own `claude`.
+        """Return by job marker the nested `claude` that each attempt has run for two scans now.
 
-        Twice, because the CLI copies itself for a moment before each program that it starts. A process without the mark
-        counts by its ancestors; one that also left them is not seen.
+        Twice, because the CLI copies itself for a moment before each program that it starts. A process without a
+        marker counts by its ancestors; one that also left them is not seen.
 
         Args:
             targets: The attempts that run.
@@ -160,7 +160,7 @@ class _Family:
         self._line = self._line_from(next(led, None))
 
     def second_ones(self) -> Iterator[tuple[Entry, Program]]:
-        """Yield each `claude` besides the job's own."""
+        """Yield each `claude` other than the job's own."""
         own = self._programs[self._line[-1].identity.pid] if self._line else None
         for entry in self._others:
             program = self._programs[entry.identity.pid]
@@ -228,7 +228,7 @@ def _shown(arguments: Iterable[str]) -> str:
 
 
 def is_claude(program: Program, first: Program | None) -> bool:
-    """Tell whether a program is a `claude` of its own.
+    """Tell whether a program is a second `claude`.
 
     Args:
         program: The program.
@@ -261,7 +261,7 @@ def _same(program: Program, first: Program) -> bool:
 def _members(
     table: ProcessTable, entries: Mapping[int, Entry], targets: Mapping[str, Target]
 ) -> Iterator[tuple[str, Entry]]:
-    """Yield each process of these targets with its mark: its own, or that of the nearest ancestor that has one."""
+    """Yield each process of these targets with its job marker: its own, or that of the nearest ancestor with one."""
     owners: dict[int, str | None] = {}
 
     def owner(pid: int) -> str | None:
@@ -293,7 +293,7 @@ def _size(pid: int) -> int:
 
 
 def exempt(shims: Collection[ProcessIdentity], keep: Collection[str], programs: Programs = program_of) -> Exempt:
-    """Return what exempts the shims of living attempts, and the programs with these names.
+    """Return a test that exempts the shims of living attempts, and the programs with these names.
 
     A shim is below a process of another attempt where that process started the engine that launched it.
 

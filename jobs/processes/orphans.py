@@ -1,9 +1,9 @@
-"""What falls to the engine or its fork server: orphans of a job whose shim was killed.
+"""Orphan processes of jobs whose shim was killed: they fall to the engine or its fork server, and are killed.
 
 As long as a shim lives, orphans of its job are its own children. Those of a killed one fall to the next process above
 that asks for them: the fork server, or the engine after the fork server has died. What an earlier engine launched falls
-to init instead, and is known by its mark and its session alone. macOS has nothing of the kind; there a process that
-forks twice, changes its session and clears its environment escapes.
+to init instead, and is known by its job marker and its session alone. macOS has nothing of the kind; there a process
+that forks twice, changes its session and clears its environment escapes.
 """
 
 import ctypes
@@ -37,9 +37,9 @@ _UNBORN_SECONDS = 1.0
 
 @contextmanager
 def subreaper() -> Iterator[bool]:
-    """Ask for the orphans of everything that this process starts while the block lasts.
+    """Make this process the parent of the orphans of everything that it starts, while the block lasts.
 
-    The order is kept by this process alone: it is not inherited by what it starts.
+    The attribute is that of this process alone: what it starts does not inherit it.
 
     Yields:
         False where the system has no such thing.
@@ -54,7 +54,7 @@ def subreaper() -> Iterator[bool]:
     try:
         yield taken
     finally:
-        # A program that ran an engine within itself goes on as it was: nobody there would collect orphans.
+        # A program that embedded an engine goes on as it was: it would not collect orphans.
         prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
@@ -65,7 +65,7 @@ def fallen(
     marks: Collection[str],
     exempt: Exempt = nothing,
 ) -> frozenset[ProcessIdentity]:
-    """Return the processes that fell to the adopters and bear no mark of a living attempt: two short lists are read.
+    """Return the processes that fell to the adopters without the marker of a living attempt: two short lists are read.
 
     To this process fall also orphans that were never a job's, where it is the first process of a container, or a shell
     became it. They lack the resource limit of a job's processes and are left alone.
@@ -74,7 +74,7 @@ def fallen(
         table: The process table.
         adopters: Ids of the processes to which orphans fall, this one among them.
         shims: The shims of the attempts that live.
-        marks: The marks of these attempts, and of those that are just being launched.
+        marks: The job markers of these attempts, and of those that are just being launched.
         exempt: Tells which processes are left alone.
     """
     known = {shim.pid for shim in shims}
@@ -115,9 +115,9 @@ def orphans(
 ) -> frozenset[ProcessIdentity]:
     """Return those of the fallen processes that no job may want; takes what `fallen` takes.
 
-    Such a process does not tell whose it was: it can clear its mark, empty it or make one up. It is the orphan of an
+    Such a process does not tell whose it was: it can clear its marker, empty it or make one up. It is the orphan of an
     attempt whose shim was killed, and is left alone while such an attempt lives that began before it did. One with the
-    mark of a living attempt is ended with that attempt.
+    marker of a living attempt is ended with that attempt.
     """
     began = [shim.start for shim in shims if table.identify(shim.pid) != shim]
     found = fallen(table, adopters, shims, marks, exempt)
@@ -150,7 +150,7 @@ def reap_zombies() -> None:
     """Collect the orphans that have ended; a shim that has ended is collected with them."""
     session = os.getsid(0)
     for pid in ended_children():
-        # A helper of the engine's own stands in its session, and whoever started it collects it.
+        # A helper of the engine is in the engine's session, and the code that started it collects it.
         with suppress(ProcessLookupError, ChildProcessError):
             if os.getsid(pid) != session:
                 os.waitpid(pid, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""Whether the kernel's out-of-memory killer ended a process: told by the control group and by the kernel's counter."""
+"""Tells whether the kernel's out-of-memory killer ended a process, by the control group and the kernel's counter."""
 
 import time
 from functools import lru_cache
@@ -30,7 +30,7 @@ def explanation(marker: str, before: int | None) -> str:
     """Return why an attempt that SIGKILL ended was killed, as a sentence, or nothing where nothing tells.
 
     Args:
-        marker: The mark of the attempt's processes.
+        marker: The job marker of the attempt's processes.
         before: What `kills` returned when the attempt began.
     """
     group = cgroup.path_of(marker)

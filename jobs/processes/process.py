@@ -1,4 +1,4 @@
-"""One launched `claude`: started so that it outlives the engine, waited for, and taken over after a restart."""
+"""Process of an attempt: launched so that it outlives the engine, waited for, and adopted after a restart."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ _SPAWNER_SECONDS = 10.0
 _SPAWNER_PAUSE = 0.005
 
 SHIM_NAME: Final = "claude-jobs"
-"""What a shim is called: the name that its shell is given."""
+"""Name of a shim in the process list: the name that its shell is given."""
 
 SHIM: Final = """\
 umask 077
@@ -102,7 +102,7 @@ class Process:
 
     Args:
         directory: The attempt's files.
-        identity: The shim, or None where it ended before anybody noted which one it was.
+        identity: The shim, or None where it ended before its identity was noted.
         child: It is a child of this process, so this process must collect it.
         written: Descriptors of its stdout and its stderr, where its start brought them.
         watch: Descriptor of the shim, where its start brought one.
@@ -124,7 +124,7 @@ class Process:
         self._watch = watch
 
     def close(self) -> None:
-        """Close the descriptor of the shim: nobody waits any more."""
+        """Close the descriptor of the shim, once nothing waits for it any more."""
         watch, self._watch = self._watch, None
         if watch is not None:
             os.close(watch)
@@ -148,11 +148,11 @@ class Process:
             await anyio.sleep(_POLL)
 
     def age(self) -> float | None:
-        """Return for how many seconds the process has been, whatever the time of day did; None where nothing tells."""
+        """Return the age of the process in seconds, unmoved by changes of the time of day, or None if unknown."""
         return None if self.identity is None else process_table().age(self.identity)
 
     def lives(self) -> bool:
-        """Tell whether the recorded process is there, whatever became of its files."""
+        """Tell whether the recorded process is there, even if its files are gone."""
         return self.identity is not None and process_table().identify(self.identity.pid) == self.identity
 
     def freeze(self) -> None:
@@ -265,7 +265,7 @@ def attach(directory: AttemptDirectory, *, marker: str, identity: ProcessIdentit
 
     Args:
         directory: The attempt's files.
-        marker: The mark that the attempt's processes bear.
+        marker: The job marker of the attempt's processes.
         identity: The shim as it was recorded, or None where the engine ended before it could record it.
     """
     return Process(directory, identity or _noted(directory, marker), child=False)
@@ -276,7 +276,7 @@ def _noted(directory: AttemptDirectory, marker: str) -> ProcessIdentity | None:
     if pid is None:
         return None
     table = process_table()
-    # Only the mark tells whether the number still means our shim.
+    # Only the job marker tells whether the number still means our shim.
     return table.identify(pid) if table.job_marker(pid) == marker else None
 
 
@@ -288,7 +288,7 @@ def _order(
     directory: AttemptDirectory, command: Command, cwd: str, record: bytes, keep: Collection[str] | None
 ) -> Order:
     group = str(cgroup.path_of(command.env[MARKER]) or "")
-    # None: nothing tells the shim what its command left.
+    # None: nothing tells the shim what its command left running.
     cleaner = [] if keep is None else [sys.executable, "-I", "-S", kill_children.__file__, str(directory.path), *keep]
     mask = f"{command.umask:03o}"
     shim = ["/bin/sh", "-c", SHIM, SHIM_NAME, str(directory.path), cwd, group, "\n".join(cleaner), mask]
@@ -305,7 +305,7 @@ def _order(
 def _was_started(directory: AttemptDirectory) -> bool:
     """Tell whether the shim was started that a spawner was asked for before it died.
 
-    The spawner and what it forked hold the attempt's lock. Once nobody holds it, either no shim came to run, or its id
+    The spawner and what it forked hold the attempt's lock. Once it is free, either no shim came to run, or its id
     is written; a shim that runs writes it first of all.
     """
     until = time.monotonic() + _SPAWNER_SECONDS

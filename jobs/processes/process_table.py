@@ -1,4 +1,4 @@
-"""The machine's process table: who runs, below whom, with which mark, and how to signal exactly that process."""
+"""Process table of the machine: identity, parent and job marker of each process, and signals to exactly one."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ class Entry:
 
 
 class ProcessTable(Protocol):
-    """What the platform knows of processes."""
+    """The platform's process table."""
 
     def entries(self) -> Mapping[int, Entry]:
         """Return every living process by its id."""
@@ -65,11 +65,11 @@ class ProcessTable(Protocol):
         ...
 
     def job_marker(self, pid: int) -> str | None:
-        """Return the mark that the process inherited, or None where it has none or may not be asked."""
+        """Return the job marker that the process inherited, or None where it has none or may not be read."""
         ...
 
     def variable(self, pid: int, name: str) -> str | None:
-        """Return a variable of the environment that the process was started with; None as for `mark`."""
+        """Return a variable of the environment that the process was started with; None as for `job_marker`."""
         ...
 
     def limited(self, pid: int) -> bool:
@@ -85,7 +85,7 @@ class ProcessTable(Protocol):
         ...
 
     def age(self, target: ProcessIdentity) -> float | None:
-        """Return for how many seconds this process has been, by a clock that nobody sets; None where there is none."""
+        """Return for how many seconds this process has been, by a clock that is never set; None where there is none."""
         ...
 
 
@@ -124,11 +124,11 @@ class LinuxTable:
         return int(fields[1]) if fields else None
 
     def job_marker(self, pid: int) -> str | None:
-        """Return the mark that the process inherited, or None where it has none or may not be asked."""
+        """Return the job marker that the process inherited, or None where it has none or may not be read."""
         return self.variable(pid, MARKER)
 
     def variable(self, pid: int, name: str) -> str | None:
-        """Return a variable of the environment that the process was started with; None as for `mark`."""
+        """Return a variable of the environment that the process was started with; None as for `job_marker`."""
         start = f"{name}=".encode()
         environ = _read(f"/proc/{pid}/environ")
         if start not in environ:
@@ -177,7 +177,7 @@ class PortableTable:
             with process.oneshot():
                 return _portable_entry(process) if process.status() != psutil.STATUS_ZOMBIE else None
         except (psutil.Error, OSError):
-            # It ended meanwhile, or it belongs to somebody else.
+            # It ended meanwhile, or it belongs to another user.
             return None
 
     def identify(self, pid: int) -> ProcessIdentity | None:
@@ -196,11 +196,11 @@ class PortableTable:
             return None
 
     def job_marker(self, pid: int) -> str | None:
-        """Return the mark that the process inherited, or None where it has none or may not be asked."""
+        """Return the job marker that the process inherited, or None where it has none or may not be read."""
         return self.variable(pid, MARKER)
 
     def variable(self, pid: int, name: str) -> str | None:
-        """Return a variable of the environment that the process was started with; None as for `mark`."""
+        """Return a variable of the environment that the process was started with; None as for `job_marker`."""
         try:
             return psutil.Process(pid).environ().get(name)
         except (psutil.Error, OSError):
@@ -236,7 +236,7 @@ def process_table() -> ProcessTable:
 
 
 def already_ended(pid: int) -> ProcessIdentity:
-    """Return the identity of a process that was just started and has ended before anybody could look at it.
+    """Return the identity of a process that was just started and ended before it could be looked at.
 
     Its start is taken to be now; no living process has this identity.
     """
@@ -272,13 +272,13 @@ def pidfd(target: ProcessIdentity) -> Iterator[int | None]:
 
 
 def _ticks() -> int:
-    """Return the clock ticks since the boot, by the clock that nobody sets."""
+    """Return the clock ticks since the boot, by a clock that is never set."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
 def _stat(pid: int) -> list[bytes]:
     text = _read(f"/proc/{pid}/stat")
-    # The command's name stands in parentheses and may hold blanks and parentheses itself.
+    # The command's name is in parentheses and may hold blanks and parentheses itself.
     return text[text.rindex(b")") + 2 :].split() if b")" in text else []
 
 

@@ -1,4 +1,4 @@
-"""What a job's process leaves behind, wherever it hid: found by mark, session and parentage, and killed."""
+"""Process tree of an attempt: all of its processes, found by job marker, session and parent, and killed."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ _SHIM_SECONDS = 6.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A job's attempt, as its processes can be known.
+    """An attempt, with what its processes are found by.
 
     Args:
         marker: Value of the environment variable that they all inherited, or None where they are known without it.
@@ -50,7 +50,7 @@ def nothing(identity: ProcessIdentity) -> bool:
 def find_processes(table: ProcessTable, targets: Iterable[Target], exempt: Exempt = nothing) -> list[ProcessIdentity]:
     """Return every living process of these targets, in one pass over the table.
 
-    A process belongs to a target if it is known to, bears its mark, is in its session or in a session of one that
+    A process belongs to a target if it is known to, has its marker, is in its session or in a session of one that
     does, or descends from such a process. This process itself never does, nor does one that is exempt.
     """
     wanted = tuple(targets)
@@ -91,7 +91,7 @@ def kill_all(
 
     Args:
         table: The process table.
-        targets: Whose processes.
+        targets: The attempts.
         quiet: Passes in a row that must find nothing before the first hit; after a hit it is always two, since a
             process can be born between the listing and the look.
         patience: Most seconds to go on.
@@ -127,7 +127,7 @@ def _killed(
     table: ProcessTable, found: Iterable[ProcessIdentity], spared: frozenset[ProcessIdentity]
 ) -> set[ProcessIdentity]:
     for shim in spared.intersection(found):
-        # A stopped one would not come to its end.
+        # A stopped process would not end.
         table.send(shim, signal.SIGCONT)
     return {one for one in found if one not in spared and table.send(one, signal.SIGKILL)}
 
@@ -142,7 +142,7 @@ def _marked(table: ProcessTable, entries: Mapping[int, Entry], markers: set[str]
 
 
 def _bears(table: ProcessTable, pid: int, markers: set[str]) -> bool:
-    # Without a mark, or with an empty one, is every other process of the machine: such a one is never meant.
+    # Every other process of the machine has no marker or an empty one: these are never meant.
     mark = table.job_marker(pid)
     return bool(mark) and mark in markers
 
@@ -193,6 +193,6 @@ def _kill_fork_chain(table: ProcessTable, targets: Sequence[Target]) -> set[Proc
 def _newest(table: ProcessTable, markers: set[str]) -> Iterator[ProcessIdentity]:
     own = os.getpid()
     for pid in table.newest():
-        # The mark is read between two looks at the identity: the one here, and the one that `send` takes.
+        # The marker is read between two looks at the identity: the one here, and the one that `send` takes.
         if pid != own and (identity := table.identify(pid)) is not None and _bears(table, pid, markers):
             yield identity

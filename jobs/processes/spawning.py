@@ -1,4 +1,4 @@
-"""Starting a process that outlives the engine: through a small fork server on Linux, directly elsewhere."""
+"""Starts processes that outlive the engine: through a small fork server on Linux, directly elsewhere."""
 
 import array
 import asyncio
@@ -26,7 +26,7 @@ from jobs.processes.process_table import ProcessIdentity, already_ended, process
 T = TypeVar("T")
 
 _ANSWER_SECONDS = 30.0
-"""Seconds after which a fork server that does not answer is taken for dead, one that somebody stopped for example."""
+"""Seconds after which a fork server that does not answer is taken for dead: it may be stopped."""
 
 _PAUSE = 0.001
 """Seconds between two looks whether a look at the process table is over."""
@@ -40,7 +40,7 @@ class SpawnerDiedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What is to be started.
+    """Order to start a process.
 
     Args:
         directory: Absolute path of the attempt's directory, which is made where there is none.
@@ -75,7 +75,7 @@ class Started:
 
 
 class Spawner(Protocol):
-    """Starts processes as leaders of sessions of their own, in the root directory, without standard streams.
+    """Starts each process as the leader of a new session, in the root directory, without standard streams.
 
     They inherit the lock of their attempt.
     """
@@ -102,7 +102,7 @@ class Spawner(Protocol):
         Raises:
             RefusedError: The attempt runs already, or its directory is not private.
             OSError: The operating system refused, with its error number.
-            SpawnerDiedError: Nobody can tell whether the process was started.
+            SpawnerDiedError: It is not known whether the process was started.
         """
         ...
 
@@ -165,7 +165,7 @@ class ForkServer:
     children = False
 
     def __init__(self) -> None:
-        # Keeps the order of those who wait for a look to be over.
+        # Keeps the order of the launches that wait for a look to be over.
         self._turn = anyio.Lock(fast_acquire=True)
         self._server: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
@@ -188,7 +188,7 @@ class ForkServer:
         """Make an attempt's files, start its program and return once it runs."""
         body = _body(order)
         # A launch that was asked for is made: cancelled half-way, it would leave half a request, or a process that
-        # nobody follows.
+        # is not followed.
         with anyio.CancelScope(deadline=anyio.current_time() + _ANSWER_SECONDS, shield=True):
             async with self._turn:
                 while not self._may_launch():  # noqa: ASYNC110 - a thread releases the lock
@@ -209,12 +209,12 @@ class ForkServer:
                 return look()
 
     def close(self) -> None:
-        """End the fork server, and start no other one; what it started goes on."""
+        """End the fork server for good; what it started goes on."""
         self._closed = True
         self._lose()
 
     def _ask(self, body: bytes) -> asyncio.Future[Started]:
-        """Put a request in line and return what its answer will be."""
+        """Queue a request and return the future of its answer."""
         try:
             self._connect()
         except OSError:
@@ -264,7 +264,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         try:
             # In the session of the engine, by which it is told from what jobs left.
-            # After one that died: whatever killed it, launches go on also where borrowed memory is to blame.
+            # After one that died: launches go on even if borrowed memory was the cause.
             cautious = [FORK] if self._one_died else []
             self._server = subprocess.Popen(
                 [sys.executable, "-I", "-S", fork_server.__file__, str(theirs.fileno()), *cautious],
@@ -326,7 +326,7 @@ class ForkServer:
 
 @contextmanager
 def spawner() -> Iterator[Spawner]:
-    """Give this platform's way to start processes."""
+    """Provide this platform's spawner."""
     if sys.platform != "linux":
         yield DirectSpawner()
         return

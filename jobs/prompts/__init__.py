@@ -1,1 +1,1 @@
-"""What a job is told: its briefing, the answers of its siblings, the subtasks it may ask for."""
+"""Prompts of jobs: the briefing, the results of siblings, and the protocol for subtasks."""

@@ -1,6 +1,6 @@
-"""What a job is told before its task, and what an attempt is told to go on.
+"""Prompts of an attempt: the briefing before a task, and the message that resumes a session.
 
-It stands in the first user message and never in the system prompt: siblings then send the model identical tools and
+They are in the user message and never in the system prompt: siblings then send the model identical tools and
 system blocks, and one prompt cache serves the whole batch.
 """
 
@@ -28,7 +28,7 @@ _REFUSED = frozenset(
 
 
 def initial_briefing(job: Job, limits: TreeLimits) -> str:
-    """Return what stands before a job's task: who it is, what it may still spawn and what it may still spend.
+    """Return the briefing before a job's task: who it is, what it may still spawn and what it may still spend.
 
     Args:
         job: The job; its spec's budget is what is left for it and everything below it when it is launched.
@@ -79,7 +79,7 @@ class Prompt:
     """The first user message of an attempt.
 
     Args:
-        briefing: What stands before the text, or nothing.
+        briefing: Text before the task, or nothing.
         text: The task, or what the resumed session is told.
     """
 

@@ -1,4 +1,4 @@
-"""Jobs that may answer with subtasks: what they are told, the shape of their answer, and what they hear afterwards."""
+"""Decomposition of jobs into subtasks: their instructions, the schema of the answer, and the message with results."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ SCHEMA: Final = json.dumps(
     },
     separators=(",", ":"),
 )
-"""JSON Schema of the answer of a job that may be divided."""
+"""JSON Schema of the answer of a job that may ask for subtasks."""
 
 INSTRUCTIONS: Final = (
     "Either do the task and give `answer`, or divide it and give `subtasks`: independent, self-contained tasks whose "
@@ -30,8 +30,8 @@ INSTRUCTIONS: Final = (
 """What such a job is told before its task."""
 
 _RESULT_CHARS: Final = 8_000
-"""Characters of each subtask's answer that the job that divided itself is told. Chosen, not measured: the job can read
-the whole with claude_result."""
+"""Characters of each subtask's answer in the message to the job. Chosen, not measured: the job can read
+the whole answer with claude_result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Answer:
 
 
 def read(frame: Mapping[str, Any] | None, result: str | None) -> SubtaskRequest | Answer:
-    """Return what the answer of a divisible job means; one of an unexpected shape is an answer as it stands."""
+    """Return what the answer of such a job means; one of an unexpected shape is taken as its answer."""
     structured = (frame or {}).get("structured_output")
     if not isinstance(structured, Mapping):
         return Answer(result or "")

@@ -1,4 +1,4 @@
-"""Jobs of a batch that wait for siblings: whom each one means, what they said, and the wait itself."""
+"""Dependencies between the jobs of a batch: resolves them, waits for them, and puts their results into tasks."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ class TaskNode:
 
     Args:
         key: Its name among them, or None.
-        depends_on: Whom it waits for: names, or positions counted from 0.
+        depends_on: The siblings that it waits for: names, or positions counted from 0.
         task: Its text, which may hold `{{results.KEY}}`.
     """
 
@@ -102,7 +102,7 @@ def _refuse_circles(tasks: Sequence[TaskNode], positions: Sequence[Sequence[int]
 def _check_placeholders(index: int, task: TaskNode, names: Mapping[str, int], waits: Sequence[int]) -> None:
     for name in _mentioned(task.task):
         position = names.get(name)
-        # What names no other task is text of the task's own: a template that it is about, for example.
+        # What names no other task is text of this task: a template that it is about, for example.
         if position not in {None, index, *waits}:
             raise BadInputError(
                 f"tasks[{index}].task",
@@ -140,7 +140,7 @@ class DependencyWaiter:
                 await changes.changes()
 
     async def _note(self, job: Job, *, waits: bool) -> None:
-        # Its admission says that it waits already; after a retry it waits again.
+        # Its admission has set the wait already; after a retry it waits again.
         now, was = (WaitingFor.SIBLINGS, None) if waits else (None, WaitingFor.SIBLINGS)
         if job.waiting_for is was and (noted := await self._store.set_waiting_for(job.id, now, was=was)):
             self._event_bus.publish(noted)

@@ -1,4 +1,4 @@
-"""Knows which account each tree's jobs use, and notices another login while jobs wait for a limit of the old one."""
+"""Accounts of the trees: looks them up, and notices a new login while jobs wait for a limit of the old account."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is done about attempts once their outcomes are written: what they left is ended and removed."""
+"""Cleanup of attempts once their outcomes are written: ends processes and removes files that they left."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ BEAT = 0.1
 """Seconds over which ends are gathered: one hop and one look at what was left serve all of them."""
 
 _LAST_SECONDS = 1.0
-"""How long an engine that leaves may clear up."""
+"""Seconds that an engine that is stopping may clean up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +35,9 @@ class EndedAttempt:
     Args:
         target: Its processes.
         directory: Its files.
-        places: Where its `claude` may have left something.
+        places: Directories in which its `claude` may have left files.
         session_id: Its session.
-        exit_code: As its shim wrote it; None where it wrote none: it was killed, or nobody waited for it.
+        exit_code: As its shim wrote it; None where it wrote none: it was killed, or was not waited for.
     """
 
     target: Target
@@ -48,17 +48,17 @@ class EndedAttempt:
 
 
 class AttemptCleanup:
-    """Clears up after attempts, in one task: those that end while it is at work share its next pass.
+    """Cleans up after attempts, in one task: those that end while it is at work share its next pass.
 
-    A shim that comes to its end has ended what its job left. What it could not end, or what a killed shim left, is a
+    A shim that ended by itself has ended what its job left. What it could not end, or what a killed shim left, is a
     child of the fork server then. So after an ordinary end one look at those children is enough; only where it finds
-    something, or where it cannot tell, the whole process table is searched for marks and sessions.
+    something, or where it cannot tell, the whole process table is searched for job markers and sessions.
 
     Args:
-        reaper: What ends processes.
-        spawner: What started them.
+        reaper: Ends processes.
+        spawner: Started them.
         shims: Returns the shims of the attempts that live; called in a thread.
-        marks: Returns the marks of these attempts and of those that are just being launched; called in a thread.
+        marks: Returns the job markers of these attempts and of those being launched; called in a thread.
         start_soon: Starts a coroutine function in the engine's task group.
         keep: Names of programs that may go on after their attempts.
         table: The process table, or None for this platform's.
@@ -102,7 +102,7 @@ class AttemptCleanup:
                 await self._clear_up(batch)
         finally:
             self._works = False
-            # An engine that leaves in the pause does now what nobody does after it.
+            # An engine that is stopping does it now: nothing does it afterwards.
             batch, self._waiting = self._waiting, []
             if batch:
                 with anyio.move_on_after(_LAST_SECONDS, shield=True):
@@ -117,7 +117,7 @@ class AttemptCleanup:
             if self._spawner.adopters():
                 await self._end_orphans()
         except OSError:
-            # This runs in the engine's own task group, where an error would end every job's engine.
+            # This runs in the engine's task group, where an error would end every job's engine.
             logger.exception("what %d attempts left could not be looked for", len(batch))
         await anyio.to_thread.run_sync(self._remove_leavings, doubtful, limiter=self._thread)
 
@@ -137,12 +137,12 @@ class AttemptCleanup:
         return [ended for ended in batch if is_doubtful(ended)]
 
     def _doubts(self) -> Callable[[EndedAttempt], bool]:
-        """Look at what fell to the fork server, and return what tells whether the end of an attempt needs more."""
+        """Look at what fell to the fork server, and return a test whether an ended attempt needs a full search."""
         server = self._fork_server()
         if server is None or self._is_something_left(server):
             return lambda _: True
         # A shim that was killed ended nothing. One that is older than the fork server was launched by another, whose
-        # death gave its orphans to somebody else, or by an earlier engine.
+        # death gave its orphans to another process, or by an earlier engine.
         return lambda ended: (
             ended.exit_code is None or ended.target.shim is None or ended.target.shim.start <= server.start
         )
@@ -183,7 +183,7 @@ class AttemptCleanup:
         return exempt(self._shims(), self._keep)
 
     def _remove_leavings(self, batch: Sequence[EndedAttempt]) -> None:
-        # One that left by itself took everything along.
+        # A shim that ended by itself has ended everything below it.
         killed = [ended for ended in batch if ended.exit_code != 0]
         for places in {ended.places for ended in killed}:
             by_session = stale_files.sessions(places)

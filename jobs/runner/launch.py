@@ -39,12 +39,12 @@ NOT_EXECUTED_SECONDS = 2.0
 
 
 class Launcher:
-    """Launches and adopts.
+    """Launches and adopts attempts.
 
     Args:
         settings: The engine's settings.
         store: Where trees are kept.
-        launch_planner: What an attempt's process needs.
+        launch_planner: Plans the launch of an attempt.
         settler: Writes the outcome of an attempt whose process could not be started.
         ledger: Knows what is left of the budgets above a job.
         event_bus: Where changes of jobs are announced.
@@ -115,10 +115,10 @@ class Launcher:
             return await self._start_process(running, launched, command)
         except (JobsError, OSError) as error:
             if isinstance(error, StoreError) and error.transient:
-                # Claimed and not launched, it is found to have never run, and comes again.
+                # Claimed and not launched, it is found to have never run, and is queued again.
                 raise
             await self._note_unlaunched(launched)
-            # What keeps a process from being started belongs to the job, not to the engine.
+            # An error that keeps a process from being started is the job's, not the engine's.
             await self._settler.launch_failed(running, attempt, str(error), for_now=refused_for_now(error))
             return None
 
@@ -168,11 +168,11 @@ class Launcher:
         return LaunchManifest(job=job, attempt=attempt, tree=tree)
 
     async def _note_unlaunched(self, launched: LaunchManifest | None) -> None:
-        """Write down an attempt whose process could not be started: a rescue is to find it too."""
+        """Write down an attempt whose process could not be started: a database recovery must find it too."""
         if launched is None:
             return
         path = self._launch_planner.path(launched.job, launched.attempt.number)
-        # Only a rescue of the database needs it, and a rescue does without.
+        # Only a database recovery needs it, and that does without where it must.
         with suppress(OSError, UnsafeDirectoryError):
             await anyio.to_thread.run_sync(lambda: write_launch_manifest(AttemptDirectory.create(path), launched))
 

@@ -1,4 +1,4 @@
-"""Plans the launch of an attempt: session, command, directory and mark, and which earlier attempt it goes on from."""
+"""Plans the launch of an attempt: session, command, directory, job marker, and the attempt that it continues."""
 
 import os
 import uuid
@@ -28,8 +28,8 @@ NEVER_ANSWERED = frozenset({Reason.STARTUP, Reason.SESSION_IN_USE})
 async def resumable_attempt(store: Store, job_id: str, number: int) -> Attempt | None:
     """Return the latest of a job's first attempts that the model answered, or None where a new session is to begin.
 
-    An attempt that never ran, or was gone before the model said anything, did no work, and what it was told may not
-    stand in its session: the CLI writes that down after its first frame (measured on 2.1.332). It is told again, and
+    An attempt that never ran, or was gone before the model said anything, did no work, and its prompt may not
+    be in its session: the CLI writes that down after its first frame (measured on 2.1.332). It is told again, and
     what an attempt before it did is not lost.
 
     Args:
@@ -66,7 +66,7 @@ class Session:
 
 
 class LaunchPlanner:
-    """Prepares attempts.
+    """Plans the launches of attempts.
 
     Args:
         settings: The engine's settings.
@@ -75,10 +75,10 @@ class LaunchPlanner:
         trees: Directory of the job directories, one directory a tree.
         mcp_server: How a job's `claude` starts our MCP server; the job's directory is added. None gives jobs no tools
             of ours.
-        key: Begins the mark of every process. Two state directories on one machine have different ones, so that
+        key: Begins the job marker of every process. Two state directories on one machine have different ones, so that
             neither takes the other's processes for its own.
         umask: Mask of the modes of the files that jobs make whose client did not say its own.
-        claudes: Finds the binary; None for a finder of its own.
+        claudes: Finds the binary; None for a new finder.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class LaunchPlanner:
     async def setting_sources(self, job: Job) -> str:
         """Return whose settings the job's next attempt loads, to be written down with it.
 
-        A directory's settings can permit what nobody was asked for. A child, which may have no wider rights than its
+        A directory's settings can permit what nobody granted. A child, which may have no wider rights than its
         parent, loads them only where the parent's attempt loaded the same ones: in the same directory.
         """
         like = None
@@ -154,7 +154,7 @@ class LaunchPlanner:
     async def command(
         self, job: Job, attempt: Attempt, token: str, session: Session, left: float | None, claude: Claude | None
     ) -> Command:
-        """Return what is started for an attempt.
+        """Return the command of an attempt.
 
         Args:
             job: The job, with the whole task.
@@ -214,11 +214,11 @@ class LaunchPlanner:
         return attempt.pid is not None or ever_ran(AttemptDirectory(self.path(job, attempt.number)))
 
     def marker(self, job: Job, attempt: int) -> str:
-        """Return the mark that the processes of an attempt bear."""
+        """Return the job marker of an attempt's processes."""
         return f"{self._key}:{job.id}:{attempt}"
 
     def owner(self, mark: str) -> tuple[str, int] | None:
-        """Return job and attempt of a mark of this state directory's, or None for a mark of another."""
+        """Return job and attempt of a job marker of this state directory, or None for one of another."""
         home, _, rest = mark.partition(":")
         job_id, _, attempt = rest.rpartition(":")
         return (job_id, int(attempt)) if home == self._key and job_id and attempt.isdecimal() else None

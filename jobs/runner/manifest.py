@@ -1,4 +1,4 @@
-"""What an attempt's directory says of its job, so that a lost database can be made again from the directories."""
+"""Manifest in an attempt's directory: describes its job, so that a lost database can be rebuilt from directories."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ _MOST_BYTES = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchManifest:
-    """What is known when an attempt's process is about to be launched. It holds no environment and no token.
+    """Manifest of a launch, written before the process starts. It holds no environment and no token.
 
     Args:
         job: The job, running.
         attempt: The attempt; of its token it has the hash alone.
-        tree: The tree, with a job that stands at its top.
+        tree: The tree, where the job is its root.
     """
 
     job: Job
@@ -40,12 +40,12 @@ _JOB = TypeAdapter(Job)
 
 
 def launch_line(launched: LaunchManifest) -> bytes:
-    """Return what is written down of a launch."""
+    """Return the line of a launch manifest."""
     return _LAUNCHED.dump_json(launched, exclude_defaults=True) + b"\n"
 
 
 def write_launch_manifest(directory: AttemptDirectory, launched: LaunchManifest) -> None:
-    """Write down what an attempt is, before its process exists.
+    """Write the launch manifest of an attempt, before its process exists.
 
     Raises:
         OSError: The disk refused it.
@@ -54,7 +54,7 @@ def write_launch_manifest(directory: AttemptDirectory, launched: LaunchManifest)
 
 
 def write_end_manifest(directory: AttemptDirectory, job: Job) -> None:
-    """Write down how an attempt was settled, after the store has it.
+    """Write the end manifest: how an attempt was settled, after the store has it.
 
     Raises:
         OSError: The disk refused it, or the job removed the file.
@@ -63,7 +63,7 @@ def write_end_manifest(directory: AttemptDirectory, job: Job) -> None:
 
 
 def read_launch_manifest(directory: AttemptDirectory) -> LaunchManifest | None:
-    """Return what was noted at the launch, or None where that is gone or damaged."""
+    """Return the launch manifest, or None where it is gone or damaged."""
     launch, *_ = _lines(directory)
     try:
         return _LAUNCHED.validate_json(launch)

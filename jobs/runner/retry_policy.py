@@ -1,4 +1,4 @@
-"""What follows the end of an attempt: the end of its job, or another attempt."""
+"""Retry policy: decides whether the end of an attempt ends its job, or another attempt follows."""
 
 import logging
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from jobs.runner.launch_plan import resumable_attempt
 logger = logging.getLogger(__name__)
 
 LIMITS = frozenset({Reason.USAGE_LIMIT, Reason.RATE_LIMIT, Reason.OVERLOADED})
-"""The API's limits: the job did nothing wrong, so it waits and goes on."""
+"""The API's limits: no fault of the job, so it waits and goes on."""
 
 TRANSIENT = frozenset({Reason.SERVER_ERROR, Reason.CONNECTION})
-"""Errors that pass: the CLI has tried again a few times by itself, and its session goes on where it stopped."""
+"""Transient errors: the CLI has tried again a few times by itself, and its session goes on where it stopped."""
 
 REFUSED = frozenset({Reason.STARTUP})
 
@@ -27,7 +27,7 @@ _OF_A_LATER_VERSION = "unknown option"
 """What the CLI says of an option that came with a later version."""
 
 # Each of these holds for all attempts since the job was submitted, retried on request, or asked for subtasks, whatever
-# came in between: two reasons that take turns would otherwise start a job for ever.
+# came in between: two alternating reasons would otherwise start a job for ever.
 MAX_TRANSIENT = 5
 """How often a job may meet them before it fails; the throttle's pauses between double."""
 
@@ -35,7 +35,7 @@ MAX_LIMITED = 20
 """How often a job may meet the API's limits before it fails: the pauses between are the throttle's."""
 
 MAX_REFUSED = 10
-"""How often the system may refuse a job its process for now: the throttle's pauses between come to minutes."""
+"""How often the system may refuse a job its process for now: the throttle's pauses between add up to minutes."""
 
 MAX_NOT_EXECUTED = 5
 """How often a shell may say of a job's `claude` that it is not there or cannot be executed: an update takes seconds."""
@@ -47,14 +47,14 @@ MAX_LAUNCH_FAILURES = 20
 """How often a job may be claimed without a process: the engine ends, or the disk is full, between the two."""
 
 MAX_FORGOTTEN = 1
-"""How often a job may find its session gone and begin another one."""
+"""How often a job may find its session gone and begin a new one."""
 
 MAX_SUBTASK_REQUESTS = 3
 """How often a job may ask for subtasks before what it says is its answer."""
 
 
 class RetryPolicy:
-    """Decides from an attempt and those before it.
+    """Decides from an attempt and those before it whether another one follows.
 
     Args:
         store: Where attempts are.
@@ -130,7 +130,7 @@ class RetryPolicy:
         return sum(one is not None and one.asked_for_subtasks for one in earlier)
 
     async def _followed(self, attempt: Attempt) -> list[Attempt]:
-        """Return the attempts before this one that another followed by itself, back to the last request or division."""
+        """Return the attempts before this one that another followed by itself, back to the last request or subtasks."""
         found: list[Attempt] = []
         for number in range(attempt.number - 1, 0, -1):
             previous = await self._store.attempt(attempt.job_id, number)

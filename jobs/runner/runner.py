@@ -1,4 +1,4 @@
-"""Runs jobs on this machine: launches each one's `claude` or adopts it, and knows which of them live."""
+"""LocalRunner: runs jobs on this machine, launches or adopts the `claude` of each, and knows which of them live."""
 
 import logging
 from collections.abc import Callable
@@ -37,13 +37,13 @@ class LocalRunner:
     Args:
         settings: The engine's settings.
         store: Where trees are kept.
-        launch_planner: What an attempt's process needs.
+        launch_planner: Plans the launch of an attempt.
         scheduler: Tells which jobs wait for their descendants, and with which account each was launched.
-        throttle: Hears of the API's limits.
+        throttle: Is told of the API's limits.
         event_bus: Where changes of jobs are announced.
         clock: Time.
         start_soon: Starts a coroutine function in the engine's task group.
-        ledger: Hears what running attempts cost; None takes one that nobody else reads.
+        ledger: Is told what running attempts cost; None takes a private one.
         spawner: Starts processes; None starts them as children of this one.
     """
 
@@ -162,7 +162,7 @@ class LocalRunner:
             kill_all(process_table(), targets)
 
     async def patrol(self) -> None:
-        """Look on a beat, for as long as the engine runs, for jobs that started a `claude` of their own."""
+        """Look on a beat, for as long as the engine runs, for jobs that started a nested `claude`."""
         while True:
             # An engine without a job sleeps.
             await self._some_live.wait()
@@ -180,7 +180,7 @@ class LocalRunner:
         return str(self._launch_planner.path(job, job.attempt) / "out")
 
     async def _launch(self, job: Job) -> None:
-        # A process that bears no mark of a live attempt is taken for an orphan, and this one is to live.
+        # A process without the job marker of a live attempt is taken for an orphan, and this one is to live.
         marker = self._launch_planner.marker(job, job.attempt + 1)
         self._launching.add(marker)
         try:
@@ -223,7 +223,7 @@ class LocalRunner:
             logger.exception("job %s could not be ended", live.job.id)
         finally:
             if not ended:
-                # Otherwise nobody would mind its limits any more.
+                # Otherwise its limits would not be enforced any more.
                 live.stop_reason = None
 
     async def _abandon(self, job: Job, live: RunningAttempt | None, why: str) -> Job:

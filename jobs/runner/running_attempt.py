@@ -1,4 +1,4 @@
-"""An attempt that runs: its process, its files, and what has been read of it so far."""
+"""A running attempt: its process, its files, and what has been read of its output so far."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,19 +16,19 @@ from jobs.processes.process_tree import Target
 
 @dataclass(kw_only=True)
 class RunningAttempt:
-    """An attempt that runs.
+    """A running attempt.
 
     Args:
         job: The job as it was claimed.
         attempt: The attempt.
-        marker: The mark that its processes bear.
+        marker: The job marker of its processes.
         directory: Its files.
-        process: What runs it.
+        process: Its process.
         output_tail: Reads what it writes.
         watchdog: Says when it must be ended.
-        holders: Whose budgets it spends, the tree's first.
+        holders: Owners of the budgets that it spends, the tree first.
         account: The account that it was launched with, as `Accounts` names it.
-        reader: Makes the outcome of its frames.
+        reader: Derives the outcome from its frames.
         adopted_at: Bytes of output that were there when this engine took the attempt over; 0 for its own launch.
         ran: A process of it was started; False for one that was taken over without a trace of any.
         oom_kills: How many processes the kernel had ended for want of memory when this began; None where nothing tells.

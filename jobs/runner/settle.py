@@ -1,4 +1,4 @@
-"""Writes how an attempt ended: the job's end or its return to the line, announced and cleared up after."""
+"""Settles attempts: writes the outcome, which ends the job or queues it again, announces it and cleans up."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -26,8 +26,8 @@ class Settler:
         store: Where trees are kept.
         launch_planner: Knows where an attempt's files are.
         retry_policy: Decides whether another attempt follows.
-        cleanup: Clears up after an attempt.
-        throttle: Hears whether attempts succeed.
+        cleanup: Cleans up after an attempt.
+        throttle: Is told whether attempts succeed.
         event_bus: Where changes of jobs are announced.
         clock: Time.
     """
@@ -52,12 +52,12 @@ class Settler:
         self._clock = clock
 
     async def settle(self, live: RunningAttempt, outcome: Outcome) -> Job:
-        """Write the outcome of an attempt that ran, start clearing up after it, and return the job as it is then."""
-        # First: an engine that dies before the end is written finds the attempt running, and comes by here.
+        """Write the outcome of an attempt that ran, start its cleanup, and return the job as it is then."""
+        # First: if the engine dies before the end is written, the next one finds the attempt running and settles it.
         live.directory.remove_stdin()
         follow = partial(self._retry_policy.decide, live.job, live.attempt, outcome, ran=partial(self._ran, live))
         outcome = await retry_while_unavailable(follow, f"deciding what follows job {live.job.id}")
-        # Before the end is written: with its last job a tree's environment is forgotten.
+        # Before the end is written: with its last job a tree's client context is forgotten.
         places = self._launch_planner.client_directories(live.job)
         settled = await self.write(live.job, live.attempt, outcome)
         self._cleanup.add(
@@ -74,7 +74,7 @@ class Settler:
         return settled
 
     async def abandon(self, job: Job, attempt: Attempt, target: Target, outcome: Outcome) -> Job:
-        """Write the outcome of an attempt that nobody follows any more, and end what runs of it.
+        """Write the outcome of an attempt that is not followed any more, and end its processes.
 
         Written first: where the storage refuses it, the process goes on until the next engine takes it over.
 
@@ -82,7 +82,7 @@ class Settler:
             job: The job, running.
             attempt: Its attempt.
             target: The attempt's processes.
-            outcome: What is written.
+            outcome: The outcome.
         """
         places = self._launch_planner.client_directories(job)
         directory = AttemptDirectory(self._launch_planner.path(job, attempt.number))
@@ -99,8 +99,8 @@ class Settler:
         Args:
             job: The job, running.
             attempt: Its attempt.
-            why: What was said.
-            for_now: The system may grant it later: the job goes back in line, and nothing is launched for a moment.
+            why: The error's text.
+            for_now: The system may grant it later: the job is queued again, and nothing is launched for a moment.
         """
         outcome = Outcome(reason=Reason.STARTUP, status=JobStatus.FAILED, detail=why)
         if for_now:
@@ -118,7 +118,7 @@ class Settler:
         # meanwhile loses nothing else: the attempt's files stay, and the next one settles it from them.
         settle = partial(self._store.settle, job.id, attempt.number, outcome, at=self._clock.now())
         settled = await retry_while_unavailable(settle, f"settling job {job.id}")
-        # Before anybody is told: the rescue of a lost database would run a cancelled job again that it takes for one
+        # Before it is announced: the recovery of a lost database would run a cancelled job again that it takes for one
         # that was running. The job may have removed the directory, or the disk be full.
         with suppress(OSError, UnsafeDirectoryError):
             write_end_manifest(AttemptDirectory(self._launch_planner.path(job, attempt.number)), settled)

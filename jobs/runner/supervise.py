@@ -1,4 +1,4 @@
-"""Follows a running attempt to its outcome: reads what it writes, minds its limits, and ends it where it must."""
+"""Supervises a running attempt up to its outcome: reads its output, enforces its limits, and ends it if needed."""
 
 import asyncio
 import logging
@@ -57,7 +57,7 @@ class Alarm:
 
     Args:
         live: The attempt.
-        eager: Whatever it writes cannot wait.
+        eager: Everything that it writes is read at once.
     """
 
     def __init__(self, live: RunningAttempt, *, eager: bool) -> None:
@@ -107,9 +107,9 @@ class Supervisor:
     Args:
         settings: The engine's settings.
         scheduler: Tells which jobs wait for their descendants.
-        throttle: Hears of the API's limits.
-        ledger: Hears what running attempts cost.
-        reaper: What ends processes.
+        throttle: Is told of the API's limits.
+        ledger: Is told what running attempts cost.
+        reaper: Ends processes.
         clock: Time.
         secrets_of: Returns the secrets in a job's environment.
         on_overdrawn: Called with the holder of a budget that is used up.
@@ -144,7 +144,7 @@ class Supervisor:
         try:
             return await self._conclude(live, await self._follow(live))
         except UnsafeDirectoryError as error:
-            # A job whose files are not its own any more must not come to run unwatched.
+            # A job whose files are not its own any more must not run unwatched.
             await self.end(live)
             # What was open before it happened is still the job's.
             with suppress(UnsafeDirectoryError):
@@ -189,7 +189,7 @@ class Supervisor:
 
     @contextmanager
     def _followed(self, alarm: Alarm) -> Iterator[None]:
-        """Hear what an attempt writes, and look at its deadlines on the beat, while the block lasts."""
+        """Watch what an attempt writes, and look at its deadlines on the beat, while the block lasts."""
         self._alarms[alarm] = True
         if self._beat is None:
             self._beat_later()
@@ -223,7 +223,7 @@ class Supervisor:
         # Where the system does not tell, each beat looks.
         self._alarms[alarm] = listening.enter_context(self._events.watching(output_tail.descriptors, alarm.on_write))
         if output_tail.size_of_all():
-            # Written before anybody listened.
+            # Written before this listened.
             alarm.ring(_loop_time())
 
     def _beat_later(self) -> None:
@@ -231,7 +231,7 @@ class Supervisor:
         self._beat = asyncio.get_running_loop().call_later(seconds, self._on_beat) if self._alarms else None
 
     def _on_beat(self) -> None:
-        # One timer for all: a job that is silent wakes nobody.
+        # One timer for all: a silent job wakes nothing.
         self._beat_later()
         for alarm, heard in list(self._alarms.items()):
             if alarm.live.stop_reason is None and (not heard or self._verdict(alarm.live)):
@@ -321,7 +321,7 @@ class Supervisor:
         self._throttle.of(live.account).on_usage_limit(resets_at, said, is_extra=is_extra)
 
     def _still_holds(self, resets_at: float | None) -> bool:
-        # An earlier engine heeded what it read. Of that only a usage limit that has not ended yet still holds.
+        # An earlier engine applied what it read. Of that only a usage limit that has not ended yet still holds.
         return (resets_at or 0.0) > self._clock.now()
 
 

@@ -1,1 +1,1 @@
-"""Where the rows of the trees are kept: one SQLite file, or memory."""
+"""Stores of the trees: one SQLite file, or memory."""

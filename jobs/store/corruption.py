@@ -1,4 +1,4 @@
-"""A damaged or missing database: noticed, moved aside, and replaced by the last snapshot.
+"""Detects a damaged or missing database, moves it aside, and puts the last snapshot in its place.
 
 A start must not read all of a large database: 713 MB took 11 to 29 s, and clients give up after 30 (measured). So it
 checks a small file as a whole, and of a large one the header, the length, the schema, both ends of the tables and
@@ -29,12 +29,12 @@ MAX_ASIDE = 3
 """How many damaged databases are kept, the newest; each is as large as the database was."""
 
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
-"""What SQLite says of a file that another try will not read either."""
+"""SQLite's errors for a file that another try will not read either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """In what state the database was found, once it can be opened again.
+    """Condition in which the database was found, once it can be opened again.
 
     Args:
         clean: It was closed in order, or never existed: nothing can be missing from it.
@@ -116,7 +116,7 @@ def check_tables(database: Path, stopped: Callable[[], bool]) -> str | None:
 
 
 def restore_where_damaged(database: Path, *, has_past: Callable[[], bool]) -> Condition:
-    """Look at a database that nobody has open, and put the last snapshot in its place where it cannot be used.
+    """Check a database that is not open, and put the last snapshot in its place where it cannot be used.
 
     Blocks; meant for a worker thread.
 
@@ -153,15 +153,15 @@ def restore_where_damaged(database: Path, *, has_past: Callable[[], bool]) -> Co
 
 @contextmanager
 def crash_marker(database: Path) -> Iterator[None]:
-    """Mark the database as open until the context ends in order; a mark that is found tells of a crash."""
-    # A mark of an earlier crash keeps its time until what that crash lost has been brought back. It is touched where
+    """Mark the database as open until the context ends in order; a marker that is found tells of a crash."""
+    # The marker of an earlier crash keeps its time until what that crash lost has been restored. It is touched where
     # the disk is full too, since it takes no block.
     if not _mark(database).exists():
         _mark(database).touch(mode=0o600)
     mark = _mark(database).stat()
     yield
     with suppress(OSError):
-        # The directory may have been replaced meanwhile: the mark there is its own engine's.
+        # The directory may have been replaced meanwhile: the marker there is its own engine's.
         if os.path.samestat(mark, _mark(database).stat()):
             _mark(database).unlink()
 
@@ -260,7 +260,7 @@ def _prune_aside(database: Path, newest: Path) -> None:
             older.setdefault((stamp, int(number) if number.isdecimal() else 0), []).append(path)
     for place in sorted(older)[: 1 - MAX_ASIDE]:
         for path in older[place]:
-            # Whatever it is, a repair does not fail for it.
+            # A repair does not fail for any entry there.
             with suppress(OSError):
                 path.unlink()
 

@@ -1,4 +1,4 @@
-"""Disk space put aside, so that the ends of jobs can be written when nothing else can."""
+"""Reserve of disk space, so that the ends of jobs can be written on a full disk."""
 
 import os
 from contextlib import suppress
@@ -8,14 +8,14 @@ RESERVE_BYTES = 8 * 1024 * 1024
 """Room for some hundred ends of jobs: one took 12 to 20 kB of the write-ahead log (measured)."""
 
 PIECE_BYTES = 1024 * 1024
-"""How much of it is given up at once."""
+"""Bytes of it that are released at once."""
 
 MARGIN_BYTES = 8 * 1024 * 1024
-"""Free space below which nothing new is begun: a job that starts now needs files of its own."""
+"""Bytes of free space below which nothing new is started: a new job needs files too."""
 
 
 class Reserve:
-    """A file of a fixed size that is given up in need and made anew when there is space again.
+    """A file of a fixed size that is released on a full disk and made again once there is space.
 
     Its methods block for a moment; the file system is a local one, as SQLite's write-ahead log demands.
 
@@ -45,7 +45,7 @@ class Reserve:
         self._whole = False
         kept = self._kept()
         with suppress(OSError):
-            # Piece by piece: whoever else fills the disk takes a piece, and not the whole of it.
+            # Piece by piece: another program that fills the disk takes a piece, and not the whole of it.
             if kept > PIECE_BYTES:
                 os.truncate(self._path, kept - PIECE_BYTES)
             else:

@@ -1,4 +1,4 @@
-"""Which process runs which attempt, until the database has it: written with the next transaction or after a second."""
+"""Notes of the process of each attempt, written with the store's next transaction or after a second."""
 
 import asyncio
 import logging
@@ -35,7 +35,7 @@ class ProcessNote:
 
 
 class LaunchNotes:
-    """Notes that cost no transaction of their own.
+    """Notes that share the transactions of other writes.
 
     Args:
         writer: Whose transactions they share.
@@ -47,7 +47,7 @@ class LaunchNotes:
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        # Those that are not known to be on the disk, and those of them that are in no transaction yet.
+        # Notes that are not known to be on the disk, and those of them that are in no transaction yet.
         self._known: dict[Key, ProcessNote] = {}
         self._waiting: dict[Key, ProcessNote] = {}
 
@@ -71,7 +71,7 @@ class LaunchNotes:
         return attempt if process is None else replace(attempt, pid=process.pid, pid_start=process.start)
 
     def post(self) -> "asyncio.Future[None] | None":
-        """Put what waits in line for the next transaction; return what ends with it, or None where nothing waits."""
+        """Queue what waits for the next transaction; return a future that ends with it, or None where nothing waits."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

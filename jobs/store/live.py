@@ -1,4 +1,4 @@
-"""A store that answers from memory about live trees, in front of one that keeps everything."""
+"""LiveStore: a store that answers from memory about live trees, in front of one that keeps everything."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -101,7 +101,7 @@ class LiveStore(Store):
             ended = self._attempts.get(job_id)
             self._changed(job)
             if ended is not None and job.status is JobStatus.QUEUED:
-                # Whatever its job does next is decided from it, by its subtasks too.
+                # The next step of its job, and that of its subtasks, is decided from it.
                 self._attempts[job_id] = ended_attempt(ended, outcome, at)
 
         return await self._write(self._behind.settle(job_id, attempt, outcome, at=at), take)
@@ -126,7 +126,7 @@ class LiveStore(Store):
         return await self._write(self._behind.cancel_under(*paths, at=at), take)
 
     async def requeue(self, job_id: str) -> Job | None:
-        """Move a job back in line."""
+        """Queue a job again."""
         job = await self.job(job_id)
         if job is None:
             return None
@@ -236,8 +236,8 @@ class LiveStore(Store):
         return None if job_id is None else self.trees.job(job_id)
 
     async def _write(self, call: Awaitable[T], take: Callable[[T], None]) -> T:
-        # A caller that is cancelled while its rows are written must not leave memory behind them. This holds off the
-        # cancels of anyio; asyncio's own come only where the engine leaves, and its memory with it.
+        # If a caller is cancelled while its rows are written, memory must still follow the rows. This holds off the
+        # cancels of anyio; asyncio's own come only where the engine exits, and its memory with it.
         with CancelScope(shield=True):
             value = await call
         take(value)

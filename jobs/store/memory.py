@@ -1,4 +1,4 @@
-"""The store without a disk: the second implementation of the port, for tests and for programs that embed `jobs`."""
+"""MemoryStore: the store without a disk, for tests and for programs that embed `jobs`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -168,7 +168,7 @@ class MemoryStore(Store):
         return changed
 
     async def requeue(self, job_id: str) -> Job | None:
-        """Move a job back in line."""
+        """Queue a job again."""
         job = self._jobs.get(job_id)
         if job is None or JobStatus.QUEUED not in NEXT[job.status] or job.status not in TERMINAL:
             return None
@@ -307,7 +307,7 @@ class MemoryStore(Store):
         return place
 
     def _line_of(self, job: Job) -> list[Job]:
-        # A batch may head the path: it is a root, not a job.
+        # A batch may begin the path: it is a root, not a job.
         return [self._jobs[id_] for id_ in job.path.split("/") if id_ in self._jobs]
 
     def _facts(self, submission: Submission, place: TreePosition) -> AdmissionFacts:

@@ -1,4 +1,4 @@
-"""The file of the store: made for its owner alone, and brought to the schema that this version knows."""
+"""Migrations of the database: makes the file, private to its owner, and brings it to the present schema."""
 
 import logging
 import shutil
@@ -14,7 +14,7 @@ from jobs.store.corruption import is_damage, note_damage
 logger = logging.getLogger(__name__)
 
 STEPS = ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql", "schema_5.sql")
-"""Scripts in order: the n-th brings a file from version n-1 to n, in a transaction of its own, and says so in it."""
+"""Scripts in order: the n-th brings a file from version n-1 to n in one transaction, which also sets the version."""
 
 
 _INCREMENTAL = 2
@@ -73,7 +73,7 @@ def _rewrite(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.DatabaseError as error:
-        # Whatever it is, the engine starts: no start before read all of the file either.
+        # On any error the engine starts all the same: no start before read all of the file either.
         logger.warning("%s keeps its size: %s", path, error)
         if is_damage(error):
             note_damage(path, str(error))

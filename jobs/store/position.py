@@ -1,4 +1,4 @@
-"""Where a submission's jobs stand in a tree, reckoned from the parent's row alone."""
+"""Position of a submission's jobs in a tree, derived from the parent's row alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jobs.waiting_for import WaitingFor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreePosition:
-    """The spot below which new jobs hang.
+    """Position of new jobs in a tree.
 
     Args:
         root_id: The tree.
@@ -25,7 +25,7 @@ class TreePosition:
 
 
 def tree_position(submission: Submission, parent: Job | None) -> TreePosition:
-    """Return where the jobs of a submission will stand.
+    """Return the position of the jobs of a submission.
 
     Raises:
         NotFoundError: The submission names a parent and there is none.
@@ -85,7 +85,7 @@ def jobs_at(place: TreePosition, submission: Submission, *, last_seq: int) -> Se
 
 
 def closed_by_cancel(parent_id: str) -> TreeClosedError:
-    """Return the refusal for a job that is being cancelled, or that stands below one that was."""
+    """Return the refusal for a job that is being cancelled, or that is below one that was."""
     return TreeClosedError(parent_id, "being cancelled")
 
 

@@ -17,7 +17,7 @@ def parse(text: str) -> Mapping[str, str]:
         Name to statement, without its comments.
 
     Raises:
-        ValueError: A name stands twice, or a statement has no comment or no text.
+        ValueError: A name is there twice, or a statement has no comment or no text.
     """
     statements: dict[str, str] = {}
     for section in text.split(f"\n{_HEADER}")[1:]:

@@ -1,4 +1,4 @@
-"""The transaction that brings back a job from what its directory says, on the writing connection."""
+"""Transaction that restores a job from what its directory says, on the writing connection."""
 
 import json
 import sqlite3
@@ -13,12 +13,12 @@ from jobs.store.writes import insert_task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveredJob:
-    """A job as its directory tells of it.
+    """A job recovered from its directory.
 
     Args:
         job: The job with the state to which its last attempt brought it.
         attempts: Its attempts, the first one first.
-        tree: The tree, where the job stands at its top.
+        tree: The tree, where the job is its root.
     """
 
     job: Job
@@ -28,7 +28,7 @@ class RecoveredJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowState:
-    """How far a job's row is.
+    """State of a job's row.
 
     Args:
         attempt: Number of its last attempt.

@@ -1,4 +1,4 @@
-"""Rows to values and back: what SQLite holds as text and numbers, as the types of `jobs.model`."""
+"""Converts rows of the database to the types of `jobs.model` and back."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -51,8 +51,8 @@ def frame_text(frame: Mapping[str, Any] | None, result: str | None) -> str | Non
 
     Args:
         frame: The frame, or None.
-        result: The answer as it is kept beside it. Where the frame has the same it is not kept twice: the frame then
-            stands in an array, with null in its place.
+        result: The answer as it is kept next to it. Where the frame has the same it is not kept twice: the frame is
+            then in an array, with null in its place.
     """
     if frame is None:
         return None
@@ -183,7 +183,7 @@ def rollup_of(rows: Iterable[Row]) -> Rollup:
     """Return the sums of rows (status, count, cost, input tokens, output tokens, turns, depth)."""
     groups = list(rows)
     usage = Usage(
-        # Kept sums of what has been forgotten may be a hair below zero.
+        # Kept sums of what has been forgotten may be slightly below zero.
         cost_usd=max(0.0, sum(row[2] for row in groups)),
         input_tokens=sum(row[3] for row in groups),
         output_tokens=sum(row[4] for row in groups),

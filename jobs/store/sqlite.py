@@ -1,4 +1,4 @@
-"""The store in one SQLite file: writes in groups on one connection, reads on another."""
+"""SqliteStore: the store in one SQLite file, which writes in groups on one connection and reads on another."""
 
 import json
 import math
@@ -39,7 +39,7 @@ _PASSING = frozenset(
 class SqliteStore(Store):
     """Trees in one file, mode 0600, in a directory that the caller made.
 
-    A cancelled write is done as a whole or not at all, and never in anybody's way. `check` and every write run on the
+    A cancelled write is done as a whole or not at all, and never delays others. `check` and every write run on the
     writing connection's thread.
 
     Args:
@@ -65,7 +65,7 @@ class SqliteStore(Store):
 
         Args:
             path: The database; its directory exists.
-            reserve: Space put aside, or None for the usual amount in a file beside the database.
+            reserve: Space put aside, or None for the usual amount in a file next to the database.
 
         Raises:
             StoreError: The file cannot be made, read or written, or is no database.
@@ -146,7 +146,7 @@ class SqliteStore(Store):
         return await self._write_in_need("cancel jobs", partial(writes.cancel_under, paths=paths, at=at))
 
     async def requeue(self, job_id: str) -> Job | None:
-        """Move a job back in line."""
+        """Queue a job again."""
         return await self._write("requeue a job", partial(writes.requeue, job_id=job_id))
 
     async def job(self, job_id: str) -> Job | None:
@@ -241,7 +241,7 @@ class SqliteStore(Store):
 
     async def delete_tree(self, root_id: str) -> bool:
         """Forget a tree that is over."""
-        # In need too: forgetting what is old is how space comes back.
+        # On a full disk too: forgetting what is old frees space.
         return await self._write_in_need("delete a tree", partial(writes.delete_tree, root_id=root_id))
 
     async def shrink(self) -> None:
@@ -251,7 +251,7 @@ class SqliteStore(Store):
         while 0 < left < before:
             left, before = await self._write("give space back", writes.shrink), left
         try:
-            # The file is cut when the log goes into it. Waits for nobody: what another process reads stays for now.
+            # The file is cut when the log goes into it. It does not wait: what another process reads stays for now.
             await self._writer.fetch(SQL["checkpoint"])
         except sqlite3.Error as error:
             raise self._noted("give space back", error) from error
@@ -288,7 +288,7 @@ class SqliteStore(Store):
             raise StoreError(operation, "it has been closed")
 
     async def _write_in_need(self, operation: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Write even on a full disk, where the reserve is there to be spent."""
+        """Write even on a full disk, from the reserve."""
         while True:
             try:
                 return await self._write(operation, work)

@@ -1,4 +1,4 @@
-"""Connections whose callers share transactions: one thread switch, one commit and one fsync for all that wait."""
+"""Group commit: callers of a connection share transactions, with one thread switch, one commit and one fsync."""
 
 import asyncio
 import logging
@@ -51,7 +51,7 @@ class Transactions:
         return self._line.turn
 
     def post(self, work: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
-        """Put `work` in line for the next transaction and return what will hold its result once that is committed.
+        """Queue `work` for the next transaction and return the future of its result, set once that is committed.
 
         The future takes the errors that `run` raises. Cancelled before its turn, it withdraws the work.
         """
@@ -65,7 +65,7 @@ class Transactions:
 
         Raises:
             sqlite3.Error: The transaction failed; nothing of `work` was kept.
-            Exception: Whatever `work` raised; its own changes were undone, those of others were not.
+            Exception: What `work` raised; its own changes were undone, those of others were not.
         """
         return await self.post(work)
 
@@ -128,7 +128,7 @@ class _Line:
 
     def join(self, call: "_Call[Any]") -> bool:
         """Append a call and return whether the thread must be told, once for each group."""
-        # Appended before the flag is read, as `take` clears the flag before it reads the line: nobody is missed.
+        # Appended before the flag is read, as `take` clears the flag before it reads the queue: no call is missed.
         self._calls.append(call)
         if self._announced:
             return False
@@ -136,7 +136,7 @@ class _Line:
         return True
 
     def take(self) -> "Sequence[_Call[Any]]":
-        """Return the calls that wait and that somebody still waits for."""
+        """Return the queued calls whose callers still wait."""
         self._announced = False
         self.turn += 1
         waiting = [self._calls.popleft() for _ in range(len(self._calls))]
@@ -156,7 +156,7 @@ class _Line:
 
 
 class _Call(Generic[T]):
-    """A callable that waits, then what came of it; as a context manager it keeps the error for its caller.
+    """A queued callable, then its result; as a context manager it keeps the error for its caller.
 
     Args:
         work: The callable.
@@ -188,12 +188,12 @@ class _Call(Generic[T]):
     def fail(self, error: sqlite3.Error) -> None:
         """Note that the transaction of the group is lost; an error of its own stays."""
         if self._error is None:
-            # An exception of its own for each caller: they raise it, each with another traceback.
+            # One exception for each caller: each raises it, with another traceback.
             self._error = type(error)(*error.args)
             vars(self._error).update(vars(error))
 
     def tell(self) -> None:
-        """Give the caller what came of it, where it still waits."""
+        """Give the result to the caller, where it still waits."""
         if self.future.done():
             return
         if self._error is None:
@@ -203,7 +203,7 @@ class _Call(Generic[T]):
 
 
 class GroupConnection(sqlite3.Connection):
-    """A connection whose `commit` runs everything that waits in line and commits it together.
+    """A connection whose `commit` runs all queued calls and commits them together.
 
     Args:
         line: What it takes its work from.

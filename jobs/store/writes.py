@@ -1,4 +1,4 @@
-"""The transactions of the store, each a plain function on the writing connection."""
+"""Transactions of the store, each a plain function on the writing connection."""
 
 import json
 import sqlite3
@@ -25,7 +25,7 @@ _DELETIONS = (
 
 
 def admit(connection: sqlite3.Connection, submission: Submission, check: SpawnCheck) -> Admission:
-    """Write a batch and its jobs, or return those that its idempotency key stands for."""
+    """Write a batch and its jobs, or return those that its idempotency key was used for."""
     earlier = _admitted(connection, submission)
     if earlier is not None:
         return earlier
@@ -145,7 +145,7 @@ def cancel_under(connection: sqlite3.Connection, paths: Sequence[str], *, at: fl
 
 
 def requeue(connection: sqlite3.Connection, job_id: str) -> Job | None:
-    """Move a job that ended without an answer back in line."""
+    """Queue a job again that ended without an answer."""
     row = connection.execute(SQL["requeue"], (job_id,)).fetchone()
     return None if row is None else job_of(row)
 

@@ -1,4 +1,4 @@
-"""Readers for values out of somebody else's JSON: each returns its type, whatever it is given."""
+"""Readers for values of untrusted JSON: each returns its type for any input."""
 
 import math
 import re

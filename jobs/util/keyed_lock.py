@@ -1,4 +1,4 @@
-"""One turn at a time for each job: whoever comes second waits, and then finds what the first one left."""
+"""KeyedLock: one lock per key, for example per job; waiters get it in order."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,14 +14,14 @@ class _Turn:
 
 
 class KeyedLock:
-    """Turns by key, kept only while somebody has or awaits one."""
+    """Locks by key, each kept only while it is held or waited for."""
 
     def __init__(self) -> None:
         self._turns: dict[str, _Turn] = {}
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
-        """Hold the key's turn while the block lasts; those who come meanwhile wait in order."""
+        """Hold the key's lock while the block lasts; tasks that come meanwhile wait in order."""
         turn = self._turns.setdefault(key, _Turn())
         turn.users += 1
         try:

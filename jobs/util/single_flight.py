@@ -25,7 +25,7 @@ class _Flight(Generic[T]):
 class SingleFlight(Generic[T]):
     """Makes blocking calls in threads. A call that begins after a request answers that request too.
 
-    So nobody gets an answer that is older than the question, and those who come together share one.
+    So no answer is older than its request, and requests that come together share one.
 
     Args:
         limiter: Bounds the threads; None for the shared ones.
@@ -52,7 +52,7 @@ class SingleFlight(Generic[T]):
                 if flight.landing is None:
                     await self._fly(flight, function)
                 else:
-                    # All who wait wake up together: a lock, handed on from one to the next, would take a turn of the
+                    # All waiters wake up together: a lock, handed on from one to the next, would take a turn of the
                     # event loop for each of them.
                     await flight.landing.wait()
             return flight.answer[0]

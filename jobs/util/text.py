@@ -1,7 +1,7 @@
-"""Takes terminal codes and secrets out of text that others wrote.
+"""Removes terminal codes and secrets from text that others wrote.
 
 A secret is known by the form that its issuer gives it, by the header that carries it, or by its value. Words are left
-alone, whatever they begin with.
+alone, even if they begin like a secret.
 """
 
 import base64
@@ -99,11 +99,11 @@ _SURE_VALUE: Final = 20
 def redact(text: str, known: Iterable[str] = ()) -> str:
     """Return the text with every secret replaced by `HIDDEN`; a second time changes nothing.
 
-    The time it takes grows with the length of the text, whatever the text is.
+    The time it takes grows with the length of the text, for any text.
 
     Args:
-        text: What somebody wrote.
-        known: Values that are secret whatever their form, as `secrets_in` finds them.
+        text: The text.
+        known: Values that are secret in any form, as `secrets_in` finds them.
     """
     # The longest first: one value may be the beginning of another.
     for value in sorted(known, key=len, reverse=True):
@@ -143,7 +143,7 @@ def _is_random(key: str) -> bool:
 
 
 def _has_digit(value: str) -> bool:
-    # Behind a header's or variable's name stand names of classes too: both cases alone say nothing there.
+    # Names of classes may follow a header's or variable's name too: both cases alone say nothing there.
     return any(char.isdigit() for char in value)
 
 

@@ -1,4 +1,4 @@
-"""Executors: hand over tasks and a function, get results back."""
+"""Executors: take tasks and a function, and return results."""
 
 from orchestration.executors.parallel_executor import ParallelExecutor
 from orchestration.executors.recursive_executor import RecursiveClaudeExecutor

@@ -1,4 +1,4 @@
-"""Runs a flat list of tasks and aggregates what they come to: `ParallelExecutor`."""
+"""ParallelExecutor: runs a flat list of tasks and aggregates their results."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, nullcontext
@@ -39,7 +39,7 @@ class ParallelExecutor:
         executor_func: Callable[[Task], Any],
         aggregator_func: Callable[[list[Any]], Any],
     ) -> Any:
-        """Run every task and return what the aggregator makes of all of their results.
+        """Run every task and return what the aggregator makes of their results.
 
         Args:
             tasks: Any values; none at all is allowed.
@@ -54,7 +54,7 @@ class ParallelExecutor:
     async def stream_parallel_tasks(
         self, tasks: Sequence[Task], executor_func: Callable[[Task], Any]
     ) -> AsyncGenerator[tuple[int, Any], None]:
-        """Run every task and hand out each result as soon as it is there.
+        """Run every task and yield each result as soon as it is there.
 
         Leave it through `contextlib.aclosing`: closing it ends the tasks that still run.
 

@@ -1,4 +1,4 @@
-"""Runs trees of tasks within limits: `RecursiveClaudeExecutor`. What a task means is injected."""
+"""RecursiveClaudeExecutor: runs trees of tasks within limits. The work of a task is injected."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -40,7 +40,7 @@ class _Seat:
 class DepthSlots:
     """Hands out slots per tree and depth, first come first served.
 
-    LangGraph's own `max_concurrency` is no substitute: it counts anew in every nested run, and a parent that waits for
+    LangGraph's own `max_concurrency` is no substitute: every nested run has its own, and a parent that waits for
     its children keeps its place (measured: three nested levels with 2 peak at 2, 4 and 8).
 
     Args:
@@ -109,7 +109,7 @@ class RecursiveClaudeExecutor:
     One node uses one of the two ways, since both number its children from 0.
 
     Args:
-        max_depth: Deepest level; the root stands at 0.
+        max_depth: Deepest level; the root is at 0.
         max_concurrent: Depth to how many nodes of one tree run there at once. A level that is not named takes the
             number of the deepest named level above it. None means `{0: 1, 1: 10, 2: 50}`.
         work: Does one task, in a worker thread where it is a plain function; see
@@ -118,7 +118,7 @@ class RecursiveClaudeExecutor:
         max_children: Most children of one parent.
         max_nodes: Most nodes of one tree.
         guard: Asked before each spawn in place of this executor's own memory; `max_depth`, `max_children` and
-            `max_nodes` are then the guard's affair.
+            `max_nodes` are then up to the guard.
         identify: Names a node below a root; see there. Ids are unique among the trees that run at the same time.
         checkpointer: Any of LangGraph's, or None. With one, each call at the top needs a `thread_id`.
     """
@@ -160,7 +160,7 @@ class RecursiveClaudeExecutor:
             task: What `work` gets as `node["task"]`.
             parent_id: The running node to spawn it under, or None to begin a tree, with this task at depth 0.
             thread_id: With a checkpointer, names the tree: a call with the same name goes on where the earlier one
-                stopped, or returns what it came to.
+                stopped, or returns its result.
 
         Raises:
             RecursionLimitError: The task may not be spawned here; it has the depth, the limit and what to do instead.
@@ -180,7 +180,7 @@ class RecursiveClaudeExecutor:
         Args:
             sends: The task of each is its `arg`. Its target is not looked at, since there is one kind of node.
             parent_id: The running node to spawn them under. None begins a tree whose root, at depth 0, is this batch
-                itself, so that they stand at depth 1.
+                itself, so that they are at depth 1.
             thread_id: As in `execute_with_recursion`.
 
         Returns:
@@ -242,7 +242,7 @@ class RecursiveClaudeExecutor:
             async with self._slots.parked(parent_id):
                 yield entry
         finally:
-            if parent_id is None:  # a call below a running node, be it the root, leaves the tree to whoever began it
+            if parent_id is None:  # a call below a running node, be it the root, leaves the tree to its first call
                 self._forget(*root_ids)
 
     def _forget(self, *root_ids: str) -> None:

@@ -1,4 +1,4 @@
-"""Reusable LangGraph patterns: flat fan-out, recursion, and the blocks that both are made of."""
+"""Reusable LangGraph patterns: flat fan-out, recursion, and the building blocks of both."""
 
 from orchestration.patterns.langgraph_patterns import GraphBuildError, ParallelOrchestrationPattern
 from orchestration.patterns.recursive_orchestration import (

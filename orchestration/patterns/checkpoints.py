@@ -1,4 +1,4 @@
-"""How a node of the recursive graph runs that graph for a batch below it, and finds the batch again after a crash."""
+"""Nested runs of the recursive graph: a node runs it for the batch below it, and resumes that batch after a crash."""
 
 from dataclasses import dataclass
 from operator import itemgetter
@@ -108,7 +108,7 @@ async def open_run(graph: Graph, state: dict[str, Any], config: dict[str, Any]) 
 
 
 def outcomes(ended: dict[str, Any]) -> list[Any]:
-    """Return what the tasks of a batch came to, in their order: a value, or a `Failure`."""
+    """Return the results of a batch's tasks, in their order: a value, or a `Failure`."""
     own = [record for record in ended["results"].values() if record["parent_id"] == ended.get("parent_id")]
     return [
         Failure.from_record(record["error"]) if "error" in record else record["value"]

@@ -1,4 +1,4 @@
-"""The recursive graph: a task may come back with subtasks, down to any depth, and cousins never wait for each other.
+"""The recursive graph: a task may return subtasks, down to any depth, and cousins never wait for each other.
 
 ```
 START → parent ──(one Send per task)──▶ child ──▶ combine → END
@@ -60,7 +60,7 @@ class DuplicateIdError(ValueError):
     Args:
         parent_id: Whose children they are.
         tasks: How many tasks the batch had.
-        results: How many ids they came to.
+        results: How many different ids they had.
     """
 
     def __init__(self, *, parent_id: str | None, tasks: int, results: int) -> None:
@@ -79,7 +79,7 @@ def numbered(task: Any, parent_id: str | None, index: int) -> str:
 
 
 class RecursiveNodes:
-    """Nodes and routing over one set of injected functions; `Batches` closes the circle to the compiled graph.
+    """Nodes and routing over one set of injected functions; `Batches` connects them to the compiled graph.
 
     Args:
         work: Does one task.
@@ -286,7 +286,7 @@ class RecursiveOrchestrationPattern:
         ids that begin with it and a slash. `ainvoke(None, config)` resumes. A branch whose result has reached the
         checkpointer is not run again, and neither is the first part of a parent whose children had begun. LangGraph
         writes a result after its branch has ended and waits for it only at the end of a batch, so a branch that ended
-        at the moment of a kill may run again: work must bear being run twice. Tasks, values and `Subtasks.state` must
+        at the moment of a kill may run again: work must allow being run twice. Tasks, values and `Subtasks.state` must
         be what the checkpointer can store.
 
         `work` and `resume` are coroutine functions or plain ones; a plain one runs in a worker thread, see
