@@ -5,7 +5,10 @@ import sys
 
 if not __package__:
     # Run as a script, as the engine and a job's pump are. Appended: site-packages and the standard library come first.
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+    # Without `-I`, Python puts the script's own directory first, whose `mcp` would hide the library of that name.
+    _own = os.path.dirname(os.path.realpath(__file__))
+    sys.path[:] = [path for path in sys.path if path != _own]
+    sys.path.append(os.path.dirname(_own))
 
 
 def main() -> int:
