@@ -1,4 +1,4 @@
-"""The faces that clients, children, people and browsers see; nothing here decides what a job may do."""
+"""The engine process and every way to reach it: MCP, command line, pump. What a job may do is decided in `jobs`."""
 
 __version__ = "0.1.0"
-"""Kept as a literal: reading the installed metadata would cost the front door more than all of its other imports."""
+"""Kept as a literal: reading the installed metadata would take the pump longer than all of its other imports."""

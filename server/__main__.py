@@ -1,4 +1,4 @@
-"""The `claude-jobs` command: `mcp` and the detached engine take light paths, all else the command-line program."""
+"""The `claude-jobs` command: `mcp` and the detached engine import little; all else runs the command-line program."""
 
 import os
 import sys

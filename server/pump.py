@@ -1,6 +1,6 @@
-"""The front door that every MCP client starts: it carries lines between stdio and the engine and decides nothing.
+"""The pump, which every MCP client starts: it carries lines between stdio and the engine, and decides nothing.
 
-Where the engine goes away it reaches the next one and asks again what was not answered, so the client notices nothing.
+When the engine ends, the pump connects to the next one and repeats the open requests, so the client notices nothing.
 
 It runs as `claude-jobs mcp`. Standard library only, and little of it, because a tree of fifty children starts it fifty
 times: `tests/architecture/test_pump_imports.py` names what it must do without.
@@ -50,7 +50,7 @@ class UsageError(FrontDoorError):
 
 
 class JobTokenError(FrontDoorError):
-    """A job's pump finds no token, and must not pass for a person's.
+    """A job's pump finds no token. It must not be taken for a person's client.
 
     Args:
         path: The file that should hold it.
@@ -126,7 +126,7 @@ def parse(arguments: Sequence[str]) -> Options:
 
 
 def run(home: str, job_dir: str | None) -> int:
-    """Carry MCP between stdin, stdout and the engine until the client goes; return the exit status.
+    """Carry MCP between stdin, stdout and the engine until the client disconnects; return the exit status.
 
     Args:
         home: The state directory.
@@ -144,13 +144,13 @@ def run(home: str, job_dir: str | None) -> int:
     try:
         StdioProxy(0, 1, lambda: connect_with_retry(endpoint, hello)).run(connection)
     except OSError:
-        # The client is gone; there is nobody left to tell.
+        # The client is gone, so no message can reach it.
         return 0
     return 0
 
 
 def introduce(environ: Mapping[str, str], job_dir: str | None, home: str) -> Hello:
-    """Return this process's hello; arguments as for `run`.
+    """Return the `Hello` of this process; arguments as for `run`.
 
     Raises:
         JobTokenError: `job_dir` is given and holds no token.

@@ -1,6 +1,6 @@
-"""What a client's jobs take over from its process: variables of its environment, and its umask.
+"""What a client's jobs inherit from its process: variables of its environment, and its umask.
 
-A name that is not known here stays behind, unless the setting `pass_environment` names it. Names of Claude Code's own
+A name that is not known here is left out, unless the setting `pass_environment` names it. Names of Claude Code's own
 variables are those of its documentation, "Environment variables", and of its binary (2.1.332). Standard library only,
 and of that as little as can be: the pump imports this module.
 """
@@ -77,10 +77,10 @@ _FAMILIES = (
     *("CLAUDE_CODE_RETRY_WATCHDOG", "CLAUDE_CODE_SUBAGENT_", "CLAUDE_CODE_SYNC_", "CLAUDE_CODE_WEBFETCH_"),
     *("CLAUDE_ENABLE_", "DISABLE_", "ENABLE_PROMPT_CACHING_"),
 )
-"""Beginnings of names that go along as `_NAMES` do."""
+"""Prefixes of names that are passed on as `_NAMES` are."""
 
 _TELEMETRY = frozenset(("CLAUDE_CODE_ENABLE_TELEMETRY", "CLAUDE_CODE_ENABLE_FEEDBACK_SURVEY_FOR_OTEL"))
-"""What the families above would take along. Where it is to be sent to stays behind, so it does too."""
+"""Exceptions from the families above: the address that they report to is not passed on, so neither are they."""
 
 _TOOL_FAMILIES = (
     *("ANDROID_", "ASDF_", "CARGO_", "CGO_", "COMPOSE_", "CONDA_", "COREPACK_", "DENO_", "DOCKER_", "DOTNET_", "FNM_"),
@@ -89,7 +89,7 @@ _TOOL_FAMILIES = (
     *("SDKMAN_", "UV_", "VOLTA_", "YARN_"),
 )
 _CREDENTIALS = ("TOKEN", "SECRET", "PASS", "AUTH", "CREDENTIAL", "BASIC", "_KEY", "_OTP")
-"""A toolchain's variable whose name holds one of these is one to publish with, or to log in by."""
+"""A toolchain's variable whose name holds one of these is a credential, to publish with or to log in with."""
 
 
 def client_environment(environ: Mapping[str, str], named: Sequence[str] = ()) -> dict[str, str]:
@@ -97,7 +97,7 @@ def client_environment(environ: Mapping[str, str], named: Sequence[str] = ()) ->
 
     Args:
         environ: The whole environment.
-        named: What else is to go along, as `named_in` returns it.
+        named: What else is passed on, as `named_in` returns it.
     """
     return {name: value for name, value in environ.items() if goes_along(name, named)}
 
@@ -108,13 +108,13 @@ def goes_along(name: str, named: Sequence[str] = ()) -> bool:
 
 
 def named_in(environ: Mapping[str, str], home: str) -> tuple[str, ...]:
-    """Return what the setting `pass_environment` names: names, or beginnings of names with an asterisk behind.
+    """Return what the setting `pass_environment` names: names, or prefixes of names followed by an asterisk.
 
     A value that cannot be used names nothing, and the engine says what is wrong with it. What belongs to the client's
     own session may be named here, and the engine leaves it out.
 
     Args:
-        environ: The client's environment; its variable wins over the file.
+        environ: The client's environment; its variable overrides the file.
         home: The state directory.
     """
     text = environ.get(f"CLAUDE_JOBS_{_SETTING.upper()}")

@@ -1,4 +1,4 @@
-"""The way to the engine: where it is, who is let in, and which version serves."""
+"""Connects to the engine: starts it where none runs, makes the handshake, and replaces an idle engine that is older."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 _GREETINGS = 3
-"""How often a client greets anew where the engine leaves between its connect and its hello."""
+"""How many handshakes a client tries where the engine exits between the connect and the hello."""
 
 _STARTS = 5
-"""How often an engine is started anew that ends while it starts."""
+"""How many engines are started in a row when each ends while it starts."""
 
 
 class EngineGoneError(FrontDoorError):
@@ -54,7 +54,7 @@ class EngineGoneError(FrontDoorError):
 
 
 class RefusedError(FrontDoorError):
-    """The engine answered, and the answer was no.
+    """The engine refused the client or the request.
 
     Args:
         reason: The engine's own sentence.
@@ -80,15 +80,15 @@ def pump_command(home: str | PathLike[str]) -> tuple[str, list[str]]:
 
 
 def connect(endpoint: EngineEndpoint, hello: Hello) -> tuple[socket, Welcome]:
-    """Return a connection on which the engine has said welcome, and that welcome.
+    """Return a connection after its handshake, and the engine's welcome.
 
     An idle engine that is older than this client is replaced first; an older one with work goes on serving.
 
     Raises:
-        RefusedError: The engine wants nothing of this client.
+        RefusedError: The engine refuses this client.
         EngineStartError: There is no engine and none can be started.
-        EngineGoneError: The engine left before it answered, several times over.
-        EngineUnreachableError: The engine does not listen, or does not answer within the door's patience.
+        EngineGoneError: The engine ended before it answered, `_GREETINGS` times.
+        EngineUnreachableError: The engine does not listen, or does not answer within the endpoint's `patience`.
         ProtocolError: The engine speaks another protocol.
     """
     connection, welcome = _handshake_again(endpoint, hello)
@@ -107,17 +107,17 @@ def connect(endpoint: EngineEndpoint, hello: Hello) -> tuple[socket, Welcome]:
 
 
 def connect_running(endpoint: EngineEndpoint, hello: Hello) -> socket | None:
-    """Return a connection on which a running engine has said welcome; None where none answers now.
+    """Return a connection to a running engine, after its handshake; None where none answers now.
 
     Args:
-        endpoint: The way to the engine; it is not started, and not waited for longer than the door's patience.
-        hello: Who asks.
+        endpoint: How to reach the engine; it is not started, and not waited for longer than the endpoint's `patience`.
+        hello: What the client says about itself.
 
     Raises:
-        RefusedError: The engine wants nothing of this client.
-        EngineGoneError: The engine left before it answered.
+        RefusedError: The engine refuses this client.
+        EngineGoneError: The engine ended before it answered.
         ProtocolError: The engine speaks another protocol.
-        OSError: It does not answer in time, or the system refused.
+        OSError: It does not answer in time, or a system call failed.
     """
     connection = try_connect(endpoint.places)
     if connection is None:
@@ -132,36 +132,36 @@ def connect_running(endpoint: EngineEndpoint, hello: Hello) -> socket | None:
 
 
 def connect_with_retry(endpoint: EngineEndpoint, hello: Hello) -> socket:
-    """Return a connection to an engine as `connect` does, however many of them end while they start.
+    """Return a connection to an engine as `connect` does, trying again for as long as engines end while they start.
 
     Raises:
-        RefusedError: The engine wants nothing of this client: its job is over, for example.
-        FrontDoorError: No engine could be reached within the door's patience.
-        OSError: The system refused.
+        RefusedError: The engine refuses this client: its job is over, for example.
+        FrontDoorError: No engine could be reached within the endpoint's `patience`.
+        OSError: A system call failed.
     """
     deadline = time.monotonic() + endpoint.patience
     for _ in range(_STARTS - 1):
         try:
             return connect(endpoint, hello)[0]
         except FrontDoorError as error:
-            # Whatever ended the last one may end this one too, as it starts.
+            # What ended the last engine may end this one too, as it starts.
             if time.monotonic() > deadline or not error.transient:
                 raise
     return connect(endpoint, hello)[0]
 
 
 def control(endpoint: EngineEndpoint, request: Mapping[str, Any], hello: Hello) -> dict[str, Any] | None:
-    """Ask a running engine something and return its answer; None where no engine runs.
+    """Send a control request to a running engine and return its answer; None where no engine runs.
 
     Args:
-        endpoint: The way to the engine; it is not started.
+        endpoint: How to reach the engine; it is not started.
         request: `{"do": "stop"}`, optionally with `"if_idle": true`, or `{"do": "status"}`.
-        hello: Who asks; its role is set here.
+        hello: What the client says about itself; its role is set here.
 
     Raises:
-        RefusedError: The engine wants nothing of this client.
-        EngineGoneError: The engine left before it answered.
-        EngineUnreachableError: An engine is there and does not listen, or does not answer within the door's patience.
+        RefusedError: The engine refuses this client.
+        EngineGoneError: The engine ended before it answered.
+        EngineUnreachableError: An engine runs and does not listen, or does not answer within the endpoint's `patience`.
         ProtocolError: The engine's answer cannot be read.
     """
     connection = await_running(endpoint.places)
@@ -178,7 +178,7 @@ def control(endpoint: EngineEndpoint, request: Mapping[str, Any], hello: Hello) 
 
 
 def _handshake_again(endpoint: EngineEndpoint, hello: Hello) -> tuple[socket, Welcome]:
-    # An engine that leaves when idle may accept a connection and be gone before it reads the hello.
+    # An idle engine that is exiting may accept a connection and end before it reads the hello.
     for _ in range(_GREETINGS - 1):
         try:
             return _connect_and_handshake(endpoint, hello)
@@ -222,7 +222,7 @@ def _exchange(connection: socket, line: bytes, what: str) -> bytes:
 
 
 def _read_line(connection: socket, what: str) -> bytes:
-    """Read up to the newline and not a byte further: what follows belongs to the protocol that the line opens."""
+    """Read up to the newline and not a byte further: what follows belongs to the protocol after the handshake."""
     line = b""
     while not line.endswith(b"\n"):
         seen = connection.recv(65536, MSG_PEEK)
@@ -235,7 +235,7 @@ def _read_line(connection: socket, what: str) -> bytes:
 
 
 def _replace_engine(endpoint: EngineEndpoint, hello: Hello) -> None:
-    """Stop an older idle engine and start another, once, however many newer clients find it at the same moment."""
+    """Stop an older idle engine and start another, once, even if several newer clients find it at the same moment."""
     held = lock(endpoint.places.start_lock, endpoint.patience)
     if held is None:
         raise timeout_error(endpoint)
@@ -252,7 +252,7 @@ def _replace_engine(endpoint: EngineEndpoint, hello: Hello) -> None:
 
 
 def _stop_where_still_older(endpoint: EngineEndpoint, hello: Hello) -> bool:
-    """Whether the engine that runs now is to go, or is gone; asked again because another client may have been first."""
+    """Stop the engine if it is still older and idle, since another client may be first; tell whether it stops or is gone."""
     connection = try_connect(endpoint.places)
     if connection is None:
         return True

@@ -1,4 +1,4 @@
-"""Reaching the engine's socket: connect to it, and start an engine where none runs."""
+"""The engine's socket and locks: connect to it, and start an engine where none runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EngineUnreachableError(FrontDoorError):
     Args:
         places: The state directory.
         problem: What it does not do, as a clause that follows its name.
-        pid: Its process id, or None where that cannot be told.
+        pid: Its process id, or None where that is not known.
     """
 
     def __init__(self, places: StatePaths, problem: str, pid: int | None) -> None:
@@ -55,10 +55,10 @@ class EngineEndpoint(Value):
 
     Args:
         places: A prepared state directory.
-        environ: Environment from which an engine that has to be started takes its settings.
+        environ: Environment from which an engine that is started takes its settings.
         command: Program and arguments that run an engine; empty for this installation's own.
-        patience: Seconds after which waiting for the engine ends.
-        note: Where a remark for the person goes, one line without its newline.
+        patience: Most seconds to wait for the engine.
+        note: Called with a remark for the person, one line without its newline.
         for_job: The client belongs to a job: an engine that it starts takes no setting from it.
     """
 
@@ -109,12 +109,12 @@ def open_socket(places: StatePaths, timeout: float = 5.0) -> socket:
 def lock(path: str | PathLike[str], patience: float = 0.0) -> int | None:
     """Take an exclusive `flock` and return its descriptor, to be closed; None where another holds it.
 
-    An engine takes its own lock with a second of patience: a client that looks whether an engine is there holds the
-    lock for a moment.
+    An engine takes its own lock with a second of patience: a client that checks whether an engine runs holds the lock
+    for a moment.
 
     Args:
-        path: A file in a prepared state directory; it is made where it is missing, and never removed by us.
-        patience: Seconds to go on trying.
+        path: A file in a prepared state directory; it is created where it is missing, and never removed here.
+        patience: Seconds for which to retry.
 
     Raises:
         StateDirError: The directory or its file system cannot be written to.
@@ -161,12 +161,12 @@ def is_at(handle: int, path: str | PathLike[str]) -> bool:
 def ensure_engine(endpoint: EngineEndpoint) -> socket:
     """Return a connection to the engine, which is started where none runs.
 
-    However many clients call this at once, one of them starts one engine.
+    If several clients call this at once, one of them starts one engine.
 
     Raises:
         EngineStartError: The engine ended while starting, or did not listen in time; or other clients are starting one
-            and do not come to an end.
-        EngineUnreachableError: An engine is there and does not listen.
+            and do not finish.
+        EngineUnreachableError: An engine runs and does not listen.
     """
     deadline = time.monotonic() + endpoint.patience
     pauses = _pauses()
@@ -187,22 +187,22 @@ def try_connect(places: StatePaths) -> socket | None:
     """Return a connection to the engine, or None where none answers now."""
     try:
         return open_socket(places)
-    # Refused: nobody listens on what a dead engine left. Blocking: an engine is there and its queue is full; so it
-    # holds its lock, and nobody starts a second one.
+    # Refused: no process listens on the socket that a dead engine left. Blocking: an engine runs and its queue is full;
+    # so it holds its lock, and no client starts a second one.
     except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, BlockingIOError, TimeoutError):
         return None
 
 
 def start_and_connect(endpoint: EngineEndpoint, deadline: float) -> socket:
-    """Start an engine unless one is there and return a connection to it; the caller holds the start lock.
+    """Start an engine unless one runs and return a connection to it; the caller holds the start lock.
 
     Args:
-        endpoint: The way to the engine.
+        endpoint: How to reach the engine.
         deadline: Reading of the monotonic clock at which waiting ends.
 
     Raises:
         EngineStartError: The engine ended while starting, or did not listen in time.
-        EngineUnreachableError: An engine is there and does not listen.
+        EngineUnreachableError: An engine runs and does not listen.
     """
     started: StartedEngine | None = None
     pauses = _pauses()
@@ -221,8 +221,8 @@ def start_and_connect(endpoint: EngineEndpoint, deadline: float) -> socket:
 
 
 def _start_where_none_is(endpoint: EngineEndpoint) -> StartedEngine | None:
-    # An engine that is starting in the foreground, or leaving, holds its lock and does not answer: a second one
-    # would end at once on that lock.
+    # An engine that is starting in the foreground, or exiting, holds its lock and does not answer: a second one would
+    # end at once on that lock.
     if _engine_is_there(endpoint.places):
         return None
     # Imported here: a pump that finds a running engine does without them.
@@ -241,7 +241,7 @@ def await_running(places: StatePaths) -> socket | None:
     """Return a connection to the engine, without starting one; None where none runs.
 
     Raises:
-        EngineUnreachableError: An engine is there and does not listen within `SOCKET_SECONDS`.
+        EngineUnreachableError: An engine runs and does not listen within `SOCKET_SECONDS`.
     """
     deadline = time.monotonic() + SOCKET_SECONDS
     pauses = _pauses()
@@ -258,7 +258,7 @@ def not_listening(places: StatePaths) -> EngineUnreachableError:
 
 
 def unanswered(places: StatePaths, seconds: float) -> EngineUnreachableError:
-    """Return the error for an engine that can be connected to and did not answer within so many seconds."""
+    """Return the error for an engine that can be connected to and did not answer within `seconds`."""
     return EngineUnreachableError(places, f"did not answer within {seconds:g} s", holder_of(places.engine_lock))
 
 
@@ -271,7 +271,7 @@ def _engine_is_there(places: StatePaths) -> bool:
 
 
 def timeout_error(endpoint: EngineEndpoint) -> FrontDoorError:
-    """Return the error for an engine that is there, or is being started by another client, and does not answer."""
+    """Return the error for an engine that runs, or is being started by another client, and does not answer."""
     if _engine_is_there(endpoint.places):
         return not_listening(endpoint.places)
     # Imported here, for this error alone.

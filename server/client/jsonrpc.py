@@ -1,4 +1,4 @@
-"""JSON-RPC messages as lines: how they are cut from a stream, and the error that answers a line which is none.
+"""JSON-RPC messages as lines: cut from a stream, parsed, and answered with an error where a line is no message.
 
 Standard library only: the pump imports this module, and the engine's side of the socket uses the same rules.
 """
@@ -16,7 +16,7 @@ PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 
 ENDS = 1024
-"""Bytes that are kept of either end of a line that is too long, to find the id of its message in."""
+"""Bytes that are kept of each end of a line that is too long, to find the id of its message in them."""
 
 BOM = b"\xef\xbb\xbf"
 """What some programs begin a text in UTF-8 with."""
@@ -26,9 +26,9 @@ class BadMessageError(Exception):
     """A line is no JSON-RPC message.
 
     Args:
-        code: The code of JSON-RPC for it.
+        code: The JSON-RPC error code.
         problem: What is wrong and what to do, as sentences.
-        key: The id of the message, or None where it has none that can be used.
+        key: The id of the message, or None where it has no valid one.
     """
 
     def __init__(self, code: int, problem: str, key: Any = None) -> None:
@@ -87,7 +87,7 @@ class LineCutter:
         return [line, *self._cut(rest)]
 
     def rest(self) -> list[bytes | LongLine]:
-        """Return the last line, which its sender ended with its side instead of a newline, if there is one."""
+        """Return the last line if its sender closed the stream without a newline after it."""
         return self.feed(b"\n") if self._part or self._head is not None else []
 
     def _cut(self, chunk: bytes) -> list[bytes | LongLine]:
@@ -111,7 +111,7 @@ def parse(line: bytes | LongLine) -> dict[str, Any]:
         line: A line that is not blank, or what is left of one.
 
     Raises:
-        BadMessageError: It is none.
+        BadMessageError: It is no message.
     """
     if isinstance(line, LongLine):
         raise too_long(_id_in(line.head, line.tail), line.limit)
@@ -177,7 +177,7 @@ def _id_in(head: bytes, tail: bytes, *, answer: bool = False) -> Any:
 
 
 def _beginning(head: bytes) -> tuple[dict[str, Any], bytes]:
-    """Return what a cut object begins with, as far as it is whole, and what follows."""
+    """Return the complete members at the start of a truncated object, and the text after them."""
     known, after = {}, head.lstrip().removeprefix(b"{")
     at = head.find(b",")
     while at >= 0:

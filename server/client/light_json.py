@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _Reading:
-    """How `json.loads` reads where it is told nothing; the scanner takes each by its name."""
+    """The default options of `json.loads`; the scanner reads each by its name."""
 
     strict = True
     object_hook = None

@@ -1,4 +1,4 @@
-"""Where a state directory is: a file in it names its own directory, so a copy is told from the original.
+"""The location file of a state directory: it names its own directory, so that a copy is known from the original.
 
 Processes of the original are recorded in a copy too, and its waiting jobs wait there as well. An engine of the copy
 must touch neither. Standard library only: the pump imports this module.
@@ -14,14 +14,14 @@ NAME = "location.json"
 
 
 class Relation(StrEnum):
-    """What a state directory is to the one that its location file names."""
+    """How a state directory relates to the one that its location file names."""
 
     NEW = "new"
     """It has no location file: it was just made, or by a version that wrote none."""
     SAME = "same"
     """The same directory, perhaps under another name."""
     MOVED = "moved"
-    """Another directory, and the one that is named is gone: it was moved to another file system."""
+    """Another directory, and the named one does not exist any more: it was moved to another file system."""
     COPIED = "copied"
     """Another directory: a copy, a restored backup or a snapshot."""
 
@@ -30,7 +30,7 @@ class Location(NamedTuple):
     """What the location file says.
 
     Args:
-        key: Part of the mark of every process that belongs to the directory's jobs. A copy gets a key of its own.
+        key: Part of the mark of every process that belongs to the directory's jobs. A copy gets another key.
         path: Absolute path of the directory.
         device: Number of its file system, or None in a backup.
         inode: Its number in the file system, or None in a backup. A rename keeps it; a copy has another one.
@@ -52,7 +52,7 @@ class Location(NamedTuple):
         return json.dumps(self._asdict(), indent=2).encode() + b"\n"
 
     def says(self) -> str | None:
-        """Tell a person that the directory is a copy; None where it is none."""
+        """Return a sentence for a person that the directory is a copy; None where it is none."""
         if self.copied_from is None:
             return None
         return (
@@ -72,10 +72,10 @@ def read_location(home: Path) -> Location | None:
 
 
 def write_location(home: Path, location: Location) -> None:
-    """Write the location file, on disk and complete before it is named.
+    """Write the location file, flushed to disk before it gets its name.
 
     Raises:
-        OSError: The disk refused it.
+        OSError: It cannot be written.
     """
     part = home / f"{NAME}.part"
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -87,7 +87,7 @@ def write_location(home: Path, location: Location) -> None:
 
 
 def relation_of(home: Path, known: Location | None) -> Relation:
-    """Tell what a state directory is to the one that its location file names.
+    """Return how a state directory relates to the one that its location file names.
 
     Args:
         home: The state directory, absolute.
@@ -96,7 +96,7 @@ def relation_of(home: Path, known: Location | None) -> Relation:
     if known is None:
         return Relation.NEW
     status = home.stat()
-    # One of the two beside the inode: the number of a file system can change with a restart of the machine, and a
+    # The inode and one of the two: the number of a file system can change with a restart of the machine, and a
     # path with a rename.
     if known.inode == status.st_ino and (known.path == str(home) or known.device == status.st_dev):
         return Relation.SAME

@@ -33,7 +33,7 @@ def holder_of(path: str | PathLike[str]) -> int | None:
     the file is another file, so the holder of the original is never returned for it.
 
     Args:
-        path: The lock file. The caller has found that somebody holds it.
+        path: The lock file. The caller has found that it is locked.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

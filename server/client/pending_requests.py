@@ -1,4 +1,4 @@
-"""What a client is still owed: the requests that an engine has not answered, ready to be put to the next one.
+"""A client's open requests: those that no engine has answered yet, ready to be sent to the next engine.
 
 Standard library only: the pump imports this module.
 """
@@ -18,16 +18,16 @@ CALL_ID = "claude-jobs/callId"
 """Key in a call's `_meta` that makes a repeated submission the same submission, where the client sends no id."""
 
 TOOL_USE_ID = "claudecode/toolUseId"
-"""Key under which Claude Code 2.1 sends the id of the model's tool use: as good as ours; its lines go on as sent."""
+"""Key under which Claude Code 2.1 sends the id of the model's tool use: it serves as `CALL_ID`, so no line changes."""
 
 MOST_HELD = 64 * 1024 * 1024
-"""Most bytes of requests that are kept for another engine; beyond, a request is answered with an error instead."""
+"""Most bytes of requests that are kept for another engine; beyond that, a request is answered with an error."""
 
 GONE = -32000
 """JSON-RPC code of an answer that no engine gave; -32000 to -32099 are free for servers."""
 
 LEAST_GROWTH = 1e-6
-"""What is added to the last progress where another engine counts from the beginning: a client is told growth alone."""
+"""What is added to the last progress where another engine counts from the beginning: MCP progress must increase."""
 
 _STANDING = frozenset({"subscriptions/listen"})
 """Requests that stay open for as long as the connection does: no reason to start an engine."""
@@ -36,7 +36,7 @@ _SUBSCRIBE = "resources/subscribe"
 _UNSUBSCRIBE = "resources/unsubscribe"
 
 _OURS = "claude-jobs/subscribe/"
-"""Begins the id of a subscription that is made anew: an id of the client's may stand for another request by now."""
+"""Prefix of the id of a repeated subscription: the client may have used its own id for another request since."""
 
 _SUBMITTING = frozenset(("claude_run", "claude_run_async", "claude_run_batch", "claude_run_batch_async", "claude_send"))
 """Tools that start jobs, and would start them a second time."""
@@ -47,7 +47,7 @@ class _Pending:
 
     Args:
         method: Its method.
-        line: The line that asked, or None where it was too much to keep.
+        line: The request's line, or None where it was too long to keep.
         params: Its parameters.
     """
 
@@ -65,7 +65,7 @@ class _Pending:
 
 
 class PendingRequests:
-    """Follows a JSON-RPC conversation closely enough to repeat its open part before another engine."""
+    """Tracks a JSON-RPC conversation closely enough to repeat its open requests to another engine."""
 
     def __init__(self) -> None:
         self._owed: dict[Any, _Pending] = {}
@@ -84,10 +84,10 @@ class PendingRequests:
         return any(owed.method not in _STANDING for owed in self._owed.values())
 
     def sent(self, line: bytes | LongLine) -> bytes:
-        """Note a line of the client's; return it as it is to be passed on, which may be nothing.
+        """Record a line from the client; return the bytes to send to the engine, which may be empty.
 
         Raises:
-            BadMessageError: It is no message; it is answered here, for there may be no engine to do so.
+            BadMessageError: It is no message. The pump answers it, since there may be no engine to do so.
         """
         message = parse(line)
         assert isinstance(line, bytes), "what was cut is no message"
@@ -95,7 +95,7 @@ class PendingRequests:
         key = message.get("id")
         method = message.get("method")
         if method is None:
-            # An answer to what a dead engine asked: the next one may have given the same id to another question.
+            # An answer to a dead engine's question: the next one may have given the same id to another question.
             self._asked.pop(key, None)
             stale = key in self._stale
             self._stale.discard(key)
@@ -108,7 +108,7 @@ class PendingRequests:
         return line
 
     def received(self, line: bytes | LongLine) -> bytes:
-        """Note a line of the engine's; return it as the client is to see it, which may be nothing."""
+        """Record a line from the engine; return the bytes to send to the client, which may be empty."""
         if isinstance(line, LongLine):
             return self._without(answered_by(line), line.limit)
         message = _read(line)
@@ -131,7 +131,7 @@ class PendingRequests:
         return line
 
     def lost(self) -> list[bytes]:
-        """Note that the engine is gone; return what withdraws its own questions from the client."""
+        """Record that the engine is gone; return the lines that cancel the engine's own requests at the client."""
         withdrawn = [
             _line({"method": "notifications/cancelled", "params": {"requestId": key, "reason": "The engine is gone."}})
             for key in self._asked
@@ -141,16 +141,16 @@ class PendingRequests:
         return withdrawn
 
     def greeting(self) -> bytes:
-        """Return the line that must be answered before anything else is asked, or nothing."""
+        """Return the client's `initialize` line, which must be answered before anything else is sent, or nothing."""
         return self._handshake["initialize"] if self._greeted else b""
 
     def greeted(self, line: bytes) -> bool:
-        """Tell whether this is the answer to `greeting`, which the client has had from the first engine."""
+        """Tell whether this is the answer to `greeting`; the client already has the first engine's."""
         message = _read(line)
         return message is not None and "method" not in message and message.get("id") == self._shaken
 
     def replay(self) -> bytes:
-        """Return every line that the next engine must hear once it has been greeted, in the client's order."""
+        """Return every line that is sent to the next engine after its handshake, in the client's order."""
         initialized = self._handshake.get("notifications/initialized", b"") if self._greeted else b""
         watched = (
             _line({"id": f"{_OURS}{uri}", "method": _SUBSCRIBE, "params": {"uri": uri}}) for uri in self._watched
@@ -159,15 +159,15 @@ class PendingRequests:
         return initialized + b"".join(watched) + b"".join(asked)
 
     def resource_updates(self) -> list[bytes]:
-        """Return what tells the client that each resource it watches may have changed while there was no engine."""
+        """Return notifications that each subscribed resource may have changed while no engine ran."""
         return [_line({"method": "notifications/resources/updated", "params": {"uri": uri}}) for uri in self._watched]
 
     def give_up(self, reason: str, *, all_of_them: bool = True) -> list[bytes]:
-        """Return an error for each request that waits, and owe nothing for it any more.
+        """Return an error for each pending request, and drop it.
 
         Args:
             reason: Why there is no engine, as a sentence.
-            all_of_them: Whether also those that another engine could still be asked.
+            all_of_them: Include requests that another engine could still answer.
         """
         doomed = [
             key
@@ -177,7 +177,7 @@ class PendingRequests:
         return [_failure(key, _error(self._drop(key), reason)) for key in doomed]
 
     def refuse(self, line: bytes, limit: int) -> list[bytes]:
-        """Return an error for a line that is too long to be passed on, if it is a request, and owe nothing for it.
+        """Return an error for a line that is too long to be sent on, if it is a request, and drop it.
 
         Args:
             line: As `sent` returned it.
@@ -188,7 +188,7 @@ class PendingRequests:
         return [] if message is None or owed is None else [too_long(message["id"], limit).reply()]
 
     def end(self, seconds: float) -> list[bytes]:
-        """Return an error for each request that waits when the client's side has been over for so many seconds."""
+        """Return an error for each request that is still pending `seconds` after the client closed its side."""
         doomed = [key for key, owed in self._owed.items() if owed.method not in _STANDING]
         self._ended.update(doomed)
         return [_failure(key, _late(self._drop(key), seconds)) for key in doomed]
@@ -267,14 +267,14 @@ def _failure(key: Any, message: str) -> bytes:
 
 
 def _next_step(owed: _Pending | None, name: str) -> str:
-    # A model's repetition is another call with an id of its own, so the engine would take it for a second submission.
+    # When a model repeats a call, the call has another id, so the engine would take it for a second submission.
     if owed is not None and owed.name in _SUBMITTING and not owed.keyed:
         return "It may have been taken: call claude_list_jobs first, and repeat only what is not there."
     return f"Repeat {name} with the same arguments."
 
 
 def _with_call_id(message: dict[str, Any], line: bytes) -> bytes:
-    """Return a tool call with an id that a repetition shares: a submission is then admitted once."""
+    """Return a tool call with an id that stays the same when the call is repeated, so a submission is admitted once."""
     params = message.get("params")
     if message["method"] != "tools/call" or not isinstance(params, dict) or _meta(params).keys() & {TOOL_USE_ID}:
         return line
@@ -282,7 +282,7 @@ def _with_call_id(message: dict[str, Any], line: bytes) -> bytes:
     try:
         return _line(message)
     except RecursionError:
-        # It was read just below the limit. The engine refuses what is nested so deeply.
+        # It was parsed just below the recursion limit. The engine refuses a message that is nested so deeply.
         return line
 
 
@@ -309,7 +309,7 @@ def _read(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         message = loads(line)
-    # What an engine says is for the client to judge.
+    # The client judges what an engine sends.
     except (ValueError, RecursionError):
         return None
     if not isinstance(message, dict) or not isinstance(message.get("id"), str | int | None):

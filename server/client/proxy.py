@@ -1,7 +1,7 @@
-"""Carries lines between a client and whichever engine is there, and brings open requests before the next one.
+"""The stdio proxy: carries lines between a client and the engine, and repeats open requests to the next engine.
 
-Standard library only: the pump imports this module. One thread moves all bytes and blocks on neither end; dialling may
-wait and start a process, so it happens on a second one.
+Standard library only: the pump imports this module. One thread moves all bytes and blocks on neither end. Connecting
+may wait and start a process, so it happens on a second one.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_FAILED_ENGINES = 10
-"""So many engines in a row that die before they said anything to the client are enough: a request may kill them."""
+"""The proxy gives up after this many engines in a row end before they sent anything: a request may crash them."""
 
 END_SECONDS = 30.0
-"""Seconds for which requests are still answered after the client has ended its side; chosen, not measured.
+"""Seconds for which requests are still answered after the client closed its side; chosen, not measured.
 
 A script that pipes its requests gets its answers, and a call that waits for jobs does not keep the pump for longer.
 """
 
 LAST_SECONDS = 2.0
-"""Seconds for the last words to a client that may not read them, and for an engine to close its end."""
+"""Seconds to write the last lines to a client that may not read them, and for an engine to close its end."""
 
 _LOOK_SECONDS = 1.0
-"""Between two looks whether a client that has ended its side still listens."""
+"""Seconds between two checks whether a client that closed its side still reads."""
 
 _CHUNK = 65536
 _ENOUGH = 1024 * 1024
@@ -43,12 +43,12 @@ _SURE = 4096
 
 
 class StdioProxy:
-    """One client's conversation, whatever becomes of the engines.
+    """One client's conversation, which outlives any engine.
 
     Args:
         source: Descriptor that the client writes to.
         sink: Descriptor that the client reads from.
-        dial: Returns a connection to an engine, which it starts where none runs; may take its time, and raises a
+        dial: Returns a connection to an engine, which it starts where none runs; may block, and raises a
             `FrontDoorError` or an `OSError`.
     """
 
@@ -72,10 +72,10 @@ class StdioProxy:
         self._woken, self._wake = os.pipe()
 
     def run(self, connection: socket) -> None:
-        """Carry lines until the client is gone, or has ended its side and is owed nothing any more.
+        """Carry lines until the client is gone, or has closed its side and has no pending request.
 
         Args:
-            connection: A connection to an engine, past the welcome.
+            connection: A connection to an engine, after the handshake.
 
         Raises:
             OSError: The client's side is broken.
@@ -89,7 +89,7 @@ class StdioProxy:
                 self._engine.close()
 
     def _over(self) -> bool:
-        # MCP's way to end a server is to close its stdin: once nothing is owed nobody waits for another engine.
+        # MCP's way to end a server is to close its stdin: with no request pending, no further engine is needed.
         if not self._ended or self._open.urgent:
             return False
         now = time.monotonic()
@@ -114,7 +114,7 @@ class StdioProxy:
             self._finish()
 
     def _finish(self) -> None:
-        """After the client's side has ended: hang up once nothing is owed, at the latest when the time is over."""
+        """After the client closed its side: disconnect once no request is pending, or after `END_SECONDS`."""
         if self._open.urgent and (time.monotonic() > self._until or self._is_deaf()):
             self._say(self._open.end(END_SECONDS))
         if not self._open.urgent and not self._up and self._engine is not None:
@@ -125,7 +125,7 @@ class StdioProxy:
                 return
 
     def _is_deaf(self) -> bool:
-        """Tell whether nobody holds the other end of what the client reads from."""
+        """Tell whether no process has the read end of the client's pipe open."""
         look = select.poll()
         look.register(self._sink, 0)
         return bool(look.poll(0))
@@ -166,10 +166,10 @@ class StdioProxy:
             self._say([error.reply()])
             return
         if len(passed) > MAX_MESSAGE:
-            # An engine would refuse it, and so would each that it is put to again.
+            # Every engine would refuse it.
             self._say(self._open.refuse(passed, MAX_MESSAGE))
             return
-        # Without an engine a request waits in the list of what is owed; the rest has nobody to hear it.
+        # Without an engine a request stays in the list of pending ones; other lines have no receiver.
         self._up += passed if self._ready else b""
 
     def _hear_engine(self) -> None:
@@ -197,7 +197,7 @@ class StdioProxy:
         except BlockingIOError:
             return
         except OSError:
-            # It is gone. Its last words may still be there to be read, and after them comes the end.
+            # It is gone. Its last lines may still be there to read, followed by the end of the stream.
             self._up.clear()
 
     def _tell_client(self) -> None:
@@ -221,7 +221,7 @@ class StdioProxy:
         self._say(self._open.give_up("the request was too long to be kept.", all_of_them=False))
 
     def _lose(self) -> None:
-        """Part with an engine that is gone: half a line of its last words is no message, so it ends with it."""
+        """Clean up after an engine that is gone: an incomplete last line is no message, and is dropped."""
         assert self._engine is not None
         self._engine.close()
         self._engine, self._ready = None, False
@@ -236,7 +236,7 @@ class StdioProxy:
         self._look_for_an_engine()
 
     def _look_for_an_engine(self) -> None:
-        # Only for a client who waits: who stopped the engine by hand does not want it back at once.
+        # Only for a client that waits: a person who stopped the engine by hand does not want it back at once.
         if self._dialling or not self._open.urgent:
             return
         # Imported here: a pump whose engine stays needs no second thread.

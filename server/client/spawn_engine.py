@@ -1,4 +1,4 @@
-"""Starting the engine as a process that stands in nobody's tree, and seeing whether it still lives."""
+"""Starts the engine as a detached process, which is in no client's process tree, and tells whether it still lives."""
 
 import fcntl
 import os
@@ -21,17 +21,17 @@ A_JOB = "a job"
 """What `STARTED_BY` holds where a job's client started the engine."""
 
 # The second of two forks: its process leads no session, so it can never take a terminal, and its parent is gone before
-# anybody can end it through the client's process tree. It runs in a fresh interpreter because a caller with threads
+# it can be ended through the client's process tree. It runs in a fresh interpreter because a caller with threads
 # must not fork by itself.
 _DAEMONIZE = "import os, sys; os.fork() and os._exit(0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 SETTINGS_REFUSED = "The settings cannot be used: "
-"""How an engine begins the line that says which setting keeps it from starting."""
+"""Prefix of the line in which an engine says which setting keeps it from starting."""
 
 
 class EngineStartError(FrontDoorError):
-    """The engine was started and does not answer.
+    """The engine could not be started, or was started and does not answer.
 
     Args:
         problem: What happened, as a clause.
@@ -56,7 +56,7 @@ class StartedEngine(NamedTuple):
     """An engine that was started here, before it can be reached.
 
     The engine's stdout and stderr share one open log file that carries a `flock`; the kernel drops it with the last
-    process that holds them, so a death is seen although the engine is nobody's child.
+    process that holds them, so a death is noticed although the engine is not a child of this process.
 
     Args:
         log: The log's path.
@@ -78,7 +78,7 @@ class StartedEngine(NamedTuple):
         return False
 
     def failure(self, problem: str) -> EngineStartError:
-        """Return the error that tells what happened and what the engine wrote last."""
+        """Return the error with the problem and the last lines that the engine wrote."""
         size = os.fstat(self.handle).st_size
         # A log that was rotated since is shorter than it was.
         begin = max(self.offset if self.offset <= size else 0, size - _TAIL_BYTES)
@@ -86,7 +86,7 @@ class StartedEngine(NamedTuple):
         return EngineStartError(problem, self.log, "\n".join(written.splitlines()[-_TAIL_LINES:]))
 
     def close(self) -> None:
-        """Let go of the log; the engine goes on."""
+        """Close the log; the engine goes on."""
         os.close(self.handle)
 
 
@@ -102,14 +102,14 @@ def engine_command() -> tuple[str, ...]:
 
 
 def engine_environment(environ: Mapping[str, str], home: Path, *, for_job: bool = False) -> dict[str, str]:
-    """Return the environment in which an engine starts: settings, nothing of a client's account, and no job's marker.
+    """Return the environment in which an engine starts: settings, no client's account, and no job's marker.
 
     A job's client gives the engine no setting at all: the limits are the person's.
 
     Args:
         environ: Environment of the client that starts it.
-        home: The state directory that the engine is to serve.
-        for_job: The client belongs to a job; one that bears a job's marker does in any case.
+        home: The state directory that the engine serves.
+        for_job: The client belongs to a job; a client with a job's marker does in any case.
     """
     for_job = for_job or not JOB_MARKERS.isdisjoint(environ)
     system = {name: value for name, value in environ.items() if name in _ALLOWED or name.startswith(_ALLOWED_PREFIX)}
@@ -129,8 +129,8 @@ def start(
 ) -> StartedEngine:
     """Start a detached engine and return at once; the caller holds the start lock.
 
-    The engine gets a session and process group of its own, the root directory, stdin from the null device, and no
-    open file but its log. A control group it leaves itself, if it was a job's pump that started it.
+    The engine gets its own session and process group, the root directory, stdin from the null device, and no
+    open file but its log. It leaves the control group itself, if a job's pump started it.
 
     Args:
         places: A prepared state directory.

@@ -1,4 +1,4 @@
-"""The state directory: where it is, what lies in it, and whether it is safe to use."""
+"""The state directory: where it is, the paths in it, and whether it is safe to use."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _SOCKET_BYTES = 100
 """Most bytes of a socket's path: macOS allows 104 with the closing NUL, Linux 108."""
 
 _SHARED_TEMP = "/tmp"  # noqa: S108 - sticky, and the directory below it is checked for its owner and mode
-"""Where short socket directories stand. Not TMPDIR or XDG_RUNTIME_DIR: a client that runs under cron or in a job has
-other values than the engine, and both must come to the same path."""
+"""Where short socket directories are. Not TMPDIR or XDG_RUNTIME_DIR: a client that runs under cron or in a job has
+other values than the engine, and both must get the same path."""
 
 
 class StateDirError(FrontDoorError):
-    """A directory that holds state cannot be trusted or cannot be made.
+    """A state or socket directory cannot be trusted or cannot be created.
 
     Args:
         path: The directory.
@@ -47,7 +47,7 @@ class StateDirError(FrontDoorError):
 class StatePaths:
     """Every path in a state directory.
 
-    The two that each start of a pump needs are texts; the others are made when they are asked for, because importing
+    The two that each start of a pump needs are texts; the others are made on first use, because importing
     `pathlib` takes as long as starting Python.
 
     Args:
@@ -134,7 +134,7 @@ def _path(text: str) -> Path:
 
 
 def absolute(path: str | PathLike[str]) -> str:
-    """Return an absolute path, spelled as `Path.absolute` spells it: every process comes to the same text.
+    """Return an absolute path, spelled as `Path.absolute` spells it: every process gets the same text.
 
     Raises:
         FileNotFoundError: The path is relative, and the working directory has been removed.
@@ -173,7 +173,7 @@ def _home_directory(environ: Mapping[str, str]) -> str:
     home = environ.get("HOME", "")
     if os.path.isabs(home):
         return home
-    # Imported here: hardly anybody has no HOME.
+    # Imported here: HOME is hardly ever missing.
     import pwd
 
     try:
@@ -191,10 +191,10 @@ def _homeless(path: str) -> StateDirError:
 
 
 def prepare(home: str | PathLike[str]) -> StatePaths:
-    """Make the state directory, and the socket's where that is another, for this user alone.
+    """Create the state directory, and the socket's where that is another, for this user alone.
 
     Raises:
-        StateDirError: One of them is a symbolic link, belongs to somebody else, can be written by others, or cannot
+        StateDirError: One of them is a symbolic link, belongs to another user, can be written by others, or cannot
             be made; or others can read it, and it holds files of another kind.
     """
     places = StatePaths(home)
@@ -208,7 +208,7 @@ def prepare(home: str | PathLike[str]) -> StatePaths:
 def _own_directory(path: str) -> None:
     try:
         _make_private(path)
-        # Judged through one descriptor that follows no link: the path may be exchanged between two looks at it.
+        # Checked through one descriptor that follows no link: the path may be replaced between two checks.
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise _unusable(path, error) from error
@@ -219,7 +219,7 @@ def _own_directory(path: str) -> None:
 
 
 def _make_private(path: str) -> None:
-    """Make a directory and those above it that are missing, each for this user alone whatever the umask is."""
+    """Create a directory and its missing parents, each for this user alone under any umask."""
     if _is_directory(path):
         return
     above = os.path.dirname(path)
@@ -261,7 +261,7 @@ def _check_and_close_to_others(path: str, handle: int) -> None:
 
 
 def _check_nothing_else_is_there(path: str, handle: int) -> None:
-    # A home directory or "/" must not be closed to everybody else, by root above all.
+    # A home directory or "/" must not be closed to all other users, by root above all.
     found = os.listdir(handle)
     if found and _OWN_FILES.isdisjoint(found):
         raise StateDirError(

@@ -18,7 +18,7 @@ from server.client.state_dir import StatePaths, prepare, state_dir
 from server.client.wire import FrontDoorError, Hello, setting_variables
 
 PROTOCOL = "2025-11-25"
-"""Newest version of the protocol that begins with a handshake, which is the simpler era to speak by hand."""
+"""Newest MCP version that begins with `initialize`; it is simpler to write by hand than the later ones."""
 
 COMPLETION_SECONDS = 1.0
 """How long the shell waits for an engine's answer when it completes an id: a person has pressed a key."""
@@ -27,11 +27,11 @@ OnProgress = Callable[[str], None]
 
 
 class ToolError(Exception):
-    """A tool answered that it could not do what was asked; its text says what to do."""
+    """A tool answered with an error; its text says what to do."""
 
 
 class EngineLostError(FrontDoorError):
-    """The engine went away during a call, and so did the next one."""
+    """The engine ended during a call, and so did the next one."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -41,7 +41,7 @@ class EngineLostError(FrontDoorError):
 
 
 class NoDirectoryError(FrontDoorError):
-    """The directory that this process works in is gone, so jobs could not work in it either."""
+    """The working directory of this process is gone, so jobs could not run in it either."""
 
     def __init__(self) -> None:
         super().__init__("The working directory has been removed. Change to one that is there, and try again.")
@@ -51,7 +51,7 @@ class Connection:
     """One connection to one engine.
 
     Args:
-        stream: The connection, past its welcome.
+        stream: The connection, after the handshake.
     """
 
     def __init__(self, stream: _socket.socket) -> None:
@@ -63,7 +63,7 @@ class Connection:
         self._ids = itertools.count(1)
 
     def shake_hands(self) -> None:
-        """Open the conversation.
+        """Send `initialize` and wait for the answer.
 
         Raises:
             EngineLostError: The engine went away.
@@ -73,7 +73,7 @@ class Connection:
         self._send({"method": "notifications/initialized"})
 
     def request(self, method: str, params: Mapping[str, Any], on_progress: OnProgress | None = None) -> Any:
-        """Ask something and return the result.
+        """Send a request and return the result.
 
         Raises:
             ToolError: The answer is an error.
@@ -114,13 +114,13 @@ class Connection:
 
 
 class Client:
-    """Calls tools, and calls once more where the engine goes away meanwhile.
+    """Calls tools, and repeats a call once where the engine ends meanwhile.
 
-    So a call that submits needs an `idempotencyKey`: the first one may have been taken.
+    So a call that submits needs an `idempotencyKey`: the engine may have admitted the first one.
 
     Args:
-        stream: A connection to an engine, past its welcome.
-        dial: Returns a connection to the engine that follows one that is gone.
+        stream: A connection to an engine, after the handshake.
+        dial: Returns a connection to the next engine, after one ended.
     """
 
     def __init__(self, stream: _socket.socket, dial: Callable[[], _socket.socket]) -> None:
@@ -134,10 +134,10 @@ class Client:
         Args:
             tool: Its name.
             arguments: Its arguments as it spells them; None values are left out.
-            on_progress: Told each progress message.
+            on_progress: Called with each progress message.
 
         Raises:
-            ToolError: The tool said no.
+            ToolError: The tool answered with an error.
             EngineLostError: The engine went away, and the next one too.
             FrontDoorError: No other engine can be reached.
         """
@@ -156,7 +156,7 @@ class Client:
         return json.loads(self.call(tool, arguments, on_progress))
 
     def ids_from(self, beginning: str) -> list[str]:
-        """Return the newest ids of jobs and batches that begin so, the newest first, a hundred at most.
+        """Return the newest ids of jobs and batches with this prefix, the newest first, a hundred at most.
 
         Raises:
             ToolError: The engine cannot read them now.
@@ -191,12 +191,12 @@ class Client:
 def door_of(
     environ: Mapping[str, str], home: Path | None = None, note: Callable[[str], None] = lambda _line: None
 ) -> EngineEndpoint:
-    """Return the way to the engine of a state directory, which is made where it is missing.
+    """Return the endpoint of a state directory's engine; the directory is created where it is missing.
 
     Args:
         environ: Where settings come from.
         home: The state directory, or None for the environment's.
-        note: Where a remark for the person goes.
+        note: Called with a remark for the person.
     """
     return EngineEndpoint(places=prepare(home or state_dir(environ)), environ=environ, note=note)
 
@@ -206,8 +206,8 @@ def open_client(endpoint: EngineEndpoint, environ: Mapping[str, str], cwd: Path 
     """Connect to the engine, starting it where none runs.
 
     Args:
-        endpoint: The way to the engine.
-        environ: The environment in which jobs of this client are to run; what `client_environment` takes of it is
+        endpoint: How to reach the engine.
+        environ: The environment in which jobs of this client run; the part that `client_environment` returns is
             sent.
         cwd: Directory in which they run, or None for the present one.
 
@@ -228,7 +228,7 @@ def open_client(endpoint: EngineEndpoint, environ: Mapping[str, str], cwd: Path 
 
 @contextmanager
 def connected(endpoint: EngineEndpoint, hello: Hello) -> Iterator[Client]:
-    """Connect to the engine as whoever the hello says, starting it where none runs.
+    """Connect to the engine as the client that the hello describes, starting it where none runs.
 
     Raises:
         FrontDoorError: The engine cannot be reached or started; the text says why.
@@ -240,11 +240,11 @@ def connected(endpoint: EngineEndpoint, hello: Hello) -> Iterator[Client]:
 
 @contextmanager
 def running_client(places: StatePaths) -> Iterator[Client | None]:
-    """Connect to the engine that runs, for a question that takes no time; None where none answers.
+    """Connect to the running engine, for a quick request; None where none answers.
 
     Raises:
-        FrontDoorError: The engine wants nothing of this client, or left.
-        OSError: It does not answer within a second, or the system refused.
+        FrontDoorError: The engine refuses this client, or ended.
+        OSError: It does not answer within a second, or a system call failed.
     """
     endpoint = EngineEndpoint(places=places, environ={}, patience=COMPLETION_SECONDS)
     hello = Hello(cwd="/", client="claude-jobs completion")

@@ -1,9 +1,9 @@
-"""The two lines that open every connection to the engine: the client's hello, the engine's welcome.
+"""The handshake: the two lines that open every connection to the engine, the client's hello and the engine's welcome.
 
 A client connects to the engine's socket and sends one JSON line. The engine answers with one JSON line. After that,
-role "mcp" carries newline-delimited JSON-RPC both ways; role "control" carries one JSON request line, one JSON answer
-line and the end. Standard library only, and of that as little as can be: the pump imports this module. What its first
-reply must do without is named in `tests/architecture/test_pump_imports.py`, with the cost of each.
+role "mcp" carries newline-delimited JSON-RPC both ways; role "control" carries one JSON request line and one JSON
+answer line, and the engine closes it. Standard library only, and as little of it as possible: the pump imports this
+module. `tests/architecture/test_pump_imports.py` names what the pump's first reply must not import, and its cost.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ _OLDER = frozenset(f"{_OLDER_LIMITS} {_OLDER_OTHERS} {_OLDER_RIGHTS}".split())
 _SETTING_PREFIX = "CLAUDE_JOBS_"
 
 STARTED_BY = "CLAUDE_JOBS_STARTED_BY"
-"""Tells an engine which client started it, for a person to read; `A_JOB` where that was one of a job."""
+"""Variable that names the client that started the engine, for a person to read; `A_JOB` for a job's client."""
 
 JOB_MARKERS = frozenset(("CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN"))
-"""What the processes of a job carry in their environment, and no engine may."""
+"""Variables that mark the processes of a job; an engine's environment has none of them."""
 
 
 class FrontDoorError(Exception):
-    """Whatever keeps a client from reaching the engine; its sentence is fit for a person."""
+    """A client cannot reach or use the engine; the message is written for a person."""
 
     transient = False
     """Whether the next engine may do better."""
 
 
 class EnvironmentTooLongError(FrontDoorError):
-    """What a client's jobs would get of its environment does not fit into a hello.
+    """The environment that a client passes on to its jobs does not fit into a hello.
 
     Args:
         size: Bytes of the hello.
@@ -92,7 +92,7 @@ ROLES = (Role.MCP, Role.CONTROL)
 
 
 class Value:
-    """A value on the pump's way: compared by its fields, and replaced instead of changed.
+    """An immutable value that the pump uses: compared by its fields.
 
     Neither a dataclass nor a named tuple: importing what makes them takes 17 and 5 ms (measured).
     """
@@ -122,7 +122,7 @@ class Value:
 
 
 class Hello(Value):
-    """What a client says of itself.
+    """What a client says about itself.
 
     Args:
         cwd: Absolute directory in which the client's jobs run by default.
@@ -211,11 +211,11 @@ class Hello(Value):
 
 
 class Welcome(Value):
-    """What the engine answers.
+    """The engine's answer to a hello.
 
     Args:
         ok: Whether the client may go on.
-        idle: Nothing would be lost if the engine left now.
+        idle: Nothing would be lost if the engine stopped now.
         error: Where `ok` is false: a sentence that says what to do. Else None.
         version: Version of the engine's package.
         pid: Process id of the engine.
@@ -277,7 +277,7 @@ class Welcome(Value):
 def setting_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of an environment that may be a client's settings, the older server's names included.
 
-    The state directory's is not among them: it says which engine is meant, not how that engine is set.
+    The state directory's is not among them: it says which engine is meant, not how that engine is configured.
     """
     apart = JOB_MARKERS | {"CLAUDE_JOBS_HOME", STARTED_BY}
     return {
