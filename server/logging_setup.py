@@ -1,4 +1,4 @@
-"""The engine's log: one line an entry, without secrets, and with nothing in it that a terminal would obey."""
+"""The engine's log: one line per entry, without secrets and without terminal control codes."""
 
 import logging
 import os
@@ -20,9 +20,9 @@ FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class SafeFormatter(logging.Formatter):
-    """Formats an entry, its traceback included, and cleans the whole of it.
+    """Formats an entry with its traceback, and removes secrets and control codes from all of it.
 
-    In the formatter and not in a filter: arguments and tracebacks are text only here.
+    Not a filter: arguments and tracebacks become text only here.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -33,9 +33,9 @@ class SafeFormatter(logging.Formatter):
 class RotatingHandler(logging.StreamHandler[TextIO]):
     """Keeps the file behind a stream from growing without bound.
 
-    What is in a file that has become too long is copied to "NAME.1" and the file is emptied, so it stays the same open
-    file: standard output and error of the engine lead there too, and its client holds a lock on it. `logging.handlers`
-    has no handler for a file that others have open.
+    A file that has become too long is copied to "NAME.1" and then emptied, so it stays the same open file: standard
+    output and error of the engine go there too, and a `flock` on it shows that the engine lives. `logging.handlers` has
+    no handler for a file that others have open.
 
     Args:
         stream: Opened for appending to the file.
@@ -80,8 +80,8 @@ def log_to(stream: TextIO, level: str, *, path: Path | None = None) -> None:
 
     Args:
         stream: Where it goes.
-        level: The least level that is kept, by its name.
-        path: The file behind the stream, to be kept short; None where it is none of ours.
+        level: Name of the lowest level that is written.
+        path: The file behind the stream, to be rotated; None where it is not the engine's log.
     """
     handler = logging.StreamHandler(stream) if path is None else RotatingHandler(stream, path)
     handler.setFormatter(SafeFormatter(FORM))
@@ -89,10 +89,10 @@ def log_to(stream: TextIO, level: str, *, path: Path | None = None) -> None:
 
 
 def log_to_stderr(level: str, *, path: Path | None = None) -> None:
-    """Send the log of this process to its standard error, which the engine's launch leads into a file.
+    """Send the log of this process to its standard error, which the engine's start redirects to a file.
 
     Args:
-        level: The least level that is kept, by its name.
+        level: Name of the lowest level that is written.
         path: That file, where it is the engine's own log.
     """
     log_to(sys.stderr, level, path=path)

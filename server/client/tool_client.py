@@ -92,7 +92,7 @@ class Connection:
         return message["result"]
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._reader.close()
         self._stream.close()
 
@@ -170,7 +170,7 @@ class Client:
         return ids
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
     def _ask(self, method: str, params: Mapping[str, Any], on_progress: OnProgress | None) -> Any:

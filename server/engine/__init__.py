@@ -1,1 +1,1 @@
-"""The engine: built from its parts, reached through a socket, left when nobody needs it."""
+"""The engine process: built from its parts, reached through a socket, exits when it is idle."""

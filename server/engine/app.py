@@ -1,4 +1,4 @@
-"""Builds the engine from its parts, listens on the socket, and leaves when nobody needs it."""
+"""Builds the engine from its parts, serves its socket, and exits when it is idle."""
 
 import logging
 import os
@@ -59,16 +59,16 @@ from server.mcp.tools import Services
 logger = logging.getLogger(__name__)
 
 LEAVE_SECONDS = 9.0
-"""How long an engine that was told to leave may take; what it leaves undone then, a crash would leave undone too."""
+"""How long an engine that was asked to stop may take; what it leaves undone then, a crash would leave undone too."""
 
 END_SECONDS = 7.0
 """How much of that the end of its jobs may take, where the settings ask for it."""
 
 CLEAR_SECONDS = 1.0
-"""How long the environments of trees that are over may take to go; what is left then, the next engine clears."""
+"""How long removing the environments of ended trees may take; the next engine removes what is left then."""
 
 LOCK_SECONDS = 2.0
-"""How long a new engine waits for the lock of one that is leaving."""
+"""How long a new engine waits for the lock of one that is exiting."""
 
 
 class EngineRunningError(JobsError):
@@ -76,7 +76,7 @@ class EngineRunningError(JobsError):
 
     Args:
         home: The state directory.
-        pid: Process id of that engine, or None where it cannot be told.
+        pid: Process id of that engine, or None where it is not known.
     """
 
     def __init__(self, home: Path, pid: int | None) -> None:
@@ -86,7 +86,7 @@ class EngineRunningError(JobsError):
 
 
 ForTree = Callable[[Mapping[str, str] | None], TreeSettings]
-"""Returns what a tree takes from the client that begins it, for the variables that the client sent."""
+"""Returns the settings that a tree takes from its client, given the variables that the client sent."""
 
 
 def open_store(places: StatePaths) -> AbstractAsyncContextManager[SqliteStore]:
@@ -110,8 +110,8 @@ async def assemble(
         places: A prepared state directory.
         group: Owns what outlives a request.
         opened: The directory's store where it is open already; None opens it.
-        for_tree: Returns what a tree takes from its client's variables; None gives every tree the engine's settings.
-        umask: Mask of the modes of the files that jobs make whose client did not say its own; None for this process's.
+        for_tree: Returns a tree's settings from its client's variables; None gives every tree the engine's settings.
+        umask: Umask of jobs whose client sent none; None for this process's.
     """
     async with AsyncExitStack() as stack:
         clock = SystemClock()
@@ -169,7 +169,7 @@ async def assemble(
 
 
 def _in_use(claudes: ClaudeFinder, client_contexts: ClientContextStore) -> dict[str, Any]:
-    # Many trees come from one client: each environment is looked at once.
+    # Many trees come from one client: each environment is checked once.
     environments = {tuple(sorted(env.items())) for env in client_contexts.environments()}
     accounts = {str(account) for env in environments for account in accounts_of(dict(env))}
     return {"claudes": dict(claudes.versions), "accounts": sorted(accounts)}
@@ -184,7 +184,7 @@ async def _note_permission(store: Store, event_bus: JobEventBus, job: Job, *, wa
     try:
         noted = await store.set_waiting_for(job.id, now, was=was)
     except StoreError:
-        # It is asked and answered all the same; only who looks at the job is told otherwise.
+        # It is asked and answered all the same; only the job's status does not show it.
         logger.warning("that job %s waits for a permission could not be noted", job.id, exc_info=True)
         return
     if noted is not None:
@@ -208,7 +208,7 @@ async def serve(
     on_ready: Callable[[], None] = lambda: None,
     on_leaving: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the engine of a state directory until it is asked to leave or has been idle long enough.
+    """Run the engine of a state directory until it is asked to stop or has been idle for the set time.
 
     Args:
         home: The state directory.
@@ -216,7 +216,7 @@ async def serve(
         by_person: That client is a person's or a program's, and not a job's.
         umask: As `assemble` takes it.
         on_ready: Called once clients can connect.
-        on_leaving: Called once the engine begins to leave; it should be gone `LEAVE_SECONDS` later.
+        on_leaving: Called once the engine begins to exit; it should be gone `LEAVE_SECONDS` later.
 
     Raises:
         EngineRunningError: Another engine serves the directory.

@@ -1,12 +1,12 @@
-"""The beat of an idle engine."""
+"""The timer that the engine's periodic tasks share."""
 
 import anyio
 
 
 async def beat(seconds: float) -> None:
-    """Sleep until the event loop's clock shows a multiple of so many seconds.
+    """Sleep until the event loop's clock shows a multiple of `seconds`.
 
-    What beats in step wakes the process once: an idle engine is woken a few times a second by nothing else.
+    Tasks that wake together wake the process once: nothing else wakes an idle engine a few times a second.
 
     Args:
         seconds: From one beat to the next.

@@ -1,4 +1,4 @@
-"""One accepted socket: who it is, what it wants, and MCP over it in a task that ends with it and with nothing else."""
+"""Serves one accepted socket: the handshake, then a control request or MCP, in a task that ends with the connection."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from server.mcp.connection_state import Connection
 logger = logging.getLogger(__name__)
 
 HELLO_SECONDS = 10.0
-"""How long a client may take to say who it is."""
+"""How long a client may take to send its hello."""
 
 
 class PeerUidError(Exception):
@@ -34,14 +34,14 @@ async def _nothing(_: Hello) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionHandlers:
-    """What the engine does with those who connect.
+    """What the engine does with a connection.
 
     Args:
         admit: Turns a hello and the process that connected, or None where that is not known, into the state of an MCP
-            connection, or raises with a sentence for the client. It is asked for every role.
+            connection, or raises with a sentence for the client. It is called for every role.
         control: Answers a control request.
         leave: Called once an answer with `leaving` has been sent: the engine's end closes every connection.
-        idle: Tells whether nothing would be lost if the engine left.
+        idle: Tells whether nothing would be lost if the engine stopped.
         sdk: Serves MCP.
         pid: The engine's process id.
         note: Returns one line for the person at a client, or None.
@@ -65,7 +65,7 @@ async def receive(stream: SocketStream, handlers: ConnectionHandlers) -> None:
 
     Raises:
         PeerUidError: The other end belongs to another user; a socket of mode 0600 in a directory of mode 0700 should
-            have kept it out already.
+            have refused it already.
     """
     connection: socket.socket = stream.extra_attributes[SocketAttribute.raw_socket]()
     if peer_uid(connection) not in (None, os.geteuid()):
@@ -96,7 +96,7 @@ async def _refuse(stream: SocketStream, reason: str) -> None:
 
 
 async def _control(stream: SocketStream, lines: BufferedByteReceiveStream, handlers: ConnectionHandlers) -> None:
-    # Bounded: a client that stands there and asks nothing would keep an idle engine from leaving.
+    # Bounded: a client that stays connected and sends no request would keep an idle engine from exiting.
     with anyio.move_on_after(HELLO_SECONDS) as asking:
         line = await _request_line(lines)
     if asking.cancelled_caught:
@@ -125,7 +125,7 @@ async def _answer(line: bytes | None, handlers: ConnectionHandlers) -> dict[str,
 
 
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead)
-"""How a stream says that the client left, at whatever moment it did."""
+"""What a stream raises when the client has disconnected, at any moment."""
 
 
 async def serve_connection(
@@ -135,14 +135,14 @@ async def serve_connection(
 
     Args:
         handlers: What to do with it.
-        connection_counter: Counts it.
+        connection_counter: Counts the connection.
         stream: The accepted socket.
     """
     connection_counter.come()
     try:
         async with stream:
             await receive(stream, handlers)
-    # Groups: reading and writing are tasks of their own. What is unforeseen is logged where this task was started.
+    # Groups: reading and writing are separate tasks. Unforeseen errors are logged where this task was started.
     except* _GONE:
         logger.debug("a client went away")
     except* PeerUidError:

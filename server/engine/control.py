@@ -1,4 +1,4 @@
-"""Answers what a person asks of the engine itself: its status, to forget old trees, to leave."""
+"""Control requests to the engine: its status and settings, to prune old trees, to stop."""
 
 import asyncio
 import logging
@@ -32,10 +32,10 @@ class Control:
         places: A prepared state directory.
         store: Where trees are kept.
         recursion: Knows whether launches are paused.
-        retention: Forgets old trees.
-        connection_counter: Who is connected.
+        retention: Prunes old trees.
+        connection_counter: Counts the connections.
         in_use: Returns which `claude` and which accounts jobs use; blocks.
-        end_pauses: Lets no usage limit outlive this engine.
+        end_pauses: Forgets usage limits, so that the next engine keeps none.
         settings: The settings in force.
     """
 
@@ -63,7 +63,7 @@ class Control:
     async def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a request: `status`, `settings`, `prune` or `stop`.
 
-        `leaving` in the answer asks for the end once it is sent.
+        `leaving` in the answer makes the engine stop once the answer is sent.
         """
         match request.get("do"):
             case "status":
@@ -74,7 +74,7 @@ class Control:
                 if request.get("if_idle") and not await self.idle():
                     return {"ok": False, "error": "The engine has work."}
                 if not request.get("if_idle"):
-                    # A person asks: a newer client that replaces an idle engine would say so.
+                    # A person's request: a newer client that replaces an idle engine sends `if_idle`.
                     self._end_pauses()
                 return {"ok": True, "pid": os.getpid(), "leaving": True, "jobs": await self._fate_of_jobs()}
             case "prune":
@@ -86,11 +86,11 @@ class Control:
                 }
 
     async def idle(self) -> bool:
-        """Tell whether nothing would be lost if the engine left: nobody else is connected and no job is live."""
+        """Tell whether nothing would be lost if the engine stopped: no other client is connected and no job is live."""
         return self._connection_counter.connections <= 1 and not await self._store.has_unfinished()
 
     async def _fate_of_jobs(self) -> str:
-        """Return what becomes of live jobs when the engine leaves, as the end of a sentence."""
+        """Return what happens to live jobs when the engine stops, as the end of a sentence."""
         if not await self._store.has_unfinished():
             return ""
         return "its jobs end" if self._settings.settings.end_jobs_on_stop else "its jobs go on"
@@ -126,7 +126,7 @@ class Control:
         }
 
     async def _no_ended_tree(self, identity: str) -> str | None:
-        """Return why this is no tree that can be forgotten, or None."""
+        """Return why this is no tree that can be pruned, or None."""
         part = await (self._store.batch(identity) if is_batch_id(identity) else self._store.job(identity))
         if part is None:
             return f"There is no tree {identity}. `claude-jobs list` shows the jobs."

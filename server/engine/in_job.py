@@ -1,4 +1,4 @@
-"""Whether a process runs inside a job: it or one above it has a job's mark, or descends from the engine."""
+"""Tells whether a process runs inside a job: it or an ancestor has a job's mark, or it descends from the engine."""
 
 import os
 
@@ -7,10 +7,10 @@ from jobs.processes.process_table import ProcessIdentity, ProcessTable, process_
 from server.engine.peer import Peer
 
 _MAX_ANCESTORS = 4096
-"""Longest line of ancestors that is read to its end; a longer one is refused, so that depth hides nobody."""
+"""Most ancestors that are read; a longer line of them is refused, so that no process hides by its depth."""
 
 _LOOKS = 5
-"""How often a line of ancestors is read that changes while it is read: a person's script may end just then."""
+"""How often the ancestors are read when they change meanwhile: a person's script may end just then."""
 
 
 class InsideJobError(JobsError):
@@ -24,7 +24,7 @@ class InsideJobError(JobsError):
 
 
 class UnknownPeerError(JobsError):
-    """Nothing tells which process a connection belongs to, so it cannot count as a person's."""
+    """It is not known which process a connection belongs to, so it cannot count as a person's."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -35,7 +35,7 @@ class UnknownPeerError(JobsError):
 
 
 def refuse_inside_job(peer: Peer | None, table: ProcessTable | None = None) -> None:
-    """Refuse a process of a job that comes without the job's token: it would leave its tree and every limit of it.
+    """Refuse a process of a job that comes without the job's token: it would escape its tree and the tree's limits.
 
     Blocks for as long as the process table is read: 0.6 ms for five ancestors (measured).
 
@@ -49,7 +49,7 @@ def refuse_inside_job(peer: Peer | None, table: ProcessTable | None = None) -> N
     """
     table = table or process_table()
     inside = peer is not None and peer.alive(table) and inside_job(peer.identity.pid, table)
-    # Asked once more: what was read by process id is about this process only if it lived until here.
+    # Checked once more: what was read by process id is about this process only if it lived until here.
     if peer is None or not peer.alive(table):
         raise UnknownPeerError
     if inside:
@@ -59,10 +59,10 @@ def refuse_inside_job(peer: Peer | None, table: ProcessTable | None = None) -> N
 def inside_job(pid: int, table: ProcessTable) -> bool:
     """Tell whether a process or one of its ancestors has a job's mark, or an ancestor is this engine.
 
-    A process that clears its environment still has a marked ancestor, and an orphan of a job falls to a marked shim or
-    to the engine. One whose shim and engine were killed falls to init, and is known by the resource limit that it
-    inherited and that only root can raise. Not recognised is what another service starts for a job: `systemd-run`,
-    `at`, a running tmux.
+    A process that clears its environment still has a marked ancestor, and an orphan of a job gets a marked shim or the
+    engine as its parent. One whose shim and engine were killed gets init, and is known by the resource limit that it
+    inherited and that only root can raise. A process that another service starts for a job is not recognised:
+    `systemd-run`, `at`, a running tmux.
 
     Raises:
         UnknownPeerError: The line of ancestors cannot be read to its end.

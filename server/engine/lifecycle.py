@@ -1,4 +1,4 @@
-"""Who may come to the engine, who is connected, and when it leaves."""
+"""The engine's lifecycle: which clients it admits, how many are connected, and when it exits."""
 
 import logging
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from server.mcp.tools import Services
 
 @dataclass
 class ConnectionCounter:
-    """Counts connections.
+    """Counts open connections, and how long there has been none.
 
     Args:
         clock: Time.
@@ -32,39 +32,39 @@ class ConnectionCounter:
     _last_seen: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        """Count the start as a visit."""
+        """Begin the idle time at the start."""
         self._last_seen = self.clock.monotonic()
 
     def come(self) -> None:
-        """Count a connection in."""
+        """Count an opened connection."""
         self.connections += 1
 
     def go(self) -> None:
-        """Count a connection out."""
+        """Count a closed connection."""
         self.connections -= 1
         self._last_seen = self.clock.monotonic()
 
     def idle_for(self) -> float:
-        """Return for how many seconds nobody has been connected."""
+        """Return for how many seconds no client has been connected."""
         return 0.0 if self.connections else self.clock.monotonic() - self._last_seen
 
 
 logger = logging.getLogger(__name__)
 
 IDLE_CHECKS = 20
-"""How often within a short idle time the engine looks whether it is needed."""
+"""How often within a short idle time the engine checks whether it is needed."""
 
 _LOOKS = 4
-"""How many threads look at once which process has connected; a look takes about a millisecond."""
+"""How many threads check at once which process has connected; a check takes about a millisecond."""
 
 
 class Engine:
-    """What runs while the engine runs, and when it leaves.
+    """The engine: admits clients, and exits when asked or idle.
 
     Args:
         settings: The engine's settings.
         services: What the tools call.
-        connection_counter: Who is connected.
+        connection_counter: Counts the connections.
     """
 
     def __init__(self, settings: EffectiveSettings, services: Services, connection_counter: ConnectionCounter) -> None:
@@ -77,11 +77,11 @@ class Engine:
         self._state_removed = False
 
     def stop(self) -> None:
-        """Leave soon; running jobs go on without an engine."""
+        """Stop soon; running jobs go on without an engine."""
         self._stop.set()
 
     def leave_lost_state(self, removed: bool) -> None:
-        """Leave soon, because the state directory is no longer where clients look for it.
+        """Stop soon, because the state directory is no longer where clients look for it.
 
         Args:
             removed: It is gone for good: its jobs end too, because no engine can take them over.
@@ -96,34 +96,34 @@ class Engine:
 
     @property
     def leaving(self) -> bool:
-        """Whether somebody asked the engine to leave."""
+        """Whether the engine was asked to stop."""
         return self._stop.is_set()
 
     async def stopped(self) -> None:
-        """Wait until somebody asked the engine to leave."""
+        """Wait until the engine is asked to stop."""
         await self._stop.wait()
 
     async def admit(self, hello: Hello, peer: Peer | None) -> Connection:
-        """Return the state of a client's connection; every hello passes here, whatever its role.
+        """Return the state of a client's connection; called for every hello, of either role.
 
-        A live job's token is good from every process of the user: it makes the caller that job. Without a token the
-        process itself must be outside every job.
+        A live job's token is valid from every process of the user: the caller is then that job. Without a token the
+        process must be outside every job.
 
         Args:
-            hello: What the client says of itself.
+            hello: What the client says about itself.
             peer: The process that connected, or None where that is not known.
 
         Raises:
             UnknownTokenError: It brought a token that no live job holds.
             InsideJobError: It is a job, or a process of one, and asks for what only a person may have.
-            UnknownPeerError: It has no token, and nothing tells which process it is.
+            UnknownPeerError: It has no token, and its process is not known.
             BadInputError: Its directory or its environment cannot be kept as text.
             InvalidSettingsError: A variable of a person's client is no value for a setting that its trees take.
         """
         caller = caller_of(hello)
         job = await calling_job(self._services.store, caller)
         if job is None:
-            # A limiter of its own: clean-up after many jobs fills the threads that all others share.
+            # Its own limiter: clean-up after many jobs fills the threads that the rest shares.
             await anyio.to_thread.run_sync(refuse_inside_job, peer, limiter=self._looks, abandon_on_cancel=True)
             self._effective.for_tree(hello.settings)
         elif hello.role != Role.MCP:
@@ -133,7 +133,7 @@ class Engine:
     async def leave_when_idle(self) -> None:
         """Stop the engine once it has been idle for the set time."""
         while True:
-            # In step with the look at the settings file, which may make the time shorter.
+            # In step with the check of the settings file, which may make the time shorter.
             await beat(min(self._settings.idle_seconds / IDLE_CHECKS, FILE_SECONDS))
             if self._connection_counter.idle_for() < self._settings.idle_seconds:
                 continue

@@ -1,4 +1,4 @@
-"""Takes connections for as long as the engine lives, also where there is no descriptor for one more."""
+"""Accepts connections for as long as the engine lives, also while no file descriptor is free for one more."""
 
 import errno
 import logging
@@ -13,10 +13,10 @@ from anyio.abc import SocketStream
 logger = logging.getLogger(__name__)
 
 FILES = 8192
-"""Files that the engine may have open, where the system lets it: one a connection, and the usual limit is 1,024."""
+"""Files that the engine may have open, where the system allows it: one per connection; the usual limit is 1,024."""
 
 RETRY_SECONDS = 0.1
-"""Seconds until the next look after there was no descriptor left; who connects meanwhile waits."""
+"""Seconds until the next try after no descriptor was free; clients that connect meanwhile wait."""
 
 _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -30,11 +30,11 @@ class Listener(Protocol):
 
 
 def allow_many_files() -> int:
-    """Lift this process's limit of open files as far as it is needed and may be, and return the limit."""
+    """Raise this process's limit of open files as far as needed and allowed, and return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        # macOS refuses more than its kernel's own limit, whatever the hard one says.
+        # macOS refuses more than its kernel's limit, even below the hard limit.
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -45,12 +45,12 @@ async def accept_all(
     handle: Callable[[SocketStream], Coroutine[Any, Any, None]],
     start: Callable[..., None],
 ) -> None:
-    """Serve every connection in a task of its own, for ever.
+    """Serve every connection in its own task, for ever.
 
     Args:
         listener: Where they come from.
-        handle: Serves one.
-        start: Starts a task; what goes wrong in it must not reach us.
+        handle: Serves one connection.
+        start: Starts a task; an error in it must not end this loop.
 
     Raises:
         OSError: The listener is broken.
@@ -61,7 +61,7 @@ async def accept_all(
         except OSError as error:
             if error.errno not in _SCARCE:
                 raise
-            # Unheeded, it would end the engine, and with it every other client's connection.
+            # Not caught, it would end the engine, and with it every other client's connection.
             logger.warning("a client has to wait: %s", error)
             await anyio.sleep(RETRY_SECONDS)
             continue

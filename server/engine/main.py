@@ -1,4 +1,4 @@
-"""Runs the engine in this process, without the libraries of the command line, which would cost each start 0.2 s."""
+"""Runs the engine in this process, without the command line's libraries, which would add 0.2 s to each start."""
 
 import gc
 import os
@@ -17,10 +17,10 @@ STDERR = 2
 
 
 def run() -> str | None:
-    """Run the engine until it leaves, and return what kept it from running, or None."""
-    # Everything that an engine makes is for this user alone, sockets and directories from their first moment too.
+    """Run the engine until it exits, and return what kept it from running, or None."""
+    # Every file that an engine makes is for this user alone, sockets and directories from their first moment too.
     started_with = os.umask(0o077)
-    # What is imported is no garbage, and looking through it again and again takes a tenth of the start; the engine
+    # What is imported is no garbage, and scanning it again and again takes a tenth of the start; the engine
     # turns the collector on once it can be reached. Nothing here has plugins for pydantic, which would look for them.
     gc.disable()
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -44,7 +44,7 @@ def run() -> str | None:
     log_to_stderr("INFO", path=places.log if is_at(STDERR, places.log) else None)
     started_by = os.environ.get(STARTED_BY) or f"claude-jobs engine, pid {os.getpid()}"
     starter = ClientVariables(values=setting_variables(os.environ), client=started_by)
-    # One that runs in a job's own shell bears the job's mark, or an ancestor of it does.
+    # An engine started in a job's own shell has the job's mark, or an ancestor of it does.
     by_person = started_by != A_JOB and not inside_job(os.getpid(), process_table())
     reasons: list[str] = []
     try:
@@ -58,12 +58,12 @@ def run() -> str | None:
     # A group: the store is opened inside the engine's own. What is raised here would become one too.
     except* (FrontDoorError, JobsError) as errors:
         reasons += map(str, _leaves(errors))
-    # Two clients may start an engine at one instant: the one that comes second has nothing to do.
+    # Two clients may start an engine at the same moment: the second engine has nothing to do.
     return "\n".join(reasons) or None
 
 
 def _leave_within(seconds: float) -> None:
-    """End this process after so many seconds, whatever still keeps it: the end of a job may be slow."""
+    """End this process after `seconds` even if something still runs in it: the end of a job may be slow."""
     last = threading.Timer(seconds, os._exit, (0,))
     last.daemon = True
     last.start()

@@ -24,7 +24,7 @@ from server.mcp.flow_control import FlowControl, RequestId
 from server.mcp.initialize import Opening
 
 MAX_QUEUED_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of one connection's messages that may stand in line; a single longer message may stand there alone."""
+"""Bytes of one connection's queued messages; a single longer message may be queued alone."""
 
 _OVERHEAD: Final = 256
 """Bytes that a queued message takes besides its text."""
@@ -32,7 +32,7 @@ _OVERHEAD: Final = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Queued:
-    """One message in line.
+    """One queued message.
 
     Args:
         line: Its text.
@@ -49,7 +49,7 @@ class Queued:
 
 
 class Inbox:
-    """The messages of one connection that nobody works on yet."""
+    """The queue of one connection's messages that are not handled yet."""
 
     def __init__(self) -> None:
         self._queue: deque[Queued] = deque()
@@ -66,12 +66,12 @@ class Inbox:
         self._announce()
 
     def close(self) -> None:
-        """Note that no message comes any more."""
+        """Record that no further message will come."""
         self._closed = True
         self._announce()
 
     async def first(self) -> Queued | None:
-        """Return the first message once there is one, and leave it in line; None where no message comes any more."""
+        """Return the first message once there is one, and leave it queued; None where no further message will come."""
         while not self._queue:
             if self._closed:
                 return None
@@ -79,7 +79,7 @@ class Inbox:
         return self._queue[0]
 
     def remove(self, message: Queued) -> bool:
-        """Take a message out of the line; False where it does not stand there any more."""
+        """Remove a message from the queue; False where it is not there any more."""
         try:
             self._queue.remove(message)
         except ValueError:
@@ -89,7 +89,7 @@ class Inbox:
         return True
 
     def withdraw(self, request_id: RequestId) -> bool:
-        """Take a request out of the line that its sender has cancelled; False where it does not stand there."""
+        """Remove a cancelled request from the queue; False where it is not there."""
         found = next((one for one in self._queue if one.request_id == request_id), None)
         return found is not None and self.remove(found)
 
@@ -105,7 +105,7 @@ Incoming = SessionMessage | Exception
 
 
 class _Refusal(SessionMessage):
-    """The answer to a line that is no message: it ends no request, whatever id it has."""
+    """The answer to a line that is no message: it ends no request, even if it has the id of one."""
 
 
 class McpConnection:
@@ -114,7 +114,7 @@ class McpConnection:
     Three tasks: one reads lines into the inbox, one hands them to the server while there is room, one writes replies.
 
     Args:
-        stream: The socket, past the welcome.
+        stream: The socket, after the handshake.
         lines: What is read from it.
         flow: Counts the requests that are not answered yet.
         opening: The first line, which was read already, or None.
@@ -176,11 +176,11 @@ class McpConnection:
             await to_server.send(message)
 
     async def _hand_over(self, to_server: ObjectSendStream[Incoming]) -> None:
-        # Closed here: a client may end its side right behind its requests, and they are begun all the same.
+        # Closed here: a client may close its side right after its requests, and they are begun all the same.
         async with to_server:
             while (queued := await self._inbox.first()) is not None:
                 if queued.request_id is not None:
-                    # It stays in line meanwhile, where a cancellation finds it.
+                    # It stays queued meanwhile, where a cancellation finds it.
                     await self._flow.begin(queued.request_id, queued.size)
                 if not self._inbox.remove(queued):
                     self._end(queued.request_id)
@@ -188,7 +188,7 @@ class McpConnection:
                 try:
                     await to_server.send(self._counted(message_in(queued.line), queued.request_id))
                 except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                    return  # the client has left, and nobody waits for the answer
+                    return  # the client has disconnected and needs no answer
 
     async def _write(self, from_server: ObjectReceiveStream[SessionMessage]) -> None:
         async for message in from_server:
@@ -201,7 +201,7 @@ class McpConnection:
 
     def _was_answered(self, message: mcp_types.JSONRPCMessage) -> bool:
         """Tell whether this is the server's own answer to the `initialize` that was answered before it was loaded."""
-        # An error too: what the greeting took, the server may refuse.
+        # An error too: the server may refuse what was accepted before it was loaded.
         if self._answered is None or not isinstance(message, mcp_types.JSONRPCResponse | mcp_types.JSONRPCError):
             return False
         answered, self._answered = self._answered == message.id, None
@@ -215,7 +215,7 @@ class McpConnection:
         return request_id is not None and self._inbox.withdraw(coerce_request_id(request_id))
 
     def _counted(self, message: Incoming, request_id: RequestId | None) -> Incoming:
-        """Return a request so that it is counted out also where it gets no answer, because its sender cancelled it."""
+        """Return a request that is also counted out when it gets no answer, because its sender cancelled it."""
         if request_id is None or isinstance(message, Exception):
             return message
 
@@ -235,9 +235,9 @@ def _request_id(message: Incoming) -> RequestId | None:
 
 
 def _concerns_open_requests(message: Incoming) -> bool:
-    """Tell whether a message is about requests that were sent before it, and so must not stand in line behind others.
+    """Tell whether a message is about requests that were sent before it, and so must not be queued behind others.
 
-    Without that a client with a long line could neither cancel a call nor answer what one of its calls asks.
+    Without that a client with a long queue could neither cancel a call nor answer what one of its calls asks.
     """
     if isinstance(message, Exception):
         return False
@@ -288,7 +288,7 @@ def _may_be_request(message: SessionMessage, line: bytes | LongLine) -> bool:
 
 
 def _read_again(read: Mapping[str, Any]) -> Incoming:
-    r"""Return what the SDK makes of a message that it refused, with a question mark for each half of a surrogate pair.
+    r"""Parse a message that the SDK refused once more, with a question mark for each half of a surrogate pair.
 
     JavaScript writes half a character as "\ud800" where it cuts a text in two; pydantic refuses the whole message, and
     its sender would wait for an answer for ever.
@@ -298,7 +298,7 @@ def _read_again(read: Mapping[str, Any]) -> Incoming:
     except (ValidationError, RecursionError) as error:
         if "method" not in read:
             return error
-        # Our rules take it, and the SDK does not: it reads no deeper.
+        # Our rules accept it, and the SDK does not: it reads no deeper.
         return BadMessageError(mcp_types.INVALID_REQUEST, "The message is nested too deeply.", read.get("id"))
 
 

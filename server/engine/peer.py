@@ -1,4 +1,4 @@
-"""Which process opened a connection, held so that its id cannot pass to another one while the engine looks at it."""
+"""The process that opened a connection, held so that its id cannot be reused while the engine checks it."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ _LOCAL_PEERPID = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """The process that connected; not the one that speaks, where several share the socket.
+    """The process that connected; not necessarily the one that sends, where several share the socket.
 
     Args:
         identity: Which process.
@@ -36,7 +36,7 @@ class Peer:
     def alive(self, table: ProcessTable) -> bool:
         """Whether it has not ended; a zombie has."""
         if self.descriptor is not None:
-            # Readable from the moment of the exit on, before anybody collects the process. Not `select`, which takes no
+            # Readable from the moment of the exit on, before the process is reaped. Not `select`, which takes no
             # descriptor above 1,023.
             look = select.poll()
             look.register(self.descriptor, select.POLLIN)
@@ -46,11 +46,11 @@ class Peer:
 
 @contextmanager
 def peer_of(connection: socket.socket, *, option: int = SO_PEERPIDFD) -> Iterator[Peer | None]:
-    """Hold the process at the other end; None where it has ended or cannot be seen from here.
+    """Hold the process at the other end while the block runs; None where it has ended or is not visible from here.
 
     Linux 6.5 and later give a pidfd of the very process that connected. Before that the engine opens one by process id
     as soon as it accepts: a process that takes the id between the connect and the accept is taken for the peer. macOS
-    has no pidfd; there the start time tells a process from a later one with its id.
+    has no pidfd; there the start time distinguishes a process from a later one with its id.
 
     Args:
         connection: An accepted unix socket.
@@ -75,7 +75,7 @@ def peer_pid(connection: socket.socket) -> int:
 
 
 def peer_uid(connection: socket.socket) -> int | None:
-    """Return the user id of the process that connected, or None where the platform does not tell."""
+    """Return the user id of the process that connected, or None where the platform does not report it."""
     if hasattr(socket, "SO_PEERCRED"):
         return _credentials(connection)[1]
     if sys.platform == "darwin":

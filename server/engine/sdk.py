@@ -18,7 +18,7 @@ Serve = Callable[[SocketStream, BufferedByteReceiveStream, Connection, Opening |
 """Serves MCP on a connection until either end closes it."""
 
 HEAD_START = 0.2
-"""Seconds that the client which started the engine has to say hello; the import would slow down its greeting."""
+"""Seconds that the client which started the engine has for its handshake; the import would slow that down."""
 
 
 class Sdk:
@@ -36,14 +36,14 @@ class Sdk:
         self._serve: Serve | None = None
 
     async def load(self) -> Serve:
-        """Return what serves a connection, once it is loaded."""
+        """Load the MCP server if it is not loaded yet, and return what serves a connection."""
         async with self._loading:
             if self._serve is None:
                 self._serve = await anyio.to_thread.run_sync(_import, self._event_bus, self._start_soon)
             return self._serve
 
     async def load_soon(self) -> None:
-        """Load it unasked after `HEAD_START`, so that a later client does not wait for it."""
+        """Load the MCP server after `HEAD_START`, so that a later client does not wait for it."""
         await anyio.sleep(HEAD_START)
         await self.load()
 
@@ -51,7 +51,7 @@ class Sdk:
         """Serve MCP until either end closes the connection; until the SDK is loaded, `initialize` alone is answered.
 
         Args:
-            stream: The socket, past the welcome.
+            stream: The socket, after the handshake.
             lines: What is read from it.
             state: What handlers find as their lifespan's state.
         """

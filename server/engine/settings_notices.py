@@ -14,18 +14,18 @@ from server.client.wire import Hello, Role
 from server.engine.beat import beat
 
 FILE_SECONDS = 1.0
-"""Seconds between two looks at the settings file, which cost one `stat` each."""
+"""Seconds between two checks of the settings file, which cost one `stat` each."""
 
 
 _MOST_TOLD = 1000
-"""Names that are remembered as told; after so many nobody is told any more."""
+"""Variable names that are remembered as reported; after that many, none is reported any more."""
 
 _MOST_SAID = 1000
-"""Characters of what is told of them."""
+"""Most characters of the notice about them."""
 
 
 class SettingsNotices:
-    """What an engine does about its settings while it runs.
+    """Notices for clients whose settings differ from the engine's, and the watch on the settings file.
 
     Args:
         settings: The settings in force.
@@ -40,10 +40,10 @@ class SettingsNotices:
     async def line_for(self, hello: Hello) -> str | None:
         """Return one line for a person whose settings are not those in force; None for a job's client.
 
-        A variable that is no setting is told once in the life of an engine, and not on each command of a script.
+        A variable that is no setting is reported once in an engine's life, and not on each command of a script.
 
         Args:
-            hello: What the client said of itself.
+            hello: What the client said about itself.
         """
         if hello.role != Role.MCP or hello.token or hello.settings is None:
             return None
@@ -64,6 +64,6 @@ class SettingsNotices:
         """Read the settings file again whenever it changes, for as long as the engine runs."""
         while True:
             await beat(FILE_SECONDS)
-            # Asked here and not in a thread: twice as many switches a second would be an idle engine's largest cost.
+            # Checked here and not in a thread: twice as many switches a second would be an idle engine's largest cost.
             if self._settings.outdated() and await anyio.to_thread.run_sync(self._settings.refresh):
                 logging.getLogger().setLevel(self._settings.settings.log_level)

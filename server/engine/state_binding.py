@@ -1,4 +1,4 @@
-"""Binds a state directory to its place when an engine starts, and ends the unfinished jobs of a copy."""
+"""Records where a state directory is when an engine starts, and ends the unfinished jobs of a copy."""
 
 import hashlib
 import logging
@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 async def bind(places: StatePaths, store: Store) -> Location:
-    """Return the location of a state directory as it is now, written down; in a copy unfinished jobs end first.
+    """Write and return the present location of a state directory; in a copy, unfinished jobs are ended first.
 
     Args:
         places: A state directory whose lock the caller holds.
         store: Its open store.
 
     Raises:
-        StoreError: The ends of a copy's jobs cannot be written now.
+        StoreError: The end of a copy's jobs cannot be written now.
         OSError: The location of a copy cannot be written.
     """
     known = read_location(places.home)
@@ -32,7 +32,7 @@ async def bind(places: StatePaths, store: Store) -> Location:
     if relation is Relation.COPIED and known is not None:
         location = await _bind_copy(places, store, known)
     elif known is None:
-        # What versions without a location file used, so that processes of theirs are still known.
+        # The key of versions without a location file, so that their processes are still recognised.
         location = Location(key=hashlib.sha256(str(places.trees).encode()).hexdigest()[:8], path="")
     else:
         location = known

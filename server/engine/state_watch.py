@@ -23,7 +23,7 @@ from server.engine.listener import accept_all
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 2.0
-"""Seconds between two looks: a removed socket is there again within 5 s, also on a busy machine."""
+"""Seconds between two checks: a removed socket is bound again within 5 s, also on a busy machine."""
 
 LOCK_SECONDS = 1.0
 """How long another process may hold a lock file that was made again before it counts as another engine."""
@@ -50,7 +50,7 @@ class EngineSocket:
 
     @property
     def closed(self) -> bool:
-        """Whether the engine leaves, so that clients must not find it any more."""
+        """Whether the engine is exiting, so that clients must not find it any more."""
         return self._closed
 
     @property
@@ -59,7 +59,7 @@ class EngineSocket:
         return self._file is not None and _file_at(self._path) == self._file
 
     async def bind(self) -> None:
-        """Bind the socket and take connections from it, and no longer from one that was bound before.
+        """Bind the socket and accept connections on it, and no longer on one that was bound before.
 
         Raises:
             OSError: It cannot be bound.
@@ -71,7 +71,7 @@ class EngineSocket:
         self._start(self._accept, listener, self._accepting)
 
     def close(self) -> None:
-        """Remove the socket's file, and no other engine's; from now on it is not bound again."""
+        """Remove the socket's file, unless it is another engine's; it is not bound again."""
         self._closed = True
         if self.is_there:
             self._path.unlink(missing_ok=True)
@@ -83,7 +83,7 @@ class EngineSocket:
                     await accept_all(listener, self._handle, self._start)
                 finally:
                     if not scope.cancel_called:
-                        self._file = None  # broken: the next look binds another
+                        self._file = None  # broken: the next check binds another
 
 
 class StateWatch:
@@ -93,7 +93,7 @@ class StateWatch:
         places: The state directory.
         held: The engine's lock file, open and locked.
         socket: The engine's socket.
-        leave: Makes the engine leave; called with whether its jobs must end too, because no engine can take them over.
+        leave: Makes the engine stop; called with whether its jobs must end too, because no engine can take them over.
     """
 
     def __init__(self, places: StatePaths, held: int, socket: EngineSocket, leave: Callable[[bool], None]) -> None:
@@ -103,7 +103,7 @@ class StateWatch:
         self._leave = leave
 
     async def keep(self) -> None:
-        """Look and repair until the state directory is another or gone, or another engine serves it."""
+        """Check and repair the files until the state directory is replaced or gone, or another engine serves it."""
         # Kept open: only an open directory tells whether it was moved or removed.
         home = os.open(self._places.home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -125,7 +125,7 @@ class StateWatch:
         self._leave(removed)
 
     async def _repair(self) -> None:
-        # An engine that leaves has removed its socket itself, and its jobs may take seconds to end.
+        # An engine that is exiting has removed its socket itself, and its jobs may take seconds to end.
         if self._socket.closed or self._socket.is_there:
             return
         logger.warning("the socket %s is gone or another's; binding it again", self._places.socket)
@@ -140,7 +140,7 @@ class StateWatch:
         if is_at(self._held[-1], self._places.engine_lock):
             return True
         try:
-            # With patience: a client that looks whether an engine is there holds the lock for a moment.
+            # With patience: a client that checks whether an engine runs holds the lock for a moment.
             held = await anyio.to_thread.run_sync(lock, self._places.engine_lock, LOCK_SECONDS)
         except (FrontDoorError, OSError) as error:
             logger.warning("the lock file cannot be made again now: %s", error)

@@ -1,4 +1,4 @@
-"""Supervision of the engine's background tasks: what goes wrong in one ends neither the engine nor the others."""
+"""Supervises the engine's background tasks: an error in one ends neither the engine nor the others."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -13,13 +13,13 @@ FIRST_PAUSE: Final = 1.0
 """Seconds before a service that failed is started again; each further pause is twice as long."""
 
 LONGEST_PAUSE: Final = 60.0
-"""Seconds between two starts at most; a service that ran for so long counts as healthy again."""
+"""Most seconds between two starts; a service that ran for this long counts as healthy again."""
 
 Task = Callable[..., Awaitable[None]]
 
 
 class SupervisedTasks:
-    """Starts tasks in the engine's task group, each behind a boundary of its own.
+    """Starts tasks in the engine's task group; an error ends only its own task.
 
     Args:
         group: Owns the tasks.
@@ -33,7 +33,7 @@ class SupervisedTasks:
         self._group.start_soon(self._run, task, args)
 
     def keep(self, task: Task, *args: Any) -> None:
-        """Run a task until it returns: after an unforeseen error it is logged and begun again after a pause."""
+        """Run a task until it returns; an unforeseen error is logged, and the task starts again after a pause."""
         self._group.start_soon(self._run_again, task, args)
 
     async def _run(self, task: Task, args: tuple[Any, ...]) -> None:
