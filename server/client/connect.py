@@ -252,7 +252,7 @@ def _replace_engine(endpoint: EngineEndpoint, hello: Hello) -> None:
 
 
 def _stop_where_still_older(endpoint: EngineEndpoint, hello: Hello) -> bool:
-    """Stop the engine if it is still older and idle; tell whether it stops or is gone. Another client may come first."""
+    """Stop the engine if it is still older and idle; tell whether it stops or is gone. Another client may be first."""
     connection = try_connect(endpoint.places)
     if connection is None:
         return True

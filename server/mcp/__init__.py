@@ -1,1 +1,1 @@
-"""What a client of MCP finds: tools and their replies, tasks, resources, prompts, permission forms."""
+"""The MCP interface: tools and their replies, tasks, resources, prompts, permission forms."""

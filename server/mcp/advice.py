@@ -1,4 +1,4 @@
-"""What to do about a job that failed, by its reason: nobody is told to repeat what would fail again."""
+"""Advice on a failed job, by its reason; it never says to repeat what would fail again."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

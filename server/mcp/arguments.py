@@ -1,4 +1,4 @@
-"""What each tool accepts: camelCase as the older server had it, snake_case as well, and nothing that is unknown."""
+"""The arguments of each tool: camelCase as in the older server, snake_case as well, and no unknown names."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ class Arguments(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_meant(cls, given: Any) -> Any:
-        """Take an argument that says nothing for one that was left out, and a list in JSON for the list.
+        """Treat an empty argument as left out, and a list spelled as JSON text as the list.
 
         Many clients fill in each argument that they do not use with null or an empty text, and models spell a list as
         text where a schema does not show the argument.
@@ -41,7 +41,7 @@ class Arguments(BaseModel):
 
 
 class TaskOptions(Arguments):
-    """What a job may be told beside its task, and a batch for each of its tasks that says nothing else."""
+    """Options of a job; those of a batch are the defaults for its tasks."""
 
     cwd: str | None = None
     model: str | None = None
@@ -70,7 +70,7 @@ class TaskArguments(TaskOptions):
     idempotency_key: str | None = None
 
     def fields(self) -> dict[str, Any]:
-        """Return what was given, as `TaskRequest` names it."""
+        """Return the given options under the field names of `TaskRequest`."""
         return _fields_of(self, without=("idempotency_key",), only_set=True)
 
 
@@ -91,7 +91,7 @@ class RunArguments(TaskOptions):
     idempotency_key: str | None = None
 
     def request(self) -> TaskRequest:
-        """Return the task itself, without what belongs to its submission."""
+        """Return the task itself, without the arguments of its submission."""
         fields = _fields_of(self, without=("parent_job_id", "idempotency_key", "strategy"))
         return TaskRequest(**fields, can_decompose=self.strategy == "decompose")
 
@@ -107,17 +107,17 @@ class BatchArguments(TaskOptions):
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
 
     def requests(self) -> list[TaskRequest]:
-        """Return the tasks, each with the batch's options where it has none of its own."""
+        """Return the tasks, each with the batch's options as defaults."""
         shared = _fields_of(self, only=TaskOptions.model_fields, only_set=True)
         shared |= {"batch_slots": self.max_concurrent}
         return [TaskRequest(**{**shared, **task.fields()}) for task in self.tasks]
 
     def bounds(self) -> TreeBounds:
-        """Return what the new tree may cost and take."""
+        """Return the bounds on the new tree's cost and time."""
         return TreeBounds(usd=self.tree_budget_usd, seconds=self.tree_timeout_seconds)
 
     def key(self) -> str | None:
-        """Return the key of the submission: its own, or what the keys of its tasks come to.
+        """Return the key of the submission: its own, or one made of its tasks' keys.
 
         Raises:
             BadInputError: Some tasks have a key and others have none: they are admitted together or not at all.
@@ -197,7 +197,7 @@ class NoArguments(Arguments):
 
 
 def _says_nothing(value: Any, annotation: Any) -> bool:
-    # An empty text is no "yes", also where that is what is meant by saying nothing.
+    # An empty text is no "yes", also where leaving the argument out means yes.
     return value is None or (value == "" and annotation is not bool)
 
 

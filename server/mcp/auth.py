@@ -1,4 +1,4 @@
-"""Who is calling: a person or a program at the root, or the job that holds the token."""
+"""Identifies the caller: a person or a program outside every tree, or the job that holds the token."""
 
 import os
 from collections.abc import Mapping
@@ -36,17 +36,17 @@ class Caller:
 
 
 def caller_of(hello: Hello) -> Caller:
-    """Return who sent a hello.
+    """Return the caller that a hello describes.
 
     Raises:
-        UnknownTokenError: Its token cannot be one of ours.
-        BadInputError: Its directory cannot be kept as text.
+        UnknownTokenError: Its token has no valid form.
+        BadInputError: Its directory is not valid UTF-8.
     """
     return Caller(client_context=_client_context(hello), token_hash=_token_hash(hello), settings=hello.settings)
 
 
 async def calling_job(store: Store, caller: Caller) -> Job | None:
-    """Return the job that calls, or None for a caller outside every tree.
+    """Return the calling job, or None for a caller outside every tree.
 
     Raises:
         UnknownTokenError: The job is over, so its token is no longer good.
@@ -68,9 +68,9 @@ def _token_hash(hello: Hello) -> str | None:
 
 
 def _client_context(hello: Hello) -> ClientContext:
-    """Return where a client's trees come from, only with text that the database and a process can take.
+    """Return the client context of a client's trees, with only text that the database and a process can take.
 
-    What belongs to the client's own session is left out, whatever the client names.
+    Variables of the client's own session are left out, even where the client names them.
 
     Raises:
         BadInputError: Its directory has a name that is not UTF-8.

@@ -1,4 +1,4 @@
-"""What the engine knows of a connection, without the MCP SDK: it is needed before the SDK is loaded."""
+"""The engine's state of a connection, without the MCP SDK: it is needed before the SDK is loaded."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ class Connection:
     Args:
         services: What handlers call.
         caller: The other end of the connection.
-        flow: Knows how many of its requests are in work.
+        flow: Counts its open requests.
     """
 
     services: Services

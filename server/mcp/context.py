@@ -1,4 +1,4 @@
-"""What a handler finds in its context: the engine's services, who is calling, and the call that follows from both."""
+"""Makes a handler's `Call` from its request context: the engine's services and the caller."""
 
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,7 @@ async def call_of(ctx: Context) -> Call:
     """Return the call that a request makes.
 
     Raises:
-        UnknownTokenError: The job that calls is over.
+        UnknownTokenError: The calling job is over.
         InvalidSettingsError: The settings file has changed, and the client's settings do not fit it any more.
     """
     connection = ctx.lifespan_context
@@ -38,7 +38,7 @@ async def call_of(ctx: Context) -> Call:
 
 
 def _client_context(connection: Connection, job: Job | None) -> ClientContext:
-    # At each call: the file may have changed since the client came. A job's tree has its settings already.
+    # At each call: the settings file may have changed since the handshake. A job's tree has its settings already.
     client_context = connection.caller.client_context
     if job is not None:
         return client_context
@@ -46,7 +46,7 @@ def _client_context(connection: Connection, job: Job | None) -> ClientContext:
 
 
 def _tool_use_id(ctx: Context) -> str | None:
-    # The pump gives a call an id of its own where the client sends none: after a crash it asks again.
+    # The pump gives a call an id where the client sends none: after a crash it repeats the call.
     for key in (TOOL_USE_ID, CALL_ID):
         value = (ctx.meta or {}).get(key)
         if isinstance(value, str) and value:
@@ -61,7 +61,7 @@ def _progress(ctx: Context) -> OnProgress | None:
 
     async def report(where: Progress) -> None:
         nonlocal last
-        # A job that is tried again is not over any more, and what a client is told must grow.
+        # A job that is retried is not over any more, and MCP progress must increase.
         last = round(max(where.value, last + LEAST_GROWTH), 6)
         now = ctx.lifespan_context.services.now()
         await ctx.session.report_progress(last, where.total, progress.progress(where, now))

@@ -1,4 +1,4 @@
-"""Asks the person behind a client, by a form, whether a job may do what it has no permission for."""
+"""Permission forms (MCP elicitation): ask the person at a client whether a job may do what it has no permission for."""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,20 +24,20 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SCHEMA: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
-"""A form without fields: to accept it is to allow what it asks, and to decline it is to deny that."""
+"""A form without fields: accepting it allows the request, and declining it denies the request."""
 
 AnyContext = ServerRequestContext[Any]
 """A request's context, whose connection is the one of `server.mcp.context`: that module needs this one."""
 
 Read = Callable[[], Awaitable[Scope]]
-"""Reads the jobs that somebody waits for."""
+"""Reads the jobs that a call waits for."""
 
 
 def can_ask(ctx: AnyContext) -> bool:
-    """Tell whether a person sits behind this request's client and is to be asked, and the client can show a form."""
+    """Tell whether this request's client has a person to ask and can show a form."""
     capabilities = ctx.session.client_capabilities
     offered = capabilities.elicitation if capabilities else None
-    # An older client that says nothing of forms and addresses means forms.
+    # An older client that names neither forms nor URLs supports forms.
     shows_forms = offered is not None and (offered.form is not None or offered.url is None)
     connection = ctx.lifespan_context
     is_person = connection.caller.token_hash is None
@@ -45,7 +45,7 @@ def can_ask(ctx: AnyContext) -> bool:
 
 
 async def forms(ctx: AnyContext, read: Read) -> dict[str, Any]:
-    """Return the forms that are open for the jobs that somebody waits for, by the ids of their requests."""
+    """Return the open forms of the jobs that the call waits for, by the ids of their requests."""
     approvals = ctx.lifespan_context.services.approvals
     if not (can_ask(ctx) and approvals.waiting()):
         return {}
@@ -56,9 +56,9 @@ async def forms(ctx: AnyContext, read: Read) -> dict[str, Any]:
 
 
 async def wait_with_forms(ctx: AnyContext, wait: Callable[[], Awaitable[WaitReport]], read: Read) -> WaitReport:
-    """Wait, and meanwhile ask the person whatever the jobs that are waited for want to be permitted.
+    """Wait, and meanwhile ask the person for the permissions that the awaited jobs request.
 
-    A client of the newest protocol cannot be asked in the middle of a call: it is given forms in place of an answer.
+    A client of the newest protocol cannot be asked in the middle of a call: it gets forms in place of an answer.
     """
     if not can_ask(ctx) or _is_modern(ctx):
         return await wait()
@@ -70,13 +70,13 @@ async def wait_with_forms(ctx: AnyContext, wait: Callable[[], Awaitable[WaitRepo
 async def forms_or_answer(
     ctx: AnyContext, responses: Mapping[str, Any] | None, answer: Callable[[], Awaitable[str]], read: Read
 ) -> str | dict[str, Any]:
-    """Return a wait's answer, or the forms that are to be filled in before the call is repeated with what they said.
+    """Return a wait's answer, or the forms that the client fills in before it repeats the call with their answers.
 
     Args:
         ctx: The request.
-        responses: What the forms of an earlier call said, by their ids.
+        responses: The answers to the forms of an earlier call, by their ids.
         answer: Waits and answers.
-        read: Reads the jobs that are waited for.
+        read: Reads the jobs that the call waits for.
     """
     if not (can_ask(ctx) and _is_modern(ctx)):
         return await answer()
@@ -87,13 +87,13 @@ async def forms_or_answer(
         found = await _before(partial(approvals.next_to_show, paths), answer)
         if found is not None:
             return found
-        # One that was answered at this very moment leaves nothing to show.
+        # A request that was answered at this moment leaves no form to show.
         if shown := await forms(ctx, read):
             return {"resultType": "input_required", "inputRequests": shown}
 
 
 def take_all(approvals: Approvals, responses: Mapping[str, Any], shown: Mapping[str, Any]) -> None:
-    """Decide the requests whose forms were shown and have been filled in; what else was sent says nothing."""
+    """Decide the requests whose forms were shown and filled in; other responses are ignored."""
     for request_id, response in responses.items():
         answer = _answer_of(response)
         if request_id in shown and answer is not None:
@@ -101,7 +101,7 @@ def take_all(approvals: Approvals, responses: Mapping[str, Any], shown: Mapping[
 
 
 def take(approvals: Approvals, request_id: str, answer: ElicitResult) -> None:
-    """Decide a request as its form was filled in; one that is put away stays open for `claude-jobs approve`."""
+    """Decide a request as its form was filled in; a dismissed one stays open for `claude-jobs approve`."""
     request = next((one for one in approvals.open_to(None) if one.id == request_id), None)
     if request is None:
         return  # answered meanwhile, elsewhere or by its time
@@ -116,14 +116,14 @@ def take(approvals: Approvals, request_id: str, answer: ElicitResult) -> None:
 
 
 async def _before(wait_wrapper: Callable[[], Awaitable[object]], work: Callable[[], Awaitable[T]]) -> T | None:
-    """Return what the work comes to, or None where its company is over first."""
+    """Return the result of `work`, or None where `wait_wrapper` ends first."""
     found: list[T | JobsError] = []
 
     async def do() -> None:
         try:
             found.append(await work())
         except JobsError as error:
-            # Out of the group it would come wrapped in another exception, whose words nobody passes on.
+            # Out of the group it would come wrapped in another exception, whose text would not reach the client.
             found.append(error)
         group.cancel_scope.cancel()
 
@@ -157,7 +157,7 @@ async def _serve_forms(ctx: AnyContext, paths: Sequence[str]) -> None:
 
 
 async def _filled_in(ctx: AnyContext, request: PermissionRequest) -> ElicitResult:
-    """Show a form until it is filled in, or the request is no longer open: then the form is withdrawn."""
+    """Show a form until it is filled in; where the request is closed first, withdraw the form."""
     answers: list[ElicitResult] = []
 
     async def show() -> None:

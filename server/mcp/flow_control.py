@@ -1,4 +1,4 @@
-"""Flow control of one connection: how many of its requests are in work, and what waits until they are answered."""
+"""Flow control of one connection: limits its open requests, and holds back the ones after them."""
 
 from collections import deque
 from collections.abc import AsyncIterator
@@ -10,20 +10,20 @@ import anyio
 RequestId = int | str
 
 MAX_WORKING: Final = 32
-"""Requests of one connection that are in work or whose reply is not sent yet; calls that only wait do not count."""
+"""Most requests of one connection that are handled or whose reply is not sent yet; waiting calls do not count."""
 
 MAX_OPEN: Final = 4096
-"""Requests of one connection that are not answered yet, the waiting ones included: about 31 KB each (measured)."""
+"""Most unanswered requests of one connection, the waiting ones included: about 31 KB each (measured)."""
 
 MAX_OPEN_BYTES: Final = 32 * 1024 * 1024
-"""Bytes of the requests that are not answered yet: two of the longest messages."""
+"""Most bytes of the unanswered requests: two of the longest messages."""
 
 
 class FlowControl:
     """Counts the open requests of one connection and holds back those that are too many.
 
-    A client that sends and does not read gets no further than `MAX_WORKING` replies: the rest of what it sent is not
-    looked at before it has read. A call that waits for jobs or for a person leaves room for others meanwhile, and takes
+    A client that sends and does not read gets no further than `MAX_WORKING` replies: its other requests are not handled
+    before it has read. A call that waits for jobs or for a person leaves room for others meanwhile, and takes
     its place again before it builds its reply.
     """
 
@@ -36,10 +36,10 @@ class FlowControl:
         self._one_ended = anyio.Event()
 
     async def begin(self, request_id: RequestId, size: int) -> None:
-        """Wait for room and count a request in.
+        """Wait for room and count a request as open.
 
         Args:
-            request_id: Its id; one that is in use already is counted by itself.
+            request_id: Its id; an id that is in use already is counted separately.
             size: Its bytes.
         """
         while self._open >= MAX_OPEN or (self._open and self._bytes + size > MAX_OPEN_BYTES):
@@ -51,7 +51,7 @@ class FlowControl:
         self._sizes.setdefault(request_id, deque()).append(size)
 
     def end(self, request_id: RequestId) -> None:
-        """Count a request out: its reply has been sent, or it gets none."""
+        """Count a request as closed: its reply has been sent, or it gets none."""
         sizes = self._sizes.get(request_id)
         if sizes is None:
             return
@@ -64,7 +64,7 @@ class FlowControl:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Leave room for other requests while the block lasts: the call only waits in it."""
+        """Leave room for other requests while the block runs, in which the call only waits."""
         self._leave()
         entered = False
         try:
@@ -73,7 +73,7 @@ class FlowControl:
             entered = True
         finally:
             if not entered:
-                # The call is cancelled or failed: what is left of it needs no room.
+                # The call was cancelled or failed: the rest of it needs no room.
                 self._working += 1
 
     async def _enter(self) -> None:
@@ -88,7 +88,7 @@ class FlowControl:
             entered = True
         finally:
             if not entered:
-                # Cancelled, before its turn or at the moment of it.
+                # Cancelled before its turn, or at that moment.
                 self._leave() if turn.is_set() else self._line.remove(turn)
 
     def _leave(self) -> None:

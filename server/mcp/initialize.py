@@ -1,4 +1,4 @@
-"""The answer to `initialize`, which an engine gives before it has loaded the MCP SDK: that takes a second of a core."""
+"""Answers `initialize` before the MCP SDK is loaded, which takes a second of a core."""
 
 import json
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ CAPABILITIES: Final[Mapping[str, Any]] = {
     "tools": {"listChanged": False},
     "completions": {},
 }
-"""What the SDK makes of the handlers; a test holds the two together."""
+"""The capabilities that the SDK derives from the handlers; a test keeps the two equal."""
 
 
 class Opening(NamedTuple):
@@ -36,7 +36,7 @@ class Opening(NamedTuple):
 
     Args:
         line: The line.
-        request_id: The id of the `initialize` request that has been answered, or None where the line is another.
+        request_id: The id of the `initialize` request that has been answered, or None for another line.
         reply: The answer, a line of JSON, or None.
     """
 
@@ -46,7 +46,7 @@ class Opening(NamedTuple):
 
 
 def opening_of(line: bytes) -> Opening:
-    """Return what a first line is, with the answer to it where it is an `initialize` that can be answered here."""
+    """Parse a first line, and answer it where it is an `initialize` that can be answered here."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):

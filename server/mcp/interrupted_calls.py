@@ -1,4 +1,4 @@
-"""What a call that runs jobs to their end answers early: a job below its caller waits for a permission."""
+"""Early replies of `claude_run` and `claude_run_batch`, when a job below the caller waits for a permission."""
 
 from collections.abc import Sequence
 

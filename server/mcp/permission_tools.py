@@ -1,4 +1,4 @@
-"""The two tools about missing permissions: by one the CLI of a job asks, by the other a parent or a person answers."""
+"""The permission tools: a job's CLI asks by `claude_permit`, a parent or a person answers by `claude_approve`."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -18,7 +18,7 @@ from server.mcp.tools import Call
 
 
 class PermitArguments(Arguments):
-    """What the CLI sends, in its own names; a newer one may send more."""
+    """Arguments of `claude_permit`, in the CLI's names; a newer CLI may send more."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -27,7 +27,7 @@ class PermitArguments(Arguments):
 
 
 class ApproveArguments(Arguments):
-    """Arguments of `claude_approve`; without a request it lists those that are open."""
+    """Arguments of `claude_approve`; without a request id it lists the open requests."""
 
     request_id: str | None = None
     allow: bool = True
@@ -35,14 +35,14 @@ class ApproveArguments(Arguments):
     @model_validator(mode="before")
     @classmethod
     def _says_what_it_means(cls, given: Any) -> Any:
-        """Refuse a null: left out it is a yes, and a permission must not rest on what says nothing."""
+        """Refuse null for `allow`: left out it means yes, and null must not grant a permission."""
         if isinstance(given, Mapping) and given.get("allow", True) is None:
             raise ValueError("allow is null. Give true or false, or leave it out for true.")
         return given
 
 
 async def claude_permit(call: Call, arguments: PermitArguments) -> str:
-    """Ask whoever may decide, and answer in the CLI's words."""
+    """Ask the parent job or the person who may decide, and answer in the CLI's format."""
     if call.job is None:
         raise BadInputError("claude_permit", "only a job's own claude calls it", "Use claude_approve.")
     above = await call.services.store.jobs(call.job.path.split("/")[:-1])
@@ -89,7 +89,7 @@ def definition_of(name: str) -> Definition | None:
 
 
 def more_tools(settings: Settings, job: Job | None) -> Sequence[Tool]:
-    """Return which of the two a caller is shown: none by default, so that they cost nobody a byte.
+    """Return which of the two tools a caller's list holds: none by default, so that they take no context.
 
     The CLI refuses to start a job whose permission tool is not listed, and hides it from its model (both measured).
     """

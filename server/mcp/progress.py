@@ -1,4 +1,4 @@
-"""What a caller that waits is told meanwhile: where the jobs are, and why they wait."""
+"""Progress messages for a waiting caller: the state of the jobs, and why they wait."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from server.mcp.replies import paused
 
 
 def progress(where: Progress, now: float) -> str:
-    """Say where a wait is: of one job what it does and for how long, of several how many do what.
+    """Describe the progress of a wait: one job's state and its time, or how many of several are in each state.
 
     Args:
         where: The wait.
@@ -23,7 +23,7 @@ def progress(where: Progress, now: float) -> str:
 
 
 def state(job: Job) -> str:
-    """Say where a job is: its status, or what it waits for where that is stored."""
+    """Return a job's status, or what it waits for where that is stored."""
     return job.status if job.waiting_for is None else f"waiting for {job.waiting_for.words}"
 
 

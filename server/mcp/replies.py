@@ -1,4 +1,4 @@
-"""What models read: compact, bounded, and marked where something is left out."""
+"""Builds the tools' replies: compact, bounded, and marked where something is left out."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from server.mcp.reply_bounds import MAX_REPLY_CHARS, MAX_REQUESTS_CHARS, fitting
 from server.mcp.result_pages import how_it_ran
 
 _SHOWN_OF_A_CALL = 2000
-"""Characters of a tool call's arguments that whoever permits it is shown."""
+"""Most characters of a tool call's arguments in a permission request."""
 
 _LISTED_CHARS = 120
 """Characters of a task and of an answer in a list."""
@@ -27,28 +27,28 @@ _EXCERPT_BUDGET = 16_000
 """Characters of excerpts in one reply of `claude_wait`: a hundred jobs must not flood the caller."""
 
 _LEAST_EXCERPT = 40
-"""Characters of an excerpt at least: where many jobs are over, fewer are told at once rather than nothing of each."""
+"""Least characters of an excerpt: where many jobs are over, fewer are reported at once instead of empty excerpts."""
 
 _HEAD_CHARS = 1000
-"""Characters of a reply besides its list of jobs, about."""
+"""Characters of a reply without its list of jobs, about."""
 
 _END_YOUR_TURN = (
     "Nothing goes on before {0}. Tell the user so and end your turn; call claude_wait again with this cursor after {0}."
 )
-"""What a model does where nothing can end for long."""
+"""Advice to a model where no job can end for long."""
 
 _MOST_PAUSES = 3
-"""Accounts whose pauses are told one by one."""
+"""Most accounts whose pauses are listed one by one."""
 
 WhyWaiting = Callable[[Job], WaitingFor | None]
-"""Tells why a job does no work now: `RecursionManager.waiting_for`."""
+"""Returns why a job does no work now: `RecursionManager.waiting_for`."""
 
 _NAMED = 300
-"""Ids in each list of a reply about a retry."""
+"""Most ids in each list of a reply about a retry."""
 
 
 def pretty(value: Any) -> str:
-    """Return JSON as the older server wrote it, two spaces deep."""
+    """Return JSON as the older server wrote it, indented by two spaces."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
@@ -63,7 +63,7 @@ def started(job: Job, pause: Pause | None = None) -> str:
 
 
 def _ahead(pause: Pause | None) -> dict[str, str]:
-    # How many wait is not known yet: these are only on their way into the line.
+    # How many wait is not known yet: these are not queued yet.
     return {"paused": f"no job starts before {clock_time(pause.until)}: {pause.because}"} if pause else {}
 
 
@@ -84,7 +84,7 @@ def spawned(admission: Admission, pause: Pause | None = None) -> str:
 
 
 def batch_done(batch: Batch, report: WaitReport, milliseconds: int, *, excerpt_chars: int) -> str:
-    """Answer `claude_run_batch`: the older keys, and one line a job with so many characters of its answer."""
+    """Answer `claude_run_batch`: the older keys, and one line per job with `excerpt_chars` of its answer."""
     successful = sum(job.status is JobStatus.COMPLETED for job in report.done)
     head = {
         "batch_id": batch.id,
@@ -120,7 +120,7 @@ def job_status(
 
     Args:
         job: The job.
-        below: Its subtree in figures, or None where there is nothing below it.
+        below: Totals of its subtree, or None where it has no descendants.
         pauses: Why jobs of its tree wait.
         attempt: Its last attempt, or None before the first.
         waiting_for: Why it does no work now, or None.
@@ -141,7 +141,7 @@ def batch_status(batch_id: str, parent_id: str | None, rollup: Rollup, pauses: S
 
 
 def paused(pauses: Sequence[Pause]) -> dict[str, str]:
-    """Say until when jobs wait, why, and how many; nothing where things go on."""
+    """Return until when jobs wait, why, and how many; nothing where none is paused."""
     said = [str(pause) for pause in pauses[:_MOST_PAUSES]]
     if left := len(pauses) - len(said):
         said.append(f"{left} more accounts are paused")
@@ -155,13 +155,13 @@ def waited(
     excerpt_chars: int,
     come_back: float | None = None,
 ) -> str:
-    """Answer `claude_wait`: who is over since the cursor, how many are not, and the next cursor.
+    """Answer `claude_wait`: the jobs that ended since the cursor, how many are not over, and the next cursor.
 
     Args:
         report: What the wait found.
-        requests: Permissions that jobs wait for and that the caller may give.
+        requests: Permission requests that the caller may answer.
         excerpt_chars: Most characters of an answer in a line.
-        come_back: Seconds since the epoch before which the caller need not call again, or None.
+        come_back: Seconds since the epoch before which no job can end, so the caller need not call again; or None.
     """
     asked = {"waitingForPermission": permission_requests(requests)} if requests else {}
     room = MAX_REPLY_CHARS - len(compact(asked)) - len(report.cursor) - _HEAD_CHARS
@@ -180,7 +180,7 @@ def waited(
 
 
 def permission_requests(requests: Sequence[PermissionRequest]) -> list[dict[str, str]]:
-    """Return what is shown of requests for a permission to whoever decides."""
+    """Return permission requests as a reply or a form shows them."""
     lines = [{"requestId": one.id, "jobId": one.job.id, "tool": one.tool, "input": _call_of(one)} for one in requests]
     shown = fitting(lines, MAX_REQUESTS_CHARS)
     if left := len(lines) - len(shown):
@@ -190,14 +190,14 @@ def permission_requests(requests: Sequence[PermissionRequest]) -> list[dict[str,
 
 def _call_of(request: PermissionRequest) -> str:
     text, most = compact(request.arguments), _SHOWN_OF_A_CALL
-    # Cut afterwards: a key that lacks its end would not be known. What is far from being shown is not searched.
+    # Cut afterwards: a truncated secret would not be recognised. What is far beyond the cut is not searched.
     head = redact(text[: 2 * most], request.secrets)
     left = len(text[2 * most :]) + len(head[most:])
     return f"{head[:most]}… ({left} characters more)" if left else head
 
 
 def note(job: Job) -> dict[str, str]:
-    """Return what is to be known about the answer of a job that completed, as a field of a reply; nothing of others."""
+    """Return the remark on a completed job's answer as a field of a reply; nothing for other jobs."""
     return {"note": job.error} if job.status is JobStatus.COMPLETED and job.error else {}
 
 
@@ -211,7 +211,7 @@ def page(text: str, *, offset: int, limit: int, asked: str, where: str) -> str:
         asked: How a call of `claude_result` names this text, "jobId 'j1'" for example.
         where: Path of the file that holds the whole transcript.
     """
-    # A page past the end is an empty one at the end: its reader must not be sent after characters that are not there.
+    # A page past the end is an empty one at the end: its reader must not be sent to characters that do not exist.
     offset = min(offset, len(text))
     shown = text[offset : offset + limit]
     end = offset + len(shown)
@@ -230,13 +230,13 @@ def job_list(
     waiting_for: WhyWaiting,
     pauses: Sequence[Pause] = (),
 ) -> str:
-    """Answer `claude_list_jobs`: a line a job, newest first.
+    """Answer `claude_list_jobs`: a line per job, newest first.
 
     Args:
         jobs: The jobs.
         more: There are older ones.
         excerpt_chars: Most characters of an answer.
-        waiting_for: Tells why a job does no work now.
+        waiting_for: Returns why a job does no work now.
         pauses: Why some of them wait.
     """
     rows: list[dict[str, Any]] = _rows(jobs, excerpt_chars, waiting_for)
@@ -256,7 +256,7 @@ def tree(identity: str, sums: Rollup, jobs: Sequence[Job], *, excerpt_chars: int
 
 
 def killed(job_id: str, cancelled: Sequence[Job]) -> str:
-    """Answer `claude_kill_job` in the older server's words; of a batch, which is no job itself, all jobs count."""
+    """Answer `claude_kill_job` in the older server's words; for a batch, which is no job itself, all its jobs count."""
     kind = "Batch" if is_batch_id(job_id) else "Job"
     if not cancelled:
         return pretty({"success": False, "message": f"{kind} {job_id} not found or already completed"})
@@ -274,7 +274,7 @@ def sent(job: Job, original: Job, pause: Pause | None = None) -> str:
 
 
 def retried(what: RetryResult) -> str:
-    """Answer `claude_retry`: who is in line again, who was not over, and whose session another job goes on with."""
+    """Answer `claude_retry`: the jobs queued again, those not over, and those whose session another job continues."""
     again = [job.id for job in what.restarted]
     live = [job.id for job in what.live]
     status = "requeued" if again else "nothing_requeued"
@@ -283,7 +283,7 @@ def retried(what: RetryResult) -> str:
         reply["live"] = live[:_NAMED]
     steps = []
     if again:
-        # Where they are over again before anybody looks, an earlier cursor holds their first end for the last.
+        # Where they end again before the next wait, an earlier cursor takes their first end for the last.
         steps.append("Call claude_wait for jobIds without a cursor.")
     if what.busy:
         busy = [{"jobId": job_id, "heldBy": holder} for job_id, holder in what.busy.items()][:_NAMED]
@@ -319,7 +319,7 @@ def _status(job: Job, waiting_for: WaitingFor | None, *, timespec: str = "millis
 
 
 def _row(job: Job, excerpt_chars: int, waiting_for: WaitingFor | None) -> dict[str, Any]:
-    """Return a job's status without what only `claude_status` need say, and with task and answer cut to a line."""
+    """Return a job's status without the details of `claude_status`, and with task and answer cut to a line."""
     status = _status(job, waiting_for, timespec="seconds") | {"task": _line(job.spec.task, _LISTED_CHARS)}
     row = {name: value for name, value in status.items() if name not in {"rootId", "sessionId", "note"}}
     if job.reason is None:
@@ -354,7 +354,7 @@ def _done_line(job: Job, excerpt_chars: int, share: int) -> dict[str, Any]:
         line["key"] = job.spec.key
     if job.status is not JobStatus.COMPLETED:
         line["reason"] = job.reason
-    # Why a job failed is no excerpt: cut as short as one may be, it would say nothing.
+    # The reason of a failure is no excerpt: cut to an excerpt's least length, it would say nothing.
     why = "" if note(job) else job.error or ""
     line["excerpt"] = _line(job.excerpt, min(excerpt_chars, share)) if job.excerpt else _line(why, share)
     return line | {name: _line(said, share) for name, said in note(job).items()}
@@ -369,7 +369,7 @@ def _line(text: str, limit: int) -> str:
 
 
 def _times(job: Job, timespec: str) -> dict[str, Any]:
-    """Return when a job came, began and ended, and how long it took from its last start: of what there is, in UTC."""
+    """Return when a job was admitted, started and ended, and the time since its last start, as far as known; in UTC."""
     known = {"createdAt": job.created_at, "startedAt": job.started_at, "endedAt": job.ended_at}
     times: dict[str, Any] = {
         name: f"{datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"

@@ -1,4 +1,4 @@
-"""Jobs, their transcripts and trees as resources; each caller finds what the tools would show it."""
+"""Jobs, transcripts and trees as MCP resources, with the same visibility as the tools."""
 
 import re
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ LISTED: Final = 50
 """How many of the newest jobs are listed; the templates reach the others."""
 
 TRANSCRIPT_BYTES: Final = 1024 * 1024
-"""Most bytes of a transcript in one read: its end, since its beginning is the task that the reader knows."""
+"""Most bytes of a transcript in one read: the last ones, since it begins with the task that the reader knows."""
 
 _JSON: Final = "application/json"
 _LINES: Final = "application/x-ndjson"
@@ -62,7 +62,7 @@ TEMPLATES: Final = (
 
 
 def uris_of(job: Job) -> Sequence[str]:
-    """Return the resources that a change of this job changes."""
+    """Return the URIs of the resources that change with this job."""
     above = (f"tree://{part}" for part in job.path.split("/"))
     return (f"job://{job.id}", f"job://{job.id}/transcript", f"tree://{job.batch_id}", *above)
 
@@ -83,7 +83,7 @@ async def read_resource(ctx: Context, params: ReadResourceRequestParams) -> Read
     """Read one resource.
 
     Raises:
-        MCPError: It is not there, or not the caller's: the two answer alike.
+        MCPError: It does not exist, or is not the caller's: the two errors are the same.
     """
     call = await _call(ctx)
     try:
@@ -94,7 +94,7 @@ async def read_resource(ctx: Context, params: ReadResourceRequestParams) -> Read
 
 
 async def visible(call: Call, uri: str) -> bool:
-    """Tell whether a resource is there for a caller."""
+    """Tell whether a caller may read a resource."""
     found = _URI.fullmatch(uri)
     if found is None:
         return False
@@ -109,7 +109,7 @@ async def visible(call: Call, uri: str) -> bool:
 
 
 async def complete(ctx: Context, params: CompleteRequestParams) -> CompleteResult:
-    """Complete the id in a resource's address from the caller's jobs, the newest first."""
+    """Complete the id in a resource URI from the caller's jobs, the newest first."""
     values: list[str] = []
     if isinstance(params.ref, ResourceTemplateReference) and params.argument.name == "id":
         call = await _call(ctx)
@@ -122,7 +122,7 @@ async def _call(ctx: Context) -> Call:
     try:
         return await call_of(ctx)
     except JobsError as error:
-        # Of any other exception a newer client would not see the words.
+        # A newer client would not see the text of any other exception.
         raise MCPError(INVALID_PARAMS, str(error)) from error
 
 
@@ -157,7 +157,7 @@ def _transcript(call: Call, job: Job) -> str:
     size = directory.output_size()
     start = max(0, size - TRANSCRIPT_BYTES)
     data = directory.read_output(start, TRANSCRIPT_BYTES)
-    # A frame that is cut in two is no frame.
+    # Without the truncated first line.
     whole = data.partition(b"\n")[2] if start else data
     if data and not whole:
         problem = (

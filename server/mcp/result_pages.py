@@ -1,4 +1,4 @@
-"""Results as they are read: a page of one or of each of several within one budget, and how their attempts ran."""
+"""Pages of results: of one job, or of several within one budget, and how their attempts ran."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from server.mcp.advice import advice_on
 
 
 def how_it_ran(attempt: Attempt) -> dict[str, str]:
-    """Return whose settings an attempt loaded, and the binary, its version and the model, as far as they are known."""
+    """Return the settings sources, the binary, its version and the model of an attempt, as far as known."""
     known = {
         "settingSources": attempt.setting_sources,
         "cli": attempt.cli,
@@ -23,7 +23,7 @@ def how_it_ran(attempt: Attempt) -> dict[str, str]:
 
 
 MAX_SECTIONS = 100
-"""Jobs in one reply of `claude_result`: the notes on how to read on take 20,000 characters then."""
+"""Most jobs in one reply of `claude_result`: the notes on how to read on then take 20,000 characters."""
 
 
 KEPT_FRAME_KEYS = (
@@ -44,7 +44,7 @@ KEPT_FRAME_KEYS = (
 """Keys of the CLI's result object that callers read; the rest is bulk."""
 
 NOTE = "\n\n[{}]"
-"""How a note stands behind an answer in text."""
+"""Format of the note that follows an answer in text."""
 
 _KEPT_USAGE_KEYS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
@@ -56,7 +56,7 @@ class Results:
     Args:
         store: Where attempts are.
         transcript: Path of the output file of a job's attempt.
-        waits: Why a job does not start and until when, or an empty text.
+        waits: Returns why a job does not start and until when, or an empty text.
     """
 
     store: Store
@@ -67,7 +67,7 @@ class Results:
         """Return a page of a job's result in its own output format.
 
         Args:
-            job: Whose.
+            job: The job.
             offset: First character.
             limit: Most characters, without the note that says how to read on.
 
@@ -101,7 +101,7 @@ class Results:
             text = str(error)
         except JobFailedError as error:
             text = f"{error}\n[{advice_on(error.job_id, error.reason)}]"
-        # By its list, since the answer alone is shorter than the object that `jobId` returns: an offset holds for one.
+        # By `jobIds`: the answer alone is shorter than the object that `jobId` returns, so offsets differ.
         shown = self._part(job, text, offset=offset, limit=limit, asked=f"jobIds [{job.id!r}]")
         return f"## {job.id} ({job.status})\n{shown}"
 
@@ -110,7 +110,7 @@ class Results:
             raise NotFinishedError(job.id, job.status, self.waits(job) if job.status is JobStatus.QUEUED else "")
         attempt = await self.store.attempt(job.id, job.attempt)
         if job.status is not JobStatus.COMPLETED or attempt is None:
-            # Where both say the same, once is enough.
+            # Where both are the same word, it is given once.
             reason = "" if str(job.reason) == str(job.status) else f"{job.reason or 'unknown_error'}: "
             why = f"{reason}{job.error or 'no explanation'}"
             raise JobFailedError(job.id, job.status, why, job.reason)
@@ -129,7 +129,7 @@ def result_text(job: Job, attempt: Attempt) -> str:
 
 
 def with_note(job: Job, answer: str) -> str:
-    """Return an answer as a text, with what is to be known about it at its end."""
+    """Return an answer as a text, followed by the remark on it, if any."""
     return "".join((answer, *(NOTE.format(said) for said in replies.note(job).values())))
 
 

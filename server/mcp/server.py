@@ -1,4 +1,4 @@
-"""The MCP server: which request is answered by whom, for whoever is at the other end of a connection."""
+"""The MCP server: the handler of each request, for every connection."""
 
 from functools import partial
 from typing import Any
@@ -31,10 +31,10 @@ __all__ = ["INSTRUCTIONS", "TOOL_USE_ID", "Connection", "build_server"]
 
 
 def build_server(updates: Subscriptions) -> Server[Connection]:
-    """Return the MCP server; who is calling comes with each connection's lifespan state.
+    """Return the MCP server; the caller is in each connection's lifespan state.
 
     Args:
-        updates: Tells clients what has changed.
+        updates: Serves subscriptions to resources.
     """
     server: Server[Connection] = Server(
         NAME,
@@ -52,7 +52,7 @@ def build_server(updates: Subscriptions) -> Server[Connection]:
         on_get_prompt=prompts.get_prompt,
         on_completion=resources.complete,
     )
-    # Nobody collects spans here, and making one takes 5 % of a call (measured).
+    # Spans are not collected here, and making one takes 5 % of a call (measured).
     server.middleware.clear()
     # Registered by name: the constructor's type has no place for the answer of an extension.
     server.add_request_handler("tools/call", CallToolRequestParams, _call_tool)
@@ -68,7 +68,7 @@ async def _list_tools(ctx: Context, _: PaginatedRequestParams | None) -> ListToo
     try:
         job = await calling_job(connection.services.store, connection.caller)
     except JobsError as error:
-        # A list has no place for an error of its own; of any other exception a newer client would not see the words.
+        # A list has no error field, and a newer client would not see the text of any other exception.
         raise MCPError(INTERNAL_ERROR, str(error)) from error
     leaf = job is not None and job.depth >= connection.services.settings.max_depth
     more = permission_tools.more_tools(connection.services.settings, job)
@@ -85,7 +85,7 @@ async def _call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolRes
 
 
 async def _answer(ctx: Context, definition: Definition, params: CallToolRequestParams, begun: dict[str, Any]) -> str:
-    """Return the tool's answer, or fill `begun` with the task or the forms that stand for it."""
+    """Return the tool's answer, or fill `begun` with the task or the forms that replace it."""
     arguments = definition.arguments.model_validate(params.arguments or {})
     call = await call_of(ctx)
     if tasks.offered(ctx, definition.name) and (task := await tasks.begin(call, definition.name, arguments)):
@@ -93,7 +93,7 @@ async def _answer(ctx: Context, definition: Definition, params: CallToolRequestP
         return ""
     if not isinstance(arguments, WaitArguments):
         return await definition.handle(call, arguments)
-    # Of the tools that wait this one alone may be called again and again: it begins nothing.
+    # Of the tools that wait, only this one may be repeated: it starts nothing.
     answer = partial(definition.handle, call, arguments)
     found = await elicitation.forms_or_answer(ctx, params.input_responses, answer, scope_reader(call, arguments))
     if isinstance(found, str):

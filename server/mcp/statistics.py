@@ -1,4 +1,4 @@
-"""The two tools about figures: the older server's dashboard, and the limits with how much of them is in use."""
+"""The statistics tools: the older server's dashboard, and the limits with their present use."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,11 +14,11 @@ _FIGURES_OVER = 5000
 """How many of the newest jobs the averages of the dashboard are taken from; the counts are those of all."""
 
 _ROOTS = 100
-"""Trees whose live jobs are counted one by one."""
+"""Most trees whose live jobs are counted one by one."""
 
 
 async def claude_dashboard(call: Call, _: NoArguments) -> str:
-    """Tell the older server's figures, as they are."""
+    """Return the dashboard's figures."""
     store = call.services.store
     sums = await store.rollup_all() if call.job is None else await store.rollup_under(call.job.path)
     jobs = await call.visibility.newest(limit=_FIGURES_OVER)
@@ -32,12 +32,12 @@ async def claude_dashboard(call: Call, _: NoArguments) -> str:
 
 
 async def claude_recursion_stats(call: Call, _: NoArguments) -> str:
-    """Tell the limits and how much of them is in use."""
+    """Return the limits and how much of them is in use."""
     return recursion_statistics(await _statistics(call))
 
 
 async def _statistics(call: Call) -> RecursionStatistics:
-    """Return the figures of the machine; of trees a job hears of its own alone."""
+    """Return the figures of the machine; a job gets only its own tree's."""
     statistics = await call.services.recursion.statistics()
     if call.job is None:
         return statistics
@@ -49,11 +49,11 @@ async def _statistics(call: Call) -> RecursionStatistics:
 def dashboard(
     sums: Rollup, figures: JobMetrics, *, deepest: int, resident: int, statistics: RecursionStatistics
 ) -> str:
-    """Answer `claude_dashboard` with the older server's keys, of which `failedJobs` holds cancelled ones too.
+    """Answer `claude_dashboard` with the older server's keys, where `failedJobs` includes cancelled ones.
 
     Args:
         sums: Every job that the caller may see.
-        figures: Over their times.
+        figures: Averages of their times.
         deepest: Depth of the deepest live job.
         resident: Bytes of memory that the engine holds.
         statistics: As for `claude_recursion_stats`.

@@ -1,4 +1,4 @@
-"""Tells clients that a resource has changed: those of 2026 on their open stream, older ones by notification."""
+"""Resource subscriptions: clients of 2026 get changes on their open stream, older ones as notifications."""
 
 import logging
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from server.mcp.resources import uris_of, visible
 logger = logging.getLogger(__name__)
 
 SEND_SECONDS = 10.0
-"""How long a client may take to receive one notification before it is given up."""
+"""How long a client may take to receive one notification before its subscriptions end."""
 
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 
@@ -46,7 +46,7 @@ class JobBus:
         """Do nothing: only jobs change here."""
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
-        """Tell a listener of each resource that a change of a job changes."""
+        """Call a listener with each resource that changes with a job."""
 
         def tell(job: Job) -> None:
             for uri in uris_of(job):
@@ -57,10 +57,10 @@ class JobBus:
 
 @dataclass(eq=False)
 class _Watcher:
-    """What one older client watches.
+    """The subscriptions of one older client.
 
     Args:
-        session: Where it hears of changes.
+        session: Where notifications are sent.
     """
 
     session: ServerSession
@@ -81,7 +81,7 @@ class _Watcher:
 
 
 class Subscriptions:
-    """Both ways to hear of changes, for every connection of the engine.
+    """Both kinds of subscription, for every connection of the engine.
 
     Args:
         event_bus: Where changes of jobs are announced.
@@ -99,13 +99,13 @@ class Subscriptions:
         asked = params.notifications
         call = await call_of(ctx)
         seen = [uri for uri in asked.resource_subscriptions or () if await visible(call, uri)]
-        # Lists of tools and prompts never change while a connection lasts, and the list of jobs is no event of theirs.
+        # Lists of tools and prompts never change while a connection lasts, and the list of jobs is no such event.
         honoured = SubscriptionFilter(resource_subscriptions=seen or None)
         async with call.flow.waiting():
             return await self._listen(ctx, params.model_copy(update={"notifications": honoured}))
 
     async def subscribe(self, ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
-        """Serve `resources/subscribe`; what the caller may not see never changes for it."""
+        """Serve `resources/subscribe`; a resource that the caller may not see sends no changes."""
         if await visible(await call_of(ctx), params.uri):
             self._watcher(ctx).uris.add(params.uri)
         return EmptyResult()

@@ -1,4 +1,4 @@
-"""The extension `io.modelcontextprotocol/tasks` (SEP-2663): long calls as tasks whose memory is the store alone.
+"""The extension `io.modelcontextprotocol/tasks` (SEP-2663): long calls as tasks, with the job store as only state.
 
 The id of a task is that of its job or batch; that of a wait says what it waits for.
 """
@@ -41,10 +41,10 @@ from server.mcp.wait_ids import Wait, decode, encode
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
 
 _PAGE: Final = 500
-"""Jobs that are looked up at once."""
+"""Most jobs that are looked up at once."""
 
 POLL_MS: Final = 1000
-"""How often a client is asked to look; one look is one read of the store."""
+"""Milliseconds between two polls that a client is asked for; one poll is one read of the store."""
 
 
 class TaskParams(RequestParams):
@@ -61,14 +61,14 @@ class TaskUpdateParams(TaskParams):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Where a task is.
+    """A task's status at one moment.
 
     Args:
-        status: "working", "completed" or "cancelled"; one that waits for a person is told apart when it is asked for.
+        status: "working", "completed" or "cancelled"; `tasks/get` tells apart one that waits for a person.
         created: Seconds since the epoch.
         updated: Seconds since the epoch of the last change.
         message: For a person, or None.
-        result: What the tool answers, once it is completed.
+        result: The tool's answer, once it is completed.
     """
 
     status: str
@@ -79,14 +79,14 @@ class Snapshot:
 
 
 def offered(ctx: Context, tool: str) -> bool:
-    """Tell whether a call of this tool may be answered with a task: the request has to say that it can take one."""
-    # A job's own client polls without telling us that the job waits: it would hold its slot against its children.
+    """Tell whether a call of this tool may be answered with a task: the request must declare that it accepts one."""
+    # A job's own client polls without saying that the job waits: the job would keep its slot from its children.
     outside = ctx.lifespan_context.caller.token_hash is None
     return tool in _BEGIN and outside and ctx.protocol_version in MODERN_PROTOCOL_VERSIONS and _declared(ctx)
 
 
 async def begin(call: Call, tool: str, arguments: Arguments) -> dict[str, Any]:
-    """Start what the tool does, and return the task that stands for it; nothing for a wait that no short id can name.
+    """Start the tool's work, and return its task; nothing for a wait whose id would be too long.
 
     Raises:
         JobsError: As the tool itself; nothing was started.
@@ -110,7 +110,7 @@ async def get(ctx: Context, params: TaskParams) -> dict[str, Any]:
 
 
 async def update(ctx: Context, params: TaskUpdateParams) -> dict[str, Any]:
-    """Answer `tasks/update`: take what a person answered to the forms of the task, and to no others."""
+    """Answer `tasks/update`: take a person's answers to the forms of this task, and of no other."""
     await _found(ctx, params.task_id)
     shown = await _forms(ctx, params.task_id)
     elicitation.take_all(ctx.lifespan_context.services.approvals, params.input_responses or {}, shown)
@@ -118,7 +118,7 @@ async def update(ctx: Context, params: TaskUpdateParams) -> dict[str, Any]:
 
 
 async def cancel(ctx: Context, params: TaskParams) -> dict[str, Any]:
-    """Answer `tasks/cancel`: a job or a batch is cancelled; a wait ends by nobody asking for it any more."""
+    """Answer `tasks/cancel`: a job or a batch is cancelled; a wait ends once it is no longer polled."""
     await _found(ctx, params.task_id)
     call = await call_of(ctx)
     await call.services.manager.cancel_subtrees(await call.visibility.jobs(await _jobs_of(call, params.task_id)))
@@ -134,7 +134,7 @@ async def _found(ctx: Context, task_id: str) -> Snapshot:
     try:
         return await _snapshot(await call_of(ctx), task_id)
     except (JobsError, ValidationError) as error:
-        # One answer for what is not there and for what is not the caller's.
+        # The same error for a task that does not exist and one that is not the caller's.
         raise MCPError(INVALID_PARAMS, "Task not found") from error
 
 
@@ -233,7 +233,7 @@ async def _of_wait(call: Call, task_id: str) -> Snapshot:
     report = await call.services.waiting.wait(read, mode=mode, seconds=0, cursor=arguments.cursor)
     scope = await read()
     updated = max([created, *map(_touched, scope.jobs)])
-    # Over for now where a permission is missing: nobody is told anything else of a task that works.
+    # Completed for now where a permission is missing: a working task could not report that.
     asking = call.services.approvals.mark_shown(call.job, scope.paths)
     if asking or _met(report, mode) or (until is not None and call.services.now() >= until):
         result = success(wait_reply(call, report, asking))
@@ -316,7 +316,7 @@ def _wire(task_id: str, snapshot: Snapshot) -> dict[str, Any]:
         "status": snapshot.status,
         "createdAt": _iso(snapshot.created),
         "lastUpdatedAt": _iso(snapshot.updated),
-        # It is there for as long as its jobs are.
+        # It exists for as long as its jobs do.
         "ttlMs": None,
         "pollIntervalMs": POLL_MS,
     }

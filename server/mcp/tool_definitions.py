@@ -1,4 +1,4 @@
-"""The tools as a client sees them: names, descriptions, schemas and honest annotations, in 8 KB together."""
+"""The tools as a client sees them: names, descriptions, schemas and annotations, in 8 KB together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,16 +27,16 @@ class Definition:
     """One tool.
 
     Args:
-        name: As the client calls it.
-        title: What a person reads.
-        about: What it does and when to use it.
-        arguments: What it accepts.
-        handle: What answers.
+        name: Its name.
+        title: Its title for a person.
+        about: Its description: what it does and when to use it.
+        arguments: Its arguments.
+        handle: Its handler.
         reads: It only reads: Claude Code runs only such tools side by side.
         ends: It can end work.
-        spawns: It makes jobs, so a leaf does not see it.
-        everyday: It stands in the model's prompt from the start instead of behind a search.
-        like: The tool at which all its arguments are described, or None; `about` names it, and the schema of this one
+        spawns: It spawns jobs, so a leaf does not see it.
+        everyday: It is in the model's prompt from the start, and not only found by a search.
+        like: The tool in which all its arguments are described, or None; `about` names it, and the schema of this one
             holds what is required and what is used most.
     """
 
@@ -177,14 +177,14 @@ DEFINITIONS: tuple[Definition, ...] = (
 )
 
 _USED_MOST = ("cwd", "model", "permissionMode", "outputFormat", "verbose", "parentJobId")
-"""Arguments that each tool which runs jobs shows: a client may load one of these tools without the others."""
+"""Arguments in the schema of each tool that runs jobs: a client may load one of these tools without the others."""
 
 BY_NAME: Mapping[str, Definition] = {definition.name: definition for definition in DEFINITIONS}
 
 
 @cache
 def listing(*, leaf: bool) -> Sequence[Tool]:
-    """Return the tools in a fixed order; a leaf sees none that spawns."""
+    """Return the tools in a fixed order; a leaf gets none that spawns."""
     return tuple(as_tool(definition) for definition in DEFINITIONS if not (leaf and definition.spawns))
 
 
@@ -209,11 +209,11 @@ def as_tool(definition: Definition) -> Tool:
 
 
 def lean_schema(arguments: type[Arguments], *, brief: bool = False) -> dict[str, Any]:
-    """Return the JSON Schema of a tool's arguments without what only makes it longer.
+    """Return the JSON Schema of a tool's arguments without its redundant parts.
 
     Titles repeat the names, a default that is null, false, 0 or empty is what a reader expects, and "or null" is what
     leaving an optional argument out means; references are written out, since clients differ in how they follow them.
-    Inside an argument no default is told: a client that fills it in would override what a batch says of all its tasks.
+    Inside an argument no default is given: a client that fills it in would override what a batch says of all its tasks.
 
     Args:
         arguments: What the tool accepts.
@@ -239,7 +239,7 @@ def lean_schema(arguments: type[Arguments], *, brief: bool = False) -> dict[str,
 
 
 def _own(item: Mapping[str, Any], whole: Mapping[str, Any], *, brief: bool) -> dict[str, Any]:
-    """Return the schema of an object in a list with what only it has: what holds for all of them is described once."""
+    """Return the schema of an object in a list without the properties that the list's tool describes already."""
     if brief:
         return {"type": "object"}
     own = {name: field for name, field in item["properties"].items() if name not in whole["properties"]}

@@ -1,4 +1,4 @@
-"""Turns what a tool's handler returns or raises into the one block of text that its caller reads."""
+"""Turns a tool handler's return value or exception into one block of text."""
 
 from collections.abc import Awaitable
 
@@ -14,10 +14,10 @@ from server.mcp.arguments import Arguments, BatchArguments, TaskArguments
 from server.mcp.tool_definitions import Definition
 
 _PREFIXES = {"claude_run": "Execution error: ", "claude_result": "Job error: "}
-"""The older server began its errors so, and callers match on them."""
+"""Prefixes of the older server's errors, which callers match on."""
 
 _MOST_PROBLEMS = 8
-"""How many problems of one call's arguments are named."""
+"""Most argument problems that one error names."""
 
 _SHOWN_OF_A_NAME = 80
 
@@ -28,17 +28,17 @@ _WORDS = {
     "dict_type": "give an object",
     "model_type": "give a text or an object",
 }
-"""What pydantic says in the words of Python, by its names of the errors; a model writes JSON."""
+"""Pydantic's messages in the words of JSON, by its error types."""
 
 _CHOICES = frozenset(("dict[str,any]", "str", "int"))
-"""How pydantic names the types of which an argument may have one, behind the argument's name."""
+"""Pydantic's names of the members of a union, which follow the argument's name in a location."""
 
 _OF_ONE_TASK = ("task", "key", "dependsOn", "depends_on")
-"""What makes no sense beside the tasks of a batch."""
+"""Arguments that make no sense next to the tasks of a batch."""
 
 
 async def outcome(definition: Definition, answer: Awaitable[str]) -> CallToolResult:
-    """Await a tool's answer; an error of ours becomes words that say what to do next."""
+    """Await a tool's answer; a `JobsError` becomes a text that says what to do next."""
     try:
         return success(await answer)
     except ValidationError as error:
@@ -55,12 +55,12 @@ async def outcome(definition: Definition, answer: Awaitable[str]) -> CallToolRes
 
 
 def success(text: str) -> CallToolResult:
-    """Return a reply."""
+    """Return a successful result."""
     return CallToolResult(content=[_block(text)])
 
 
 def failure(text: str) -> CallToolResult:
-    """Return a refusal."""
+    """Return an error result."""
     return CallToolResult(content=[_block(text)], is_error=True)
 
 
@@ -70,7 +70,7 @@ def _not_found(definition: Definition, error: NotFoundError) -> str:
 
 
 def _where_to_look(error: NotFoundError) -> str:
-    # Told by its form alone: whether there is such a batch or job is nobody's business but its owner's.
+    # By the id's form alone: only its owner may learn whether such a batch or job exists.
     other = ""
     if error.kind == "Request":
         return "Call claude_approve without requestId for those that are open."

@@ -1,4 +1,4 @@
-"""One short handler a tool: arguments in, text out; every decision is made below this layer."""
+"""The tool handlers, a short one per tool: arguments in, text out. Decisions are made below this layer."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -42,7 +42,7 @@ from server.mcp.result_pages import Results
 UNBOUNDED = float("inf")
 
 MAX_RESULT_CHARS = 200_000
-"""Characters of results in the largest reply of `claude_result`."""
+"""Most characters of results in one reply of `claude_result`."""
 
 INLINE_CHARS = 250_000
 """What `claude_result` asks Claude Code to pass on inline: it spills at 50,000 otherwise, 390,000 passed (measured).
@@ -53,24 +53,24 @@ More than `MAX_RESULT_CHARS`: the notes that say how to read on count too, and o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What the handlers call; built once by the engine.
+    """The services that handlers call; built once by the engine.
 
     Args:
         settings: The engine's settings.
-        for_tree: Returns what a tree takes from the client that begins it, for the variables that the client sent.
+        for_tree: Returns the settings that a tree takes from its client, given the variables that the client sent.
         store: Where trees are kept.
         manager: Admits, runs and cancels.
-        sessions: Continues sessions and tries jobs again.
+        sessions: Continues sessions and retries jobs.
         recursion: Slots, parking and statistics.
         waiting: Waits.
         event_bus: Where changes of jobs are announced.
         start_soon: Starts a coroutine function in the engine's task group.
         transcript: Path of the output file of a job's attempt.
-        approvals: Requests of jobs for a permission.
+        approvals: Permission requests of jobs.
         now: Returns seconds since the epoch.
         resident: Returns the bytes of memory that the engine holds.
         in_use: Returns which `claude` and which accounts jobs use, with nothing secret; blocks.
-        end_pauses: Lets no usage limit outlive this engine.
+        end_pauses: Forgets usage limits, so that the next engine keeps none.
     """
 
     settings: Settings
@@ -98,10 +98,10 @@ class Call:
         services: What handlers call.
         job: The calling job, or None for a caller outside every tree.
         client_context: The caller's directory and environment.
-        tool_use_id: The client's id of this call, or None; a submission is idempotent by it.
+        tool_use_id: The client's id of this call, or None; a submission is idempotent under it.
         on_progress: Reports where a wait is, or None where the caller does not ask for it.
-        wait_wrapper: Waits for jobs that it can read, with whatever else goes on meanwhile.
-        flow: Knows how many requests of the caller's connection are in work.
+        wait_wrapper: Runs a wait, given it and a reader of its jobs; it may show permission forms meanwhile.
+        flow: Counts the open requests of the caller's connection.
     """
 
     services: Services
@@ -121,7 +121,7 @@ class Call:
 
     @property
     def results(self) -> Results:
-        """What reads results."""
+        """The reader of result pages."""
         return Results(store=self.services.store, transcript=self.services.transcript, waits=self._why_it_waits)
 
     def _why_it_waits(self, job: Job) -> str:
@@ -146,7 +146,7 @@ async def claude_run_async(call: Call, arguments: RunArguments) -> str:
 
 
 async def claude_run_batch(call: Call, arguments: BatchArguments) -> str:
-    """Run several jobs to their end and return a line each."""
+    """Run several jobs to their end and return a line for each."""
     began = time.monotonic()
     admission = await submit_batch(call, arguments)
     report, asked = await _wait_for(call, admission)
@@ -163,7 +163,7 @@ async def claude_run_batch_async(call: Call, arguments: BatchArguments) -> str:
 
 
 async def claude_status(call: Call, arguments: JobArguments) -> str:
-    """Tell where a job, a batch or a tree is."""
+    """Return the status of a job, a batch or a tree."""
     if is_batch_id(arguments.job_id):
         batch = await call.visibility.batch(arguments.job_id)
         pauses = call.services.recursion.pauses((batch.root_id,))
@@ -178,7 +178,7 @@ async def claude_status(call: Call, arguments: JobArguments) -> str:
 
 
 async def claude_wait(call: Call, arguments: WaitArguments) -> str:
-    """Wait for jobs, a batch or a subtree and tell who ended."""
+    """Wait for jobs, a batch or a subtree and return those that ended."""
     read = scope_reader(call, arguments)
     longest = call.services.settings.wait_seconds
     asked = longest if arguments.timeout_seconds is None else min(arguments.timeout_seconds, longest)
@@ -188,8 +188,8 @@ async def claude_wait(call: Call, arguments: WaitArguments) -> str:
 
 
 def wait_reply(call: Call, report: WaitReport, requests: Sequence[PermissionRequest]) -> str:
-    """Answer a wait, and advise who can come back later to do so where nothing goes on before."""
-    # A job that ends its turn is over: nobody would wake it.
+    """Answer a wait; where no job can end for long, advise a caller that can come back later to do so."""
+    # A job that ends its turn is over and would not be woken.
     settings = call.services.settings
     long = call.job is None and (report.held_until or 0.0) - call.services.now() > settings.wait_seconds
     come_back = report.held_until if long else None
@@ -239,7 +239,7 @@ async def _cancellable(call: Call, identity: str) -> Sequence[Job]:
 
 
 async def claude_send(call: Call, arguments: SendArguments) -> str:
-    """Go on with the session of a job that is over, as a new job."""
+    """Continue the session of a job that is over, as a new job."""
     job = await call.visibility.job(arguments.job_id)
     parent_id = call.job.id if call.job else None
     call.visibility.refuse_self("send itself a message", "Start a job with claude_run_async.", jobs=(job.id,))
@@ -249,7 +249,7 @@ async def claude_send(call: Call, arguments: SendArguments) -> str:
 
 
 async def claude_retry(call: Call, arguments: RetryArguments) -> str:
-    """Try a job again, or everything below it that failed."""
+    """Retry a job, or everything below it that failed."""
     whole, see = arguments.subtree or is_batch_id(arguments.job_id), call.visibility
     jobs = (await see.subtree_scope(arguments.job_id)).jobs if whole else [await see.job(arguments.job_id)]
     mine = [job for job in jobs if call.job is None or job.id != call.job.id]
@@ -325,7 +325,7 @@ async def _wait_unless_asked(
 ) -> tuple[WaitReport, Sequence[PermissionRequest]]:
     """Wait, at most until a job asks for a permission that the caller may give, and return what it may give."""
     approvals = call.services.approvals
-    # A job answers for everything below it, and a caller outside every tree for what it waits for.
+    # A job may answer requests of all jobs below it; a caller outside every tree, those of the jobs it waits for.
     paths = (await read()).paths if call.job is None else None
     wait = partial(_wait, call, read, mode=mode, cursor=cursor)
     client = call.client_context.client
@@ -336,7 +336,7 @@ async def _wait_unless_asked(
         if asking.cancelled_caught:
             report = await wait(seconds=0)
         asked = approvals.mark_shown(call.job, paths, client=client)
-        # Interrupted for nothing: somebody else answered first, or the time to answer was over.
+        # Interrupted in vain: the request was answered elsewhere, or its time was over.
         if asked or not report.pending or not asking.cancelled_caught:
             return report, asked
 
@@ -357,14 +357,14 @@ async def _wait(
 
 @asynccontextmanager
 async def _aside(call: Call) -> AsyncIterator[None]:
-    """Leave room for others while a call waits: for requests of its connection and, of a job, for other jobs."""
+    """Free capacity while a call waits: for other requests of its connection and, if a job calls, its slot."""
     parked = nullcontext() if call.job is None else call.services.recursion.parked(call.job.id)
     async with call.flow.waiting(), parked:
         yield
 
 
 def scope_reader(call: Call, arguments: WaitArguments) -> Callable[[], Awaitable[Scope]]:
-    """Return what reads the jobs that a wait is about.
+    """Return a function that reads the jobs that a wait is about.
 
     Raises:
         BadInputError: Not exactly one way to name them was used.

@@ -1,4 +1,4 @@
-"""Ids of waits that go on as tasks: what a wait was asked, in a few characters, since it leaves no row in the store.
+"""Ids of waits that run as tasks: the wait's arguments in a few characters, since it has no row in the store.
 
 Jobs are named by their numbers in the order of admission, and a run of numbers by its ends.
 """
@@ -12,23 +12,23 @@ from server.mcp.arguments import WaitArguments
 PREFIX = "w"
 
 LONGEST = 256
-"""Characters of the longest id; a wait that would need more is answered in its call."""
+"""Most characters of an id; a wait that would need more is answered in its call."""
 
 _END_OF_TIME = 1 << 45
 """Milliseconds since the epoch that a date can hold, about: the year 3084."""
 
 _MOST_JOBS = 10_000
-"""Jobs that an id may name: a client could write one itself."""
+"""Most jobs that an id may name: a client could write one itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """What the id of a wait says.
+    """The content of a wait's id.
 
     Args:
         created: Seconds since the epoch.
         until: Seconds since the epoch at which it is over in any case, or None.
-        arguments: What it was asked, without a time and without jobs.
+        arguments: The wait's arguments, without a time and without jobs.
         numbers: Numbers of the jobs that it is about, in the order asked; none where it is about a batch or a subtree.
     """
 
@@ -49,10 +49,10 @@ def encode(wait: Wait) -> str | None:
 
 
 def decode(text: str) -> Wait:
-    """Return what an id says.
+    """Decode an id.
 
     Raises:
-        ValueError: It is none of ours.
+        ValueError: It is no valid id of a wait.
     """
     if not text.startswith(PREFIX) or len(text) > LONGEST:
         raise ValueError(text)

@@ -1,1 +1,1 @@
-"""Kills the engine at random moments under load and counts what was lost: for `doctor --selftest` and the tests."""
+"""The kill test: kills the engine at random moments under load and counts what was lost, for `doctor --selftest`."""

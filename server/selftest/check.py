@@ -1,4 +1,4 @@
-"""Compares what clients were told with the database, the ledger of starts and the jobs' transcripts."""
+"""Compares the answers that clients got with the database, the ledger of starts and the jobs' transcripts."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,12 +15,12 @@ from server.selftest.stub import REPORTED, StubTask, starts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromiseCheck:
-    """What a campaign found; everything but the first two is a broken promise, one line each.
+    """The result of a kill test; everything but the first two is a broken promise, one line each.
 
     Args:
         acknowledged: Jobs whose submission was answered.
         jobs: Jobs in the database.
-        lost: Acknowledged and not there, or not over.
+        lost: Acknowledged and missing, or not over.
         twice: Started more than once, or admitted more than once.
         wrong: Another outcome than the job had.
         events: Attempts whose transcript lacks a line of the stub's, or shows one twice.
@@ -50,12 +50,12 @@ class _Row:
 
 
 def check_promises(places: StatePaths, ledger: Path, acknowledged: Mapping[str, StubTask]) -> PromiseCheck:
-    """Return the verdict on a state directory whose engine has left.
+    """Check every promise on a state directory whose engine has stopped.
 
     Args:
         places: The state directory.
-        ledger: Directory of the starts.
-        acknowledged: Job id to errand, as clients were told.
+        ledger: Directory of the stub's ledger of starts.
+        acknowledged: Job id to task, as clients were answered.
     """
     with closing(sqlite3.connect(f"file:{places.database}?mode=ro", uri=True)) as database:
         rows = {row.id: row for row in _rows(database)}

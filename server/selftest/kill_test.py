@@ -1,4 +1,4 @@
-"""A campaign: clients that submit, wait and cancel without pause while the engine is killed again and again."""
+"""The kill test: clients submit, wait and cancel without pause while the engine is killed again and again."""
 
 import os
 import random
@@ -29,7 +29,7 @@ _LOOK = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How hard a campaign is.
+    """How hard a kill test is.
 
     Args:
         kills: Most kills.
@@ -49,13 +49,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a campaign did and found.
+    """What a kill test did and found.
 
     Args:
         kills: Engines that were killed.
         repeated: Calls that a client had to repeat because no engine took them.
         refused: What tools refused, which should be nothing.
-        died: Clients that ended before they were told to, which should be none, and why.
+        died: Clients that ended too early, which should be none, and why.
         outages: Seconds from each kill to the next engine's first answer.
         seconds: How long it took.
         verdict: What was found at the end.
@@ -91,7 +91,7 @@ class Report:
 
 @dataclass
 class _Notes:
-    """What the clients were told; each writes only what it was told itself."""
+    """The answers that the clients got; each client writes only its own."""
 
     acknowledged: dict[str, StubTask] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
@@ -100,12 +100,12 @@ class _Notes:
 
 
 class KillTest:
-    """One campaign over a state directory of its own.
+    """One kill test over its own state directory.
 
     Args:
         base: An empty directory with a short path.
         plan: How hard it is.
-        environ: Settings for the engine, besides those that the campaign makes.
+        environ: Settings for the engine, in addition to those of the kill test.
     """
 
     def __init__(self, base: Path, plan: Plan, environ: Mapping[str, str] | None = None) -> None:
@@ -118,7 +118,7 @@ class KillTest:
             "CLAUDE_JOBS_HOME": str(base / "state"),
             "CLAUDE_JOBS_CLI": str(base / "claude"),
             "CLAUDE_JOBS_GRACE_SECONDS": "0.5",
-            # A campaign that is broken off leaves no process; one that ends well has no job left.
+            # An interrupted kill test leaves no process; one that ends well has no job left.
             "CLAUDE_JOBS_END_JOBS_ON_STOP": "true",
             **(environ or {}),
         }
@@ -132,18 +132,18 @@ class KillTest:
         self._callers: list[McpClient] = []
 
     def start_with(self, start: Callable[[], None]) -> None:
-        """Start engines in another way after each kill, instead of leaving it to the clients' pumps."""
+        """Start engines by `start` after each kill, instead of by the clients' pumps."""
         self._start = start
 
     def run(self, tell: Callable[[str], None] = lambda _line: None) -> Report:
-        """Run it to its end and return what was found.
+        """Run it to its end and return the report.
 
         Args:
-            tell: Told now and then how it goes.
+            tell: Called now and then with a line on the progress.
 
         Raises:
             TimeoutError: No engine came after one was killed.
-            EOFError: None can come, since every client has died and nobody else starts one.
+            EOFError: No engine can come, since every client has died and nothing else starts one.
         """
         began = time.monotonic()
         if self._start is not None:
@@ -171,7 +171,7 @@ class KillTest:
         )
 
     def _kill(self, began: float, tell: Callable[[str], None]) -> list[float]:
-        """Kill engines at random moments after their first answer; return how long each next one was in coming."""
+        """Kill engines at random moments after their first answer; return the seconds until each next one's."""
         outages: list[float] = []
         pid = self._answering(0)
         while len(outages) < self._plan.kills and time.monotonic() - began < self._plan.seconds:
@@ -209,7 +209,7 @@ class KillTest:
         return control(self.endpoint, {"do": do}, Hello(cwd="/", client="selftest"))
 
     def _end(self, clients: Sequence[threading.Thread]) -> None:
-        """Leave nothing running, also where the campaign is broken off and clients stand in a call."""
+        """Leave nothing running, also where the kill test is interrupted and clients are in a call."""
         self._enough.set()
         # The clients first: one that still asks would start another engine.
         for client in self._callers:
@@ -218,7 +218,7 @@ class KillTest:
         self._stop_engine()
 
     def _join(self, clients: Sequence[threading.Thread]) -> None:
-        # Bounded: a client that waits for a job which is lost would wait for ever. Hung up on, it has died.
+        # Bounded: a client that waits for a lost job would wait for ever. If its pump is ended, it counts as died.
         deadline = time.monotonic() + PATIENCE
         for thread in clients:
             thread.join(max(0.0, deadline - time.monotonic()))

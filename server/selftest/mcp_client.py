@@ -1,4 +1,4 @@
-"""An MCP client on the stdio of a real pump: what it sees is what Claude Code would see."""
+"""An MCP client on the stdio of a real pump, as Claude Code is one."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from server.client.tool_client import PROTOCOL, ToolError
 
 
 class NoAnswerError(Exception):
-    """The pump found no engine to answer a call; its words say that the call is to be repeated."""
+    """The pump found no engine to answer a call; its error says to repeat the call."""
 
 
 class McpClient:
@@ -32,10 +32,10 @@ class McpClient:
         self._send({"method": "notifications/initialized"})
 
     def call(self, tool: str, **arguments: Any) -> Any:
-        """Call a tool until it is answered and return the JSON that it answers with.
+        """Call a tool, repeat the call until it is answered, and return the answer's JSON.
 
         Raises:
-            ToolError: The tool said no.
+            ToolError: The tool answered with an error.
             EOFError: The pump has ended.
         """
         while True:
@@ -73,7 +73,7 @@ class McpClient:
 
 @contextmanager
 def caller(home: Path, environ: Mapping[str, str], cwd: Path) -> Iterator[McpClient]:
-    """Start a pump and shake hands with the engine behind it.
+    """Start a pump and initialize MCP with the engine behind it.
 
     Args:
         home: State directory.

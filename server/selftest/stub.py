@@ -1,4 +1,4 @@
-"""A `claude` of a few milliseconds that keeps a ledger of its own starts, outside every database of ours."""
+"""A stub `claude` that runs for milliseconds and records its starts in a ledger, outside the job store."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -27,16 +27,16 @@ echo '{"type":"result",'"$answer"',"terminal_reason":"completed","result":"'"$to
 """
 
 REPORTED = ("system.init", "assistant", "result.success")
-"""What a transcript shows of it, in order; it says all of it where it answers, and the beginning of it elsewhere."""
+"""The kinds of its transcript's lines, in order: all of them where it answers, else only the first ones."""
 
 
 class StubTask(NamedTuple):
-    """One job of the selftest.
+    """The task of one job of the kill test.
 
     Args:
         token: Unique word that the job answers with.
         seconds: How long it takes.
-        code: Exit code; anything but 0 comes without an answer.
+        code: Exit code; with any but 0 it gives no answer.
         cancel: The client cancels it.
     """
 
@@ -65,6 +65,6 @@ def write_stub(path: Path, ledger: Path) -> None:
 
 
 def starts(ledger: Path, token: str) -> int:
-    """Return how often the errand was started."""
+    """Return how often the task with this token was started."""
     path = ledger / token
     return path.read_text().count("begin") if path.exists() else 0
