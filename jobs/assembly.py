@@ -84,7 +84,7 @@ class Assembled:
     """The parts of a manager, and those of them that an engine uses directly.
 
     Args:
-        parts: What the manager takes.
+        parts: The parts that the manager takes.
         runner: Its runner.
         launch_planner: Plans the launch of attempts.
         claudes: Finds binaries.
@@ -228,7 +228,7 @@ class OwnParts:
         if self._life is not None and self._life.get_loop() is not asyncio.get_running_loop():
             raise RuntimeError("This manager was opened in another event loop. Make one in each `asyncio.run`.")
         if self._life is None:
-            # A task of its own: who opens may be a request that ends long before the close.
+            # A separate task: it may be opened by a request that ends long before the close.
             self._life = asyncio.ensure_future(self._live())
         await self._opened.wait()
         if self._parts is None:
@@ -269,7 +269,7 @@ class OwnParts:
 
 
 class _OwnTasks:
-    """Starts tasks in a group of this manager's own: what goes wrong in one ends the manager."""
+    """Starts tasks in a task group of this manager: an error in one ends the manager."""
 
     def __init__(self, group: TaskGroup) -> None:
         self._group = group
@@ -300,7 +300,7 @@ async def _standing_alone(settings: Settings, group: TaskGroup) -> Assembled:
 
 
 async def _reschedule_when_open(scheduler: Scheduler, throttle: Throttle) -> None:
-    # The gate opens by itself: a pause ends, a process has started, memory is free again.
+    # The gate opens without a call: a pause ends, a process has started, memory is free again.
     while True:
         await scheduler.refused()
         await anyio.sleep(throttle.look_again_in())

@@ -1,18 +1,18 @@
-"""The settings in force in one engine: their sources, what the file changes, and how they differ from a client's.
+"""Effective settings of an engine: their sources, what the file changes, and how they differ from a client's.
 
 Where an engine takes its settings from:
 
 - Settings of `Scope.TREE` come from the client that begins a tree, and the tree keeps them. A job's client cannot
-  change them, whatever its environment says.
+  change them, even by its environment.
 - All others are the engine's. An engine that a person's client starts while no job is live takes the variables of that
   client, and keeps them in the state directory. An engine that a job's client starts, or that starts while jobs are
   live, takes the variables that were kept and none of its starter's. Where none are kept, because the engine before was
   of an older version or the file is lost, a person's client counts while jobs are live too: the alternative is defaults
-  in place of the person's limits. The file ranks below the variables in both cases,
-  and every engine reads it. What the engine before had from another person's client, and the starter says nothing
-  about, is told to the starter once: a file holds for everybody, a variable for the engines of its client.
+  in place of the person's limits. Every engine reads the file, which ranks below the variables in all of these cases.
+  What the engine before had from another person's client, and the starter says nothing about, is told to the starter
+  once: a file holds for all clients, a variable for the engines of its client.
 - A person's client that comes later with other variables changes nothing in a running engine: it would change the
-  limits of everybody's jobs. It is told the difference in one line, with the command that ends the engine, so that its
+  limits of all jobs. It is told the difference in one line, with the command that ends the engine, so that its
   own variables count for the next one. A client that gives no value for a setting is told nothing about it.
 """
 
@@ -43,7 +43,7 @@ from jobs.util.text import strip_terminal_codes
 logger = logging.getLogger(__name__)
 
 _MOST_CACHED = 256
-"""Clients whose settings for trees are remembered; each takes about a kilobyte."""
+"""Clients whose settings for trees are cached; each takes about a kilobyte."""
 
 _MOST_SAID = 4000
 """Characters of the line for a person."""
@@ -94,7 +94,7 @@ class EffectiveSettings:
         self._newest = loaded
         self._of_trees: dict[frozenset[tuple[str, str]], TreeSettings] = {}
         self.dropped: list[SettingDifference] = []
-        """What the engine before had from another person's client, and this one's starter says nothing about."""
+        """Settings that the engine before had from another person's client and this one's starter does not give."""
         self.file_problem: str | None = None
         """Why the file as it is now is not used, or None."""
 
@@ -154,7 +154,7 @@ class EffectiveSettings:
             return True
         self.file_problem = None
         self._file, self._newest = file, newest
-        # Another one and not the same one emptied: this runs in a thread, and `for_tree` may be about to add to it.
+        # A new dictionary, not the same one emptied: this runs in a thread, and `for_tree` may be about to add to it.
         self._of_trees = {}
         self._settings.reload(newest.settings)
         self._sources |= {name: newest.sources[name] for name in names(Scope.RELOADED)}
@@ -255,7 +255,7 @@ class EffectiveSettings:
         ]
 
     def take_dropped(self) -> str | None:
-        """Return, once, what the starter's client is told of settings that the engine before had, or None."""
+        """Return, once, the line for the starter's client about settings that the engine before had, or None."""
         dropped, self.dropped = self.dropped, []
         if not dropped:
             return None
@@ -320,7 +320,7 @@ def _keep(home: Path, variables: ClientVariables) -> None:
     try:
         kept_settings.write(home, variables)
     except OSError:
-        # A full disk must not keep the engine from starting: what it still can do is end jobs and free space.
+        # A full disk must not keep the engine from starting: it can still end jobs and free space.
         logger.exception("the engine's settings could not be kept for the engines after it")
 
 

@@ -209,7 +209,7 @@ class EnhancedJobManager:
         From the transaction on nothing new can be spawned or started there. The processes are ended side by side and
         for the engine, not for the request: one that ignores its end delays neither the others nor the caller.
         """
-        # A request that is cancelled between the transaction and its effects would leave processes that nobody ends.
+        # A request that is cancelled between the transaction and its effects would leave processes running.
         with anyio.CancelScope(shield=True):
             cancelled = await self._parts.store.cancel_under(*(job.path for job in jobs), at=self._parts.clock.now())
         for each in cancelled:

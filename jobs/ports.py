@@ -62,7 +62,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """What an admitted submission became.
+    """Result of an admission.
 
     Args:
         batch: The batch.
@@ -354,11 +354,11 @@ class LaunchGate(Protocol):
     """Decides whether a job that has a slot may be launched now."""
 
     def admits(self, running: int) -> bool:
-        """Tell whether the machine has room for one more launch while so many jobs run."""
+        """Tell whether the machine has room for one more launch while this number of jobs runs."""
         ...
 
     def admits_of(self, account: str, running: int) -> bool:
-        """Tell whether one more job of an account may be launched while so many of that account run."""
+        """Tell whether one more job of an account may be launched while this number of them runs."""
         ...
 
     def launching(self, job_id: str) -> None:

@@ -119,7 +119,7 @@ class RecursionStatistics:
         live_by_root: Tree to the number of its jobs that are queued or running.
         running: Jobs that hold a slot of the machine.
         waiting: Jobs that are queued for one.
-        window: How many of the most limited account may run at once by the API's limits, or None where nobody asks.
+        window: How many of the most limited account may run at once by the API's limits, or None without a throttle.
         pauses: Why jobs wait that could run otherwise, until when, and how many; the one that ends first comes first.
     """
 
@@ -142,9 +142,9 @@ class RecursionManager:
         limits: The rules.
         store: Where trees are kept.
         scheduler: The queue for slots.
-        ledger: What is left of the budgets; None takes one that knows of none.
+        ledger: The ledger of the budgets; None takes an empty one.
         throttle: Knows whether launches are paused; None where they never are.
-        look_up: Looks up which account a tree uses; None where nobody asks.
+        look_up: Looks up which account a tree uses; None where accounts do not matter.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ _SHOWN = 40
 
 
 class SourceKind(StrEnum):
-    """What gave a setting its value."""
+    """Kind of source of a setting's value."""
 
     ENVIRONMENT = "environment"
     FILE = "file"

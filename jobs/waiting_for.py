@@ -1,4 +1,4 @@
-"""Why a live job does no work now: a closed set."""
+"""Reasons why a live job waits: a closed set."""
 
 from collections.abc import Mapping
 from enum import StrEnum

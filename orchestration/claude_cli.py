@@ -98,7 +98,7 @@ def _start(claude: str, given: Any, answer: Any, errors: Any) -> Popen[bytes]:
 
 
 async def _wait(process: Popen[bytes]) -> None:
-    # A limiter of its own: as many are waited for as run, and the work of others needs threads too.
+    # A separate limiter: as many are waited for as run, and the work of others needs threads too.
     await to_thread.run_sync(process.wait, abandon_on_cancel=True, limiter=CapacityLimiter(1))
 
 

@@ -33,8 +33,8 @@ class _Tree:
 class MemoryGuard:
     """Holds trees to their limits; a `TrackingGuard`.
 
-    Only what was admitted by this object is counted: after a resume from a checkpoint, what had been admitted in the
-    earlier life is not.
+    Only what was admitted by this object is counted: after a resume from a checkpoint, what had been admitted by the
+    earlier process is not.
 
     Args:
         limits: What one tree may grow to.

@@ -11,7 +11,7 @@ _WRITER: Final = "orchestration_progress"
 
 
 class Progress(StrEnum):
-    """What happened to a branch."""
+    """Event of a branch."""
 
     STARTED = "started"
     """Its work is about to be called."""

@@ -1,4 +1,4 @@
-"""Tells the CLI's own messages from a model's answers, and reads what they say.
+"""Tells the CLI's own messages from a model's answers, and reads the reason and the reset time in them.
 
 The CLI puts its own messages where answers are: as an assistant frame, and as the text of a result. It marks them as
 errors, but older versions and some paths of newer ones do not (seen as completed jobs that answered "Credit balance is

@@ -66,7 +66,7 @@ _BASE: Final = (
     "--strict-mcp-config",
 )
 _PIPED: Final = ("/bin/sh", "-c", 'trap : HUP INT TERM; cat | "$0" "$@"')
-"""Hands stdin on as a pipe. The trap: the shell leaves with the exit code of `claude`, not before it."""
+"""Passes stdin on as a pipe. The trap: the shell exits with the exit code of `claude`, not before it."""
 
 _MODEL = re.compile(r"[A-Za-z0-9][\w.:@/\[\]-]{0,199}", re.ASCII)
 _TOOL = re.compile(r"[A-Za-z_][\w-]{0,127}(\*|\([^()\x00-\x1f]{0,500}\))?", re.ASCII)

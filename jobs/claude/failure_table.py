@@ -1,4 +1,4 @@
-"""The table of failures: which fields of a result say which reason.
+"""Table of failures: maps fields of a result to the reason of the failure.
 
 The values are those of the types and strings of Claude Code 2.1.332 and of the claude-agent-sdk 0.2.187, with those of
 older versions that public reports show. A result with `is_error: false` can be a failure all the same; those rows are

@@ -136,7 +136,7 @@ class AccountLimits:
         return untouched and self.pause is None and not self._limits
 
     def admits(self, running: int) -> bool:
-        """Tell whether one more job of the account may be launched while so many of it run."""
+        """Tell whether one more job of the account may be launched while this number of them runs."""
         return running < self.window and self.pause is None
 
     def on_rate_limited(self) -> None:

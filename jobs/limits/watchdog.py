@@ -1,4 +1,4 @@
-"""Watchdog of a running attempt: ends it by its time, its silence, its output, or its failure to exit."""
+"""Watchdog of a running attempt: tells when to end it, by its time, its silence, its output, or its failure to exit."""
 
 import math
 from dataclasses import dataclass

@@ -171,7 +171,7 @@ logger = logging.getLogger(__name__)
 
 
 class Restorable(Protocol):
-    """A store whose rows can be brought back."""
+    """A store whose rows can be restored."""
 
     async def last_attempts(self, job_ids: Sequence[str]) -> Mapping[str, RowState]:
         """Return how far the row of each of these jobs is that has one, by its id."""
@@ -198,7 +198,7 @@ class RecoveryReport:
 
     Args:
         at: Seconds since the epoch.
-        damage: What was wrong.
+        damage: What was wrong with the file.
         aside: Where the damaged file is now, or None.
         snapshot_at: Seconds since the epoch of the snapshot that took its place, or None where there was none.
         restored: Number of jobs that were restored or brought up to date from their directories.

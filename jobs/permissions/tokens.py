@@ -1,4 +1,4 @@
-"""The secret by which the engine knows which job is calling; the store keeps only its hash."""
+"""Tokens: the secrets by which the engine knows which job is calling; the store keeps only their hashes."""
 
 import hashlib
 import secrets

@@ -1,8 +1,8 @@
-"""The program of a small process that launches the shims: `python -I -S fork_server.py DESCRIPTOR [fork]`, Linux only.
+"""Fork server: a small process that launches the shims, `python -I -S fork_server.py DESCRIPTOR [fork]`; Linux only.
 
 It makes the files of the attempt, starts the shim and opens what the engine follows it by. In the engine that would be
 some forty system calls, each of which gives up the interpreter and waits to have it back. Each shim becomes a subreaper
-between `fork` and `exec`: every orphan of its job is its child from then on, whatever the orphan did to its environment
+between `fork` and `exec`: every orphan of its job is its child from then on, even one that changed its environment
 and its session. A fork of the engine, which has 130 MB, would take 13 to 20 ms, one of this process of 11 MB takes 2,
 and `Vfork` none (measured). Only a process with one thread, as this one, may run code between the two.
 
@@ -259,7 +259,7 @@ class Vfork:
             calls.append((libc.setrlimit, _long(RLIMIT_LOCKS), self._limit))
         calls += [(libc.signal, _long(number), _long(signal.SIG_DFL)) for number in _RESTORED]
         calls.append((libc.execve, ctypes.c_char_p(argv[0]), _strings(argv), _strings(env)))
-        # Only where the program could not be started the child comes to these. `errno` alone does not tell.
+        # The child runs these only where the program could not be started. `errno` alone does not tell.
         calls += [(libc.memset, ctypes.byref(self._failed), _long(1), _long(1)), (libc._exit, _long(127))]  # noqa: SLF001 - a function of C
         self._failed.value = b"\0"
         first = self._chain(calls)

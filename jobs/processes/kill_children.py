@@ -1,8 +1,8 @@
-"""The program that a shim becomes at its end: it kills every child process that is left, Linux only.
+"""The program that a shim becomes at its end: it kills every child process that is left; Linux only.
 
 `python -I -S kill_children.py DIRECTORY [NAME…]`, where DIRECTORY is the attempt's. The process is a subreaper, so what
 its job left is its child, or becomes one as soon as the process between them has ended: without children nothing is
-left. Spared are processes that the attempt does not own:
+left. It spares processes that the attempt does not own:
 
 - the engine of its state directory: the job's pump may have started it;
 - the shim of another attempt, which falls to this process when such an engine dies;
@@ -72,7 +72,7 @@ def spared(pid: int, trees: str, keep: Collection[str]) -> bool:
 
 
 def names_of(executable: str, arguments: Sequence[str]) -> set[str]:
-    """Return the names by which a person may mean a process.
+    """Return the names by which a person may refer to a process.
 
     That of its executable file, and of its first argument up to a parenthesis, as in "bazel(project)". A Java program
     is also known by its main class, which has a package's name before it.

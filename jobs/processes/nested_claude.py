@@ -91,9 +91,9 @@ class Offender:
 class NestedClaudeDetector:
     """Scans the processes of running jobs, and reports a nested `claude` that it saw twice in a row.
 
-    The job's own `claude` is the first one on the line that begins below the shim: each wrapper on it hands the job's
-    options on. What a person's configuration has that `claude` start (hooks, MCP servers) is no escape of the job. The
-    CLI tells both apart in the environment of what it starts.
+    The job's own `claude` is the first one on the chain of processes below the shim: each wrapper there passes the
+    job's options on. What a person's configuration has that `claude` start (hooks, MCP servers) is no escape.
+    The CLI tells both apart in the environment of what it starts.
 
     Args:
         table: The process table, or None for this platform's.

@@ -113,7 +113,7 @@ def orphans(
     marks: Collection[str],
     exempt: Exempt = nothing,
 ) -> frozenset[ProcessIdentity]:
-    """Return those of the fallen processes that no job may want; takes what `fallen` takes.
+    """Return those of the fallen processes that belong to no living attempt; arguments as for `fallen`.
 
     Such a process does not tell whose it was: it can clear its marker, empty it or make one up. It is the orphan of an
     attempt whose shim was killed, and is left alone while such an attempt lives that began before it did. One with the

@@ -36,7 +36,7 @@ the whole answer with claude_result."""
 
 @dataclass(frozen=True, slots=True)
 class SubtaskRequest:
-    """The job wants these tasks done before it answers.
+    """A request of a job for subtasks, to be done before it answers.
 
     Args:
         tasks: At least one text.
@@ -47,7 +47,7 @@ class SubtaskRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The job answered.
+    """The answer of a job.
 
     Args:
         text: The answer.

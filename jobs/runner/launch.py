@@ -135,7 +135,7 @@ class Launcher:
         lives = await anyio.to_thread.run_sync(is_alive, directory)
         # A job that removed its own directory is found by its recorded process alone.
         lives = lives or (directory.shim_pid() is None and process.lives())
-        # What is over already is settled or lost; however long ago it began, it did not run out of time.
+        # An attempt that is over already is settled or lost; it did not time out, however long ago it began.
         seconds = self._seconds_left(job, attempt, process, holders) if lives else math.inf
         ran = self._launch_planner.ever_ran(job, attempt)
         live = self._live(job, attempt, process, holders, seconds)

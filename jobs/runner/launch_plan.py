@@ -122,7 +122,7 @@ class LaunchPlanner:
     async def setting_sources(self, job: Job) -> str:
         """Return whose settings the job's next attempt loads, to be written down with it.
 
-        A directory's settings can permit what nobody granted. A child, which may have no wider rights than its
+        A directory's settings can permit what was never granted. A child, which may have no wider rights than its
         parent, loads them only where the parent's attempt loaded the same ones: in the same directory.
         """
         like = None

@@ -26,8 +26,8 @@ NOT_EXECUTED = frozenset({126, 127})
 _OF_A_LATER_VERSION = "unknown option"
 """What the CLI says of an option that came with a later version."""
 
-# Each of these holds for all attempts since the job was submitted, retried on request, or asked for subtasks, whatever
-# came in between: two alternating reasons would otherwise start a job for ever.
+# Each of these holds for all attempts since the job was submitted, retried on request, or asked for subtasks, no matter
+# what came in between: two alternating reasons would otherwise start a job for ever.
 MAX_TRANSIENT = 5
 """How often a job may meet them before it fails; the throttle's pauses between double."""
 

@@ -30,7 +30,7 @@ class RunningAttempt:
         account: The account that it was launched with, as `Accounts` names it.
         reader: Derives the outcome from its frames.
         adopted_at: Bytes of output that were there when this engine took the attempt over; 0 for its own launch.
-        ran: A process of it was started; False for one that was taken over without a trace of any.
+        ran: A process of it was started; False for one that was adopted without a sign of any.
         oom_kills: How many processes the kernel had ended for want of memory when this began; None where nothing tells.
         spoke: It has written something.
         unmanaged: Command line of a `claude` that the job started by itself, or None where none has been seen.

@@ -102,7 +102,7 @@ class Alarm:
 
 
 class Supervisor:
-    """Watches attempts.
+    """Supervises running attempts.
 
     Args:
         settings: The engine's settings.
@@ -198,7 +198,7 @@ class Supervisor:
             if alarm.eager:
                 listen()
             else:
-                # Most jobs that say little end before there is anything to hear.
+                # Most jobs that write little end before there is anything to read.
                 listening.callback(asyncio.get_running_loop().call_later(FIRST_GAP, listen).cancel)
                 listening.callback(asyncio.get_running_loop().call_later(GLANCE, self._glance, alarm.live).cancel)
             try:
@@ -215,7 +215,7 @@ class Supervisor:
             return
         live.spoke = True
         self._throttle.started(live.job.id)
-        # Only so many jobs may start at once: the next one need not wait for a beat.
+        # The number of jobs that may start at once is limited: the next one need not wait for a beat.
         self._scheduler.reschedule()
 
     def _listen(self, alarm: Alarm, listening: ExitStack) -> None:

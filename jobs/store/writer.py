@@ -143,7 +143,7 @@ class _Line:
         return [call for call in waiting if not call.future.cancelled()]
 
     def note_over(self, group: "Sequence[_Call[Any]]") -> None:
-        """Note, on the thread, that a group is over; the loop hears of it by `wake`."""
+        """Note, on the thread, that a group is over; `wake` tells the loop."""
         self._over.append(group)
 
     def wake(self, done: "asyncio.Future[None]") -> None:
@@ -186,7 +186,7 @@ class _Call(Generic[T]):
         return self._error
 
     def fail(self, error: sqlite3.Error) -> None:
-        """Note that the transaction of the group is lost; an error of its own stays."""
+        """Note that the transaction of the group is lost; the call's own error stays."""
         if self._error is None:
             # One exception for each caller: each raises it, with another traceback.
             self._error = type(error)(*error.args)
@@ -206,7 +206,7 @@ class GroupConnection(sqlite3.Connection):
     """A connection whose `commit` runs all queued calls and commits them together.
 
     Args:
-        line: What it takes its work from.
+        line: The queue that it takes its work from.
         begin: The statement that begins a transaction.
         args: What `sqlite3.Connection` takes.
         kwargs: The same, by name.
@@ -218,7 +218,7 @@ class GroupConnection(sqlite3.Connection):
         self.begin = begin
 
     def commit(self) -> None:
-        """Run what waits in one transaction; what comes of each call is noted in it."""
+        """Run all queued calls in one transaction; each call keeps its result."""
         group = self._line.take()
         if not group:
             return

@@ -196,19 +196,19 @@ class RecursiveClaudeExecutor:
     async def astream(
         self, task: Any, parent_id: str | None = None, *, thread_id: str | None = None
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Run a task as `execute_with_recursion` does, and tell what becomes of each branch.
+        """Run a task as `execute_with_recursion` does, and report the progress of each branch.
 
         Leave it through `contextlib.aclosing`: closing it ends the tree.
 
         Args:
             task: As there.
             parent_id: As there.
-            thread_id: As there; what had finished in an earlier life is not told again.
+            thread_id: As there; what had finished in an earlier process is not reported again.
 
         Yields:
             Dictionaries of `event` (see `Progress`), `id`, `parent_id`, `depth`, `root_id`, `index`, and for some
-            events `count`, `value` or `error`. The last is that of the task itself: a refusal or a failure is told,
-            not raised.
+            events `count`, `value` or `error`. The last is that of the task itself: a refusal or a failure is
+            reported, not raised.
 
         Raises:
             UnknownParentError: `parent_id` names no running node.
@@ -238,7 +238,7 @@ class RecursiveClaudeExecutor:
         root_ids = {batch["root_id"]}
         try:
             entry = await open_run(self.graph, batch, {"configurable": {**configurable, **named}})
-            root_ids.add(entry.tree["root_id"])  # another one where an earlier life began the tree
+            root_ids.add(entry.tree["root_id"])  # another one where an earlier process began the tree
             async with self._slots.parked(parent_id):
                 yield entry
         finally:

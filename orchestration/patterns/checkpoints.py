@@ -45,7 +45,7 @@ class Batches:
         return await entry.run()
 
     async def saved(self, name: str) -> dict[str, Any] | None:
-        """Return the state of a batch that began in an earlier life, or None."""
+        """Return the saved state of a batch that an earlier process began, or None."""
         thread = self._thread()
         if thread is None:
             return None

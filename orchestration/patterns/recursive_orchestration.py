@@ -133,7 +133,7 @@ class RecursiveNodes:
         return {"results": {**below, state["id"]: _ended(state, outcome)}}
 
     async def group(self, state: State) -> State:
-        """Run some of the siblings as a batch of their own, which the caller never sees."""
+        """Run some of the siblings as a separate batch, which the caller never sees."""
         for _ in range(state["place"] * HEAD_START):
             await checkpoint()
         ended = await self._batches.run(f"{state.get('batch', '')}+{state['first']}", state)
