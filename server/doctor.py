@@ -31,14 +31,14 @@ from server.client.wire import JOB_MARKERS, FrontDoorError, Hello, setting_varia
 from server.selftest.kill_test import KillTest, Plan
 
 _OLDEST_SQLITE = (3, 38, 0)
-"""STRICT tables came with 3.37 and RETURNING with 3.35; one more for good measure is what is tested."""
+"""STRICT tables came with 3.37 and RETURNING with 3.35; 3.38 is the oldest that is tested."""
 
 SELFTEST_SECONDS = 110.0
-"""With the start of the first engine and the settling of the last jobs that is two minutes."""
+"""Seconds of killing; with the first engine's start and the end of the last jobs, about two minutes."""
 
 
 def examine(environ: Mapping[str, str], console: Console, *, as_json: bool = False) -> bool:
-    """Print what is found, each thing once it is known, and return whether jobs can run.
+    """Print each finding once it is known, and return whether jobs can run.
 
     Args:
         environ: The environment of the person.
@@ -57,15 +57,15 @@ def examine(environ: Mapping[str, str], console: Console, *, as_json: bool = Fal
 
 
 def kill_engines(console: Console, seconds: float = SELFTEST_SECONDS) -> bool:
-    """Kill engines of a state directory made for this, under load, and return whether every promise was kept.
+    """Kill engines of a temporary state directory under load, and return whether every promise was kept.
 
-    It needs no account and starts no `claude`: a stub of a few milliseconds takes its place.
+    It needs no account and starts no `claude`: a stub that runs for milliseconds replaces it.
 
     Args:
         console: Where the figures are printed.
-        seconds: How long to go on killing.
+        seconds: How long to kill engines.
     """
-    # A path of its own below the shared directory: a socket's path is short.
+    # Below the shared temporary directory: a socket's path must be short.
     base = Path(tempfile.mkdtemp(prefix="claude-jobs-selftest-")).resolve()
     console.print(f"Killing engines for {seconds:g} s while three clients submit, wait and cancel.", markup=False)
     try:
@@ -98,7 +98,7 @@ def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     refused = False
     if places is not None:
         engine = check_engine(places, environ)
-        # One that did not answer is not asked again: that would take as long once more.
+        # An engine that did not answer is not asked again: that would take as long once more.
         yield _settings(environ, ask_engine=engine.mark != "error")
         settings = _settings_of(environ)
         explicit = settings.for_trees.cli if isinstance(settings, Settings) else explicit
@@ -107,7 +107,7 @@ def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield check_claude(explicit, environ.get("PATH"))
     yield check_account(environ, named)
     if not refused:
-        # What `pass_environment` names is not known otherwise.
+        # Where the settings are refused, `pass_environment` is not known.
         yield check_environment(environ, named)
     if places is not None:
         yield from check_copy(places)
@@ -117,7 +117,7 @@ def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _remedy(finding: Finding) -> str:
-    # Some are errors of the engine, which speak to a model.
+    # Some remedies are the engine's errors, which are written for a model.
     return "" if finding.good else for_a_person(finding.remedy)
 
 
@@ -148,7 +148,7 @@ def _settings(environ: Mapping[str, str], *, ask_engine: bool) -> Finding:
     settings = _settings_of(environ)
     if not isinstance(settings, Settings):
         return Finding(name="Settings", good=False, detail="cannot be used", remedy=str(settings))
-    # Those of a job's processes are no settings and no mistake.
+    # The markers of a job's processes are no settings and no mistake.
     strange = misspelt(environ.keys() - JOB_MARKERS)
     said = [strange] if strange else []
     if ask_engine and (differs := _difference_from_engine(environ)):
@@ -165,18 +165,18 @@ def _settings(environ: Mapping[str, str], *, ask_engine: bool) -> Finding:
 
 
 def _difference_from_engine(environ: Mapping[str, str]) -> str | None:
-    """Return how the settings here differ from those of the running engine, or None where nothing is to be said."""
+    """Return how the settings here differ from those of the running engine, or None where they do not."""
     request = {"do": "settings", "variables": setting_variables(environ)}
     try:
         answer = control(door_of(environ).replace(patience=ANSWER_SECONDS), request, Hello(cwd="/", client="doctor"))
     except (FrontDoorError, OSError):
-        # It went away since it answered.
+        # It has ended since it answered.
         return None
     return answer.get("note") if answer else None
 
 
 def _settings_of(environ: Mapping[str, str]) -> Settings | Exception:
-    """Return the settings with which an engine would start now, or why it would not."""
+    """Return the settings with which an engine would start now, or the error that would stop it."""
     try:
         return load_here(StatePaths(state_dir(environ)).home, environ).settings
     except JobsError as error:

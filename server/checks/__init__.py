@@ -1,1 +1,1 @@
-"""What `claude-jobs doctor` looks at, a function for each thing, and what each of them found."""
+"""The checks of `claude-jobs doctor`, a function for each, and their findings."""

@@ -1,4 +1,4 @@
-"""Checks of what a job needs besides us: a `claude` that is new enough, and an account."""
+"""Checks of what a job needs to run: a `claude` that is new enough, its environment, and an account."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _SHELL = frozenset({"PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES"})
 
 
 def check_claude(explicit: str | None, path: str | None) -> Finding:
-    """Tell which `claude` the jobs of this environment run.
+    """Find which `claude` the jobs of this environment run.
 
     Args:
         explicit: The setting `cli`, or None.
@@ -46,7 +46,7 @@ def check_claude(explicit: str | None, path: str | None) -> Finding:
 
 
 def check_environment(environ: Mapping[str, str], named: Sequence[str]) -> Finding:
-    """Tell which variables jobs do not get, by their names alone.
+    """List the variables that jobs do not get, by name only.
 
     Args:
         environ: The person's environment.
@@ -63,7 +63,7 @@ def check_environment(environ: Mapping[str, str], named: Sequence[str]) -> Findi
 
 
 def check_account(environ: Mapping[str, str], named: Sequence[str]) -> Finding:
-    """Tell which account the jobs of this environment use, by the names of variables and files alone.
+    """Find which account the jobs of this environment use, by the names of variables and files only.
 
     Args:
         environ: The person's environment.

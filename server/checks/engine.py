@@ -1,4 +1,4 @@
-"""The check of a running engine: does it answer, which version is it, and what do its jobs run."""
+"""The check of a running engine: whether it answers, its version, and which `claude` its jobs run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +11,11 @@ from server.client.state_dir import StatePaths
 from server.client.wire import FrontDoorError, Hello
 
 ANSWER_SECONDS = 5.0
-"""How long an engine may take to answer; chosen, not measured. A person waits for it where the engine hangs."""
+"""Seconds that an engine may take to answer; chosen, not measured. A person waits that long where the engine hangs."""
 
 
 def check_engine(places: StatePaths, environ: Mapping[str, str]) -> Finding:
-    """Ask a running engine what it is; none is started."""
+    """Ask a running engine for its status; none is started."""
     endpoint = EngineEndpoint(places=places, environ=environ, patience=ANSWER_SECONDS)
     try:
         answer = control(endpoint, {"do": "status"}, Hello(cwd="/", client="doctor"))
@@ -38,7 +38,7 @@ def check_engine(places: StatePaths, environ: Mapping[str, str]) -> Finding:
 
 
 def _in_use(answer: Mapping[str, Any]) -> str:
-    # An engine of an older version does not tell.
+    # An engine of an older version does not report it.
     used = (*(f"{path} ({version or 'version unknown'})" for path, version in answer.get("claudes", {}).items()),)
     accounts = answer.get("accounts", ())
     return "".join(f"; its jobs use {', '.join(some)}" for some in (used, accounts) if some)

@@ -1,4 +1,4 @@
-"""Checks of the state directory: can it be written, is there space, and can the database be used."""
+"""Checks of the state directory: whether it can be written, has space, and has a usable database."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def find_directory(environ: Mapping[str, str]) -> tuple[StatePaths | None, Finding]:
-    """Return the state directory, made where it is missing, or None where it cannot be used; and the finding."""
+    """Return the state directory, created where it is missing, or None where it cannot be used; and the finding."""
     try:
         places = prepare(state_dir(environ))
     except StateDirError as error:
@@ -34,7 +34,7 @@ def find_directory(environ: Mapping[str, str]) -> tuple[StatePaths | None, Findi
 
 
 def check_copy(places: StatePaths) -> Iterator[Finding]:
-    """Tell whether the state directory is a copy of another one; nothing where it is none."""
+    """Yield a finding where the state directory is a copy of another one."""
     location = read_location(places.home)
     says = None if location is None else location.says()
     if says is None and (original := original_of(places.home)) is not None:
@@ -45,7 +45,7 @@ def check_copy(places: StatePaths) -> Iterator[Finding]:
 
 
 def check_space(places: StatePaths) -> Finding:
-    """Tell whether the engine would begin something new with the space that is left."""
+    """Check whether the engine would start jobs with the space that is left."""
     missing = reserve_beside(places.database).shortfall()
     free = _megabytes(_free(places.home))
     if not missing:
@@ -58,7 +58,7 @@ def check_space(places: StatePaths) -> Finding:
 
 
 def check_database(places: StatePaths) -> Iterator[Finding]:
-    """Tell whether the database can be opened by this version; and what the last rescue of it lost."""
+    """Check whether this version can open the database, and report what its last recovery lost."""
     path = places.database
     if (damage := noted_damage(path)) is not None:
         remedy = "Run `claude-jobs engine stop`: running jobs go on, and the next start repairs it."
@@ -72,7 +72,7 @@ def check_database(places: StatePaths) -> Iterator[Finding]:
 
 
 def _refusal(home: Path) -> Finding | None:
-    """Write a file and remove it; return what kept it from being written."""
+    """Write a file and remove it; return a finding where that fails."""
     probe = home / f"doctor-{os.getpid()}.tmp"
     try:
         handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -85,7 +85,7 @@ def _refusal(home: Path) -> Finding | None:
     except OSError as error:
         detail = f"{home} cannot be written: {error.strerror}"
         if error.errno in _NO_SPACE:
-            # The finding about the disk says how much is needed.
+            # The finding on free space says how much is needed.
             return None
         if error.errno == errno.EACCES:
             return _bad(_DIRECTORY, detail, f"Run `chmod 700 {shlex.quote(str(home))}`.")
@@ -123,7 +123,7 @@ def _contents(path: Path) -> Finding:
     if not path.exists():
         return Finding(name=_DATABASE, good=True, detail=f"{path}, made with the first job")
     try:
-        # Read only: nothing is repaired or migrated here. An engine may have it open, and is not kept from writing.
+        # Read only: nothing is repaired or migrated here. An engine may have it open, and can still write.
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=1.0)) as connection:
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.DatabaseError as error:

@@ -1,1 +1,1 @@
-"""The `claude-jobs` command: how it is called, and how it speaks to a person."""
+"""The `claude-jobs` command line: its commands, and their output for a person or as JSON."""

@@ -1,4 +1,4 @@
-"""A job's whole answer, however many pages it has, and the answers of several."""
+"""Reads and prints answers: all pages of a job's answer, and the answers of several jobs."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -17,11 +17,11 @@ PAGE_CHARS = 100_000
 
 
 def whole_answer(engine: Client, job_id: str) -> str:
-    """Read the pages of a job's result one after the other and return what they come to.
+    """Read all pages of a job's result and return the whole.
 
     Raises:
         ToolError: The job has no result.
-        EngineLostError: The engine went away.
+        EngineLostError: The engine ended.
     """
     whole, total = "", 1
     while len(whole) < total:
@@ -29,7 +29,7 @@ def whole_answer(engine: Client, job_id: str) -> str:
         if not whole and len(page) <= PAGE_CHARS:
             # A page that is cut has as many characters as were asked for, and behind them a note.
             return page
-        # By the note's own offset and from behind: an answer may quote the note of another page.
+        # By the note's offset and from the end: an answer may quote the note of another page.
         shown, _, note = page.rpartition(f"\n\n[characters {len(whole)} to ")
         whole += shown
         total = int(note.partition(" of ")[2].partition(";")[0])
@@ -39,10 +39,10 @@ def whole_answer(engine: Client, job_id: str) -> str:
 def say_answer(
     engine: Client, job_id: str, offset: int | None = None, limit: int | None = None, *, as_object: bool = False
 ) -> None:
-    """Print a job's answer, and beside it, on stderr, what is to be known about it.
+    """Print a job's answer, and a remark on it, if any, on stderr.
 
     Args:
-        engine: The way to the engine.
+        engine: A client of the engine.
         job_id: The job.
         offset: First character of a page, or None.
         limit: Most characters of a page, or None; with neither, all is printed.
@@ -69,11 +69,11 @@ def answer_of(engine: Client, job_id: str, offset: int | None = None, limit: int
 def answer_or_raise(
     engine: Client, job_id: str, offset: int | None, limit: int | None, *, as_object: bool = False
 ) -> dict[str, Any]:
-    """Return a job's answer as `answer_of` does; raises and arguments as of `say_answer`."""
+    """Return a job's answer as `answer_of` does; arguments and errors as for `say_answer`."""
     whole = whole_answer(engine, job_id)
     said = engine.call_json("claude_status", {"jobId": job_id}).get("note")
     frame = None if as_object else _frame_in(whole, job_id)
-    # An answer in text ends with its note: a program that reads this one wants the answer alone.
+    # An answer in text ends with its note: a program that reads the JSON wants the answer alone.
     text = whole.removesuffix(f"\n\n[{said}]") if frame is None else _answer_in(frame)
     notes = [said] if said else []
     if offset is not None or limit is not None:
@@ -99,7 +99,7 @@ def _answer_in(frame: Mapping[str, Any]) -> str:
 
 
 def _page(text: str, job_id: str, offset: int, limit: int | None) -> tuple[str, str]:
-    """Return a part of an answer, and which one it is and how to read the next."""
+    """Return a page of an answer, and a note on which one it is and how to read the next."""
     start = min(offset, len(text))
     end = len(text) if limit is None else min(start + limit, len(text))
     following = f"--offset {end}" + (f" --limit {limit}" if limit else "")
@@ -108,7 +108,7 @@ def _page(text: str, job_id: str, offset: int, limit: int | None) -> tuple[str, 
 
 
 def say_answers(answers: Iterable[Mapping[str, Any]]) -> None:
-    """Print several answers, each below its job's id, and beside them why some are missing."""
+    """Print several answers, each below its job's id, and on stderr why some are missing."""
     for answer in answers:
         if "error" in answer:
             note(f"{answer['jobId']}: {answer['error']}")
@@ -124,7 +124,7 @@ def is_batch(identity: str) -> bool:
 
 
 def jobs_in(engine: Client, identity: str) -> list[str]:
-    """Return the ids of a batch's jobs in order of their admission; a job's id is its own."""
+    """Return the ids of a batch's jobs in order of their admission, or a job's own id."""
     if not is_batch(identity):
         return [identity]
     jobs = listed(engine, limit=_MOST_JOBS, under=identity).jobs

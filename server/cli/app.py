@@ -1,4 +1,4 @@
-"""The `claude-jobs` command: the human twin of the tools, and what a person needs to run the engine."""
+"""The `claude-jobs` command line: the tools as commands, and the commands for the engine."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def version_option(
 
 
 def status(identity: AnyId, *, as_json: AsJson = False) -> None:
-    """Print where a job, a batch or a tree is."""
+    """Print the status of a job, a batch or a tree."""
     with client() as engine:
         text = engine.call("claude_status", {"jobId": whole_id(engine, identity)})
     if as_json:
@@ -126,7 +126,7 @@ def wait(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Wait for jobs or a batch, and print who ended.
+    """Wait for jobs or a batch, and print a line for each that ended.
 
     Status 1 if what was waited for did not complete, 3 if the time of --timeout was over before.
     """
@@ -263,7 +263,7 @@ def dashboard(*, as_json: AsJson = False) -> None:
             say(text)
             return
         figures = json.loads(text)
-        # An engine of an older version that still has work tells of no cancelled ones.
+        # An engine of an older version that still has work does not count cancelled ones.
         cancelled = figures.get("cancelledJobs", 0)
         failed = figures["failedJobs"] - cancelled
         over = f"{figures['completedJobs']} completed, {failed} failed, {cancelled} cancelled"
@@ -276,7 +276,7 @@ def dashboard(*, as_json: AsJson = False) -> None:
 
 def mcp() -> None:
     """Serve MCP on standard input and output; this is what Claude Code starts."""
-    # The command is answered in `server.__main__`, before this module is imported; it stands here for `--help`.
+    # The command is answered in `server.__main__`, before this module is imported; it is here for `--help`.
     from server.pump import run as pump
 
     raise typer.Exit(pump(state_dir(os.environ), None))
@@ -287,7 +287,7 @@ def doctor(
     selftest: Annotated[bool, typer.Option(help="Also kill engines of its own for two minutes and count.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is found, what keeps jobs from running, and what to do about it; status 1 if they cannot run."""
+    """Check what jobs need to run, and print what to do where it is missing; status 1 if they cannot run."""
     from server.doctor import examine, kill_engines
 
     good = examine(os.environ, out, as_json=as_json)
@@ -373,5 +373,5 @@ def main() -> None:
     try:
         app(prog_name="claude-jobs")
     except OSError as error:
-        # Of the output itself, a full disk behind it for example: all else has been said within the command.
+        # An error of the output itself, a full disk for example: all others are reported within the command.
         raise SystemExit(refused(error)) from None

@@ -1,4 +1,4 @@
-"""How a command speaks to a person: its answer on stdout, what went wrong in one line on stderr."""
+"""Output of the commands: the answer on stdout, errors in one line on stderr."""
 
 import codecs
 import json
@@ -27,13 +27,13 @@ out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
 
 QUIET_SECONDS = 1.5
-"""How long a command waits for the engine in silence; on an idle machine one starts in less (0.9 s, `poe bench`)."""
+"""Seconds that a command waits for the engine silently; on an idle machine one starts in less (0.9 s, `poe bench`)."""
 
 _json_asked: ContextVar[bool] = ContextVar("json_asked", default=False)
 
 
 def spell_what_cannot_be_written() -> None:
-    """Have characters that the terminal's encoding lacks written as JSON spells them, instead of no line at all."""
+    """Write characters that the terminal's encoding lacks as JSON escapes, instead of failing."""
     codecs.register_error("spelled", _spelled)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -47,38 +47,38 @@ def _spelled(error: UnicodeError) -> tuple[str, int]:
 
 
 def say(text: str) -> None:
-    """Print what a job or a tool said, with nothing in it that a terminal would obey."""
+    """Print a text of a job or a tool, without terminal control codes."""
     write(out, text)
 
 
 def write(console: Console, text: str) -> None:
-    """Print a text on a console as `say` does: every character that is safe, tabs too.
+    """Print a text on a console as `say` does: every safe character, tabs included.
 
     Args:
-        console: Where.
-        text: What somebody said, without its last newline.
+        console: Where to print.
+        text: The text, without its last newline.
     """
-    # Past rich, which would make blanks of each tab: an answer may be a Makefile, on its way into a file.
+    # Without rich, which would replace each tab by blanks: an answer may be a Makefile that goes into a file.
     console.file.write(f"{strip_terminal_codes(text)}\n")
     console.file.flush()
 
 
 def note(text: str) -> None:
-    """Print beside the answer, on stderr: an id to come back to, for example."""
+    """Print a remark on stderr, apart from the answer: an id to come back to, for example."""
     err.print(strip_terminal_codes(text), style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def fail(error: object, *, style: str | None = "red") -> NoReturn:
-    """Say what went wrong, without secrets, and end the command with status 1.
+    """Print an error without secrets, and end the command with status 1.
 
-    A command that was asked for JSON says it on stdout, as an object with the one key `error`.
+    With `--json` the error is on stdout, as an object with the one key `error`.
     """
     _say_error(str(error), style)
     raise typer.Exit(1)
 
 
 def refused(error: OSError) -> int:
-    """Say what the system refused, as `fail` does, and return the exit status."""
+    """Print a system error, as `fail` does, and return the exit status."""
     _say_error(f"The system refused: {error}. `claude-jobs doctor` says what it finds on this machine.")
     return 1
 
@@ -91,7 +91,7 @@ def _say_error(error: str, style: str | None = "red") -> None:
             say_json({"error": words})
             return
     except OSError:
-        # What is left in its buffer would be tried once more, and complained about, when Python ends.
+        # Python would write what is left in its buffer once more when it ends, and report the error.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, out.file.fileno())
         os.close(nowhere)
@@ -99,7 +99,7 @@ def _say_error(error: str, style: str | None = "red") -> None:
 
 
 def asked_for_json() -> bool:
-    """Tell whether the command that runs was given `--json`."""
+    """Tell whether the running command was given `--json`."""
     return _json_asked.get()
 
 
@@ -112,20 +112,20 @@ def json_option(prints: str) -> Any:
     """Return the option `--json` of a command; a failure is an object with the one key `error`.
 
     Args:
-        prints: What the help says of it.
+        prints: Its help text.
     """
     return typer.Option("--json", callback=_note_json, help=prints)
 
 
 class Commands(TyperGroup):
-    """The commands; wrong usage, too, is told in JSON where that was asked for."""
+    """The group of commands; usage errors, too, are printed as JSON with `--json`."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name."""
         try:
             return super().invoke(ctx)
         except typer.TyperException as error:
-            # An error of parsing comes before the option is known.
+            # A parsing error is raised before the option is known.
             if not (asked_for_json() or "--json" in sys.argv):
                 raise
             say_json({"error": redact(strip_terminal_codes(error.format_message()))})
@@ -136,7 +136,7 @@ AsJson = Annotated[bool, json_option("Print JSON, also on failure.")]
 
 
 def say_json(value: Any) -> None:
-    """Print a value as JSON: indented, and with every character as itself."""
+    """Print a value as JSON: indented, without escapes for non-ASCII characters."""
     say(json.dumps(value, indent=2, ensure_ascii=False))
 
 
@@ -148,7 +148,7 @@ def exit_unless_completed(jobs: Iterable[Mapping[str, Any]]) -> None:
 
 @contextmanager
 def complaints() -> Iterator[None]:
-    """Turn what the front door, a tool or the system refuses into one line and status 1."""
+    """Turn an error of the client, a tool or the system into one line and status 1."""
     try:
         yield
     except ToolError as error:
@@ -156,7 +156,7 @@ def complaints() -> Iterator[None]:
     except FrontDoorError as error:
         fail(error)
     except BrokenPipeError:
-        # Whoever reads the output has read enough: typer ends the command in silence.
+        # The reader has closed the output: typer ends the command in silence.
         raise
     except OSError as error:
         raise typer.Exit(refused(error)) from error
@@ -164,7 +164,7 @@ def complaints() -> Iterator[None]:
 
 @contextmanager
 def client() -> Iterator[Client]:
-    """Connect to the engine, and start one where none runs."""
+    """Connect to the engine, starting it where none runs."""
     with complaints(), ExitStack() as stack:
         with _delay_told():
             connected = stack.enter_context(open_client(door_of(os.environ, note=note), os.environ))
@@ -173,7 +173,7 @@ def client() -> Iterator[Client]:
 
 @contextmanager
 def _delay_told() -> Iterator[None]:
-    """Tell a person at a terminal that the engine takes its time; on a busy machine its start takes seconds."""
+    """Tell a person at a terminal that the engine is slow to start; on a busy machine its start takes seconds."""
     if not err.is_terminal:
         yield
         return

@@ -1,4 +1,4 @@
-"""From the lines that Claude wrote to what a person reads: as in Claude Code, and without what only programs need."""
+"""Renders an attempt's output for a person: as in Claude Code, without the frames that only programs need."""
 
 import json
 import re
@@ -11,27 +11,27 @@ from jobs.util.text import redact, strip_terminal_codes
 from server.cli.lines import one_line
 
 _MAIN: Final = ("command", "file_path", "path", "pattern", "url", "query", "description", "task", "prompt", "skill")
-"""Arguments of a tool that say what a call is about, the most telling first."""
+"""Arguments of a tool that show what a call is about, the most informative first."""
 
 _RESULT_LINES: Final = 3
-"""Lines of a tool's result that are shown, as Claude Code shows them."""
+"""Lines of a tool's result that are shown, as in Claude Code."""
 
 _LINE_CHARS: Final = 300
 _TEXT_CHARS: Final = 20_000
 _ARGUMENT_COLUMNS: Final = 160
 
 _TELLING: Final = frozenset(("compact_boundary", "task_notification", "session_writes_lost", "informational"))
-"""Subtypes of system frames that tell a person something; of the others each has to do with the protocol."""
+"""Subtypes of system frames that matter to a person; the others concern the protocol."""
 
 _WRAPPER: Final = re.compile(r"</?tool_use_error>")
 
 
 class Conversation:
-    """Reads one attempt line by line.
+    """Renders one attempt line by line.
 
     Args:
-        known: Values that are secret, besides what has the form of a secret.
-        whole: Show results, arguments and thoughts whole.
+        known: Secret values; text in the form of a secret is redacted too.
+        whole: Show results, arguments and thoughts in full.
     """
 
     def __init__(self, known: Iterable[str] = (), *, whole: bool = False) -> None:
@@ -47,7 +47,7 @@ class Conversation:
         if line.frame is None:
             yield from self._no_frame(line)
             return
-        # What a subagent does is shown below the call that started it.
+        # A subagent's lines are shown below the call that started it.
         indent = "    " if text(line.frame.get("parent_tool_use_id")) else ""
         yield from (f"{indent}{row}".rstrip() for row in self._frame(line.frame))
 
@@ -147,7 +147,7 @@ class Conversation:
             yield from self._paragraph("▲ ", news)
 
     def _once(self, trouble: str) -> Iterator[str]:
-        """Tell of trouble that is met again and again once, until it is another one."""
+        """Yield a repeated problem only once, until it changes."""
         trouble = self._clean(trouble)
         if trouble != self._trouble:
             self._trouble = trouble
@@ -156,7 +156,7 @@ class Conversation:
     def _paragraph(self, mark: str, said: str, *, most: int | None = None) -> Iterator[str]:
         """Yield the lines of a text, the first behind a mark and the others below its text."""
         if not self._whole and len(said) > _TEXT_CHARS:
-            # Redacted before it is cut: a key that lacks its end would not be known.
+            # Redacted before it is cut: a truncated secret would not be recognised.
             kept = self._clean(said[: 2 * _TEXT_CHARS])[:_TEXT_CHARS]
             lines = [*kept.split("\n"), f"… +{len(said) - _TEXT_CHARS} characters (--all shows them)"]
         else:
@@ -165,7 +165,7 @@ class Conversation:
             lines.pop()
         while lines and not lines[0].strip():
             lines.pop(0)
-        # One line more is shown rather than counted.
+        # A single further line is shown instead of counted.
         if most is not None and len(lines) > most + 1:
             left = len(lines) - most
             lines = [*lines[:most], f"… +{left} lines (--all shows them)"]

@@ -1,4 +1,4 @@
-"""The commands about the engine and its state directory: run it, ask how it is, ask it to leave, back up."""
+"""The commands on the engine and its state directory: run it, stop it, status, settings, backup."""
 
 import os
 import time
@@ -30,16 +30,16 @@ from server.client.state_dir import prepare
 app = typer.Typer(help="Run the engine in the foreground, or look after the one that runs.")
 
 STOP_SECONDS = 10.0
-"""How long `stop` waits for an engine's answer before it sends a signal."""
+"""Seconds that `stop` waits for an engine's answer before it sends a signal."""
 
 END_SECONDS = 12.0
-"""How long a process may take to end after a signal: an engine that leaves is gone after 9 s at the latest."""
+"""Seconds that a process may take to end after a signal: a stopping engine is gone after 9 s at the latest."""
 
 
 def ask(request: dict[str, Any]) -> dict[str, Any] | None:
     """Send a control request to the running engine and return its answer, or None where none runs.
 
-    An answer that says no ends the command.
+    A refusal ends the command.
     """
     with complaints():
         answer = control(door_of(os.environ), request, Hello(cwd="/", client="claude-jobs engine"))
@@ -74,9 +74,9 @@ def engine(
 
 @app.command()
 def stop(*, as_json: AsJson = False) -> None:
-    """Ask the running engine to leave; its jobs go on and the next engine takes them over.
+    """Stop the running engine; its jobs go on and the next engine takes them over.
 
-    An engine that cannot be asked is ended by a signal. The next one tries again what waits for a usage limit.
+    An engine that does not answer is ended by a signal. The next one retries jobs that wait for a usage limit.
     """
     with complaints():
         endpoint = door_of(os.environ).replace(patience=STOP_SECONDS)
@@ -93,7 +93,7 @@ def stop(*, as_json: AsJson = False) -> None:
         return
     if not answer["ok"]:
         fail(answer["error"])
-    # An engine of an older version says nothing of its jobs.
+    # An engine of an older version does not report its jobs.
     fate = f"; {jobs}" if (jobs := answer.get("jobs")) else ""
     _say_end(answer["pid"], f"The engine (pid {answer['pid']}) leaves{fate}.")
 
@@ -106,13 +106,13 @@ def _say_end(pid: int | None, words: str) -> None:
 
 
 def _end_unreachable(error: EngineUnreachableError) -> None:
-    """End exactly the process that holds the engine's lock: it is asked first, and killed where it does not leave."""
+    """End exactly the process that holds the engine's lock: by SIGTERM first, and by SIGKILL where it does not end."""
     # Imported here: no other command needs it.
     import psutil
 
     path = error.places.engine_lock
     try:
-        # From here on the process is known by its start too, so a later one of the same number is not signalled.
+        # From here on the process is identified by its start time too, so a later one with its id is not signalled.
         process = None if error.pid is None else psutil.Process(error.pid)
         if process is None or holder_of(path) != error.pid or process.uids().effective != os.geteuid():
             fail(
@@ -127,7 +127,7 @@ def _end_unreachable(error: EngineUnreachableError) -> None:
             if not _is_over(process):
                 fail(f"The engine (pid {process.pid}) could not be ended; the system does not let it go.")
     except psutil.NoSuchProcess:
-        # It has left by itself.
+        # It has ended by itself.
         pass
     _say_end(error.pid, f"The engine (pid {error.pid}) could not be asked and was ended by a signal; its jobs go on.")
 
@@ -153,7 +153,7 @@ def status(*, as_json: AsJson = False) -> None:
     else:
         jobs = ", ".join(f"{count} {status}" for status, count in answer["jobs"].items()) or "none"
         say(f"Engine {answer['version']}, pid {answer['pid']}, socket {answer['socket']}\nJobs: {jobs}")
-        # An engine of an older version that still has work tells less.
+        # An engine of an older version that still has work reports less.
         if answer.get("damage"):
             say(answer["damage"])
         if answer["rescue"]:
@@ -229,7 +229,7 @@ def backup(
         places = prepare(state_dir(os.environ))
         target = file.expanduser().absolute()
         known = read_location(places.home)
-        # Without device and inode it is a copy wherever it is unpacked, with the original gone too.
+        # Without device and inode it is a copy in any place, even where the original is gone.
         location = Location(key=known.key if known else "", path=str(places.home), copied_at=time.time())
         try:
             attempts = back_up(places.database, places.trees, target, {NAME: location.encode()})

@@ -1,4 +1,4 @@
-"""Follows jobs until they are over: drawn in a terminal, or a wait."""
+"""Follows jobs until they are over: draws them in a terminal, or waits."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,30 +20,29 @@ REFRESHES_A_SECOND = 4
 MOST_JOBS = 1000
 _NEWEST = 50
 _MOST_FOLLOWED = 200
-"""Newest jobs among which are those that run, where no tree is named."""
+"""Most jobs that are listed where no tree is named: the newest, which include those that run."""
 
 LONGEST_PAUSE = 2.0
-"""Seconds between two drawings at most: one during which the next engine started took seconds, and says nothing of how
-long the next drawing takes."""
+"""Most seconds between two drawings: one during which an engine started took seconds, but the next one will not."""
 
 _LARGE = 200
-"""A tree of more jobs is listed when one began or ended, else after some seconds: 1,000 jobs take a dozen calls."""
+"""A tree of more jobs is listed when a job began or ended, else after some seconds: 1,000 jobs take a dozen calls."""
 _LISTING_SECONDS = 5.0
 
 _ANOTHER_PAUSE = 300.0
-"""A pause for the same cause that ends so many seconds later is another one: a back-off takes a minute at most."""
+"""A pause for the same cause that ends this many seconds later is a new one: a back-off takes a minute at most."""
 
 INTERRUPTED = 130
-"""Exit status of a command that a person ended with Ctrl-C, as shells have it."""
+"""Exit status after Ctrl-C, as in shells."""
 
 
 class Listing(NamedTuple):
-    """What `claude_list_jobs` tells.
+    """A reply of `claude_list_jobs`.
 
     Args:
         jobs: A line for each job.
         more: Whether there are older ones.
-        paused: Until when some of them wait, why, and how many jobs do; or an empty text.
+        paused: Until when jobs wait, why, and how many; or an empty text.
     """
 
     jobs: list[dict[str, Any]]
@@ -64,10 +63,10 @@ def listed(
     before: str | None = None,
     status: str | None = None,
 ) -> Listing:
-    """Return the newest jobs; one reply holds what a model can take, and we ask again.
+    """Return the newest jobs, by several calls where needed: one reply is limited to what a model can take.
 
     Args:
-        client: The way to the engine.
+        client: A client of the engine.
         limit: Most jobs.
         under: Only jobs at and below this one, or None.
         before: Only jobs that are older than this one, or None.
@@ -88,10 +87,10 @@ def listed(
 
 
 def picture_of(client: Client, identity: str | None, title: str) -> Picture:
-    """Look at everything below an id, or at the newest jobs.
+    """Return a picture of everything below an id, or of the newest jobs.
 
     Args:
-        client: The way to the engine.
+        client: A client of the engine.
         identity: A job, a batch or a tree, or None.
         title: The first line.
     """
@@ -99,7 +98,7 @@ def picture_of(client: Client, identity: str | None, title: str) -> Picture:
     jobs = listing.jobs[::-1]
     counts, cost = _sums(jobs)
     if listing.more and identity is not None:
-        # Of a tree that is too large to be listed whole, the oldest jobs are not among these.
+        # Where a tree is too large to be listed whole, the oldest jobs are missing here.
         counts, cost = _sums_of(client.call_json("claude_status", {"jobId": identity}))
     whole = f"claude-jobs tree {identity}" if identity else ""
     seconds = _seconds(jobs) if identity else None
@@ -109,22 +108,22 @@ def picture_of(client: Client, identity: str | None, title: str) -> Picture:
 
 
 def watch(client: Client, identity: str, title: str, console: Console) -> Sequence[Mapping[str, Any]]:
-    """Draw everything below an id until all of it is over, and return its last lines; a file is told each change.
+    """Draw everything below an id until all of it is over, and return its last lines; a file gets a line per change.
 
     Args:
-        client: The way to the engine.
+        client: A client of the engine.
         identity: A job, a batch or a tree.
         title: The first line.
-        console: Where.
+        console: Where to draw.
     """
     return _follow(_Look(client, identity, title), console).jobs
 
 
 class _Look:
-    """Looks at a tree again and again; a large one in which no job began or ended is not listed each time.
+    """Polls a tree; a large one in which no job began or ended is not listed each time.
 
     Args:
-        client: The way to the engine.
+        client: A client of the engine.
         identity: A job, a batch or a tree.
         title: The first line.
     """
@@ -150,7 +149,7 @@ class _Look:
 
 
 def watch_any(client: Client, console: Console) -> None:
-    """Draw every job that runs or waits until none does; where none is there, wait for the next one first."""
+    """Draw every job that runs or waits until none does; where there is none, wait for the next one first."""
     began, newest = time.time(), listed(client, limit=1).jobs
     look = partial(_picture_of_live, client, since=began)
     if look().is_over:
@@ -182,7 +181,7 @@ def _follow(look: Callable[[], Picture], console: Console) -> Picture:
 
 @contextmanager
 def until_interrupted() -> Iterator[None]:
-    """End the command in silence where a person interrupts it: it only looks on."""
+    """End the command in silence on Ctrl-C: it only watches."""
     try:
         yield
     except KeyboardInterrupt:
@@ -190,7 +189,7 @@ def until_interrupted() -> Iterator[None]:
 
 
 def teller() -> Callable[[str], None]:
-    """Return what tells a person why jobs wait: once for each cause, however often the API backs off for it."""
+    """Return a function that reports why jobs wait: once for each cause, even where the API backs off repeatedly."""
     known: dict[str, float] = {}
 
     def tell(paused: str) -> None:
@@ -204,7 +203,7 @@ def teller() -> Callable[[str], None]:
 
 
 def pause_after(took: float) -> float:
-    """Return the seconds from one drawing to the next, after one that took so many seconds."""
+    """Return the seconds from one drawing to the next, after one that took `took` seconds."""
     # A tree of a thousand jobs is many calls: no more than a fourth of the engine's time is for the drawing.
     return min(max(1 / REFRESHES_A_SECOND, 3 * took), LONGEST_PAUSE)
 
@@ -243,7 +242,7 @@ def _until(paused: str) -> float:
 
 
 class Waited(NamedTuple):
-    """What a wait came to.
+    """The result of a wait.
 
     Args:
         lines: A line for each job that ended.
@@ -255,16 +254,16 @@ class Waited(NamedTuple):
 
 
 def wait_for(client: Client, scope: Mapping[str, Any], mode: str = "all") -> list[dict[str, Any]]:
-    """Wait until a mode is met and return the lines of those that ended; arguments as of `waited`."""
+    """Wait until the mode is met and return the lines of the jobs that ended; arguments as for `waited`."""
     return waited(client, scope, mode).lines
 
 
 def waited(client: Client, scope: Mapping[str, Any], mode: str = "all", *, seconds: float | None = None) -> Waited:
-    """Wait until a mode is met, or for so long.
+    """Wait until the mode is met, or for `seconds`.
 
     Args:
-        client: The way to the engine.
-        scope: What `claude_wait` is told to wait for: `jobIds`, a `batchId` or `subtreeOf`.
+        client: A client of the engine.
+        scope: What `claude_wait` waits for: `jobIds`, a `batchId` or `subtreeOf`.
         mode: "all", "any" or "first_success".
         seconds: Longest wait, or None.
     """
@@ -289,7 +288,7 @@ def waited(client: Client, scope: Mapping[str, Any], mode: str = "all", *, secon
 
 
 def _enough(mode: str, done: Sequence[Mapping[str, Any]]) -> bool:
-    # A wait that ends at its own longest time reports failures too, and those are no success.
+    # A wait that times out reports failures too, and those are no success.
     if mode == "first_success":
         return any(line["status"] == "completed" for line in done)
     return mode == "any" and bool(done)

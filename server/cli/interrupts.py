@@ -1,4 +1,4 @@
-"""Ctrl-C while a command waits for jobs: the first says that they go on, a second one cancels them."""
+"""Ctrl-C while a command waits for jobs: the first one prints that they go on, a second one cancels them."""
 
 import signal
 import threading
@@ -10,17 +10,17 @@ from typing import Final, NoReturn
 from server.cli.console import client, err, note
 
 SECONDS: Final = 3.0
-"""How long a second Ctrl-C is waited for: long enough to read two lines, short enough for who wants the prompt back."""
+"""Seconds to wait for a second Ctrl-C: long enough to read two lines, short enough to get the prompt back soon."""
 
 _LOOK_SECONDS: Final = 0.05
-"""How often we look whether it came: faster than a person notices."""
+"""Seconds between two checks for it: shorter than a person notices."""
 
 _TERMINATED: Final = 128 + signal.SIGTERM
 
 
 @contextmanager
 def while_it_goes_on(identity: str, *, own: bool = True) -> Iterator[None]:
-    """Where a person interrupts the command, say that its jobs go on, and how to follow or cancel them.
+    """On Ctrl-C, print that the command's jobs go on, and how to follow or cancel them.
 
     Args:
         identity: The job or batch.
@@ -39,7 +39,7 @@ def while_it_goes_on(identity: str, *, own: bool = True) -> Iterator[None]:
 
 @contextmanager
 def while_it_is_asked() -> Iterator[None]:
-    """Where a person interrupts the command before it knows an id, say where that is found."""
+    """On Ctrl-C before the command knows an id, print where to find it."""
     try:
         yield
     except KeyboardInterrupt:
@@ -64,21 +64,21 @@ def _tell_and_wait_for_a_second(identity: str, more: Sequence[int], seconds: flo
         time.sleep(min(left, _LOOK_SECONDS))
     if more:
         err.print()
-        # A connection of its own: the first was cut off in the middle of a reply.
+        # A new connection: the first was interrupted in the middle of a reply.
         with client() as engine:
             note(f"{engine.call_json('claude_kill_job', {'jobId': identity})['message']}.")
 
 
 @contextmanager
 def _heard() -> Iterator[Sequence[int]]:
-    """Have the first Ctrl-C interrupt the command, and yield where each later one is noted.
+    """Let the first Ctrl-C interrupt the command, and yield a list of the later ones.
 
-    None of those is lost, or cuts off what the first one has to tell. SIGTERM ends the command as an exit does, so that
-    what it drew is left in order.
+    None of those is lost or interrupts the handling of the first. SIGTERM ends the command as an exit does, so that the
+    drawing is left in order.
     """
     more: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        # Only there are signals heard.
+        # Python handles signals only in the main thread.
         yield more
         return
 

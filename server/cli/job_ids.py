@@ -1,4 +1,4 @@
-"""Ids as people type them: their beginning is enough, and the shell completes them."""
+"""Job ids on the command line: a prefix is enough, and the shell completes them."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ _SHOWN = 10
 
 
 def whole_id(engine: Client, beginning: str) -> str:
-    """Return the one id of a job or batch that begins so; where there is none or more than one, end the command."""
+    """Return the one id of a job or batch with this prefix; where there is none or more than one, end the command."""
     found = engine.ids_from(beginning) if beginning else []
     if len(found) != 1:
         fail(_problem(beginning, found))
@@ -28,15 +28,15 @@ def _problem(beginning: str, found: Sequence[str]) -> str:
 
 
 def whole_ids(engine: Client, beginnings: Iterable[str]) -> list[str]:
-    """Return the whole id of each beginning, as `whole_id` does, each once."""
+    """Return the whole id of each prefix, as `whole_id` does, each once."""
     return list(dict.fromkeys(whole_id(engine, beginning) for beginning in beginnings))
 
 
 def complete_id(incomplete: str) -> list[str]:
-    """Return the newest ids that begin so, for a shell; none where no engine runs, which is not started for it."""
+    """Return the newest ids with this prefix, for a shell; none where no engine runs, since none is started for it."""
     try:
         with running_client(StatePaths(state_dir(os.environ))) as engine:
             return [] if engine is None else engine.ids_from(incomplete)
     except (FrontDoorError, ToolError, OSError, ValueError):
-        # A shell has no place for an error: it offers nothing.
+        # A shell cannot show an error: no id is offered.
         return []

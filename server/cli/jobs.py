@@ -1,4 +1,4 @@
-"""The commands that act on jobs that are there: `kill`, `retry`, `approve` and `prune`."""
+"""The commands on existing jobs: `kill`, `retry`, `approve` and `prune`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -33,7 +33,7 @@ def kill(identities: AnyIds, *, as_json: AsJson = False) -> None:
 
 def _killed(engine: Client, identity: str) -> dict[str, Any]:
     answer = engine.call_json("claude_kill_job", {"jobId": identity})
-    # It is known, so what the tool says of one that is not does not hold.
+    # The id is known, so the tool's message on an unknown one does not apply.
     message = answer["message"] if answer["success"] else f"{identity} is over already, so nothing was cancelled."
     return {"id": identity, "success": answer["success"], "message": message}
 
@@ -108,7 +108,7 @@ def approve(
 
 
 def _decided(engine: Client, request_id: str, *, allow: bool) -> dict[str, Any]:
-    """Answer a request; what became of the others is told also where this one cannot be answered."""
+    """Answer a request; an error is returned, so that the other requests are reported too."""
     try:
         answer: dict[str, Any] = engine.call_json("claude_approve", {"requestId": request_id, "allow": allow})
     except ToolError as error:
@@ -117,7 +117,7 @@ def _decided(engine: Client, request_id: str, *, allow: bool) -> dict[str, Any]:
 
 
 def _whole_requests(engine: Client, beginnings: Sequence[str]) -> list[str]:
-    """Return the ids of open requests that begin so; what is none, or begins several, stays as it is."""
+    """Return the ids of open requests with these prefixes; a prefix of none or of several stays as it is."""
     open_ones = [line["requestId"] for line in engine.call_json("claude_approve", {}) if "requestId" in line]
     found = ([one for one in open_ones if one.startswith(beginning)] for beginning in beginnings)
     return [ids[0] if len(ids) == 1 else beginning for ids, beginning in zip(found, beginnings, strict=True)]
@@ -150,7 +150,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Forget trees that are over: their rows and their directories."""
+    """Delete trees that are over: their rows and their directories."""
     # Only the engine opens the database; this starts one where none runs.
     with client() as engine:
         only = whole_ids(engine, trees or ())

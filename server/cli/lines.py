@@ -1,4 +1,4 @@
-"""Lines and tables that fit: cut or wrapped by the columns that they take in a terminal."""
+"""Cuts and wraps lines and tables to the columns of a terminal."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _WIDER = re.compile("[\ufe0e\ufe0f]")
 """Characters that make the one before them wider in some terminals and not in others."""
 
 _MARK = re.compile(r"\s*(?:[●✻▲✗>] |⎿  )?")
-"""What the first line of a paragraph begins with; its other lines are aligned with the text after it."""
+"""The mark at the start of a paragraph's first line; its other lines are aligned with the text after it."""
 
 
 def is_screen(console: Console) -> bool:
@@ -29,7 +29,7 @@ def width_of(console: Console) -> int | None:
 
 
 def one_line(text: str, width: int) -> str:
-    """Return the beginning of a text in one line that is safe to show and takes at most so many columns."""
+    """Return the beginning of a text as one line that is safe to show and takes at most `width` columns."""
     line = " ".join(_WIDER.sub("", strip_terminal_codes(text)).split())
     if cell_len(line) <= width:
         return line
@@ -37,7 +37,7 @@ def one_line(text: str, width: int) -> str:
 
 
 def wrapped(text: str, width: int | None) -> Iterator[str]:
-    """Yield the lines of a text, each of at most so many columns, broken at blanks; None breaks none.
+    """Yield the lines of a text, each of at most `width` columns, broken at blanks; None breaks none.
 
     Only the first part of a line keeps its beginning, blanks or a mark; the others are indented by its width.
     """
@@ -65,7 +65,7 @@ def _wrapped(line: str, width: int) -> Iterator[str]:
 
 
 def show(console: Console, lines: Iterable[Text | str]) -> None:
-    """Print lines as they are: rich breaks and pads none of them, and reads nothing into their text."""
+    """Print lines as they are: rich does not break or pad them, or interpret their text."""
     for line in lines:
         text = Text(line) if isinstance(line, str) else line.copy()
         text.rstrip()
@@ -76,7 +76,7 @@ _VALUE_WIDTH = 13
 
 
 def setting_lines(rows: Sequence[Mapping[str, Any]], width: int | None) -> Iterator[str]:
-    """Yield the lines of a table of settings: name, value, and where that came from and holds.
+    """Yield the lines of a table of settings: name, value, source and scope.
 
     Args:
         rows: With `setting`, `value`, `source` and `scope`.
@@ -88,7 +88,7 @@ def setting_lines(rows: Sequence[Mapping[str, Any]], width: int | None) -> Itera
     ]
     names, values = (max((len(line[column]) for line in cells), default=0) for column in range(2))
     if width is not None:
-        # One long path must not push where each value came from into a line of its own.
+        # One long path must not push every source into the next line.
         values = min(values, _VALUE_WIDTH)
     indent = " " * (names + 4)
     for name, value, source in cells:

@@ -1,4 +1,4 @@
-"""Redraws lines in place, in a terminal; elsewhere says each change of a job in a line of its own."""
+"""Live views of jobs: redrawn in place in a terminal, elsewhere a line for each change of a job."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,28 +14,28 @@ from server.cli.tree_view import LIVE, Picture, change_line, draw
 _NO_WRAP, _WRAP, _ERASE_BELOW = "\x1b[?7l", "\x1b[?7h", "\x1b[J"
 
 _MOST_CHANGES = 100
-"""Changes of jobs that are said after one look."""
+"""Most changes of jobs that are printed after one poll."""
 
 _PIPED_HEIGHT = 100
-"""Lines of the last drawing at most where no terminal says how many there are."""
+"""Most lines of the last drawing where there is no terminal."""
 
 
 class LiveView(Protocol):
-    """Where a picture is shown, again and again."""
+    """Shows a picture of jobs, updated repeatedly."""
 
     def show(self, picture: Picture) -> None:
-        """Show it as it is now."""
+        """Show the present picture."""
 
     def close(self, picture: Picture) -> None:
-        """Show it for the last time."""
+        """Show the last picture."""
 
 
 def live_view_on(console: Console, tell: Callable[[str], None]) -> LiveView:
-    """Return where jobs are followed on a console.
+    """Return the live view for a console.
 
     Args:
         console: The console.
-        tell: Says why jobs wait, where no drawing does.
+        tell: Reports why jobs wait, where no drawing shows it.
     """
     return _Screen(console) if is_screen(console) else _Log(console, tell)
 
@@ -57,7 +57,7 @@ class _Screen:
     def _put(self, lines: Sequence[Text]) -> None:
         with self._console.capture() as capture:
             show(self._console, lines)
-        # A terminal that has become narrower shows a line of before in several.
+        # A terminal that has become narrower shows an earlier line in several.
         width = max(1, self._console.width)
         above = sum(max(1, -(-columns // width)) for columns in self._widths)
         up = f"\x1b[{above}A" if above else ""
@@ -69,7 +69,7 @@ class _Screen:
 
 
 class _Log:
-    """Says who began and who ended, and draws at the end."""
+    """Prints a line for each job that began or ended, and draws at the end."""
 
     def __init__(self, console: Console, tell: Callable[[str], None]) -> None:
         self._console = console
@@ -93,5 +93,5 @@ class _Log:
 
 
 def _over(jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return those that were over before anybody looked: they are drawn at the end, and are no news."""
+    """Return the jobs that were over at the first poll: they are drawn at the end, and not printed as changes."""
     return {job["jobId"]: job["status"] for job in jobs if job["status"] not in LIVE}

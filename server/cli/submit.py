@@ -66,7 +66,7 @@ def batch(
     """
     asked = {**_options(options, as_json=False), "tasks": several_tasks(tasks or (), file or ())}
     if options["idempotency_key"] is None and _have_keys(asked["tasks"]):
-        # The batch is known by the keys of its tasks.
+        # The batch is identified by the keys of its tasks.
         del asked["idempotencyKey"]
     with client() as engine:
         _name_parent(engine, asked)
@@ -81,7 +81,7 @@ def batch(
                 note(f"batch {batch_id}")
             else:
                 watch(engine, batch_id, f"batch {batch_id}", out)
-            # Not by what was drawn: of a large tree that is a part.
+            # Not from the drawing: that holds only a part of a large tree.
             jobs = wait_for(engine, {"batchId": batch_id})
     if as_json:
         by_id = {job["jobId"]: job for job in jobs}
@@ -104,7 +104,7 @@ def send(
     as_json: ResultJson = False,
     **options: Any,
 ) -> None:
-    """Tell the session of a job that is over more, wait, and print the answer; status 1 if there is none."""
+    """Send a message to the session of an ended job, wait, and print the answer; status 1 if there is none."""
     asked = {"task": one_task(task, file), "fork": fork, **_options(options, as_json=as_json)}
     with client() as engine:
         asked["jobId"] = whole_id(engine, job_id)
@@ -131,7 +131,7 @@ def _one_job(engine: Client, tool: str, asked: Mapping[str, Any], *, detach: boo
 
 
 def _say_started(identity: str, shape: Mapping[str, Any], reply: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print the id alone, so that a script can hand it on, and beside it what a person may do with it."""
+    """Print the id alone on stdout, so that a script can use it, and on stderr what a person may do with it."""
     if as_json:
         say_json(shape)
     else:
@@ -151,7 +151,7 @@ def _advise(batch_id: str, jobs: list[dict[str, Any]]) -> None:
         if job["status"] != "completed":
             note(f"{job['jobId']} {job['status']}: {job['excerpt'] or job.get('reason')}")
     failed = any(job["status"] != "completed" for job in jobs)
-    # Whether a failed one is to be tried again depends on why it failed: its result says.
+    # Whether to retry a failed job depends on why it failed: its result says.
     note(f"answers{', and what to do about the others' if failed else ''}: claude-jobs result {batch_id}")
 
 

@@ -25,7 +25,7 @@ def one_task(task: str | None, file: Path | None) -> str:
 
     Args:
         task: What the command line says; "-" is standard input, whole.
-        file: A file whose whole text is the task, or None.
+        file: A file that holds the task, or None.
 
     Raises:
         BadParameter: None or both were given, or what was read is empty or no text.
@@ -47,7 +47,7 @@ def several_tasks(tasks: Sequence[str], files: Sequence[Path]) -> list[Any]:
 
     Args:
         tasks: What the command line says; "-" is standard input, with a task in each line or with JSON.
-        files: Files that hold tasks alike.
+        files: Files that hold tasks in the same forms.
 
     Raises:
         BadParameter: There are none, or what was read is empty or cannot be read.
@@ -65,7 +65,7 @@ def several_tasks(tasks: Sequence[str], files: Sequence[Path]) -> list[Any]:
 
 
 def _read(file: Path, prompt: str) -> tuple[str, str]:
-    """Return a text and what it is called."""
+    """Return a text and the name of its source."""
     where = str(file)
     try:
         if where == STDIN:
@@ -111,7 +111,7 @@ def _names_a_position(task: Any) -> bool:
 
 
 def _lines(text: str) -> list[str]:
-    # Not splitlines(): it also divides at characters that may stand within a line of JSON.
+    # Not splitlines(): it also splits at characters that are valid within a line of JSON.
     return text.split("\n")
 
 

@@ -1,4 +1,4 @@
-"""The options that say how a job runs, by the names of the tools' arguments, for every command that starts some."""
+"""The command-line options of a job, by the names of the tools' arguments, for every command that starts jobs."""
 
 import inspect
 import json
@@ -21,10 +21,10 @@ _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
 def positive(value: float | None) -> float | None:
-    """Return a number that an option was given.
+    """Check and return an option's number.
 
     Raises:
-        BadParameter: It is no finite number above 0.
+        BadParameter: It is not a finite number above 0.
     """
     if value is not None and not 0 < value < math.inf:
         raise typer.BadParameter(f"{value:g} is no number above 0.")
@@ -134,16 +134,16 @@ BATCH: Final[Mapping[str, Any]] = MappingProxyType(
         ],
     }
 )
-"""Options of `batch`; those that `run` has too hold for each of its tasks."""
+"""Options of `batch`; those that `run` has too apply to each of its tasks."""
 
 SEND: Final[Mapping[str, Any]] = MappingProxyType(
     {name: _SHARED[name] for name in ("max_budget_usd", "timeout_seconds", "json_schema", "idempotency_key")}
 )
-"""Options of `send`: a follow-up keeps the directory and the rights of its session."""
+"""Options of `send`: a follow-up keeps the directory and the permissions of its session."""
 
 
 def takes(options: Mapping[str, Any]) -> Callable[[_Command], _Command]:
-    """Return a decorator that gives a command options besides its own; they reach it as further keyword arguments.
+    """Return a decorator that adds options to a command; it gets them as further keyword arguments.
 
     Args:
         options: Type and option of each, by the name of the tools' argument.
@@ -171,7 +171,7 @@ def arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return options as a tool's arguments, in its spelling, without those that were not given.
 
     Raises:
-        BadParameter: A text is empty, as that of a variable that is not set; or a schema cannot be read, or is no JSON
+        BadParameter: A text is empty, as from an unset variable; or a schema cannot be read, or is no JSON
             object.
     """
     for name, value in given.items():

@@ -1,18 +1,18 @@
-"""Times as a person reads them: on the clock of the terminal, and how long ago or from now that is."""
+"""Formats times for a person: in the time zone of the terminal, with their age."""
 
 import re
 from datetime import UTC, datetime
 
 _MOMENT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:[+-]\d\d:\d\d|Z)")
-"""A time with its offset from UTC, as replies and the reasons of pauses spell it."""
+"""A time with its offset from UTC, as in replies and reasons of pauses."""
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
 def moment(written: str | None) -> float | None:
-    """Return the seconds since the epoch of a time in ISO 8601, or None where it is none.
+    """Return the seconds since the epoch of a time in ISO 8601, or None where it is not one.
 
-    A time without an offset is one of the zone of this process, as `startTime` of an older engine is.
+    A time without an offset is in the time zone of this process, as `startTime` of an older engine is.
     """
     try:
         return datetime.fromisoformat(written or "").timestamp()
@@ -21,14 +21,14 @@ def moment(written: str | None) -> float | None:
 
 
 def clock(seconds: float, now: float, *, brief: bool = False) -> str:
-    """Return a time as the clock of this terminal shows it; with its date unless it is of today.
+    """Return a time in the time zone of this terminal; with its date unless it is today.
 
     Args:
         seconds: Since the epoch.
         now: The present, in seconds since the epoch.
-        brief: Without seconds, and of another day the date alone.
+        brief: Without seconds, and on another day the date only.
     """
-    # The zone of the process: that of its TZ, which is the terminal's.
+    # The time zone of the process: that of its TZ, which is the terminal's.
     then, today = (datetime.fromtimestamp(one, UTC).astimezone() for one in (seconds, now))
     if then.date() == today.date():
         return then.strftime("%H:%M" if brief else "%H:%M:%S")
@@ -37,7 +37,7 @@ def clock(seconds: float, now: float, *, brief: bool = False) -> str:
 
 
 def age(seconds: float, now: float) -> str:
-    """Return how long ago a time was, or in which time it will be, in its largest unit."""
+    """Return how long ago a time was, or how far ahead it is, in its largest unit."""
     away = abs(now - seconds)
     size, unit = next((one for one in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "m")) if away >= one[0]), (1, "s"))
     words = f"{int(away // size)}{unit}"
@@ -64,7 +64,7 @@ def told(seconds: float, now: float, *, brief: bool = False) -> str:
 
 
 def here(text: str, now: float) -> str:
-    """Return a text with each time that names its offset as the clock of this terminal shows it."""
+    """Return a text with each time that has a UTC offset in the time zone of this terminal."""
 
     def spelled(found: re.Match[str]) -> str:
         seconds = moment(found[0])

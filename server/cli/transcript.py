@@ -1,4 +1,4 @@
-"""Reads what attempts of a job wrote: the lines as they are, or as a person reads them; once, or until it is over."""
+"""Reads a job's transcript: raw or rendered for a person; once, or followed until the job is over."""
 
 import os
 import time
@@ -19,14 +19,14 @@ _CHUNK = 1024 * 1024
 _STDERR_LINES = 20
 
 LOOK_AGAIN = 0.5
-"""Seconds between two looks at a job that is followed."""
+"""Seconds between two polls of a followed job."""
 
 
 class NothingWrittenError(JobsError):
-    """There is no transcript of an attempt.
+    """An attempt has no transcript.
 
     Args:
-        status: The job's, as `claude_status` tells it.
+        status: The job's status, as `claude_status` returns it.
         attempt: Number of the attempt that was asked for.
     """
 
@@ -46,7 +46,7 @@ class NothingWrittenError(JobsError):
 
 
 class NotAJobError(JobsError):
-    """A batch has no transcript of its own.
+    """A transcript was asked for a batch, which has none.
 
     Args:
         batch_id: The batch.
@@ -63,7 +63,7 @@ class Selection:
 
     Args:
         attempt: Number of the attempt, or None for the last one.
-        whole: Every attempt, and results, arguments and thoughts whole.
+        whole: Every attempt, with results, arguments and thoughts in full.
         raw: The lines as they were written.
     """
 
@@ -80,7 +80,7 @@ def transcript_of(places: StatePaths, status: Mapping[str, Any], wanted: Selecti
 
     Args:
         places: The state directory.
-        status: The job's, as `claude_status` tells it.
+        status: The job's status, as `claude_status` returns it.
         wanted: Which part, and how.
 
     Raises:
@@ -108,9 +108,9 @@ def followed(
 
     Args:
         places: The state directory.
-        look: Returns the job's status, as `claude_status` tells it.
-        wanted: Which part, and how; of an attempt that is named, to its end.
-        wait: Told why the job does not go on, where it waits; an empty text where it does not.
+        look: Returns the job's status, as `claude_status` returns it.
+        wanted: Which part, and how; a named attempt is followed to its end.
+        wait: Called with why the job waits, or an empty text where it does not.
 
     Raises:
         NotAJobError: The status is a batch's.
@@ -124,7 +124,7 @@ def followed(
         wait(status.get("paused", "") if status["status"] == "queued" else "")
         if reader is None and last:
             reader = _Reader(places, status, wanted.attempt or (1 if wanted.whole else last), wanted)
-        # After the look: what had been written when the job was over is all there is.
+        # After the poll: when the job was over, its transcript was complete.
         while reader is not None:
             yield from reader.more()
             if not (is_over or reader.number < last):
@@ -149,8 +149,8 @@ class _Reader:
 
     Args:
         places: The state directory.
-        status: The job's.
-        number: The attempt's.
+        status: The job's status.
+        number: The attempt's number.
         wanted: How it is shown.
     """
 
@@ -175,7 +175,7 @@ class _Reader:
         return bool(self._directory.output_size() or (not self._raw and self._directory.error_tail()))
 
     def more(self) -> Iterator[str]:
-        """Yield what was written since the last time."""
+        """Yield the lines that were written since the last call."""
         if not self._begun and not self._raw and self._directory.output_size():
             self._begun = True
             yield from self._task()
@@ -183,7 +183,7 @@ class _Reader:
             yield from self._lines(self._decoder.feed(chunk))
 
     def rest(self) -> Iterator[str]:
-        """Yield what is left, now that the attempt is over: a line without its end, and what stderr said."""
+        """Yield the rest of an ended attempt: a line without its newline, and its stderr."""
         yield from self._lines(self._decoder.close())
         if self._raw or (self._begun and self._status["status"] in {*LIVE, "completed"}):
             return
@@ -200,7 +200,7 @@ class _Reader:
             if not self._raw:
                 yield from self._talk.rows(line)
             elif line.end > self._shown:
-                # Not another part of a damaged line.
+                # Not a further part of a damaged line.
                 self._shown = line.end
                 written = self._directory.read_output(line.offset, line.end - line.offset)
                 yield written.decode("utf-8", "replace").removesuffix("\n")

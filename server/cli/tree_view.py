@@ -1,4 +1,4 @@
-"""Draws jobs in a terminal: a tree that is never higher than it may be, a line of a list, a status."""
+"""Draws jobs in a terminal: a tree of limited height, a line of a list, a status."""
 
 import re
 import time
@@ -39,7 +39,7 @@ _LEAST_TASK_WIDTH = 16
 _ANSWER_WIDTH = 72
 _PHRASE_WIDTH = 500
 _WIDEST = 200
-"""Columns of a task or an answer in a file; a list's reply has no more of either."""
+"""Most columns of a task or an answer in a file; a list's reply holds no more of either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +49,10 @@ class Picture:
     Args:
         title: The first line.
         jobs: Lines of `claude_list_jobs`, in order of their admission: `jobId`, `parentJobId`, `status`, `task`, and
-            what else is there.
+            optional fields.
         counts: How many jobs have each status; of a large tree more than `jobs` names.
         cost: What all of them cost, in US dollars.
-        seconds: How long it took until now or to its end, or None where that means nothing.
+        seconds: Seconds from the first start until now or the end, or None where that has no meaning.
         paused: Why some of them wait, or an empty text.
         whole: The command that draws all of them, or an empty text.
     """
@@ -67,7 +67,7 @@ class Picture:
 
     @property
     def is_over(self) -> bool:
-        """Whether every job is."""
+        """Whether every job is over."""
         return LIVE.isdisjoint(self.counts)
 
 
@@ -80,8 +80,8 @@ class _Node:
 def draw(picture: Picture, *, width: int | None = None, height: int | None = None) -> list[Text]:
     """Return the lines of a drawing.
 
-    Where there is no room for all, answers go first, then errors. Where there is none for a line a job either, what
-    runs is drawn, then what failed, each below its parents, and the others are counted.
+    Where there is no room for all, answers are left out first, then errors. Where there is no room for a line per job,
+    running jobs are drawn, then failed ones, each below its parents, and the others are counted.
 
     Args:
         picture: The jobs.
@@ -98,7 +98,7 @@ def draw(picture: Picture, *, width: int | None = None, height: int | None = Non
 
 
 def job_line(job: Mapping[str, Any], *, width: int | None = None, now: float | None = None) -> Text:
-    """Return one line of `claude_list_jobs` as a person reads it: mark, id, status, cost, begin and task.
+    """Return one line of `claude_list_jobs` for a person: mark, id, status, cost, start time and task.
 
     Args:
         job: The line.
@@ -118,7 +118,7 @@ def job_line(job: Mapping[str, Any], *, width: int | None = None, now: float | N
 
 
 def description(status: Mapping[str, Any], *, width: int | None = None, now: float | None = None) -> list[Text]:
-    """Return a reply of `claude_status` as a person reads it: a line for each thing that it says.
+    """Return a reply of `claude_status` for a person: a line for each field.
 
     Args:
         status: The reply.
@@ -139,10 +139,10 @@ def description(status: Mapping[str, Any], *, width: int | None = None, now: flo
 
 
 def _in_words(status: Mapping[str, Any], now: float) -> Mapping[str, Any]:
-    """Put a status into a person's words: times of this terminal, commands for tools, no name said twice."""
+    """Rewrite a status for a person: times in this terminal's zone, commands for tools, no name twice."""
     shown = dict(status)
     if moment(shown.get("createdAt")) is not None:
-        # What the older server tells is in the zone of the engine, and mixes two times.
+        # The older server's key is in the engine's time zone, and mixes two times.
         shown.pop("startTime", None)
         shown.pop("endTime", None)
     for key in ("createdAt", "startedAt", "endedAt"):
@@ -181,11 +181,11 @@ def _head(picture: Picture, width: int | None) -> list[Text]:
     if picture.cost:
         parts.append(_dollars(picture.cost))
     if picture.seconds is not None:
-        # A list tells times in whole seconds.
+        # A list has times in whole seconds.
         parts.append(span(int(picture.seconds)))
     first = Text.assemble((strip_terminal_codes(picture.title), "bold"), *(f" · {part}" for part in parts))
     if width is not None and cell_len(first.plain) > width:
-        # The figures change, and the title does not: in a line of their own nothing moves as they do.
+        # The figures change, and the title does not: in a separate line they move nothing else.
         first = Text(strip_terminal_codes(picture.title), "bold")
         lines = [first, *map(Text, wrapped(f"  {' · '.join(parts)}", width))]
     else:
@@ -208,13 +208,13 @@ def _forest(jobs: Sequence[Mapping[str, Any]]) -> list[_Node]:
 def _rows(
     nodes: Sequence[_Node], width: int | None, told_of: frozenset[str], *, inline: bool = False, indent: str = ""
 ) -> Iterator[Text]:
-    """Yield the lines of nodes and all below them; of a status in `told_of`, the answer or error in a line of its own.
+    """Yield the lines of nodes and all below them; for a status in `told_of`, a separate line with the answer or error.
 
     Args:
         nodes: Siblings.
         width: Columns at most, or None.
-        told_of: Statuses.
-        inline: Errors stand behind the task instead.
+        told_of: Statuses whose answer or error is shown.
+        inline: Put errors after the task instead.
         indent: The text before each line.
     """
     for node in nodes:
@@ -246,7 +246,7 @@ def _label(indent: str, node: _Node, width: int | None, *, inline: bool) -> Text
 
 
 def _with_task(line: Text, task: str, tail: Text, width: int | None) -> Text:
-    """Put a task between the two, as much of it as there is room for, and cut what is too long all the same."""
+    """Put a task between line and tail, as much of it as fits, and cut the whole if it is still too long."""
     room = _WIDEST
     if width is not None:
         room = max(_LEAST_TASK_WIDTH, min(_TASK_WIDTH, width - line.cell_len - tail.cell_len))
@@ -257,11 +257,11 @@ def _with_task(line: Text, task: str, tail: Text, width: int | None) -> Text:
 
 
 def _part(picture: Picture, width: int | None, height: int) -> Iterator[Text]:
-    """Yield what runs, then what failed, each below its parents, and how many there are besides, in so many lines."""
+    """Yield at most `height` lines: running jobs, then failed ones, each below its parents, and a count of the rest."""
     by_id = {job["jobId"]: job for job in picture.jobs}
     chosen: dict[str, Mapping[str, Any]] = {}
     active: set[str] = set()
-    # What is over for good has room for its error in a line of its own.
+    # A finished picture has room for errors in separate lines.
     errors = sum(job["status"] in FAILED for job in picture.jobs) if picture.is_over else 0
     told_of = FAILED if errors and 2 * errors < height else frozenset[str]()
     for statuses in ({"running"}, FAILED):
@@ -271,7 +271,7 @@ def _part(picture: Picture, width: int | None, height: int) -> Iterator[Text]:
             if (1 + bool(told_of)) * (len(chosen) + len(more)) < height:
                 chosen |= {each["jobId"]: each for each in more}
                 active.update(each["jobId"] for each in lineage if "running" in statuses)
-    # In order of their tasks, and where something runs first of all.
+    # In order of admission, but running jobs and their ancestors first.
     drawn = sorted((job for job in picture.jobs if job["jobId"] in chosen), key=lambda job: job["jobId"] not in active)
     yield from _rows(_forest(drawn), width, told_of, inline=not told_of)
     left = dict(picture.counts)
@@ -298,7 +298,7 @@ def _said(job: Mapping[str, Any]) -> str:
 
 
 def _waits(job: Mapping[str, Any], live_children: int = 0) -> list[tuple[str, str]]:
-    """Return what follows a job's task: that it waits for somebody. Why those in line wait is in the head."""
+    """Return the text after a job's task: what it waits for. Why queued jobs wait is in the head."""
     what = job.get("waitingFor")
     return [(f"  {_waiting(what, live_children)}", "yellow")] if what in _FOR_SOMEBODY else []
 
@@ -307,7 +307,7 @@ def _status_in_words(what: str | None, live_children: int, job: Mapping[str, Any
     if what is None:
         return {}
     waiting = _waiting(what, live_children)
-    # One that waits for other jobs does not stand in line.
+    # A job that waits for other jobs is not queued.
     return {"status": waiting if _is_for_jobs(job) else f"{job['status']}, {waiting}"}
 
 
@@ -332,7 +332,7 @@ def _begin(job: Mapping[str, Any]) -> float | None:
 
 
 def change_line(job: Mapping[str, Any], now: float) -> Text:
-    """Return a line that says that a job began or ended: time, id, status, cost, task, and what went wrong."""
+    """Return a line for a job that began or ended: time, id, status, cost, task and error."""
     then = _begin(job) if job["status"] in LIVE else moment(job.get("endedAt") or job.get("endTime"))
     mark, style = STYLES.get(job["status"], ("?", ""))
     parts = [

@@ -1,4 +1,4 @@
-"""Says to a person what a tool says to a model: commands in place of tools, options in place of arguments."""
+"""Rewrites a tool's text for a person: commands in place of tools, options in place of arguments."""
 
 import re
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "treeTimeoutSeconds": "--tree-timeout",
     }
 )
-"""What a command calls the arguments of tools whose names are no words of their own; `dependsOn` is a key of a file."""
+"""Command-line options by the tools' argument names, where those are no plain words; `dependsOn` is a key of a file."""
 
 
 def _of_task(index: int, argument: str | None) -> str:
@@ -41,9 +41,9 @@ def _of_task(index: int, argument: str | None) -> str:
 _COMMANDS: Final = "result|status|wait|send|retry|approve|list|kill|run|dashboard"
 
 _PATTERNS: Final = (
-    # The older server's callers match on these words; a person reads what follows.
+    # The older server's callers match on this prefix; a person needs only the rest.
     (re.compile(r"^(?:(?:Execution|Job) error: )+"), ""),
-    # What a tool accepts is spelled otherwise on the command line, and `--help` tells it.
+    # The command line spells the arguments differently, and `--help` lists them.
     (re.compile(r"^claude_\w+: (.*)\. It accepts: .* Correct the call and repeat it\.$", re.DOTALL), r"\1."),
     (re.compile(r"claude_wait with it (?:as batchId|in jobIds) if it is a (?:batch|job)'s, or "), ""),
     (re.compile(r"claude_\w+ \((`claude-jobs [^`]+`)\)"), r"\1"),
@@ -84,11 +84,11 @@ _PATTERNS: Final = (
 
 
 _KEYS: Final = re.compile(r" A task is (a text, or an object with: .*\.) (?=Correct the call and repeat it\.$)")
-"""What a task may hold: in a file it is spelled as a tool spells it."""
+"""The keys of a task: a file spells them as a tool does."""
 
 
 def for_a_person(said: str) -> str:
-    """Return what a tool said, with commands and options where it names tools and arguments."""
+    """Return a tool's text with commands and options where it names tools and arguments."""
     keys = _KEYS.search(said)
     return f"{_translated(_KEYS.sub(' ', said))} In a file a task is {keys[1]}" if keys else _translated(said)
 

@@ -1,1 +1,1 @@
-"""A scripted Messages API and the story that it tells, so that the real `claude` runs without an account."""
+"""The demo: the real `claude` without an account, against a scripted Messages API that plays a story."""

@@ -1,4 +1,4 @@
-"""What a request's messages tell the script: how the job was opened, and what its tools have answered since."""
+"""Reads a request's messages: the job's opening, and its tool results so far."""
 
 import json
 import re
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 _STAND_IN = "No response requested."
-"""What the CLI puts in the model's place when it resumes a session that was cut off in a tool call; as measured."""
+"""The CLI's placeholder for the model's answer when it resumes a session that was cut off in a tool call (measured)."""
 
 _REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
-    """What one tool call came back with.
+    """The result of one tool call.
 
     Args:
         text: Its text blocks, joined by line feeds.
@@ -35,10 +35,10 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """A job's conversation as far as a request carries it.
+    """A job's conversation up to a request.
 
     Args:
-        opening: What stood before the first answer, without the reminders that the CLI adds.
+        opening: The text before the first answer, without the reminders that the CLI adds.
         exchanges: One entry for each answer of the model so far: the results of the tools it called.
     """
 
@@ -54,7 +54,7 @@ def read(messages: Sequence[Mapping[str, Any]]) -> Conversation:
     speaker = "user"
     for message in spoken:
         blocks = _blocks(message.get("content"))
-        # Two assistant messages in a row are one turn of the model that was stored in pieces.
+        # Two assistant messages in a row are one turn of the model that was stored in parts.
         if message["role"] == "assistant" and speaker != "assistant":
             exchanges.append([])
         elif message["role"] == "user" and exchanges:
@@ -68,7 +68,7 @@ def read(messages: Sequence[Mapping[str, Any]]) -> Conversation:
 
 
 def _is_spoken(message: Mapping[str, Any]) -> bool:
-    # The CLI puts messages of the role "system" between the others, and a stand-in where no answer ever was. A story
+    # The CLI puts messages of the role "system" between the others, and a placeholder for a missing answer. A story
     # that counted them would skip a turn.
     if message.get("role") == "assistant":
         blocks = _blocks(message.get("content"))

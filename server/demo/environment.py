@@ -1,4 +1,4 @@
-"""The environment in which the real `claude` talks to the scripted API and to nothing else."""
+"""The environment in which the real `claude` connects to the scripted API and to nothing else."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ DUMMY_KEY = "sk-fake-not-real"
 
 
 def isolated_environment(home: Path, api_url: str, *, path: str) -> dict[str, str]:
-    """Return an environment built from nothing: no variable of this process is in it.
+    """Return a new environment: no variable of this process is in it.
 
     Args:
         home: An empty directory; the CLI keeps its sessions and settings there.

@@ -1,4 +1,4 @@
-"""A reply as the Messages API writes it: server-sent events, one JSON object, or an error body."""
+"""Replies of the Messages API: server-sent events, one JSON object, or an error body."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ class Reply:
         model: The model that the request asked for.
         blocks: Content blocks of the types "text" and "tool_use".
         stop_reason: As the API names it.
-        usage: Tokens that it claims.
+        usage: Token counts that it reports.
     """
 
     id: str

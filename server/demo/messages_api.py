@@ -1,4 +1,4 @@
-"""`ScriptedApi`: a Messages API on loopback that tells a story to any number of `claude` processes at once."""
+"""`ScriptedApi`: a Messages API on loopback that plays a story to any number of `claude` processes at once."""
 
 import json
 import logging
@@ -22,15 +22,15 @@ from server.demo.template import StoryError
 LOG = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024 * 1024
-"""Bytes of the largest request that is read; the real API refuses above 32 MB."""
+"""Most bytes of a request; the real API refuses above 32 MB."""
 
 
 class ScriptedApi:
-    """Serves a story on 127.0.0.1 between `__enter__` and `__exit__`, a thread for each connection.
+    """Serves a story on 127.0.0.1 between `__enter__` and `__exit__`, with a thread for each connection.
 
     Args:
-        story: What the model says.
-        keep: How many requests `requests` holds.
+        story: The model's turns.
+        keep: How many requests are kept.
     """
 
     def __init__(self, story: Story, *, keep: int = 512) -> None:
@@ -69,7 +69,7 @@ class ScriptedApi:
 
     @property
     def requests(self) -> tuple[RecordedRequest, ...]:
-        """The newest requests for a message of the model, oldest first, failed ones included."""
+        """The newest requests for a model's message, oldest first, failed ones included."""
         return tuple(request for request in self._record.all() if request.asks_model)
 
     @property
@@ -80,7 +80,7 @@ class ScriptedApi:
     def wait_for(
         self, wanted: Callable[[RecordedRequest], bool], *, count: int = 1, timeout: float = 10.0
     ) -> tuple[RecordedRequest, ...]:
-        """Block until `count` recorded requests are as wanted, and return those; call it from a worker thread.
+        """Block until `count` recorded requests match, and return those; call it from a worker thread.
 
         Raises:
             TimeoutError: There were fewer after `timeout` seconds.
@@ -89,7 +89,7 @@ class ScriptedApi:
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """A plain TCP server: `http.server.HTTPServer` would ask the resolver for the name of 127.0.0.1 at its start."""
+    """A plain TCP server: `http.server.HTTPServer` would resolve the name of 127.0.0.1 at its start."""
 
     request_queue_size = 256
     daemon_threads = False
@@ -104,7 +104,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def due_failure(self, session_id: str, cue: NextTurn) -> Failure | None:
-        """Return the error that this request gets, and count it; None where the turn is to be played."""
+        """Return the scripted error for this request, and count it; None where the turn is played."""
         failure = cue.turn.error
         with self._lock:
             if failure is None or self._failed[session_id, cue.step] == failure.times:
@@ -124,13 +124,13 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        # The inherited one prints. A CLI that was ended in the middle of an answer is nothing to report.
+        # The inherited method prints. A CLI that ended in the middle of an answer is no error.
         error = sys.exception()
         level = logging.DEBUG if isinstance(error, OSError) else logging.ERROR
         LOG.log(level, "the connection from %s ended early", client_address, exc_info=error)
 
     def close(self) -> None:
-        """Stop accepting, cut what is open, and wait for every thread."""
+        """Stop accepting, close open connections, and wait for every thread."""
         self.closing.set()
         self.shutdown()
         with self._lock:
@@ -149,12 +149,12 @@ class _Handler(BaseHTTPRequestHandler):
         LOG.debug(format, *args)
 
     def do_HEAD(self) -> None:
-        """Answer the CLI's look whether anybody is there."""
+        """Answer the CLI's check whether the API is reachable."""
         self._note({})
         self._send(200, b"")
 
     def do_GET(self) -> None:
-        """There is nothing to get."""
+        """Refuse: there is nothing to get."""
         self._note({})
         self._refuse(404, f"There is nothing at {self.path}.")
 
@@ -228,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _reply(cue: NextTurn, request: RecordedRequest) -> Reply:
-    # Ids are made from the place in the conversation, so that a request sent twice gets the same message twice.
+    # Ids are made from the position in the conversation, so that a repeated request gets the same message.
     key = sha256(f"{request.session_id}/{cue.role}/{cue.step}".encode()).hexdigest()[:20]
     text, calls = cue.text(), cue.tool_calls()
     blocks: list[Mapping[str, Any]] = [{"type": "text", "text": text}] if text or not calls else []

@@ -1,4 +1,4 @@
-"""Which turn a request asks for: worked out from its messages alone, so that a retry gets the same turn again."""
+"""Finds the turn that a request asks for, from its messages alone, so that a retry gets the same turn again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class NextTurn:
     results: tuple[ToolResult, ...]
 
     def text(self) -> str:
-        """Return what the turn says, placeholders replaced.
+        """Return the turn's text, placeholders replaced.
 
         Raises:
             StoryError: A placeholder has no value.

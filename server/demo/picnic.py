@@ -1,4 +1,4 @@
-"""The demo's story: three jobs plan a picnic; each asks two children and answers with what they say."""
+"""The demo's story: three jobs plan a picnic; each spawns two children and answers with their answers."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ class Helper:
     Args:
         role: Its name in the story.
         question: Its task.
-        answer: What it says; short enough that an excerpt of it is the whole.
-        delay: Seconds that it thinks, so that the tree is seen to move.
+        answer: Its answer; short enough that an excerpt holds all of it.
+        delay: Seconds before its answer, so that changes of the tree are seen.
     """
 
     role: str
@@ -108,7 +108,7 @@ def root_tasks() -> list[str]:
 
 
 def story() -> Story:
-    """Return what the demo's model says, in the root batch's jobs and in their children."""
+    """Return the demo's story, for the root batch's jobs and their children."""
     roles = {topic.role: _topic_turns(topic) for topic in _TOPICS}
     roles.update({helper.role: (_helper_turn(helper),) for topic in _TOPICS for helper in topic.helpers})
     roles["passer-by"] = (Turn(text="This task names no role of the picnic, so there is nothing to say."),)
@@ -155,7 +155,7 @@ def _topic_turns(topic: Topic) -> tuple[Turn, ...]:
                     input={"batchId": "{{latest.batchId}}", "mode": "all", "cursor": "{{latest.cursor?}}"},
                 ),
             ),
-            # A wait that was cut off, by a new engine for example, is asked again.
+            # A wait that was interrupted, by a new engine for example, is repeated.
             retries=3,
             repeat_while="latest.pending",
             usage=Usage(input_tokens=1400, output_tokens=40),

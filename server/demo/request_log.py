@@ -1,4 +1,4 @@
-"""What the scripted API was asked: kept in order and bounded, for tests to look at and to wait for."""
+"""The log of requests to the scripted API: in order and bounded, for tests to read and to wait for."""
 
 import threading
 from collections import deque
@@ -19,7 +19,7 @@ class RecordedRequest:
         method: HTTP method.
         path: Path and query.
         headers: Headers, names in lower case.
-        body: The JSON object it carried; empty where it carried none.
+        body: Its JSON object; empty where it has none.
     """
 
     method: str
@@ -29,23 +29,23 @@ class RecordedRequest:
 
     @property
     def asks_model(self) -> bool:
-        """Whether the request asks for a message of the model."""
+        """Whether the request asks for a model's message."""
         return self.method == "POST" and self.path.partition("?")[0] == "/v1/messages"
 
     @property
     def session_id(self) -> str:
-        """The Claude session that asks; empty where the request does not say."""
+        """The id of the Claude session that sent it; empty where the request has none."""
         return self.headers.get(SESSION_HEADER, "")
 
     @property
     def messages(self) -> Sequence[Mapping[str, Any]]:
-        """The conversation as the request carries it."""
+        """The conversation's messages in the request."""
         messages = self.body.get("messages")
         return [one for one in messages if isinstance(one, Mapping)] if isinstance(messages, list) else []
 
     @property
     def conversation(self) -> conversation.Conversation:
-        """The conversation as the story reads it."""
+        """The conversation in the form that the story uses."""
         return conversation.read(self.messages)
 
     @property
@@ -58,7 +58,7 @@ class RequestLog:
     """The newest requests, oldest first; safe to use from several threads.
 
     Args:
-        keep: How many requests are kept; a request of the CLI is 20 to 50 KB of JSON, as measured.
+        keep: How many requests are kept; a request of the CLI is 20 to 50 KB of JSON (measured).
     """
 
     def __init__(self, keep: int) -> None:
@@ -66,20 +66,20 @@ class RequestLog:
         self._changed = threading.Condition()
 
     def add(self, request: RecordedRequest) -> None:
-        """Append a request and wake who waits for it."""
+        """Append a request and wake threads in `wait_for`."""
         with self._changed:
             self._requests.append(request)
             self._changed.notify_all()
 
     def all(self) -> tuple[RecordedRequest, ...]:
-        """Return what is kept."""
+        """Return all kept requests."""
         with self._changed:
             return tuple(self._requests)
 
     def wait_for(
         self, wanted: Callable[[RecordedRequest], bool], *, count: int, timeout: float
     ) -> tuple[RecordedRequest, ...]:
-        """Block until `count` kept requests are as wanted, and return those.
+        """Block until `count` kept requests match, and return those.
 
         Raises:
             TimeoutError: There were fewer after `timeout` seconds.

@@ -1,4 +1,4 @@
-"""Plays the demo: an engine of its own, real `claude` processes, a scripted model, and the tree drawn live."""
+"""Runs the demo: a separate engine, real `claude` processes, a scripted model, and the tree drawn live."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ from server.demo.picnic import root_tasks, story
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoEnvironment:
-    """Where the demo plays: everything in one directory, nothing of the person's own.
+    """The demo's environment: everything in one directory, without the person's settings and account.
 
     Args:
         root: The directory.
@@ -50,11 +50,11 @@ class DemoEnvironment:
 
 
 def play(console: Console, *, keep: bool = False) -> bool:
-    """Play the demo, draw it, and return whether every parent's answer is made of its children's.
+    """Run the demo, draw it, and return whether every parent's answer is made of its children's.
 
     Args:
         console: Where to draw.
-        keep: Leave the state directory there.
+        keep: Do not remove the state directory.
     """
     try:
         cli = ClaudeFinder().find(os.environ.get("CLAUDE_JOBS_CLI"), os.environ.get("PATH")).path
@@ -78,7 +78,7 @@ def play(console: Console, *, keep: bool = False) -> bool:
 
 
 def made_of_children(jobs: Sequence[Mapping[str, Any]], answers: Mapping[str, str]) -> bool:
-    """Tell whether every job answered, and each parent's answer holds the answers of all of its children.
+    """Tell whether every job answered, and each parent's answer holds the answers of all its children.
 
     Args:
         jobs: Lines of `claude_list_jobs`.
@@ -121,7 +121,7 @@ def _client(stage: DemoEnvironment) -> Iterator[Client]:
             try:
                 yield client
             except BaseException:
-                # Ctrl-C too: jobs outlive their engine, and these have no directory left to write to.
+                # After Ctrl-C too: jobs outlive their engine, and the directory of these is removed.
                 _cancel_all(endpoint, stage)
                 raise
     finally:
@@ -130,7 +130,7 @@ def _client(stage: DemoEnvironment) -> Iterator[Client]:
 
 
 def _cancel_all(endpoint: EngineEndpoint, stage: DemoEnvironment) -> None:
-    # A connection of its own: the other may be what broke, or stand in the middle of an answer.
+    # A new connection: the other may be broken, or in the middle of an answer.
     with suppress(FrontDoorError, ToolError), open_client(endpoint, stage.environ, stage.project) as created:
         for job in jobs_of(created, None).jobs:
             created.call("claude_kill_job", {"jobId": job["jobId"]})

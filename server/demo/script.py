@@ -1,7 +1,7 @@
 """The story format: named roles, each a list of turns that the scripted model plays in order.
 
-As JSON: `{"default": "poet", "roles": {"poet": [{"text": "A line."}]}}`. The other fields stand at
-the classes below. Which role a job plays is said by `[role: NAME]` in its task.
+As JSON: `{"default": "poet", "roles": {"poet": [{"text": "A line."}]}}`. The other fields are
+described at the classes below. `[role: NAME]` in a job's task says which role it plays.
 """
 
 import re
@@ -35,7 +35,7 @@ class ToolCall(_Value):
 
 
 class Failure(_Value):
-    """An HTTP error that is answered in place of the turn.
+    """An HTTP error that is sent in place of the turn.
 
     Args:
         status: HTTP status, 400 to 599.
@@ -51,7 +51,7 @@ class Failure(_Value):
 
 
 class Usage(_Value):
-    """The tokens that the reply claims.
+    """The token counts that the reply reports.
 
     Args:
         input_tokens: Tokens read.
@@ -66,15 +66,15 @@ class Turn(_Value):
     """One answer of the model.
 
     Args:
-        text: What it says; may hold placeholders.
+        text: Its text; may hold placeholders.
         tool_calls: The tools it calls, all in one message.
-        delay: Seconds until the answer begins; an error waits for them too.
-        error: Answered first, or always, in place of the turn.
+        delay: Seconds until the answer or error begins.
+        error: Sent first, or always, in place of the turn.
         headers: Further response headers of the answer.
         stop_reason: As the API names it; by default "tool_use" where tools are called, else "end_turn".
-        usage: Tokens that the answer claims.
+        usage: Token counts that the answer reports.
         repeat_while: An expression without braces; the turn is played again as long as its value is true,
-            where 0, null and what is empty are false.
+            where 0, null and empty values are false.
         retries: How many times the turn is played again because one of its tool calls came back as an error.
     """
 
@@ -98,7 +98,7 @@ class Turn(_Value):
 
 
 class Story(_Value):
-    """What a scripted model says and does.
+    """The turns of a scripted model, by role.
 
     Args:
         roles: Turns by the role's name. A conversation that outlives its role gets the last turn again, so a role that

@@ -1,4 +1,4 @@
-"""The small language in which a turn speaks of earlier tool results: `{{ expression }}` inside a string.
+"""The template language of turns, for earlier tool results: `{{ expression }}` inside a string.
 
 An expression is one of
 - `result[N]` and a path: the N-th result of the conversation, from 0, or from the end where N is negative;
@@ -29,7 +29,7 @@ _STEP = re.compile(r"\.(?P<name>\w+)|\[(?P<index>-?\d+)\]")
 
 
 class StoryError(JobsError):
-    """The story cannot go on in the conversation that it is asked to go on with.
+    """The story does not fit the conversation.
 
     Args:
         problem: What does not fit, in a few words.
