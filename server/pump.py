@@ -161,7 +161,7 @@ def introduce(environ: Mapping[str, str], job_dir: str | None, home: str) -> Hel
         session=environ.get("CLAUDE_CODE_SESSION_ID"),
         client=environ.get("CLAUDE_CODE_ENTRYPOINT"),
         cwd=os.getcwd(),
-        # A job's settings are its tree's: what its own environment says of them counts for nothing.
+        # A job's settings are its tree's: variables of its own environment are ignored.
         env=client_environment(environ, () if job_dir else named_in(environ, home)),
         settings=None if job_dir else setting_variables(environ),
         umask=own_umask(),

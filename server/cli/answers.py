@@ -27,7 +27,7 @@ def whole_answer(engine: Client, job_id: str) -> str:
     while len(whole) < total:
         page = engine.call("claude_result", {"jobId": job_id, "offset": len(whole), "limit": PAGE_CHARS})
         if not whole and len(page) <= PAGE_CHARS:
-            # A page that is cut has as many characters as were asked for, and behind them a note.
+            # A truncated page has as many characters as were requested, followed by a note.
             return page
         # By the note's offset and from the end: an answer may quote the note of another page.
         shown, _, note = page.rpartition(f"\n\n[characters {len(whole)} to ")
@@ -50,7 +50,7 @@ def say_answer(
 
     Raises:
         ToolError: The job has no result.
-        EngineLostError: The engine went away.
+        EngineLostError: The engine ended.
     """
     answer = answer_or_raise(engine, job_id, offset, limit, as_object=as_object)
     if said := answer.get("note"):

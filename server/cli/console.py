@@ -22,7 +22,7 @@ from server.cli.wording import for_a_person
 from server.client.tool_client import Client, ToolError, door_of, open_client
 from server.client.wire import FrontDoorError
 
-# Without emoji: ":bug:" in a path or a task is no name of a picture, and `markup=False` alone would draw it.
+# Without emoji: ":bug:" in a path or a task is plain text, and `markup=False` alone would draw an emoji.
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
 

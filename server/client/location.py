@@ -1,4 +1,4 @@
-"""The location file of a state directory: it names its own directory, so that a copy is known from the original.
+"""The location file of a state directory: it names its own directory, so that a copy can be recognised.
 
 Processes of the original are recorded in a copy too, and its waiting jobs wait there as well. An engine of the copy
 must touch neither. Standard library only: the pump imports this module.

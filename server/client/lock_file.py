@@ -1,4 +1,4 @@
-"""Which process holds a lock file: the holder writes its process id into it, and a reader checks that it is true.
+"""The holder of a lock file: it writes its process id into the file, and a reader checks that the id is still right.
 
 Standard library only: the pump imports this module.
 """

@@ -234,7 +234,7 @@ def _make_private(path: str) -> None:
 
 
 def _is_directory(path: str) -> bool:
-    # Not `os.path.isdir`: it says no as well where a path is too long, and those above it would be made.
+    # Not `os.path.isdir`: it is also false where a path is too long, and its parents would be created.
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):

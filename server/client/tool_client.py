@@ -66,7 +66,7 @@ class Connection:
         """Send `initialize` and wait for the answer.
 
         Raises:
-            EngineLostError: The engine went away.
+            EngineLostError: The engine ended.
         """
         info = {"name": "claude-jobs", "version": __version__}
         self.request("initialize", {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": info})
@@ -77,7 +77,7 @@ class Connection:
 
         Raises:
             ToolError: The answer is an error.
-            EngineLostError: The engine went away.
+            EngineLostError: The engine ended.
         """
         number = next(self._ids)
         self._send({"id": number, "method": method, "params": dict(params)})
@@ -138,7 +138,7 @@ class Client:
 
         Raises:
             ToolError: The tool answered with an error.
-            EngineLostError: The engine went away, and the next one too.
+            EngineLostError: The engine ended, and the next one too.
             FrontDoorError: No other engine can be reached.
         """
         given = {name: value for name, value in arguments.items() if value is not None}
@@ -160,7 +160,7 @@ class Client:
 
         Raises:
             ToolError: The engine cannot read them now.
-            EngineLostError: The engine went away, and the next one too.
+            EngineLostError: The engine ended, and the next one too.
         """
         params = {
             "ref": {"type": "ref/resource", "uri": "tree://{id}"},

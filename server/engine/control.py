@@ -1,4 +1,4 @@
-"""Control requests to the engine: its status and settings, to prune old trees, to stop."""
+"""Answers control requests to the engine: `status`, `settings`, `prune` and `stop`."""
 
 import asyncio
 import logging

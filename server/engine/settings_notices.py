@@ -1,4 +1,4 @@
-"""Tells a person's client how its settings differ from those in force, and reads the settings file when it changes."""
+"""Notices for a person's client on how its settings differ from those in force, and the watch on the settings file."""
 
 import logging
 from collections.abc import Collection

@@ -87,7 +87,7 @@ class EngineSocket:
 
 
 class StateWatch:
-    """Looks after the files by which clients find an engine.
+    """Watches and repairs the files by which clients find an engine.
 
     Args:
         places: The state directory.

@@ -1,4 +1,4 @@
-"""An MCP client on the stdio of a real pump, as Claude Code is one."""
+"""An MCP client on the stdio of a real pump, like Claude Code."""
 
 import json
 import subprocess
