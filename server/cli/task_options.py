@@ -31,6 +31,17 @@ def positive(value: float | None) -> float | None:
     return value
 
 
+def not_negative(value: int | None) -> int | None:
+    """Return a whole number that an option was given, 0 too.
+
+    Raises:
+        BadParameter: It is below 0.
+    """
+    if value is not None and value < 0:
+        raise typer.BadParameter(f"{value} is below 0.")
+    return value
+
+
 def _option(*names: str, says: str, panel: str | None = None, **more: Any) -> Any:
     return typer.Option(*names, help=says, rich_help_panel=panel, show_default=False, **more)
 
@@ -103,7 +114,16 @@ _SHARED: Final[Mapping[str, Any]] = MappingProxyType(
             float | None,
             _number("--subtree-timeout", says="Seconds that a job and all below it may take.", metavar="SECONDS"),
         ],
-        "max_jobs": Annotated[int | None, _number("--max-jobs", says="Most jobs below a job.", metavar="N")],
+        "max_jobs": Annotated[
+            int | None,
+            _option(
+                "--max-jobs",
+                says="Most jobs below a job; 0 for none.",
+                panel=_LIMITS,
+                callback=not_negative,
+                metavar="N",
+            ),
+        ],
     }
 )
 
@@ -178,7 +198,8 @@ def arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, str) and not value.strip():
             option = OPTIONS.get(to_camel(name), f"--{name}")
             raise typer.BadParameter("it is empty. Give a value, or leave the option out.", param_hint=option)
-    return {to_camel(name): _CONVERSIONS.get(name, _same)(value) for name, value in given.items() if value}
+    said = {name: value for name, value in given.items() if value or (value == 0 and value is not False)}
+    return {to_camel(name): _CONVERSIONS.get(name, _same)(value) for name, value in said.items()}
 
 
 def to_camel(name: str) -> str:

@@ -150,6 +150,16 @@ def test_what_a_job_may_spend_and_take_is_said_with_the_task(invoke: Invoke):
     assert invoke("wait", job_id).stdout.startswith(f"{job_id}  timeout  ")
 
 
+def test_a_job_that_may_have_no_jobs_below_it_gets_none(invoke: Invoke):
+    job_id = invoke("run", "--detach", "--max-jobs", "0", "stub:wait=/nonexistent").stdout.strip()
+    refused = invoke("run", "--detach", "--parent", job_id, "stub:say=x")
+    assert refused.exit_code == 1
+    assert "may have 0 jobs below it" in refused.stderr
+    invoke("kill", job_id)
+    below = invoke("run", "--detach", "--max-jobs", "-1", "x")
+    assert (below.exit_code, "below 0" in below.stderr) == (2, True)
+
+
 def test_a_detached_batch_prints_its_ids_and_leaves(invoke: Invoke):
     batch = spawned(invoke, "stub:say=one", "stub:say=two")
     assert (batch["batchId"][0], len(batch["jobIds"])) == ("b", 2)
