@@ -349,6 +349,7 @@ def test_without_an_engine_status_and_stop_say_so(invoke: Invoke, monkeypatch: p
 def test_a_working_directory_that_is_gone_is_a_line_that_says_so(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
+    assert invoke("list").exit_code == 0  # which starts the engine
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
