@@ -205,18 +205,20 @@ class OwnParts:
     the end of the event loop kills what runs.
 
     Args:
+        on_open: Called once, with the parts.
         end_jobs: Ends every job and returns once all are over.
     """
 
-    def __init__(self, end_jobs: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, on_open: Callable[[Parts], None], end_jobs: Callable[[], Awaitable[None]]) -> None:
+        self._on_open = on_open
         self._end_jobs = end_jobs
         self._life: asyncio.Future[None] | None = None
-        self._parts: Parts | None = None
+        self._is_open = False
         self._opened = anyio.Event()
         self._closing = anyio.Event()
 
-    async def open(self) -> Parts:
-        """Return the parts, made at the first call.
+    async def open(self) -> None:
+        """Make the parts, at the first call.
 
         Raises:
             ManagerClosedError: They were closed.
@@ -231,10 +233,9 @@ class OwnParts:
             # A separate task: it may be opened by a request that ends long before the close.
             self._life = asyncio.ensure_future(self._live())
         await self._opened.wait()
-        if self._parts is None:
+        if not self._is_open:
             await self._life
             raise ManagerClosedError
-        return self._parts
 
     async def close(self) -> None:
         """End every job and remove all files."""
@@ -254,7 +255,8 @@ class OwnParts:
                 settings = load_here(Path(directory), os.environ).settings
                 async with anyio.create_task_group() as group:
                     assembled = await _standing_alone(settings, group)
-                    self._parts = assembled.parts
+                    self._on_open(assembled.parts)
+                    self._is_open = True
                     self._opened.set()
                     try:
                         await self._closing.wait()

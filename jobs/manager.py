@@ -42,14 +42,13 @@ class EnhancedJobManager:
     """
 
     def __init__(self, parts: Parts | None = None) -> None:
-        self._leaving = self._is_open = False
-        self._own = OwnParts(self._end_all) if parts is None else None
+        self._leaving = False
+        self._own = OwnParts(self._use, self._end_all) if parts is None else None
         if parts is not None:
             self._use(parts)
 
     def _use(self, parts: Parts) -> None:
         self._parts = parts
-        self._is_open = True
         self._submissions = Submissions(parts.spec_builder, parts.client_contexts, parts.clock, parts.recursion)
         node = JobNode(parts, self._submissions, lambda: self._leaving)
         self._graph = BatchGraph(work=node.run, resume=node.resume)
@@ -68,9 +67,7 @@ class EnhancedJobManager:
 
     async def _open(self) -> None:
         if self._own is not None:
-            parts = await self._own.open()
-            if not self._is_open:
-                self._use(parts)
+            await self._own.open()
 
     async def _end_all(self) -> None:
         self.stop_admitting()
@@ -216,7 +213,6 @@ class EnhancedJobManager:
             self._parts.recursion.withdraw(each.id)
             if each.cancel_requested:
                 self._parts.start_soon(self._parts.runner.cancel, each.id)
-        for each in cancelled:
             self._parts.event_bus.publish(each)
         return cancelled
 

@@ -76,6 +76,12 @@ def test_no_file_of_the_packages_is_over_the_limit():
     assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
 
 
+def test_the_manager_is_a_class_of_less_than_200_lines():
+    tree = ast.parse((ROOT / "jobs" / "manager.py").read_text(encoding="utf-8"))
+    [manager] = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert (manager.name, (manager.end_lineno or 0) - manager.lineno < 199) == ("EnhancedJobManager", True)
+
+
 def test_everything_is_caught_only_where_it_is_allowed():
     found = {
         name
