@@ -68,6 +68,10 @@ class Case:
         [path] = self.house.places.trees.glob(f"*/{job_id}/{number}")
         return path
 
+    def has_said(self, job_id: str) -> bool:
+        """Tell whether the call of a job's first attempt is in its output."""
+        return b'"message_start"' in (self.attempt(job_id) / "out").read_bytes()
+
     def pids(self, job_id: str) -> list[int]:
         """The shim and the `claude` of a job's first attempt."""
         return [shim_of(self.attempt(job_id)), claude_of(self.attempt(job_id))]
@@ -132,6 +136,8 @@ def test_a_job_whose_claude_is_killed_once_goes_on_and_completes(case: Case, who
             job_id = pump.json("claude_run_async", task=case.task(wait=go))["jobId"]
             jobs.append(job_id)
             until_now(partial(case.has_paid, 2 * number - 1), SECONDS, "a paid call")
+            # What is billed and not yet written would be a cost that nobody can know.
+            until_now(partial(case.has_said, job_id), SECONDS, "the output of the call")
             for pid in case.pids(job_id)[whom == "claude" :]:
                 os.kill(pid, signal.SIGKILL)
             until_now(partial(case.has_paid, 2 * number), SECONDS, "another attempt")
