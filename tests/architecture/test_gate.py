@@ -46,7 +46,7 @@ def test_a_skipped_test_is_skipped_elsewhere(monkeypatch: pytest.MonkeyPatch):
 
 
 def code_of(file: str, function: str) -> CodeType:
-    """Return code that stands in a file of ours and defines a coroutine that opens a file."""
+    """Return code that counts as a file of this project and defines a coroutine that opens a file."""
     return compile(f"async def {function}(call):\n    return call()\n", str(ROOT / file), "exec")
 
 
