@@ -1,6 +1,5 @@
 """EnhancedJobManager: admits batches, runs each through the one recursive graph, and cancels subtrees."""
 
-import logging
 from collections.abc import Sequence
 from typing import Self
 
@@ -18,8 +17,6 @@ from jobs.ports import Admission, Store
 from jobs.submissions import Submissions, listed
 from jobs.validation import TaskRequest, TreeBounds
 from orchestration.failures import Failure
-
-logger = logging.getLogger(__name__)
 
 _LOOK_AGAIN = 0.05
 """Seconds between two looks whether every job is over."""

@@ -49,6 +49,9 @@ def _given(request: TaskRequest, cwd: str) -> dict[str, Any]:
         for name, default in _DEFAULTS.items()
         if _frozen(value := getattr(request, name)) != default or name == "task"
     }
+    if "can_decompose" in given:
+        # The name under which earlier versions counted it: their keys still name the same requests.
+        given["divisible"] = given.pop("can_decompose")
     # A task may have a megabyte. Half a surrogate pair has no UTF-8 of its own.
     given["task"] = hashlib.sha256(request.task.encode("utf-8", "surrogatepass")).hexdigest()
     given["cwd"] = os.path.normpath(os.path.join(cwd, request.cwd or "."))  # noqa: PTH118 - a text, not yet a path

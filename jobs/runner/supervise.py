@@ -1,7 +1,6 @@
 """Supervises a running attempt up to its outcome: reads its output, enforces its limits, and ends it if needed."""
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,8 +26,6 @@ from jobs.runner.running_attempt import RunningAttempt
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.util.text import redact
-
-logger = logging.getLogger(__name__)
 
 TICK = 0.5
 """Seconds between two looks at the deadlines of all running jobs, and between two at the output of one that goes on

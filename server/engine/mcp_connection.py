@@ -1,7 +1,6 @@
 """MCP over one connection: JSON lines in order, a bounded inbox, and no faster than the client reads its replies."""
 
 import json
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -97,8 +96,6 @@ class Inbox:
         self._changed.set()
         self._changed = anyio.Event()
 
-
-logger = logging.getLogger(__name__)
 
 Incoming = SessionMessage | Exception
 """A message, or what was wrong with a line that is none."""

@@ -9,7 +9,8 @@ import pytest
 from jobs.errors import BadInputError
 from jobs.model import JobSpec
 from jobs.settings import Settings
-from jobs.validation import SpecBuilder, TaskRequest
+from jobs.submissions import request_digest
+from jobs.validation import SpecBuilder, TaskRequest, TreeBounds
 from tests.unit.jobs.support import job
 
 
@@ -250,3 +251,10 @@ def test_what_a_request_does_not_share_with_the_one_before_it_is_checked(
     with pytest.raises(BadInputError) as info:
         spec_builder(tmp_path).build(requests, ["tasks[0]", "tasks[1]"], parent=None, cwd=str(tmp_path), at=7.0)
     assert info.value.field == field
+
+
+def test_an_idempotency_key_of_an_earlier_version_still_names_its_request():
+    """The digest that the version wrote which called the option `divisible`."""
+    asked = TaskRequest(task="x", can_decompose=True)
+    digest = request_digest([asked], TreeBounds(), as_root=True, cwd="/")
+    assert digest == "292181ac83da639ee7117b9519027097c917bbd7b7a2dbffdf4cd004c7338ef8"

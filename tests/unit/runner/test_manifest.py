@@ -76,3 +76,17 @@ def test_an_attempt_that_an_earlier_engine_launched_gets_its_end_from_this_one(d
     (directory.path / JOB).write_bytes(TypeAdapter(LaunchManifest).dump_json(LAUNCHED))
     write_end_manifest(directory, CANCELLED)
     assert (read_launch_manifest(directory), read_end_manifest(directory)) == (LAUNCHED, CANCELLED)
+
+
+def test_an_option_is_read_under_the_name_that_an_earlier_version_wrote(directory: AttemptDirectory):
+    text = 'a task that quotes "divisible":true'
+    spec = replace(LAUNCHED.job.spec, task=text, can_decompose=True)
+    dividing = replace(LAUNCHED, job=replace(LAUNCHED.job, spec=spec))
+    write_launch_manifest(directory, dividing)
+    write_end_manifest(directory, replace(ENDED, spec=spec))
+    record = directory.path / JOB
+    kept = record.read_bytes()
+    record.write_bytes(kept.replace(b'"can_decompose":', b'"divisible":'))
+    assert record.read_bytes() != kept
+    assert read_launch_manifest(directory) == dividing
+    assert read_end_manifest(directory) == replace(ENDED, spec=spec)

@@ -192,3 +192,17 @@ async def test_an_answer_and_a_task_are_in_the_file_once(tmp_path: Path) -> None
     assert 990 <= written.count(b"the task") <= 1000
     # The first 500 characters stand on the job too; a page may end within a word.
     assert 990 <= written.count(b"the answer") <= 1050
+
+
+async def test_an_option_is_read_under_the_name_that_an_earlier_version_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    spec = JobSpec(task="t", cwd="/srv", can_decompose=True)
+    async with SqliteStore.open(path) as store:
+        await store.admit(Submission(batch_id="b", jobs=[NewJob(id="j", spec=spec)]), anything_goes)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        changed = connection.execute("UPDATE job SET spec = replace(spec, 'can_decompose', 'divisible')")
+        assert changed.rowcount == 1
+    async with SqliteStore.open(path) as store:
+        job = await store.job("j")
+    assert job is not None
+    assert job.spec == spec
