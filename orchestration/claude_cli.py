@@ -5,13 +5,16 @@ import shutil
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
-from subprocess import Popen
+from subprocess import Popen, TimeoutExpired
 from typing import Any, Final
 
-from anyio import CancelScope, CapacityLimiter, TemporaryFile, move_on_after, to_thread
+from anyio import CancelScope, TemporaryFile, move_on_after, sleep
 
 GRACE_SECONDS: Final = 5.0
 """Seconds between asking `claude` to end and ending it: it needed 1.6 s to end a running tool (measured on 2.1.332)."""
+
+_LOOK_SECONDS: Final = 0.05
+"""Seconds between two looks whether `claude` has ended; it takes some seconds for an answer."""
 
 _SESSION: Final = ("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SESSION_", "CLAUDE_CODE_SSE_PORT")
 """Beginnings of variables of a surrounding Claude Code session; they make `claude` part of that session."""
@@ -98,8 +101,9 @@ def _start(claude: str, given: Any, answer: Any, errors: Any) -> Popen[bytes]:
 
 
 async def _wait(process: Popen[bytes]) -> None:
-    # A separate limiter: as many are waited for as run, and the work of others needs threads too.
-    await to_thread.run_sync(process.wait, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+    # Not in a thread: one that starts while an interrupt ends the loop is told of no end, and Python waits for it.
+    while process.poll() is None:  # noqa: ASYNC110 - the end of a process sets no event
+        await sleep(_LOOK_SECONDS)
 
 
 async def _end(process: Popen[bytes]) -> None:
@@ -113,6 +117,8 @@ async def _end(process: Popen[bytes]) -> None:
         finally:
             # Also where a second Ctrl-C ends the wait: the shield holds off anyio's cancels, not asyncio's.
             _signal_group(process.pid, signal.SIGKILL)
+            with suppress(TimeoutExpired):
+                process.wait(1.0)
         await _wait(process)
 
 
