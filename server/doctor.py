@@ -16,10 +16,18 @@ from jobs.errors import JobsError
 from jobs.settings import Settings
 from jobs.settings_sources import load_here, misspelt
 from server import __version__
-from server.checks.claude import check_account, check_claude, check_environment
-from server.checks.engine import ANSWER_SECONDS, check_engine
-from server.checks.finding import Finding
-from server.checks.storage import check_copy, check_database, check_space, find_directory
+from server.checks import (
+    ANSWER_SECONDS,
+    Finding,
+    check_account,
+    check_claude,
+    check_copy,
+    check_database,
+    check_engine,
+    check_environment,
+    check_space,
+    find_directory,
+)
 from server.cli.lines import show, width_of, wrapped
 from server.cli.times import here
 from server.cli.wording import for_a_person

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.checks import engine as engine_check
+from server import checks
 from server.cli import engine
 from tests.support.engines import House
 from tests.unit.conftest import Invoke
@@ -148,7 +148,7 @@ def test_an_engine_that_cannot_answer_is_a_line_and_no_traceback(
         return {"ok": False, "error": "The job database cannot be read: disk I/O error."}
 
     monkeypatch.setenv("CLAUDE_JOBS_CLI", str(program(quarters.base / "fine", "echo 2.1.330")))
-    for module in (engine_check, engine):
+    for module in (checks, engine):
         monkeypatch.setattr(module, "control", broken)
     result = invoke(*command.split())
     assert result.exit_code == 1

@@ -1,25 +1,138 @@
-"""Checks of the state directory: whether it can be written, has space, and has a usable database."""
+"""The checks of `claude-jobs doctor`, a function for each, and their findings."""
 
 import errno
 import os
 import shlex
 import sqlite3
 import stat
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+from jobs.claude.account import accounts_of
+from jobs.claude.binary import OLDEST_VERSION, UPDATE_SECONDS, ClaudeFinder, starts
+from jobs.claude.command import SESSION
+from jobs.errors import ClaudeTooOldError, JobsError
 from jobs.maintenance.db_recovery import last_rescue, report_path
+from jobs.settings_sources import known_variables
 from jobs.store.corruption import noted_damage
 from jobs.store.disk_reserve import reserve_beside
 from jobs.store.migrations import STEPS
-from server.checks.finding import Finding
+from server import __version__
+from server.client.client_env import client_environment, goes_along
+from server.client.connect import control
+from server.client.engine_socket import EngineEndpoint
 from server.client.location import original_of, read_location
 from server.client.state_dir import StateDirError, StatePaths, prepare, state_dir
+from server.client.wire import FrontDoorError, Hello
+
+ANSWER_SECONDS = 5.0
+"""Seconds that an engine may take to answer; chosen, not measured. A person waits that long where the engine hangs."""
+
+_SHELL = frozenset({"PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES"})
+"""What every shell sets for itself."""
 
 _DIRECTORY, _DATABASE = "State directory", "Job database"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """The result of one check.
+
+    Args:
+        name: What was checked.
+        good: Whether it is as it should be.
+        detail: What was found.
+        remedy: What to do where it is not good, with the command to run.
+        needed: Whether jobs cannot run without it; otherwise a problem is a mere note.
+    """
+
+    name: str
+    good: bool
+    detail: str
+    remedy: str = ""
+    needed: bool = True
+
+    @property
+    def mark(self) -> str:
+        """Return "ok", "error", or "note" for a problem that keeps no job from running."""
+        return "ok" if self.good else "error" if self.needed else "note"
+
+
+def check_claude(explicit: str | None, path: str | None) -> Finding:
+    """Find which `claude` the jobs of this environment run.
+
+    Args:
+        explicit: The setting `cli`, or None.
+        path: PATH.
+    """
+    try:
+        claude = ClaudeFinder(ask_wrappers=True, waits=False).find(explicit, path)
+    except JobsError as error:
+        what = f"older than {OLDEST_VERSION}" if isinstance(error, ClaudeTooOldError) else "not found"
+        return Finding(name="claude", good=False, detail=what, remedy=str(error))
+    if claude.version is None:
+        runs = starts(claude.path, path)
+        remedy = f"Run `{claude.path} --version` yourself, and install Claude Code again if it fails."
+        if runs:
+            remedy = (
+                f"Jobs run with it all the same. Have it hand `--version` on, so that one older than {OLDEST_VERSION} "
+            )
+            remedy += "is found before a job meets it."
+        detail = f"{claude.path}, does not say its version"
+        return Finding(name="claude", good=False, detail=detail, remedy=remedy, needed=not runs)
+    passed = [*claude.passed_over, *(f"{link} (missing)" for link in claude.missing)]
+    detail = f"{claude.path}, {claude.version}" + (f"; passed over: {', '.join(passed)}" if passed else "")
+    if claude.missing:
+        remedy = f"Mend the link or remove it: each engine waits {UPDATE_SECONDS:.0f} seconds for an update to do so."
+        return Finding(name="claude", good=False, detail=detail, remedy=remedy, needed=False)
+    return Finding(name="claude", good=True, detail=detail)
+
+
+def check_environment(environ: Mapping[str, str], named: Sequence[str]) -> Finding:
+    """List the variables that jobs do not get, by name only.
+
+    Args:
+        environ: The person's environment.
+        named: What the setting `pass_environment` names.
+    """
+    ours = (*SESSION, *known_variables())
+    behind = sorted(
+        name for name in environ.keys() - _SHELL if not name.startswith(ours) and not goes_along(name, named)
+    )
+    detail = "jobs get every variable"
+    if behind:
+        detail = f"jobs do not get {', '.join(behind)}. Name in the setting `pass_environment` what they need"
+    return Finding(name="Environment", good=True, detail=detail)
+
+
+def check_account(environ: Mapping[str, str], named: Sequence[str]) -> Finding:
+    """Find which account the jobs of this environment use, by the names of variables and files only.
+
+    Args:
+        environ: The person's environment.
+        named: What the setting `pass_environment` names.
+    """
+    env = client_environment(environ, named)
+    found = accounts_of(env)
+    if any(account.credentials for account in found):
+        return Finding(name="Account", good=True, detail="; ".join(map(str, found)))
+    remedy = "Run `claude auth status`: it asks Claude Code itself. To log in, run `claude auth login`"
+    if found:
+        detail = "; ".join(map(str, found))
+        remedy = f"A machine's own role cannot be seen from here. {remedy}"
+    else:
+        keychain = "; the keychain, where macOS keeps a login, cannot be looked at" if sys.platform == "darwin" else ""
+        detail = f"none seen{keychain}"
+        remedy += ", or set ANTHROPIC_API_KEY"
+    return Finding(
+        name="Account", good=False, detail=detail, remedy=f"{remedy}. `claude-jobs demo` works without.", needed=False
+    )
 
 
 def find_directory(environ: Mapping[str, str]) -> tuple[StatePaths | None, Finding]:
@@ -154,3 +267,33 @@ def _free(directory: Path) -> int:
 
 def _megabytes(count: int) -> str:
     return f"{count / 2**20:,.1f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"
+
+
+def check_engine(places: StatePaths, environ: Mapping[str, str]) -> Finding:
+    """Ask a running engine for its status; none is started."""
+    endpoint = EngineEndpoint(places=places, environ=environ, patience=ANSWER_SECONDS)
+    try:
+        answer = control(endpoint, {"do": "status"}, Hello(cwd="/", client="doctor"))
+    except (FrontDoorError, OSError) as error:
+        return Finding(name="Engine", good=False, detail="does not answer", remedy=str(error))
+    if answer is None:
+        return Finding(name="Engine", good=True, detail="not running; the next call starts it")
+    if not answer["ok"]:
+        return Finding(name="Engine", good=False, detail="runs and cannot do its work", remedy=answer["error"])
+    paused = answer.get("paused")
+    detail = f"version {answer['version']}, pid {answer['pid']}{_in_use(answer)}{f'; {paused}' if paused else ''}"
+    if answer["version"] == __version__:
+        remedy = "Jobs go on by themselves then. `claude-jobs engine stop` ends this: the next engine tries at once."
+        return Finding(name="Engine", good=not paused, detail=detail, remedy=remedy, needed=False)
+    remedy = (
+        f"This is version {__version__}. Run `claude-jobs engine stop`: jobs go on, and the next command starts an "
+        "engine of this version."
+    )
+    return Finding(name="Engine", good=False, detail=detail, remedy=remedy, needed=False)
+
+
+def _in_use(answer: Mapping[str, Any]) -> str:
+    # An engine of an older version does not report it.
+    used = (*(f"{path} ({version or 'version unknown'})" for path, version in answer.get("claudes", {}).items()),)
+    accounts = answer.get("accounts", ())
+    return "".join(f"; its jobs use {', '.join(some)}" for some in (used, accounts) if some)

@@ -1,1 +1,0 @@
-"""The checks of `claude-jobs doctor`, a function for each, and their findings."""
