@@ -14,8 +14,9 @@ from jobs.event_bus import JobEventBus
 from jobs.job_node import JobNode
 from jobs.model import TERMINAL, Job, JobStatus
 from jobs.ports import Admission, Store
+from jobs.spec import TaskRequest
 from jobs.submissions import Submissions, listed
-from jobs.validation import TaskRequest, TreeBounds
+from jobs.validation import TreeBounds
 from orchestration.failures import Failure
 
 _LOOK_AGAIN = 0.05

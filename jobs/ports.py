@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from jobs.model import Attempt, Batch, Job, JobSpec, JobStatus, Outcome, Rollup, Tree
+from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
+from jobs.spec import JobSpec
 from jobs.waiting_for import WaitingFor
 from orchestration.limits import SpawnFacts
 

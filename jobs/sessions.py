@@ -11,7 +11,7 @@ from jobs.event_bus import JobEventBus
 from jobs.manager import EnhancedJobManager
 from jobs.model import LIVE, Job, JobStatus
 from jobs.ports import Admission, Store
-from jobs.validation import TaskRequest
+from jobs.spec import TaskRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,8 @@ from jobs.ids import new_batch_id, new_job_id
 from jobs.model import Job
 from jobs.ports import Admission, Clock, NewJob, Submission
 from jobs.recursion_manager import RecursionManager
-from jobs.validation import SpecBuilder, TaskRequest, TreeBounds, dependencies, subtask_request
+from jobs.spec import TaskRequest
+from jobs.validation import SpecBuilder, TreeBounds, dependencies, subtask_request
 from orchestration.limits import RecursionLimitError
 
 _DEFAULTS = {field.name: field.default for field in fields(TaskRequest)}
@@ -238,7 +239,7 @@ def _requests(tasks: Sequence[str | TaskRequest]) -> list[TaskRequest]:
     for index, request in enumerate(requests):
         if not isinstance(request, TaskRequest):
             problem = f"it is of type {type(request).__name__}"
-            raise BadInputError(f"tasks[{index}]", problem, "Give a text, or a `jobs.validation.TaskRequest`.")
+            raise BadInputError(f"tasks[{index}]", problem, "Give a text, or a `jobs.spec.TaskRequest`.")
     return requests
 
 

@@ -11,12 +11,13 @@ from typing import Any
 from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import LaunchContext, build
 from jobs.errors import BadInputError
-from jobs.model import Job, JobSpec
+from jobs.model import Job
 from jobs.permissions.granting import Grants
 from jobs.permissions.rights import RightsRequest
 from jobs.prompts.decomposition import SCHEMA
 from jobs.prompts.dependencies import TaskNode, resolve
 from jobs.settings import Settings, TreeSettings
+from jobs.spec import JobSpec, TaskRequest
 from jobs.store.rows import writable
 
 _KEY = re.compile(r"[\w.-]{1,64}")
@@ -25,61 +26,6 @@ _OUTPUT_FORMATS = ("json", "text", "stream-json")
 _LONGEST_TIMEOUT = 24 * 3600.0
 """Seconds of the longest time-out that a caller may ask for, unless a person made the default longer. Chosen, not
 measured: more than this is a slip, and a job that hangs would hold its slot for as long."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRequest:
-    """One task as a caller gives it; None asks for the default.
-
-    Args:
-        task: The text.
-        cwd: Directory to work in; relative paths start at the client's directory, or at the spawning job's.
-        model: Model name.
-        permission_mode: The CLI's permission mode.
-        output_format: "json", "text" or "stream-json".
-        verbose: Keep the bulk of the CLI's result object.
-        effort: The CLI's effort level.
-        max_budget_usd: Most US dollars.
-        timeout_seconds: Seconds that one attempt may run.
-        max_jobs: Most jobs below it.
-        subtree_seconds: Seconds from its admission on, after which neither it nor anything below it may run.
-        allowed_tools: Tools that need no permission; None takes the spawning job's.
-        disallowed_tools: Tools that are off, besides the spawning job's.
-        directories: Directories besides `cwd`; None takes the spawning job's.
-        mcp_servers: Names of MCP servers from the settings; None takes the spawning job's.
-        append_system_prompt: Text for the end of the system prompt.
-        json_schema: JSON Schema as text.
-        can_decompose: The job may answer with subtasks.
-        key: The caller's name for the task among its siblings.
-        depends_on: Siblings that must complete first: their keys, or their positions counted from 0.
-        batch_slots: Most jobs of the batch that may run at once; a limit below those of the tree and the machine.
-        resume_session: Session to continue with the task.
-        fork_session: Continue a copy of that session.
-    """
-
-    task: str
-    cwd: str | None = None
-    model: str | None = None
-    permission_mode: str | None = None
-    output_format: str = "json"
-    verbose: bool = False
-    effort: str | None = None
-    max_budget_usd: float | None = None
-    timeout_seconds: float | None = None
-    max_jobs: int | None = None
-    subtree_seconds: float | None = None
-    allowed_tools: Sequence[str] | None = None
-    disallowed_tools: Sequence[str] = ()
-    directories: Sequence[str] | None = None
-    mcp_servers: Sequence[str] | None = None
-    append_system_prompt: str | None = None
-    json_schema: str | None = None
-    can_decompose: bool = False
-    key: str | None = None
-    depends_on: Sequence[str | int] = ()
-    batch_slots: int | None = None
-    resume_session: str | None = None
-    fork_session: bool = False
 
 
 _SHARED = attrgetter(*(one.name for one in fields(TaskRequest) if one.name not in ("task", "key", "depends_on")))

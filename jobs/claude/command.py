@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from jobs.claude.binary import NEWEST, StartWay
 from jobs.errors import BadInputError
-from jobs.model import PERMISSION_MODES, JobSpec
+from jobs.model import PERMISSION_MODES
+from jobs.spec import JobSpec
 
 MARKER: Final = "CLAUDE_JOBS_JOB"
 """Environment variable with the job marker, which every process of a job inherits and is found by."""

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from jobs.errors import JobsError
 from jobs.live_trees import LiveTrees, Reservation
-from jobs.model import Job, JobSpec, Tree
+from jobs.model import Job, Tree
 from jobs.ports import AdmissionFacts
+from jobs.spec import JobSpec
 
 CENT_FRACTION = 1e-9
 """Dollars below which a difference is one of floating point."""

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobs.errors import BadInputError
-from jobs.model import PERMISSION_MODES, JobSpec
+from jobs.model import PERMISSION_MODES
 from jobs.permissions.rights import Rights, RightsError, RightsRequest, narrow
 from jobs.settings import Settings
+from jobs.spec import JobSpec
 
 
 def rights_of(spec: JobSpec) -> Rights:

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from jobs.model import EXCERPT_LENGTH, Attempt, Batch, Job, JobSpec, JobStatus, Outcome, Reason, Rollup, Tree, Usage
+from jobs.model import EXCERPT_LENGTH, Attempt, Batch, Job, JobStatus, Outcome, Reason, Rollup, Tree, Usage
 from jobs.ports import EndedTree
+from jobs.spec import JobSpec
 from jobs.waiting_for import WaitingFor
 
 Row = tuple[Any, ...]

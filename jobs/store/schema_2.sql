@@ -7,7 +7,7 @@ CREATE TABLE task (
     text TEXT NOT NULL
 ) STRICT;
 
--- 2000 is TASK_PREVIEW of jobs.model. The first condition spares short specs the parse.
+-- 2000 is TASK_PREVIEW of jobs.spec. The first condition spares short specs the parse.
 INSERT INTO task (job_id, text)
 SELECT id, json_extract(spec, '$.task') FROM job
 WHERE length(spec) > 2000 AND length(json_extract(spec, '$.task')) > 2000;

@@ -5,8 +5,9 @@ import sqlite3
 from collections.abc import Sequence
 
 from jobs.errors import IllegalTransitionError, NotFoundError
-from jobs.model import NEXT, TASK_PREVIEW, TERMINAL, Attempt, Job, JobSpec, JobStatus, Outcome
+from jobs.model import NEXT, TERMINAL, Attempt, Job, JobStatus, Outcome
 from jobs.ports import Admission, AdmissionFacts, SpawnCheck, Submission
+from jobs.spec import TASK_PREVIEW, JobSpec
 from jobs.store.launch_notes import ProcessNote
 from jobs.store.position import TreePosition, batch_at, check_same_request, closed_by_cancel, jobs_at, tree_position
 from jobs.store.queries import SQL

@@ -11,7 +11,8 @@ from pydantic.alias_generators import to_camel
 from jobs.errors import BadInputError
 from jobs.model import JobStatus
 from jobs.sessions import SessionMessage
-from jobs.validation import TaskRequest, TreeBounds
+from jobs.spec import TaskRequest
+from jobs.validation import TreeBounds
 
 
 class Arguments(BaseModel):

@@ -7,10 +7,11 @@ from typing import Any
 
 from jobs.ids import is_batch_id
 from jobs.limits.account_limits import Pause, clock_time
-from jobs.model import Attempt, Batch, Job, JobSpec, JobStatus, Rollup
+from jobs.model import Attempt, Batch, Job, JobStatus, Rollup
 from jobs.permissions.approvals import PermissionRequest
 from jobs.ports import Admission
 from jobs.sessions import RetryResult
+from jobs.spec import JobSpec
 from jobs.util.text import redact
 from jobs.waiting import WaitReport
 from jobs.waiting_for import WaitingFor

@@ -21,7 +21,8 @@ from jobs.ports import Admission, Store
 from jobs.recursion_manager import RecursionManager
 from jobs.sessions import SessionService
 from jobs.settings import Settings, TreeSettings
-from jobs.validation import TaskRequest, TreeBounds
+from jobs.spec import TaskRequest
+from jobs.validation import TreeBounds
 from jobs.waiting import OnProgress, Waiting, WaitMode, WaitReport, plain_wait
 from jobs.waiting_for import WaitingFor
 from server.mcp import replies

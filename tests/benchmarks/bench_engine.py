@@ -21,7 +21,7 @@ from jobs.model import Job, JobStatus
 from jobs.permissions.visibility import Scope, Visibility
 from jobs.processes import process as shim
 from jobs.settings import Settings
-from jobs.validation import TaskRequest
+from jobs.spec import TaskRequest
 from jobs.waiting import WaitMode
 from server.client.state_dir import prepare
 from server.engine.app import assemble

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from jobs.model import Job
-from jobs.validation import TaskRequest
+from jobs.spec import TaskRequest
 from server.mcp.tools import Services
 from tests.benchmarks.bench_engine import STUB, Node, engine, node_stub, random_tree, run, write_plan
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from jobs.model import Attempt, Job, JobSpec, JobStatus, Outcome, Reason, Usage
+from jobs.model import Attempt, Job, JobStatus, Outcome, Reason, Usage
 from jobs.ports import Admission, AdmissionFacts, NewJob, SpawnCheck, Store, Submission
+from jobs.spec import JobSpec
 from orchestration.limits import TreeLimits
 
 REASONS = {

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from jobs.errors import IdempotencyKeyError, NotFoundError, StoreError, TreeClosedError
-from jobs.model import TERMINAL, JobSpec, JobStatus
+from jobs.model import TERMINAL, JobStatus
 from jobs.ports import AdmissionFacts, NewJob, Store
+from jobs.spec import JobSpec
 from orchestration.limits import LimitKind, RecursionLimitError, SpawnFacts, TreeLimits
 from tests.contract.support import (
     admit,

@@ -2,8 +2,9 @@
 
 import pytest
 
-from jobs.model import TASK_PREVIEW, JobSpec, JobStatus, Usage
+from jobs.model import JobStatus, Usage
 from jobs.ports import NewJob, Store, Submission
+from jobs.spec import TASK_PREVIEW, JobSpec
 from tests.contract.support import admit, admit_root, anything_goes, bring_to, ending, ids, start, submission
 
 pytestmark = pytest.mark.anyio

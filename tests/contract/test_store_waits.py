@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.model import Job, JobSpec, JobStatus, Outcome, Reason
+from jobs.model import Job, JobStatus, Outcome, Reason
 from jobs.ports import NewJob, Store, Submission
+from jobs.spec import JobSpec
 from jobs.waiting_for import WaitingFor
 from tests.contract.support import admit, admit_root, anything_goes, bring_to, ending, known, start
 

@@ -283,7 +283,7 @@ def test_what_is_no_list_of_tasks_or_ids_is_told_as_such(newcomer: Newcomer):
     newcomer.environ |= {"CLAUDE_JOBS_CLI": str(SHELL_STUB)}
     code, out, err = newcomer.run(BAD_INPUT)
     assert (code, err) == (0, "")
-    use = "Give a text, or a `jobs.validation.TaskRequest`."
+    use = "Give a text, or a `jobs.spec.TaskRequest`."
     assert out.splitlines() == [
         f"BadInputError: tasks[0]: it is of type NoneType. {use}",
         f"BadInputError: tasks[0]: it is of type int. {use}",

@@ -10,7 +10,8 @@ import pytest
 
 from jobs.client_context import ClientContext
 from jobs.model import Job, JobStatus, Reason
-from jobs.validation import TaskRequest, TreeBounds
+from jobs.spec import TaskRequest
+from jobs.validation import TreeBounds
 from server.demo.environment import DUMMY_KEY, isolated_environment
 from server.demo.messages_api import ScriptedApi
 from server.demo.script import Story

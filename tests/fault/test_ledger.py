@@ -10,7 +10,7 @@ import pytest
 from jobs.limits.budget import BudgetError
 from jobs.model import Job, JobStatus, Reason
 from jobs.runner import supervise
-from jobs.validation import TaskRequest
+from jobs.spec import TaskRequest
 from tests.support.spending import Shop, shop
 from tests.support.waiting import until
 

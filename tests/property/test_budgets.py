@@ -9,8 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from jobs.limits.budget import BudgetError, budget_owners, check, remaining_for
 from jobs.live_trees import LiveTrees
-from jobs.model import LIVE, Batch, Job, JobSpec, JobStatus, Tree, Usage
+from jobs.model import LIVE, Batch, Job, JobStatus, Tree, Usage
 from jobs.ports import AdmissionFacts, NewJob, Submission
+from jobs.spec import JobSpec
 from orchestration.limits import SpawnFacts
 from tests.support.long_form import LONG
 from tests.unit.jobs.support import job

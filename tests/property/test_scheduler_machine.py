@@ -10,8 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from jobs.model import Job, JobSpec
+from jobs.model import Job
 from jobs.scheduler import Scheduler
+from jobs.spec import JobSpec
 from orchestration.limits import TreeLimits
 from tests.support.long_form import LONG
 from tests.support.reachable import names_in

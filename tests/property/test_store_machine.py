@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from jobs.errors import JobsError, StoreError
-from jobs.model import Job, JobSpec, JobStatus, Outcome, Reason, Usage
+from jobs.model import Job, JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Store, Submission
+from jobs.spec import JobSpec
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from jobs.store.sqlite import SqliteStore

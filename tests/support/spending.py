@@ -10,7 +10,8 @@ import anyio
 
 from jobs.client_context import ClientContext
 from jobs.model import Job
-from jobs.validation import TaskRequest, TreeBounds
+from jobs.spec import TaskRequest
+from jobs.validation import TreeBounds
 from tests.support.waiting import until
 from tests.unit.jobs.support import CLIENT_ENV, Parts, parts
 

@@ -9,10 +9,11 @@ from typing import Any
 from jobs.claude.command import Command, LaunchContext, build
 from jobs.claude.ndjson import LineDecoder
 from jobs.claude.outcome import OutcomeReader
-from jobs.model import JobSpec, Outcome, Reason
+from jobs.model import Outcome, Reason
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.processes.process import Process, launch
 from jobs.processes.spawning import DirectSpawner, Spawner
+from jobs.spec import JobSpec
 
 DIRECTLY = DirectSpawner()
 TESTS = Path(__file__).parents[2]

@@ -18,13 +18,14 @@ from jobs.event_bus import JobEventBus
 from jobs.limits.budget import Ledger
 from jobs.limits.throttle import Throttle
 from jobs.manager import EnhancedJobManager
-from jobs.model import TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
+from jobs.model import TERMINAL, Job, JobStatus, Outcome, Reason
 from jobs.ports import AdmissionFacts, Runner, Store
 from jobs.recursion_manager import RecursionManager
 from jobs.runner.launch_plan import LaunchPlanner
 from jobs.runner.runner import LocalRunner
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
+from jobs.spec import JobSpec
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from jobs.validation import SpecBuilder

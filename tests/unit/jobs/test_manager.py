@@ -10,9 +10,9 @@ from jobs.client_context import ClientContext
 from jobs.errors import BadInputError, NotFoundError, StoreError, TreeClosedError
 from jobs.model import JobStatus, Rollup
 from jobs.ports import Admission, SpawnCheck, Submission
+from jobs.spec import TaskRequest
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
-from jobs.validation import TaskRequest
 from orchestration.limits import RecursionLimitError
 from tests.contract.support import admit, admit_root, start
 from tests.unit.jobs.support import LONG, Parts, parts, settle

@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from jobs.model import Job, JobSpec, JobStatus
+from jobs.model import Job, JobStatus
 from jobs.scheduler import Scheduler
+from jobs.spec import JobSpec
 from orchestration.limits import TreeLimits
 from tests.support.reachable import names_in
 from tests.unit.jobs.support import job, settle

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from jobs.errors import BadInputError
-from jobs.model import JobSpec
 from jobs.settings import Settings
+from jobs.spec import JobSpec, TaskRequest
 from jobs.submissions import request_digest
-from jobs.validation import SpecBuilder, TaskRequest, TreeBounds
+from jobs.validation import SpecBuilder, TreeBounds
 from tests.unit.jobs.support import job
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from jobs import recursion_manager as waves_module
 from jobs.model import JobStatus, Reason
-from jobs.validation import TaskRequest
+from jobs.spec import TaskRequest
 from tests.unit.jobs.support import Parts, parts
 
 pytestmark = pytest.mark.anyio

@@ -3,9 +3,10 @@
 import pytest
 
 from jobs.ids import contains, is_batch_id, new_batch_id, new_job_id
-from jobs.model import JobSpec, Reason
+from jobs.model import Reason
 from jobs.permissions.tokens import PREFIX, hash_token, new_token
 from jobs.prompts.briefing import initial_briefing, resume_message
+from jobs.spec import JobSpec
 from orchestration.limits import TreeLimits
 from tests.unit.jobs.support import job
 

@@ -6,8 +6,9 @@ import pytest
 
 from jobs.limits.budget import BudgetError, BudgetKind, budget_owners, check, deadline_of, remaining_for
 from jobs.live_trees import LiveTrees
-from jobs.model import Job, JobSpec, JobStatus, Tree, Usage
+from jobs.model import Job, JobStatus, Tree, Usage
 from jobs.ports import AdmissionFacts, NewJob, Submission
+from jobs.spec import JobSpec
 from orchestration.limits import SpawnFacts
 from tests.unit.jobs.support import job
 

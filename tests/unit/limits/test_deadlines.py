@@ -8,7 +8,8 @@ import pytest
 from jobs.limits.budget import BudgetError
 from jobs.model import Job, JobStatus, Reason
 from jobs.settings_sources import load_here
-from jobs.validation import TaskRequest, TreeBounds
+from jobs.spec import TaskRequest
+from jobs.validation import TreeBounds
 from tests.support.spending import shop
 from tests.unit.jobs.support import TORTURE_STUB, Parts, parts
 

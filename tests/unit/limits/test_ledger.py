@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from jobs.limits.budget import BudgetOwner, Ledger
-from jobs.model import Job, JobSpec, JobStatus, Usage
+from jobs.model import Job, JobStatus, Usage
 from jobs.ports import AdmissionFacts, NewJob, Submission
+from jobs.spec import JobSpec
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from tests.contract.support import admit, anything_goes, ending, known, start

@@ -14,10 +14,11 @@ import pytest
 from jobs.errors import StoreError
 from jobs.maintenance.db_recovery import last_rescue, open_with_recovery, read_job
 from jobs.maintenance.integrity import check_after_crash
-from jobs.model import TASK_PREVIEW, Job, JobSpec, JobStatus, Outcome, Reason
+from jobs.model import Job, JobStatus, Outcome, Reason
 from jobs.ports import NewJob, Submission
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.runner.manifest import LaunchManifest, write_end_manifest, write_launch_manifest
+from jobs.spec import TASK_PREVIEW, JobSpec
 from jobs.store import corruption
 from jobs.store.corruption import noted_damage, snapshot_of, take_snapshot
 from jobs.store.restoration import RecoveredJob

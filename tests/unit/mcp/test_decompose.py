@@ -9,15 +9,15 @@ import anyio
 import pytest
 
 from jobs.event_bus import JobEventBus
-from jobs.model import EXCERPT_LENGTH, TERMINAL, Job, JobSpec, JobStatus, Outcome, Reason
+from jobs.model import EXCERPT_LENGTH, TERMINAL, Job, JobStatus, Outcome, Reason
 from jobs.ports import Store
 from jobs.prompts import decomposition
 from jobs.prompts.briefing import Prompts
 from jobs.runner.launch_plan import resumable_attempt
 from jobs.runner.retry_policy import MAX_SUBTASK_REQUESTS, RetryPolicy
 from jobs.settings import Settings
+from jobs.spec import JobSpec, TaskRequest
 from jobs.store.live import LiveStore
-from jobs.validation import TaskRequest
 from jobs.waiting_for import WaitingFor
 from tests.unit.jobs.support import LONG, Parts, given_up, known, parts
 

@@ -10,7 +10,7 @@ from jobs.errors import BadInputError
 from jobs.model import JobStatus, Reason
 from jobs.prompts.briefing import Prompts
 from jobs.prompts.dependencies import TaskNode, resolve, substitute_results
-from jobs.validation import TaskRequest
+from jobs.spec import TaskRequest
 from jobs.waiting_for import WaitingFor
 from tests.unit.jobs.support import LONG, Parts, parts
 from tests.unit.mcp.world import call, call_json, refusal, world

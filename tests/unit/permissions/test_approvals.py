@@ -9,8 +9,9 @@ import anyio
 import pytest
 
 from jobs.errors import NotFoundError
-from jobs.model import Job, JobSpec, JobStatus
+from jobs.model import Job, JobStatus
 from jobs.permissions.approvals import MOST_OPEN, Answerer, Approvals, Decision
+from jobs.spec import JobSpec
 from tests.unit.jobs.support import job, settle
 
 pytestmark = pytest.mark.anyio

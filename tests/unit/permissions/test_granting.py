@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from jobs.errors import BadInputError
-from jobs.model import JobSpec
 from jobs.permissions.granting import rights_of, verify_directories_unchanged
 from jobs.permissions.rights import RANK, RightsError
 from jobs.settings import McpServerSettings, Settings
-from jobs.validation import SpecBuilder, TaskRequest
+from jobs.spec import JobSpec, TaskRequest
+from jobs.validation import SpecBuilder
 from tests.support.rights import within
 from tests.unit.jobs.support import job
 

@@ -11,12 +11,13 @@ import pytest
 
 from jobs.errors import IllegalTransitionError
 from jobs.limits.account_limits import Pause
-from jobs.model import Job, JobSpec, JobStatus, Reason
+from jobs.model import Job, JobStatus, Reason
 from jobs.ports import NewJob, Submission
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.processes.process import Process
 from jobs.runner import supervise as supervisor_module
 from jobs.runner.runner import LocalRunner
+from jobs.spec import JobSpec
 from tests.support.waiting import until
 from tests.unit.jobs.support import LONG, Parts, admit_anything, parts
 from tests.unit.runner.test_runner import answers, attempt_directory, ends, kill_everything, speaks

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from jobs.model import Attempt, Job, JobSpec, JobStatus
+from jobs.model import Attempt, Job, JobStatus
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.runner.manifest import (
     END,
@@ -17,6 +17,7 @@ from jobs.runner.manifest import (
     write_end_manifest,
     write_launch_manifest,
 )
+from jobs.spec import JobSpec
 
 LAUNCHED = LaunchManifest(
     job=Job(

@@ -18,7 +18,7 @@ import pytest
 from jobs.claude.ndjson import PIECE, Line, LineDecoder, OutputTail
 from jobs.errors import DiskFullError, StoreError
 from jobs.maintenance.db_recovery import read_job
-from jobs.model import TASK_PREVIEW, Job, JobStatus, Reason, Tree
+from jobs.model import Job, JobStatus, Reason, Tree
 from jobs.permissions.tokens import hash_token
 from jobs.processes import process as process_module
 from jobs.processes.attempt_dir import AttemptDirectory
@@ -27,9 +27,9 @@ from jobs.runner import launch as launcher_module
 from jobs.runner import supervise as supervisor_module
 from jobs.runner.manifest import read_end_manifest
 from jobs.runner.retry_policy import MAX_REFUSED
+from jobs.spec import TASK_PREVIEW, TaskRequest
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
-from jobs.validation import TaskRequest
 from tests.support.noted import shim_of
 from tests.support.reachable import names_in
 from tests.unit.jobs.support import LONG, QUICK_STUB, TORTURE_STUB, Parts, parts

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.model import Attempt, Job, JobSpec, JobStatus, Outcome, Reason, Usage
+from jobs.model import Attempt, Job, JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Store, Submission
 from jobs.prompts.briefing import Prompts
 from jobs.runner.launch_plan import LaunchPlanner
@@ -17,6 +17,7 @@ from jobs.runner.retry_policy import (
     MAX_TRANSIENT,
     RetryPolicy,
 )
+from jobs.spec import JobSpec
 from jobs.store.memory import MemoryStore
 from orchestration.limits import TreeLimits
 from tests.unit.jobs.support import Parts, admit_anything, known, parts, preparation_of

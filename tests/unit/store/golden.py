@@ -13,10 +13,11 @@ from pathlib import Path
 
 import anyio
 
-from jobs.model import JobSpec, JobStatus, Outcome, Reason, Usage
+from jobs.model import JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Submission
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.runner.manifest import LaunchManifest, write_end_manifest, write_launch_manifest
+from jobs.spec import JobSpec
 from jobs.store.migrations import STEPS
 from jobs.store.sqlite import SqliteStore
 from tests.contract.support import admit, anything_goes, known

@@ -8,10 +8,11 @@ import pytest
 
 from jobs import live_trees
 from jobs.limits.budget import BudgetError, Ledger
-from jobs.model import JobSpec, JobStatus, Outcome, Reason, Usage
+from jobs.model import JobStatus, Outcome, Reason, Usage
 from jobs.ports import NewJob, Submission
 from jobs.recursion_manager import RecursionManager
 from jobs.scheduler import Scheduler
+from jobs.spec import JobSpec
 from jobs.store.live import LiveStore
 from jobs.store.sqlite import SqliteStore
 from orchestration.limits import TreeLimits

@@ -16,7 +16,7 @@ import anyio.to_thread
 import pytest
 
 from jobs.errors import SchemaTooNewError, StoreError
-from jobs.model import TASK_PREVIEW
+from jobs.spec import TASK_PREVIEW
 from jobs.store.migrations import STEPS, prepare
 from jobs.store.sqlite import SqliteStore
 from tests.contract.support import admit

@@ -11,8 +11,9 @@ import pytest
 
 import jobs
 from jobs.errors import StoreError
-from jobs.model import JobSpec, JobStatus, Outcome, Reason
+from jobs.model import JobStatus, Outcome, Reason
 from jobs.ports import AdmissionFacts, NewJob, Submission
+from jobs.spec import JobSpec
 from jobs.store.sqlite import SqliteStore
 from tests.contract.support import admit, anything_goes, ending, known, submission
 
@@ -22,8 +23,8 @@ ACKNOWLEDGE = """
 import sys
 import anyio
 from pathlib import Path
-from jobs.model import JobSpec
 from jobs.ports import NewJob, Submission
+from jobs.spec import JobSpec
 from jobs.store.sqlite import SqliteStore
 
 async def submit(store, worker):
