@@ -95,7 +95,13 @@ async def world(home: Path, **settings: Any) -> AsyncIterator[World]:
         yield World(services=services, places=places, work=work)
         for job in await services.store.unfinished():
             await services.manager.cancel(job.id)
+        await until(lambda: everything_is_over(services), 60)
         group.cancel_scope.cancel()
+
+
+async def everything_is_over(services: Services) -> bool:
+    """Tell whether each job has ended, and with it its process."""
+    return await services.store.unfinished() == []
 
 
 async def call(client: Client, tool: str, arguments: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> str:
