@@ -56,9 +56,15 @@ class Submission:
     at: float = 0.0
 
     @property
-    def new_root_id(self) -> str:
-        """Id of the tree that a submission without parent begins."""
-        return self.jobs[0].id if self.as_root else self.batch_id
+    def new_tree(self) -> Tree:
+        """The tree that a submission without parent begins."""
+        return Tree(
+            id=self.jobs[0].id if self.as_root else self.batch_id,
+            created_at=self.at,
+            client=self.client,
+            max_budget_usd=self.max_budget_usd,
+            deadline=self.deadline,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +89,13 @@ class AdmissionFacts:
     Args:
         spawn: Counts, for the limits of a tree.
         submission: What is asked.
-        tree: The tree, or None for a new one.
+        tree: The tree, as it will be where it is new.
         ancestors: The parent and its ancestors, the root first; empty for a new tree.
     """
 
     spawn: SpawnFacts
     submission: Submission
-    tree: Tree | None = None
+    tree: Tree
     ancestors: Sequence[Job] = ()
 
 

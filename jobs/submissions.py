@@ -142,7 +142,7 @@ class Submissions:
         submission = self.build(tasks, parent, client_context=client_context, **asked)
         if parent is None:
             # Before the rows: a job on disk whose environment is lost could never be launched.
-            self._client_contexts.write(submission.new_root_id, client_context)
+            self._client_contexts.write(submission.new_tree.id, client_context)
         return submission
 
     async def _admit(self, submission: Submission) -> Admission:
@@ -151,10 +151,10 @@ class Submissions:
         try:
             admission = await self._recursion.admit(submission)
         except (JobsError, RecursionLimitError):
-            self._client_contexts.discard(submission.new_root_id)
+            self._client_contexts.discard(submission.new_tree.id)
             raise
         if not admission.created:
-            self._client_contexts.discard(submission.new_root_id)
+            self._client_contexts.discard(submission.new_tree.id)
         return admission
 
     def build(

@@ -149,7 +149,7 @@ def check(facts: AdmissionFacts, books: TreeUsage) -> None:
         BudgetError: Naming what is asked, what is left and what to do.
     """
     submission = facts.submission
-    holders = _holders_at(facts)
+    holders = budget_owners(facts.tree, facts.ancestors)
     specs = [new.spec for new in submission.jobs]
     _check_time(holders, [spec.deadline for spec in specs if spec.deadline is not None], submission.at)
     _check_usd(holders, books, _usd_asked(specs))
@@ -158,7 +158,7 @@ def check(facts: AdmissionFacts, books: TreeUsage) -> None:
 
 def reservation_of(facts: AdmissionFacts) -> Reservation:
     """Return what a spawn takes of the budgets above it."""
-    holders, specs = _holders_at(facts), [new.spec for new in facts.submission.jobs]
+    holders, specs = budget_owners(facts.tree, facts.ancestors), [new.spec for new in facts.submission.jobs]
     return Reservation(
         path=facts.ancestors[-1].path,
         usd_holder=next((holder.path for holder in reversed(holders) if holder.usd is not None), None),
@@ -230,13 +230,6 @@ def _of_tree(root_id: str, usd: float | None, deadline: float | None) -> BudgetO
     return BudgetOwner(path=root_id, name=f"tree {root_id}", usd=usd, deadline=deadline)
 
 
-def _holders_at(facts: AdmissionFacts) -> Sequence[BudgetOwner]:
-    if facts.tree is not None:
-        return budget_owners(facts.tree, facts.ancestors)
-    submission = facts.submission
-    return [_of_tree(facts.spawn.tree_id or "", submission.max_budget_usd, submission.deadline)]
-
-
 def _usd_asked(specs: Sequence[JobSpec]) -> float:
     return sum(spec.max_budget_usd or 0.0 for spec in specs)
 
@@ -280,7 +273,7 @@ class Ledger:
         with self._trees.steady():
             self._trees.unreserve(facts.submission.batch_id)
             check(facts, self._trees)
-            if facts.tree is not None:
+            if facts.ancestors:
                 self._trees.reserve(facts.submission.batch_id, reservation_of(facts))
 
     def release(self, batch_id: str) -> None:

@@ -1,8 +1,7 @@
 """LiveStore: a store that answers from memory about live trees, in front of one that keeps everything."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from anyio import CancelScope
 
@@ -13,8 +12,6 @@ from jobs.store.rows import ended_attempt
 from jobs.util.keyed_lock import KeyedLock
 from jobs.waiting_for import WaitingFor
 
-T = TypeVar("T")
-
 
 class LiveStore(Store):
     """The store of a running engine, which is the only writer of its database.
@@ -22,6 +19,9 @@ class LiveStore(Store):
     Every write goes through to the store behind it, and its effect is taken into memory once that store has returned.
     A question about a tree in which something is queued or running, or that has just ended, is answered from memory
     without waiting; every other one is passed on.
+
+    Writes are shielded: if a caller is cancelled while its rows are written, memory must still follow the rows. This
+    holds off the cancels of anyio; asyncio's own come only where the engine exits, and its memory with it.
 
     Args:
         behind: Keeps everything. Empty, or as `over` loads it.
@@ -55,12 +55,13 @@ class LiveStore(Store):
 
     async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
         """Write a batch and its jobs."""
-
-        def take(admission: Admission) -> None:
-            if admission.created:
-                self._admitted(submission, admission)
-
-        return await self._write(self._behind.admit(submission, check), take)
+        with CancelScope(shield=True):
+            admission = await self._behind.admit(submission, check)
+        if admission.created and submission.parent_id is None:
+            self.trees.enter(submission.new_tree, admission.jobs, admission.batch)
+        elif admission.created:
+            self.trees.admit(admission.jobs, admission.batch)
+        return admission
 
     async def claim(
         self,
@@ -74,8 +75,8 @@ class LiveStore(Store):
         cli_version: str | None = None,
     ) -> Attempt | None:
         """Move a queued job to running with a new attempt."""
-        return await self._write(
-            self._behind.claim(
+        with CancelScope(shield=True):
+            attempt = await self._behind.claim(
                 job_id,
                 session_id=session_id,
                 token_hash=token_hash,
@@ -83,9 +84,24 @@ class LiveStore(Store):
                 setting_sources=setting_sources,
                 cli=cli,
                 cli_version=cli_version,
-            ),
-            self._claimed,
-        )
+            )
+        job = self.trees.job(job_id)
+        if attempt is not None and job is not None:
+            self._remember(attempt)
+            self.trees.put(
+                replace(
+                    job,
+                    status=JobStatus.RUNNING,
+                    reason=None,
+                    error=None,
+                    excerpt=None,
+                    waiting_for=None,
+                    attempt=attempt.number,
+                    session_id=attempt.session_id,
+                    started_at=attempt.started_at,
+                )
+            )
+        return attempt
 
     async def record_launch(self, job_id: str, attempt: int, *, pid: int, pid_start: float) -> None:
         """Note which process runs the attempt."""
@@ -96,34 +112,38 @@ class LiveStore(Store):
 
     async def settle(self, job_id: str, attempt: int, outcome: Outcome, *, at: float) -> Job:
         """Write how the attempt ended."""
-
-        def take(job: Job) -> None:
-            ended = self._attempts.get(job_id)
-            self._changed(job)
-            if ended is not None and job.status is JobStatus.QUEUED:
-                # The next step of its job, and that of its subtasks, is decided from it.
-                self._attempts[job_id] = ended_attempt(ended, outcome, at)
-
-        return await self._write(self._behind.settle(job_id, attempt, outcome, at=at), take)
+        with CancelScope(shield=True):
+            job = await self._behind.settle(job_id, attempt, outcome, at=at)
+        ended = self._attempts.get(job_id)
+        self._changed(job)
+        if ended is not None and job.status is JobStatus.QUEUED:
+            # The next step of its job, and that of its subtasks, is decided from it.
+            self._attempts[job_id] = ended_attempt(ended, outcome, at)
+        return job
 
     async def fail_queued(self, job_id: str, outcome: Outcome, *, at: float) -> Job | None:
         """Settle a job that waits."""
-        return await self._write(self._behind.fail_queued(job_id, outcome, at=at), self._changed)
+        with CancelScope(shield=True):
+            job = await self._behind.fail_queued(job_id, outcome, at=at)
+        self._changed(job)
+        return job
 
     async def set_waiting_for(
         self, job_id: str, now: WaitingFor | None, *, was: WaitingFor | None = None
     ) -> Job | None:
         """Note what a live job waits for."""
-        return await self._write(self._behind.set_waiting_for(job_id, now, was=was), self._changed)
+        with CancelScope(shield=True):
+            job = await self._behind.set_waiting_for(job_id, now, was=was)
+        self._changed(job)
+        return job
 
     async def cancel_under(self, *paths: str, at: float) -> Sequence[Job]:
         """Cancel subtrees in one statement."""
-
-        def take(jobs: Sequence[Job]) -> None:
-            for job in jobs:
-                self._changed(job)
-
-        return await self._write(self._behind.cancel_under(*paths, at=at), take)
+        with CancelScope(shield=True):
+            jobs = await self._behind.cancel_under(*paths, at=at)
+        for job in jobs:
+            self._changed(job)
+        return jobs
 
     async def requeue(self, job_id: str) -> Job | None:
         """Queue a job again."""
@@ -133,7 +153,10 @@ class LiveStore(Store):
         async with self._loading.hold(job.root_id):
             with self.trees.held(job.root_id):
                 await self._load(job.root_id)
-                return await self._write(self._behind.requeue(job_id), self._changed)
+                with CancelScope(shield=True):
+                    queued = await self._behind.requeue(job_id)
+                self._changed(queued)
+                return queued
 
     async def job(self, job_id: str) -> Job | None:
         """Return a job, or None."""
@@ -214,12 +237,11 @@ class LiveStore(Store):
 
     async def delete_tree(self, root_id: str) -> bool:
         """Forget a tree that is over."""
-
-        def take(deleted: bool) -> None:
-            if deleted:
-                self.trees.forget(root_id)
-
-        return await self._write(self._behind.delete_tree(root_id), take)
+        with CancelScope(shield=True):
+            deleted = await self._behind.delete_tree(root_id)
+        if deleted:
+            self.trees.forget(root_id)
+        return deleted
 
     async def shrink(self) -> None:
         """Give the space of what has been forgotten back to the disk."""
@@ -235,14 +257,6 @@ class LiveStore(Store):
         job_id = self._tokens.get(token_hash)
         return None if job_id is None else self.trees.job(job_id)
 
-    async def _write(self, call: Awaitable[T], take: Callable[[T], None]) -> T:
-        # If a caller is cancelled while its rows are written, memory must still follow the rows. This holds off the
-        # cancels of anyio; asyncio's own come only where the engine exits, and its memory with it.
-        with CancelScope(shield=True):
-            value = await call
-        take(value)
-        return value
-
     async def _load(self, root_id: str) -> None:
         if root_id in self.trees:
             return
@@ -253,39 +267,6 @@ class LiveStore(Store):
             if job.status is JobStatus.RUNNING:
                 self._remember(await self._behind.attempt(job.id, job.attempt))
         self.trees.enter(tree, jobs)
-
-    def _admitted(self, submission: Submission, admission: Admission) -> None:
-        batch = admission.batch
-        if submission.parent_id is not None:
-            self.trees.admit(admission.jobs, batch)
-            return
-        tree = Tree(
-            id=batch.root_id,
-            created_at=submission.at,
-            client=submission.client,
-            max_budget_usd=submission.max_budget_usd,
-            deadline=submission.deadline,
-        )
-        self.trees.enter(tree, admission.jobs, batch)
-
-    def _claimed(self, attempt: Attempt | None) -> None:
-        job = None if attempt is None else self.trees.job(attempt.job_id)
-        if attempt is None or job is None:
-            return
-        self._remember(attempt)
-        self.trees.put(
-            replace(
-                job,
-                status=JobStatus.RUNNING,
-                reason=None,
-                error=None,
-                excerpt=None,
-                waiting_for=None,
-                attempt=attempt.number,
-                session_id=attempt.session_id,
-                started_at=attempt.started_at,
-            )
-        )
 
     def _remember(self, attempt: Attempt | None) -> None:
         if attempt is not None:

@@ -21,9 +21,15 @@ from jobs.model import (
     Usage,
 )
 from jobs.ports import Admission, AdmissionFacts, EndedTree, LiveRows, SpawnCheck, Store, Submission
-from jobs.store.position import TreePosition, batch_at, check_same_request, closed_by_cancel, jobs_at, tree_position
 from jobs.store.rows import ended_attempt, excerpt_of, writable
-from jobs.store.writes import refusal
+from jobs.store.writes import (
+    TreePosition,
+    admission_at,
+    check_same_request,
+    closed_by_cancel,
+    refusal,
+    tree_position,
+)
 from jobs.waiting_for import WaitingFor
 from orchestration.limits import SpawnFacts
 
@@ -51,23 +57,18 @@ class MemoryStore(Store):
         place = self._place(submission)
         check(self._facts(submission, place))
         self._refuse_known_ids(submission)
-        batch = batch_at(place, submission)
-        jobs = jobs_at(place, submission, last_seq=max((job.seq for job in self._jobs.values()), default=0))
+        last_seq = max((job.seq for job in self._jobs.values()), default=0)
+        admission = admission_at(place, submission, last_seq=last_seq)
+        batch = admission.batch
         self._batches[batch.id] = batch
         self._digests[batch.id] = submission.request_digest
-        self._jobs.update((job.id, job) for job in jobs)
+        self._jobs.update((job.id, job) for job in admission.jobs)
         self._tasks.update((new.id, writable(new.spec.task)) for new in submission.jobs)
         if submission.idempotency_key is not None:
             self._keys[key] = batch.id
         if submission.parent_id is None:
-            self._trees[place.root_id] = Tree(
-                id=place.root_id,
-                created_at=submission.at,
-                client=submission.client,
-                max_budget_usd=submission.max_budget_usd,
-                deadline=submission.deadline,
-            )
-        return Admission(batch=batch, jobs=jobs, created=True)
+            self._trees[place.root_id] = submission.new_tree
+        return admission
 
     async def claim(
         self,
@@ -321,7 +322,7 @@ class MemoryStore(Store):
             tree_id=place.root_id,
         )
         if parent_id is None:
-            return AdmissionFacts(spawn=spawn, submission=submission)
+            return AdmissionFacts(spawn=spawn, submission=submission, tree=submission.new_tree)
         tree, above = self._trees[place.root_id], self._line_of(self._jobs[parent_id])
         return AdmissionFacts(spawn=spawn, submission=submission, tree=tree, ancestors=above)
 

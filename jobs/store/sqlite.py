@@ -3,29 +3,27 @@
 import json
 import math
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from functools import partial
+from functools import partial, wraps
 from operator import itemgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from anyio import CancelScope, to_thread
 
 from jobs.errors import DiskFullError, StoreError
 from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
-from jobs.ports import Admission, EndedTree, LiveRows, SpawnCheck, Store, Submission
+from jobs.ports import EndedTree, LiveRows, Store
 from jobs.store import restoration, writes
 from jobs.store.corruption import is_damage, note_damage
 from jobs.store.disk_reserve import Reserve, reserve_beside
-from jobs.store.launch_notes import LaunchNotes, ProcessNote
 from jobs.store.migrations import prepare
 from jobs.store.queries import SQL
-from jobs.store.restoration import RecoveredJob, RowState
 from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, job_of, rollup_of, task_of, tree_of
-from jobs.store.writer import Transactions, open_reader, open_writer
-from jobs.waiting_for import WaitingFor
+from jobs.store.writer import LaunchNotes, ProcessNote, Transactions, open_reader, open_writer
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _LAST_SEQ = 2**63 - 1
@@ -34,6 +32,39 @@ _PASSING = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_CANTOPEN}
 )
 """What SQLite says where the same call may succeed a moment later."""
+
+
+def _writing(
+    operation: str,
+    work: Callable[Concatenate[sqlite3.Connection, P], T],
+    *,
+    needs_space: bool = False,
+    in_need: bool = False,
+) -> "Callable[Concatenate[SqliteStore, P], Coroutine[Any, Any, T]]":
+    """Make a method of the store of a transaction, which takes the writing connection first.
+
+    Args:
+        operation: Its name in errors.
+        work: The transaction.
+        needs_space: It begins something, so it is refused while the reserve is not there.
+        in_need: It is written even on a full disk, from the reserve.
+    """
+
+    @wraps(work)
+    async def write(self: "SqliteStore", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        def transaction(connection: sqlite3.Connection) -> T:
+            if needs_space:
+                self._require_space(operation)
+            return work(connection, *args, **kwargs)
+
+        while True:
+            try:
+                return await self._write(operation, transaction)
+            except StoreError as error:
+                if not in_need or not error.transient or not await self._release_reserve(operation):
+                    raise
+
+    return write
 
 
 class SqliteStore(Store):
@@ -81,34 +112,19 @@ class SqliteStore(Store):
             stack.push_async_callback(store._close)
             yield store
 
-    async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
-        """Write a batch and its jobs."""
-        return await self._write_with_space("admit jobs", partial(writes.admit, submission=submission, check=check))
-
-    async def claim(
-        self,
-        job_id: str,
-        *,
-        session_id: str,
-        token_hash: str | None,
-        at: float,
-        setting_sources: str = "user",
-        cli: str | None = None,
-        cli_version: str | None = None,
-    ) -> Attempt | None:
-        """Move a queued job to running with a new attempt."""
-        work = partial(
-            writes.claim,
-            job_id=job_id,
-            session_id=session_id,
-            token_hash=token_hash,
-            at=at,
-            setting_sources=setting_sources,
-            cli=cli,
-            cli_version=cli_version,
-        )
-        # A process that is launched on a full disk would only fail.
-        return await self._write_with_space("claim a job", work)
+    admit = _writing("admit jobs", writes.admit, needs_space=True)
+    # A process that is launched on a full disk would only fail.
+    claim = _writing("claim a job", writes.claim, needs_space=True)
+    fail_queued = _writing("settle a job", writes.fail_queued, in_need=True)
+    set_waiting_for = _writing("note a wait", writes.set_waiting_for)
+    cancel_under = _writing("cancel jobs", writes.cancel_under, in_need=True)
+    requeue = _writing("requeue a job", writes.requeue)
+    # On a full disk too: forgetting what is old frees space.
+    delete_tree = _writing("delete a tree", writes.delete_tree, in_need=True)
+    last_attempts = _writing("look how far jobs are", restoration.last_attempts)
+    restore = _writing("bring back a job", restoration.restore)
+    _settle = _writing("settle a job", writes.settle, in_need=True)
+    _shrink = _writing("give space back", writes.shrink)
 
     async def record_launch(self, job_id: str, attempt: int, *, pid: int, pid_start: float) -> None:
         """Note which process runs the attempt."""
@@ -119,35 +135,15 @@ class SqliteStore(Store):
         """Write how the attempt ended."""
         key = (job_id, attempt)
         process = self._launches.take(key)
-        work = partial(writes.settle, job_id=job_id, attempt=attempt, outcome=outcome, at=at, process=process)
         job = None
         try:
-            job = await self._write_in_need("settle a job", work)
+            job = await self._settle(job_id, attempt, outcome, at=at, process=process)
         finally:
             if job is not None:
                 self._launches.written(key)
             elif process is not None:
                 self._launches.note(key, process)
         return job
-
-    async def fail_queued(self, job_id: str, outcome: Outcome, *, at: float) -> Job | None:
-        """Settle a job that waits."""
-        work = partial(writes.fail_queued, job_id=job_id, outcome=outcome, at=at)
-        return await self._write_in_need("settle a job", work)
-
-    async def set_waiting_for(
-        self, job_id: str, now: WaitingFor | None, *, was: WaitingFor | None = None
-    ) -> Job | None:
-        """Note what a live job waits for."""
-        return await self._write("note a wait", partial(writes.set_waiting_for, job_id=job_id, now=now, was=was))
-
-    async def cancel_under(self, *paths: str, at: float) -> Sequence[Job]:
-        """Cancel subtrees in one statement."""
-        return await self._write_in_need("cancel jobs", partial(writes.cancel_under, paths=paths, at=at))
-
-    async def requeue(self, job_id: str) -> Job | None:
-        """Queue a job again."""
-        return await self._write("requeue a job", partial(writes.requeue, job_id=job_id))
 
     async def job(self, job_id: str) -> Job | None:
         """Return a job, or None."""
@@ -239,17 +235,12 @@ class SqliteStore(Store):
         """Return the trees that ended before this time."""
         return await self._read("ended_trees", (before,), ended_tree_of)
 
-    async def delete_tree(self, root_id: str) -> bool:
-        """Forget a tree that is over."""
-        # On a full disk too: forgetting what is old frees space.
-        return await self._write_in_need("delete a tree", partial(writes.delete_tree, root_id=root_id))
-
     async def shrink(self) -> None:
         """Give free pages back to the disk."""
-        left, before = await self._write("give space back", writes.shrink), math.inf
+        left, before = await self._shrink(), math.inf
         # A file that could not be rewritten when it was migrated gives nothing back.
         while 0 < left < before:
-            left, before = await self._write("give space back", writes.shrink), left
+            left, before = await self._shrink(), left
         try:
             # The file is cut when the log goes into it. It does not wait: what another process reads stays for now.
             await self._writer.fetch(SQL["checkpoint"])
@@ -270,14 +261,6 @@ class SqliteStore(Store):
         """A number that grows whenever something is written."""
         return self._writer.changes
 
-    async def last_attempts(self, job_ids: Sequence[str]) -> Mapping[str, RowState]:
-        """Return how far each of these jobs is that there is, by its id."""
-        return await self._write("look how far jobs are", partial(restoration.last_attempts, job_ids=job_ids))
-
-    async def restore(self, found: RecoveredJob) -> bool:
-        """Write what the rows lack of a job; return whether they lacked something."""
-        return await self._write("bring back a job", partial(restoration.restore, found=found))
-
     async def _close(self) -> None:
         self._closed = True
         with CancelScope(shield=True):
@@ -287,24 +270,9 @@ class SqliteStore(Store):
         if self._closed:
             raise StoreError(operation, "it has been closed")
 
-    async def _write_in_need(self, operation: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Write even on a full disk, from the reserve."""
-        while True:
-            try:
-                return await self._write(operation, work)
-            except StoreError as error:
-                # On the thread, where the reserve is looked at too.
-                if not error.transient or not await self._write(operation, lambda _connection: self._reserve.release()):
-                    raise
-
-    async def _write_with_space(self, operation: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Write what may only be begun while the reserve is there."""
-
-        def with_space(connection: sqlite3.Connection) -> T:
-            self._require_space(operation)
-            return work(connection)
-
-        return await self._write(operation, with_space)
+    async def _release_reserve(self, operation: str) -> bool:
+        # On the thread, where the reserve is looked at too.
+        return await self._write(operation, lambda _connection: self._reserve.release())
 
     def _require_space(self, operation: str) -> None:
         # On the thread, and once for all that share a transaction: the question to the file system took longer than the
@@ -318,7 +286,7 @@ class SqliteStore(Store):
         self._require_open(operation)
         self._launches.post()
         try:
-            return await self._writer.run(work)
+            return await self._writer.post(work)
         except sqlite3.Error as error:
             raise self._noted(operation, error) from error
 
@@ -329,7 +297,7 @@ class SqliteStore(Store):
         self._require_open(operation)
         try:
             # Rows become values on the connection's thread too: a long list is work.
-            return await self._reader.run(
+            return await self._reader.post(
                 lambda connection: [make(row) for row in connection.execute(SQL[name], values).fetchall()]
             )
         except UnicodeEncodeError:

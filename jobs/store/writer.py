@@ -4,21 +4,25 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import aiosqlite
 from anyio import CancelScope
 
+from jobs.model import Attempt
 from jobs.store.queries import SQL
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+NOTE_SECONDS = 1.0
+"""Seconds for which a note waits for a transaction that it can share."""
 
 BUSY_SECONDS = 10.0
 """How long a connection waits for another process that holds the database's lock, such as a backup."""
@@ -32,42 +36,53 @@ class Transactions:
     group fails after it has changed something; the changes of its first run are undone then.
 
     Args:
-        connection: Opened with `GroupConnection` as its factory.
-        line: What that connection takes its work from.
+        path: The database.
+        begin: The statement that begins a transaction.
+
+    Attributes:
+        turn: Number of the group that the thread has taken last.
     """
 
-    def __init__(self, connection: aiosqlite.Connection, line: "_Line") -> None:
-        self._connection = connection
-        self._line = line
+    def __init__(self, path: Path, begin: str) -> None:
+        self.turn = 0
+        self._loop = asyncio.get_running_loop()
+        self._calls: deque[_Call[Any]] = deque()
+        self._over: deque[Sequence[_Call[Any]]] = deque()
+        self._announced = False
+        # A factory keeps us to aiosqlite's public calls: it has none that hands a callable to its thread.
+        factory = partial(GroupConnection, self._take, self._over.append, begin)
+        self._connection = aiosqlite.connect(path, timeout=BUSY_SECONDS, isolation_level=None, factory=factory)
+
+    @asynccontextmanager
+    async def opened(self, setup: str) -> AsyncIterator["Transactions"]:
+        """Open the connection and run some statements; at the end its thread finishes what waits and stops."""
+        await self._connection
+        try:
+            await self._connection.executescript(setup)
+            yield self
+        finally:
+            # A cancelled owner waits too: a thread that outlives its store would hold the file.
+            with CancelScope(shield=True):
+                await self._connection.close()
 
     @property
     def changes(self) -> int:
         """Rows that this connection has changed since it was opened."""
         return self._connection.total_changes
 
-    @property
-    def turn(self) -> int:
-        """Number of the group that the thread has taken last."""
-        return self._line.turn
-
     def post(self, work: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
         """Queue `work` for the next transaction and return the future of its result, set once that is committed.
 
-        The future takes the errors that `run` raises. Cancelled before its turn, it withdraws the work.
+        Cancelled before its turn, the future withdraws the work. It takes the error of `work`, whose own changes are
+        undone then and not those of others; or a `sqlite3.Error` where the transaction failed and nothing was kept.
         """
-        call = _Call(work, self._line.loop.create_future())
-        if self._line.join(call):
+        call = _Call(work, self._loop.create_future())
+        # Appended before the flag is read, as `_take` clears the flag before it reads the queue: no call is missed.
+        self._calls.append(call)
+        if not self._announced:
+            self._announced = True
             self._tell_thread()
         return call.future
-
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in the next transaction and return its result once that is committed.
-
-        Raises:
-            sqlite3.Error: The transaction failed; nothing of `work` was kept.
-            Exception: What `work` raised; its own changes were undone, those of others were not.
-        """
-        return await self.post(work)
 
     async def fetch(self, statement: str) -> None:
         """Run one statement that cannot be in a transaction, between two of them."""
@@ -80,73 +95,16 @@ class Transactions:
         commit = self._connection.commit()
         done: asyncio.Future[None] = commit.send(None)
         commit.close()
-        done.add_done_callback(self._line.wake)
+        done.add_done_callback(self._wake)
 
-
-@asynccontextmanager
-async def open_writer(path: Path) -> AsyncIterator[Transactions]:
-    """Open the connection that writes; at the end its thread finishes what waits and stops."""
-    async with _opened(path, "BEGIN IMMEDIATE", SQL["open_writer"]) as transactions:
-        yield transactions
-
-
-@asynccontextmanager
-async def open_reader(path: Path) -> AsyncIterator[Transactions]:
-    """Open a connection that cannot write and never waits behind an fsync; what has been committed it sees."""
-    async with _opened(path, "BEGIN", SQL["open_reader"]) as transactions:
-        yield transactions
-
-
-@asynccontextmanager
-async def _opened(path: Path, begin: str, setup: str) -> AsyncIterator[Transactions]:
-    line = _Line(asyncio.get_running_loop())
-    # A factory keeps us to aiosqlite's public calls: it has none that hands a callable to its thread.
-    factory = partial(GroupConnection, line, begin)
-    connection = await aiosqlite.connect(path, timeout=BUSY_SECONDS, isolation_level=None, factory=factory)
-    try:
-        await connection.executescript(setup)
-        yield Transactions(connection, line)
-    finally:
-        # A cancelled owner waits too: a thread that outlives its store would hold the file.
-        with CancelScope(shield=True):
-            await connection.close()
-
-
-class _Line:
-    """The calls that wait, between the loop that appends them and the thread that takes them.
-
-    Args:
-        loop: Where the callers wait.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.turn = 0
-        self._calls: deque[_Call[Any]] = deque()
-        self._over: deque[Sequence[_Call[Any]]] = deque()
-        self._announced = False
-
-    def join(self, call: "_Call[Any]") -> bool:
-        """Append a call and return whether the thread must be told, once for each group."""
-        # Appended before the flag is read, as `take` clears the flag before it reads the queue: no call is missed.
-        self._calls.append(call)
-        if self._announced:
-            return False
-        self._announced = True
-        return True
-
-    def take(self) -> "Sequence[_Call[Any]]":
-        """Return the queued calls whose callers still wait."""
+    def _take(self) -> "Sequence[_Call[Any]]":
+        """Return, on the thread, the queued calls whose callers still wait."""
         self._announced = False
         self.turn += 1
         waiting = [self._calls.popleft() for _ in range(len(self._calls))]
         return [call for call in waiting if not call.future.cancelled()]
 
-    def note_over(self, group: "Sequence[_Call[Any]]") -> None:
-        """Note, on the thread, that a group is over; `wake` tells the loop."""
-        self._over.append(group)
-
-    def wake(self, done: "asyncio.Future[None]") -> None:
+    def _wake(self, done: "asyncio.Future[None]") -> None:
         """Let the callers of the groups that are over go on."""
         if (error := done.exception()) is not None:
             logger.error("a transaction ended in an error of its own", exc_info=error)
@@ -155,71 +113,74 @@ class _Line:
                 call.tell()
 
 
+def open_writer(path: Path) -> AbstractAsyncContextManager[Transactions]:
+    """Open the connection that writes."""
+    return Transactions(path, "BEGIN IMMEDIATE").opened(SQL["open_writer"])
+
+
+def open_reader(path: Path) -> AbstractAsyncContextManager[Transactions]:
+    """Open a connection that cannot write and never waits behind an fsync; what has been committed it sees."""
+    return Transactions(path, "BEGIN").opened(SQL["open_reader"])
+
+
+@dataclass(slots=True, eq=False)
 class _Call(Generic[T]):
-    """A queued callable, then its result; as a context manager it keeps the error for its caller.
+    """A queued callable, then its result or error.
 
     Args:
         work: The callable.
         future: What its caller waits for.
     """
 
-    __slots__ = ("_error", "_value", "_work", "future")
-
-    def __init__(self, work: Callable[[sqlite3.Connection], T], future: "asyncio.Future[T]") -> None:
-        self._work = work
-        self._error: BaseException | None = None
-        self.future = future
-
-    def __enter__(self) -> None:
-        self._error = None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        self._error = error
-        return True
-
-    def run(self, connection: sqlite3.Connection) -> BaseException | None:
-        """Run the callable and return what it raised."""
-        with self:
-            self._value = self._work(connection)
-        return self._error
+    work: Callable[[sqlite3.Connection], T]
+    future: "asyncio.Future[T]"
+    value: T | None = None
+    error: BaseException | None = None
 
     def fail(self, error: sqlite3.Error) -> None:
         """Note that the transaction of the group is lost; the call's own error stays."""
-        if self._error is None:
+        if self.error is None:
             # One exception for each caller: each raises it, with another traceback.
-            self._error = type(error)(*error.args)
-            vars(self._error).update(vars(error))
+            self.error = type(error)(*error.args)
+            vars(self.error).update(vars(error))
 
     def tell(self) -> None:
         """Give the result to the caller, where it still waits."""
         if self.future.done():
             return
-        if self._error is None:
-            self.future.set_result(self._value)
+        if self.error is None:
+            self.future.set_result(cast("T", self.value))
         else:
-            self.future.set_exception(self._error)
+            self.future.set_exception(self.error)
 
 
 class GroupConnection(sqlite3.Connection):
     """A connection whose `commit` runs all queued calls and commits them together.
 
     Args:
-        line: The queue that it takes its work from.
+        take: Returns the calls of the next group.
+        note_over: Told of a group that is over, before `commit` returns.
         begin: The statement that begins a transaction.
         args: What `sqlite3.Connection` takes.
         kwargs: The same, by name.
     """
 
-    def __init__(self, line: _Line, begin: str, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        take: "Callable[[], Sequence[_Call[Any]]]",
+        note_over: "Callable[[Sequence[_Call[Any]]], None]",
+        begin: str,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._line = line
+        self._take = take
+        self._note_over = note_over
         self.begin = begin
 
     def commit(self) -> None:
         """Run all queued calls in one transaction; each call keeps its result."""
-        group = self._line.take()
+        group = self._take()
         if not group:
             return
         try:
@@ -228,9 +189,9 @@ class GroupConnection(sqlite3.Connection):
         except sqlite3.Error as error:
             self._abandon(group, error)
         finally:
-            self._line.note_over(group)
+            self._note_over(group)
 
-    def _run_together(self, group: "Sequence[_Call[Any]]") -> bool:
+    def _run_together(self, group: Sequence[_Call[Any]]) -> bool:
         """Run a group without savepoints, which cost a tenth of it; False where one has to be undone by itself."""
         self.execute(self.begin)
         for call in group:
@@ -242,7 +203,7 @@ class GroupConnection(sqlite3.Connection):
         self.execute("COMMIT")
         return True
 
-    def _run_apart(self, group: "Sequence[_Call[Any]]") -> None:
+    def _run_apart(self, group: Sequence[_Call[Any]]) -> None:
         self.execute(self.begin)
         for call in group:
             self.execute("SAVEPOINT one")
@@ -252,15 +213,114 @@ class GroupConnection(sqlite3.Connection):
         self.execute("COMMIT")
 
     def _run(self, call: _Call[Any]) -> BaseException | None:
-        error = call.run(self)
+        call.error = None
+        try:
+            call.value = call.work(self)
+        except BaseException as error:  # noqa: BLE001 - its caller raises it
+            call.error = error
         if not self.in_transaction:
             # On a full disk SQLite undoes the whole transaction, not only the statement that failed.
-            own = error if isinstance(error, sqlite3.Error) else None
-            raise own or sqlite3.OperationalError(str(error or "the transaction was ended from within"))
-        return error
+            own = call.error if isinstance(call.error, sqlite3.Error) else None
+            raise own or sqlite3.OperationalError(str(call.error or "the transaction was ended from within"))
+        return call.error
 
-    def _abandon(self, group: "Sequence[_Call[Any]]", error: sqlite3.Error) -> None:
+    def _abandon(self, group: Sequence[_Call[Any]], error: sqlite3.Error) -> None:
         if self.in_transaction:
             self.execute("ROLLBACK")
         for call in group:
             call.fail(error)
+
+
+Key = tuple[str, int]
+"""Id of the job and number of the attempt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessNote:
+    """The process of an attempt.
+
+    Args:
+        pid: Process id of the shim.
+        start: When that process started, in the unit of the platform.
+    """
+
+    pid: int
+    start: float
+
+
+class LaunchNotes:
+    """Notes that share the transactions of other writes.
+
+    Args:
+        writer: Whose transactions they share.
+        on_error: Told of an error of the storage; the note is then tried again.
+    """
+
+    def __init__(self, writer: Transactions, on_error: Callable[[sqlite3.Error], object]) -> None:
+        self._writer = writer
+        self._on_error = on_error
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        # Notes that are not known to be on the disk, and those of them that are in no transaction yet.
+        self._known: dict[Key, ProcessNote] = {}
+        self._waiting: dict[Key, ProcessNote] = {}
+
+    def note(self, key: Key, process: ProcessNote) -> None:
+        """Keep a note until it is written; return at once."""
+        self._known[key] = self._waiting[key] = process
+        if self._timer is None:
+            self._timer = self._loop.call_later(NOTE_SECONDS, self.post)
+
+    def take(self, key: Key) -> ProcessNote | None:
+        """Return a note that waits, for its taker to write it; None where none waits."""
+        return self._waiting.pop(key, None)
+
+    def written(self, key: Key) -> None:
+        """Forget a note that its taker has written."""
+        self._known.pop(key, None)
+
+    def seen_in(self, attempt: Attempt) -> Attempt:
+        """Return an attempt of the database with what is noted of it."""
+        process = self._known.get((attempt.job_id, attempt.number))
+        return attempt if process is None else replace(attempt, pid=process.pid, pid_start=process.start)
+
+    def post(self) -> "asyncio.Future[None] | None":
+        """Queue what waits for the next transaction; return a future that ends with it, or None where nothing waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._waiting:
+            return None
+        riding, self._waiting = self._waiting, {}
+        future = self._writer.post(partial(_write_notes, notes=riding))
+        future.add_done_callback(partial(self._over, riding))
+        return future
+
+    async def close(self) -> None:
+        """Write what waits and keep no timer."""
+        if (last := self.post()) is not None:
+            # `_over` logs what goes wrong.
+            with suppress(sqlite3.Error):
+                await last
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _over(self, riding: Mapping[Key, ProcessNote], future: "asyncio.Future[None]") -> None:
+        error = future.exception()
+        if error is None:
+            for key, process in riding.items():
+                if self._known.get(key) is process:
+                    del self._known[key]
+            return
+        logger.warning("the processes of %d attempts could not be recorded now: %s", len(riding), error)
+        if isinstance(error, sqlite3.Error):
+            self._on_error(error)
+        # A note that was replaced meanwhile is newer, and one that was written with an end is not known any more.
+        for key, process in riding.items():
+            if self._known.get(key) is process:
+                self.note(key, process)
+
+
+def _write_notes(connection: sqlite3.Connection, notes: Mapping[Key, ProcessNote]) -> None:
+    rows = [(process.pid, process.start, *key) for key, process in notes.items()]
+    connection.executemany(SQL["record_launch"], rows)

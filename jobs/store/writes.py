@@ -1,17 +1,17 @@
-"""Transactions of the store, each a plain function on the writing connection."""
+"""Transactions of the store, each a plain function on the writing connection; `SqliteStore` has a method of each."""
 
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from jobs.errors import IllegalTransitionError, NotFoundError
-from jobs.model import NEXT, TERMINAL, Attempt, Job, JobStatus, Outcome
+from jobs.errors import IdempotencyKeyError, IllegalTransitionError, NotFoundError, TreeClosedError
+from jobs.model import NEXT, TERMINAL, Attempt, Batch, Job, JobStatus, Outcome
 from jobs.ports import Admission, AdmissionFacts, SpawnCheck, Submission
 from jobs.spec import TASK_PREVIEW, JobSpec
-from jobs.store.launch_notes import ProcessNote
-from jobs.store.position import TreePosition, batch_at, check_same_request, closed_by_cancel, jobs_at, tree_position
 from jobs.store.queries import SQL
 from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, spec_text, tree_of, writable
+from jobs.store.writer import ProcessNote
 from jobs.waiting_for import WaitingFor
 from orchestration.limits import SpawnFacts
 
@@ -25,18 +25,106 @@ _DELETIONS = (
 """What forgets a tree, in the order that the foreign keys allow."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreePosition:
+    """Position of new jobs in a tree.
+
+    Args:
+        root_id: The tree.
+        depth: Depth of the new jobs.
+        ancestors: Path of what is above them with a "/" at its end; empty where the new job is the root.
+    """
+
+    root_id: str
+    depth: int
+    ancestors: str
+
+
+def tree_position(submission: Submission, parent: Job | None) -> TreePosition:
+    """Return the position of the jobs of a submission.
+
+    Raises:
+        NotFoundError: The submission names a parent and there is none.
+        TreeClosedError: The parent is over, or its cancel has been requested.
+    """
+    if submission.parent_id is None:
+        root_id = submission.new_tree.id
+        if submission.as_root:
+            return TreePosition(root_id=root_id, depth=0, ancestors="")
+        return TreePosition(root_id=root_id, depth=1, ancestors=f"{root_id}/")
+    if parent is None:
+        raise NotFoundError("Job", submission.parent_id)
+    if parent.status in TERMINAL:
+        raise TreeClosedError(parent.id, parent.status)
+    if parent.cancel_requested:
+        raise closed_by_cancel(parent.id)
+    return TreePosition(root_id=parent.root_id, depth=parent.depth + 1, ancestors=f"{parent.path}/")
+
+
+def admission_at(place: TreePosition, submission: Submission, *, last_seq: int) -> Admission:
+    """Return the batch of a submission with its jobs, queued, numbered on from `last_seq`."""
+    batch = Batch(
+        id=submission.batch_id,
+        root_id=place.root_id,
+        parent_id=submission.parent_id,
+        idempotency_key=submission.idempotency_key,
+        created_at=submission.at,
+    )
+    jobs = [
+        Job(
+            seq=seq,
+            id=new.id,
+            root_id=place.root_id,
+            parent_id=submission.parent_id,
+            batch_id=submission.batch_id,
+            depth=place.depth,
+            path=f"{place.ancestors}{new.id}",
+            spec=new.spec.with_task_preview(),
+            waiting_for=WaitingFor.SIBLINGS if new.spec.depends_on else None,
+            created_at=submission.at,
+        )
+        for seq, new in enumerate(submission.jobs, start=last_seq + 1)
+    ]
+    return Admission(batch=batch, jobs=jobs, created=True)
+
+
+def check_same_request(submission: Submission, batch: Batch, jobs: Sequence[Job], digest: str | None) -> None:
+    """Make sure that a submission asks for what its idempotency key was used for.
+
+    Args:
+        submission: What is asked.
+        batch: What the key was used for.
+        jobs: The jobs of that batch.
+        digest: The digest of that request, or None where it was not kept.
+
+    Raises:
+        IdempotencyKeyError: It asks for something else.
+    """
+    if None not in (digest, submission.request_digest) and digest != submission.request_digest:
+        raise IdempotencyKeyError(submission.idempotency_key or "", batch.id, [job.id for job in jobs])
+
+
+def closed_by_cancel(parent_id: str) -> TreeClosedError:
+    """Return the refusal for a job that is being cancelled, or that is below one that was."""
+    return TreeClosedError(parent_id, "being cancelled")
+
+
 def admit(connection: sqlite3.Connection, submission: Submission, check: SpawnCheck) -> Admission:
     """Write a batch and its jobs, or return those that its idempotency key was used for."""
     earlier = _admitted(connection, submission)
     if earlier is not None:
         return earlier
-    place = _place(connection, submission)
+    parent = None if submission.parent_id is None else _job(connection, submission.parent_id)
+    place = tree_position(submission, parent)
+    if parent is not None:
+        ids = json.dumps(parent.path.split("/"))
+        if connection.execute(SQL["is_below_cancelled"], (ids,)).fetchone()[0]:
+            raise closed_by_cancel(parent.id)
     check(_facts(connection, submission, place))
     if submission.parent_id is None:
-        connection.execute(
-            SQL["insert_tree"],
-            (place.root_id, submission.at, submission.client, submission.max_budget_usd, submission.deadline),
-        )
+        tree = submission.new_tree
+        values = (tree.id, tree.created_at, tree.client, tree.max_budget_usd, tree.deadline)
+        connection.execute(SQL["insert_tree"], values)
     return _insert(connection, submission, place)
 
 
@@ -47,9 +135,9 @@ def claim(
     session_id: str,
     token_hash: str | None,
     at: float,
-    setting_sources: str,
-    cli: str | None,
-    cli_version: str | None,
+    setting_sources: str = "user",
+    cli: str | None = None,
+    cli_version: str | None = None,
 ) -> Attempt | None:
     """Move a queued job to running and write its attempt."""
     row = connection.execute(SQL["claim"], {"job_id": job_id, "session_id": session_id, "at": at}).fetchone()
@@ -89,7 +177,7 @@ def settle(
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
             "turns": usage.turns,
-            "waiting_for": _text(outcome.waiting_for),
+            "waiting_for": outcome.waiting_for and outcome.waiting_for.value,
         }
         row = connection.execute(SQL["settle"], values).fetchone()
     if row is None:
@@ -130,15 +218,15 @@ def fail_queued(connection: sqlite3.Connection, job_id: str, outcome: Outcome, *
 
 
 def set_waiting_for(
-    connection: sqlite3.Connection, job_id: str, *, now: WaitingFor | None, was: WaitingFor | None
+    connection: sqlite3.Connection, job_id: str, now: WaitingFor | None, *, was: WaitingFor | None = None
 ) -> Job | None:
     """Note what a live job waits for."""
-    values = {"job_id": job_id, "now": _text(now), "was": _text(was)}
+    values = {"job_id": job_id, "now": now and now.value, "was": was and was.value}
     row = connection.execute(SQL["set_waiting_for"], values).fetchone()
     return None if row is None else job_of(row)
 
 
-def cancel_under(connection: sqlite3.Connection, paths: Sequence[str], *, at: float) -> Sequence[Job]:
+def cancel_under(connection: sqlite3.Connection, *paths: str, at: float) -> Sequence[Job]:
     """Settle what waits and mark what runs at and below each path."""
     rows = connection.execute(SQL["cancel_under"], {"paths": json.dumps(paths), "at": at}).fetchall()
     # RETURNING promises no order.
@@ -172,23 +260,13 @@ def _admitted(connection: sqlite3.Connection, submission: Submission) -> Admissi
     return Admission(batch=batch, jobs=jobs, created=False)
 
 
-def _place(connection: sqlite3.Connection, submission: Submission) -> TreePosition:
-    parent = None if submission.parent_id is None else _job(connection, submission.parent_id)
-    place = tree_position(submission, parent)
-    if parent is not None:
-        ids = json.dumps(parent.path.split("/"))
-        if connection.execute(SQL["is_below_cancelled"], (ids,)).fetchone()[0]:
-            raise closed_by_cancel(parent.id)
-    return place
-
-
 def _facts(connection: sqlite3.Connection, submission: Submission, place: TreePosition) -> AdmissionFacts:
     children, nodes = connection.execute(SQL["spawn_counts"], (submission.parent_id, place.root_id)).fetchone()
     spawn = SpawnFacts(
         depth=place.depth, asked=len(submission.jobs), children=children, nodes=nodes, tree_id=place.root_id
     )
     if submission.parent_id is None:
-        return AdmissionFacts(spawn=spawn, submission=submission)
+        return AdmissionFacts(spawn=spawn, submission=submission, tree=submission.new_tree)
     tree = tree_of(connection.execute(SQL["tree"], (place.root_id,)).fetchone())
     line = connection.execute(SQL["jobs"], (json.dumps(place.ancestors.split("/")),)).fetchall()
     above = [job_of(row) for row in line]
@@ -196,8 +274,8 @@ def _facts(connection: sqlite3.Connection, submission: Submission, place: TreePo
 
 
 def _insert(connection: sqlite3.Connection, submission: Submission, place: TreePosition) -> Admission:
-    batch = batch_at(place, submission)
-    jobs = jobs_at(place, submission, last_seq=connection.execute(SQL["last_seq"]).fetchone()[0])
+    admission = admission_at(place, submission, last_seq=connection.execute(SQL["last_seq"]).fetchone()[0])
+    batch = admission.batch
     connection.execute(
         SQL["insert_batch"],
         (
@@ -210,14 +288,14 @@ def _insert(connection: sqlite3.Connection, submission: Submission, place: TreeP
         [
             (
                 job.seq, job.id, job.root_id, job.parent_id, job.batch_id, position, job.depth, job.path,
-                spec_text(job.spec), _text(job.waiting_for), job.created_at,
+                spec_text(job.spec), job.waiting_for and job.waiting_for.value, job.created_at,
             )
-            for position, job in enumerate(jobs)
+            for position, job in enumerate(admission.jobs)
         ],
     )  # fmt: skip
     for new in submission.jobs:
         insert_task(connection, new.id, new.spec)
-    return Admission(batch=batch, jobs=jobs, created=True)
+    return admission
 
 
 def insert_task(connection: sqlite3.Connection, job_id: str, spec: JobSpec) -> None:
@@ -251,10 +329,6 @@ def _ending(job_id: str, outcome: Outcome, at: float) -> dict[str, object]:
         "error": writable(outcome.detail) or None,
         "at": at,
     }
-
-
-def _text(waiting_for: WaitingFor | None) -> str | None:
-    return None if waiting_for is None else waiting_for.value
 
 
 def _job(connection: sqlite3.Connection, job_id: str) -> Job | None:

@@ -115,7 +115,7 @@ async def test_the_check_is_told_who_stands_above_with_the_root_first(store: Sto
 
     assert ids(seen[0].ancestors) == ["j1", "j2", "j0"]
     assert (seen[0].submission, seen[0].tree) == (asked, await store.tree("b1"))
-    assert (seen[1].ancestors, seen[1].tree) == ((), None)
+    assert (seen[1].ancestors, seen[1].tree) == ((), await store.tree("j5"))
 
 
 async def test_the_check_sees_the_budget_of_the_tree(store: Store) -> None:

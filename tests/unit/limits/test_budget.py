@@ -26,7 +26,7 @@ def kin(path: str, *, cost: float = 0.0, status: JobStatus = JobStatus.RUNNING, 
     )
 
 
-def spawn(*asked: JobSpec, tree: Tree | None, jobs: tuple[Job, ...] = (), parent: str = "t/a", at: float = 0.0):
+def spawn(*asked: JobSpec, tree: Tree, jobs: tuple[Job, ...] = (), parent: str = "t/a", at: float = 0.0):
     """What the store reads for a spawn below a job."""
     above = [each for each in jobs if parent == each.path or parent.startswith(f"{each.path}/")]
     return AdmissionFacts(
@@ -172,14 +172,9 @@ def test_a_child_may_ask_for_all_of_the_time_that_is_left_and_not_for_more():
 
 
 def test_the_jobs_of_a_new_tree_must_fit_into_its_budget():
-    facts = spawn(wants(3.0), tree=None)
-    bounded = AdmissionFacts(
-        spawn=facts.spawn,
-        submission=Submission(batch_id="b", jobs=facts.submission.jobs, max_budget_usd=2.0),
-    )
-    check(facts, books_of())
+    check(spawn(wants(3.0), tree=tree()), books_of())
     with pytest.raises(BudgetError):
-        check(bounded, books_of())
+        check(spawn(wants(3.0), tree=tree(2.0)), books_of())
 
 
 def test_what_is_left_for_a_job_is_the_least_of_what_bounds_it():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.model import JobStatus
-from jobs.store import launch_notes
+from jobs.store import writer
 from jobs.store.sqlite import SqliteStore
 from tests.contract.support import admit, bring_to, ending, known
 from tests.support.waiting import until
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No note is written for its age, where a test does not say so."""
-    monkeypatch.setattr(launch_notes, "DELAY", 3600.0)
+    monkeypatch.setattr(writer, "NOTE_SECONDS", 3600.0)
 
 
 def on_disk(tmp_path: Path) -> list[int | None]:
@@ -43,7 +43,7 @@ async def test_a_launch_is_written_with_the_next_write_and_read_before(tmp_path:
 async def test_a_launch_is_written_after_a_while_where_nothing_else_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch_notes, "DELAY", 0.01)
+    monkeypatch.setattr(writer, "NOTE_SECONDS", 0.01)
     async with SqliteStore.open(tmp_path / "jobs.db") as store:
         await bring_to(store, "j1", JobStatus.RUNNING)
         await store.record_launch("j1", 1, pid=4711, pid_start=0.5)

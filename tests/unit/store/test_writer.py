@@ -49,6 +49,10 @@ class Gate:
         self._open.set()
 
 
+async def run(transactions: Transactions, work: Callable[[sqlite3.Connection], object]) -> None:
+    await transactions.post(work)
+
+
 def insert(number: int) -> Callable[[sqlite3.Connection], int]:
     def work(connection: sqlite3.Connection) -> int:
         connection.execute("INSERT INTO n (n) VALUES (?)", (number,))
@@ -66,7 +70,7 @@ async def test_all_that_wait_share_one_commit_and_one_call_of_the_thread(
     path: Path, writer: Transactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, statements, returned, handed_over = Gate(), list[str](), list[int](), list[aiosqlite.Connection]()
-    await writer.run(lambda connection: connection.set_trace_callback(statements.append))
+    await writer.post(lambda connection: connection.set_trace_callback(statements.append))
     statements.clear()  # the commit of the call that set the callback
     hand_over = aiosqlite.Connection.commit
 
@@ -77,11 +81,11 @@ async def test_all_that_wait_share_one_commit_and_one_call_of_the_thread(
     monkeypatch.setattr(aiosqlite.Connection, "commit", count)
 
     async def write(number: int) -> None:
-        returned.append(await writer.run(insert(number)))
+        returned.append(await writer.post(insert(number)))
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(writer.run, gate.hold)
+            tasks.start_soon(run, writer, gate.hold)
             await gate.entered()
             for number in range(50):
                 tasks.start_soon(write, number)
@@ -96,7 +100,7 @@ async def test_callers_go_on_in_the_order_in_which_they_came(writer: Transaction
     order: list[int] = []
 
     async def call(number: int) -> None:
-        await writer.run(insert(number))
+        await writer.post(insert(number))
         order.append(number)
 
     async with anyio.create_task_group() as group:
@@ -119,18 +123,18 @@ async def test_a_failing_caller_undoes_its_own_changes_only(path: Path, writer: 
 
     async def fail(work: Callable[[sqlite3.Connection], None]) -> None:
         with pytest.raises((KeyError, sqlite3.IntegrityError)) as raised:
-            await writer.run(work)
+            await writer.post(work)
         failures.append(raised.value)
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(writer.run, gate.hold)
+            tasks.start_soon(run, writer, gate.hold)
             await gate.entered()
-            tasks.start_soon(writer.run, insert(1))
+            tasks.start_soon(run, writer, insert(1))
             tasks.start_soon(fail, insert_and_raise)
-            tasks.start_soon(writer.run, insert(2))
+            tasks.start_soon(run, writer, insert(2))
             tasks.start_soon(fail, insert_twice)
-            tasks.start_soon(writer.run, insert(3))
+            tasks.start_soon(run, writer, insert(3))
             await anyio.wait_all_tasks_blocked()
             gate.release()
 
@@ -145,19 +149,19 @@ async def test_a_lost_transaction_is_told_to_everyone_in_it_and_to_nobody_after(
 
     async def lose(number: int, work: Callable[[sqlite3.Connection], object]) -> None:
         with pytest.raises(sqlite3.OperationalError):
-            await writer.run(work)
+            await writer.post(work)
         told.append(number)
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(writer.run, gate.hold)
+            tasks.start_soon(run, writer, gate.hold)
             await gate.entered()
             tasks.start_soon(lose, 1, insert(1))
             tasks.start_soon(lose, 2, lambda connection: connection.execute("ROLLBACK"))
             tasks.start_soon(lose, 3, insert(3))
             await anyio.wait_all_tasks_blocked()
             gate.release()
-        await writer.run(insert(4))
+        await writer.post(insert(4))
 
     assert sorted(told) == [1, 2, 3]
     assert stored(path) == [4]
@@ -169,22 +173,22 @@ async def test_a_commit_that_fails_is_told_to_its_callers_and_blocks_no_other(pa
         connection.execute("INSERT INTO child VALUES (7)")
 
     with pytest.raises(sqlite3.IntegrityError):
-        await writer.run(break_the_commit)
-    await writer.run(insert(1))
+        await writer.post(break_the_commit)
+    await writer.post(insert(1))
 
     assert stored(path) == [1]
 
 
 async def test_a_full_disk_is_an_error_and_no_end(path: Path, writer: Transactions) -> None:
-    await writer.run(insert(1))
-    most = await writer.run(lambda connection: connection.execute("PRAGMA max_page_count").fetchone()[0])
-    await writer.run(lambda connection: connection.execute("PRAGMA max_page_count = 3").fetchone())
+    await writer.post(insert(1))
+    most = await writer.post(lambda connection: connection.execute("PRAGMA max_page_count").fetchone()[0])
+    await writer.post(lambda connection: connection.execute("PRAGMA max_page_count = 3").fetchone())
 
     with pytest.raises(sqlite3.OperationalError, match="full"):
-        await writer.run(lambda connection: connection.execute("INSERT INTO n VALUES (2, zeroblob(100000))"))
+        await writer.post(lambda connection: connection.execute("INSERT INTO n VALUES (2, zeroblob(100000))"))
 
-    await writer.run(lambda connection: connection.execute(f"PRAGMA max_page_count = {most}").fetchone())
-    await writer.run(insert(3))
+    await writer.post(lambda connection: connection.execute(f"PRAGMA max_page_count = {most}").fetchone())
+    await writer.post(insert(3))
     assert stored(path) == [1, 3]
 
 
@@ -193,12 +197,12 @@ async def test_a_cancelled_call_that_has_not_begun_is_withdrawn(path: Path, writ
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(writer.run, gate.hold)
+            tasks.start_soon(run, writer, gate.hold)
             await gate.entered()
             with anyio.CancelScope() as scope:
-                tasks.start_soon(writer.run, insert(2))
+                tasks.start_soon(run, writer, insert(2))
                 scope.cancel()
-                await writer.run(insert(1))
+                await writer.post(insert(1))
             await anyio.wait_all_tasks_blocked()
             gate.release()
 
@@ -219,13 +223,13 @@ async def test_a_call_that_is_cancelled_in_its_turn_is_done_whole_and_holds_up_n
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             async with anyio.create_task_group() as cancelled:
-                cancelled.start_soon(writer.run, hold_between_two)
+                cancelled.start_soon(run, writer, hold_between_two)
                 await gate.entered()
-                tasks.start_soon(writer.run, insert(3))
+                tasks.start_soon(run, writer, insert(3))
                 await anyio.wait_all_tasks_blocked()
                 cancelled.cancel_scope.cancel()
             gate.release()
-        await writer.run(insert(4))
+        await writer.post(insert(4))
 
     assert stored(path) == [1, 2, 3, 4]
 
@@ -237,12 +241,12 @@ async def test_the_cancel_of_the_caller_that_told_the_thread_leaves_the_others_t
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(writer.run, gate.hold)
+            tasks.start_soon(run, writer, gate.hold)
             await gate.entered()
             async with anyio.create_task_group() as first:
-                first.start_soon(writer.run, insert(1))
+                first.start_soon(run, writer, insert(1))
                 await anyio.wait_all_tasks_blocked()
-                tasks.start_soon(writer.run, insert(2))
+                tasks.start_soon(run, writer, insert(2))
                 await anyio.wait_all_tasks_blocked()
                 first.cancel_scope.cancel()
             gate.release()
@@ -262,7 +266,7 @@ async def test_three_hundred_callers_cancelled_at_random_leave_no_half_write_and
         with scope:
             for _ in range(chance.randrange(5)):
                 await anyio.lowlevel.checkpoint()
-            await writer.run(insert_pair(number))
+            await writer.post(insert_pair(number))
             returned.append(number)
 
     async def cancel(scope: anyio.CancelScope) -> None:
@@ -277,7 +281,7 @@ async def test_three_hundred_callers_cancelled_at_random_leave_no_half_write_and
                 tasks.start_soon(write, number, scope)
                 if chance.random() < 0.7:
                     tasks.start_soon(cancel, scope)
-        await writer.run(insert(10_000))
+        await writer.post(insert(10_000))
 
     numbers = stored(path)
     pairs = {number // 2 for number in numbers if number < 10_000}
@@ -300,11 +304,11 @@ async def test_a_reader_neither_waits_for_a_writer_nor_misses_what_was_committed
         async with open_reader(path) as reader, anyio.create_task_group() as tasks:
             seen = []
             for number in range(20):
-                await writer.run(insert(number))
-                seen.append(await reader.run(count))
-            tasks.start_soon(writer.run, gate.hold)
+                await writer.post(insert(number))
+                seen.append(await reader.post(count))
+            tasks.start_soon(run, writer, gate.hold)
             await gate.entered()
-            seen.append(await reader.run(count))
+            seen.append(await reader.post(count))
             gate.release()
 
     assert seen == [*range(1, 21), 20]
@@ -313,7 +317,7 @@ async def test_a_reader_neither_waits_for_a_writer_nor_misses_what_was_committed
 async def test_a_reader_cannot_write(path: Path) -> None:
     async with open_reader(path) as reader:
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
-            await reader.run(insert(1))
+            await reader.post(insert(1))
 
 
 async def test_what_has_begun_is_finished_when_the_owner_is_cancelled(path: Path) -> None:
@@ -325,7 +329,7 @@ async def test_what_has_begun_is_finished_when_the_owner_is_cancelled(path: Path
 
     async def own() -> None:
         async with open_writer(path) as writer:
-            await writer.run(hold_and_insert)
+            await writer.post(hold_and_insert)
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
