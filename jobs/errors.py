@@ -22,7 +22,6 @@ JobsError
 
 from collections.abc import Sequence
 
-from jobs.model import Reason
 from orchestration.limits import RecursionLimitError
 
 __all__ = [
@@ -170,10 +169,10 @@ class JobFailedError(JobsError):
         job_id: The job.
         status: How it ended.
         detail: The reason and the explanation that the job left.
-        reason: The reason alone, or None.
+        reason: The reason alone, of `jobs.model.Reason`, or None.
     """
 
-    def __init__(self, job_id: str, status: str, detail: str, reason: Reason | None = None) -> None:
+    def __init__(self, job_id: str, status: str, detail: str, reason: str | None = None) -> None:
         self.job_id = job_id
         self.status = status
         self.reason = reason

@@ -11,30 +11,10 @@ from jobs.event_bus import JobEventBus
 from jobs.manager import EnhancedJobManager
 from jobs.model import LIVE, Job, JobStatus
 from jobs.ports import Admission, Store
-from jobs.spec import TaskRequest
+from jobs.spec import RIGHTS, SESSION_OPTIONS, TaskRequest, values
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionMessage:
-    """A follow-up to a job's session.
-
-    Args:
-        task: What the session is told.
-        fork: Go on in a copy, so that the session itself stays as it is.
-        output_format: "json", "text" or "stream-json".
-        timeout_seconds: Seconds that the new job may run, or None for the default.
-        max_budget_usd: Most US dollars for the new job, or None.
-        json_schema: JSON Schema, as text, that the answer must meet, or None.
-        idempotency_key: A second message of the same caller with this key is the first one, or None.
-    """
-
-    task: str
-    fork: bool = False
-    output_format: str = "json"
-    timeout_seconds: float | None = None
-    max_budget_usd: float | None = None
-    json_schema: str | None = None
-    idempotency_key: str | None = None
+_KEPT = (*RIGHTS, *SESSION_OPTIONS)
+"""Fields that a further message to a session takes from the job before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +61,23 @@ class SessionService:
         self._sending = anyio.Lock()
 
     async def send(
-        self, job: Job, message: SessionMessage, *, parent_id: str | None, client_context: ClientContext
+        self,
+        job: Job,
+        message: TaskRequest,
+        *,
+        parent_id: str | None,
+        client_context: ClientContext,
+        idempotency_key: str | None = None,
     ) -> Admission:
         """Start a new job that goes on with the session of one that is over, in its directory and with its rights.
 
         Args:
             job: Whose session.
-            message: What it is told.
+            message: What it is told; its rights and the options that belong to a session are those of the job. With
+                `fork_session` it is told to a copy, and the session itself stays as it is.
             parent_id: The calling job, below which the new one will be, or None for a new tree.
             client_context: For a new tree: the client that asks.
+            idempotency_key: A second message of the same caller with this key is the first one, or None.
 
         Raises:
             NotFinishedError: The job is not over.
@@ -102,13 +90,13 @@ class SessionService:
             StoreError: It cannot be written down now; nothing was started.
         """
         async with self._sending:
-            session = await self._free_session(job, message)
+            session = await self._free_session(job, message, idempotency_key)
             return await self._manager.submit(
-                [_request(job, message, session)],
+                [replace(message, **values(job.spec, _KEPT), resume_session=session)],
                 parent_id,
                 client_context=replace(client_context, cwd=job.spec.cwd),
                 as_root=True,
-                idempotency_key=message.idempotency_key,
+                idempotency_key=idempotency_key,
             )
 
     async def retry(self, jobs: Sequence[Job], *, client_context: ClientContext) -> RetryResult:
@@ -188,7 +176,7 @@ class SessionService:
             )
         return free, busy
 
-    async def _free_session(self, job: Job, message: SessionMessage) -> str:
+    async def _free_session(self, job: Job, message: TaskRequest, key: str | None) -> str:
         if job.status in LIVE:
             raise NotFinishedError(job.id, job.status)
         session = job.session_id
@@ -196,8 +184,8 @@ class SessionService:
             raise BadInputError(
                 "jobId", f"job {job.id} never had a session", "Start a job of its own with claude_run_async."
             )
-        holder = None if message.fork else (await self._holders()).get(session)
-        if holder is not None and not await self._sent_before(message, holder):
+        holder = None if message.fork_session else (await self._holders()).get(session)
+        if holder is not None and not await self._sent_before(message, key, holder):
             raise BadInputError(
                 "jobId",
                 f"job {holder.id} goes on with this session now",
@@ -209,12 +197,12 @@ class SessionService:
         """Return the live job that writes to each session, or will."""
         return {session: job for job in await self._store.unfinished() for session in _sessions(job)}
 
-    async def _sent_before(self, message: SessionMessage, holder: Job) -> bool:
+    async def _sent_before(self, message: TaskRequest, key: str | None, holder: Job) -> bool:
         batch = await self._store.batch(holder.batch_id)
         return (
             batch is not None
             and batch.idempotency_key is not None
-            and batch.idempotency_key == message.idempotency_key
+            and batch.idempotency_key == key
             and await self._store.task(holder.id) == message.task
         )
 
@@ -237,26 +225,3 @@ def _sessions(job: Job) -> set[str]:
     """Return the sessions that a job writes to when it runs, before its first attempt too."""
     asked = None if job.spec.fork_session else job.spec.resume_session
     return {session for session in (job.session_id, asked) if session is not None}
-
-
-def _request(job: Job, message: SessionMessage, session: str) -> TaskRequest:
-    spec = job.spec
-    return TaskRequest(
-        task=message.task,
-        cwd=spec.cwd,
-        model=spec.model,
-        permission_mode=spec.permission_mode,
-        output_format=message.output_format,
-        verbose=spec.verbose,
-        effort=spec.effort,
-        max_budget_usd=message.max_budget_usd,
-        timeout_seconds=message.timeout_seconds,
-        allowed_tools=spec.allowed_tools,
-        disallowed_tools=spec.disallowed_tools,
-        directories=spec.directories,
-        mcp_servers=spec.mcp_servers,
-        append_system_prompt=spec.append_system_prompt,
-        json_schema=message.json_schema,
-        resume_session=session,
-        fork_session=message.fork,
-    )

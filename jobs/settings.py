@@ -79,13 +79,6 @@ class TreeSettings:
     timeout_multiplier: float | None
     pass_environment: tuple[str, ...] = ()
 
-    def timeout_at(self, depth: int) -> float:
-        """Return the seconds that one attempt may run at this depth where the job names no time-out."""
-        if self.timeout_multiplier is None:
-            return self.timeout_seconds
-        # 300 s and 1,800 s are constants of the older server.
-        return min(300.0 * self.timeout_multiplier**depth, 1800.0)
-
 
 class Settings(BaseModel):
     """The settings of an engine; `jobs.settings_sources` reads them from their sources.

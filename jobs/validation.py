@@ -1,6 +1,5 @@
 """Validates requests: builds complete job specs, or raises an error that says what is wrong and what to do."""
 
-import math
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -17,11 +16,10 @@ from jobs.permissions.rights import RightsRequest
 from jobs.prompts.decomposition import SCHEMA
 from jobs.prompts.dependencies import TaskNode, resolve
 from jobs.settings import Settings, TreeSettings
-from jobs.spec import JobSpec, TaskRequest
+from jobs.spec import OPTIONS, SUBTASK_OPTIONS, JobSpec, TaskRequest, positive, values
 from jobs.store.rows import writable
 
 _KEY = re.compile(r"[\w.-]{1,64}")
-_OUTPUT_FORMATS = ("json", "text", "stream-json")
 
 _LONGEST_TIMEOUT = 24 * 3600.0
 """Seconds of the longest time-out that a caller may ask for, unless a person made the default longer. Chosen, not
@@ -53,7 +51,7 @@ class TreeBounds:
         for field, value in (("treeBudgetUsd", self.usd), ("treeTimeoutSeconds", self.seconds)):
             if value is None:
                 continue
-            _finite(field, value)
+            positive(value, field)
             if not new_tree:
                 raise BadInputError(
                     field, "it bounds a new tree, and this batch has a parent", "Give each task a bound of its own."
@@ -144,28 +142,17 @@ class SpecBuilder:
             request = replace(request, permission_mode=defaults.permission_mode)
         rights = self._grants.grant(_asked(request), parent=parent.spec if parent else None, cwd=cwd, home=home)
         spec = JobSpec(
+            **values(request, OPTIONS) | {"json_schema": _schema(request)},
             task=self._task(request.task, field),
             cwd=rights.directories[0],
-            model=request.model,
             permission_mode=rights.mode,
-            output_format=_one_of("outputFormat", request.output_format, _OUTPUT_FORMATS),
-            verbose=request.verbose,
-            effort=request.effort,
-            max_budget_usd=_positive("maxBudgetUsd", request.max_budget_usd),
-            timeout_seconds=_timeout(request.timeout_seconds, defaults.timeout_at(depth)),
-            max_jobs=_room(request.max_jobs),
+            timeout_seconds=_timeout(request.timeout_seconds, timeout_at(depth, defaults)),
             deadline=_deadline(request.subtree_seconds, at),
             allowed_tools=rights.allowed,
             disallowed_tools=rights.disallowed,
             directories=rights.directories[1:],
             mcp_servers=rights.servers,
-            append_system_prompt=request.append_system_prompt,
-            json_schema=_schema(request),
             key=_key(request.key),
-            batch_slots=_slots(request.batch_slots),
-            can_decompose=request.can_decompose,
-            resume_session=request.resume_session,
-            fork_session=request.fork_session,
         )
         # What the launch would refuse is refused now, while the caller can be told. That is never the text, and
         # to encode a million characters takes 20 ms (measured).
@@ -203,7 +190,7 @@ def dependencies(requests: Sequence[TaskRequest], ids: Sequence[str], *, as_root
 
 def subtask_request(task: str, job: Job) -> TaskRequest:
     """Return the request for one of the subtasks that a job has answered with."""
-    return TaskRequest(task=task, model=job.spec.model, effort=job.spec.effort, can_decompose=True)
+    return TaskRequest(**values(job.spec, SUBTASK_OPTIONS), task=task, can_decompose=True)
 
 
 def _asked(request: TaskRequest) -> RightsRequest:
@@ -217,11 +204,19 @@ def _asked(request: TaskRequest) -> RightsRequest:
     )
 
 
+def timeout_at(depth: int, settings: TreeSettings) -> float:
+    """Return the seconds that one attempt may run at a depth where its job names no time-out."""
+    if settings.timeout_multiplier is None:
+        return settings.timeout_seconds
+    # 300 s and 1,800 s are constants of the older server.
+    return min(300.0 * settings.timeout_multiplier**depth, 1800.0)
+
+
 def _timeout(asked: float | None, default: float) -> float:
     if asked is None:
         return default
     longest = max(_LONGEST_TIMEOUT, default)
-    if _finite("timeoutSeconds", asked) > longest:
+    if positive(asked, "timeoutSeconds") > longest:
         raise BadInputError(
             "timeoutSeconds",
             f"{asked:.0f} s is more than the longest time-out, {longest:.0f} s",
@@ -230,38 +225,8 @@ def _timeout(asked: float | None, default: float) -> float:
     return asked
 
 
-def _one_of(field: str, value: str, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        raise BadInputError(field, f"{value!r} is unknown", f"Use one of {', '.join(allowed)}.")
-    return value
-
-
-def _room(asked: int | None) -> int | None:
-    if asked is not None and asked < 0:
-        raise BadInputError(
-            "maxJobs", f"{asked} is less than 0", "Give how many jobs it may have below it, 0 for none."
-        )
-    return asked
-
-
-def _slots(asked: int | None) -> int | None:
-    if asked is not None and asked < 1:
-        raise BadInputError("maxConcurrent", f"{asked} is less than 1", "Give 1 or more, or leave it out.")
-    return asked
-
-
 def _deadline(seconds: float | None, at: float) -> float | None:
-    return None if seconds is None else at + _finite("subtreeSeconds", seconds)
-
-
-def _positive(field: str, value: float | None) -> float | None:
-    return None if value is None else _finite(field, value)
-
-
-def _finite(field: str, value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise BadInputError(field, f"{value} is no number above 0", "Give a positive number, or leave it out.")
-    return value
+    return None if seconds is None else at + positive(seconds, "subtreeSeconds")
 
 
 def _key(key: str | None) -> str | None:

@@ -1,7 +1,6 @@
 """Builds the command of a job: argument vector, standard input and environment of its `claude`; no side effects."""
 
 import json
-import math
 import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,14 +10,13 @@ from typing import Any, Final
 from jobs.claude.binary import NEWEST, StartWay
 from jobs.errors import BadInputError
 from jobs.model import PERMISSION_MODES
-from jobs.spec import JobSpec
+from jobs.spec import JobSpec, command_options, one_argument
 
 MARKER: Final = "CLAUDE_JOBS_JOB"
 """Environment variable with the job marker, which every process of a job inherits and is found by."""
 
 SERVER_NAME: Final = "claude-jobs"
 TOKEN_KEY: Final = "claude_jobs_token"  # noqa: S105 - the name of a field, not a secret
-EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 
 OFF: Final = (
     "Task",
@@ -69,9 +67,7 @@ _BASE: Final = (
 _PIPED: Final = ("/bin/sh", "-c", 'trap : HUP INT TERM; cat | "$0" "$@"')
 """Passes stdin on as a pipe. The trap: the shell exits with the exit code of `claude`, not before it."""
 
-_MODEL = re.compile(r"[A-Za-z0-9][\w.:@/\[\]-]{0,199}", re.ASCII)
 _TOOL = re.compile(r"[A-Za-z_][\w-]{0,127}(\*|\([^()\x00-\x1f]{0,500}\))?", re.ASCII)
-_ARGUMENT_LIMIT = 100_000
 SESSION: Final = (
     *("AI_AGENT", "CLAUDECODE", "CLAUDE_AUTO_BACKGROUND", "CLAUDE_BG_", "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR"),
     *("CLAUDE_CODE_BRIDGE_", "CLAUDE_CODE_CHILD_", "CLAUDE_CODE_DESKTOP_", "CLAUDE_CODE_ENTRYPOINT"),
@@ -176,22 +172,10 @@ def build(spec: JobSpec, launch: LaunchContext) -> Command:
         f"--setting-sources={launch.setting_sources}",
         *_session(launch),
         *_rights(spec, launch),
-        *_model(spec),
-        *_answer(spec),
+        *command_options(spec),
     )
     servers = None if launch.way.takes_servers else json.dumps({"mcpServers": _servers(launch)}).encode()
     return Command(argv=argv, stdin=_stdin(spec, launch), env=_environment(launch), umask=launch.umask, servers=servers)
-
-
-def check_model(name: str) -> str:
-    """Return a model's name as it is.
-
-    Raises:
-        BadInputError: It is not one.
-    """
-    if _MODEL.fullmatch(name):
-        return name
-    raise BadInputError("model", f"{name[:80]!r} is no model name", "Use an alias such as 'sonnet', or a full name.")
 
 
 def check_tools(names: Iterable[str], argument: str) -> tuple[str, ...]:
@@ -230,63 +214,11 @@ def _rights(spec: JobSpec, launch: LaunchContext) -> tuple[str, ...]:
     denied = (*off, *check_tools(spec.disallowed_tools, "disallowedTools"))
     return (
         f"--permission-mode={spec.permission_mode}",
-        *(f"--add-dir={_argument(path, 'directories')}" for path in spec.directories),
+        *(f"--add-dir={one_argument(path, 'directories')}" for path in spec.directories),
         *((f"--permission-prompt-tool=mcp__{SERVER_NAME}__{PERMISSION_TOOL}",) if launch.asks_permission else ()),
         *((f"--allowedTools={','.join(allowed)}",) if allowed else ()),
         f"--disallowedTools={','.join(dict.fromkeys(denied))}",
     )
-
-
-def _model(spec: JobSpec) -> tuple[str, ...]:
-    options: list[str] = []
-    if spec.model is not None:
-        options.append(f"--model={check_model(spec.model)}")
-    if spec.effort is not None:
-        if spec.effort not in EFFORTS:
-            raise BadInputError("effort", f"{spec.effort[:40]!r} is none", f"Use {_any(EFFORTS)}.")
-        options.append(f"--effort={spec.effort}")
-    if spec.max_budget_usd is not None:
-        if not (math.isfinite(spec.max_budget_usd) and spec.max_budget_usd > 0):
-            raise BadInputError("maxBudgetUsd", "it is not above 0", "Give US dollars, such as 0.5, or leave it out.")
-        # At least a ten-thousandth: the CLI would read a rounded 0 as an error.
-        options.append(f"--max-budget-usd={max(spec.max_budget_usd, 0.0001):.4f}")
-    return tuple(options)
-
-
-def _answer(spec: JobSpec) -> tuple[str, ...]:
-    options: list[str] = []
-    if spec.append_system_prompt:
-        options.append(f"--append-system-prompt={_argument(spec.append_system_prompt, 'appendSystemPrompt')}")
-    if spec.json_schema:
-        options.append(f"--json-schema={_argument(_schema(spec.json_schema), 'jsonSchema')}")
-    return tuple(options)
-
-
-def _schema(text: str) -> str:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise BadInputError("jsonSchema", "it is no JSON object", "Give a JSON Schema as a JSON object.")
-    return text
-
-
-def _argument(text: str, argument: str) -> str:
-    # An argument vector holds neither NUL nor lone surrogates, and Linux allows 128 KiB for one argument.
-    try:
-        encoded = text.encode()
-    except UnicodeEncodeError:
-        raise BadInputError(argument, "it holds half a character", "Send well-formed Unicode text.") from None
-    if b"\0" in encoded:
-        raise BadInputError(argument, "it holds a NUL character", "Remove it.")
-    if len(encoded) > _ARGUMENT_LIMIT:
-        raise BadInputError(
-            argument,
-            f"it has {len(encoded)} bytes, more than {_ARGUMENT_LIMIT}",
-            "Shorten it, or put it into the task.",
-        )
-    return text
 
 
 def _stdin(spec: JobSpec, launch: LaunchContext) -> bytes:

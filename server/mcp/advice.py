@@ -9,7 +9,7 @@ from jobs.model import Reason
 _AGAIN: Final = "claude_retry with jobId {!r} tries it again."
 _SESSION: Final = "claude_send with jobId {!r}"
 
-_BY_REASON: Final[Mapping[Reason, str]] = MappingProxyType(
+_BY_REASON: Final[Mapping[str, str]] = MappingProxyType(
     {
         Reason.SCHEMA_UNMET: f"{_SESSION} asks its session for the answer once more; a simpler jsonSchema may help.",
         Reason.MAX_OUTPUT_TOKENS: f"{_SESSION} can ask its session for the answer in parts, or in a file.",
@@ -42,12 +42,12 @@ _BY_REASON: Final[Mapping[Reason, str]] = MappingProxyType(
 )
 
 
-def advice_on(job_id: str, reason: Reason | None) -> str:
+def advice_on(job_id: str, reason: str | None) -> str:
     """Return what to do about a job that ended without an answer, as one or two sentences.
 
     Args:
         job_id: The job.
-        reason: How its last attempt ended, or None where that is not known.
+        reason: How its last attempt ended, a value of `Reason`; None where that is not known.
     """
     words = _AGAIN if reason is None else _BY_REASON.get(reason, _AGAIN)
     return words.format(job_id)

@@ -10,7 +10,6 @@ from pydantic.alias_generators import to_camel
 
 from jobs.errors import BadInputError
 from jobs.model import JobStatus
-from jobs.sessions import SessionMessage
 from jobs.spec import TaskRequest
 from jobs.validation import TreeBounds
 
@@ -41,7 +40,7 @@ class Arguments(BaseModel):
         return meant
 
 
-class TaskOptions(Arguments):
+class OptionArguments(Arguments):
     """Options of a job; those of a batch are the defaults for its tasks."""
 
     cwd: str | None = None
@@ -62,7 +61,7 @@ class TaskOptions(Arguments):
     json_schema: dict[str, Any] | str | None = None
 
 
-class TaskArguments(TaskOptions):
+class TaskArguments(OptionArguments):
     """One task of a batch with its options."""
 
     task: str
@@ -83,7 +82,7 @@ BatchTask = Annotated[TaskArguments, BeforeValidator(_task_of_text, json_schema_
 """A task of a batch: its text, or an object with options."""
 
 
-class RunArguments(TaskOptions):
+class RunArguments(OptionArguments):
     """Arguments of `claude_run` and `claude_run_async`."""
 
     task: str
@@ -97,7 +96,7 @@ class RunArguments(TaskOptions):
         return TaskRequest(**fields, can_decompose=self.strategy == "decompose")
 
 
-class BatchArguments(TaskOptions):
+class BatchArguments(OptionArguments):
     """Arguments of `claude_run_batch` and `claude_run_batch_async`; options hold for every task that names none."""
 
     tasks: list[BatchTask]
@@ -109,7 +108,7 @@ class BatchArguments(TaskOptions):
 
     def requests(self) -> list[TaskRequest]:
         """Return the tasks, each with the batch's options as defaults."""
-        shared = _fields_of(self, only=TaskOptions.model_fields, only_set=True)
+        shared = _fields_of(self, only=OptionArguments.model_fields, only_set=True)
         shared |= {"batch_slots": self.max_concurrent}
         return [TaskRequest(**{**shared, **task.fields()}) for task in self.tasks]
 
@@ -171,10 +170,9 @@ class SendArguments(Arguments):
     json_schema: dict[str, Any] | str | None = None
     idempotency_key: str | None = None
 
-    def message(self, tool_use_id: str | None) -> SessionMessage:
-        """Return the follow-up; `tool_use_id` is its key where the caller gives none."""
-        fields = _fields_of(self, without=("job_id", "idempotency_key"))
-        return SessionMessage(**fields, idempotency_key=self.idempotency_key or tool_use_id)
+    def message(self) -> TaskRequest:
+        """Return the follow-up."""
+        return TaskRequest(**_fields_of(self, without=("job_id", "fork", "idempotency_key")), fork_session=self.fork)
 
 
 class RetryArguments(Arguments):

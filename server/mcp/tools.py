@@ -242,10 +242,11 @@ async def _cancellable(call: Call, identity: str) -> Sequence[Job]:
 async def claude_send(call: Call, arguments: SendArguments) -> str:
     """Continue the session of a job that is over, as a new job."""
     job = await call.visibility.job(arguments.job_id)
-    parent_id = call.job.id if call.job else None
     call.visibility.refuse_self("send itself a message", "Start a job with claude_run_async.", jobs=(job.id,))
-    message = arguments.message(call.tool_use_id)
-    admission = await call.services.sessions.send(job, message, parent_id=parent_id, client_context=call.client_context)
+    message, key = arguments.message(), arguments.idempotency_key or call.tool_use_id
+    admission = await call.services.sessions.send(
+        job, message, parent_id=_parent_id(call, None), client_context=call.client_context, idempotency_key=key
+    )
     return replies.sent(admission.jobs[0], job, await call.services.recursion.pause_ahead(admission))
 
 

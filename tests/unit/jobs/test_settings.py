@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from jobs.errors import BadInputError
 from jobs.settings import Scope, Settings, names, restored_tree_settings, scope_of
 from jobs.settings_sources import InvalidSettingsError, LoadedSettings, known_variables, load_here, variable_of
+from jobs.validation import timeout_at
 
 OLDER = {
     "CLAUDE_MAX_TOTAL_JOBS": ("max_jobs", "20", 20),
@@ -290,7 +291,7 @@ def test_settings_cannot_be_changed(sources: Sources):
 
 
 def test_a_time_out_grows_with_depth_only_by_the_older_servers_formula(sources: Sources):
-    assert [sources.settings().for_trees.timeout_at(depth) for depth in (0, 3)] == [1800, 1800]
+    assert [timeout_at(depth, sources.settings().for_trees) for depth in (0, 3)] == [1800, 1800]
     sources.environment(CLAUDE_JOBS_TIMEOUT_MULTIPLIER="1.5")
     older = sources.settings()
-    assert [older.for_trees.timeout_at(depth) for depth in (0, 1, 2, 10)] == [300, 450, 675, 1800]
+    assert [timeout_at(depth, older.for_trees) for depth in (0, 1, 2, 10)] == [300, 450, 675, 1800]

@@ -9,7 +9,7 @@ from jobs.limits.budget import BudgetError
 from jobs.model import Job, JobStatus, Reason
 from jobs.settings_sources import load_here
 from jobs.spec import TaskRequest
-from jobs.validation import TreeBounds
+from jobs.validation import TreeBounds, timeout_at
 from tests.support.spending import shop
 from tests.unit.jobs.support import TORTURE_STUB, Parts, parts
 
@@ -147,4 +147,4 @@ async def test_a_time_out_that_a_job_names_is_its_own(tmp_path: Path):
 
 def test_the_older_servers_formula_holds_where_its_variable_is_set(tmp_path: Path):
     settings = load_here(tmp_path, {"CLAUDE_TIMEOUT_MULTIPLIER": "2"}).settings
-    assert [settings.for_trees.timeout_at(depth) for depth in range(5)] == [300, 600, 1200, 1800, 1800]
+    assert [timeout_at(depth, settings.for_trees) for depth in range(5)] == [300, 600, 1200, 1800, 1800]

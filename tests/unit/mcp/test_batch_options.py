@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from server.mcp.arguments import BatchArguments, TaskArguments, TaskOptions
+from server.mcp.arguments import BatchArguments, OptionArguments, TaskArguments
 from tests.unit.mcp.world import call_json, refusal, world
 
 pytestmark = pytest.mark.anyio
@@ -36,9 +36,9 @@ GIVEN: dict[str, tuple[Any, Any]] = {
 
 
 def test_each_option_of_a_task_is_an_option_of_a_batch():
-    assert set(TaskArguments.model_fields) - OF_ONE_TASK == set(TaskOptions.model_fields)
-    assert set(TaskOptions.model_fields) == set(GIVEN)
-    assert issubclass(BatchArguments, TaskOptions)
+    assert set(TaskArguments.model_fields) - OF_ONE_TASK == set(OptionArguments.model_fields)
+    assert set(OptionArguments.model_fields) == set(GIVEN)
+    assert issubclass(BatchArguments, OptionArguments)
 
 
 @pytest.mark.parametrize("camel", [True, False], ids=["camelCase", "snake_case"])
