@@ -29,6 +29,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 LENGTH = struct.Struct("!I")
@@ -61,6 +62,10 @@ _KEPT_FROM = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 collects by itself."""
 _RESTORED = (*_KEPT_FROM, signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores the last two by itself."""
+
+_ENVIRONMENT_SECONDS = 1.0
+"""Longest wait for a program to show its environment, where /proc does not show it as it was given."""
+_ENVIRONMENT_PAUSE = 0.0001
 
 _CLONE_VM = 0x100
 _CLONE_VFORK = 0x4000
@@ -140,6 +145,7 @@ def obey(body: bytes, spawn: Spawn) -> tuple[bytes, list[int]]:
             os.close(descriptor)
         number = error.number if isinstance(error, RefusedError) else error.errno or errno.EIO
         return ANSWER.pack(number, 0, 0), []
+    await_environment(pid, env)
     start, watch = watched(pid)
     return ANSWER.pack(0, pid, start), [*written, *watch]
 
@@ -302,6 +308,30 @@ def fork(argv: list[bytes], env: list[bytes]) -> int:
     if refused:
         raise OSError(int(refused), os.strerror(int(refused)))
     return pid
+
+
+def await_environment(pid: int, env: Sequence[bytes]) -> None:
+    """Wait until a program that was just started shows its environment, which tells the engine whose it is.
+
+    The kernel wakes the parent before it has given the program its arguments and its environment: 3 to 28 of 100 starts
+    returned in between (measured). A look for orphans would take such a process for one.
+
+    Args:
+        pid: Its process id.
+        env: Its environment, as `Spawn` takes it.
+    """
+    whole = b"".join(word + b"\0" for word in env)
+    until = time.monotonic() + _ENVIRONMENT_SECONDS
+    try:
+        while whole and time.monotonic() < until:
+            # Opened at each look: an open file shows the memory that the process had then, at first this one's.
+            with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123 - see `make_group`
+                if whole.startswith(file.read(len(whole)) or b"\0"):
+                    return
+            time.sleep(_ENVIRONMENT_PAUSE)
+    except OSError:
+        # It is over already.
+        return
 
 
 def watched(pid: int) -> tuple[int, list[int]]:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("server", "jobs", "orchestration")
 TOP = {"pyproject.toml", "mcp.json", "README.md", "tests", *PACKAGES}
-MOST_LINES = 400
+MOST_LINES = 500
 
 BROAD: Mapping[str, str] = {
     "jobs/job_node.py": "The boundary of a job: whatever keeps it from being followed any more is written as its end.",

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -17,8 +18,10 @@ import anyio.to_thread
 import psutil
 import pytest
 
+from jobs.claude.command import MARKER
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.processes.fork_server import FORK
+from jobs.processes.orphans import end_orphans, orphans
 from jobs.processes.process import LaunchError, Process, launch, refused_for_now
 from jobs.processes.process_table import process_table
 from jobs.processes.spawning import ForkServer, Order, SpawnerDiedError, Started
@@ -366,6 +369,26 @@ async def test_launches_under_way_when_the_server_is_killed_are_made_by_the_next
             os.kill(before, signal.SIGKILL)
     assert codes == [0] * 5
     assert (tmp_path / "ledger").read_text().count("begin") == 5
+
+
+@pytest.mark.parametrize("way", ["vfork", FORK])
+async def test_no_look_for_orphans_ends_a_program_that_was_just_started(server: ForkServer, way: str):
+    """A fork returns a moment before the program has its environment, by which it is known as a job's."""
+    await run(server, "exit 0")
+    if way == FORK:
+        os.kill(pid_of(server), signal.SIGKILL)
+        with pytest.raises(SpawnerDiedError):
+            await run(server, "exit 0")
+    table, pids = process_table(), []
+    try:
+        for _ in range(200):
+            pids.append(await run(server, "sleep 60; :", env={MARKER: "k:j:1"}))
+            end_orphans(table, lambda: orphans(table, {pid_of(server)}, [], {"k:j:1"}))
+        assert [pid for pid in pids if table.entry(pid) is None] == []
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
 
 
 LIMITED = """
