@@ -131,7 +131,7 @@ class ClientContextStore:
                     self.forget(root_id)
         except (StoreError, OSError):
             # This runs in the engine's task group, where an error would end every other tree.
-            logger.exception("the environment of tree %s could not be cleared away", root_id)
+            logger.exception("the environment of tree %s could not be removed", root_id)
 
     async def forget_ended(self, store: Store) -> None:
         """Remove the client context of each tree that is over, as the engine exits: a batch may not get to do so."""
@@ -141,7 +141,7 @@ class ClientContextStore:
                 if (await store.rollup_under(root_id)).total:
                     await self.forget_if_ended(store, root_id)
             except StoreError:
-                logger.exception("the environment of tree %s could not be looked at", root_id)
+                logger.exception("the environment of tree %s could not be read", root_id)
 
     def discard(self, root_id: str) -> None:
         """Remove everything of a tree that was not admitted after all."""
@@ -156,7 +156,7 @@ class ClientContextStore:
             try:
                 self.forget(root_id)
             except OSError:
-                logger.exception("the environment of tree %s could not be cleared away", root_id)
+                logger.exception("the environment of tree %s could not be removed", root_id)
             with suppress(OSError):
                 (self._trees / root_id).rmdir()
 

@@ -262,7 +262,7 @@ class EffectiveSettings:
         listed = "; ".join(map(str, dropped))
         return strip_terminal_codes(
             f"This engine starts with your settings, and the one before had others: {listed}. "
-            f"What is to hold for every client belongs in {self._path}."
+            f"Write what is to hold for every client into {self._path}."
         )[:_MOST_SAID]
 
     def _difference(self, name: str, wanted: LoadedSettings) -> SettingDifference:

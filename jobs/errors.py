@@ -58,7 +58,7 @@ class EngineLeavingError(JobsError):
     """The engine is stopping, and starts nothing more."""
 
     def __init__(self) -> None:
-        super().__init__("The engine is leaving and starts no more jobs. Repeat the call: the next engine answers it.")
+        super().__init__("The engine is stopping and starts no more jobs. Repeat the call: the next engine answers it.")
 
 
 class ManagerClosedError(JobsError):
@@ -122,7 +122,7 @@ class IdempotencyKeyError(JobsError):
         super().__init__(
             f"idempotencyKey: {key[:_SHOWN_OF_AN_ID]!r} was used before for a different request, which became batch "
             f"{batch_id} (jobs {', '.join(job_ids[:_SHOWN_JOBS])}{more}). Nothing was started. "
-            "Give this request a key of its own, or read those jobs with claude_status."
+            "Give this request another key, or read those jobs with claude_status."
         )
 
 
@@ -155,7 +155,7 @@ class NotFinishedError(JobsError):
         self.job_id = job_id
         self.status = status
         # The older server had no queue, and its callers match on these words.
-        line = " (in line)" if status == "queued" else ""
+        line = " (queued)" if status == "queued" else ""
         because = f"; {why}" if why else ""
         super().__init__(
             f"Job is still running{line}{because}. Call claude_wait with jobIds [{job_id!r}], then ask again."

@@ -193,7 +193,7 @@ class Settings(BaseModel):
     @classmethod
     def _variables(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if wrong := [name for name in value if not _VARIABLES.fullmatch(name)]:
-            raise ValueError(f"{wrong[0][:40]!r} is no variable; give names, with an asterisk at the end for a family")
+            raise ValueError(f"{wrong[0][:40]!r} is not a variable; give names, or a beginning and an asterisk")
         return value
 
     @field_validator("mcp_servers")

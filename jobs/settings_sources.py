@@ -216,7 +216,7 @@ def read_file(path: Path) -> dict[str, Any]:
         raise BadInputError(str(path), f"it cannot be read as TOML: {error}", "Repair or remove the file.") from error
     if "home" in values:
         raise BadInputError(
-            str(path), "home cannot be set in the file that lies in it", "Remove it, and set CLAUDE_JOBS_HOME instead."
+            str(path), "home cannot be set in a file inside it", "Remove it, and set CLAUDE_JOBS_HOME instead."
         )
     _refuse_unknown(path, values.keys() - Settings.model_fields.keys())
     return values

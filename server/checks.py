@@ -81,7 +81,7 @@ def check_claude(explicit: str | None, path: str | None) -> Finding:
         remedy = f"Run `{claude.path} --version` yourself, and install Claude Code again if it fails."
         if runs:
             remedy = (
-                f"Jobs run with it all the same. Have it hand `--version` on, so that one older than {OLDEST_VERSION} "
+                f"Jobs run with it all the same. Have it pass `--version` on, so that one older than {OLDEST_VERSION} "
             )
             remedy += "is found before a job meets it."
         detail = f"{claude.path}, does not say its version"
@@ -89,7 +89,7 @@ def check_claude(explicit: str | None, path: str | None) -> Finding:
     passed = [*claude.passed_over, *(f"{link} (missing)" for link in claude.missing)]
     detail = f"{claude.path}, {claude.version}" + (f"; passed over: {', '.join(passed)}" if passed else "")
     if claude.missing:
-        remedy = f"Mend the link or remove it: each engine waits {UPDATE_SECONDS:.0f} seconds for an update to do so."
+        remedy = f"Repair the link or remove it: each engine waits {UPDATE_SECONDS:.0f} seconds for an update to do so."
         return Finding(name="claude", good=False, detail=detail, remedy=remedy, needed=False)
     return Finding(name="claude", good=True, detail=detail)
 
@@ -107,7 +107,7 @@ def check_environment(environ: Mapping[str, str], named: Sequence[str]) -> Findi
     )
     detail = "jobs get every variable"
     if behind:
-        detail = f"jobs do not get {', '.join(behind)}. Name in the setting `pass_environment` what they need"
+        detail = f"jobs do not get {', '.join(behind)}. Add those that they need to the setting `pass_environment`"
     return Finding(name="Environment", good=True, detail=detail)
 
 
@@ -127,7 +127,7 @@ def check_account(environ: Mapping[str, str], named: Sequence[str]) -> Finding:
         detail = "; ".join(map(str, found))
         remedy = f"A machine's own role cannot be seen from here. {remedy}"
     else:
-        keychain = "; the keychain, where macOS keeps a login, cannot be looked at" if sys.platform == "darwin" else ""
+        keychain = "; the keychain, where macOS keeps a login, cannot be read" if sys.platform == "darwin" else ""
         detail = f"none seen{keychain}"
         remedy += ", or set ANTHROPIC_API_KEY"
     return Finding(
@@ -213,7 +213,7 @@ def _file_problem(path: Path) -> Finding | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _bad(_DATABASE, f"{path} cannot be looked at: {error.strerror}", f"Look at it with `ls -l {named}`.")
+        return _bad(_DATABASE, f"{path} cannot be read: {error.strerror}", f"Look at it with `ls -l {named}`.")
     if not stat.S_ISREG(status.st_mode):
         what = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
         return _bad(_DATABASE, f"{path} is {what}", f"Move it away: `mv {named} {named}.aside`.")
@@ -242,7 +242,8 @@ def _contents(path: Path) -> Finding:
     except sqlite3.DatabaseError as error:
         damaged = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
         if not damaged:
-            return _bad(_DATABASE, f"{path} cannot be read: {error}", "Stop what has it open, and look again.")
+            remedy = "Stop the program that has it open, then run `claude-jobs doctor` again."
+            return _bad(_DATABASE, f"{path} cannot be read: {error}", remedy)
         detail = f"{path} is damaged ({error})"
         remedy = "The next engine moves it aside and brings back what it can; `claude-jobs list` starts one."
         return Finding(name=_DATABASE, good=False, detail=detail, remedy=remedy, needed=False)
@@ -279,11 +280,11 @@ def check_engine(places: StatePaths, environ: Mapping[str, str]) -> Finding:
     if answer is None:
         return Finding(name="Engine", good=True, detail="not running; the next call starts it")
     if not answer["ok"]:
-        return Finding(name="Engine", good=False, detail="runs and cannot do its work", remedy=answer["error"])
+        return Finding(name="Engine", good=False, detail="runs, but cannot do its work", remedy=answer["error"])
     paused = answer.get("paused")
     detail = f"version {answer['version']}, pid {answer['pid']}{_in_use(answer)}{f'; {paused}' if paused else ''}"
     if answer["version"] == __version__:
-        remedy = "Jobs go on by themselves then. `claude-jobs engine stop` ends this: the next engine tries at once."
+        remedy = "Jobs go on by themselves then. To try at once, run `claude-jobs engine stop`."
         return Finding(name="Engine", good=not paused, detail=detail, remedy=remedy, needed=False)
     remedy = (
         f"This is version {__version__}. Run `claude-jobs engine stop`: jobs go on, and the next command starts an "

@@ -60,7 +60,7 @@ class JobTokenError(FrontDoorError):
     def __init__(self, path: str, problem: str) -> None:
         self.path = path
         self.problem = problem
-        super().__init__(f"no token in {path} ({problem}), so this job cannot be told from others. It may be over.")
+        super().__init__(f"no token in {path} ({problem}), so the engine cannot know which job calls. It may be over.")
 
 
 class Options(Value):
@@ -99,7 +99,9 @@ def main(arguments: Sequence[str]) -> int:
         _say(str(error))
         return 1
     except FileNotFoundError:
-        _say("the working directory has been removed, and the state directory is given relative to it.")
+        _say(
+            "the working directory has been removed, and the state directory is relative to it. Give an absolute path."
+        )
         return 1
     return run(home, options.job_dir)
 

@@ -126,9 +126,9 @@ LATE_ERROR: Final = {
 WHY: Final[Mapping[str, str]] = MappingProxyType(
     {
         "hook_stopped": "A hook of the settings stopped the work before its end.",
-        "tool_deferred": "A hook of the settings put off a tool call, and with it the rest of the work.",
+        "tool_deferred": "A hook of the settings deferred a tool call, and with it the rest of the work.",
         "pause_turn": "The API paused the answer before its end.",
-        "max_tokens": "The answer was cut off at the most tokens that it may have.",
+        "max_tokens": "The answer was cut off at its maximum number of tokens.",
         "model_context_window_exceeded": "The answer was cut off because the context of the model is full.",
         "refusal": "The model refused.",
     }
@@ -183,7 +183,7 @@ def denied(result: Mapping[str, Any]) -> Reason | None:
 def explain(result: Mapping[str, Any]) -> str:
     """Return what a result means that is an error and holds no word about it."""
     names = [text(result.get(name)) for name in ("subtype", "terminal_reason", "stop_reason")]
-    why = next((WHY[name] for name in names if name in WHY), "The CLI explained nothing.")
+    why = next((WHY[name] for name in names if name in WHY), "The CLI gave no explanation.")
     return f"{why} It reported: {', '.join(filter(None, names)) or 'an error'}."
 
 

@@ -38,12 +38,12 @@ _LATE: Final = frozenset(
 )
 _ENDED_FOR: Final = {
     Reason.CANCELLED: "It was cancelled.",
-    Reason.STARTUP: "It was ended because its claude is older than it was taken for.",
-    Reason.DEADLINE: "It was ended because its time was over.",
-    Reason.STALLED: "It was ended because it had been silent for too long.",
+    Reason.STARTUP: "It was ended because its claude turned out to be too old.",
+    Reason.DEADLINE: "It was ended because its time limit was reached.",
+    Reason.STALLED: "It was ended because it wrote nothing for too long.",
     Reason.OUTPUT_LIMIT: "It was ended because it wrote more than a job may.",
     Reason.BUDGET_EXHAUSTED: "It was ended because a budget of its tree was used up.",
-    Reason.UNMANAGED_CLAUDE: "It was ended because it started a claude of its own, outside the limits of its tree.",
+    Reason.UNMANAGED_CLAUDE: "It was ended because it started a claude itself, outside the limits of its tree.",
 }
 _OF_A_LOST_RESULT: Final[Mapping[str, Any]] = MappingProxyType(
     {"type": "result", "subtype": "success", "is_error": False}
@@ -239,11 +239,11 @@ class OutcomeReader:
             return self._without_result(exit_code, stderr)
         failure = self._failure(result)
         if failure is None and not self.answered and was_cut_off(exit_code):
-            return Reason.LOST, "The process was cut off while work that it had begun after its first result went on."
+            return Reason.LOST, "The process was cut off in a turn that it had begun after its first result."
         if failure is not None:
             return failure, self._explained(result) or stderr or explain(result)
         if not self.answered:
-            return Reason.TRUNCATED, "The process ended while work that it had begun after its first result went on."
+            return Reason.TRUNCATED, "The process ended in a turn that it had begun after its first result."
         return self._success(result, asked_schema)
 
     def _success(self, result: Mapping[str, Any], asked_schema: bool) -> tuple[Reason, str]:
@@ -268,7 +268,7 @@ class OutcomeReader:
         if self._result_is_lost and answer is not None:
             yield "The line with its result could not be read; the answer is the text of its last message."
         elif self._mended is not None:
-            yield "A line of its output was damaged, and put together again."
+            yield "A line of its output was damaged and has been repaired."
         if self._lost:
             yield f"Lines of its output that were damaged and could not be read: {self._lost}."
         if answer is not None and not self._result_is_lost:
@@ -280,16 +280,20 @@ class OutcomeReader:
         if not answer.strip():
             return "Its answer is empty."
         if not self._last.text.strip() and not text(mapping(self._result).get("result")).strip():
-            return "Its last message has no text; the answer is that of the message before."
+            return "Its last message has no text; the answer is the text of the message before."
         if self._last.resumptions and answer == self._last.text:
-            return "Its answer was cut off and resumed; the parts stand together."
+            return "Its answer was cut off and resumed; the parts are joined."
         return ""
 
     def _without_result(self, exit_code: int | None, stderr: str) -> tuple[Reason, str]:
         if exit_code is None:
             return Reason.LOST, "The process vanished without a result and without an exit code."
         if exit_code in _CUT_OFF:
-            return Reason.LOST, f"Signal {exit_code - 128} ended the process before it answered; we did not send it."
+            signal = exit_code - 128
+            return (
+                Reason.LOST,
+                f"Signal {signal}, which claude-jobs did not send, ended the process before it answered.",
+            )
         if exit_code in _INTERRUPTED:
             return Reason.SIGNAL, f"Signal {exit_code - 128} ended the process before it answered."
         if "already in use" in stderr:
@@ -299,7 +303,7 @@ class OutcomeReader:
         if exit_code == 0 and (self._begun or self._last_lost or not stderr):
             return Reason.TRUNCATED, f"{said or 'The process ended without a result.'}{self._last_words()}"
         reason = Reason.UNKNOWN_ERROR if self._begun else Reason.STARTUP
-        return reason, said or f"The process exited with {exit_code} and said nothing."
+        return reason, said or f"The process exited with {exit_code} and wrote nothing."
 
     def _failure(self, result: Mapping[str, Any]) -> Reason | None:
         """Return why a result is an error, or None where it is an answer."""

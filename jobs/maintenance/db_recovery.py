@@ -240,8 +240,8 @@ def last_rescue(database: Path) -> RecoveryReport | None:
 def damage_words(damage: str) -> str:
     """Return the text for a person whose database was found damaged while in use, with what to do."""
     return (
-        f"The job database is damaged ({damage}). What can still be read goes on. Run `claude-jobs engine stop`: jobs "
-        "that run go on, and the next start replaces the file by the last snapshot and what the jobs' directories say."
+        f"The job database is damaged ({damage}). What can still be read stays usable. Run `claude-jobs engine stop`: "
+        "jobs that run go on, and the next start replaces the file by the last snapshot and what their directories say."
     )
 
 
@@ -292,7 +292,7 @@ async def _bring_back(store: Restorable, database: Path, trees: Path, condition:
         return
     rescue = RecoveryReport(
         at=time.time(),
-        damage=condition.damage or "its log had lost its end",
+        damage=condition.damage or "the end of its log was missing",
         aside=None if condition.aside is None else str(condition.aside),
         snapshot_at=condition.snapshot_at,
         restored=restored,

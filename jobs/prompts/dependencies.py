@@ -69,7 +69,7 @@ def _names(tasks: Sequence[TaskNode]) -> dict[str, int]:
             continue
         if names.get(task.key, index) != index:
             raise BadInputError(
-                f"tasks[{index}].key", f"{task.key!r} names another task too", "Give each task a name of its own."
+                f"tasks[{index}].key", f"{task.key!r} is the key of another task too", "Give each task another key."
             )
         names[task.key] = index
     return names
@@ -82,7 +82,7 @@ def _positions(index: int, task: TaskNode, names: Mapping[str, int], count: int)
         if position is None or position == index:
             raise BadInputError(
                 f"tasks[{index}].dependsOn",
-                f"{other!r} is no other task of this batch",
+                f"{other!r} is not another task of this batch",
                 f"Name a sibling's key or its position from 0 to {count - 1}.",
             )
         found.append(position)
@@ -95,7 +95,7 @@ def _refuse_circles(tasks: Sequence[TaskNode], positions: Sequence[Sequence[int]
     except CycleError as error:
         circle = " → ".join(tasks[index].key or str(index) for index in error.args[1])
         raise BadInputError(
-            "tasks", f"they wait for each other in a circle ({circle})", "Leave one dependsOn of the circle out."
+            "tasks", f"they wait for each other in a circle ({circle})", "Remove one dependsOn of the circle."
         ) from error
 
 
@@ -106,7 +106,7 @@ def _check_placeholders(index: int, task: TaskNode, names: Mapping[str, int], wa
         if position not in {None, index, *waits}:
             raise BadInputError(
                 f"tasks[{index}].task",
-                f"{{{{results.{name[:64]}}}}} stands for a task that it does not wait for",
+                f"{{{{results.{name[:64]}}}}} is the answer of a task that this one does not depend on",
                 "Name that task in dependsOn as well.",
             )
 

@@ -144,7 +144,7 @@ def _check(nodes: Mapping[str, Callable[..., Any]], targets: Sequence[str], rout
             f"Add the function that runs first as {COORDINATOR!r}.",
         )
     if not targets:
-        raise GraphBuildError("No node to send to", "Add at least one node beside the coordinator and the join.")
+        raise GraphBuildError("No node to send to", "Add at least one node besides the coordinator and the join.")
     for name, function in nodes.items():
         if function == routing:
             raise GraphBuildError(
@@ -158,7 +158,7 @@ def _check(nodes: Mapping[str, Callable[..., Any]], targets: Sequence[str], rout
 def _check_target(name: str, targets: Sequence[str]) -> None:
     if name not in targets:
         raise GraphBuildError(
-            f"A Send to {name!r}, which is no node that can be sent to", f"Send to one of {sorted(targets)}, or add it."
+            f"A Send to {name!r}, which is not a node to send to", f"Send to one of {sorted(targets)}, or add it."
         )
 
 

@@ -42,7 +42,7 @@ from server.client.tool_client import Client
 app = typer.Typer(
     name="claude-jobs",
     cls=Commands,
-    help="Trees of headless Claude Code jobs: durable, bounded, and visible.",
+    help="Run trees of headless Claude Code jobs, and see what they do.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -60,7 +60,7 @@ AnyId = Annotated[str, typer.Argument(help="Id of a job, a batch or a tree.", me
 def version_option(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Trees of headless Claude Code jobs: durable, bounded, and visible."""
+    """Run trees of headless Claude Code jobs, and see what they do."""
     if version:
         say(__version__)
         raise typer.Exit
@@ -114,7 +114,10 @@ def wait(
         typer.Argument(help="Jobs or batches.", metavar="ID", autocompletion=complete_id),
     ] = None,
     *,
-    mode: Annotated[Literal["all", "any", "first_success"], typer.Option(help="Whose end is waited for.")] = "all",
+    mode: Annotated[
+        Literal["all", "any", "first_success"],
+        typer.Option(help="Which must be over: all, any one, or one that completed."),
+    ] = "all",
     subtree: Annotated[
         str | None,
         typer.Option(
@@ -284,7 +287,9 @@ def mcp() -> None:
 
 def doctor(
     *,
-    selftest: Annotated[bool, typer.Option(help="Also kill engines of its own for two minutes and count.")] = False,
+    selftest: Annotated[
+        bool, typer.Option(help="Also kill engines in a directory of its own, for two minutes, and count what is lost.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check what jobs need to run, and print what to do where it is missing; status 1 if they cannot run."""

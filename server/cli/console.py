@@ -177,7 +177,7 @@ def _delay_told() -> Iterator[None]:
     if not err.is_terminal:
         yield
         return
-    timer = Timer(QUIET_SECONDS, note, ("Waiting for the engine: it starts, or is busy.",))
+    timer = Timer(QUIET_SECONDS, note, ("Waiting for the engine: it is starting, or busy.",))
     timer.daemon = True
     timer.start()
     try:

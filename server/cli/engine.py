@@ -49,7 +49,7 @@ def ask(request: dict[str, Any]) -> dict[str, Any] | None:
 
 
 _SCOPES = """
-[location]: says where all else is kept.
+[location]: where everything else is kept.
 [tree]: from the client that begins a tree, which keeps it.
 [engine]: for everybody; a change of the file holds within a second.
 [engine, read at its start]: for everybody; a change holds for the next engine."""
@@ -95,7 +95,7 @@ def stop(*, as_json: AsJson = False) -> None:
         fail(answer["error"])
     # An engine of an older version does not report its jobs.
     fate = f"; {jobs}" if (jobs := answer.get("jobs")) else ""
-    _say_end(answer["pid"], f"The engine (pid {answer['pid']}) leaves{fate}.")
+    _say_end(answer["pid"], f"The engine (pid {answer['pid']}) is stopping{fate}.")
 
 
 def _say_end(pid: int | None, words: str) -> None:
@@ -125,11 +125,11 @@ def _end_unreachable(error: EngineUnreachableError) -> None:
         if not _is_over(process):
             process.kill()
             if not _is_over(process):
-                fail(f"The engine (pid {process.pid}) could not be ended; the system does not let it go.")
+                fail(f"The engine (pid {process.pid}) does not end on SIGKILL. Try again, or restart the machine.")
     except psutil.NoSuchProcess:
         # It has ended by itself.
         pass
-    _say_end(error.pid, f"The engine (pid {error.pid}) could not be asked and was ended by a signal; its jobs go on.")
+    _say_end(error.pid, f"The engine (pid {error.pid}) did not answer and was ended by a signal; its jobs go on.")
 
 
 def _is_over(process: "psutil.Process") -> bool:
@@ -162,7 +162,7 @@ def status(*, as_json: AsJson = False) -> None:
             say(answer["copy"])
         if answer.get("paused"):
             paused = here(answer["paused"], time.time())
-            say(f"{paused}. `claude-jobs engine stop` ends this: the next engine tries again at once.")
+            say(f"{paused}. To try at once, run `claude-jobs engine stop`.")
         say_settings(answer.get("settings", ()), answer.get("note"))
     if answer is None:
         raise typer.Exit(3)
@@ -180,7 +180,7 @@ def settings(*, as_json: AsJson = False) -> None:
     if as_json:
         say_json({"running": running, "settings": answer["settings"], "note": answer["note"]})
         return
-    say("In force:" if running else "No engine runs. One that you start now, while no job is live, has:")
+    say("In force:" if running else "No engine runs. If you start one now and no job is live, it has:")
     say_settings(answer["settings"], answer["note"])
 
 
@@ -237,7 +237,7 @@ def backup(
             fail(f"{target} exists already. Give another name, or remove it first.")
         except FileNotFoundError as error:
             if not target.parent.is_dir():
-                fail(f"There is no directory {target.parent}. Make it first, or name a file in another.")
+                fail(f"There is no directory {target.parent}. Make it first, or name a file in another directory.")
             fail(f"There is no {error.filename}: no job has been started here, so there is nothing to back up.")
         except sqlite3.Error as error:
             fail(f"{places.database} cannot be read: {error}. `claude-jobs doctor` says what is wrong with it.")

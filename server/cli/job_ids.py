@@ -24,7 +24,7 @@ def _problem(beginning: str, found: Sequence[str]) -> str:
         return f"No job or batch has the id {beginning!r}, or one that begins so. `claude-jobs list` shows the jobs."
     shown = ", ".join(found[:_SHOWN])
     more = " and more" if len(found) > _SHOWN else ""
-    return f"{beginning!r} begins more than one id: {shown}{more}. Give more of it."
+    return f"{beginning!r} is the beginning of more than one id: {shown}{more}. Give more characters."
 
 
 def whole_ids(engine: Client, beginnings: Iterable[str]) -> list[str]:

@@ -41,7 +41,7 @@ def _killed(engine: Client, identity: str) -> dict[str, Any]:
 def retry(
     identities: AnyIds,
     *,
-    subtree: Annotated[bool, typer.Option("--subtree", help="All that failed below the job, too.")] = False,
+    subtree: Annotated[bool, typer.Option("--subtree", help="Also run again what failed below the job.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run jobs again that failed, timed out or were cancelled; of a batch, each such job. Status 1 if none was."""
@@ -84,7 +84,7 @@ def _say_retried(found: Mapping[str, list[Any]], awaited: Sequence[str]) -> None
 def approve(
     requests: Annotated[
         list[str] | None,
-        typer.Argument(help="Ids of requests; without one, those that are open.", metavar="REQUEST"),
+        typer.Argument(help="Ids of requests; without one, the open ones are listed.", metavar="REQUEST"),
     ] = None,
     *,
     deny: Annotated[bool, typer.Option("--deny", help="Say no.")] = False,
@@ -141,13 +141,13 @@ def prune(
     trees: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Trees to forget now; without one, all that are too old or too much.",
+            help="Trees to delete now; without one, those that are too old or too large.",
             metavar="TREE",
             autocompletion=complete_id,
         ),
     ] = None,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be deleted.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete trees that are over: their rows and their directories."""
@@ -156,20 +156,20 @@ def prune(
         only = whole_ids(engine, trees or ())
         answer = ask({"do": "prune", "dry_run": dry_run, "trees": only})
     if answer is None:
-        fail("The engine left. Try again.")
+        fail("The engine stopped meanwhile. Try again.")
     if as_json:
         say_json({name: value for name, value in answer.items() if name != "ok"})
         return
     kept = answer["keptBytes"] / 2**20
     if not answer["trees"]:
-        note(f"Nothing to forget; {kept:.1f} MiB stay.")
+        note(f"Nothing to delete; {kept:.1f} MiB are kept.")
         return
     for tree_id in answer["trees"]:
         say(tree_id)
-    verb = "Would forget" if dry_run else "Forgot"
+    verb = "Would delete" if dry_run else "Deleted"
     gone = f"{_counted(len(answer['trees']), 'tree')}, {_counted(answer['jobs'], 'job')}"
     gone += f", {answer['bytes'] / 2**20:.1f} MiB"
-    note(f"{verb} {gone}; {kept:.1f} MiB stay.")
+    note(f"{verb} {gone}; {kept:.1f} MiB are kept.")
 
 
 def _counted(number: int, name: str) -> str:

@@ -43,7 +43,8 @@ def run(
 @takes(BATCH)
 def batch(
     tasks: Annotated[
-        list[str] | None, typer.Argument(help="One task a job; - reads tasks from standard input.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="One task for each job; - reads tasks from standard input.", show_default=False),
     ] = None,
     *,
     file: Annotated[
@@ -95,11 +96,11 @@ def batch(
 def send(
     job_id: Annotated[str, typer.Argument(help="Id of a job that is over.", metavar="ID", autocompletion=complete_id)],
     task: Annotated[
-        str | None, typer.Argument(help="What its session is told; - reads it from standard input.")
+        str | None, typer.Argument(help="The message to its session; - reads it from standard input.")
     ] = None,
     *,
     file: OneFile = None,
-    fork: Annotated[bool, typer.Option("--fork", help="Go on in a copy of the session.")] = False,
+    fork: Annotated[bool, typer.Option("--fork", help="Continue a copy of the session.")] = False,
     detach: Detach = False,
     as_json: ResultJson = False,
     **options: Any,

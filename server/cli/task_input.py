@@ -16,8 +16,8 @@ STDIN: Final = "-"
 
 _JSON_ARRAY: Final = re.compile(r'\s*\[\s*["{]')
 _JSON_OBJECT: Final = re.compile(r'\s*\{\s*["}]')
-_ONE = "Type the task, then Ctrl-D in a line of its own."
-_MANY = "Type one task a line, then Ctrl-D in a line of its own."
+_ONE = "Type the task, then press Ctrl-D on an empty line."
+_MANY = "Type one task in each line, then press Ctrl-D on an empty line."
 
 
 def one_task(task: str | None, file: Path | None) -> str:
@@ -78,7 +78,7 @@ def _read(file: Path, prompt: str) -> tuple[str, str]:
         raise typer.BadParameter(f"{where}: {error.strerror}.", param_hint="--file") from error
     except UnicodeDecodeError as error:
         hint = STDIN if str(file) == STDIN else "--file"
-        raise typer.BadParameter(f"{where} is no UTF-8 text.", param_hint=hint) from error
+        raise typer.BadParameter(f"{where} is not UTF-8 text.", param_hint=hint) from error
 
 
 def _standard_input(prompt: str) -> bytes:
@@ -99,8 +99,8 @@ def _tasks_in(text: str, where: str, *, before: int) -> list[Any]:
         raise typer.BadParameter(f"{where} is empty, so nothing was started.", param_hint="tasks")
     if before and any(_names_a_position(task) for task in tasks):
         raise typer.BadParameter(
-            f"{where}: positions in dependsOn count every task of the batch, and {before} stand before these. Give the "
-            "tasks keys, and name those."
+            f"{where}: numbers in dependsOn count all tasks of the batch, and {before} tasks come before these. Give "
+            "the tasks keys, and use those in dependsOn."
         )
     return tasks
 
@@ -121,7 +121,7 @@ def _json_tasks(text: str, where: str) -> list[Any] | None:
         value = json.loads(text)
     except ValueError as error:
         if _JSON_ARRAY.match(text):
-            raise typer.BadParameter(f"{where} begins as a JSON array and is none: {error}.") from error
+            raise typer.BadParameter(f"{where} begins as a JSON array but is not valid JSON: {error}.") from error
         return _checked(_objects(_lines(text), where), where) if _JSON_OBJECT.match(text) else None
     if isinstance(value, dict):
         return _checked([value], where)
@@ -136,8 +136,8 @@ def _objects(lines: Iterable[str], where: str) -> list[Any]:
                 found.append(json.loads(line))
             except ValueError as error:
                 raise typer.BadParameter(
-                    f"{where}, line {number}: no JSON, as the first line is. Put each object in one line, or all in "
-                    f"one array ({error})."
+                    f"{where}, line {number}: not a JSON object, as the first line is. Put each object in one line, or "
+                    f"all of them in one array ({error})."
                 ) from error
     return found
 
@@ -145,5 +145,5 @@ def _objects(lines: Iterable[str], where: str) -> list[Any]:
 def _checked(tasks: Sequence[Any], where: str) -> list[Any]:
     for number, task in enumerate(tasks, 1):
         if not isinstance(task, str) and not (isinstance(task, dict) and "task" in task):
-            raise typer.BadParameter(f"{where}: task {number} is no text, and no object with the key `task`.")
+            raise typer.BadParameter(f"{where}: task {number} is neither a text nor an object with the key `task`.")
     return list(tasks)

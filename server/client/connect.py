@@ -50,7 +50,7 @@ class EngineGoneError(FrontDoorError):
     transient = True
 
     def __init__(self) -> None:
-        super().__init__("The engine closed the connection before it answered. Try again; if it stays so, see its log.")
+        super().__init__("The engine closed the connection before it answered. Try again, or look into its log.")
 
 
 class RefusedError(FrontDoorError):

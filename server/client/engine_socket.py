@@ -45,7 +45,7 @@ class EngineUnreachableError(FrontDoorError):
             cause = f"It is suspended: continue it with `kill -CONT {pid}`, or end it with `claude-jobs engine stop`"
         else:
             cause = (
-                "It may be starting, leaving or stuck: try again in a minute, or end it with `claude-jobs engine stop`"
+                "It may be starting, stopping or stuck: try again in a minute, or end it with `claude-jobs engine stop`"
             )
         super().__init__(f"{name} of {places.home} {problem}. {cause}; its jobs go on. Its log is {places.log}.")
 
@@ -83,7 +83,7 @@ class EngineEndpoint(Value):
 
     def __repr__(self) -> str:
         # The environment holds credentials and may not reach a log this way.
-        return f"Door({self.places.directory!r})"
+        return f"EngineEndpoint({self.places.directory!r})"
 
 
 def open_socket(places: StatePaths, timeout: float = 5.0) -> socket:

@@ -121,10 +121,10 @@ def parse(line: bytes | LongLine) -> dict[str, Any]:
         key = _id_in(line[:ENDS], line[-ENDS:])
         raise BadMessageError(INVALID_REQUEST, "The message is nested too deeply.", key) from None
     except ValueError as error:
-        problem = f"The line is no JSON in UTF-8: {str(error)[:200]}. Send one message of JSON-RPC a line."
+        problem = f"The line is not JSON in UTF-8: {str(error)[:200]}. Send one message of JSON-RPC a line."
         raise BadMessageError(PARSE_ERROR, problem) from None
     if isinstance(message, list):
-        raise BadMessageError(INVALID_REQUEST, "Batches of JSON-RPC are not taken. Send one message a line.")
+        raise BadMessageError(INVALID_REQUEST, "Batches of JSON-RPC are not accepted. Send one message a line.")
     if not isinstance(message, dict):
         raise BadMessageError(INVALID_REQUEST, "A message of JSON-RPC is an object. Send one a line.")
     problem = _problem_of(message)

@@ -257,8 +257,8 @@ def _late(owed: _Pending | None, seconds: float) -> str:
 def _error(owed: _Pending | None, reason: str) -> str:
     name = owed.name if owed else "this request"
     return (
-        f"The engine went away before it answered {name}, and no other took its place: {reason} Jobs that were started "
-        f"go on. {_next_step(owed, name)}"
+        f"The engine stopped before it answered {name}, and no other engine could take over: {reason} Jobs that were "
+        f"started go on. {_next_step(owed, name)}"
     )
 
 
@@ -269,7 +269,7 @@ def _failure(key: Any, message: str) -> bytes:
 def _next_step(owed: _Pending | None, name: str) -> str:
     # When a model repeats a call, the call has another id, so the engine would take it for a second submission.
     if owed is not None and owed.name in _SUBMITTING and not owed.keyed:
-        return "It may have been taken: call claude_list_jobs first, and repeat only what is not there."
+        return "The jobs may have been started: call claude_list_jobs first, and submit only those that are missing."
     return f"Repeat {name} with the same arguments."
 
 

@@ -157,7 +157,7 @@ def state_dir(environ: Mapping[str, str]) -> str:
         if not os.path.isabs(path):
             raise StateDirError(
                 named,
-                "it is a relative path, and each working directory would have jobs of its own",
+                "it is a relative path, so it would be another directory in each working directory",
                 "Set CLAUDE_JOBS_HOME to an absolute path.",
             )
         return absolute(path)
@@ -253,7 +253,7 @@ def _check_and_close_to_others(path: str, handle: int) -> None:
         raise StateDirError(
             path,
             f"others can write to it (mode {stat.S_IMODE(status.st_mode):04o})",
-            f"Look whether its files are yours, then run `chmod 700 '{path}'`.",
+            f"Check that its files are yours, then run `chmod 700 '{path}'`.",
         )
     if status.st_mode & 0o077:
         _check_nothing_else_is_there(path, handle)

@@ -35,7 +35,7 @@ class EngineLostError(FrontDoorError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The engine went away during a call, and the one after it too. Jobs that were started go on: "
+            "The engine stopped during a call, and so did the next one. Jobs that were started go on: "
             "`claude-jobs list` shows them, and `claude-jobs wait ID` goes on with one."
         )
 

@@ -395,7 +395,7 @@ def test_a_result_that_waits_for_a_limit_says_until_when_and_why(made: House, ap
         [held] = start(pump, api.task)
         wait_for_the_pause(pump, held, 1)
         words = pump.refusal("claude_result", jobId=held)
-    assert words.startswith("Job error: Job is still running (in line); paused until ")
+    assert words.startswith("Job error: Job is still running (queued); paused until ")
     assert PAUSED.search(words)
     refused = made.run("result", held)
     assert (refused.returncode, refused.stdout) == (1, "")

@@ -65,7 +65,7 @@ def test_the_beginning_of_an_id_is_enough_for_every_command(made: House, batch: 
 def test_a_beginning_of_many_ids_lists_them_and_one_of_none_says_where_to_look(made: House, batch: dict[str, Any]):
     done = made.run("kill", "j")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "begins more than one id" in done.stderr
+    assert "is the beginning of more than one id" in done.stderr
     assert batch["jobs"][0]["jobId"] in done.stderr
     for unknown in ("nosuch", "j404", "", "%", "j" + "0" * 16):
         done = made.run("kill", unknown)
@@ -147,7 +147,7 @@ def test_one_tree_is_forgotten_whatever_its_age_and_no_other(made: House, batch:
     assert made.run("status", other).returncode == 0
     none = made.run("prune")
     assert (none.returncode, none.stdout) == (0, "")
-    assert none.stderr.startswith("Nothing to forget")
+    assert none.stderr.startswith("Nothing to delete")
     made.run("kill", live)
 
 
@@ -226,4 +226,4 @@ def test_where_there_is_nothing_each_command_says_so():
             assert done.stderr.startswith("No job")
             assert in_json(empty, command) == {key: []}
         done = empty.run("prune")
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "Nothing to forget; 0.0 MiB stay.\n")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "Nothing to delete; 0.0 MiB are kept.\n")

@@ -203,9 +203,9 @@ def test_a_subtree_that_is_tried_again_can_be_followed_by_what_is_advised(made: 
 def test_an_engine_that_is_told_to_leave_says_what_becomes_of_its_jobs():
     with house() as own:
         job_id = own.run("run", "--detach", "stub:wait=/nonexistent").stdout.strip()
-        assert own.run("engine", "stop").stdout.endswith(" leaves; its jobs go on.\n")
+        assert own.run("engine", "stop").stdout.endswith(" is stopping; its jobs go on.\n")
         own.wait_for_the_engine_to_go()
         assert own.run("kill", job_id).returncode == 0
         own.run("wait", job_id)
-        assert own.run("engine", "stop").stdout.endswith(") leaves.\n")
+        assert own.run("engine", "stop").stdout.endswith(") is stopping.\n")
         own.wait_for_the_engine_to_go()

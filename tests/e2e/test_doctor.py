@@ -106,7 +106,7 @@ def test_a_link_to_nothing_is_named_with_what_jobs_use_after_it(ill: House):
     link.symlink_to(ill.base / "gone")
     status, findings = examined(ill, CLAUDE_JOBS_CLI="", PATH=f"{link.parent}:{new.parent}:{SYSTEM_PATH}")
     assert findings["claude"]["detail"] == f"{new}, {OLDEST_VERSION}; passed over: {link} (missing)"
-    assert findings["claude"]["remedy"].startswith("Mend the link or remove it")
+    assert findings["claude"]["remedy"].startswith("Repair the link or remove it")
     assert status == 0
 
 

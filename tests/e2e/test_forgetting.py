@@ -30,7 +30,7 @@ def test_prune_says_what_would_go_and_then_forgets_it(tidy: House):
         directory = tidy.places.trees / over
         told = tidy.run("prune", "--dry-run")
         assert (told.returncode, told.stdout.splitlines()[0]) == (0, over)
-        assert "Would forget 1 tree, 1 job" in told.stderr
+        assert "Would delete 1 tree, 1 job" in told.stderr
         assert directory.exists()
         assert pump.json("claude_status", jobId=over)["status"] == "completed"
         done = json.loads(tidy.run("prune", "--json").stdout)

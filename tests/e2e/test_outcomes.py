@@ -133,7 +133,7 @@ def test_a_caller_sees_what_happened(quarters: House, pump: Pump, name: str):
 
 def test_an_answer_in_text_ends_with_what_is_to_be_known_and_a_command_prints_it_alone(quarters: House, pump: Pump):
     stream = STREAMS / "answer_resumed_at_its_most_tokens.ndjson"
-    note = "Its answer was cut off and resumed; the parts stand together."
+    note = "Its answer was cut off and resumed; the parts are joined."
     text = f'{{"a": [1,2,3,4,5]}}\n\n[{note}]'
     assert pump.text("claude_run", task=f"stub:replay={stream}", outputFormat="text") == text
     said = quarters.run("run", f"stub:replay={stream}")

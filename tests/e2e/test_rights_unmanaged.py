@@ -115,7 +115,7 @@ def outcome(shared: House, claude_cli: Path, tmp_path: Path) -> Outcome:
 def test_a_second_claude_ends_the_job_with_that_reason(outcome: Outcome, role: str):
     status = outcome(role)
     assert (status["status"], status["reason"]) == ("failed", "unmanaged_claude")
-    assert "started a claude of its own" in status["error"]
+    assert "started a claude itself" in status["error"]
     assert "-p hello" in status["error"]
 
 

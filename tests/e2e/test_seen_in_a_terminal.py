@@ -214,7 +214,7 @@ def test_a_command_that_waits_for_a_busy_engine_says_so(empty: House):
     os.kill(status["pid"], signal.SIGSTOP)
     try:
         with seated(empty, "list") as seat:
-            seat.wait_for("Waiting for the engine: it starts, or is busy.")
+            seat.wait_for("Waiting for the engine: it is starting, or busy.")
             os.kill(status["pid"], signal.SIGCONT)
             assert seat.end() == 0
     finally:

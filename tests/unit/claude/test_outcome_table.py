@@ -174,13 +174,13 @@ ANSWERS = {
     "an empty result": Row((says("words"), result("")), Reason.COMPLETED, "words"),
     "no result field": Row((says("words"), result(None)), Reason.COMPLETED, "words"),
     "a last message without a text": Row(
-        (says("words"), calls(), result("")), Reason.COMPLETED, "words", "the answer is that of the message before"
+        (says("words"), calls(), result("")), Reason.COMPLETED, "words", "the answer is the text of the message before"
     ),
     "an empty message after the last call": Row(
         (says("words"), calls("msg_1"), ANSWERED, says("", id="msg_2"), result("")),
         Reason.COMPLETED,
         "words",
-        "the answer is that of the message before",
+        "the answer is the text of the message before",
     ),
     "no text at all": Row((says(""), result("")), Reason.COMPLETED, "", "Its answer is empty."),
     "cut off at its most tokens, and resumed without a word": Row(
@@ -369,10 +369,10 @@ ANSWERS = {
     ),
     "two results": Row((says("a"), result("a"), NOTICE, says("b", id="msg_2"), result("b")), Reason.COMPLETED, "b"),
     "a damaged result": Row(
-        (says("whole answer"), BROKEN + EVENT, REST), Reason.COMPLETED, "whole answer", "put together again"
+        (says("whole answer"), BROKEN + EVENT, REST), Reason.COMPLETED, "whole answer", "has been repaired"
     ),
     "a damaged result with a log line": Row(
-        (says("whole answer"), f"{BROKEN}[WARN] x", REST), Reason.COMPLETED, "whole answer", "put together again"
+        (says("whole answer"), f"{BROKEN}[WARN] x", REST), Reason.COMPLETED, "whole answer", "has been repaired"
     ),
     "a damaged result without its end": Row(
         (says("whole answer"), BROKEN + EVENT), Reason.COMPLETED, "whole answer", "could not be read; the answer is"
@@ -386,13 +386,13 @@ ANSWERS = {
         ),
         Reason.COMPLETED,
         "whole answer",
-        "put together again",
+        "has been repaired",
     ),
     "a damaged result that is put together": Row(
         (says("whole answer"), line(result("whole answer"))[:20], line(result("whole answer"))[20:]),
         Reason.COMPLETED,
         "whole answer",
-        "put together again",
+        "has been repaired",
     ),
     "two objects on a line": Row((INIT, line(says("x")) + line(result("x"))), Reason.COMPLETED, "x"),
     "text before a frame": Row(
@@ -773,7 +773,7 @@ def test_a_result_that_is_longer_than_a_line_may_be_is_told(row: Row, told: str)
 
 def test_a_line_that_is_put_together_is_not_told_as_lost() -> None:
     outcome = outcome_of(ANSWERS["a damaged result that is put together"])
-    assert outcome.detail == "A line of its output was damaged, and put together again."
+    assert outcome.detail == "A line of its output was damaged and has been repaired."
 
 
 RECORDED_FRAMES = [frame for name in STREAMS for frame in frames(recorded(name)[0])]

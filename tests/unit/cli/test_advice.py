@@ -48,7 +48,7 @@ def test_the_pause_between_two_drawings_is_bounded_whatever_the_last_one_took():
 def test_a_backup_into_a_directory_that_is_not_there_says_which(invoke: Invoke, quarters: House):
     missing = quarters.base / "missing"
     result = invoke("backup", str(missing / "jobs.tar.gz"))
-    words = f"There is no directory {missing}. Make it first, or name a file in another.\n"
+    words = f"There is no directory {missing}. Make it first, or name a file in another directory.\n"
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", words)
 
 

@@ -165,7 +165,7 @@ def test_a_submission_that_may_have_been_taken_is_not_to_be_repeated_unless_it_h
     talk.sent(line(id=1, method="tools/call", params={"name": tool, "arguments": arguments}))
     [answer] = [json.loads(each) for each in talk.give_up("It is full.")]
     assert (f"Repeat {tool}" in answer["error"]["message"]) is repeat
-    assert ("It may have been taken: call claude_list_jobs first" in answer["error"]["message"]) is not repeat
+    assert ("The jobs may have been started: call claude_list_jobs first" in answer["error"]["message"]) is not repeat
 
 
 def test_the_progress_that_a_client_hears_of_always_grows():

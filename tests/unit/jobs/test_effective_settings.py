@@ -76,8 +76,8 @@ def test_a_person_who_starts_an_engine_is_told_once_what_the_one_before_had_from
     # She chose her own depth; of the number of jobs she said nothing.
     assert engine.take_dropped() == (
         "This engine starts with your settings, and the one before had others: max_jobs is 1000 (default), not 4 "
-        "(older variable CLAUDE_MAX_TOTAL_JOBS of Ann, kept from an earlier engine). What is to hold for every client "
-        f"belongs in {tmp_path / 'config.toml'}."
+        "(older variable CLAUDE_MAX_TOTAL_JOBS of Ann, kept from an earlier engine). "
+        f"Write what is to hold for every client into {tmp_path / 'config.toml'}."
     )
     assert engine.take_dropped() is None
     assert started(tmp_path, PERSON).take_dropped() is None

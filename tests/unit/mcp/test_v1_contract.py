@@ -129,7 +129,7 @@ async def test_the_error_texts_are_those_that_callers_match(home: Path):
         tasks = [HOLD, HOLD, {"task": "x", "dependsOn": [0]}]
         waiting = (await call_json(client, "claude_run_batch_async", tasks=tasks))["jobIds"][2]
         words = await refusal(client, "claude_result", jobId=waiting)
-        assert words.startswith("Job error: Job is still running (in line)")
+        assert words.startswith("Job error: Job is still running (queued)")
 
 
 async def test_a_batch_of_the_older_server_is_answered_with_its_keys(home: Path):

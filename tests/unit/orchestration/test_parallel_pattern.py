@@ -123,7 +123,7 @@ class Router:
     "routing", [to_nowhere, to_nowhere_by_keyword, to_a_constant, to_an_enclosed_constant(), Router().route]
 )
 def test_a_target_that_does_not_exist_is_refused_when_the_graph_is_built(routing: Any):
-    with pytest.raises(GraphBuildError, match="'nowhere', which is no node") as refusal:
+    with pytest.raises(GraphBuildError, match="'nowhere', which is not a node") as refusal:
         build(dict, {"coordinator": coordinator, "double": double}, routing)
     assert "['double']" in refusal.value.remedy
 
@@ -144,7 +144,7 @@ async def names_a_node(state: dict) -> str:
 @pytest.mark.parametrize("routing", [sends_to_a_key, sends_to_a_variable, names_a_node])
 async def test_a_target_that_only_the_run_knows_is_refused_when_it_is_sent_to(routing: Any):
     graph = build(dict, {"coordinator": coordinator, "double": double}, routing).compile()
-    with anyio.fail_after(60), pytest.raises(GraphBuildError, match="'elsewhere', which is no node"):
+    with anyio.fail_after(60), pytest.raises(GraphBuildError, match="'elsewhere', which is not a node"):
         await graph.ainvoke({"tasks": [], "target": "elsewhere"})
 
 
