@@ -13,6 +13,7 @@ from jobs.errors import JobsError
 from server import __version__
 from server.cli import engine, jobs, submit
 from server.cli.answers import answer_of, is_batch, jobs_in, say_answer, say_answers
+from server.cli.completion import complete_id
 from server.cli.console import (
     AsJson,
     Commands,
@@ -30,7 +31,7 @@ from server.cli.console import (
 )
 from server.cli.follow import jobs_of, listed, picture_of, teller, until_interrupted, waited, watch, watch_any
 from server.cli.interrupts import while_it_goes_on
-from server.cli.job_ids import complete_id, whole_id, whole_ids
+from server.cli.job_ids import whole_id, whole_ids
 from server.cli.lines import show, width_of, wrapped
 from server.cli.times import here
 from server.cli.transcript import Selection, followed, transcript_of

@@ -1,12 +1,9 @@
-"""Job ids on the command line: a prefix is enough, and the shell completes them."""
+"""Job ids on the command line: a prefix is enough."""
 
-import os
 from collections.abc import Iterable, Sequence
 
 from server.cli.console import fail
-from server.client.state_dir import StatePaths, state_dir
-from server.client.tool_client import Client, ToolError, running_client
-from server.client.wire import FrontDoorError
+from server.client.tool_client import Client
 
 _SHOWN = 10
 
@@ -30,13 +27,3 @@ def _problem(beginning: str, found: Sequence[str]) -> str:
 def whole_ids(engine: Client, beginnings: Iterable[str]) -> list[str]:
     """Return the whole id of each prefix, as `whole_id` does, each once."""
     return list(dict.fromkeys(whole_id(engine, beginning) for beginning in beginnings))
-
-
-def complete_id(incomplete: str) -> list[str]:
-    """Return the newest ids with this prefix, for a shell; none where no engine runs, since none is started for it."""
-    try:
-        with running_client(StatePaths(state_dir(os.environ))) as engine:
-            return [] if engine is None else engine.ids_from(incomplete)
-    except (FrontDoorError, ToolError, OSError, ValueError):
-        # A shell cannot show an error: no id is offered.
-        return []

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from server.cli.completion import complete_id
 from server.cli.console import AsJson, client, fail, note, say, say_json
 from server.cli.engine import ask
-from server.cli.job_ids import complete_id, whole_ids
+from server.cli.job_ids import whole_ids
 from server.cli.wording import for_a_person
 from server.client.tool_client import Client, ToolError
 

@@ -8,10 +8,11 @@ from uuid import uuid4
 import typer
 
 from server.cli.answers import say_answer
+from server.cli.completion import complete_id
 from server.cli.console import AsJson, client, exit_unless_completed, json_option, note, out, say, say_json
 from server.cli.follow import wait_for, watch
 from server.cli.interrupts import while_it_goes_on, while_it_is_asked
-from server.cli.job_ids import complete_id, whole_id
+from server.cli.job_ids import whole_id
 from server.cli.task_input import one_task, several_tasks
 from server.cli.task_options import BATCH, RUN, SEND, arguments_of, takes
 from server.cli.wording import for_a_person

@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import typer
 
-from server.cli.job_ids import complete_id
-from server.cli.wording import OPTIONS
+from jobs.spec import argument_of
+from server.cli.completion import complete_id
 
 _LIMITS: Final = "Limits"
 _RIGHTS: Final = "Rights"
@@ -161,6 +161,12 @@ SEND: Final[Mapping[str, Any]] = MappingProxyType(
 )
 """Options of `send`: a follow-up keeps the directory and the permissions of its session."""
 
+# In an annotation typer keeps the first name of an option where its default would be.
+FLAGS: Final[Mapping[str, str]] = MappingProxyType(
+    {argument_of(name): get_args(option)[1].default for options in (RUN, BATCH) for name, option in options.items()}
+)
+"""The flag of each option, by the tools' name of the argument."""
+
 
 def takes(options: Mapping[str, Any]) -> Callable[[_Command], _Command]:
     """Return a decorator that adds options to a command; it gets them as further keyword arguments.
@@ -177,7 +183,7 @@ def takes(options: Mapping[str, Any]) -> Callable[[_Command], _Command]:
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 annotation=annotation,
-                default=False if name == "verbose" else None,
+                default=False if get_args(annotation)[0] is bool else None,
             )
             for name, annotation in options.items()
         ]
@@ -196,16 +202,10 @@ def arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     for name, value in given.items():
         if isinstance(value, str) and not value.strip():
-            option = OPTIONS.get(to_camel(name), f"--{name}")
-            raise typer.BadParameter("it is empty. Give a value, or leave the option out.", param_hint=option)
+            hint = FLAGS[argument_of(name)]
+            raise typer.BadParameter("it is empty. Give a value, or leave the option out.", param_hint=hint)
     said = {name: value for name, value in given.items() if value or (value == 0 and value is not False)}
-    return {to_camel(name): _CONVERSIONS.get(name, _same)(value) for name, value in said.items()}
-
-
-def to_camel(name: str) -> str:
-    """Return an argument's name as the tools spell it."""
-    first, *others = name.split("_")
-    return first + "".join(map(str.capitalize, others))
+    return {argument_of(name): _CONVERSIONS.get(name, _same)(value) for name, value in said.items()}
 
 
 def _same(value: Any) -> Any:

@@ -5,32 +5,23 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from server.cli.task_options import FLAGS
+
 OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "allowedTools": "--allowed-tools",
-        "appendSystemPrompt": "--append-system-prompt",
+        **{argument: flag for argument, flag in FLAGS.items() if not argument.islower()},
         "batchId": "ID",
-        "disallowedTools": "--disallowed-tools",
-        "idempotencyKey": "--idempotency-key",
         "jobId": "ID",
         "jobIds": "ID",
-        "jsonSchema": "--schema",
-        "maxBudgetUsd": "--max-budget-usd",
-        "maxConcurrent": "--max-concurrent",
-        "maxJobs": "--max-jobs",
-        "mcpServers": "--mcp-server",
         "outputFormat": "--json",
-        "parentJobId": "--parent",
-        "permissionMode": "--permission-mode",
         "requestId": "REQUEST",
         "subtreeOf": "--subtree",
-        "subtreeSeconds": "--subtree-timeout",
-        "timeoutSeconds": "--timeout",
-        "treeBudgetUsd": "--tree-budget-usd",
-        "treeTimeoutSeconds": "--tree-timeout",
     }
 )
 """Command-line options by the tools' argument names, where those are no plain words; `dependsOn` is a key of a file."""
+
+_WORDS: Final = "|".join(argument for argument in FLAGS if argument.islower())
+"""Argument names that are plain words: they are names only where an error begins with them."""
 
 
 def _of_task(index: int, argument: str | None) -> str:
@@ -38,7 +29,8 @@ def _of_task(index: int, argument: str | None) -> str:
     return f"task {index + 1}, {argument}: " if argument else f"task {index + 1}: "
 
 
-_COMMANDS: Final = "result|status|wait|send|retry|approve|list|kill|run|dashboard"
+_TOOL: Final = r"(?<![\w/'\"-])claude_([a-z]+)"
+"""The name of a tool up to the word that names its command; in quotes, or in a path, it is something else."""
 
 _PATTERNS: Final = (
     # The older server's callers match on this prefix; a person needs only the rest.
@@ -53,13 +45,13 @@ _PATTERNS: Final = (
         r"That is \1 jobs in one batch or below one job; \2 is the most. Start more batches or raise `max_children`.",
     ),
     (
-        re.compile(rf"\bclaude_({_COMMANDS})\w* with (?:jobIds?|batchId|requestId) \[?'(\w+)'\]?"),
+        re.compile(rf"{_TOOL}\w* with (?:jobIds?|batchId|requestId) \[?'(\w+)'\]?"),
         r"`claude-jobs \1 \2`",
     ),
     (re.compile(r"\bclaude_list_jobs with (under|before) '(\w+)'"), r"`claude-jobs list --\1 \2`"),
     (re.compile(r"\bclaude_recursion_stats\b"), "`claude-jobs dashboard`"),
     (re.compile(r"\bclaude_run_batch(?:_async)?\b"), "`claude-jobs batch`"),
-    (re.compile(rf"\bclaude_({_COMMANDS})(?:_(?:jobs|job|async))?\b"), r"`claude-jobs \1`"),
+    (re.compile(rf"{_TOOL}(?:_(?:jobs|job|async))?(?![\w/-])"), r"`claude-jobs \1`"),
     (re.compile(r"\bCall (?=`claude-jobs )"), "Run "),
     (re.compile(r"\bcall (?=`claude-jobs )"), "run "),
     (re.compile(r"^(Request \S+ not found\.) .*"), r"\1 `claude-jobs approve` lists those that are open."),
@@ -74,8 +66,7 @@ _PATTERNS: Final = (
     (re.compile(r"(`claude-jobs send \w+)(?=` can ask its session)"), r'\1 "Give the answer in parts."'),
     (re.compile(r"^(?:jobIds?|batchId): (\w)"), lambda match: match[1].upper()),
     (re.compile(r"\btasks[\[.](\d+)\]?(?:\.([\w.]+))?: "), lambda match: _of_task(int(match[1]), match[2])),
-    (re.compile(r"^(cwd|effort|model): "), r"--\1: "),
-    (re.compile(r"^directories: "), "--directory: "),
+    (re.compile(rf"^({_WORDS}): "), lambda match: f"{FLAGS[match[1]]}: "),
     (re.compile(r"\bleave (?:cwd|directories) out\b"), "leave it out"),
     (re.compile(rf"\b(?:{'|'.join(OPTIONS)})\b"), lambda match: f"`{OPTIONS[match[0]]}`"),
     (re.compile(r"^`(--[\w-]+)`: "), r"\1: "),

@@ -99,6 +99,10 @@ def test_each_argument_of_a_tool_has_an_option(argument: str):
             "Run `claude-jobs wait j1` first, or give `--fork`.",
         ),
         ("Call claude_list_jobs with under 'j1'.", "Run `claude-jobs list --under j1`."),
+        ("Call claude_pause_job.", "Run `claude-jobs pause`."),
+        ("cwd: /home/me/claude_wait is not a directory.", "--cwd: /home/me/claude_wait is not a directory."),
+        ("mcpServers: 'claude_run' is not in the settings.", "--mcp-server: 'claude_run' is not in the settings."),
+        ("verbose: it is neither true nor false.", "--verbose: it is neither true nor false."),
     ],
 )
 def test_a_person_reads_commands_and_options(said: str, words: str):
