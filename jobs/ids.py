@@ -1,4 +1,4 @@
-"""Ids of jobs and batches, and the paths that they form in a tree."""
+"""Ids of jobs and batches, the paths that they form in a tree, and the tokens by which a job shows which one it is."""
 
 import hashlib
 import secrets
@@ -8,6 +8,11 @@ _RANDOM_CHARACTERS = 16
 
 JOB_PREFIX = "j"
 BATCH_PREFIX = "b"
+
+TOKEN_PREFIX = "cj1_"  # noqa: S105 - not a secret
+"""Begins every token, so that a log can be searched for one that leaked."""
+
+_TOKEN_BYTES = 24
 
 
 def new_job_id() -> str:
@@ -39,3 +44,13 @@ def subtasks_batch_id(job_id: str, attempt: int) -> str:
     """Return the id of the batch for which an attempt of a job asked: always the same, so it is admitted once."""
     digest = hashlib.sha256(f"{job_id}:{attempt}".encode()).digest()
     return BATCH_PREFIX + "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:_RANDOM_CHARACTERS])
+
+
+def new_token() -> str:
+    """Return a token for one attempt of a job: 192 random bits, of which the store keeps only the hash."""
+    return TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
+
+
+def hash_token(token: str) -> str:
+    """Return what the store keeps of a token: its SHA-256 in hexadecimal."""
+    return hashlib.sha256(token.encode()).hexdigest()

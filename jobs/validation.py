@@ -11,8 +11,7 @@ from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import LaunchContext, build
 from jobs.errors import BadInputError
 from jobs.model import Job
-from jobs.permissions.granting import Grants
-from jobs.permissions.rights import RightsRequest
+from jobs.permissions.rights import Grants, RightsRequest
 from jobs.prompts.decomposition import SCHEMA
 from jobs.prompts.dependencies import TaskNode, resolve
 from jobs.settings import Settings, TreeSettings

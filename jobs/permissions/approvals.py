@@ -12,8 +12,7 @@ import anyio
 from jobs.errors import NotFoundError
 from jobs.ids import contains
 from jobs.model import LIVE, Job
-from jobs.permissions.granting import rights_of
-from jobs.permissions.rights import permits_call
+from jobs.permissions.rights import permits_call, rights_of
 
 logger = logging.getLogger(__name__)
 

@@ -1,15 +1,19 @@
-"""Rights of a job, and how a request for them is narrowed to the rights of its parent: rights only shrink."""
+"""Rights of a job: narrowed to those of its parent, granted as far as the settings allow, and trust in directories."""
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import PurePath
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
 
-from jobs.errors import JobsError
+from jobs.claude.command import USER_ONLY, WITH_PROJECT
+from jobs.claude.json_files import derived
+from jobs.errors import BadInputError, JobsError
 from jobs.model import PERMISSION_MODES
+from jobs.settings import Settings
+from jobs.spec import JobSpec
 
 RANK: Mapping[str, int] = MappingProxyType(
     {mode: PERMISSION_MODES.index("default" if mode == "manual" else mode) for mode in PERMISSION_MODES}
@@ -26,6 +30,8 @@ EDITING = frozenset({"Edit", "Write"})
 
 OWN_SERVER_RULE = "mcp__claude-jobs"
 """The rule for our own tools, which every job has."""
+
+_ALLOWS_BYPASS = "set allow_bypass_permissions = true in config.toml (or CLAUDE_ALLOW_BYPASS_PERMISSIONS=1)"
 
 _DOUBTFUL = re.compile(r"[;&|<>`$()\n*?\[\]{}!\\]|\.\.")
 _RULE = re.compile(r"(?P<tool>[^()]+)(?:\((?P<what>.*)\))?", re.DOTALL)
@@ -209,3 +215,199 @@ def _in_place(rights: Rights, tool: str, arguments: Mapping[str, Any]) -> bool:
     if not isinstance(path, str) or not _contained(path, rights.directories):
         return False
     return tool == "Read" or (tool in EDITING and RANK[rights.mode] >= RANK["acceptEdits"])
+
+
+def rights_of(spec: JobSpec) -> Rights:
+    """Return what a job may do."""
+    return Rights(
+        mode=spec.permission_mode,
+        allowed=spec.allowed_tools,
+        disallowed=spec.disallowed_tools,
+        directories=(spec.cwd, *spec.directories),
+        servers=spec.mcp_servers,
+    )
+
+
+class Grants:
+    """Decides what a new job may do.
+
+    Args:
+        settings: The engine's settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def grant(self, asked: RightsRequest, *, parent: JobSpec | None, cwd: str, home: str | None) -> Rights:
+        """Return the rights of a new job, its working directory first among the directories.
+
+        Args:
+            asked: What is asked for.
+            parent: The spawning job, or None for a person or a program outside every tree.
+            cwd: The client's directory, for a job without parent.
+            home: The client's home directory, for a path that begins with "~", or None.
+
+        Raises:
+            BadInputError: A value that cannot be used, or that a person may not ask for.
+            RightsError: A spawning job asks for more than it has.
+        """
+        self._check_names(asked)
+        if parent is None:
+            return self._check_bypass(self._of_root(asked, cwd, home))
+        return self._check_bypass(self._of_child(asked, parent, home))
+
+    def _of_root(self, asked: RightsRequest, cwd: str, home: str | None) -> Rights:
+        work = existing_directory(asked.cwd, cwd, home, "cwd")
+        return Rights(
+            mode=asked.mode or self._settings.permission_mode,
+            allowed=tuple(asked.allowed or ()),
+            disallowed=tuple(asked.disallowed),
+            directories=(
+                work,
+                *(existing_directory(one, work, home, "directories") for one in asked.directories or ()),
+            ),
+            servers=tuple(dict.fromkeys(asked.servers or ())),
+        )
+
+    def _of_child(self, asked: RightsRequest, parent: JobSpec, home: str | None) -> Rights:
+        # Resolved: the path that was compared is kept, so a link that is changed afterwards has no effect.
+        work = os.path.realpath(existing_directory(asked.cwd, parent.cwd, home, "cwd"))
+        more = [
+            os.path.realpath(existing_directory(one, work, home, "directories"))
+            for one in (parent.directories if asked.directories is None else asked.directories)
+        ]
+        return narrow(rights_of(parent), replace(asked, directories=(work, *more)))
+
+    def _check_names(self, asked: RightsRequest) -> None:
+        if asked.mode is not None and asked.mode not in PERMISSION_MODES:
+            raise BadInputError(
+                "permissionMode", f"{asked.mode[:80]!r} is unknown", f"Use one of {', '.join(PERMISSION_MODES)}."
+            )
+        known = self._settings.mcp_servers
+        for name in asked.servers or ():
+            if name not in known:
+                there = ", ".join(known) or "there are none"
+                raise BadInputError("mcpServers", f"{name[:80]!r} is not in the settings ({there})", "Leave it out.")
+
+    def _check_bypass(self, rights: Rights) -> Rights:
+        check_mode(
+            rights.mode, self._settings, f"Use acceptEdits with allowedTools, or have a person {_ALLOWS_BYPASS}."
+        )
+        return rights
+
+
+def check_mode(mode: str, settings: Settings, remedy: str) -> None:
+    """Make sure that a person allows a permission mode at this moment.
+
+    Args:
+        mode: The mode of a job that is to be admitted or launched.
+        settings: The engine's settings.
+        remedy: What to do next, as a sentence.
+
+    Raises:
+        BadInputError: It is `bypassPermissions`, and that is switched off.
+    """
+    if mode == "bypassPermissions" and not settings.allow_bypass_permissions:
+        raise BadInputError("permissionMode", "bypassPermissions is switched off", remedy)
+
+
+def check_mode_at_launch(spec: JobSpec, settings: Settings) -> None:
+    """Make sure that a job which was admitted earlier may still run in its permission mode.
+
+    A queued, retried or resumed job may meet other settings than those under which it was admitted.
+
+    Raises:
+        BadInputError: It may not.
+    """
+    remedy = f"Start the task as a new job with another mode, or have a person {_ALLOWS_BYPASS} and retry this one."
+    check_mode(spec.permission_mode, settings, remedy)
+
+
+def verify_directories_unchanged(directories: Iterable[str]) -> None:
+    """Make sure that a child's directories are still the ones that were compared with its parent's.
+
+    A job can rename one of its directories and put a link that leads out in its place, after its child was admitted.
+    Blocks.
+
+    Args:
+        directories: Those of the child.
+
+    Raises:
+        RightsError: One of them leads elsewhere now.
+    """
+    for path in directories:
+        if (real := os.path.realpath(path)) != path:
+            raise RightsError("cwd", real, path)
+
+
+def existing_directory(asked: str | None, base: str, home: str | None, field: str) -> str:
+    """Return the absolute path of a directory that a caller names.
+
+    Raises:
+        BadInputError: It is not there, cannot be looked at, or is no directory.
+    """
+    path = Path(os.path.normpath(Path(base) / _at_home(asked or ".", home, field)))
+    try:
+        exists, is_directory = path.exists(), path.is_dir()
+    except OSError as error:
+        # A name that is too long, or a directory above that may not be searched.
+        problem = f"{str(path)[:200]} cannot be looked at ({error.strerror})"
+        raise BadInputError(field, problem, f"Name a directory that you can enter, or leave {field} out.") from error
+    if not exists:
+        raise BadInputError(field, f"{path} does not exist", f"Name a directory that exists, or leave {field} out.")
+    if not is_directory:
+        raise BadInputError(field, f"{path} is not a directory", "Name the directory that holds it.")
+    return str(path)
+
+
+def _at_home(asked: str, home: str | None, field: str) -> str:
+    # The client's home, not that of the user who started the engine.
+    head, separator, rest = asked.partition("/")
+    if not head.startswith("~"):
+        return asked
+    if head != "~" or not home:
+        raise BadInputError(field, f"{head[:40]} stands for no directory here", "Give an absolute path.")
+    return f"{home}{separator}{rest}"
+
+
+def setting_sources(directory: str, env: Mapping[str, str], trusted: Iterable[Path]) -> str:
+    """Return whose settings a job in this directory loads, as the CLI's option spells them. Reads files.
+
+    Args:
+        directory: Absolute path of the job's working directory.
+        env: The client's environment: it says where Claude Code keeps the person's decisions.
+        trusted: Directories that our own settings trust, with all below them.
+    """
+    real = PurePath(os.path.realpath(directory))
+    if any(real.is_relative_to(os.path.realpath(one)) for one in trusted):
+        return WITH_PROJECT
+    return WITH_PROJECT if _accepted(real, env) else USER_ONLY
+
+
+def _accepted(directory: PurePath, env: Mapping[str, str]) -> bool:
+    """Tell whether the person accepted Claude Code's trust dialog for this directory or for one above it.
+
+    The home directory and the root are left out: a person who opened Claude Code there did not mean everything below.
+    """
+    accepted = _accepted_ones(env)
+    home = os.path.realpath(env["HOME"]) if env.get("HOME") else ""
+    for above in (directory, *directory.parents):
+        if above != directory and str(above) in {home, above.root}:
+            return False
+        if str(above) in accepted:
+            return True
+    return False
+
+
+def _accepted_ones(env: Mapping[str, str]) -> Collection[str]:
+    place = env.get("CLAUDE_CONFIG_DIR") or env.get("HOME")
+    return derived(Path(place) / ".claude.json", _with_trust, own=True) if place else ()
+
+
+def _with_trust(state: Mapping[str, Any]) -> Collection[str]:
+    projects = state.get("projects")
+    return frozenset(
+        path
+        for path, project in (projects.items() if isinstance(projects, dict) else ())
+        if isinstance(project, dict) and project.get("hasTrustDialogAccepted") is True
+    )

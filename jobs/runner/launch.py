@@ -15,10 +15,10 @@ from jobs.claude.command import Command
 from jobs.claude.ndjson import OutputTail
 from jobs.errors import JobsError, StoreError
 from jobs.event_bus import JobEventBus
+from jobs.ids import hash_token, new_token
 from jobs.limits.budget import BudgetOwner, Ledger, deadline_of
 from jobs.limits.watchdog import Watchdog, WatchdogLimits
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
-from jobs.permissions.tokens import hash_token, new_token
 from jobs.ports import Clock, Store
 from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError, is_alive
 from jobs.processes.process import Process, attach, launch, refused_for_now

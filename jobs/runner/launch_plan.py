@@ -13,8 +13,7 @@ from jobs.claude.stale_files import ClientDirectories
 from jobs.client_context import ClientContext, ClientContextStore
 from jobs.errors import BadInputError, StoreError
 from jobs.model import Attempt, Job, Reason, Usage
-from jobs.permissions.granting import check_mode_at_launch, verify_directories_unchanged
-from jobs.permissions.trust import setting_sources
+from jobs.permissions.rights import check_mode_at_launch, setting_sources, verify_directories_unchanged
 from jobs.ports import Store
 from jobs.processes.attempt_dir import SERVERS, AttemptDirectory, ever_ran
 from jobs.prompts.briefing import Prompts

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from jobs.claude.command import SESSION
 from jobs.client_context import ClientContext
 from jobs.errors import BadInputError, JobsError
+from jobs.ids import hash_token
 from jobs.model import Job
-from jobs.permissions.tokens import hash_token
 from jobs.ports import Store
 from server.client.wire import Hello
 

@@ -2,9 +2,8 @@
 
 import pytest
 
-from jobs.ids import contains, is_batch_id, new_batch_id, new_job_id
+from jobs.ids import TOKEN_PREFIX, contains, hash_token, is_batch_id, new_batch_id, new_job_id, new_token
 from jobs.model import Reason
-from jobs.permissions.tokens import PREFIX, hash_token, new_token
 from jobs.prompts.briefing import initial_briefing, resume_message
 from jobs.spec import JobSpec
 from orchestration.limits import TreeLimits
@@ -54,7 +53,7 @@ def test_a_job_that_was_paused_is_told_to_go_on(reason: Reason):
 def test_tokens_differ_and_their_hash_does_not_hold_them():
     one, other = new_token(), new_token()
     assert one != other
-    assert one.startswith(PREFIX)
+    assert one.startswith(TOKEN_PREFIX)
     assert len(hash_token(one)) == 64
     assert hash_token(one) == hash_token(one) != hash_token(other)
     assert one not in hash_token(one)

@@ -10,7 +10,7 @@ from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
 from jobs.client_context import ClientContext
-from jobs.permissions.tokens import hash_token
+from jobs.ids import hash_token
 from server.mcp.auth import Caller
 from server.mcp.connection_state import Connection
 from server.mcp.tasks import EXTENSION

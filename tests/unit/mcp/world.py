@@ -14,8 +14,8 @@ from mcp.shared.memory import create_client_server_memory_streams
 from mcp_types import CallToolResult, RequestParamsMeta, TextContent
 
 from jobs.client_context import ClientContext
+from jobs.ids import hash_token
 from jobs.model import Job, JobStatus
-from jobs.permissions.tokens import hash_token
 from jobs.settings import Settings
 from server.client.state_dir import StatePaths, prepare
 from server.engine.app import assemble

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from jobs.errors import BadInputError
-from jobs.permissions.granting import rights_of, verify_directories_unchanged
-from jobs.permissions.rights import RANK, RightsError
+from jobs.permissions.rights import RANK, RightsError, rights_of, verify_directories_unchanged
 from jobs.settings import McpServerSettings, Settings
 from jobs.spec import JobSpec, TaskRequest
 from jobs.validation import SpecBuilder

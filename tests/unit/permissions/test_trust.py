@@ -8,7 +8,7 @@ import pytest
 
 from jobs.claude.command import USER_ONLY, WITH_PROJECT
 from jobs.claude.json_files import MOST
-from jobs.permissions.trust import setting_sources
+from jobs.permissions.rights import setting_sources
 
 
 @pytest.fixture

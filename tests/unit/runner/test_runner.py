@@ -17,9 +17,9 @@ import pytest
 
 from jobs.claude.ndjson import PIECE, Line, LineDecoder, OutputTail
 from jobs.errors import DiskFullError, StoreError
+from jobs.ids import hash_token
 from jobs.maintenance.db_recovery import read_job
 from jobs.model import Job, JobStatus, Reason, Tree
-from jobs.permissions.tokens import hash_token
 from jobs.processes import process as process_module
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.processes.process_table import process_table

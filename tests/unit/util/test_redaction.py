@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.claude.ndjson import Line
+from jobs.ids import new_token
 from jobs.permissions.approvals import PermissionRequest
-from jobs.permissions.tokens import new_token
 from jobs.util.text import HIDDEN, redact, strip_terminal_codes
 from server.cli.conversation import Conversation
 from server.logging_setup import FORM, SafeFormatter
