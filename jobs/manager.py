@@ -7,11 +7,10 @@ import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
 from jobs.assembly import OwnParts, Parts
-from jobs.batch_graph import BatchGraph
+from jobs.batch_graph import BatchGraph, JobNode
 from jobs.client_context import ClientContext
 from jobs.errors import EngineLeavingError, NotFoundError
 from jobs.event_bus import JobEventBus
-from jobs.job_node import JobNode
 from jobs.model import TERMINAL, Job, JobStatus
 from jobs.ports import Admission, Store
 from jobs.spec import TaskRequest
@@ -48,8 +47,7 @@ class EnhancedJobManager:
     def _use(self, parts: Parts) -> None:
         self._parts = parts
         self._submissions = Submissions(parts.spec_builder, parts.client_contexts, parts.clock, parts.recursion)
-        node = JobNode(parts, self._submissions, lambda: self._leaving)
-        self._graph = BatchGraph(work=node.run, resume=node.resume)
+        self._graph = BatchGraph(JobNode(parts, self._submissions, lambda: self._leaving))
 
     async def __aenter__(self) -> Self:
         await self._open()

@@ -1,7 +1,7 @@
 """The house rules held by the graphs themselves, compiled and run: what the source cannot show."""
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -11,7 +11,7 @@ from langgraph.types import Send
 
 from jobs.batch_graph import BatchGraph
 from jobs.event_bus import JobEventBus
-from jobs.model import JobStatus
+from jobs.model import Job, JobStatus
 from jobs.settings import Settings
 from jobs.store.live import LiveStore
 from orchestration.executors import ParallelExecutor, RecursiveClaudeExecutor
@@ -115,13 +115,13 @@ async def test_the_jobs_of_a_batch_are_sends_of_one_run_of_the_recursive_graph(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     entered: list[list[str]] = []
-    ainvoke = BatchGraph.ainvoke
+    run = BatchGraph.run
 
-    def noting(graph: BatchGraph, state: Mapping[str, Any]) -> Any:
-        entered.append(state["tasks"])
-        return ainvoke(graph, state)
+    async def noting(graph: BatchGraph, jobs: Sequence[Job]) -> None:
+        entered.append([job.id for job in jobs])
+        await run(graph, jobs)
 
-    monkeypatch.setattr(BatchGraph, "ainvoke", noting)
+    monkeypatch.setattr(BatchGraph, "run", noting)
     async with parts(tmp_path, runner=NotingRunner) as engine:
         ids = await engine.run("a", "b", "c")
         ended = await engine.over(*ids)

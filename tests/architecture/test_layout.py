@@ -13,7 +13,7 @@ TOP = {"pyproject.toml", "mcp.json", "README.md", "tests", *PACKAGES}
 MOST_LINES = 500
 
 BROAD: Mapping[str, str] = {
-    "jobs/job_node.py": "The boundary of a job: whatever keeps it from being followed any more is written as its end.",
+    "jobs/batch_graph.py": "The boundary of a job: what keeps it from being followed any more is written as its end.",
     "jobs/event_bus.py": "The boundary of an observer: the others are told of the change, and its announcer goes on.",
     "jobs/maintenance/db_recovery.py": "The boundary of a job's directory: the other jobs are brought back.",
     "jobs/store/writer.py": "The boundary of a caller in a group: its error is raised to it alone, in its own task.",
