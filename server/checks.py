@@ -17,7 +17,7 @@ from jobs.claude.account import accounts_of
 from jobs.claude.binary import OLDEST_VERSION, UPDATE_SECONDS, ClaudeFinder, starts
 from jobs.claude.command import SESSION
 from jobs.errors import ClaudeTooOldError, JobsError
-from jobs.maintenance.db_recovery import last_rescue, report_path
+from jobs.maintenance.db_recovery import last_recovery, report_path
 from jobs.settings_sources import known_variables
 from jobs.store.corruption import noted_damage
 from jobs.store.disk_reserve import reserve_beside
@@ -28,7 +28,7 @@ from server.client.connect import control
 from server.client.engine_socket import EngineEndpoint
 from server.client.location import original_of, read_location
 from server.client.state_dir import StateDirError, StatePaths, prepare, state_dir
-from server.client.wire import FrontDoorError, Hello
+from server.client.wire import ClientError, Hello
 
 ANSWER_SECONDS = 5.0
 """Seconds that an engine may take to answer; chosen, not measured. A person waits that long where the engine hangs."""
@@ -178,10 +178,10 @@ def check_database(places: StatePaths) -> Iterator[Finding]:
         yield _bad(_DATABASE, f"{path} is damaged: {damage}", remedy)
     else:
         yield _file_problem(path) or _contents(path)
-    rescue = last_rescue(path)
-    if rescue is not None:
+    report = last_recovery(path)
+    if report is not None:
         remedy = f"Once you have read this, run `rm {shlex.quote(str(report_path(path)))}`."
-        yield Finding(name=_DATABASE, good=False, detail=str(rescue), remedy=remedy, needed=False)
+        yield Finding(name=_DATABASE, good=False, detail=str(report), remedy=remedy, needed=False)
 
 
 def _refusal(home: Path) -> Finding | None:
@@ -272,10 +272,10 @@ def _megabytes(count: int) -> str:
 
 def check_engine(places: StatePaths, environ: Mapping[str, str]) -> Finding:
     """Ask a running engine for its status; none is started."""
-    endpoint = EngineEndpoint(places=places, environ=environ, patience=ANSWER_SECONDS)
+    endpoint = EngineEndpoint(places=places, environ=environ, timeout=ANSWER_SECONDS)
     try:
         answer = control(endpoint, {"do": "status"}, Hello(cwd="/", client="doctor"))
-    except (FrontDoorError, OSError) as error:
+    except (ClientError, OSError) as error:
         return Finding(name="Engine", good=False, detail="does not answer", remedy=str(error))
     if answer is None:
         return Finding(name="Engine", good=True, detail="not running; the next call starts it")

@@ -34,8 +34,8 @@ from server.cli.wording import for_a_person
 from server.client.client_env import named_in
 from server.client.connect import control
 from server.client.state_dir import StatePaths, state_dir
-from server.client.tool_client import door_of
-from server.client.wire import JOB_MARKERS, FrontDoorError, Hello, setting_variables
+from server.client.tool_client import endpoint_of
+from server.client.wire import JOB_MARKERS, ClientError, Hello, setting_variables
 from server.selftest.kill_test import KillTest, Plan
 
 _OLDEST_SQLITE = (3, 38, 0)
@@ -80,7 +80,7 @@ def kill_engines(console: Console, seconds: float = SELFTEST_SECONDS) -> bool:
         campaign = KillTest(base, Plan(kills=1000, seconds=seconds))
         with console.status("") as status:
             report = campaign.run(status.update)
-    except (FrontDoorError, OSError, EOFError) as error:
+    except (ClientError, OSError, EOFError) as error:
         console.print(f"The selftest could not go on: {error} Its files are in {base}.", markup=False, soft_wrap=True)
         return False
     except KeyboardInterrupt:
@@ -176,8 +176,8 @@ def _difference_from_engine(environ: Mapping[str, str]) -> str | None:
     """Return how the settings here differ from those of the running engine, or None where they do not."""
     request = {"do": "settings", "variables": setting_variables(environ)}
     try:
-        answer = control(door_of(environ).replace(patience=ANSWER_SECONDS), request, Hello(cwd="/", client="doctor"))
-    except (FrontDoorError, OSError):
+        answer = control(endpoint_of(environ).replace(timeout=ANSWER_SECONDS), request, Hello(cwd="/", client="doctor"))
+    except (ClientError, OSError):
         # It has ended since it answered.
         return None
     return answer.get("note") if answer else None

@@ -19,7 +19,7 @@ from server.client.engine_socket import EngineEndpoint
 from server.client.light_json import loads
 from server.client.proxy import StdioProxy
 from server.client.state_dir import absolute, prepare, state_dir
-from server.client.wire import MAX_LINE, FrontDoorError, Hello, Value, setting_variables
+from server.client.wire import MAX_LINE, ClientError, Hello, Value, setting_variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ Serves MCP on stdin and stdout; starts the engine where none runs.
 """
 
 
-class UsageError(FrontDoorError):
+class UsageError(ClientError):
     """The command line cannot be used.
 
     Args:
@@ -49,7 +49,7 @@ class UsageError(FrontDoorError):
         super().__init__(f"cannot use {argument!r} here. See `claude-jobs mcp --help`.")
 
 
-class JobTokenError(FrontDoorError):
+class JobTokenError(ClientError):
     """A job's pump finds no token. It must not be taken for a person's client.
 
     Args:
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     except UsageError as error:
         _say(str(error))
         return 2
-    except FrontDoorError as error:
+    except ClientError as error:
         _say(str(error))
         return 1
     except FileNotFoundError:
@@ -139,7 +139,7 @@ def run(home: str, job_dir: str | None) -> int:
         endpoint = EngineEndpoint(places=prepare(home), environ=os.environ, note=_say, for_job=job_dir is not None)
         hello = introduce(os.environ, job_dir, home)
         connection = connect_with_retry(endpoint, hello)
-    except (FrontDoorError, OSError) as error:
+    except (ClientError, OSError) as error:
         _say(str(error))
         return 1
 

@@ -229,7 +229,7 @@ def report_path(database: Path) -> Path:
     return database.with_name("rescue.json")
 
 
-def last_rescue(database: Path) -> RecoveryReport | None:
+def last_recovery(database: Path) -> RecoveryReport | None:
     """Return the report of the last recovery of this database, or None."""
     try:
         return RecoveryReport(**json.loads(report_path(database).read_text(encoding="utf-8")))
@@ -290,7 +290,7 @@ async def _bring_back(store: Restorable, database: Path, trees: Path, condition:
             unreadable += 1
     if condition.damage is None and not restored:
         return
-    rescue = RecoveryReport(
+    report = RecoveryReport(
         at=time.time(),
         damage=condition.damage or "the end of its log was missing",
         aside=None if condition.aside is None else str(condition.aside),
@@ -298,8 +298,8 @@ async def _bring_back(store: Restorable, database: Path, trees: Path, condition:
         restored=restored,
         unreadable=unreadable,
     )
-    logger.warning("%s", rescue)
-    await anyio.to_thread.run_sync(_write_report, database, rescue)
+    logger.warning("%s", report)
+    await anyio.to_thread.run_sync(_write_report, database, report)
 
 
 async def _restored(store: Restorable, directory: Path) -> bool:
@@ -317,7 +317,7 @@ async def _restored(store: Restorable, directory: Path) -> bool:
     return False
 
 
-def _write_report(database: Path, rescue: RecoveryReport) -> None:
+def _write_report(database: Path, report: RecoveryReport) -> None:
     part = report_path(database).with_suffix(".part")
-    part.write_text(json.dumps(asdict(rescue), indent=2), encoding="utf-8")
+    part.write_text(json.dumps(asdict(report), indent=2), encoding="utf-8")
     part.rename(report_path(database))

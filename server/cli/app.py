@@ -307,10 +307,10 @@ def demo(
     keep: Annotated[bool, typer.Option(help="Leave the state directory there and print its path.")] = False,
 ) -> None:
     """Play a recursive tree of real Claude processes against a scripted model; needs no account and costs nothing."""
-    from server.demo.run import play
+    from server.demo.run import run_demo
 
     with complaints():
-        good = play(out, keep=keep)
+        good = run_demo(out, keep=keep)
     raise typer.Exit(0 if good else 1)
 
 

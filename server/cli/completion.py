@@ -4,7 +4,7 @@ import os
 
 from server.client.state_dir import StatePaths, state_dir
 from server.client.tool_client import ToolError, running_client
-from server.client.wire import FrontDoorError
+from server.client.wire import ClientError
 
 
 def complete_id(incomplete: str) -> list[str]:
@@ -12,6 +12,6 @@ def complete_id(incomplete: str) -> list[str]:
     try:
         with running_client(StatePaths(state_dir(os.environ))) as engine:
             return [] if engine is None else engine.ids_from(incomplete)
-    except (FrontDoorError, ToolError, OSError, ValueError):
+    except (ClientError, ToolError, OSError, ValueError):
         # A shell cannot show an error: no id is offered.
         return []

@@ -19,8 +19,8 @@ from typer.core import TyperGroup
 from jobs.util.text import redact, strip_terminal_codes
 from server.cli.times import here
 from server.cli.wording import for_a_person
-from server.client.tool_client import Client, ToolError, door_of, open_client
-from server.client.wire import FrontDoorError
+from server.client.tool_client import Client, ToolError, endpoint_of, open_client
+from server.client.wire import ClientError
 
 # Without emoji: ":bug:" in a path or a task is plain text, and `markup=False` alone would draw an emoji.
 out = Console(emoji=False)
@@ -153,7 +153,7 @@ def complaints() -> Iterator[None]:
         yield
     except ToolError as error:
         fail(here(for_a_person(str(error)), time.time()))
-    except FrontDoorError as error:
+    except ClientError as error:
         fail(error)
     except BrokenPipeError:
         # The reader has closed the output: typer ends the command in silence.
@@ -167,7 +167,7 @@ def client() -> Iterator[Client]:
     """Connect to the engine, starting it where none runs."""
     with complaints(), ExitStack() as stack:
         with _delay_told():
-            connected = stack.enter_context(open_client(door_of(os.environ, note=note), os.environ))
+            connected = stack.enter_context(open_client(endpoint_of(os.environ, note=note), os.environ))
         yield connected
 
 

@@ -15,7 +15,7 @@ from server.client.engine_socket import EngineUnreachableError
 from server.client.lock_file import holder_of
 from server.client.spawn_engine import SETTINGS_REFUSED
 from server.client.state_dir import StatePaths, state_dir
-from server.client.tool_client import door_of
+from server.client.tool_client import endpoint_of
 from server.client.wire import Hello, setting_variables
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def ask(request: dict[str, Any]) -> dict[str, Any] | None:
     A refusal ends the command.
     """
     with complaints():
-        answer = control(door_of(os.environ), request, Hello(cwd="/", client="claude-jobs engine"))
+        answer = control(endpoint_of(os.environ), request, Hello(cwd="/", client="claude-jobs engine"))
     if answer is not None and not answer["ok"]:
         fail(answer["error"])
     return answer
@@ -79,7 +79,7 @@ def stop(*, as_json: AsJson = False) -> None:
     An engine that does not answer is ended by a signal. The next one retries jobs that wait for a usage limit.
     """
     with complaints():
-        endpoint = door_of(os.environ).replace(patience=STOP_SECONDS)
+        endpoint = endpoint_of(os.environ).replace(timeout=STOP_SECONDS)
         try:
             answer = control(endpoint, {"do": "stop"}, Hello(cwd="/", client="claude-jobs engine"))
         except EngineUnreachableError as error:

@@ -167,15 +167,15 @@ def _picture_of_live(client: Client, *, since: float) -> Picture:
 
 
 def _follow(look: Callable[[], Picture], console: Console) -> Picture:
-    stage = live_view_on(console, teller())
+    view = live_view_on(console, teller())
     while True:
         begin = time.monotonic()
         picture = look()
         took = time.monotonic() - begin
         if picture.is_over:
-            stage.close(picture)
+            view.close(picture)
             return picture
-        stage.show(picture)
+        view.show(picture)
         time.sleep(pause_after(took))
 
 

@@ -21,7 +21,7 @@ from server.client.lock_file import sign_lock
 from server.client.state_dir import absolute
 from server.client.wire import (
     MAX_LINE,
-    FrontDoorError,
+    ClientError,
     Hello,
     ProtocolError,
     Role,
@@ -44,7 +44,7 @@ _STARTS = 5
 """How many engines are started in a row when each ends while it starts."""
 
 
-class EngineGoneError(FrontDoorError):
+class EngineGoneError(ClientError):
     """The engine closed the connection before it answered."""
 
     transient = True
@@ -53,7 +53,7 @@ class EngineGoneError(FrontDoorError):
         super().__init__("The engine closed the connection before it answered. Try again, or look into its log.")
 
 
-class RefusedError(FrontDoorError):
+class RefusedError(ClientError):
     """The engine refused the client or the request.
 
     Args:
@@ -88,7 +88,7 @@ def connect(endpoint: EngineEndpoint, hello: Hello) -> tuple[socket, Welcome]:
         RefusedError: The engine refuses this client.
         EngineStartError: There is no engine and none can be started.
         EngineGoneError: The engine ended before it answered, `_GREETINGS` times.
-        EngineUnreachableError: The engine does not listen, or does not answer within the endpoint's `patience`.
+        EngineUnreachableError: The engine does not listen, or does not answer within the endpoint's `timeout`.
         ProtocolError: The engine speaks another protocol.
     """
     connection, welcome = _handshake_again(endpoint, hello)
@@ -110,7 +110,7 @@ def connect_running(endpoint: EngineEndpoint, hello: Hello) -> socket | None:
     """Return a connection to a running engine, after its handshake; None where none answers now.
 
     Args:
-        endpoint: How to reach the engine; it is not started, and not waited for longer than the endpoint's `patience`.
+        endpoint: How to reach the engine; it is not started, and not waited for longer than the endpoint's `timeout`.
         hello: What the client says about itself.
 
     Raises:
@@ -123,7 +123,7 @@ def connect_running(endpoint: EngineEndpoint, hello: Hello) -> socket | None:
     if connection is None:
         return None
     try:
-        connection.settimeout(endpoint.patience)
+        connection.settimeout(endpoint.timeout)
         _handshake(connection, hello)
     except BaseException:
         connection.close()
@@ -136,14 +136,14 @@ def connect_with_retry(endpoint: EngineEndpoint, hello: Hello) -> socket:
 
     Raises:
         RefusedError: The engine refuses this client: its job is over, for example.
-        FrontDoorError: No engine could be reached within the endpoint's `patience`.
+        ClientError: No engine could be reached within the endpoint's `timeout`.
         OSError: A system call failed.
     """
-    deadline = time.monotonic() + endpoint.patience
+    deadline = time.monotonic() + endpoint.timeout
     for _ in range(_STARTS - 1):
         try:
             return connect(endpoint, hello)[0]
-        except FrontDoorError as error:
+        except ClientError as error:
             # What ended the last engine may end this one too, as it starts.
             if time.monotonic() > deadline or not error.transient:
                 raise
@@ -161,18 +161,18 @@ def control(endpoint: EngineEndpoint, request: Mapping[str, Any], hello: Hello) 
     Raises:
         RefusedError: The engine refuses this client.
         EngineGoneError: The engine ended before it answered.
-        EngineUnreachableError: An engine runs and does not listen, or does not answer within the endpoint's `patience`.
+        EngineUnreachableError: An engine runs and does not listen, or does not answer within the endpoint's `timeout`.
         ProtocolError: The engine's answer cannot be read.
     """
     connection = await_running(endpoint.places)
     if connection is None:
         return None
     try:
-        connection.settimeout(endpoint.patience)
+        connection.settimeout(endpoint.timeout)
         _handshake(connection, hello.replace(role=Role.CONTROL))
         return _ask(connection, request)
     except TimeoutError as error:
-        raise unanswered(endpoint.places, endpoint.patience) from error
+        raise unanswered(endpoint.places, endpoint.timeout) from error
     finally:
         connection.close()
 
@@ -190,12 +190,12 @@ def _handshake_again(endpoint: EngineEndpoint, hello: Hello) -> tuple[socket, We
 def _connect_and_handshake(endpoint: EngineEndpoint, hello: Hello) -> tuple[socket, Welcome]:
     connection = ensure_engine(endpoint)
     try:
-        connection.settimeout(endpoint.patience)
+        connection.settimeout(endpoint.timeout)
         welcome = _handshake(connection, hello)
         connection.settimeout(None)
     except TimeoutError as error:
         connection.close()
-        raise unanswered(endpoint.places, endpoint.patience) from error
+        raise unanswered(endpoint.places, endpoint.timeout) from error
     except BaseException:
         connection.close()
         raise
@@ -236,17 +236,17 @@ def _read_line(connection: socket, what: str) -> bytes:
 
 def _replace_engine(endpoint: EngineEndpoint, hello: Hello) -> None:
     """Stop an older idle engine and start another, once, even if several newer clients find it at the same moment."""
-    held = lock(endpoint.places.start_lock, endpoint.patience)
+    held = lock(endpoint.places.start_lock, endpoint.timeout)
     if held is None:
         raise timeout_error(endpoint)
     sign_lock(held)
     try:
         if _stop_where_still_older(endpoint, hello):
-            gone = lock(endpoint.places.engine_lock, endpoint.patience)
+            gone = lock(endpoint.places.engine_lock, endpoint.timeout)
             if gone is None:
                 raise timeout_error(endpoint)
             os.close(gone)
-        start_and_connect(endpoint, time.monotonic() + endpoint.patience).close()
+        start_and_connect(endpoint, time.monotonic() + endpoint.timeout).close()
     finally:
         os.close(held)
 
@@ -257,7 +257,7 @@ def _stop_where_still_older(endpoint: EngineEndpoint, hello: Hello) -> bool:
     if connection is None:
         return True
     try:
-        connection.settimeout(endpoint.patience)
+        connection.settimeout(endpoint.timeout)
         welcome = _handshake(connection, hello.replace(role=Role.CONTROL))
         if not welcome.idle or not _older(welcome.version, hello.version):
             return False
@@ -265,7 +265,7 @@ def _stop_where_still_older(endpoint: EngineEndpoint, hello: Hello) -> bool:
     except EngineGoneError:
         return True
     except TimeoutError as error:
-        raise unanswered(endpoint.places, endpoint.patience) from error
+        raise unanswered(endpoint.places, endpoint.timeout) from error
     finally:
         connection.close()
 

@@ -12,7 +12,7 @@ from _socket import AF_UNIX, SOCK_STREAM, socket
 
 from server.client.lock_file import holder_of, is_suspended, sign_lock
 from server.client.state_dir import StateDirError
-from server.client.wire import FrontDoorError, Value
+from server.client.wire import ClientError, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SOCKET_SECONDS = 6.0
 removed binds it again within 5 s."""
 
 
-class EngineUnreachableError(FrontDoorError):
+class EngineUnreachableError(ClientError):
     """An engine holds the lock of the state directory and cannot be reached.
 
     Args:
@@ -57,19 +57,19 @@ class EngineEndpoint(Value):
         places: A prepared state directory.
         environ: Environment from which an engine that is started takes its settings.
         command: Program and arguments that run an engine; empty for this installation's own.
-        patience: Most seconds to wait for the engine.
+        timeout: Most seconds to wait for the engine.
         note: Called with a remark for the person, one line without its newline.
         for_job: The client belongs to a job: an engine that it starts takes no setting from it.
     """
 
-    __slots__ = ("command", "environ", "for_job", "note", "patience", "places")
+    __slots__ = ("command", "environ", "for_job", "note", "places", "timeout")
 
     def __init__(
         self,
         places: StatePaths,
         environ: Mapping[str, str],
         command: Sequence[str] = (),
-        patience: float = 30.0,
+        timeout: float = 30.0,
         note: Callable[[str], None] = lambda _line: None,
         *,
         for_job: bool = False,
@@ -77,7 +77,7 @@ class EngineEndpoint(Value):
         self.places = places
         self.environ = environ
         self.command = command
-        self.patience = patience
+        self.timeout = timeout
         self.note = note
         self.for_job = for_job
 
@@ -106,20 +106,20 @@ def open_socket(places: StatePaths, timeout: float = 5.0) -> socket:
     return connection
 
 
-def lock(path: str | PathLike[str], patience: float = 0.0) -> int | None:
+def lock(path: str | PathLike[str], timeout: float = 0.0) -> int | None:
     """Take an exclusive `flock` and return its descriptor, to be closed; None where another holds it.
 
-    An engine takes its own lock with a second of patience: a client that checks whether an engine runs holds the lock
+    An engine takes its own lock and retries for a second: a client that checks whether an engine runs holds the lock
     for a moment.
 
     Args:
         path: A file in a prepared state directory; it is created where it is missing, and never removed here.
-        patience: Seconds for which to retry.
+        timeout: Seconds for which to retry.
 
     Raises:
         StateDirError: The directory or its file system cannot be written to.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     pauses = _pauses()
     while True:
         handle = _open_lock(path)
@@ -168,7 +168,7 @@ def ensure_engine(endpoint: EngineEndpoint) -> socket:
             and do not finish.
         EngineUnreachableError: An engine runs and does not listen.
     """
-    deadline = time.monotonic() + endpoint.patience
+    deadline = time.monotonic() + endpoint.timeout
     pauses = _pauses()
     while (connection := try_connect(endpoint.places)) is None:
         if (held := lock(endpoint.places.start_lock)) is not None:
@@ -270,7 +270,7 @@ def _engine_is_there(places: StatePaths) -> bool:
     return False
 
 
-def timeout_error(endpoint: EngineEndpoint) -> FrontDoorError:
+def timeout_error(endpoint: EngineEndpoint) -> ClientError:
     """Return the error for an engine that runs, or is being started by another client, and does not answer."""
     if _engine_is_there(endpoint.places):
         return not_listening(endpoint.places)
@@ -279,7 +279,7 @@ def timeout_error(endpoint: EngineEndpoint) -> FrontDoorError:
 
     pid = holder_of(endpoint.places.start_lock)
     named = "another client" if pid is None else f"another client (`ps -p {pid}`)"
-    problem = f"did not answer within {endpoint.patience:g} s: {named} is starting it, or hangs and should be ended"
+    problem = f"did not answer within {endpoint.timeout:g} s: {named} is starting it, or hangs and should be ended"
     return EngineStartError(problem, endpoint.places.log, "")
 
 

@@ -68,11 +68,11 @@ class PendingRequests:
     """Tracks a JSON-RPC conversation closely enough to repeat its open requests to another engine."""
 
     def __init__(self) -> None:
-        self._owed: dict[Any, _Pending] = {}
+        self._pending: dict[Any, _Pending] = {}
         self._held = 0
         self._handshake: dict[str, bytes] = {}
-        self._shaken: Any = None
-        self._greeted = False
+        self._initialize_id: Any = None
+        self._is_initialized = False
         self._asked: dict[Any, None] = {}
         self._stale: set[Any] = set()
         self._watched: dict[str, None] = {}
@@ -81,7 +81,7 @@ class PendingRequests:
     @property
     def urgent(self) -> bool:
         """Whether the client waits for something that only another engine can give."""
-        return any(owed.method not in _STANDING for owed in self._owed.values())
+        return any(pending.method not in _STANDING for pending in self._pending.values())
 
     def sent(self, line: bytes | LongLine) -> bytes:
         """Record a line from the client; return the bytes to send to the engine, which may be empty.
@@ -125,9 +125,9 @@ class PendingRequests:
             return b""
         if key in self._ended:
             return b""
-        owed = self._drop(key)
-        if owed is not None and "result" in message:
-            self._granted(key, owed)
+        pending = self._drop(key)
+        if pending is not None and "result" in message:
+            self._granted(key, pending)
         return line
 
     def lost(self) -> list[bytes]:
@@ -140,22 +140,22 @@ class PendingRequests:
         self._asked.clear()
         return withdrawn
 
-    def greeting(self) -> bytes:
+    def initialize_line(self) -> bytes:
         """Return the client's `initialize` line, which must be answered before anything else is sent, or nothing."""
-        return self._handshake["initialize"] if self._greeted else b""
+        return self._handshake["initialize"] if self._is_initialized else b""
 
-    def greeted(self, line: bytes) -> bool:
-        """Tell whether this is the answer to `greeting`; the client already has the first engine's."""
+    def is_initialize_reply(self, line: bytes) -> bool:
+        """Tell whether this is the answer to `initialize_line`; the client already has the first engine's."""
         message = _read(line)
-        return message is not None and "method" not in message and message.get("id") == self._shaken
+        return message is not None and "method" not in message and message.get("id") == self._initialize_id
 
     def replay(self) -> bytes:
         """Return every line that is sent to the next engine after its handshake, in the client's order."""
-        initialized = self._handshake.get("notifications/initialized", b"") if self._greeted else b""
+        initialized = self._handshake.get("notifications/initialized", b"") if self._is_initialized else b""
         watched = (
             _line({"id": f"{_OURS}{uri}", "method": _SUBSCRIBE, "params": {"uri": uri}}) for uri in self._watched
         )
-        asked = (owed.line for owed in self._owed.values() if owed.line is not None)
+        asked = (pending.line for pending in self._pending.values() if pending.line is not None)
         return initialized + b"".join(watched) + b"".join(asked)
 
     def resource_updates(self) -> list[bytes]:
@@ -171,8 +171,8 @@ class PendingRequests:
         """
         doomed = [
             key
-            for key, owed in self._owed.items()
-            if owed.method not in _STANDING and (all_of_them or owed.line is None)
+            for key, pending in self._pending.items()
+            if pending.method not in _STANDING and (all_of_them or pending.line is None)
         ]
         return [_failure(key, _error(self._drop(key), reason)) for key in doomed]
 
@@ -184,26 +184,26 @@ class PendingRequests:
             limit: Most bytes of a message.
         """
         message = _read(line)
-        owed = self._drop(message.get("id")) if message else None
-        return [] if message is None or owed is None else [too_long(message["id"], limit).reply()]
+        pending = self._drop(message.get("id")) if message else None
+        return [] if message is None or pending is None else [too_long(message["id"], limit).reply()]
 
     def end(self, seconds: float) -> list[bytes]:
         """Return an error for each request that is still pending `seconds` after the client closed its side."""
-        doomed = [key for key, owed in self._owed.items() if owed.method not in _STANDING]
+        doomed = [key for key, pending in self._pending.items() if pending.method not in _STANDING]
         self._ended.update(doomed)
         return [_failure(key, _late(self._drop(key), seconds)) for key in doomed]
 
-    def _granted(self, key: Any, owed: _Pending) -> None:
-        if owed.method == "initialize":
-            self._shaken, self._greeted = key, True
-        elif isinstance(owed.uri, str):
-            self._watched[owed.uri] = None
+    def _granted(self, key: Any, pending: _Pending) -> None:
+        if pending.method == "initialize":
+            self._initialize_id, self._is_initialized = key, True
+        elif isinstance(pending.uri, str):
+            self._watched[pending.uri] = None
 
     def _unwatch(self, uri: Any) -> None:
         # A subscription that is not answered yet is withdrawn too.
-        for owed in self._owed.values():
-            if owed.uri == uri:
-                owed.uri = None
+        for pending in self._pending.values():
+            if pending.uri == uri:
+                pending.uri = None
         if isinstance(uri, str):
             self._watched.pop(uri, None)
 
@@ -221,44 +221,44 @@ class PendingRequests:
         self._drop(key)
         kept = line if self._held + len(line) <= MOST_HELD else None
         self._held += len(kept or b"")
-        self._owed[key] = _Pending(method, kept, params)
+        self._pending[key] = _Pending(method, kept, params)
 
     def _drop(self, key: Any) -> _Pending | None:
-        owed = self._owed.pop(key, None) if isinstance(key, str | int) else None
-        self._held -= len(owed.line or b"") if owed else 0
-        return owed
+        pending = self._pending.pop(key, None) if isinstance(key, str | int) else None
+        self._held -= len(pending.line or b"") if pending else 0
+        return pending
 
     def _advanced(self, message: dict[str, Any], line: bytes) -> bytes:
         # Progress has to grow, and the next engine counts from the beginning.
         params = _object(message.get("params"))
         token, value = params.get("progressToken"), params.get("progress")
-        owed = next((one for one in self._owed.values() if one.token is not None and one.token == token), None)
-        if owed is None or not isinstance(value, int | float):
+        pending = next((one for one in self._pending.values() if one.token is not None and one.token == token), None)
+        if pending is None or not isinstance(value, int | float):
             return line
-        grown = value > owed.progress
-        owed.progress = value if grown else owed.progress + LEAST_GROWTH
-        return line if grown else _line({**message, "params": {**params, "progress": owed.progress}})
+        grown = value > pending.progress
+        pending.progress = value if grown else pending.progress + LEAST_GROWTH
+        return line if grown else _line({**message, "params": {**params, "progress": pending.progress}})
 
     def _without(self, key: Any, limit: int) -> bytes:
-        owed = self._drop(key)
-        if owed is None:
+        pending = self._drop(key)
+        if pending is None:
             return b""
-        return _failure(key, f"The answer to {owed.name} has more than {limit} bytes. Ask for less at once.")
+        return _failure(key, f"The answer to {pending.name} has more than {limit} bytes. Ask for less at once.")
 
 
-def _late(owed: _Pending | None, seconds: float) -> str:
-    name = owed.name if owed else "this request"
+def _late(pending: _Pending | None, seconds: float) -> str:
+    name = pending.name if pending else "this request"
     return (
         f"The input ended, and {name} was not over {seconds:.0f} seconds later. Jobs that were started go on: "
         "claude_list_jobs names them. Keep the input open for as long as the answer takes."
     )
 
 
-def _error(owed: _Pending | None, reason: str) -> str:
-    name = owed.name if owed else "this request"
+def _error(pending: _Pending | None, reason: str) -> str:
+    name = pending.name if pending else "this request"
     return (
         f"The engine stopped before it answered {name}, and no other engine could take over: {reason} Jobs that were "
-        f"started go on. {_next_step(owed, name)}"
+        f"started go on. {_next_step(pending, name)}"
     )
 
 
@@ -266,9 +266,9 @@ def _failure(key: Any, message: str) -> bytes:
     return _line({"id": key, "error": {"code": GONE, "message": message}})
 
 
-def _next_step(owed: _Pending | None, name: str) -> str:
+def _next_step(pending: _Pending | None, name: str) -> str:
     # When a model repeats a call, the call has another id, so the engine would take it for a second submission.
-    if owed is not None and owed.name in _SUBMITTING and not owed.keyed:
+    if pending is not None and pending.name in _SUBMITTING and not pending.keyed:
         return "The jobs may have been started: call claude_list_jobs first, and submit only those that are missing."
     return f"Repeat {name} with the same arguments."
 

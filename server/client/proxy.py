@@ -13,7 +13,7 @@ from _socket import SHUT_WR, socket
 
 from server.client.jsonrpc import BadMessageError, LineCutter, LongLine
 from server.client.pending_requests import PendingRequests
-from server.client.wire import MAX_MESSAGE, FrontDoorError
+from server.client.wire import MAX_MESSAGE, ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class StdioProxy:
         source: Descriptor that the client writes to.
         sink: Descriptor that the client reads from.
         dial: Returns a connection to an engine, which it starts where none runs; may block, and raises a
-            `FrontDoorError` or an `OSError`.
+            `ClientError` or an `OSError`.
     """
 
     def __init__(self, source: int, sink: int, dial: Callable[[], socket]) -> None:
@@ -97,25 +97,25 @@ class StdioProxy:
         return late or (self._engine is None and not self._down)
 
     def _step(self) -> None:
-        patience = _LOOK_SECONDS if self._ended else None
-        readable, writable, _ = select.select(self._wanted_from(), self._wanted_to(), [], patience)
+        timeout = _LOOK_SECONDS if self._ended else None
+        readable, writable, _ = select.select(self._wanted_from(), self._wanted_to(), [], timeout)
         if self._woken in readable:
             os.read(self._woken, _CHUNK)
             self._take_dialled()
         if self._source in readable:
-            self._hear_client()
+            self._read_from_client()
         if self._engine in readable:
-            self._hear_engine()
+            self._read_from_engine()
         if self._engine is not None and self._engine in writable:
-            self._tell_engine()
+            self._write_to_engine()
         if self._sink in writable:
-            self._tell_client()
+            self._write_to_client()
         if self._ended:
             self._finish()
 
     def _finish(self) -> None:
         """After the client closed its side: disconnect once no request is pending, or after `END_SECONDS`."""
-        if self._open.urgent and (time.monotonic() > self._until or self._is_deaf()):
+        if self._open.urgent and (time.monotonic() > self._until or self._has_no_reader()):
             self._say(self._open.end(END_SECONDS))
         if not self._open.urgent and not self._up and self._engine is not None:
             self._hung_up = min(self._hung_up, time.monotonic())
@@ -124,7 +124,7 @@ class StdioProxy:
             except OSError:
                 return
 
-    def _is_deaf(self) -> bool:
+    def _has_no_reader(self) -> bool:
         """Tell whether no process has the read end of the client's pipe open."""
         look = select.poll()
         look.register(self._sink, 0)
@@ -144,7 +144,7 @@ class StdioProxy:
             wanted.append(self._engine)
         return wanted
 
-    def _hear_client(self) -> None:
+    def _read_from_client(self) -> None:
         try:
             chunk = os.read(self._source, _CHUNK)
         except BlockingIOError:
@@ -172,7 +172,7 @@ class StdioProxy:
         # Without an engine a request stays in the list of pending ones; other lines have no receiver.
         self._up += passed if self._ready else b""
 
-    def _hear_engine(self) -> None:
+    def _read_from_engine(self) -> None:
         assert self._engine is not None
         try:
             chunk = self._engine.recv(_CHUNK)
@@ -184,13 +184,13 @@ class StdioProxy:
             self._lose()
             return
         for line in self._from_engine.feed(chunk):
-            if not self._ready and isinstance(line, bytes) and self._open.greeted(line):
+            if not self._ready and isinstance(line, bytes) and self._open.is_initialize_reply(line):
                 self._be_ready()
             elif told := self._open.received(line):
                 self._down += told
                 self._stillborn = 0
 
-    def _tell_engine(self) -> None:
+    def _write_to_engine(self) -> None:
         assert self._engine is not None
         try:
             del self._up[: self._engine.send(self._up[:_CHUNK])]
@@ -200,7 +200,7 @@ class StdioProxy:
             # It is gone. Its last lines may still be there to read, followed by the end of the stream.
             self._up.clear()
 
-    def _tell_client(self) -> None:
+    def _write_to_client(self) -> None:
         try:
             del self._down[: os.write(self._sink, self._down[:_SURE])]
         except BlockingIOError:
@@ -210,7 +210,7 @@ class StdioProxy:
         connection.setblocking(False)
         self._engine = connection
         self._from_engine = LineCutter(MAX_MESSAGE)
-        self._up = bytearray(self._open.greeting())
+        self._up = bytearray(self._open.initialize_line())
         if not self._up:
             self._be_ready()
 
@@ -248,7 +248,7 @@ class StdioProxy:
     def _dial_beside(self) -> None:
         try:
             self._dialled = self._dial()
-        except (FrontDoorError, OSError) as error:
+        except (ClientError, OSError) as error:
             self._dialled = error
         os.write(self._wake, b"!")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from server.client.state_dir import StatePaths
-from server.client.wire import JOB_MARKERS, STARTED_BY, FrontDoorError, setting_variables
+from server.client.wire import JOB_MARKERS, STARTED_BY, ClientError, setting_variables
 
 _TAIL_BYTES = 4096
 _TAIL_LINES = 12
@@ -30,7 +30,7 @@ SETTINGS_REFUSED = "The settings cannot be used: "
 """Prefix of the line in which an engine says which setting keeps it from starting."""
 
 
-class EngineStartError(FrontDoorError):
+class EngineStartError(ClientError):
     """The engine could not be started, or was started and does not answer.
 
     Args:

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 
-from server.client.wire import FrontDoorError
+from server.client.wire import ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _SHARED_TEMP = "/tmp"  # noqa: S108 - sticky, and the directory below it is chec
 other values than the engine, and both must get the same path."""
 
 
-class StateDirError(FrontDoorError):
+class StateDirError(ClientError):
     """A state or socket directory cannot be trusted or cannot be created.
 
     Args:

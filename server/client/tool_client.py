@@ -15,7 +15,7 @@ from server.client.client_env import client_environment, named_in, own_umask
 from server.client.connect import connect, connect_running, connect_with_retry
 from server.client.engine_socket import EngineEndpoint
 from server.client.state_dir import StatePaths, prepare, state_dir
-from server.client.wire import FrontDoorError, Hello, setting_variables
+from server.client.wire import ClientError, Hello, setting_variables
 
 PROTOCOL = "2025-11-25"
 """Newest MCP version that begins with `initialize`; it is simpler to write by hand than the later ones."""
@@ -30,7 +30,7 @@ class ToolError(Exception):
     """A tool answered with an error; its text says what to do."""
 
 
-class EngineLostError(FrontDoorError):
+class EngineLostError(ClientError):
     """The engine ended during a call, and so did the next one."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class EngineLostError(FrontDoorError):
         )
 
 
-class NoDirectoryError(FrontDoorError):
+class NoDirectoryError(ClientError):
     """The working directory of this process is gone, so jobs could not run in it either."""
 
     def __init__(self) -> None:
@@ -55,9 +55,9 @@ class Connection:
     """
 
     def __init__(self, stream: _socket.socket) -> None:
-        patience = stream.gettimeout()
+        timeout = stream.gettimeout()
         self._stream = socket.socket(fileno=stream.detach())
-        self._stream.settimeout(patience)
+        self._stream.settimeout(timeout)
         # Kept, and closed too: the descriptor stays open for as long as a file made of the socket does.
         self._reader = self._stream.makefile("rb")
         self._ids = itertools.count(1)
@@ -139,7 +139,7 @@ class Client:
         Raises:
             ToolError: The tool answered with an error.
             EngineLostError: The engine ended, and the next one too.
-            FrontDoorError: No other engine can be reached.
+            ClientError: No other engine can be reached.
         """
         given = {name: value for name, value in arguments.items() if value is not None}
         params: dict[str, Any] = {"name": tool, "arguments": given}
@@ -188,7 +188,7 @@ class Client:
         return self._connection
 
 
-def door_of(
+def endpoint_of(
     environ: Mapping[str, str], home: Path | None = None, note: Callable[[str], None] = lambda _line: None
 ) -> EngineEndpoint:
     """Return the endpoint of a state directory's engine; the directory is created where it is missing.
@@ -212,7 +212,7 @@ def open_client(endpoint: EngineEndpoint, environ: Mapping[str, str], cwd: Path 
         cwd: Directory in which they run, or None for the present one.
 
     Raises:
-        FrontDoorError: The engine cannot be reached or started; the text says why.
+        ClientError: The engine cannot be reached or started; the text says why.
     """
     hello = Hello(
         cwd=str((cwd or _working_directory()).absolute()),
@@ -231,7 +231,7 @@ def connected(endpoint: EngineEndpoint, hello: Hello) -> Iterator[Client]:
     """Connect to the engine as the client that the hello describes, starting it where none runs.
 
     Raises:
-        FrontDoorError: The engine cannot be reached or started; the text says why.
+        ClientError: The engine cannot be reached or started; the text says why.
     """
     stream, _ = connect(endpoint, hello)
     with closing(Client(stream, partial(connect_with_retry, endpoint, hello))) as client:
@@ -243,10 +243,10 @@ def running_client(places: StatePaths) -> Iterator[Client | None]:
     """Connect to the running engine, for a quick request; None where none answers.
 
     Raises:
-        FrontDoorError: The engine refuses this client, or ended.
+        ClientError: The engine refuses this client, or ended.
         OSError: It does not answer within a second, or a system call failed.
     """
-    endpoint = EngineEndpoint(places=places, environ={}, patience=COMPLETION_SECONDS)
+    endpoint = EngineEndpoint(places=places, environ={}, timeout=COMPLETION_SECONDS)
     hello = Hello(cwd="/", client="claude-jobs completion")
     stream = connect_running(endpoint, hello)
     if stream is None:

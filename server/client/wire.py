@@ -41,14 +41,14 @@ JOB_MARKERS = frozenset(("CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN"))
 """Variables that mark the processes of a job; an engine's environment has none of them."""
 
 
-class FrontDoorError(Exception):
+class ClientError(Exception):
     """A client cannot reach or use the engine; the message is written for a person."""
 
     transient = False
     """Whether the next engine may do better."""
 
 
-class EnvironmentTooLongError(FrontDoorError):
+class EnvironmentTooLongError(ClientError):
     """The environment that a client passes on to its jobs does not fit into a hello.
 
     Args:
@@ -62,7 +62,7 @@ class EnvironmentTooLongError(FrontDoorError):
         )
 
 
-class ProtocolError(FrontDoorError):
+class ProtocolError(ClientError):
     """A line of the handshake cannot be used.
 
     Args:

@@ -103,13 +103,13 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self._open: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
-    def due_failure(self, session_id: str, cue: NextTurn) -> Failure | None:
+    def due_failure(self, session_id: str, next_turn: NextTurn) -> Failure | None:
         """Return the scripted error for this request, and count it; None where the turn is played."""
-        failure = cue.turn.error
+        failure = next_turn.turn.error
         with self._lock:
-            if failure is None or self._failed[session_id, cue.step] == failure.times:
+            if failure is None or self._failed[session_id, next_turn.step] == failure.times:
                 return None
-            self._failed[session_id, cue.step] += 1
+            self._failed[session_id, next_turn.step] += 1
         return failure
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -174,17 +174,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(400, str(error))
 
     def _play(self, request: RecordedRequest) -> None:
-        cue = find_next_turn(self.server.story, request.conversation)
-        failure = self.server.due_failure(request.session_id, cue)
-        reply = None if failure else _reply(cue, request)
-        if self.server.closing.wait(cue.turn.delay):
+        next_turn = find_next_turn(self.server.story, request.conversation)
+        failure = self.server.due_failure(request.session_id, next_turn)
+        reply = None if failure else _reply(next_turn, request)
+        if self.server.closing.wait(next_turn.turn.delay):
             self.close_connection = True
         elif failure is not None:
             self._refuse(failure.status, failure.message, failure.headers)
         elif reply is not None and request.body.get("stream"):
-            self._stream(reply.events(), cue.turn.headers)
+            self._stream(reply.events(), next_turn.turn.headers)
         elif reply is not None:
-            self._send(200, reply.body(), cue.turn.headers)
+            self._send(200, reply.body(), next_turn.turn.headers)
 
     def _read(self) -> dict[str, Any] | None:
         length = int(self.headers.get("content-length") or 0)
@@ -227,10 +227,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def _reply(cue: NextTurn, request: RecordedRequest) -> Reply:
+def _reply(next_turn: NextTurn, request: RecordedRequest) -> Reply:
     # Ids are made from the position in the conversation, so that a repeated request gets the same message.
-    key = sha256(f"{request.session_id}/{cue.role}/{cue.step}".encode()).hexdigest()[:20]
-    text, calls = cue.text(), cue.tool_calls()
+    key = sha256(f"{request.session_id}/{next_turn.role}/{next_turn.step}".encode()).hexdigest()[:20]
+    text, calls = next_turn.text(), next_turn.tool_calls()
     blocks: list[Mapping[str, Any]] = [{"type": "text", "text": text}] if text or not calls else []
     blocks += [
         {"type": "tool_use", "id": f"toolu_{key}{number:02}", "name": name, "input": arguments}
@@ -240,8 +240,8 @@ def _reply(cue: NextTurn, request: RecordedRequest) -> Reply:
         id=f"msg_{key}",
         model=str(request.body.get("model", "scripted")),
         blocks=tuple(blocks),
-        stop_reason=cue.turn.stop_reason or ("tool_use" if calls else "end_turn"),
-        usage=cue.turn.usage,
+        stop_reason=next_turn.turn.stop_reason or ("tool_use" if calls else "end_turn"),
+        usage=next_turn.turn.usage,
     )
 
 

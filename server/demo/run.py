@@ -19,8 +19,8 @@ from server.cli.follow import jobs_of, watch
 from server.cli.wording import for_a_person
 from server.client.connect import control
 from server.client.engine_socket import EngineEndpoint, lock
-from server.client.tool_client import Client, ToolError, door_of, open_client
-from server.client.wire import FrontDoorError, Hello
+from server.client.tool_client import Client, ToolError, endpoint_of, open_client
+from server.client.wire import ClientError, Hello
 from server.demo.environment import isolated_environment
 from server.demo.messages_api import ScriptedApi
 from server.demo.picnic import root_tasks, story
@@ -49,7 +49,7 @@ class DemoEnvironment:
         return self.root / "picnic"
 
 
-def play(console: Console, *, keep: bool = False) -> bool:
+def run_demo(console: Console, *, keep: bool = False) -> bool:
     """Run the demo, draw it, and return whether every parent's answer is made of its children's.
 
     Args:
@@ -66,14 +66,18 @@ def play(console: Console, *, keep: bool = False) -> bool:
     console.print(
         f"claude: {cli}\nThe model is a script on loopback: no account, no cost.\n", markup=False, soft_wrap=True
     )
-    with ScriptedApi(story()) as api, _stage(api.url, cli, keep=keep) as stage, _client(stage) as client:
+    with (
+        ScriptedApi(story()) as api,
+        _set_up(api.url, cli, keep=keep) as demo,
+        _client(demo) as client,
+    ):
         spawned = client.call_json("claude_run_batch_async", {"tasks": root_tasks(), "outputFormat": "text"})
         jobs = watch(client, spawned["batchId"], f"tree {spawned['batchId']}", console)
         answers = {job["jobId"]: client.call("claude_result", {"jobId": job["jobId"]}) for job in _completed(jobs)}
         roll = client.call_json("claude_status", {"jobId": spawned["batchId"]})
         _report(console, jobs, answers, roll)
         if keep:
-            console.print(f"State directory: {stage.state}", markup=False, soft_wrap=True)
+            console.print(f"State directory: {demo.state}", markup=False, soft_wrap=True)
         return made_of_children(jobs, answers)
 
 
@@ -93,11 +97,11 @@ def made_of_children(jobs: Sequence[Mapping[str, Any]], answers: Mapping[str, st
 
 
 @contextmanager
-def _stage(api_url: str, cli: Path, *, keep: bool) -> Iterator[DemoEnvironment]:
+def _set_up(api_url: str, cli: Path, *, keep: bool) -> Iterator[DemoEnvironment]:
     root = Path(tempfile.mkdtemp(prefix="claude-jobs-demo-"))
     try:
         home = root / "home"
-        stage = DemoEnvironment(
+        demo = DemoEnvironment(
             root=root,
             environ={
                 **isolated_environment(home, api_url, path=os.environ.get("PATH", os.defpath)),
@@ -105,40 +109,40 @@ def _stage(api_url: str, cli: Path, *, keep: bool) -> Iterator[DemoEnvironment]:
                 "CLAUDE_JOBS_PERMISSION_MODE": "default",
             },
         )
-        for directory in (home, stage.project):
+        for directory in (home, demo.project):
             directory.mkdir()
-        yield stage
+        yield demo
     finally:
         if not keep:
             shutil.rmtree(root, ignore_errors=True)
 
 
 @contextmanager
-def _client(stage: DemoEnvironment) -> Iterator[Client]:
-    endpoint = door_of(stage.environ, stage.state)
+def _client(demo: DemoEnvironment) -> Iterator[Client]:
+    endpoint = endpoint_of(demo.environ, demo.state)
     try:
-        with open_client(endpoint, stage.environ, stage.project) as client:
+        with open_client(endpoint, demo.environ, demo.project) as client:
             try:
                 yield client
             except BaseException:
                 # After Ctrl-C too: jobs outlive their engine, and the directory of these is removed.
-                _cancel_all(endpoint, stage)
+                _cancel_all(endpoint, demo)
                 raise
     finally:
         control(endpoint, {"do": "stop"}, Hello(cwd="/", client="demo"))
         _wait_for_end(endpoint)
 
 
-def _cancel_all(endpoint: EngineEndpoint, stage: DemoEnvironment) -> None:
+def _cancel_all(endpoint: EngineEndpoint, demo: DemoEnvironment) -> None:
     # A new connection: the other may be broken, or in the middle of an answer.
-    with suppress(FrontDoorError, ToolError), open_client(endpoint, stage.environ, stage.project) as created:
+    with suppress(ClientError, ToolError), open_client(endpoint, demo.environ, demo.project) as created:
         for job in jobs_of(created, None).jobs:
             created.call("claude_kill_job", {"jobId": job["jobId"]})
 
 
 def _wait_for_end(endpoint: EngineEndpoint) -> None:
     """Wait until the engine is gone: until then it writes into the directory that is about to be removed."""
-    held = lock(endpoint.places.engine_lock, endpoint.patience)
+    held = lock(endpoint.places.engine_lock, endpoint.timeout)
     if held is not None:
         os.close(held)
 

@@ -224,7 +224,7 @@ async def serve(
         BadInputError: The settings file cannot be used.
     """
     places = prepare(home)
-    held = lock(places.engine_lock, patience=LOCK_SECONDS)
+    held = lock(places.engine_lock, timeout=LOCK_SECONDS)
     if held is None:
         raise EngineRunningError(places.home, holder_of(places.engine_lock))
     try:

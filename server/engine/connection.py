@@ -71,7 +71,7 @@ async def receive(stream: SocketStream, handlers: ConnectionHandlers) -> None:
     if peer_uid(connection) not in (None, os.geteuid()):
         raise PeerUidError(f"user {peer_uid(connection)} connected")
     lines = BufferedByteReceiveStream(stream)
-    with peer_of(connection) as peer, anyio.move_on_after(HELLO_SECONDS) as greeting:
+    with peer_of(connection) as peer, anyio.move_on_after(HELLO_SECONDS) as hello_limit:
         try:
             hello = Hello.decode(await lines.receive_until(b"\n", MAX_LINE))
             state = await handlers.admit(hello, peer)
@@ -81,7 +81,7 @@ async def receive(stream: SocketStream, handlers: ConnectionHandlers) -> None:
             return await _refuse(stream, str(error))
         welcome = Welcome(pid=handlers.pid, idle=await handlers.idle(), note=await handlers.note(hello))
         await stream.send(welcome.encode())
-    if greeting.cancelled_caught:
+    if hello_limit.cancelled_caught:
         logger.warning("a client said nothing for %s s", HELLO_SECONDS)
     elif hello.role == Role.CONTROL:
         await _control(stream, lines, handlers)

@@ -12,7 +12,7 @@ import anyio.to_thread
 from jobs.effective_settings import EffectiveSettings
 from jobs.errors import StoreError
 from jobs.ids import is_batch_id
-from jobs.maintenance.db_recovery import damage_words, last_rescue
+from jobs.maintenance.db_recovery import damage_words, last_recovery
 from jobs.maintenance.pruning import Retention
 from jobs.model import LIVE
 from jobs.ports import Store
@@ -138,7 +138,7 @@ class Control:
 
     async def _status(self) -> dict[str, Any]:
         everything = await self._store.rollup_all()
-        rescue = await anyio.to_thread.run_sync(last_rescue, self._places.database)
+        report = await anyio.to_thread.run_sync(last_recovery, self._places.database)
         damage = await anyio.to_thread.run_sync(noted_damage, self._places.database)
         location = await anyio.to_thread.run_sync(read_location, self._places.home)
         return {
@@ -151,7 +151,7 @@ class Control:
             "jobs": {str(status): count for status, count in sorted(everything.counts.items())},
             "costUsd": round(everything.usage.cost_usd, 6),
             "damage": None if damage is None else damage_words(damage),
-            "rescue": None if rescue is None else {**asdict(rescue), "says": str(rescue)},
+            "rescue": None if report is None else {**asdict(report), "says": str(report)},
             "copy": None if location is None else location.says(),
             **replies.paused(self._recursion.pauses()),
             **await anyio.to_thread.run_sync(self._in_use),

@@ -10,7 +10,7 @@ from typing import Any
 from server.client.engine_socket import is_at
 from server.client.spawn_engine import A_JOB, SETTINGS_REFUSED
 from server.client.state_dir import prepare, state_dir
-from server.client.wire import STARTED_BY, FrontDoorError, setting_variables
+from server.client.wire import STARTED_BY, ClientError, setting_variables
 
 STDERR = 2
 """Descriptor; `sys.stderr` may be a stream that has none."""
@@ -32,7 +32,7 @@ def run() -> str | None:
 
     try:
         places = prepare(state_dir(os.environ))
-    except FrontDoorError as error:
+    except ClientError as error:
         return str(error)
     import anyio
 
@@ -56,7 +56,7 @@ def run() -> str | None:
     except* (InvalidSettingsError, BadInputError) as errors:
         reasons += [f"{SETTINGS_REFUSED}{error}" for error in _leaves(errors)]
     # A group: the store is opened inside the engine's own. What is raised here would become one too.
-    except* (FrontDoorError, JobsError) as errors:
+    except* (ClientError, JobsError) as errors:
         reasons += map(str, _leaves(errors))
     # Two clients may start an engine at the same moment: the second engine has nothing to do.
     return "\n".join(reasons) or None

@@ -16,7 +16,7 @@ from anyio.abc import SocketListener, SocketStream
 from server.client.engine_socket import is_at, lock
 from server.client.lock_file import sign_lock
 from server.client.state_dir import StatePaths, prepare
-from server.client.wire import FrontDoorError
+from server.client.wire import ClientError
 from server.engine.beat import beat
 from server.engine.listener import accept_all
 
@@ -132,7 +132,7 @@ class StateWatch:
         try:
             prepare(self._places.home)
             await self._socket.bind()
-        except (FrontDoorError, OSError) as error:
+        except (ClientError, OSError) as error:
             logger.warning("clients cannot find this engine now: %s", error)
 
     async def _holds_lock(self) -> bool:
@@ -140,9 +140,9 @@ class StateWatch:
         if is_at(self._held[-1], self._places.engine_lock):
             return True
         try:
-            # With patience: a client that checks whether an engine runs holds the lock for a moment.
+            # It retries: a client that checks whether an engine runs holds the lock for a moment.
             held = await anyio.to_thread.run_sync(lock, self._places.engine_lock, LOCK_SECONDS)
-        except (FrontDoorError, OSError) as error:
+        except (ClientError, OSError) as error:
             logger.warning("the lock file cannot be made again now: %s", error)
             return True
         if held is None:

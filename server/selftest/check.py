@@ -64,7 +64,7 @@ def check_promises(places: StatePaths, ledger: Path, acknowledged: Mapping[str, 
         jobs=len(rows),
         lost=[f"{job_id} {_place(rows, job_id)}" for job_id in acknowledged if _place(rows, job_id) in _NOT_OVER],
         twice=[*_started_twice(ledger, acknowledged.values()), *_admitted_twice(rows, acknowledged)],
-        wrong=[wrong for job_id, errand in acknowledged.items() if (wrong := _wrong(rows.get(job_id), errand))],
+        wrong=[wrong for job_id, task in acknowledged.items() if (wrong := _wrong(rows.get(job_id), task))],
         events=[
             f"{row.id}/{number}: {' '.join(shown)}"
             for row in rows.values()
@@ -90,8 +90,8 @@ def _place(rows: Mapping[str, _Row], job_id: str) -> str:
     return rows[job_id].status if job_id in rows else "nowhere"
 
 
-def _started_twice(ledger: Path, errands: Iterable[StubTask]) -> list[str]:
-    return [f"{errand.token}: {count} starts" for errand in errands if (count := starts(ledger, errand.token)) > 1]
+def _started_twice(ledger: Path, tasks: Iterable[StubTask]) -> list[str]:
+    return [f"{task.token}: {count} starts" for task in tasks if (count := starts(ledger, task.token)) > 1]
 
 
 def _admitted_twice(rows: Mapping[str, _Row], acknowledged: Mapping[str, StubTask]) -> list[str]:
@@ -99,17 +99,17 @@ def _admitted_twice(rows: Mapping[str, _Row], acknowledged: Mapping[str, StubTas
     for row in rows.values():
         _, _, rest = row.spec.partition("selftest:")
         by_task.setdefault(rest.partition(":")[0], []).append(row.id)
-    tokens = {errand.token for errand in acknowledged.values()}
+    tokens = {task.token for task in acknowledged.values()}
     return [f"{token}: {' '.join(ids)}" for token, ids in by_task.items() if token in tokens and len(ids) > 1]
 
 
-def _wrong(row: _Row | None, errand: StubTask) -> str | None:
+def _wrong(row: _Row | None, task: StubTask) -> str | None:
     if row is None:
         return None
-    if row.status not in errand.ends:
-        return f"{row.id}: {row.status}, not {' or '.join(sorted(errand.ends))}"
-    if row.status == "completed" and row.result != errand.token:
-        return f"{row.id}: answered {row.result!r}, not {errand.token!r}"
+    if row.status not in task.ends:
+        return f"{row.id}: {row.status}, not {' or '.join(sorted(task.ends))}"
+    if row.status == "completed" and row.result != task.token:
+        return f"{row.id}: answered {row.result!r}, not {task.token!r}"
     return None
 
 

@@ -16,12 +16,12 @@ from server.client.connect import control
 from server.client.engine_socket import EngineEndpoint, lock
 from server.client.state_dir import prepare
 from server.client.tool_client import ToolError
-from server.client.wire import FrontDoorError, Hello
+from server.client.wire import ClientError, Hello
 from server.selftest.check import PromiseCheck, check_promises
 from server.selftest.mcp_client import McpClient, caller
 from server.selftest.stub import StubTask, write_stub
 
-PATIENCE = 60.0
+TIMEOUT_SECONDS = 60.0
 """Seconds within which an engine must answer after one was killed; a start takes three on a busy core (measured)."""
 
 _LOOK = 0.01
@@ -187,11 +187,11 @@ class KillTest:
 
     def _answering(self, dead: int) -> int:
         """Wait for an engine other than the dead one to answer and return its process id."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline and not self._deserted():
             try:
                 answer = self._ask("status")
-            except (FrontDoorError, OSError):
+            except (ClientError, OSError):
                 answer = None
             # An engine that cannot read its store says so, and no pid.
             if answer and answer.get("pid", dead) != dead:
@@ -200,7 +200,7 @@ class KillTest:
         log = f"the engine's log is {self.endpoint.places.log}"
         if self._deserted():
             raise EOFError(f"no client is left to start an engine ({'; '.join(self._notes.died)}); {log}")
-        raise TimeoutError(f"no engine answered within {PATIENCE:g} s; {log}")
+        raise TimeoutError(f"no engine answered within {TIMEOUT_SECONDS:g} s; {log}")
 
     def _deserted(self) -> bool:
         return 0 < self._plan.clients <= len(self._notes.died)
@@ -219,13 +219,13 @@ class KillTest:
 
     def _join(self, clients: Sequence[threading.Thread]) -> None:
         # Bounded: a client that waits for a lost job would wait for ever. If its pump is ended, it counts as died.
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         for thread in clients:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _stop_engine(self) -> None:
         self._ask("stop")
-        held = lock(self.endpoint.places.engine_lock, PATIENCE)
+        held = lock(self.endpoint.places.engine_lock, TIMEOUT_SECONDS)
         if held is not None:
             os.close(held)
 
@@ -251,11 +251,11 @@ class KillTest:
                 self._notes.refused.append(str(error))
 
     def _one_round(self, client: McpClient, choice: random.Random) -> None:
-        errands = [_errand(choice) for _ in range(choice.choice((1, 3)))]
-        job_ids = _submit(client, errands)
-        self._notes.acknowledged.update(zip(job_ids, errands, strict=True))
-        for job_id, errand in zip(job_ids, errands, strict=True):
-            if errand.cancel:
+        tasks = [_stub_task(choice) for _ in range(choice.choice((1, 3)))]
+        job_ids = _submit(client, tasks)
+        self._notes.acknowledged.update(zip(job_ids, tasks, strict=True))
+        for job_id, task in zip(job_ids, tasks, strict=True):
+            if task.cancel:
                 client.call("claude_kill_job", jobId=job_id)
         cursor, pending = None, len(job_ids)
         while pending:
@@ -263,17 +263,17 @@ class KillTest:
             cursor, pending = reply["cursor"], reply["pending"]
 
 
-def _submit(client: McpClient, errands: list[StubTask]) -> list[str]:
+def _submit(client: McpClient, tasks: list[StubTask]) -> list[str]:
     # The key is the client's own here: where the pump gives up, it is the client who repeats the call.
-    key = errands[0].token
-    if len(errands) == 1:
-        return [client.call("claude_run_async", task=errands[0].task, idempotencyKey=key)["jobId"]]
-    tasks = [errand.task for errand in errands]
-    found: list[str] = client.call("claude_run_batch_async", tasks=tasks, idempotencyKey=key)["jobIds"]
+    key = tasks[0].token
+    if len(tasks) == 1:
+        return [client.call("claude_run_async", task=tasks[0].task, idempotencyKey=key)["jobId"]]
+    texts = [task.task for task in tasks]
+    found: list[str] = client.call("claude_run_batch_async", tasks=texts, idempotencyKey=key)["jobIds"]
     return found
 
 
-def _errand(choice: random.Random) -> StubTask:
+def _stub_task(choice: random.Random) -> StubTask:
     token = uuid4().hex[:12]
     match choice.random():
         case chance if chance < 0.15:

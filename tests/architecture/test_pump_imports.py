@@ -10,8 +10,8 @@ import pytest
 
 from server.client.connect import pump_command
 from server.client.engine_socket import EngineEndpoint, ensure_engine
-from tests.unit.client.conftest import MakeDoor
-from tests.unit.client.conftest import make_door as make_door  # noqa: PLC0414 - pytest finds fixtures by name
+from tests.unit.client.conftest import MakeEndpoint
+from tests.unit.client.conftest import make_endpoint as make_endpoint  # noqa: PLC0414 - pytest finds fixtures by name
 from tests.unit.client.conftest import places as places  # noqa: PLC0414 - likewise
 
 ROOT = Path(__file__).parents[2]
@@ -38,9 +38,9 @@ adds to an interpreter that takes 13 from start to end (least of 40 runs with `-
 
 
 @pytest.fixture
-def engine(make_door: MakeDoor) -> EngineEndpoint:
+def engine(make_endpoint: MakeEndpoint) -> EngineEndpoint:
     """A stand-in engine that runs, and gives back what it is sent."""
-    endpoint = make_door()
+    endpoint = make_endpoint()
     ensure_engine(endpoint).close()
     return endpoint
 

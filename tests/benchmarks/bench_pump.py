@@ -9,8 +9,8 @@ from statistics import median
 
 from server.client.connect import pump_command
 from server.client.engine_socket import ensure_engine
-from tests.unit.client.conftest import MakeDoor
-from tests.unit.client.conftest import make_door as make_door  # noqa: PLC0414 - pytest finds fixtures by name
+from tests.unit.client.conftest import MakeEndpoint
+from tests.unit.client.conftest import make_endpoint as make_endpoint  # noqa: PLC0414 - pytest finds fixtures by name
 from tests.unit.client.conftest import places as places  # noqa: PLC0414 - likewise
 
 ROUNDS = 20
@@ -33,8 +33,8 @@ def first_echo(command: Sequence[str]) -> float:
     return taken
 
 
-def test_start_of_the_pump_to_the_first_echoed_line(make_door: MakeDoor):
-    endpoint = make_door()
+def test_start_of_the_pump_to_the_first_echoed_line(make_endpoint: MakeEndpoint):
+    endpoint = make_endpoint()
     ensure_engine(endpoint).close()
     program, arguments = pump_command(endpoint.places.home)
     commands = {

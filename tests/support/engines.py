@@ -18,7 +18,7 @@ from typing import Any
 from server.client.connect import control
 from server.client.engine_socket import EngineEndpoint, ensure_engine, lock
 from server.client.state_dir import StatePaths, prepare
-from server.client.wire import FrontDoorError, Hello
+from server.client.wire import ClientError, Hello
 from tests.support.waiting import until_now
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ class House:
 
     def start_engine(self) -> None:
         """Have an engine run; on a machine that is busy it may take longer to start than a client waits."""
-        ensure_engine(self.endpoint.replace(patience=2 * SECONDS)).close()
+        ensure_engine(self.endpoint.replace(timeout=2 * SECONDS)).close()
 
     def engine_is_gone(self) -> bool:
         """Whether nobody holds the engine's lock."""
@@ -108,7 +108,7 @@ class House:
         def answers() -> bool:
             try:
                 status = self.control("status")
-            except (FrontDoorError, OSError):
+            except (ClientError, OSError):
                 # It takes no more questions, and is not gone yet.
                 return False
             return status is not None and status["pid"] != than
@@ -149,7 +149,7 @@ class House:
 
     def close(self) -> None:
         """Cancel what runs and end the engine."""
-        with contextlib.suppress(FrontDoorError, OSError):
+        with contextlib.suppress(ClientError, OSError):
             if self.control("status"):
                 with self.pump() as pump:
                     for status in ("running", "queued"):

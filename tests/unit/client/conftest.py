@@ -16,7 +16,7 @@ from server.client.engine_socket import EngineEndpoint
 from server.client.state_dir import StatePaths, prepare
 from tests.unit.client import stand_in
 
-MakeDoor = Callable[..., EngineEndpoint]
+MakeEndpoint = Callable[..., EngineEndpoint]
 
 
 def noted(places: StatePaths, name: str) -> list[dict[str, Any]]:
@@ -38,15 +38,15 @@ def places() -> Iterator[StatePaths]:
 
 
 @pytest.fixture
-def make_door(places: StatePaths) -> MakeDoor:
-    """Make a door whose engine is a stand-in with the options given."""
+def make_endpoint(places: StatePaths) -> MakeEndpoint:
+    """Make an endpoint whose engine is a stand-in with the options given."""
 
-    def make(*options: str, patience: float = 20.0, notes: list[str] | None = None, **environ: str) -> EngineEndpoint:
+    def make(*options: str, timeout: float = 20.0, notes: list[str] | None = None, **environ: str) -> EngineEndpoint:
         return EngineEndpoint(
             places=places,
             environ={"PATH": os.environ["PATH"]} | environ,
             command=stand_in.command(*options),
-            patience=patience,
+            timeout=timeout,
             note=(notes if notes is not None else []).append,
         )
 

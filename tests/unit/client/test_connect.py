@@ -16,7 +16,7 @@ from server.client.engine_socket import EngineEndpoint, EngineUnreachableError, 
 from server.client.spawn_engine import EngineStartError, engine_command, engine_environment
 from server.client.state_dir import StatePaths
 from server.client.wire import Hello
-from tests.unit.client.conftest import MakeDoor, noted
+from tests.unit.client.conftest import MakeEndpoint, noted
 
 
 def at_once(count: int, act: Callable[[], object]) -> list[object]:
@@ -40,7 +40,7 @@ def at_once(count: int, act: Callable[[], object]) -> list[object]:
 
 
 def engine_pid(endpoint: EngineEndpoint) -> int:
-    """The pid that the engine behind this door tells in its welcome."""
+    """The pid in the welcome of the engine at this endpoint."""
     connection, welcome = connect(endpoint, Hello(cwd="/"))
     connection.close()
     return welcome.pid
@@ -49,13 +49,13 @@ def engine_pid(endpoint: EngineEndpoint) -> int:
 def kill_engine(places: StatePaths) -> None:
     """End the engine that was started last and wait until the kernel has let go of its lock."""
     os.kill(noted(places, "starts")[-1]["pid"], signal.SIGKILL)
-    handle = lock(places.engine_lock, patience=10)
+    handle = lock(places.engine_lock, timeout=10)
     assert handle is not None
     os.close(handle)
 
 
-def test_fifty_at_once_start_exactly_one_engine(make_door: MakeDoor, places: StatePaths):
-    endpoint = make_door()
+def test_fifty_at_once_start_exactly_one_engine(make_endpoint: MakeEndpoint, places: StatePaths):
+    endpoint = make_endpoint()
 
     pids = at_once(50, lambda: engine_pid(endpoint))
 
@@ -64,51 +64,55 @@ def test_fifty_at_once_start_exactly_one_engine(make_door: MakeDoor, places: Sta
     assert len(noted(places, "starts")) == 1
 
 
-def test_an_engine_that_runs_is_not_started_again(make_door: MakeDoor, places: StatePaths):
-    assert engine_pid(make_door()) == engine_pid(make_door("--die", "must not run"))
+def test_an_engine_that_runs_is_not_started_again(make_endpoint: MakeEndpoint, places: StatePaths):
+    assert engine_pid(make_endpoint()) == engine_pid(make_endpoint("--die", "must not run"))
     assert len(noted(places, "starts")) == 1
 
 
-def test_what_a_killed_engine_left_behind_does_not_keep_the_next_from_starting(make_door: MakeDoor, places: StatePaths):
-    first = engine_pid(make_door())
+def test_what_a_killed_engine_left_behind_does_not_keep_the_next_from_starting(
+    make_endpoint: MakeEndpoint, places: StatePaths
+):
+    first = engine_pid(make_endpoint())
     kill_engine(places)
     assert places.socket.exists()
     assert places.engine_lock.exists()
 
-    assert engine_pid(make_door()) != first
+    assert engine_pid(make_endpoint()) != first
 
 
-def test_a_socket_that_nobody_listens_on_is_no_engine(make_door: MakeDoor, places: StatePaths):
+def test_a_socket_that_nobody_listens_on_is_no_engine(make_endpoint: MakeEndpoint, places: StatePaths):
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(places.socket))
 
-    assert engine_pid(make_door()) == noted(places, "starts")[0]["pid"]
+    assert engine_pid(make_endpoint()) == noted(places, "starts")[0]["pid"]
 
 
-def test_no_engine_is_started_while_one_that_is_leaving_holds_the_lock(make_door: MakeDoor, places: StatePaths):
+def test_no_engine_is_started_while_one_that_is_leaving_holds_the_lock(make_endpoint: MakeEndpoint, places: StatePaths):
     leaving = lock(places.engine_lock)
     assert leaving is not None
     with pytest.raises(EngineUnreachableError, match="does not listen"):
-        ensure_engine(make_door(patience=0.5))
+        ensure_engine(make_endpoint(timeout=0.5))
     assert noted(places, "starts") == []
     os.close(leaving)
 
-    assert engine_pid(make_door()) == noted(places, "starts")[0]["pid"]
+    assert engine_pid(make_endpoint()) == noted(places, "starts")[0]["pid"]
 
 
-def test_an_engine_that_ends_while_starting_is_reported_with_its_last_lines(make_door: MakeDoor, places: StatePaths):
+def test_an_engine_that_ends_while_starting_is_reported_with_its_last_lines(
+    make_endpoint: MakeEndpoint, places: StatePaths
+):
     places.log.write_text("a line of an earlier day\n")
 
     with pytest.raises(EngineStartError, match="ended while it was starting") as caught:
-        ensure_engine(make_door("--die", "the disk is full"))
+        ensure_engine(make_endpoint("--die", "the disk is full"))
 
     assert "the disk is full" in str(caught.value)
     assert str(places.log) in str(caught.value)
     assert "earlier day" not in str(caught.value)
 
 
-def test_ten_clients_of_an_engine_that_cannot_start_all_get_an_answer(make_door: MakeDoor):
-    endpoint = make_door("--die", "the disk is full", patience=2)
+def test_ten_clients_of_an_engine_that_cannot_start_all_get_an_answer(make_endpoint: MakeEndpoint):
+    endpoint = make_endpoint("--die", "the disk is full", timeout=2)
 
     errors = at_once(10, lambda: ensure_engine(endpoint))
 
@@ -116,23 +120,23 @@ def test_ten_clients_of_an_engine_that_cannot_start_all_get_an_answer(make_door:
     assert all(isinstance(error, EngineStartError) for error in errors)
 
 
-def test_an_engine_that_never_listens_is_given_up(make_door: MakeDoor):
+def test_an_engine_that_never_listens_is_given_up(make_endpoint: MakeEndpoint):
     with pytest.raises(EngineStartError, match="does not answer"):
-        ensure_engine(make_door("--mute", patience=1))
+        ensure_engine(make_endpoint("--mute", timeout=1))
 
 
-def test_a_program_that_does_not_exist_is_reported(make_door: MakeDoor, places: StatePaths):
-    endpoint = EngineEndpoint(places=places, environ={}, command=("/nowhere/engine",), patience=10)
+def test_a_program_that_does_not_exist_is_reported(make_endpoint: MakeEndpoint, places: StatePaths):
+    endpoint = EngineEndpoint(places=places, environ={}, command=("/nowhere/engine",), timeout=10)
 
     with pytest.raises(EngineStartError, match="No such file"):
         ensure_engine(endpoint)
 
 
-def test_the_engine_stands_in_nobodys_tree(make_door: MakeDoor, places: StatePaths):
+def test_the_engine_stands_in_nobodys_tree(make_endpoint: MakeEndpoint, places: StatePaths):
     secret_read, secret_write = os.pipe()
     os.set_inheritable(secret_read, True)
     try:
-        ensure_engine(make_door()).close()
+        ensure_engine(make_endpoint()).close()
     finally:
         os.close(secret_read)
         os.close(secret_write)
@@ -146,8 +150,8 @@ def test_the_engine_stands_in_nobodys_tree(make_door: MakeDoor, places: StatePat
     assert places.log.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_engine_that_a_job_starts_carries_nothing_of_the_job(make_door: MakeDoor, places: StatePaths):
-    endpoint = make_door(
+def test_an_engine_that_a_job_starts_carries_nothing_of_the_job(make_endpoint: MakeEndpoint, places: StatePaths):
+    endpoint = make_endpoint(
         CLAUDE_JOBS_JOB="j1.1", CLAUDE_JOBS_TOKEN="cj1_x", ANTHROPIC_API_KEY="sk", CLAUDECODE="1", CLAUDE_JOBS_CLI="/c"
     )
     ensure_engine(endpoint).close()

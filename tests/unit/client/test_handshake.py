@@ -6,84 +6,88 @@ from server.client.connect import EngineGoneError, RefusedError, connect, contro
 from server.client.engine_socket import ensure_engine
 from server.client.state_dir import StatePaths
 from server.client.wire import Hello, ProtocolError
-from tests.unit.client.conftest import MakeDoor, noted
+from tests.unit.client.conftest import MakeEndpoint, noted
 from tests.unit.client.test_connect import at_once
 
 HELLO = Hello(cwd="/", version="0.2.0")
 
 
-def entered_version(make_door: MakeDoor, *options: str, notes: list[str] | None = None) -> str:
-    connection, welcome = connect(make_door(*options, notes=notes), HELLO)
+def entered_version(make_endpoint: MakeEndpoint, *options: str, notes: list[str] | None = None) -> str:
+    connection, welcome = connect(make_endpoint(*options, notes=notes), HELLO)
     connection.close()
     return welcome.version
 
 
-def test_an_idle_older_engine_is_replaced(make_door: MakeDoor, places: StatePaths):
-    ensure_engine(make_door("--version", "0.1.9")).close()
+def test_an_idle_older_engine_is_replaced(make_endpoint: MakeEndpoint, places: StatePaths):
+    ensure_engine(make_endpoint("--version", "0.1.9")).close()
 
-    assert entered_version(make_door, "--version", "0.2.0") == "0.2.0"
+    assert entered_version(make_endpoint, "--version", "0.2.0") == "0.2.0"
     assert len(noted(places, "starts")) == 2
 
 
-def test_twenty_newer_clients_replace_an_idle_older_engine_once(make_door: MakeDoor, places: StatePaths):
-    ensure_engine(make_door("--version", "0.1.9")).close()
+def test_twenty_newer_clients_replace_an_idle_older_engine_once(make_endpoint: MakeEndpoint, places: StatePaths):
+    ensure_engine(make_endpoint("--version", "0.1.9")).close()
 
-    versions = at_once(20, lambda: entered_version(make_door, "--version", "0.2.0"))
+    versions = at_once(20, lambda: entered_version(make_endpoint, "--version", "0.2.0"))
 
     assert versions == ["0.2.0"] * 20
     assert len(noted(places, "starts")) == 2
 
 
-def test_an_older_engine_with_work_goes_on_serving_and_the_person_is_told(make_door: MakeDoor, places: StatePaths):
-    ensure_engine(make_door("--version", "0.1.9", "--busy")).close()
+def test_an_older_engine_with_work_goes_on_serving_and_the_person_is_told(
+    make_endpoint: MakeEndpoint, places: StatePaths
+):
+    ensure_engine(make_endpoint("--version", "0.1.9", "--busy")).close()
     notes: list[str] = []
 
-    assert entered_version(make_door, "--version", "0.2.0", notes=notes) == "0.1.9"
+    assert entered_version(make_endpoint, "--version", "0.2.0", notes=notes) == "0.1.9"
     assert len(noted(places, "starts")) == 1
     assert "claude-jobs engine stop" in notes[0]
 
 
 @pytest.mark.parametrize("version", ["0.2.0", "0.2", "0.2.0rc1", "0.10.0", "1.0"])
 def test_an_engine_of_the_same_or_a_newer_version_is_used_as_it_is(
-    make_door: MakeDoor, places: StatePaths, version: str
+    make_endpoint: MakeEndpoint, places: StatePaths, version: str
 ):
-    ensure_engine(make_door("--version", version)).close()
+    ensure_engine(make_endpoint("--version", version)).close()
     notes: list[str] = []
 
-    assert entered_version(make_door, "--die", "must not run", notes=notes) == version
+    assert entered_version(make_endpoint, "--die", "must not run", notes=notes) == version
     assert notes == []
     assert len(noted(places, "hellos")) == 1
 
 
-def test_an_engine_that_leaves_between_connect_and_hello_is_started_anew(make_door: MakeDoor, places: StatePaths):
-    assert entered_version(make_door, "--version", "0.2.0", "--leave-first") == "0.2.0"
+def test_an_engine_that_leaves_between_connect_and_hello_is_started_anew(
+    make_endpoint: MakeEndpoint, places: StatePaths
+):
+    assert entered_version(make_endpoint, "--version", "0.2.0", "--leave-first") == "0.2.0"
     assert len(noted(places, "starts")) == 2
 
 
-def test_an_engine_that_always_hangs_up_is_given_up(make_door: MakeDoor, places: StatePaths):
+def test_an_engine_that_always_hangs_up_is_given_up(make_endpoint: MakeEndpoint, places: StatePaths):
     with pytest.raises(EngineGoneError):
-        connect(make_door("--hang-up"), HELLO)
+        connect(make_endpoint("--hang-up"), HELLO)
 
     assert len(noted(places, "starts")) == 1
 
 
-def test_a_refusal_is_raised_in_the_engines_own_words(make_door: MakeDoor):
+def test_a_refusal_is_raised_in_the_engines_own_words(make_endpoint: MakeEndpoint):
     with pytest.raises(RefusedError, match=r"^The token is unknown\. Start a new job\.$"):
-        connect(make_door("--refuse", "The token is unknown. Start a new job."), HELLO)
+        connect(make_endpoint("--refuse", "The token is unknown. Start a new job."), HELLO)
 
 
-def test_an_engine_of_another_protocol_is_an_error_that_says_what_to_do(make_door: MakeDoor):
+def test_an_engine_of_another_protocol_is_an_error_that_says_what_to_do(make_endpoint: MakeEndpoint):
     with pytest.raises(ProtocolError, match="claude-jobs engine stop"):
-        connect(make_door("--wire", "2"), HELLO)
+        connect(make_endpoint("--wire", "2"), HELLO)
 
 
-def test_a_request_without_an_engine_starts_none(make_door: MakeDoor, places: StatePaths):
-    assert control(make_door(), {"do": "status"}, HELLO) is None
+def test_a_request_without_an_engine_starts_none(make_endpoint: MakeEndpoint, places: StatePaths):
+    assert control(make_endpoint(), {"do": "status"}, HELLO) is None
     assert noted(places, "starts") == []
 
 
-def test_a_request_is_answered_on_a_control_connection(make_door: MakeDoor, places: StatePaths):
-    ensure_engine(make_door()).close()
+def test_a_request_is_answered_on_a_control_connection(make_endpoint: MakeEndpoint, places: StatePaths):
+    ensure_engine(make_endpoint()).close()
 
-    assert control(make_door(), {"do": "status"}, HELLO) == {"ok": True}
+    assert control(make_endpoint(), {"do": "status"}, HELLO) == {"ok": True}
     assert noted(places, "hellos")[-1]["role"] == "control"

@@ -40,16 +40,16 @@ def test_open_requests_are_asked_again_in_the_clients_order():
         talk.sent(each)
     assert talk.received(line(id="b", result={}))
     talk.lost()
-    assert (talk.greeting(), talk.replay()) == (b"", calls[0] + calls[2])
+    assert (talk.initialize_line(), talk.replay()) == (b"", calls[0] + calls[2])
 
 
 def test_the_handshake_is_repeated_and_its_second_answer_is_known():
     talk = shaken()
     talk.sent(call(1))
     talk.lost()
-    assert talk.greeting() == INITIALIZE
-    assert talk.greeted(line(id=0, result={}))
-    assert not talk.greeted(line(id=0, method="ping"))
+    assert talk.initialize_line() == INITIALIZE
+    assert talk.is_initialize_reply(line(id=0, result={}))
+    assert not talk.is_initialize_reply(line(id=0, method="ping"))
     assert talk.replay() == INITIALIZED + call(1)
 
 
@@ -57,7 +57,7 @@ def test_a_handshake_that_was_never_answered_is_an_open_request_like_others():
     talk = PendingRequests()
     talk.sent(INITIALIZE)
     talk.lost()
-    assert (talk.greeting(), talk.replay()) == (b"", INITIALIZE)
+    assert (talk.initialize_line(), talk.replay()) == (b"", INITIALIZE)
 
 
 def test_a_handshake_that_was_refused_is_not_repeated():
@@ -69,7 +69,7 @@ def test_a_handshake_that_was_refused_is_not_repeated():
     talk.received(line(id=0, error={"code": -32022, "message": "the initialize handshake is not accepted"}))
     talk.sent(call(1))
     talk.lost()
-    assert (talk.greeting(), talk.replay()) == (b"", call(1))
+    assert (talk.initialize_line(), talk.replay()) == (b"", call(1))
 
 
 def test_a_cancelled_request_is_not_asked_again():

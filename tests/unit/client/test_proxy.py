@@ -16,7 +16,7 @@ from server.client import proxy as module
 from server.client.jsonrpc import INVALID_REQUEST, PARSE_ERROR
 from server.client.pending_requests import GONE
 from server.client.proxy import StdioProxy
-from server.client.wire import FrontDoorError
+from server.client.wire import ClientError
 from tests.unit.client.test_pending_requests import INITIALIZE, INITIALIZED, call, line
 
 SECONDS = 20.0
@@ -68,7 +68,7 @@ class Stage:
     def _run(self) -> None:
         try:
             StdioProxy(self.source, self.sink, self._dial).run(self.connection)
-        except (FrontDoorError, OSError) as error:
+        except (ClientError, OSError) as error:
             self.failure = error
         finally:
             os.close(self.sink)
@@ -208,7 +208,7 @@ def test_without_another_engine_each_call_gets_an_error_and_the_next_call_dials_
     stage.start()
 
     def refuse() -> socket.socket:
-        raise FrontDoorError("This job's token is not valid.")
+        raise ClientError("This job's token is not valid.")
 
     stage.dials.append(refuse)
     stage.say(call(1, "claude_wait"))

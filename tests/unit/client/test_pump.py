@@ -16,15 +16,15 @@ from server.client.state_dir import StatePaths
 from server.pump import JobTokenError as NoToken
 from server.pump import Options, UsageError, introduce, parse, read_token
 from tests.support.waiting import until_now
-from tests.unit.client.conftest import MakeDoor, noted
+from tests.unit.client.conftest import MakeEndpoint, noted
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def engine(make_door: MakeDoor) -> EngineEndpoint:
+def engine(make_endpoint: MakeEndpoint) -> EngineEndpoint:
     """A stand-in engine that runs."""
-    endpoint = make_door()
+    endpoint = make_endpoint()
     ensure_engine(endpoint).close()
     return endpoint
 
@@ -125,8 +125,8 @@ def test_it_works_in_a_directory_that_has_packages_of_the_same_names(engine: Eng
     assert (done.stdout, done.stderr) == (HI + b"end\n", b"")
 
 
-def test_a_refusal_is_one_line_on_stderr_and_nothing_on_the_wire(make_door: MakeDoor, places: StatePaths):
-    ensure_engine(make_door("--refuse", "The job is over. Do not start it again.")).close()
+def test_a_refusal_is_one_line_on_stderr_and_nothing_on_the_wire(make_endpoint: MakeEndpoint, places: StatePaths):
+    ensure_engine(make_endpoint("--refuse", "The job is over. Do not start it again.")).close()
 
     done = run_pump(places, sent=HI)
 
@@ -135,8 +135,8 @@ def test_a_refusal_is_one_line_on_stderr_and_nothing_on_the_wire(make_door: Make
     assert done.stdout == b""
 
 
-def test_bytes_that_come_right_behind_the_welcome_are_not_lost(make_door: MakeDoor, places: StatePaths):
-    ensure_engine(make_door("--eager", "first")).close()
+def test_bytes_that_come_right_behind_the_welcome_are_not_lost(make_endpoint: MakeEndpoint, places: StatePaths):
+    ensure_engine(make_endpoint("--eager", "first")).close()
 
     assert run_pump(places, sent=HI).stdout == b"first\n" + HI + b"end\n"
 

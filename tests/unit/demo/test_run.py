@@ -67,7 +67,7 @@ def test_a_tree_in_which_nobody_spawned_is_not_good():
 def test_jobs_that_spawn_nothing_fail_the_demo_and_nothing_is_left(stage: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(demo, "root_tasks", lambda: ["stub:say=a:bug:"] * 3)
     where = console()
-    assert demo.play(where) is False
+    assert demo.run_demo(where) is False
     assert "3 jobs: 3 completed" in said(where)
     assert said(where).count("answers:\na:bug:\n") == 3
 
@@ -75,7 +75,7 @@ def test_jobs_that_spawn_nothing_fail_the_demo_and_nothing_is_left(stage: Path, 
 def test_without_claude_the_demo_says_how_to_get_one(stage: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CLAUDE_JOBS_CLI", "/no/such/claude")
     where = console()
-    assert demo.play(where) is False
+    assert demo.run_demo(where) is False
     assert "Correct CLAUDE_JOBS_CLI, or `cli` in config.toml, or unset it; then try again." in said(where)
 
 
@@ -92,6 +92,6 @@ def test_a_demo_that_is_interrupted_ends_its_jobs(stage: Path, home: Path, monke
 
     monkeypatch.setattr(demo, "watch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        demo.play(console())
+        demo.run_demo(console())
     started = [int(pid) for pid in pids.read_text().split()]
     until_now(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), what="the end of the jobs")

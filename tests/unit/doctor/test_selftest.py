@@ -154,14 +154,14 @@ def test_a_client_that_dies_is_a_broken_promise(tmp_path: Path, talker: Talker, 
 
 
 def test_a_client_that_waits_for_ever_is_hung_up_on(tmp_path: Path, talker: Talker, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(module, "control", lambda *_: {"pid": 1})
     monkeypatch.setattr(module, "check_promises", lambda *_: PromiseCheck(acknowledged=0, jobs=0))
     campaign = KillTest(tmp_path, Plan(kills=0, seconds=1, clients=1))
 
     def hang_up() -> None:
         # From here on it has the time that it needs to say so.
-        monkeypatch.setattr(module, "PATIENCE", SECONDS)
+        monkeypatch.setattr(module, "TIMEOUT_SECONDS", SECONDS)
         Talker.hang_up(talker)
 
     monkeypatch.setattr(talker, "hang_up", hang_up)
@@ -205,7 +205,7 @@ def test_clients_that_find_no_engine_are_named_where_a_campaign_gives_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     campaign = KillTest(tmp_path, Plan(kills=1, seconds=1, clients=1), {"CLAUDE_JOBS_MAX_DEPTH": "none"})
-    monkeypatch.setattr(module, "PATIENCE", SECONDS)
+    monkeypatch.setattr(module, "TIMEOUT_SECONDS", SECONDS)
     with pytest.raises(EOFError, match="client 0: the pump has ended"):
         campaign.run()
 
@@ -213,14 +213,14 @@ def test_clients_that_find_no_engine_are_named_where_a_campaign_gives_up(
 def test_an_engine_that_answers_without_its_store_is_waited_for_no_longer_than_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(module, "control", lambda *_: {"ok": False, "error": "disk I/O error"})
     with pytest.raises(TimeoutError, match="no engine answered"):
         KillTest(tmp_path, Plan(kills=1, seconds=1, clients=0)).run()
 
 
 def test_a_campaign_gives_up_on_an_engine_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.05)
     campaign = KillTest(tmp_path, Plan(kills=1, seconds=1, clients=0))
     with pytest.raises(TimeoutError, match="no engine answered"):
         campaign.run()

@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 
 from jobs.errors import StoreError
-from jobs.maintenance.db_recovery import last_rescue, open_with_recovery, read_job
+from jobs.maintenance.db_recovery import last_recovery, open_with_recovery, read_job
 from jobs.maintenance.integrity import check_after_crash
 from jobs.model import Job, JobStatus, Outcome, Reason
 from jobs.ports import NewJob, Submission
@@ -165,15 +165,15 @@ async def test_a_damaged_database_comes_back_from_snapshot_and_directories(
     async with home.open() as store:
         await _expect_family(store)
         queued = ids(await store.jobs(["j0", "j5"]))
-    rescue = last_rescue(home.database)
+    report = last_recovery(home.database)
 
     assert queued == {"never": [], "early": ["j0"], "late": ["j0", "j5"]}[snapshot]
-    assert rescue is not None
-    assert rescue.restored == (0 if snapshot == "late" else 4)
-    assert (rescue.snapshot_at is None) == (snapshot == "never")
-    assert (rescue.aside is None) == (damaged is None)
-    if rescue.aside is not None:
-        assert Path(rescue.aside).read_bytes() == damaged != before
+    assert report is not None
+    assert report.restored == (0 if snapshot == "late" else 4)
+    assert (report.snapshot_at is None) == (snapshot == "never")
+    assert (report.aside is None) == (damaged is None)
+    if report.aside is not None:
+        assert Path(report.aside).read_bytes() == damaged != before
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=NAMES)
@@ -187,10 +187,10 @@ async def test_a_large_database_that_is_damaged_where_a_start_reads_comes_back_t
 
     async with home.open() as store:
         await _expect_family(store)
-    rescue = last_rescue(home.database)
+    report = last_recovery(home.database)
 
-    assert rescue is not None
-    assert rescue.restored == 4
+    assert report is not None
+    assert report.restored == 4
 
 
 DAMAGED = range(1000, 1400)
@@ -224,14 +224,14 @@ async def test_damage_that_a_start_does_not_see_is_found_in_the_background_and_r
         assert (await known(store, "j3")).status is JobStatus.CANCELLED
         assert noted_damage(home.database) is None
         await check_after_crash(home.database, delay=0)
-    noted, told = noted_damage(home.database), last_rescue(home.database)
+    noted, told = noted_damage(home.database), last_recovery(home.database)
     async with home.open() as store:
         await _expect_family(store)
 
     assert noted is not None
     assert told is None
     assert noted_damage(home.database) is None
-    assert last_rescue(home.database) is not None
+    assert last_recovery(home.database) is not None
 
 
 async def _read_every_attempt(store: SqliteStore) -> None:
@@ -256,7 +256,7 @@ async def test_damage_that_a_query_meets_is_noted_and_repaired_by_the_next_start
 
     assert noted is not None
     assert "malformed" in noted
-    assert last_rescue(home.database) is not None
+    assert last_recovery(home.database) is not None
 
 
 async def test_a_sound_database_is_checked_once_after_a_crash(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,13 +288,13 @@ async def test_a_log_that_vanished_is_made_good_from_the_directories(home: Home)
 
     async with home.open() as store:
         await _expect_family(store)
-    rescue = last_rescue(home.database)
+    report = last_recovery(home.database)
 
-    assert rescue is not None
-    assert (rescue.restored, rescue.aside) == (4, None)
+    assert report is not None
+    assert (report.restored, report.aside) == (4, None)
 
 
-async def test_a_crash_alone_is_no_rescue(home: Home) -> None:
+async def test_a_crash_alone_is_no_recovery(home: Home) -> None:
     async with home.open() as store:
         await home.family(store)
         before = await store.newest_jobs(limit=9)
@@ -302,7 +302,7 @@ async def test_a_crash_alone_is_no_rescue(home: Home) -> None:
 
     async with home.open() as store:
         assert await store.newest_jobs(limit=9) == before
-    assert last_rescue(home.database) is None
+    assert last_recovery(home.database) is None
 
 
 async def test_a_retry_that_waits_is_not_undone_by_the_end_that_it_follows(home: Home) -> None:
@@ -335,12 +335,12 @@ async def test_a_directory_that_cannot_be_placed_is_counted_and_kept(home: Home)
 
     async with home.open() as store:
         assert ids(await store.newest_jobs(limit=9)) == ["j4", "j3"]
-    rescue = last_rescue(home.database)
+    report = last_recovery(home.database)
 
-    assert rescue is not None
-    assert (rescue.restored, rescue.unreadable) == (2, 2)
+    assert report is not None
+    assert (report.restored, report.unreadable) == (2, 2)
     assert (home.trees / "b1" / "j1" / "1").exists()
-    assert "2" in str(rescue)
+    assert "2" in str(report)
 
 
 async def test_a_directory_that_breaks_its_reader_keeps_no_other_job_from_coming_back(
@@ -358,7 +358,7 @@ async def test_a_directory_that_breaks_its_reader_keeps_no_other_job_from_coming
     monkeypatch.setattr("jobs.maintenance.db_recovery.read_job", breaks)
     async with home.open() as store:
         assert set(ids(await store.newest_jobs(limit=9))) == {"j1", "j2", "j4"}
-    told = last_rescue(home.database)
+    told = last_recovery(home.database)
 
     assert told is not None
     assert (told.restored, told.unreadable) == (3, 1)
@@ -386,19 +386,19 @@ async def test_a_damaged_snapshot_is_not_used(home: Home) -> None:
 
     async with home.open() as store:
         await _expect_family(store)
-    rescue = last_rescue(home.database)
+    report = last_recovery(home.database)
 
-    assert rescue is not None
-    assert (rescue.snapshot_at, rescue.restored) == (None, 4)
+    assert report is not None
+    assert (report.snapshot_at, report.restored) == (None, 4)
 
 
 async def test_a_new_directory_is_no_loss(home: Home) -> None:
     async with home.open() as store:
         assert await store.newest_jobs(limit=1) == []
-    assert last_rescue(home.database) is None
+    assert last_recovery(home.database) is None
 
 
-async def test_a_directory_in_the_databases_place_is_an_error_and_no_rescue(home: Home) -> None:
+async def test_a_directory_in_the_databases_place_is_an_error_and_no_recovery(home: Home) -> None:
     home.database.mkdir()
     (home.database / "x").touch()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.maintenance.db_recovery import last_rescue, open_with_recovery
+from jobs.maintenance.db_recovery import last_recovery, open_with_recovery
 from jobs.model import JobStatus, Usage
 from jobs.store.migrations import STEPS, prepare
 from jobs.store.sqlite import SqliteStore
@@ -50,7 +50,7 @@ async def test_an_old_database_opens_with_everything_in_it(home: Path) -> None:
         await _expect_everything(store)
         assert (await known(store, "j5")).status is JobStatus.CANCELLED
         assert ids(await store.jobs_in_batch("b2")) == ["j6"]
-    assert last_rescue(home / "jobs.db") is None
+    assert last_recovery(home / "jobs.db") is None
     assert _schema(home / "jobs.db") == _schema(VERSIONS[-1] / "jobs.db")
 
 
@@ -59,7 +59,7 @@ async def test_old_directories_bring_a_lost_database_back(home: Path) -> None:
     (home / "jobs.db").unlink()
     async with open_with_recovery(home / "jobs.db", home / "trees", SqliteStore.open) as store:
         await _expect_everything(store)
-    assert last_rescue(home / "jobs.db") is not None
+    assert last_recovery(home / "jobs.db") is not None
 
 
 async def _expect_everything(store: SqliteStore) -> None:
