@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("server", "jobs", "orchestration")
+from tests.support.sources import parsed, relative, sources
 
 GLOSSARY = frozenset(
     re.findall(
@@ -113,16 +112,8 @@ GIVEN_UP_FILES = frozenset(
 """Names of files and directories that are not used again."""
 
 
-def sources() -> list[Path]:
-    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-
-
-def relative(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
 def summary_of(path: Path) -> str:
-    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    said = ast.get_docstring(parsed(path)) or ""
     return said.partition("\n")[0]
 
 
@@ -154,7 +145,7 @@ def test_a_line_that_could_be_of_anything_is_found():
 
 
 def test_a_name_that_was_given_up_is_not_defined_again():
-    found = {relative(path): given_up(ast.parse(path.read_text(encoding="utf-8"))) for path in sources()}
+    found = {relative(path): given_up(parsed(path)) for path in sources()}
     assert {name: names for name, names in found.items() if names} == {}
 
 

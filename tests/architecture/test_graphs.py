@@ -16,11 +16,11 @@ from jobs.settings import Settings
 from jobs.store.live import LiveStore
 from orchestration.executors import ParallelExecutor, RecursiveClaudeExecutor
 from orchestration.patterns import DictState, ParallelOrchestrationPattern, RecursiveOrchestrationPattern
+from tests.support.sources import parsed, relative, sources
 from tests.unit.jobs.support import FakeRunner, parts
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parents[2]
 PUSHED = ("__pregel_push",)
 """What LangGraph writes down as the trigger of a task that a Send made."""
 
@@ -86,10 +86,9 @@ async def test_a_function_that_does_both_is_seen():
 
 def test_graphs_are_built_in_the_patterns_and_nowhere_else():
     built = {
-        path.relative_to(ROOT).as_posix()
-        for package in ("orchestration", "jobs", "server")
-        for path in (ROOT / package).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        relative(path)
+        for path in sources()
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.ImportFrom) and "StateGraph" in [alias.name for alias in node.names]
     }
     assert built == {

@@ -9,11 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.sources import ROOT, parsed, relative, sources
+
 SCANNED = ("orchestration", "jobs")
 
 ALLOWED: Mapping[str, Mapping[str, str]] = {
@@ -76,7 +76,10 @@ class Breach:
 
 def breaches(source: str, path: str) -> list[Breach]:
     """Return every place in a file that breaks a rule and is not allowed."""
-    tree = ast.parse(source)
+    return breaches_in(ast.parse(source), path)
+
+
+def breaches_in(tree: ast.Module, path: str) -> list[Breach]:
     return [breach for breach in all_breaches(tree, path) if breach.what not in ALLOWED.get(path, {})]
 
 
@@ -184,22 +187,18 @@ def calls(tree: ast.Module, name: str) -> Iterator[ast.Call]:
                 yield node
 
 
-def scanned_files() -> list[Path]:
-    return [path for package in SCANNED for path in sorted((ROOT / package).rglob("*.py"))]
-
-
 def test_no_file_breaks_a_house_rule():
-    found = [b for path in scanned_files() for b in breaches(path.read_text(), path.relative_to(ROOT).as_posix())]
+    found = [breach for path in sources(*SCANNED) for breach in breaches_in(parsed(path), relative(path))]
     assert found == []
 
 
 def test_the_scan_sees_both_packages():
-    assert {path.relative_to(ROOT).parts[0] for path in scanned_files()} == set(SCANNED)
+    assert {path.relative_to(ROOT).parts[0] for path in sources(*SCANNED)} == set(SCANNED)
 
 
 @pytest.mark.parametrize("path", ALLOWED)
 def test_every_exception_is_in_use_and_has_a_reason(path: str):
-    tree = ast.parse((ROOT / path).read_text())
+    tree = parsed(ROOT / path)
     used = {breach.what for breach in all_breaches(tree, path)}
     assert set(ALLOWED[path]) <= used
     assert all(len(reason) > 20 for reason in ALLOWED[path].values())
@@ -265,7 +264,7 @@ def test_an_exception_holds_for_its_own_file_only():
 def test_the_library_imports_langgraph_anyio_and_the_standard_library_only():
     imported = set()
     for path in (ROOT / "orchestration").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             match node:
                 case ast.Import(names=names):
                     imported |= {alias.name.partition(".")[0] for alias in names}
@@ -304,19 +303,6 @@ def run_without(absent: tuple[str, ...], statement: str) -> subprocess.Completed
     return subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "from orchestration.executors import ParallelExecutor, RecursiveClaudeExecutor",
-        "from orchestration.patterns import ParallelOrchestrationPattern, RecursiveOrchestrationPattern",
-        "from orchestration import *",
-    ],
-)
-def test_the_library_needs_nothing_of_the_engine(statement: str):
-    done = run_without(OF_THE_ENGINE, statement)
-    assert done.returncode == 0, done.stderr
 
 
 def test_the_limits_need_not_even_langgraph():

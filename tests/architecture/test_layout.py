@@ -3,12 +3,11 @@
 import ast
 import subprocess
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("server", "jobs", "orchestration")
+from tests.support.sources import PACKAGES, ROOT, parsed, relative, sources
+
 TOP = {"pyproject.toml", "mcp.json", "README.md", "tests", *PACKAGES}
 MOST_LINES = 500
 
@@ -32,17 +31,9 @@ COMPOSITION = {
 }
 
 
-def sources() -> list[Path]:
-    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-
-
-def relative(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
 def trees() -> Iterator[tuple[str, ast.Module]]:
     for path in sources():
-        yield relative(path), ast.parse(path.read_text(encoding="utf-8"))
+        yield relative(path), parsed(path)
 
 
 def tracked() -> list[str]:
@@ -78,7 +69,7 @@ def test_no_file_of_the_packages_is_over_the_limit():
 
 
 def test_the_manager_is_a_class_of_less_than_200_lines():
-    tree = ast.parse((ROOT / "jobs" / "manager.py").read_text(encoding="utf-8"))
+    tree = parsed(ROOT / "jobs" / "manager.py")
     [manager] = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     assert (manager.name, (manager.end_lineno or 0) - manager.lineno < 199) == ("EnhancedJobManager", True)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.sources import PACKAGES, ROOT, parsed, sources
+
 READMES = tuple(sorted((*ROOT.glob("README.md"), *ROOT.glob("*/README.md"), *ROOT.glob(".github/*.md"))))
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in READMES)
-PACKAGES = ("server", "jobs", "orchestration")
 FROM_CLAUDE_CODE = ("claude", "✘ Failed to connect", "Job failed: auth: Not logged in")
 """Beginnings of what Claude Code says, not we."""
 
@@ -108,8 +108,7 @@ def messages() -> list[str]:
 
 @cache
 def texts_of_the_code() -> str:
-    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
-    nodes = (node for path in sources for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    nodes = (node for path in sources() for node in ast.walk(parsed(path)))
     return "\n".join(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 

@@ -30,11 +30,10 @@ async def add(node, subtasks, results):
 
 executor = RecursiveClaudeExecutor(work=work, resume=add)
 print(asyncio.run(executor.execute_with_recursion(12)))
-"""
 
-
-PLAN = """
 from orchestration import *
+from orchestration.executors import ParallelExecutor
+from orchestration.patterns import ParallelOrchestrationPattern, RecursiveOrchestrationPattern
 
 RecursiveClaudeExecutor(max_depth=5, max_concurrent={0: 1, 1: 10, 2: 50})
 RecursiveOrchestrationPattern().create_recursive_graph()
@@ -98,15 +97,12 @@ def run(program: str, site: Path, project: Path) -> subprocess.CompletedProcess[
     )
 
 
-def test_a_project_elsewhere_runs_a_recursion_with_langgraph_and_anyio_alone(site: Path, tmp_path: Path):
+def test_a_project_elsewhere_runs_a_recursion_and_makes_each_class_with_langgraph_and_anyio_alone(
+    site: Path, tmp_path: Path
+):
     done = run(PROJECT, site, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "12\n"
-
-
-def test_the_plans_classes_are_made_there_without_arguments(site: Path, tmp_path: Path):
-    done = run(PLAN, site, tmp_path)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
