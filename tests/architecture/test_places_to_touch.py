@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.architecture.test_layout import relative, sources
+from tests.support.sources import relative, sources
 
 OPTION = {"jobs/spec.py", "server/mcp/arguments.py", "server/cli/task_options.py"}
 """What a job is asked, what a model can say, and what a person can say."""
