@@ -5,13 +5,179 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import overload
 
 from jobs.ids import contains
-from jobs.model import LIVE, Batch, Job, JobStatus, Rollup, Tree
-from jobs.subtree import BatchJobs, Node
+from jobs.model import LIVE, TERMINAL, Batch, Job, JobStatus, Rollup, Tree, Usage
 
 KEPT_JOBS = 1000
 """Jobs of trees that are over and stay in memory: callers that waited for a tree read it once more after its end."""
+
+_PLACES = {status: place for place, status in enumerate(JobStatus)}
+_LIVE_PLACES = tuple(_PLACES[status] for status in LIVE)
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A job, or a batch that began a tree, with the sums of everything at and below it.
+
+    `charged` and `below` are what its budget has to carry: a live job with a budget counts above it with all of that.
+    `share` and `room` are what the node counts with in the two sums of its parent.
+    """
+
+    path: str
+    parent: "Node | None"
+    job: Job | None
+    batch: "BatchJobs | None" = None
+    place: int = 0
+    children: "list[Node]" = field(default_factory=list)
+    counts: list[int] = field(default_factory=([0] * len(_PLACES)).copy)
+    cost: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    turns: int = 0
+    deepest: int = 0
+    own_running: float = 0.0
+    running: float = 0.0
+    charged: float = 0.0
+    below: int = 0
+    share: float = 0.0
+    room: int = 0
+
+    @property
+    def live(self) -> int:
+        """How many jobs at and below it are queued or running."""
+        return sum(self.counts[place] for place in _LIVE_PLACES)
+
+    def claims(self) -> tuple[float, int]:
+        """Return what it adds to `charged` and `below` of its parent."""
+        if self.job is None:
+            return self.charged, self.below
+        budget, room = (self.job.spec.max_budget_usd or 0.0, self.job.spec.max_jobs or 0) if self.live else (0.0, 0)
+        return max(self.charged, budget), 1 + max(self.below, room)
+
+    def rollup(self) -> Rollup:
+        """Return its sums."""
+        return rollup_of((self,))
+
+    def walk(self) -> "Iterator[Node]":
+        """Yield it and everything below it, in no order."""
+        pending = [self]
+        while pending:
+            node = pending.pop()
+            yield node
+            pending.extend(node.children)
+
+    def carry(self, before: Job | None, now: Job, *, running: float = 0.0) -> None:
+        """Add a change of its job to its own sums and to those of every node above it.
+
+        Args:
+            before: The job before the change, or None for a new one.
+            now: The job.
+            running: By how many US dollars more is known of what a running attempt cost.
+        """
+        old, new = Usage() if before is None else before.usage, now.usage
+        cost = new.cost_usd - old.cost_usd
+        charged, below = cost + running, 0
+        if self.batch is not None:
+            self.batch.mark(self.place, over=now.status in TERMINAL)
+        at: Node | None = self
+        while at is not None:
+            if before is not None:
+                at.counts[_PLACES[before.status]] -= 1
+            at.counts[_PLACES[now.status]] += 1
+            at.cost += cost
+            at.input_tokens += new.input_tokens - old.input_tokens
+            at.output_tokens += new.output_tokens - old.output_tokens
+            at.turns += new.turns - old.turns
+            at.running += running
+            at.deepest = max(at.deepest, now.depth)
+            at.charged += charged
+            at.below += below
+            share, room = at.claims()
+            charged, below = share - at.share, room - at.room
+            at.share, at.room = share, room
+            at = at.parent
+
+
+class BatchJobs(Sequence[Job]):
+    """The jobs of a batch in the order of their submission, each as it is at the moment when it is asked for.
+
+    Args:
+        id: The batch.
+        root_id: Its tree.
+    """
+
+    def __init__(self, id: str, root_id: str) -> None:  # noqa: A002 - as a batch calls it
+        self.id = id
+        self.root_id = root_id
+        self.over = 0
+        self._nodes: list[Node] = []
+        self._places: dict[str, int] = {}
+
+    def add(self, node: Node, job: Job) -> None:
+        """Append a job."""
+        node.batch, node.place = self, len(self._nodes)
+        self._places[job.id] = node.place
+        self._nodes.append(node)
+
+    def bit(self, job_id: str) -> int:
+        """Return the bit of a job of the batch."""
+        return 1 << self._places[job_id]
+
+    def mark(self, place: int, *, over: bool) -> None:
+        """Note whether the job at a place is over."""
+        self.over = self.over | 1 << place if over else self.over & ~(1 << place)
+
+    @property
+    def open(self) -> int:
+        """One bit for each job that is not over, as `over` has one for each that is; the first job's is the lowest."""
+        return (1 << len(self._nodes)) - 1 & ~self.over
+
+    def rollup(self) -> Rollup:
+        """Sum up its jobs and everything below them."""
+        return rollup_of(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    @overload
+    def __getitem__(self, index: int) -> Job: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Job]: ...
+
+    def __getitem__(self, index: int | slice) -> Job | Sequence[Job]:
+        if isinstance(index, slice):
+            return [_job_of(node) for node in self._nodes[index]]
+        return _job_of(self._nodes[index])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # its jobs change
+
+
+def rollup_of(nodes: Iterable[Node]) -> Rollup:
+    """Sum up subtrees that do not overlap."""
+    counts, costs, tokens_in, tokens_out, turns, deepest = [0] * len(_PLACES), 0.0, 0, 0, 0, 0
+    for node in nodes:
+        counts = [one + other for one, other in zip(counts, node.counts, strict=True)]
+        costs += node.cost
+        tokens_in += node.input_tokens
+        tokens_out += node.output_tokens
+        turns += node.turns
+        deepest = max(deepest, node.deepest)
+    return Rollup(
+        counts={status: counts[place] for status, place in _PLACES.items() if counts[place]},
+        usage=Usage(cost_usd=costs, input_tokens=tokens_in, output_tokens=tokens_out, turns=turns),
+        deepest=deepest,
+    )
+
+
+def _job_of(node: Node) -> Job:
+    assert node.job is not None, "only jobs are in a batch"
+    return node.job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,17 +186,17 @@ class Reservation:
 
     Args:
         path: Path below which the new jobs will be.
-        usd_holder: Path of the nearest budget of US dollars above them, or None.
+        usd_owner: Path of the nearest budget of US dollars above them, or None.
         usd: US dollars that they ask for.
-        jobs_holder: Path of the nearest budget of jobs above them, or None.
+        jobs_owner: Path of the nearest budget of jobs above them, or None.
         rooms: Number of the new jobs and of those that they may spawn.
         count: Number of the new jobs.
     """
 
     path: str
-    usd_holder: str | None
+    usd_owner: str | None
     usd: float
-    jobs_holder: str | None
+    jobs_owner: str | None
     rooms: int
     count: int
 
@@ -47,6 +213,9 @@ class LiveTrees:
 
     A change of a job costs the depth of its tree, and so does every question but those that return many jobs. It is
     changed on the event loop, as transactions are committed; the sums of budgets may be asked from another thread.
+
+    Attributes:
+        lock: While it is held, every sum stays as it is; the event loop waits for it, so hold it for a moment only.
     """
 
     def __init__(self) -> None:
@@ -59,13 +228,13 @@ class LiveTrees:
         self._over_jobs = 0
         self._held: Counter[str] = Counter()
         self._reserved: dict[str, Reservation] = {}
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def enter(self, tree: Tree, jobs: Iterable[Job], batch: Batch | None = None) -> None:
         """Add a tree, its jobs in order of admission; one that is known is left as it is."""
         if tree.id in self._roots:
             return
-        with self._lock:
+        with self.lock:
             self._roots[tree.id] = _Root(tree, Node(tree.id, None, None))
             self._add(jobs, batch)
         self._note_end(tree.id)
@@ -75,7 +244,7 @@ class LiveTrees:
         root = self._roots.get(batch.root_id)
         if root is None:
             return
-        with self._lock:
+        with self.lock:
             self._reserved.pop(batch.id, None)
             self._add(jobs, batch)
         self._note_end(batch.root_id)
@@ -85,9 +254,10 @@ class LiveTrees:
         node = self._nodes.get(job.id)
         if node is None or node.job is None:
             return
-        with self._lock:
+        with self.lock:
             before, node.job = node.job, job
-            settled = node.own_running if not _same_run(before, job) else 0.0
+            goes_on = before.status is job.status is JobStatus.RUNNING and before.attempt == job.attempt
+            settled = 0.0 if goes_on else node.own_running
             node.own_running -= settled
             node.carry(before, job, running=-settled)
             self._mark(node, job)
@@ -188,31 +358,19 @@ class LiveTrees:
             return False
         if node.job.attempt != attempt or node.own_running == cost_usd:
             return False
-        with self._lock:
+        with self.lock:
             more, node.own_running = cost_usd - node.own_running, cost_usd
             node.carry(node.job, node.job, running=more)
         return True
 
     # Budgets: the methods below may be called on the store's thread, which checks a spawn inside its transaction.
 
-    @contextmanager
-    def steady(self) -> Iterator[None]:
-        """Keep every sum as it is while the block lasts; the event loop waits, so make it short."""
-        with self._lock:
-            yield
-
-    def reserve(self, batch_id: str, reservation: Reservation) -> None:
-        """Count what a submission takes until it is admitted or released; call it inside `steady`."""
-        self._reserved[batch_id] = reservation
-
-    def unreserve(self, batch_id: str) -> None:
-        """Forget the reservation of a submission, if it still has one; call it inside `steady`."""
-        self._reserved.pop(batch_id, None)
-
-    def release(self, batch_id: str) -> None:
-        """Forget the reservation of a submission, if it still has one."""
-        with self._lock:
-            self.unreserve(batch_id)
+    def reserve(self, batch_id: str, reservation: Reservation | None) -> None:
+        """Count what a submission takes until it is admitted, or from now on nothing; call it with the lock held."""
+        if reservation is None:
+            self._reserved.pop(batch_id, None)
+        else:
+            self._reserved[batch_id] = reservation
 
     def spent(self, path: str) -> float:
         """Return the US dollars that a subtree has cost, running attempts included."""
@@ -222,13 +380,13 @@ class LiveTrees:
     def charged(self, path: str) -> float:
         """Return the US dollars that a subtree has cost, and what the budgets inside it reserve beyond that."""
         node = self._at(path)
-        asked = sum(one.usd for one in tuple(self._reserved.values()) if one.usd_holder == path)
+        asked = sum(one.usd for one in tuple(self._reserved.values()) if one.usd_owner == path)
         return asked if node is None else node.charged + asked
 
     def jobs(self, path: str) -> int:
         """Return how many jobs there are or may come below a path."""
         node = self._at(path)
-        asked = sum(one.rooms for one in tuple(self._reserved.values()) if one.jobs_holder == path)
+        asked = sum(one.rooms for one in tuple(self._reserved.values()) if one.jobs_owner == path)
         return asked if node is None else node.below + asked
 
     def present(self, path: str) -> int:
@@ -253,7 +411,7 @@ class LiveTrees:
             root.batches.add(job.batch_id)
             if job.batch_id not in self._batches:
                 self._batches[job.batch_id] = BatchJobs(job.batch_id, job.root_id)
-            self._batches[job.batch_id].add(node)
+            self._batches[job.batch_id].add(node, job)
             node.carry(None, job)
             self._mark(node, job)
 
@@ -285,7 +443,3 @@ class LiveTrees:
         self._over_jobs += size
         while self._over_jobs > KEPT_JOBS:
             self.forget(next(iter(self._over)))
-
-
-def _same_run(before: Job, now: Job) -> bool:
-    return before.status is now.status is JobStatus.RUNNING and before.attempt == now.attempt

@@ -11,9 +11,9 @@ import anyio
 from jobs.errors import BadInputError
 from jobs.event_bus import JobEventBus, Subscription
 from jobs.limits.account_limits import Pause
+from jobs.live_trees import BatchJobs
 from jobs.model import TERMINAL, Job, JobStatus
 from jobs.permissions.visibility import Scope
-from jobs.subtree import BatchJobs
 from jobs.waiting_for import FOR_JOBS
 
 PROGRESS_SECONDS = 5.0

@@ -1,16 +1,14 @@
 """Budgets of a tree: reserved when a job is spawned, settled by what was used."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
 from jobs.errors import JobsError
 from jobs.live_trees import LiveTrees, Reservation
 from jobs.model import Job, Tree
 from jobs.ports import AdmissionFacts
-from jobs.spec import JobSpec
 
 CENT_FRACTION = 1e-9
 """Dollars below which a difference is one of floating point."""
@@ -29,15 +27,15 @@ class BudgetError(JobsError):
 
     Args:
         kind: What the budget is of.
-        holder: Whose it is, in words.
+        owner: Whose it is, in words.
         asked: US dollars, jobs or seconds that were asked for; 0 dollars where the children name no budget.
         remaining: US dollars, jobs or seconds that are left.
         limit: The whole budget; for time the deadline in seconds since the epoch.
     """
 
-    def __init__(self, *, kind: BudgetKind, holder: str, asked: float, left: float, limit: float) -> None:
+    def __init__(self, *, kind: BudgetKind, owner: str, asked: float, left: float, limit: float) -> None:
         self.kind = kind
-        self.holder = holder
+        self.owner = owner
         self.asked = asked
         self.remaining = left
         self.limit = limit
@@ -48,30 +46,30 @@ class BudgetError(JobsError):
             case BudgetKind.TIME if self.remaining:
                 return (
                     f"subtreeSeconds: {self.asked:.0f} s is more than is left: {self.remaining:.0f} s of "
-                    f"{self.holder}. "
+                    f"{self.owner}. "
                     "Leave subtreeSeconds out: what is left then holds for the new job too."
                 )
             case BudgetKind.TIME:
-                return f"The time of {self.holder} is over. Finish with what you have."
+                return f"The time of {self.owner} is over. Finish with what you have."
             case BudgetKind.JOBS if self.remaining:
                 return (
-                    f"{self.holder} may have {self.limit:.0f} jobs below it, {self.remaining:.0f} more; this asks for "
+                    f"{self.owner} may have {self.limit:.0f} jobs below it, {self.remaining:.0f} more; this asks for "
                     f"{self.asked:.0f}. Spawn at most {self.remaining:.0f}, or do the work in the present job."
                 )
             case BudgetKind.JOBS:
                 return (
-                    f"{self.holder} may have {self.limit:.0f} jobs below it, and has them. Do the work in the "
+                    f"{self.owner} may have {self.limit:.0f} jobs below it, and has them. Do the work in the "
                     "present job."
                 )
             case BudgetKind.USD if self.remaining:
                 return (
                     f"maxBudgetUsd: {_usd(self.asked)} in all is more than is left: {_usd(self.remaining)} of "
-                    f"{_usd(self.limit)} of {self.holder}. Ask for at most that together, or leave maxBudgetUsd out: "
+                    f"{_usd(self.limit)} of {self.owner}. Ask for at most that together, or leave maxBudgetUsd out: "
                     "the jobs then share what is left."
                 )
             case _:
                 return (
-                    f"Nothing is left of the {_usd(self.limit)} of {self.holder}. Finish with what you have, without "
+                    f"Nothing is left of the {_usd(self.limit)} of {self.owner}. Finish with what you have, without "
                     "spawning."
                 )
 
@@ -102,8 +100,10 @@ def budget_owners(tree: Tree | None, line: Sequence[Job]) -> list[BudgetOwner]:
         tree: The tree.
         line: The job and its ancestors, or only these, the root first.
     """
-    heads = [] if tree is None else [_of_tree(tree.id, tree.max_budget_usd, tree.deadline)]
-    return heads + [
+    owners = []
+    if tree is not None:
+        owners = [BudgetOwner(path=tree.id, name=f"tree {tree.id}", usd=tree.max_budget_usd, deadline=tree.deadline)]
+    return owners + [
         BudgetOwner(
             path=job.path,
             name=f"job {job.id}",
@@ -115,32 +115,8 @@ def budget_owners(tree: Tree | None, line: Sequence[Job]) -> list[BudgetOwner]:
     ]
 
 
-class TreeUsage(Protocol):
-    """Usage and reservations of the subtrees of one tree.
-
-    A live subtree whose job has a budget counts with the whole of it, since its job may still use it; a subtree that
-    is over counts with what it used.
-    """
-
-    def spent(self, path: str) -> float:
-        """Return the US dollars that a subtree has cost, running attempts included."""
-        ...
-
-    def charged(self, path: str) -> float:
-        """Return the US dollars that a subtree has cost, and what the budgets inside it reserve beyond that."""
-        ...
-
-    def jobs(self, path: str) -> int:
-        """Return how many jobs there are or may come below a path."""
-        ...
-
-    def present(self, path: str) -> int:
-        """Return how many jobs there are below a path."""
-        ...
-
-
-def check(facts: AdmissionFacts, books: TreeUsage) -> None:
-    """Refuse a spawn for which a budget above it has no room.
+def check(facts: AdmissionFacts, trees: LiveTrees) -> Reservation:
+    """Refuse a spawn for which a budget above it has no room, and return what it takes of these budgets otherwise.
 
     The nearest budget must have room for what is asked besides all that it has promised; those further up have
     reserved that budget as a whole, so they only must not be used up, nor get more jobs than they may have.
@@ -148,94 +124,77 @@ def check(facts: AdmissionFacts, books: TreeUsage) -> None:
     Raises:
         BudgetError: Naming what is asked, what is left and what to do.
     """
-    submission = facts.submission
-    holders = budget_owners(facts.tree, facts.ancestors)
+    submission, owners = facts.submission, budget_owners(facts.tree, facts.ancestors)
     specs = [new.spec for new in submission.jobs]
-    _check_time(holders, [spec.deadline for spec in specs if spec.deadline is not None], submission.at)
-    _check_usd(holders, books, _usd_asked(specs))
-    _check_jobs(holders, books, _rooms_asked(specs))
-
-
-def reservation_of(facts: AdmissionFacts) -> Reservation:
-    """Return what a spawn takes of the budgets above it."""
-    holders, specs = budget_owners(facts.tree, facts.ancestors), [new.spec for new in facts.submission.jobs]
+    usd = sum(spec.max_budget_usd or 0.0 for spec in specs)
+    rooms = sum(1 + (spec.max_jobs or 0) for spec in specs)
+    deadlines = [spec.deadline for spec in specs if spec.deadline is not None]
+    _check_time(owners, max(deadlines, default=submission.at), submission.at)
+    _check_usd(owners, trees, usd)
+    _check_jobs(owners, trees, rooms)
     return Reservation(
-        path=facts.ancestors[-1].path,
-        usd_holder=next((holder.path for holder in reversed(holders) if holder.usd is not None), None),
-        usd=_usd_asked(specs),
-        jobs_holder=next((holder.path for holder in reversed(holders) if holder.jobs is not None), None),
-        rooms=_rooms_asked(specs),
+        path=owners[-1].path,
+        usd_owner=next((owner.path for owner in reversed(owners) if owner.usd is not None), None),
+        usd=usd,
+        jobs_owner=next((owner.path for owner in reversed(owners) if owner.jobs is not None), None),
+        rooms=rooms,
         count=len(specs),
     )
 
 
-def remaining_for(holders: Sequence[BudgetOwner], books: TreeUsage) -> float | None:
+def remaining_for(owners: Sequence[BudgetOwner], trees: LiveTrees) -> float | None:
     """Return the US dollars that a job may still spend, 0 where nothing is left, or None without a budget.
 
     Args:
-        holders: The owners of its budgets, itself included, the nearest last.
-        books: Their tree's.
+        owners: The owners of its budgets, itself included, the nearest last.
+        trees: The live trees.
     """
-    bounds = [left for _, left in _lefts(holders, books)]
+    bounds = [left for _, left in _lefts(owners, trees)]
     return max(0.0, min(bounds)) if bounds else None
 
 
-def deadline_of(holders: Sequence[BudgetOwner]) -> float | None:
+def deadline_of(owners: Sequence[BudgetOwner]) -> float | None:
     """Return the seconds since the epoch after which a job must not run, or None."""
-    deadlines = [holder.deadline for holder in holders if holder.deadline is not None]
+    deadlines = [owner.deadline for owner in owners if owner.deadline is not None]
     return min(deadlines, default=None)
 
 
-def _lefts(holders: Sequence[BudgetOwner], books: TreeUsage) -> Iterator[tuple[BudgetOwner, float]]:
-    bounding = [holder for holder in holders if holder.usd is not None]
-    for holder in bounding:
-        used = books.charged(holder.path) if holder is bounding[-1] else books.spent(holder.path)
-        yield holder, (holder.usd or 0.0) - used
+def _lefts(owners: Sequence[BudgetOwner], trees: LiveTrees) -> list[tuple[BudgetOwner, float]]:
+    """Return the US dollars that each owner has left; of the nearest one, without what it has promised."""
+    bounding = [owner for owner in owners if owner.usd is not None]
+    used = [trees.spent(owner.path) for owner in bounding[:-1]] + [trees.charged(owner.path) for owner in bounding[-1:]]
+    return [(owner, (owner.usd or 0.0) - spent) for owner, spent in zip(bounding, used, strict=True)]
 
 
-def _check_usd(holders: Sequence[BudgetOwner], books: TreeUsage, asked: float) -> None:
-    for holder, left in _lefts(holders, books):
-        if left <= CENT_FRACTION:
-            raise BudgetError(kind=BudgetKind.USD, holder=holder.name, asked=asked, left=0.0, limit=holder.usd or 0.0)
-    for holder, left in list(_lefts(holders, books))[-1:]:
-        if asked > left + CENT_FRACTION:
-            raise BudgetError(kind=BudgetKind.USD, holder=holder.name, asked=asked, left=left, limit=holder.usd or 0.0)
+def _check_usd(owners: Sequence[BudgetOwner], trees: LiveTrees, asked: float) -> None:
+    lefts = _lefts(owners, trees)
+    for owner, remaining in lefts:
+        left = remaining if remaining > CENT_FRACTION else 0.0
+        if not left or (owner is lefts[-1][0] and asked > left + CENT_FRACTION):
+            raise BudgetError(kind=BudgetKind.USD, owner=owner.name, asked=asked, left=left, limit=owner.usd or 0.0)
 
 
-def _check_jobs(holders: Sequence[BudgetOwner], books: TreeUsage, asked: int) -> None:
-    bounding = [(holder, holder.jobs) for holder in holders if holder.jobs is not None]
-    for holder, limit in bounding:
+def _check_jobs(owners: Sequence[BudgetOwner], trees: LiveTrees, asked: int) -> None:
+    bounding = [(owner, owner.jobs) for owner in owners if owner.jobs is not None]
+    for owner, limit in bounding:
         # Those further up have reserved what the nearest may have. But a job that is over reserves nothing: tried
         # again, it finds its share with its siblings.
-        used = books.jobs(holder.path) if holder is bounding[-1][0] else books.present(holder.path)
+        used = trees.jobs(owner.path) if owner is bounding[-1][0] else trees.present(owner.path)
         left = max(0, limit - used)
         if asked > left:
-            raise BudgetError(kind=BudgetKind.JOBS, holder=holder.name, asked=asked, left=left, limit=limit)
+            raise BudgetError(kind=BudgetKind.JOBS, owner=owner.name, asked=asked, left=left, limit=limit)
 
 
-def _check_time(holders: Sequence[BudgetOwner], asked: Sequence[float], now: float) -> None:
-    latest = max(asked, default=now)
-    for holder, deadline in [(holder, holder.deadline) for holder in holders if holder.deadline is not None]:
+def _check_time(owners: Sequence[BudgetOwner], latest: float, now: float) -> None:
+    for owner, deadline in [(owner, owner.deadline) for owner in owners if owner.deadline is not None]:
         if now >= deadline or latest > deadline:
             left = max(0.0, deadline - now)
-            raise BudgetError(kind=BudgetKind.TIME, holder=holder.name, asked=latest - now, left=left, limit=deadline)
+            raise BudgetError(kind=BudgetKind.TIME, owner=owner.name, asked=latest - now, left=left, limit=deadline)
 
 
 def _usd(amount: float) -> str:
     # Rounded down: a caller who asks for what is named must get it.
     return f"{math.floor(amount * 10_000 + CENT_FRACTION) / 10_000:.4f} USD"
-
-
-def _of_tree(root_id: str, usd: float | None, deadline: float | None) -> BudgetOwner:
-    return BudgetOwner(path=root_id, name=f"tree {root_id}", usd=usd, deadline=deadline)
-
-
-def _usd_asked(specs: Sequence[JobSpec]) -> float:
-    return sum(spec.max_budget_usd or 0.0 for spec in specs)
-
-
-def _rooms_asked(specs: Sequence[JobSpec]) -> int:
-    return sum(1 + (spec.max_jobs or 0) for spec in specs)
 
 
 class Ledger:
@@ -270,31 +229,33 @@ class Ledger:
         Raises:
             BudgetError: Naming what is asked, what is left and what to do.
         """
-        with self._trees.steady():
-            self._trees.unreserve(facts.submission.batch_id)
-            check(facts, self._trees)
+        batch_id = facts.submission.batch_id
+        with self._trees.lock:
+            self._trees.reserve(batch_id, None)
+            reservation = check(facts, self._trees)
             if facts.ancestors:
-                self._trees.reserve(facts.submission.batch_id, reservation_of(facts))
+                self._trees.reserve(batch_id, reservation)
 
     def release(self, batch_id: str) -> None:
         """Release the reservation of a spawn that was not written; do nothing for any other."""
-        self._trees.release(batch_id)
+        with self._trees.lock:
+            self._trees.reserve(batch_id, None)
 
-    def holders(self, job: Job) -> Sequence[BudgetOwner]:
+    def owners(self, job: Job) -> Sequence[BudgetOwner]:
         """Return the owners of the budgets of a job, the tree first and the job itself last."""
         return budget_owners(self._trees.tree(job.root_id), self._trees.line(job))
 
     def remaining(self, job: Job) -> float | None:
         """Return the US dollars that a job may still spend, 0 at least, or None without a budget."""
-        return remaining_for(self.holders(job), self._trees)
+        return remaining_for(self.owners(job), self._trees)
 
     def deadline(self, job: Job) -> float | None:
         """Return the seconds since the epoch after which a job must not run, or None."""
-        return deadline_of(self.holders(job))
+        return deadline_of(self.owners(job))
 
-    def budget_exhausted(self, holders: Sequence[BudgetOwner]) -> BudgetOwner | None:
+    def budget_exhausted(self, owners: Sequence[BudgetOwner]) -> BudgetOwner | None:
         """Return the first of these whose budget of US dollars is used up, or None."""
-        for holder in holders:
-            if holder.usd is not None and self._trees.spent(holder.path) >= holder.usd - CENT_FRACTION:
-                return holder
+        for owner in owners:
+            if owner.usd is not None and self._trees.spent(owner.path) >= owner.usd - CENT_FRACTION:
+                return owner
         return None

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from jobs.errors import NotFoundError, OwnJobError
 from jobs.ids import contains, is_batch_id
+from jobs.live_trees import BatchJobs
 from jobs.model import LIVE, Batch, Job, JobStatus, Rollup
 from jobs.ports import Store
-from jobs.subtree import BatchJobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,7 +128,7 @@ class Launcher:
         if attempt is None:
             return None
         directory = AttemptDirectory(self._launch_planner.path(job, attempt.number))
-        holders = self._ledger.holders(job)
+        holders = self._ledger.owners(job)
         process = attach(
             directory, marker=self._launch_planner.marker(job, attempt.number), identity=known_process(attempt)
         )
@@ -187,7 +187,7 @@ class Launcher:
 
     async def _start_process(self, job: Job, launched: LaunchManifest, command: Command) -> RunningAttempt | None:
         attempt = launched.attempt
-        holders = self._ledger.holders(job)
+        holders = self._ledger.owners(job)
         if await self._is_cancelled(job):
             await self._note_unlaunched(launched)
             cancelled = Outcome(reason=Reason.CANCELLED, status=JobStatus.CANCELLED)

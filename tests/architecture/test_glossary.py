@@ -31,7 +31,7 @@ GLOSSARY = frozenset(
 
 GIVEN_UP = {
     "Aftermath": "AttemptCleanup",
-    "Books": "TreeUsage",
+    "Books": "LiveTrees",
     "Busy": "RateLimited",
     "Cue": "NextTurn",
     "Division": "SubtaskRequest",

@@ -145,7 +145,7 @@ def test_a_job_that_is_tried_again_does_not_bring_more_below_an_ancestor_than_th
     check(spawn(wants(), wants(), tree=tree(), jobs=jobs, parent="t/a/b"), books_of(*jobs))
     with pytest.raises(BudgetError, match="Spawn at most 2,") as refused:
         check(spawn(wants(), wants(), wants(), tree=tree(), jobs=jobs, parent="t/a/b"), books_of(*jobs))
-    assert (refused.value.holder, refused.value.remaining, refused.value.limit) == ("job a", 2, 10)
+    assert (refused.value.owner, refused.value.remaining, refused.value.limit) == ("job a", 2, 10)
 
 
 def test_what_was_promised_to_a_job_is_there_for_it_however_full_its_ancestor_is():
