@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from jobs.client_context import ClientContext, ClientContextStore
 from jobs.errors import ManagerClosedError
 from jobs.event_bus import JobEventBus
 from jobs.limits.budget import Ledger
-from jobs.limits.throttle import PauseFile, Throttle
+from jobs.limits.pause_file import PauseFile
+from jobs.limits.throttle import Throttle
 from jobs.ports import Clock, Runner, Store
 from jobs.processes.spawning import Spawner
 from jobs.recursion_manager import RecursionManager
@@ -38,18 +38,6 @@ StartSoon = Callable[..., object]
 
 _CLOSE_SECONDS = 5.0
 """Seconds beyond `grace_seconds` that a close waits for the end of all jobs; what is left then is killed."""
-
-
-class SystemClock:
-    """The system's clocks."""
-
-    def now(self) -> float:
-        """Return seconds since the epoch."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Return seconds that never jump."""
-        return time.monotonic()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +125,7 @@ def assemble_parts(
         spawner: Starts processes; None starts them as children of this one.
         client_context: As in `Parts`.
     """
-    clock = SystemClock()
+    clock = Clock()
     event_bus = JobEventBus()
     client_contexts = ClientContextStore(trees)
     limits = settings.tree_limits
@@ -147,7 +135,7 @@ def assemble_parts(
         free_memory=lambda: psutil.virtual_memory().available,
         memory_floor=settings.memory_floor_bytes,
         clock=clock,
-        uses_extra=lambda: settings.extra_usage == "use",
+        uses_extra=settings.extra_usage == "use",
     )
     pause_file = PauseFile(pauses, throttle)
     pause_file.restore()

@@ -132,7 +132,7 @@ class JobNode:
         return admission.jobs
 
     async def _run_attempt(self, job: Job) -> Job:
-        deadline = self._recursion.deadline(job)
+        deadline = self._recursion.ledger.deadline(job)
         async with self._recursion.slot(job, deadline=deadline, now=self._clock.now()) as granted:
             if granted:
                 await self._runner.start_or_attach(job.id)

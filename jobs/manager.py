@@ -165,7 +165,7 @@ class EnhancedJobManager:
         for job in await self._parts.store.unfinished():
             by_batch.setdefault(job.batch_id, []).append(job)
             if job.status is JobStatus.RUNNING:
-                self._parts.recursion.reserve_adopted(job)
+                self._parts.recursion.scheduler.reserve_adopted(job)
         await self._parts.client_contexts.forget_all_but({jobs[0].root_id for jobs in by_batch.values()})
         for jobs in by_batch.values():
             self._parts.start_soon(self.run_batch, jobs)
@@ -179,7 +179,7 @@ class EnhancedJobManager:
     def stop_admitting(self) -> None:
         """Refuse every submission and start nothing more from now on: the engine is stopping."""
         self._leaving = True
-        self._parts.recursion.close()
+        self._parts.recursion.scheduler.close()
 
     async def cancel_all(self) -> None:
         """Cancel every live job and return once all of them are over."""
@@ -206,7 +206,7 @@ class EnhancedJobManager:
         with anyio.CancelScope(shield=True):
             cancelled = await self._parts.store.cancel_under(*(job.path for job in jobs), at=self._parts.clock.now())
         for each in cancelled:
-            self._parts.recursion.withdraw(each.id)
+            self._parts.recursion.scheduler.withdraw(each.id)
             if each.cancel_requested:
                 self._parts.start_soon(self._parts.runner.cancel, each.id)
             self._parts.event_bus.publish(each)

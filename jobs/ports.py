@@ -1,5 +1,6 @@
-"""Protocols of the store, the runner, the launch gate and the clock; `jobs.assembly` chooses the implementations."""
+"""Protocols of the store, the runner and the launch gate; `jobs.assembly` chooses what implements them. The clock."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -377,13 +378,13 @@ class LaunchGate(Protocol):
         ...
 
 
-class Clock(Protocol):
-    """Time, injected so that tests own it."""
+class Clock:
+    """Time: the system's clocks, for which a test gives others."""
 
     def now(self) -> float:
         """Return seconds since the epoch, for records that people read."""
-        ...
+        return time.time()
 
     def monotonic(self) -> float:
         """Return seconds that never jump, for deadlines."""
-        ...
+        return time.monotonic()

@@ -9,9 +9,8 @@ from typing import Any
 
 import anyio
 
-from jobs.limits.account_limits import Pause
 from jobs.limits.budget import Ledger
-from jobs.limits.throttle import Throttle
+from jobs.limits.throttle import Pause, Throttle
 from jobs.model import TERMINAL, Job, JobStatus, Outcome, Reason
 from jobs.ports import Admission, AdmissionFacts, Store, Submission
 from jobs.scheduler import Scheduler
@@ -145,6 +144,11 @@ class RecursionManager:
         ledger: The ledger of the budgets; None takes an empty one.
         throttle: Knows whether launches are paused; None where they never are.
         look_up: Looks up which account a tree uses; None where accounts do not matter.
+
+    Attributes:
+        turns: Lets one spawn of a job at a time through. A job that sends a thousand spawns at once then has one of
+            them in work, and a request for a status comes between two of them, not after all.
+        waves: Runs large batches in parts.
     """
 
     def __init__(
@@ -159,25 +163,12 @@ class RecursionManager:
     ) -> None:
         self.limits = limits
         self._store = store
-        self._scheduler = scheduler
-        self._ledger = ledger or Ledger()
+        self.scheduler = scheduler
+        self.ledger = ledger or Ledger()
         self._throttle = throttle
         self._look_up = look_up
-        self._turns = KeyedLock()
+        self.turns = KeyedLock()
         self.waves = Waves()
-
-    @asynccontextmanager
-    async def turn(self, job_id: str | None) -> AsyncIterator[None]:
-        """Let one spawn of a job at a time through; a caller outside every tree, None, passes.
-
-        A job that sends a thousand spawns at once then has one of them in work, and a request for a status comes
-        between two of them, not after all.
-        """
-        if job_id is None:
-            yield
-            return
-        async with self._turns.hold(job_id):
-            yield
 
     def pauses(self, root_ids: Collection[str] | None = None) -> Sequence[Pause]:
         """Return the pause of the machine, or of each account that has one; the one that ends first comes first.
@@ -187,11 +178,11 @@ class RecursionManager:
         """
         if self._throttle is None:
             return ()
-        if (pause := self._throttle.pause) is not None:
+        if (pause := self._throttle.machine.pause) is not None:
             return (replace(pause, waiting=self._waiting()),)
         found = self._throttle.pauses()
         if root_ids is not None and found:
-            in_line = {self._scheduler.account_in_line(root_id) for root_id in root_ids}
+            in_line = {self.scheduler.account_in_line(root_id) for root_id in root_ids}
             found = {account: pause for account, pause in found.items() if account in in_line}
         counted = [replace(pause, waiting=self._waiting(account)) for account, pause in found.items()]
         return sorted(counted, key=lambda pause: pause.until)
@@ -201,12 +192,12 @@ class RecursionManager:
         if job.status in TERMINAL or job.waiting_for is not None:
             return job.waiting_for
         if job.status is JobStatus.RUNNING:
-            return WaitingFor.CHILDREN if self._scheduler.is_parked(job.id) else None
+            return WaitingFor.CHILDREN if self.scheduler.is_parked(job.id) else None
         if self._throttle is None:
             return WaitingFor.SLOT
-        account = self._scheduler.account_of_tree(job.root_id)
-        running = self._scheduler.running()
-        return self._throttle.held_back_by(account, running=running, of_account=self._scheduler.running(account))
+        account = self.scheduler.account_of_tree(job.root_id)
+        running = self.scheduler.running()
+        return self._throttle.held_back_by(account, running=running, of_account=self.scheduler.running(account))
 
     async def pause_ahead(self, admission: Admission) -> Pause | None:
         """Return the pause for which jobs wait that have just been admitted, or None; how many wait it does not say."""
@@ -217,13 +208,13 @@ class RecursionManager:
             return None
         root_id = admission.batch.root_id
         await self._look_up(root_id)
-        return self._throttle.pause_of(self._scheduler.account_of_tree(root_id))
+        return self._throttle.pause_of(self.scheduler.account_of_tree(root_id))
 
     def _waiting(self, account: str | None = None) -> int:
         """Return how many jobs are queued or wait for their wave; of an account, or of all."""
         held_back = self.waves.held_back.items()
-        others = (jobs for root_id, jobs in held_back if account in {None, self._scheduler.account_in_line(root_id)})
-        return self._scheduler.waiting(account) + sum(others)
+        others = (jobs for root_id, jobs in held_back if account in {None, self.scheduler.account_in_line(root_id)})
+        return self.scheduler.waiting(account) + sum(others)
 
     async def admit(self, submission: Submission) -> Admission:
         """Write the jobs of a submission, or refuse all of them.
@@ -234,10 +225,16 @@ class RecursionManager:
             NotFoundError: Unknown parent.
             TreeClosedError: The parent is over or being cancelled.
         """
+
+        def check(facts: AdmissionFacts) -> None:
+            # On the store's thread, inside the transaction.
+            self.limits.check(facts.spawn)
+            self.ledger.reserve(facts)
+
         try:
-            return await self._store.admit(submission, self._check)
+            return await self._store.admit(submission, check)
         finally:
-            self._ledger.release(submission.batch_id)
+            self.ledger.release(submission.batch_id)
 
     async def run(self, jobs: Sequence[Job], enter: Enter) -> None:
         """Run the jobs of a batch to their ends, as `Waves.run` does."""
@@ -245,14 +242,6 @@ class RecursionManager:
             # Before any of them is queued: a wait between two of them would change their order.
             await self._look_up(jobs[0].root_id)
         await self.waves.run(jobs, enter)
-
-    def reserve_adopted(self, job: Job) -> None:
-        """Reserve the slot of a job that an earlier engine launched, before any other job is given one."""
-        self._scheduler.reserve_adopted(job)
-
-    def close(self) -> None:
-        """Give out no more slots: the engine is stopping."""
-        self._scheduler.close()
 
     @asynccontextmanager
     async def slot(self, job: Job, *, deadline: float | None = None, now: float = 0.0) -> AsyncIterator[bool]:
@@ -264,14 +253,14 @@ class RecursionManager:
             now: Seconds since the epoch.
         """
         if deadline is None or job.status is JobStatus.RUNNING:
-            async with self._scheduler.slot(job) as granted:
+            async with self.scheduler.slot(job) as granted:
                 yield granted
         elif now >= deadline:
             yield False
         else:
-            timer = asyncio.get_running_loop().call_later(deadline - now, self.withdraw, job.id)
+            timer = asyncio.get_running_loop().call_later(deadline - now, self.scheduler.withdraw, job.id)
             try:
-                async with self._scheduler.slot(job) as granted:
+                async with self.scheduler.slot(job) as granted:
                     yield granted
             finally:
                 timer.cancel()
@@ -291,25 +280,6 @@ class RecursionManager:
         outcome = Outcome(reason=Reason.DEADLINE, status=JobStatus.FAILED, detail=said)
         return await self._store.fail_queued(job.id, outcome, at=at)
 
-    def deadline(self, job: Job) -> float | None:
-        """Return the seconds since the epoch after which a job must not run, or None."""
-        return self._ledger.deadline(job)
-
-    @asynccontextmanager
-    async def parked(self, job_id: str) -> AsyncIterator[None]:
-        """Give a job's machine slot to others while it waits for its own descendants."""
-        async with self._scheduler.parked(job_id):
-            yield
-
-    def _check(self, facts: AdmissionFacts) -> None:
-        # On the store's thread, inside the transaction.
-        self.limits.check(facts.spawn)
-        self._ledger.reserve(facts)
-
-    def withdraw(self, job_id: str) -> None:
-        """Take a job out of the queue."""
-        self._scheduler.withdraw(job_id)
-
     async def statistics(self) -> RecursionStatistics:
         """Return the limits and how much of them is in use."""
         by_depth: dict[int, int] = {}
@@ -321,7 +291,7 @@ class RecursionManager:
             limits=self.limits,
             live_by_depth=by_depth,
             live_by_root=by_root,
-            running=self._scheduler.running(),
+            running=self.scheduler.running(),
             waiting=self._waiting(),
             window=self._throttle.window if self._throttle else None,
             pauses=self.pauses(),

@@ -10,7 +10,7 @@ import anyio
 
 from jobs.errors import BadInputError
 from jobs.event_bus import JobEventBus, Subscription
-from jobs.limits.account_limits import Pause
+from jobs.limits.throttle import Pause
 from jobs.live_trees import BatchJobs
 from jobs.model import TERMINAL, Job, JobStatus
 from jobs.permissions.visibility import Scope

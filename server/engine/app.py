@@ -13,7 +13,7 @@ import anyio.to_thread
 import psutil
 from anyio.abc import TaskGroup
 
-from jobs.assembly import SystemClock, assemble_parts
+from jobs.assembly import assemble_parts
 from jobs.claude.account import accounts_of
 from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import McpServer
@@ -29,7 +29,7 @@ from jobs.maintenance.snapshots import Snapshots
 from jobs.manager import EnhancedJobManager
 from jobs.model import Job
 from jobs.permissions.approvals import Approvals
-from jobs.ports import Store
+from jobs.ports import Clock, Store
 from jobs.processes.spawning import spawner
 from jobs.sessions import SessionService
 from jobs.settings import Settings, TreeSettings
@@ -114,7 +114,7 @@ async def assemble(
         umask: Umask of jobs whose client sent none; None for this process's.
     """
     async with AsyncExitStack() as stack:
-        clock = SystemClock()
+        clock = Clock()
         tasks = SupervisedTasks(group)
         database = await stack.enter_async_context(open_store(places)) if opened is None else opened
         location = await bind(places, database)
@@ -253,7 +253,7 @@ async def _serve(
         assemble(settings, places, group, store, effective.for_tree, umask) as services,
     ):
         tasks = SupervisedTasks(group)
-        clock = SystemClock()
+        clock = Clock()
         connection_counter = ConnectionCounter(clock)
         engine = Engine(effective, services, connection_counter)
         retention = Retention(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jobs.limits.account_limits import Pause
+from jobs.limits.throttle import Pause
 from jobs.model import Job
 from jobs.waiting import Progress
 from server.mcp.replies import paused

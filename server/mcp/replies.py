@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jobs.ids import is_batch_id
-from jobs.limits.account_limits import Pause, clock_time
+from jobs.limits.throttle import Pause, clock_time
 from jobs.model import Attempt, Batch, Job, JobStatus, Rollup
 from jobs.permissions.approvals import PermissionRequest
 from jobs.ports import Admission

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from jobs.errors import JobsError
 from jobs.ids import BATCH_PREFIX, JOB_PREFIX
-from jobs.limits.account_limits import Pause
+from jobs.limits.throttle import Pause
 from jobs.model import LIVE, Job, JobStatus
 from jobs.permissions.visibility import Scope
 from jobs.waiting import WaitMode, WaitReport

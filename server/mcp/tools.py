@@ -292,24 +292,21 @@ async def _submit(
     as_root: bool = False,
     bounds: TreeBounds | None = None,
 ) -> Admission:
-    async with call.services.recursion.turn(call.job.id if call.job else None):
+    if call.job is not None:
+        if parent_job_id not in (None, call.job.id):
+            # The same answer as for an unknown job, so that ids of other trees cannot be probed.
+            raise NotFoundError("Job", parent_job_id or "")
+        parent_job_id = call.job.id
+    turn = nullcontext() if call.job is None else call.services.recursion.turns.hold(call.job.id)
+    async with turn:
         return await call.services.manager.submit(
             requests,
-            _parent_id(call, parent_job_id),
+            parent_job_id,
             client_context=call.client_context,
             as_root=as_root,
             idempotency_key=key or call.tool_use_id,
             bounds=bounds,
         )
-
-
-def _parent_id(call: Call, asserted: str | None) -> str | None:
-    if call.job is None:
-        return asserted
-    if asserted not in (None, call.job.id):
-        # The same answer as for an unknown job, so that ids of other trees cannot be probed.
-        raise NotFoundError("Job", asserted or "")
-    return call.job.id
 
 
 async def _wait_for(call: Call, admission: Admission) -> tuple[WaitReport, Sequence[PermissionRequest]]:
@@ -360,7 +357,7 @@ async def _wait(
 @asynccontextmanager
 async def _aside(call: Call) -> AsyncIterator[None]:
     """Free capacity while a call waits: for other requests of its connection and, if a job calls, its slot."""
-    parked = nullcontext() if call.job is None else call.services.recursion.parked(call.job.id)
+    parked = nullcontext() if call.job is None else call.services.recursion.scheduler.parked(call.job.id)
     async with call.flow.waiting(), parked:
         yield
 

@@ -75,9 +75,9 @@ async def test_a_job_whose_every_attempt_meets_the_limit_fails_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("jobs.runner.retry_policy.MAX_LIMITED", 2)
-    monkeypatch.setattr("jobs.limits.account_limits.JITTER_SECONDS", 0.0)
+    monkeypatch.setattr("jobs.limits.throttle.JITTER_SECONDS", 0.0)
     # Once the clock was moved, the end that the API names is long over.
-    monkeypatch.setattr("jobs.limits.account_limits.DEFAULT_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("jobs.limits.throttle.DEFAULT_PAUSE_SECONDS", 0.0)
     (tmp_path / "reset").write_text(str(time.time() + 3600))
     async with shop(tmp_path) as market:
         [job] = await market.start([market.task(reset=tmp_path / "reset")])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from jobs.limits.throttle import LOOK_SECONDS, Throttle
+from jobs.ports import Clock
 from jobs.scheduler import Scheduler
 from orchestration.limits import TreeLimits
 from tests.support.long_form import LONG
@@ -25,7 +26,7 @@ accounts = st.sampled_from("xy")
 picks = st.integers(0, 10_000)
 
 
-class StoppedClock:
+class StoppedClock(Clock):
     """A clock that only a test moves."""
 
     def __init__(self) -> None:
@@ -117,7 +118,12 @@ class ThrottledMachine(RuleBasedStateMachine):
         for account in "xy":
             free = self.scheduler.running() < MAX_RUNNING and len(self.mute) < MAX_STARTING and self.free
             alone = self.scheduler.waiting(account) == self.scheduler.waiting()
-            if free and not alone and self.throttle.pause is None and self.throttle.pause_of(account) is not None:
+            if (
+                free
+                and not alone
+                and self.throttle.machine.pause is None
+                and self.throttle.pause_of(account) is not None
+            ):
                 other = "y" if account == "x" else "x"
                 held = sum(self.scheduler.account_of(name) == other for name in self.ends)
                 assert self.throttle.pause_of(other) or held >= min(4, self.throttle.of(other).window)

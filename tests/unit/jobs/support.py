@@ -20,6 +20,7 @@ from jobs.limits.throttle import Throttle
 from jobs.manager import EnhancedJobManager
 from jobs.model import TERMINAL, Job, JobStatus, Outcome, Reason
 from jobs.ports import AdmissionFacts, Runner, Store
+from jobs.ports import Clock as SystemClock
 from jobs.recursion_manager import RecursionManager
 from jobs.runner.launch_plan import LaunchPlanner
 from jobs.runner.runner import LocalRunner
@@ -44,7 +45,7 @@ def job(job_id: str, *, root: str = "t", depth: int = 1, path: str | None = None
     return Job(id=job_id, root_id=root, depth=depth, path=path or f"{root}/{job_id}", **(defaults | fields))
 
 
-class Clock:
+class Clock(SystemClock):
     """The system's clock: as much later as a test says, and with the time of day set by as much as it says."""
 
     def __init__(self) -> None:

@@ -434,6 +434,6 @@ async def test_a_parent_that_waits_lets_its_child_run_on_a_machine_of_one(tmp_pa
         (child,) = await engine.run("a", parent=parent)
         await settle()
         assert (await engine.job(child)).status is JobStatus.QUEUED
-        async with engine.recursion.parked(parent):
+        async with engine.recursion.scheduler.parked(parent):
             await engine.over(child)
         assert engine.scheduler.running() == 1

@@ -76,7 +76,7 @@ async def test_the_time_that_a_job_is_given_bounds_what_stands_below_it_and_not_
         tasks = (TaskRequest(task="hold", subtree_seconds=60.0), TaskRequest(task="hold"))
         bounded_one, free = (await engine.manager.submit(tasks, client_context=engine.client_context)).jobs
         children = [(await engine.run("hold", parent=one.id))[0] for one in (bounded_one, free)]
-        deadlines = [engine.recursion.deadline(await engine.job(one)) for one in children]
+        deadlines = [engine.recursion.ledger.deadline(await engine.job(one)) for one in children]
         assert deadlines == [bounded_one.created_at + 60.0, None]
         more = TaskRequest(task="x", subtree_seconds=90.0)
         with pytest.raises(BudgetError, match="subtreeSeconds: 90 s is more than is left"):
@@ -105,7 +105,7 @@ async def test_a_job_without_a_deadline_waits_for_as_long_as_it_takes(tmp_path: 
     async with parts(tmp_path, max_concurrent={0: 1}) as engine:
         first, second = await engine.run("hold", "x")
         await engine.reaches(first, JobStatus.RUNNING)
-        assert engine.recursion.deadline(await engine.job(second)) is None
+        assert engine.recursion.ledger.deadline(await engine.job(second)) is None
         engine.runner.release(first)
         assert [job.status for job in await engine.over(first, second)] == [JobStatus.COMPLETED] * 2
 
@@ -132,7 +132,7 @@ async def test_a_silent_job_that_waits_for_its_descendants_is_left_alone(tmp_pat
     async with shop(tmp_path, silence_seconds=0.5) as market:
         [job] = await market.start([market.task(calls=1, pause=2)])
         await market.speaks(job)
-        async with market.engine.recursion.parked(job.id):
+        async with market.engine.recursion.scheduler.parked(job.id):
             [over] = await market.engine.over(job.id)
         assert over.status is JobStatus.COMPLETED
 

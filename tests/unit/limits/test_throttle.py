@@ -2,19 +2,22 @@
 
 import pytest
 
-from jobs.limits.account_limits import (
+from jobs.limits.throttle import (
     DEFAULT_PAUSE_SECONDS,
     FIRST_BACK_OFF_SECONDS,
     HALVING_SECONDS,
     JITTER_SECONDS,
     LONGEST_BACK_OFF_SECONDS,
+    LONGEST_LOOK_SECONDS,
     LONGEST_PAUSE_SECONDS,
+    LOOK_SECONDS,
+    POKE_SECONDS,
     REASON_CHARS,
     AccountLimits,
     Pause,
+    Throttle,
     UsageLimit,
 )
-from jobs.limits.throttle import LONGEST_LOOK_SECONDS, LOOK_SECONDS, POKE_SECONDS, Throttle
 from tests.support.reachable import names_in
 from tests.unit.jobs.support import Clock
 

@@ -9,6 +9,7 @@ import pytest
 from jobs.errors import StoreError
 from jobs.maintenance.pruning import Retention
 from jobs.model import JobStatus
+from jobs.ports import Clock
 from jobs.store.memory import MemoryStore
 from tests.contract.support import admit, admit_root, ending, known, start
 
@@ -18,7 +19,7 @@ DAY = 86_400.0
 KILO = 100 * 1024
 
 
-class Calendar:
+class Calendar(Clock):
     """A clock that stands."""
 
     def __init__(self) -> None:

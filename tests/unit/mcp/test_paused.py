@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.limits.account_limits import Pause
+from jobs.limits.throttle import Pause
 from server.mcp import replies
 from tests.support.spending import STUB
 from tests.support.waiting import until

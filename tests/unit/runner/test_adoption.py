@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from jobs.errors import IllegalTransitionError
-from jobs.limits.account_limits import Pause
+from jobs.limits.throttle import Pause
 from jobs.model import Job, JobStatus, Reason
 from jobs.ports import NewJob, Submission
 from jobs.processes.attempt_dir import AttemptDirectory

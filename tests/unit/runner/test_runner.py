@@ -248,7 +248,7 @@ async def test_a_system_that_starts_no_process_for_a_while_fails_no_job(
     await engine.reaches(ids[0], JobStatus.RUNNING)
     first = await engine.reaches(ids[0], JobStatus.QUEUED)
     assert (first.status, first.reason) == (JobStatus.QUEUED, Reason.STARTUP)
-    pause = engine.throttle.pause
+    pause = engine.throttle.machine.pause
     assert pause is not None
     assert os.strerror(number) in pause.because
     engine.group.start_soon(pass_pauses, engine)
