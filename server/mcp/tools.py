@@ -244,8 +244,9 @@ async def claude_send(call: Call, arguments: SendArguments) -> str:
     job = await call.visibility.job(arguments.job_id)
     call.visibility.refuse_self("send itself a message", "Start a job with claude_run_async.", jobs=(job.id,))
     message, key = arguments.message(), arguments.idempotency_key or call.tool_use_id
+    parent_id = call.job.id if call.job else None
     admission = await call.services.sessions.send(
-        job, message, parent_id=_parent_id(call, None), client_context=call.client_context, idempotency_key=key
+        job, message, parent_id=parent_id, client_context=call.client_context, idempotency_key=key
     )
     return replies.sent(admission.jobs[0], job, await call.services.recursion.pause_ahead(admission))
 
