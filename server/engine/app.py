@@ -45,16 +45,15 @@ from server.client.connect import pump_command
 from server.client.engine_socket import lock
 from server.client.lock_file import holder_of, sign_lock
 from server.client.state_dir import StatePaths, prepare
-from server.engine.connection import ConnectionHandlers, serve_connection
+from server.engine.connection import ConnectionHandlers, Sdk, serve_connection
 from server.engine.control import Control
 from server.engine.lifecycle import ConnectionCounter, Engine
 from server.engine.process import spare_the_collector, stop_on_signals
-from server.engine.sdk import Sdk
 from server.engine.settings_notices import SettingsNotices
 from server.engine.state_binding import bind
 from server.engine.state_watch import EngineSocket, StateWatch
 from server.engine.supervised_tasks import SupervisedTasks
-from server.mcp.tools import Services
+from server.mcp.connection_state import Services
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,9 @@
-"""Serves one accepted socket: the handshake, then a control request or MCP, in a task that ends with the connection."""
+"""Serves one accepted socket: the handshake, then a control request or MCP, in a task that ends with the connection.
 
+The MCP SDK is loaded in a thread after the engine can be reached.
+"""
+
+import gc
 import logging
 import os
 import socket
@@ -8,20 +12,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from jobs.errors import JobsError
-from server.client.wire import MAX_LINE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
+from jobs.event_bus import JobEventBus
+from server.client.wire import MAX_LINE, MAX_MESSAGE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
 from server.engine.lifecycle import ConnectionCounter
 from server.engine.peer import Peer, peer_of, peer_uid
-from server.engine.sdk import Sdk
 from server.mcp.connection_state import Connection
+from server.mcp.initialize import opening_of
 
 logger = logging.getLogger(__name__)
 
 HELLO_SECONDS = 10.0
 """How long a client may take to send its hello."""
+
+
+HEAD_START = 0.2
+"""Seconds that the client which started the engine has for its handshake; the import would slow that down."""
 
 
 class PeerUidError(Exception):
@@ -30,6 +40,68 @@ class PeerUidError(Exception):
 
 async def _nothing(_: Hello) -> None:
     """Say nothing."""
+
+
+class Sdk:
+    """The MCP server of an engine, which is built once it is needed.
+
+    Args:
+        event_bus: Where changes of jobs are announced.
+        start_soon: Starts a coroutine function in the engine's task group.
+    """
+
+    def __init__(self, event_bus: JobEventBus, start_soon: Callable[..., object]) -> None:
+        self._event_bus = event_bus
+        self._start_soon = start_soon
+        self._loading = anyio.Lock()
+        self._server: Any = None
+
+    async def load(self) -> None:
+        """Load the MCP server if it is not loaded yet."""
+        async with self._loading:
+            if self._server is None:
+                self._server = await anyio.to_thread.run_sync(_build_server, self._event_bus, self._start_soon)
+
+    async def load_soon(self) -> None:
+        """Load the MCP server after `HEAD_START`, so that a later client does not wait for it."""
+        await anyio.sleep(HEAD_START)
+        await self.load()
+
+    async def serve(self, stream: SocketStream, lines: BufferedByteReceiveStream, state: Connection) -> None:
+        """Serve MCP until either end closes the connection; until the SDK is loaded, `initialize` alone is answered.
+
+        Args:
+            stream: The socket, after the handshake.
+            lines: What is read from it.
+            state: What handlers find as their lifespan's state.
+        """
+        opening = None
+        if self._server is None:
+            try:
+                opening = opening_of(await lines.receive_until(b"\n", MAX_MESSAGE))
+            except (anyio.IncompleteRead, anyio.DelimiterNotFound):
+                # What was read of it is still in `lines`, to be answered as any other line.
+                if not lines.buffer:
+                    return
+            else:
+                if opening.reply is not None:
+                    await stream.send(opening.reply)
+            await self.load()
+        # Loaded with the server.
+        from server.engine.mcp_connection import McpConnection
+
+        await McpConnection(stream, lines, state.flow, opening).serve(self._server, state)
+
+
+def _build_server(event_bus: JobEventBus, start_soon: Callable[..., object]) -> Any:
+    # Imported here: this is what takes so long.
+    from server.mcp.server import build_server
+    from server.mcp.subscriptions import Subscriptions
+
+    built = build_server(Subscriptions(event_bus, start_soon))
+    # What was imported is never garbage; each full collection would walk through it.
+    gc.freeze()
+    return built
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,7 @@ from server.engine.beat import beat
 from server.engine.in_job import InsideJobError, refuse_inside_job
 from server.engine.peer import Peer
 from server.engine.settings_notices import FILE_SECONDS
-from server.mcp.auth import caller_of, calling_job
-from server.mcp.connection_state import Connection
-from server.mcp.tools import Services
+from server.mcp.connection_state import Connection, Services, caller_of, calling_job
 
 
 @dataclass

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from server.client.jsonrpc import BadMessageError, LineCutter, LongLine, parse
 from server.client.wire import MAX_MESSAGE
-from server.mcp.flow_control import FlowControl, RequestId
+from server.mcp.connection_state import FlowControl, RequestId
 from server.mcp.initialize import Opening
 
 MAX_QUEUED_BYTES: Final = 4 * 1024 * 1024

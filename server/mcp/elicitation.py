@@ -27,7 +27,7 @@ SCHEMA: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
 """A form without fields: accepting it allows the request, and declining it denies the request."""
 
 AnyContext = ServerRequestContext[Any]
-"""A request's context, whose connection is the one of `server.mcp.context`: that module needs this one."""
+"""A request's context, whose connection is the one of `server.mcp.calls`: that module needs this one."""
 
 Read = Callable[[], Awaitable[Scope]]
 """Reads the jobs that a call waits for."""

@@ -17,7 +17,7 @@ from mcp_types import (
     TextContent,
 )
 
-from server.mcp.context import Context
+from server.mcp.calls import Context
 
 _GOAL = PromptArgument(name="goal", description="What is to be achieved.", required=True)
 

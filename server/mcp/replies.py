@@ -1,9 +1,9 @@
 """Builds the tools' replies: compact, bounded, and marked where something is left out."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from jobs.ids import is_batch_id
 from jobs.limits.throttle import Pause, clock_time
@@ -15,8 +15,19 @@ from jobs.spec import JobSpec
 from jobs.util.text import redact
 from jobs.waiting import WaitReport
 from jobs.waiting_for import WaitingFor
-from server.mcp.reply_bounds import MAX_REPLY_CHARS, MAX_REQUESTS_CHARS, fitting, rest, within
 from server.mcp.result_pages import how_it_ran
+
+T = TypeVar("T")
+
+MAX_REPLY_CHARS: Final = 40_000
+"""Most characters of a reply that lists jobs.
+
+Claude Code 2.1.330 saves a reply of more than 50,000 characters or 25,000 tokens to a file, and shows its model 2 KB of
+it (measured). Ids and JSON have about two characters per token.
+"""
+
+MAX_REQUESTS_CHARS: Final = 12_000
+"""Most characters of the permission requests in one reply."""
 
 _SHOWN_OF_A_CALL = 2000
 """Most characters of a tool call's arguments in a permission request."""
@@ -58,6 +69,33 @@ def compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
+def _shown(reply: dict[str, Any]) -> str:
+    """Return JSON that is indented where it is short enough, and otherwise without blanks."""
+    text = pretty(reply)
+    return text if len(text) <= MAX_REPLY_CHARS else compact(reply)
+
+
+def _fitting(lines: Iterable[T], room: int) -> list[T]:
+    """Return as many of the first lines as fit into `room` characters of JSON, and at least one where there is any."""
+    shown: list[T] = []
+    for line in lines:
+        room -= len(json.dumps(line, ensure_ascii=False)) + 1
+        if room < 0 and shown:
+            break
+        shown.append(line)
+    return shown
+
+
+def _rest(count: int, how: str) -> dict[str, Any]:
+    """Return the field that reports the omitted lines, or nothing where none were.
+
+    Args:
+        count: How many.
+        how: The call that gets them.
+    """
+    return {"left": count, "next": how} if count > 0 else {}
+
+
 def started(job: Job, pause: Pause | None = None) -> str:
     """Answer `claude_run_async`; with the pause that the job waits for, if any."""
     return pretty({"jobId": job.id, "status": "started", "message": "Job started successfully", **_ahead(pause)})
@@ -71,7 +109,7 @@ def _ahead(pause: Pause | None) -> dict[str, str]:
 def spawned(admission: Admission, pause: Pause | None = None) -> str:
     """Answer `claude_run_batch_async`; with the pause that the jobs wait for, if any."""
     ids = [job.id for job in admission.jobs]
-    shown = fitting(ids, MAX_REPLY_CHARS - _HEAD_CHARS)
+    shown = _fitting(ids, MAX_REPLY_CHARS - _HEAD_CHARS)
     reply = {
         "jobIds": shown,
         "batchId": admission.batch.id,
@@ -79,9 +117,9 @@ def spawned(admission: Admission, pause: Pause | None = None) -> str:
         "status": "all_spawned_parallel",
         "parentJobId": admission.batch.parent_id,
         **_ahead(pause),
-        **rest(len(ids) - len(shown), f"claude_wait with batchId {admission.batch.id!r} waits for all of them."),
+        **_rest(len(ids) - len(shown), f"claude_wait with batchId {admission.batch.id!r} waits for all of them."),
     }
-    return within(pretty(reply), compact(reply))
+    return _shown(reply)
 
 
 def batch_done(batch: Batch, report: WaitReport, milliseconds: int, *, excerpt_chars: int) -> str:
@@ -89,7 +127,7 @@ def batch_done(batch: Batch, report: WaitReport, milliseconds: int, *, excerpt_c
     successful = sum(job.status is JobStatus.COMPLETED for job in report.done)
     head = {
         "batch_id": batch.id,
-        "job_ids": fitting([job.id for job in report.done], MAX_REPLY_CHARS // 2),
+        "job_ids": _fitting([job.id for job in report.done], MAX_REPLY_CHARS // 2),
         "parent_job_id": batch.parent_id,
         "execution_time_ms": milliseconds,
         "results_summary": {
@@ -100,12 +138,12 @@ def batch_done(batch: Batch, report: WaitReport, milliseconds: int, *, excerpt_c
         },
     }
     room = MAX_REPLY_CHARS - len(compact(head)) - len(report.cursor) - _HEAD_CHARS
-    lines = fitting(_lines(report.done, excerpt_chars), room)
+    lines = _fitting(_lines(report.done, excerpt_chars), room)
     shown = report.first(len(lines))
     how = f"Call claude_wait with batchId {batch.id!r} and this cursor for the others."
-    more = {"cursor": shown.cursor, **rest(shown.left, how)} if shown.left else {}
+    more = {"cursor": shown.cursor, **_rest(shown.left, how)} if shown.left else {}
     reply = {**head, **more, "jobs": lines}
-    return within(pretty(reply), compact(reply))
+    return _shown(reply)
 
 
 def job_status(
@@ -166,7 +204,7 @@ def waited(
     """
     asked = {"waitingForPermission": permission_requests(requests)} if requests else {}
     room = MAX_REPLY_CHARS - len(compact(asked)) - len(report.cursor) - _HEAD_CHARS
-    lines = fitting(_lines(report.done, excerpt_chars), room)
+    lines = _fitting(_lines(report.done, excerpt_chars), room)
     shown = report.first(len(lines))
     reply: dict[str, Any] = {"cursor": shown.cursor, "pending": shown.pending, **paused(report.pauses)}
     if shown.pending:
@@ -174,7 +212,7 @@ def waited(
     if come_back is not None:
         reply["next"] = _END_YOUR_TURN.format(clock_time(come_back))
     # Without a wait: in the mode "all" it would last until the last job is over.
-    reply |= rest(shown.left, "Call claude_wait again with this cursor and timeoutSeconds 0 for the others.")
+    reply |= _rest(shown.left, "Call claude_wait again with this cursor and timeoutSeconds 0 for the others.")
     if requests:
         reply["next"] = "Answer each with claude_approve, then call claude_wait again with this cursor."
     return compact({**reply, **asked, "done": lines})
@@ -183,7 +221,7 @@ def waited(
 def permission_requests(requests: Sequence[PermissionRequest]) -> list[dict[str, str]]:
     """Return permission requests as a reply or a form shows them."""
     lines = [{"requestId": one.id, "jobId": one.job.id, "tool": one.tool, "input": _call_of(one)} for one in requests]
-    shown = fitting(lines, MAX_REQUESTS_CHARS)
+    shown = _fitting(lines, MAX_REQUESTS_CHARS)
     if left := len(lines) - len(shown):
         shown.append({"more": f"{left} more wait: answer these, then call claude_approve without requestId."})
     return shown
@@ -253,7 +291,7 @@ def tree(identity: str, sums: Rollup, jobs: Sequence[Job], *, excerpt_chars: int
     rows = _rows(jobs, excerpt_chars, waiting_for)
     figures = {name: value for name, value in _rollup(sums).items() if "Tokens" not in name}
     how = f"Call claude_list_jobs with under {identity!r}."
-    return compact({"id": identity, **figures, **rest(len(jobs) - len(rows), how), "jobs": rows})
+    return compact({"id": identity, **figures, **_rest(len(jobs) - len(rows), how), "jobs": rows})
 
 
 def killed(job_id: str, cancelled: Sequence[Job]) -> str:
@@ -296,7 +334,7 @@ def retried(what: RetryResult) -> str:
         steps.append("claude_list_jobs names the others.")
     if steps:
         reply["next"] = " ".join(steps)
-    return within(pretty(reply), compact(reply))
+    return _shown(reply)
 
 
 def _status(job: Job, waiting_for: WaitingFor | None, *, timespec: str = "milliseconds") -> dict[str, Any]:
@@ -330,7 +368,7 @@ def _row(job: Job, excerpt_chars: int, waiting_for: WaitingFor | None) -> dict[s
 
 def _rows(jobs: Sequence[Job], excerpt_chars: int, waiting_for: WhyWaiting) -> list[dict[str, Any]]:
     rows = (_row(job, excerpt_chars, waiting_for(job)) for job in jobs)
-    return fitting(rows, MAX_REPLY_CHARS - _HEAD_CHARS)
+    return _fitting(rows, MAX_REPLY_CHARS - _HEAD_CHARS)
 
 
 def _rollup(rollup: Rollup) -> dict[str, Any]:

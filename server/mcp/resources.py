@@ -28,7 +28,7 @@ from jobs.model import Job
 from jobs.processes.attempt_dir import AttemptDirectory
 from server.mcp import replies
 from server.mcp.arguments import JobArguments
-from server.mcp.context import Context, call_of
+from server.mcp.calls import Context, call_of
 from server.mcp.tools import Call, claude_status
 
 LISTED: Final = 50

@@ -18,13 +18,11 @@ from server import __version__
 from server.client.pending_requests import TOOL_USE_ID
 from server.mcp import elicitation, permission_tools, prompts, resources, tasks
 from server.mcp.arguments import WaitArguments
-from server.mcp.auth import calling_job
-from server.mcp.connection_state import Connection
-from server.mcp.context import Context, call_of
+from server.mcp.calls import Context, call_of, failure, outcome
+from server.mcp.connection_state import Connection, calling_job
 from server.mcp.initialize import INSTRUCTIONS, NAME, TITLE
 from server.mcp.subscriptions import Subscriptions
 from server.mcp.tool_definitions import BY_NAME, Definition, listing
-from server.mcp.tool_results import failure, outcome
 from server.mcp.tools import scope_reader
 
 __all__ = ["INSTRUCTIONS", "TOOL_USE_ID", "Connection", "build_server"]

@@ -20,8 +20,8 @@ from mcp_types import (
 
 from jobs.event_bus import JobEventBus
 from jobs.model import Job
+from server.mcp.calls import Context, call_of
 from server.mcp.connection_state import Connection
-from server.mcp.context import Context, call_of
 from server.mcp.resources import uris_of, visible
 
 logger = logging.getLogger(__name__)

@@ -32,9 +32,8 @@ from jobs.waiting import WaitMode, WaitReport
 from jobs.waiting_for import FOR_JOBS
 from server.mcp import elicitation, progress, replies
 from server.mcp.arguments import Arguments, BatchArguments, RunArguments, WaitArguments
-from server.mcp.context import Context, call_of
+from server.mcp.calls import Context, call_of, outcome, result_of
 from server.mcp.tool_definitions import BY_NAME
-from server.mcp.tool_results import outcome, success
 from server.mcp.tools import Call, run_reply, scope_reader, submit_batch, submit_run, wait_reply
 from server.mcp.wait_ids import Wait, decode, encode
 
@@ -223,7 +222,7 @@ async def _of_batch(call: Call, batch_id: str) -> Snapshot:
         return Snapshot(status="cancelled", created=batch.created_at, updated=updated)
     milliseconds, excerpt_chars = round((updated - batch.created_at) * 1000), call.services.settings.excerpt_chars
     text = replies.batch_done(batch, WaitReport.of_all(jobs), milliseconds, excerpt_chars=excerpt_chars)
-    return Snapshot(status="completed", created=batch.created_at, updated=updated, result=success(text))
+    return Snapshot(status="completed", created=batch.created_at, updated=updated, result=result_of(text))
 
 
 async def _of_wait(call: Call, task_id: str) -> Snapshot:
@@ -236,7 +235,7 @@ async def _of_wait(call: Call, task_id: str) -> Snapshot:
     # Completed for now where a permission is missing: a working task could not report that.
     asking = call.services.approvals.mark_shown(call.job, scope.paths)
     if asking or _met(report, mode) or (until is not None and call.services.now() >= until):
-        result = success(wait_reply(call, report, asking))
+        result = result_of(wait_reply(call, report, asking))
         return Snapshot(status="completed", created=created, updated=updated, result=result)
     message = _going_on(scope.jobs, report.pauses)
     return Snapshot(status="working", created=created, updated=updated, message=message)

@@ -1,7 +1,7 @@
 """The tool handlers, a short one per tool: arguments in, text out. Decisions are made below this layer."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,19 +11,14 @@ import anyio
 
 from jobs.client_context import ClientContext
 from jobs.errors import BadInputError, NotFoundError
-from jobs.event_bus import JobEventBus
 from jobs.ids import is_batch_id
-from jobs.manager import EnhancedJobManager
 from jobs.model import Job, JobStatus
-from jobs.permissions.approvals import Approvals, PermissionRequest
+from jobs.permissions.approvals import PermissionRequest
 from jobs.permissions.visibility import Scope, Visibility
-from jobs.ports import Admission, Store
-from jobs.recursion_manager import RecursionManager
-from jobs.sessions import SessionService
-from jobs.settings import Settings, TreeSettings
+from jobs.ports import Admission
 from jobs.spec import TaskRequest
 from jobs.validation import TreeBounds
-from jobs.waiting import OnProgress, Waiting, WaitMode, WaitReport, plain_wait
+from jobs.waiting import OnProgress, WaitMode, WaitReport, plain_wait
 from jobs.waiting_for import WaitingFor
 from server.mcp import replies
 from server.mcp.arguments import (
@@ -36,7 +31,7 @@ from server.mcp.arguments import (
     SendArguments,
     WaitArguments,
 )
-from server.mcp.flow_control import FlowControl
+from server.mcp.connection_state import FlowControl, Services
 from server.mcp.interrupted_calls import batch_asks, run_asks
 from server.mcp.result_pages import Results
 
@@ -50,45 +45,6 @@ INLINE_CHARS = 250_000
 
 More than `MAX_RESULT_CHARS`: the notes that say how to read on count too, and one a job of a hundred is 20,000.
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """The services that handlers call; built once by the engine.
-
-    Args:
-        settings: The engine's settings.
-        for_tree: Returns the settings that a tree takes from its client, given the variables that the client sent.
-        store: Where trees are kept.
-        manager: Admits, runs and cancels.
-        sessions: Continues sessions and retries jobs.
-        recursion: Slots, parking and statistics.
-        waiting: Waits.
-        event_bus: Where changes of jobs are announced.
-        start_soon: Starts a coroutine function in the engine's task group.
-        transcript: Path of the output file of a job's attempt.
-        approvals: Permission requests of jobs.
-        now: Returns seconds since the epoch.
-        resident: Returns the bytes of memory that the engine holds.
-        in_use: Returns which `claude` and which accounts jobs use, with nothing secret; blocks.
-        end_pauses: Forgets usage limits, so that the next engine keeps none.
-    """
-
-    settings: Settings
-    for_tree: Callable[[Mapping[str, str] | None], TreeSettings]
-    store: Store
-    manager: EnhancedJobManager
-    sessions: SessionService
-    recursion: RecursionManager
-    waiting: Waiting
-    event_bus: JobEventBus
-    start_soon: Callable[..., object]
-    transcript: Callable[[Job], str]
-    approvals: Approvals
-    now: Callable[[], float]
-    resident: Callable[[], int]
-    in_use: Callable[[], Mapping[str, Any]]
-    end_pauses: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

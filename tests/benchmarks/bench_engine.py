@@ -26,7 +26,7 @@ from jobs.waiting import WaitMode
 from server.client.state_dir import prepare
 from server.engine.app import assemble
 from server.engine.process import spare_the_collector
-from server.mcp.tools import Services
+from server.mcp.connection_state import Services
 from tests.benchmarks.watched import Onlooker, fork_server_of, told
 
 pytestmark = pytest.mark.anyio

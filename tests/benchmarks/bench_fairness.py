@@ -10,7 +10,7 @@ import pytest
 
 from jobs.model import Job
 from jobs.spec import TaskRequest
-from server.mcp.tools import Services
+from server.mcp.connection_state import Services
 from tests.benchmarks.bench_engine import STUB, Node, engine, node_stub, random_tree, run, write_plan
 
 pytestmark = pytest.mark.anyio

@@ -16,8 +16,7 @@ from jobs.client_context import ClientContext
 from jobs.settings import Settings
 from server.client.state_dir import prepare
 from server.engine.app import assemble
-from server.mcp.auth import Caller
-from server.mcp.connection_state import Connection
+from server.mcp.connection_state import Caller, Connection
 from server.mcp.server import build_server
 from server.mcp.subscriptions import Subscriptions
 from tests.e2e.suite.events import Events

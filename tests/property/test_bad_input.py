@@ -20,9 +20,9 @@ from pydantic import ValidationError
 
 from jobs.client_context import ClientContext
 from server.engine.mcp_connection import message_in
+from server.mcp.calls import outcome
 from server.mcp.permission_tools import APPROVE, PERMIT
 from server.mcp.tool_definitions import DEFINITIONS, Definition
-from server.mcp.tool_results import outcome
 from server.mcp.tools import Call
 from tests.support.long_form import LONG
 from tests.unit.mcp.world import PATH, text_of, world

@@ -63,10 +63,8 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
     "jobs/processes/out_of_memory.py": {"_counter": IN_MEMORY},
     "jobs/processes/spawning.py": {"_launch": ONCE},
     "jobs/claude/cli_messages.py": {"reset_in": "The file of a time zone, once for each."},
-    "jobs/limits/throttle.py": {
-        "_memory_suffices": IN_MEMORY,
-        "_remove": "Nobody who is told that the engine leaves may find the file.",
-    },
+    "jobs/limits/throttle.py": {"_memory_suffices": IN_MEMORY},
+    "jobs/limits/pause_file.py": {"_remove": "Nobody who is told that the engine leaves may find the file."},
     "jobs/store/corruption.py": {"note_damage": "Once for a damage."},
     "jobs/maintenance/db_recovery.py": {"open_with_recovery": AT_START},
     "jobs/client_context.py": {"_read": ONCE, "forget": ONCE, "discard": ONCE},

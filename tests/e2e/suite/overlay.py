@@ -17,8 +17,8 @@ from mcp_types import (
     Tool,
 )
 
+from server.mcp.calls import Context
 from server.mcp.connection_state import Connection
-from server.mcp.context import Context
 from server.mcp.tasks import TaskParams, TaskUpdateParams
 from tests.e2e.suite import tasks
 from tests.e2e.suite.contents import ABOUT, add_contents

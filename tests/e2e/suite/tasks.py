@@ -8,7 +8,7 @@ from typing import Any, Final
 from mcp.server.mcpserver.server import require_client_extension
 from mcp_types import INTERNAL_ERROR, CallToolRequestParams, ElicitRequest, Tool
 
-from server.mcp.context import Context
+from server.mcp.calls import Context
 from server.mcp.tasks import EXTENSION, TaskParams, TaskUpdateParams
 from tests.e2e.suite.contents import ABOUT
 from tests.e2e.suite.questions import NAME, OK, ask, form

@@ -11,8 +11,7 @@ from mcp_types import jsonrpc_message_adapter
 
 from jobs.client_context import ClientContext
 from jobs.ids import hash_token
-from server.mcp.auth import Caller
-from server.mcp.connection_state import Connection
+from server.mcp.connection_state import Caller, Connection
 from server.mcp.tasks import EXTENSION
 from tests.unit.mcp.world import PATH, World, transport
 

@@ -1,7 +1,7 @@
 """What the engine keeps of a hello."""
 
 from server.client.wire import Hello
-from server.mcp.auth import caller_of
+from server.mcp.connection_state import caller_of
 
 
 def test_nothing_of_the_clients_own_session_is_kept_whatever_it_sends():

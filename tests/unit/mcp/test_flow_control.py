@@ -4,8 +4,8 @@ import anyio
 import pytest
 
 from server.engine.mcp_connection import MAX_QUEUED_BYTES, Inbox, Queued
-from server.mcp import flow_control
-from server.mcp.flow_control import MAX_OPEN_BYTES, MAX_WORKING, FlowControl
+from server.mcp import connection_state
+from server.mcp.connection_state import MAX_OPEN_BYTES, MAX_WORKING, FlowControl
 from tests.unit.jobs.support import settle
 
 pytestmark = pytest.mark.anyio
@@ -87,7 +87,7 @@ async def test_the_bytes_of_what_is_open_are_bounded_and_one_request_always_pass
 
 
 async def test_calls_that_wait_are_bounded_too(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(flow_control, "MAX_OPEN", 3)
+    monkeypatch.setattr(connection_state, "MAX_OPEN", 3)
     flow = FlowControl()
     async with anyio.create_task_group() as group:
         for number in range(3):

@@ -11,9 +11,8 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from jobs.client_context import ClientContext
 from jobs.event_bus import JobEventBus
-from server.engine.sdk import Sdk
-from server.mcp.auth import Caller
-from server.mcp.connection_state import Connection
+from server.engine.connection import Sdk
+from server.mcp.connection_state import Caller, Connection
 from server.mcp.initialize import VERSIONS, opening_of
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ from mcp_types import TextResourceContents
 from jobs.model import Batch, JobStatus
 from jobs.waiting import WaitReport
 from server.mcp import replies
-from server.mcp.reply_bounds import MAX_REPLY_CHARS
+from server.mcp.replies import MAX_REPLY_CHARS
 from tests.unit.jobs.support import job
 from tests.unit.mcp.world import call, world
 

@@ -19,11 +19,9 @@ from jobs.model import Job, JobStatus
 from jobs.settings import Settings
 from server.client.state_dir import StatePaths, prepare
 from server.engine.app import assemble
-from server.mcp.auth import Caller
-from server.mcp.connection_state import Connection
+from server.mcp.connection_state import Caller, Connection, Services
 from server.mcp.server import build_server
 from server.mcp.subscriptions import Subscriptions
-from server.mcp.tools import Services
 from tests.support.waiting import until
 
 STUB = Path(__file__).parents[2] / "fakes" / "claude_stub.sh"

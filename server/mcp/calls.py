@@ -1,17 +1,27 @@
-"""Turns a tool handler's return value or exception into one block of text."""
+"""A call of a tool at its two ends: made from its request, and answered with one block of text."""
 
 from collections.abc import Awaitable
+from dataclasses import replace
+from functools import partial
 
+from mcp.server.context import ServerRequestContext
 from mcp_types import CallToolResult, TextContent
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from jobs.errors import JobFailedError, JobsError, NotFinishedError, NotFoundError
 from jobs.ids import JOB_PREFIX, is_batch_id
+from jobs.waiting import OnProgress, Progress
 from orchestration.limits import RecursionLimitError
+from server.client.pending_requests import CALL_ID, LEAST_GROWTH, TOOL_USE_ID
+from server.mcp import elicitation, progress
 from server.mcp.advice import advice_on
 from server.mcp.arguments import Arguments, BatchArguments, TaskArguments
+from server.mcp.connection_state import Connection, calling_job
 from server.mcp.tool_definitions import Definition
+from server.mcp.tools import Call
+
+Context = ServerRequestContext[Connection]
 
 _PREFIXES = {"claude_run": "Execution error: ", "claude_result": "Job error: "}
 """Prefixes of the older server's errors, which callers match on."""
@@ -37,10 +47,59 @@ _OF_ONE_TASK = ("task", "key", "dependsOn", "depends_on")
 """Arguments that make no sense next to the tasks of a batch."""
 
 
+async def call_of(ctx: Context) -> Call:
+    """Return the call that a request makes.
+
+    Raises:
+        UnknownTokenError: The calling job is over.
+        InvalidSettingsError: The settings file has changed, and the client's settings do not fit it any more.
+    """
+    connection = ctx.lifespan_context
+    job = await calling_job(connection.services.store, connection.caller)
+    client_context = connection.caller.client_context
+    if job is None:
+        # At each call: the settings file may have changed since the handshake. A job's tree has its settings already.
+        settings = connection.services.for_tree(connection.caller.settings)
+        client_context = replace(client_context, settings=settings)
+    return Call(
+        services=connection.services,
+        job=job,
+        client_context=client_context,
+        tool_use_id=_tool_use_id(ctx),
+        on_progress=_progress(ctx),
+        wait_wrapper=partial(elicitation.wait_with_forms, ctx),
+        flow=connection.flow,
+    )
+
+
+def _tool_use_id(ctx: Context) -> str | None:
+    # The pump gives a call an id where the client sends none: after a crash it repeats the call.
+    for key in (TOOL_USE_ID, CALL_ID):
+        value = (ctx.meta or {}).get(key)
+        if isinstance(value, str) and value:
+            return f"{key}:{value}"
+    return None
+
+
+def _progress(ctx: Context) -> OnProgress | None:
+    if (ctx.meta or {}).get("progress_token") is None:
+        return None
+    last = -1.0
+
+    async def report(where: Progress) -> None:
+        nonlocal last
+        # A job that is retried is not over any more, and MCP progress must increase.
+        last = round(max(where.value, last + LEAST_GROWTH), 6)
+        now = ctx.lifespan_context.services.now()
+        await ctx.session.report_progress(last, where.total, progress.progress(where, now))
+
+    return report
+
+
 async def outcome(definition: Definition, answer: Awaitable[str]) -> CallToolResult:
     """Await a tool's answer; a `JobsError` becomes a text that says what to do next."""
     try:
-        return success(await answer)
+        return result_of(await answer)
     except ValidationError as error:
         return failure(_argument_errors(definition, error))
     except NotFinishedError as error:
@@ -54,14 +113,16 @@ async def outcome(definition: Definition, answer: Awaitable[str]) -> CallToolRes
         return failure(str(error))
 
 
-def success(text: str) -> CallToolResult:
-    """Return a successful result."""
-    return CallToolResult(content=[_block(text)])
+def result_of(text: str, *, is_error: bool = False) -> CallToolResult:
+    """Return a text as a tool's result."""
+    # Half a character, from a page cut within a pair for example, cannot be sent: it would break the connection.
+    block = TextContent(type="text", text=text.encode("utf-8", "replace").decode())
+    return CallToolResult(content=[block], is_error=is_error)
 
 
 def failure(text: str) -> CallToolResult:
     """Return an error result."""
-    return CallToolResult(content=[_block(text)], is_error=True)
+    return result_of(text, is_error=True)
 
 
 def _not_found(definition: Definition, error: NotFoundError) -> str:
@@ -116,8 +177,3 @@ def _problem(location: tuple[int | str, ...], message: str) -> str:
     # A caller's own names may be of any length.
     where = ".".join(str(part)[:_SHOWN_OF_A_NAME] for part in location if part not in _CHOICES) or "arguments"
     return f"{where}: {message}"
-
-
-def _block(text: str) -> TextContent:
-    # Half a character, from a page cut within a pair for example, cannot be sent: it would break the connection.
-    return TextContent(type="text", text=text.encode("utf-8", "replace").decode())
