@@ -1,6 +1,6 @@
 """Counts the files and functions of this project that run on the way of five flows, from an engine in this process.
 
-    python -m tests.architecture.trace_flows [-v] [--json]
+    python -m tests.architecture.trace_flows [-v] [--json] [flow ...]
 
 A function counts once, whatever it is called. Comprehensions and lambdas count to the function that holds them.
 Properties count: a reader opens them too. Methods that `dataclass` writes do not, nor does the body of a module or a
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -354,7 +354,9 @@ async def decompose(bench: Bench) -> list[Function]:
 _LAUNCHED: Mark = (launch, lambda value: isinstance(value, Process))
 _ADOPTED: Mark = (Launcher.adopt, lambda value: isinstance(value, RunningAttempt))
 
-FLOWS: Sequence[Callable[[Bench], Awaitable[list[Function]]]] = (batch_call, childs_end, cancel, restart, decompose)
+FLOWS: Mapping[str, Callable[[Bench], Awaitable[list[Function]]]] = {
+    flow.__name__: flow for flow in (batch_call, childs_end, cancel, restart, decompose)
+}
 
 
 async def _warmed(client: Client) -> None:
@@ -398,10 +400,11 @@ def main() -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="list the files and functions of each flow")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     parser.add_argument("--runs", type=int, default=RUNS, help="how often each flow is run (default: %(default)s)")
+    parser.add_argument("flows", nargs="*", metavar="flow", help=f"of {', '.join(FLOWS)}")
     options = parser.parse_args()
     logging.disable()
     trace = Trace()
-    found = {flow.__name__: anyio.run(traced, flow, trace, options.runs) for flow in FLOWS}
+    found = {name: anyio.run(traced, FLOWS[name], trace, options.runs) for name in options.flows or FLOWS}
     if options.json:
         counts = {
             name: {"files": len({one.file for one in functions}), "functions": len(functions)}
@@ -409,8 +412,8 @@ def main() -> None:
         }
         print(json.dumps(counts))
         return
-    for flow in FLOWS:
-        print(report(flow.__name__, found[flow.__name__], verbose=options.verbose))
+    for name, functions in found.items():
+        print(report(name, functions, verbose=options.verbose))
 
 
 if __name__ == "__main__":
