@@ -87,14 +87,14 @@ class Assembled:
 
 
 class Tasks(Protocol):
-    """Starts the tasks of an engine."""
+    """Starts the asyncio tasks of an engine."""
 
     def keep(self, task: Callable[..., Coroutine[Any, Any, None]], /, *args: object) -> None:
-        """Run a task until it returns."""
+        """Run a coroutine function in a task of its own, again after an error, until it returns."""
         ...
 
     def start(self, task: Callable[..., Coroutine[Any, Any, None]], /, *args: object) -> None:
-        """Run a task once."""
+        """Run a coroutine function in a task of its own, once."""
         ...
 
 
@@ -111,12 +111,12 @@ def assemble_parts(
     spawner: Spawner | None = None,
     client_context: Callable[[], ClientContext] = lambda: ClientContext(cwd="/"),
 ) -> Assembled:
-    """Build the parts over a store, and start the tasks that run with them.
+    """Build the parts over a store, and start the asyncio tasks that run with them.
 
     Args:
         settings: The engine's settings.
         store: Where trees are kept.
-        tasks: Starts tasks that outlive a request.
+        tasks: Starts asyncio tasks, which outlive a request.
         trees: Directory of the job directories.
         pauses: File of the usage limits.
         key: As `LaunchPlanner` takes it; so are `umask` and `mcp_server`.
@@ -218,7 +218,7 @@ class OwnParts:
         if self._life is not None and self._life.get_loop() is not asyncio.get_running_loop():
             raise RuntimeError("This manager was opened in another event loop. Make one in each `asyncio.run`.")
         if self._life is None:
-            # A separate task: it may be opened by a request that ends long before the close.
+            # A separate asyncio task: the manager may be opened by a request that ends long before the close.
             self._life = asyncio.ensure_future(self._live())
         await self._opened.wait()
         if not self._is_open:
@@ -259,7 +259,7 @@ class OwnParts:
 
 
 class _OwnTasks:
-    """Starts tasks in a task group of this manager: an error in one ends the manager."""
+    """Starts asyncio tasks in a task group of this manager: an error in one ends the manager."""
 
     def __init__(self, group: TaskGroup) -> None:
         self._group = group

@@ -67,7 +67,7 @@ async def _drain(source: AsyncIterator[T], items: asyncio.Queue[tuple[T] | None]
 
 
 async def _end(task: asyncio.Future[Any]) -> None:
-    """Cancel the task once and wait until it is over, even if the caller is cancelled meanwhile."""
+    """Cancel the asyncio task once and wait until it is over, even if the caller is cancelled meanwhile."""
     task.cancel()
     with anyio.CancelScope(shield=True):
         while not task.done():

@@ -48,7 +48,7 @@ class EndedAttempt:
 
 
 class AttemptCleanup:
-    """Cleans up after attempts, in one task: those that end while it is at work share its next pass.
+    """Cleans up after attempts, in one asyncio task: those that end while it is at work share its next pass.
 
     A shim that ended by itself has ended what its job left. What it could not end, or what a killed shim left, is a
     child of the fork server then. So after an ordinary end one look at those children is enough; only where it finds

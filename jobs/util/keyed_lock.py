@@ -21,7 +21,7 @@ class KeyedLock:
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
-        """Hold the key's lock while the block lasts; tasks that come meanwhile wait in order."""
+        """Hold the key's lock while the block lasts; asyncio tasks that come meanwhile wait in order."""
         turn = self._turns.setdefault(key, _Turn())
         turn.users += 1
         try:

@@ -1,4 +1,4 @@
-"""One call in a worker thread for all tasks that ask the same thing while it runs."""
+"""One call in a worker thread for all asyncio tasks that ask the same thing while it runs."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field

@@ -45,7 +45,7 @@ async def accept_all(
     handle: Callable[[SocketStream], Coroutine[Any, Any, None]],
     start: Callable[..., None],
 ) -> None:
-    """Serve every connection in its own task, for ever.
+    """Serve every connection in its own asyncio task, for ever.
 
     Args:
         listener: Where they come from.

@@ -1,4 +1,4 @@
-"""Supervises the engine's background tasks: an error in one ends neither the engine nor the others."""
+"""Supervises the engine's asyncio tasks: an error in one ends neither the engine nor the others."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ Task = Callable[..., Awaitable[None]]
 
 
 class SupervisedTasks:
-    """Starts tasks in the engine's task group; an error ends only its own task.
+    """Starts asyncio tasks in the engine's task group; an error ends only its own task.
 
     Args:
         group: Owns the tasks.

@@ -1,6 +1,6 @@
-"""The extension `io.modelcontextprotocol/tasks` (SEP-2663): long calls as tasks, with the job store as only state.
+"""The extension `io.modelcontextprotocol/tasks` (SEP-2663): long calls as MCP tasks, with the job store as only state.
 
-The id of a task is that of its job or batch; that of a wait says what it waits for.
+The id of an MCP task is that of its job or batch; that of a wait says what it waits for.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
