@@ -177,7 +177,7 @@ UPDATE attempt SET pid = ?, pid_start = ? WHERE job_id = ? AND number = ?;
 
 -- name: settle
 -- Guarded by status and attempt: an outcome is written once, and by the attempt that is under way.
--- A job whose cancel was ordered does not go back in line.
+-- A job whose cancel was ordered is not queued again.
 UPDATE job
 SET status = CASE WHEN :status = 'queued' AND cancel_requested THEN 'cancelled' ELSE :status END,
     reason = CASE WHEN :status = 'queued' AND cancel_requested THEN 'cancelled' ELSE :reason END,

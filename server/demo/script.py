@@ -45,7 +45,7 @@ class Failure(_Value):
     """
 
     status: int = Field(ge=400, le=599)
-    message: str = "This error stands in the story."
+    message: str = "This error is part of the story."
     times: int | None = Field(default=None, ge=1)
     headers: Mapping[str, str] = Field(default_factory=dict)
 

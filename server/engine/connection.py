@@ -1,4 +1,4 @@
-"""Serves one accepted socket: the handshake, then a control request or MCP, in a task that ends with the connection.
+"""Serves an accepted socket: the handshake, then a control request or MCP, in an asyncio task of the connection.
 
 The MCP SDK is loaded in a thread after the engine can be reached.
 """

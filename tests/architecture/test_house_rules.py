@@ -18,7 +18,7 @@ SCANNED = ("orchestration", "jobs")
 
 ALLOWED: Mapping[str, Mapping[str, str]] = {
     "orchestration/isolation.py": {
-        "ensure_future": "The one door into LangGraph: a single task, so that it gets one native cancel.",
+        "ensure_future": "The one call of LangGraph: a single asyncio task, so that it gets one native cancel.",
         "wait": "Waits for that one task.",
     },
     "orchestration/patterns/langgraph_patterns.py": {

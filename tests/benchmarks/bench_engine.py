@@ -121,7 +121,7 @@ def xargs(directory: Path, count: int) -> float:
         [shutil.which("xargs") or "xargs", "-P", parallel, "-I{}", "/bin/sh", "-c", script, "sh", "{}"],
         input=numbers.encode(),
         env=environ,
-        # The shim's own exit status says nothing; how the stub ended stands in its file.
+        # The shim's own exit status says nothing; how the stub ended is in its file.
         check=False,
     )
     took = time.monotonic() - began

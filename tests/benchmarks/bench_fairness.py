@@ -75,7 +75,7 @@ def in_order(trees: Sequence[Sequence[Job]]) -> list[tuple[float, int]]:
 
 
 def while_all_wait(starts: Sequence[tuple[float, int]], trees: Sequence[Sequence[Job]]) -> list[int]:
-    """Return the trees of the starts from when each has had one, and so all stand in line, to when one has had all."""
+    """Return the trees of the starts from when each has had one, and so has jobs queued, to when one has had all."""
     begin = max(min(job.started_at or 0.0 for job in jobs) for jobs in trees)
     end = min(max(job.started_at or 0.0 for job in jobs) for jobs in trees)
     return [number for at, number in starts if begin < at <= end]

@@ -1,4 +1,4 @@
-"""How long the front door takes: from its start to the first line that came back through a warm engine."""
+"""How long the pump takes: from its start to the first line that came back through a warm engine."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What many and large jobs cost: a start over a long past, large tasks in line, the kill of a large batch."""
+"""What many and large jobs cost: a start with many old jobs, large queued tasks, the kill of a large batch."""
 
 import time
 from collections.abc import Iterator

@@ -39,7 +39,7 @@ def listed(house: House) -> dict[str, Any]:
 
 
 def begin(house: House) -> tuple[str, str, Path]:
-    """Start a job that waits for a gate and one that waits in line; return both ids and the gate."""
+    """Start a job that waits for a gate and one that is queued; return both ids and the gate."""
     gate, ledger = house.base / "gate", house.base / "ledger"
     with house.pump() as pump:
         running = pump.json("claude_run_async", task=f"stub:wait={gate} stub:say=mine stub:ledger={ledger}")["jobId"]

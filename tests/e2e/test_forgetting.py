@@ -49,7 +49,7 @@ def test_a_damaged_database_is_moved_aside_and_the_person_is_told():
             gate, ledger = made.base / "gate", made.base / "ledger"
             task = f"stub:wait={gate} stub:ledger={ledger}"
             running = pump.json("claude_run_async", task=task)["jobId"]
-            # One that is still in line has no directory to be brought back from.
+            # One that is still queued has no directory to be brought back from.
             until_now(ledger.exists, 30.0, "the job")
             begun = made.base / "begun"
             killed = pump.json("claude_run_async", task=f"stub:wait={gate} stub:ledger={begun}")["jobId"]

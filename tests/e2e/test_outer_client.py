@@ -100,7 +100,7 @@ def test_a_batch_of_five_is_waited_for_in_one_run_and_its_jobs_share_the_models_
     assert len({request.session_id for request in siblings}) == 5
     for part in (tools_of, cached_system_of):
         assert len({part(request) for request in siblings}) == 1
-    # What is a job's own stands in its first user message and nowhere else.
+    # What is a job's own is in its first user message and nowhere else.
     for job_id in ids:
         [own] = [request for request in siblings if job_id in request.conversation.opening]
         words = own.conversation.opening

@@ -1,6 +1,6 @@
-"""A job's own shell at every door with every trick: it is never the person.
+"""A job's own shell connects in every way with every trick: it is never the person.
 
-The doors are those that a person has: the socket by hand in both roles, the pump, the commands. The tricks are those by
+The ways are those that a person has: the socket by hand in both roles, the pump, the commands. The tricks are those by
 which a process can hide what it belongs to. Whatever combination, nothing of a person's comes out, and nothing begins.
 """
 

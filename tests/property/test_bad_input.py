@@ -62,7 +62,7 @@ words = st.one_of(odd_text, st.sampled_from(["stub:say=x", "plan", "text", "all"
 
 
 def near(name: str) -> st.SearchStrategy[Any]:
-    """A value of the right type and with any content, so that it comes past the first door."""
+    """A value of the right type and with any content, so that it passes the first check."""
     if name in FLAGS:
         return st.booleans()
     if name in NUMBERS:
@@ -81,7 +81,7 @@ def value_of(name: str) -> st.SearchStrategy[Any]:
 
 @st.composite
 def call_of(draw: st.DrawFn, definition: Definition) -> tuple[Definition, dict[str, Any]]:
-    """Draw a call of one tool: mostly with what is required, some of the rest, and rarely a stranger."""
+    """Draw a call of one tool: mostly with what is required, some of the rest, and rarely one that does not exist."""
     fields = {field.alias or name: field.is_required() for name, field in definition.arguments.model_fields.items()}
     some = draw(st.lists(st.sampled_from(sorted(fields)), max_size=3)) if fields else []
     needed = [name for name, required in fields.items() if required and draw(st.integers(0, 9))]

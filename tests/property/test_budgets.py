@@ -97,7 +97,7 @@ class BudgetMachine(RuleBasedStateMachine):
             assert self.books.jobs(path) == self._rooms(path)
 
     def _promised(self, path: str) -> float:
-        """Reckon anew what has been spent below a path and may still be: every live subtree its whole budget."""
+        """Calculate again what has been spent below a path and may still be: every live subtree its whole budget."""
         own = self.jobs.get(path)
         spent = 0.0 if own is None else self._cost(own)
         return spent + sum(self._may_cost(each) for each in self.jobs.values() if each.path.rpartition("/")[0] == path)

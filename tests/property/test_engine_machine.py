@@ -128,7 +128,7 @@ class Life:
 
 
 class EngineMachine(RuleBasedStateMachine):
-    """Compares what stands in the store with the model whenever the engine has come to rest."""
+    """Compares the store with the model whenever the engine is at rest."""
 
     memory = False
 
@@ -212,7 +212,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.runner.run(self.check())
 
     async def is_at_rest(self) -> bool:
-        """Whether everybody stands in line or runs, and nobody stands who may run."""
+        """Whether every job is queued or runs, and none is queued that may run."""
         jobs = await self.jobs()
         queued = [job for job in jobs if job.status is JobStatus.QUEUED]
         running = at_depth(jobs)

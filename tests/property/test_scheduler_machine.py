@@ -205,7 +205,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert all(times <= 1 for others in self.passed.values() for times in others.values())
 
     def teardown(self) -> None:
-        """Drain: whoever runs ends, and every job must come to its turn."""
+        """Drain: every running job ends, and every queued job must get its turn."""
         if not hasattr(self, "scheduler"):
             return
         try:

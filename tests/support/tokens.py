@@ -20,7 +20,7 @@ def attempt_directory(house: House, status: dict[str, Any]) -> Path:
 
 
 def token_of(directory: Path) -> str:
-    """Return the token that stands in a running attempt's stdin file."""
+    """Return the token in a running attempt's stdin file."""
     # A job counts as running from its claim on; its files come a moment later.
     _wait_for_token(directory)
     return str(json.loads((directory / "in").read_bytes().splitlines()[0])["claude_jobs_token"])

@@ -1,4 +1,4 @@
-"""JSON of the front door: as the package `json` has it, with and without the functions below that package."""
+"""JSON of the client: as the package `json` has it, with and without the functions below that package."""
 
 import json
 import subprocess

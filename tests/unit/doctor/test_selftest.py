@@ -112,7 +112,7 @@ def test_a_cancelled_errand_may_have_ended_before_its_cancel():
 
 
 class Talker:
-    """A client of a campaign that stands in its first call until somebody hangs up."""
+    """A client of a campaign that waits in its first call until somebody disconnects."""
 
     def __init__(self) -> None:
         self.repeated = 0

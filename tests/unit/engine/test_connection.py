@@ -83,7 +83,7 @@ async def running_engine(home: Path, **settings: Any) -> AsyncIterator[StatePath
         with anyio.fail_after(PATIENCE):
             await ready.wait()
         yield places
-        # By the front door: cancelled from outside, anyio's sockets report to the loop that their futures are gone.
+        # With a stop request: cancelled from outside, anyio's sockets report to the loop that their futures are gone.
         async with wire(places) as client:
             await client.greet(role=Role.CONTROL)
             await client.send(b'{"do":"stop"}')

@@ -121,7 +121,7 @@ class FakeRunner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """An engine without its doors.
+    """An engine without its socket.
 
     Args:
         work: The directory that jobs work in.

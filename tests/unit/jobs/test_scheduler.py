@@ -40,7 +40,7 @@ class EngineEndpoint:
 
 
 class Line:
-    """Jobs that stand in line, run until they are told to end, and wait until they are told what they waited for."""
+    """Jobs that are queued, run until they are told to end, and wait until what they wait for is over."""
 
     def __init__(self, scheduler: Scheduler, group: anyio.abc.TaskGroup, gate: EngineEndpoint | None = None) -> None:
         self.scheduler = scheduler
@@ -450,7 +450,7 @@ async def test_a_job_is_parked_for_as_long_as_one_of_its_waits_lasts():
 
 
 class Accounts(EngineEndpoint):
-    """An open door that keeps the jobs of some accounts out; each tree's account is its name's first letter."""
+    """A gate that holds back the jobs of some accounts; each tree's account is its name's first letter."""
 
     def __init__(self, *shut: str) -> None:
         super().__init__()

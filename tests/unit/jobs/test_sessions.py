@@ -1,4 +1,4 @@
-"""Another try for jobs that are over: all that is put back in line runs, with an environment, whatever fails."""
+"""Another try for jobs that are over: all that is queued again runs, with an environment, whatever fails."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ async def test_a_retry_that_a_full_disk_refuses_puts_nothing_in_line_and_a_secon
 
 
 class Stumbling(MemoryStore):
-    """A store that fails at the second job that is put back in line, or at the first."""
+    """A store that fails at the second job that is queued again, or at the first."""
 
     def __init__(self, allowed: int) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ async def test_a_retry_that_puts_nothing_in_line_leaves_no_environment(tmp_path:
 
 
 class Between(MemoryStore):
-    """Lets something happen just before a job is put back in line."""
+    """Lets something happen just before a job is queued again."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -188,7 +188,7 @@ async def test_a_task_shows_its_forms_and_takes_their_answers(home: Path, respon
 
 async def test_a_task_answers_no_form_of_another_and_shows_none_to_a_client_that_cannot(home: Path):
     async with world(home, **ASKS) as here, here.client() as other:
-        job, stranger = await here.waiting_job(other), await here.waiting_job(other)
+        job, foreign = await here.waiting_job(other), await here.waiting_job(other)
         async with (
             modern(here, capabilities=FORMS) as client,
             modern(here) as incapable,
@@ -201,7 +201,7 @@ async def test_a_task_answers_no_form_of_another_and_shows_none_to_a_client_that
                 return bool(approvals.open_to(None))
 
             await until(is_open, SECONDS)
-            elsewhere = await client.task("claude_wait", jobIds=[stranger.id])
+            elsewhere = await client.task("claude_wait", jobIds=[foreign.id])
             [asked] = approvals.open_to(None)
             accepted = {asked.id: {"action": "accept"}}
             assert (await client.ask("tasks/get", taskId=elsewhere["taskId"]))["status"] == "working"

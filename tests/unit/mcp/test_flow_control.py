@@ -1,4 +1,4 @@
-"""How many requests of one connection are in work, and what waits in line until there is room."""
+"""How many requests of one connection are in work, and which wait until there is room."""
 
 import anyio
 import pytest

@@ -1,4 +1,4 @@
-"""A job that a usage limit holds back says so, and until when, to whoever asks about it."""
+"""A job that a usage limit holds back says so, and until when, to every caller that asks about it."""
 
 import re
 import time

@@ -18,7 +18,7 @@ JOBS = 900
 """Jobs of a batch whose wait answered with 73,000 characters."""
 
 WIDE: dict[str, Any] = {"max_children": 1000, "max_concurrent": {0: 1000}, "max_running": 1, "max_starting": 1}
-"""One runs: the others are cancelled in line, which takes no process."""
+"""One runs: the others are cancelled in the queue, which takes no process."""
 
 
 @pytest.mark.anyio

@@ -88,11 +88,11 @@ async def test_a_job_finds_its_own_subtree_and_nothing_else(home: Path):
         async with here.client(token=here.token(one)) as client:
             assert [found.uri for found in (await client.list_resources()).resources] == [f"job://{one.id}"]
             for uri in (f"job://{other.id}", f"job://{other.id}/transcript", f"tree://{other.id}"):
-                with pytest.raises(MCPError) as stranger:
+                with pytest.raises(MCPError) as foreign:
                     await client.read_resource(uri)
                 with pytest.raises(MCPError) as nobody:
                     await client.read_resource(uri.replace(other.id, "j404"))
-                assert str(stranger.value).replace(other.id, "j404") == str(nobody.value)
+                assert str(foreign.value).replace(other.id, "j404") == str(nobody.value)
             ref = ResourceTemplateReference(type="ref/resource", uri="job://{id}")
             found = await client.complete(ref, {"name": "id", "value": "j"})
             assert found.completion.values == [one.id]

@@ -139,10 +139,10 @@ async def test_a_job_tries_its_own_subtree_again_and_no_other(home: Path):
     async with world(home, **WIDE) as here, here.client() as person:
         parent = await here.waiting_job(person)
         await refusal(person, "claude_run", task="stub:exit=1")
-        stranger = (await here.services.store.newest_jobs(limit=1))[0]
+        foreign = (await here.services.store.newest_jobs(limit=1))[0]
         async with here.client(token=here.token(parent)) as client:
             await refusal(client, "claude_run", task="stub:exit=1")
-            assert (await refusal(client, "claude_retry", jobId=stranger.id)).startswith(f"Job {stranger.id} not found")
+            assert (await refusal(client, "claude_retry", jobId=foreign.id)).startswith(f"Job {foreign.id} not found")
             answer = await call_json(client, "claude_retry", jobId=parent.id, subtree=True)
             assert answer["count"] == 1
             assert "live" not in answer

@@ -83,11 +83,11 @@ async def test_a_jobs_message_makes_a_child_of_its_own(home: Path):
 
 async def test_a_job_cannot_write_to_a_session_that_is_not_its_own(home: Path):
     async with world(home, **WIDE) as here, here.client() as person:
-        parent, stranger = await here.waiting_job(person), await finished(here, person)
+        parent, foreign = await here.waiting_job(person), await finished(here, person)
         async with here.client(token=here.token(parent)) as client:
             for fork in (False, True):
-                words = await refusal(client, "claude_send", jobId=stranger, task="x", fork=fork)
-                assert words.startswith(f"Job {stranger} not found")
+                words = await refusal(client, "claude_send", jobId=foreign, task="x", fork=fork)
+                assert words.startswith(f"Job {foreign} not found")
 
 
 @pytest.mark.parametrize("fork", [False, True])

@@ -249,9 +249,9 @@ async def test_a_job_cannot_spawn_in_the_name_of_another(home: Path):
     async with world(home, max_concurrent={0: 4}) as here, here.client() as person:
         one, other = await here.waiting_job(person), await here.waiting_job(person)
         async with here.client(token=here.token(one)) as client:
-            stranger = await refusal(client, "claude_run_async", task="x", parentJobId=other.id)
+            foreign = await refusal(client, "claude_run_async", task="x", parentJobId=other.id)
             nobody = await refusal(client, "claude_run_async", task="x", parentJobId="j404")
-            assert stranger.replace(other.id, "") == nobody.replace("j404", "")
+            assert foreign.replace(other.id, "") == nobody.replace("j404", "")
             child = await call_json(client, "claude_run_async", task="x")
             status = await call_json(client, "claude_status", jobId=child["jobId"])
             assert (status["parentJobId"], status["recursionDepth"]) == (one.id, 1)
@@ -262,9 +262,9 @@ async def test_a_job_sees_its_own_subtree_and_nothing_else(home: Path):
         one, other = await here.waiting_job(person), await here.waiting_job(person)
         async with here.client(token=here.token(one)) as client:
             for tool in ("claude_status", "claude_result"):
-                stranger = await refusal(client, tool, jobId=other.id)
-                assert "not found" in stranger
-                assert stranger.replace(other.id, "j404") == await refusal(client, tool, jobId="j404")
+                foreign = await refusal(client, tool, jobId=other.id)
+                assert "not found" in foreign
+                assert foreign.replace(other.id, "j404") == await refusal(client, tool, jobId="j404")
             assert (await call_json(client, "claude_kill_job", jobId=other.id))["success"] is False
             listed = await call_json(client, "claude_list_jobs")
             assert [line["jobId"] for line in listed] == [one.id]

@@ -81,7 +81,7 @@ def _directory(home: Path, job_id: str) -> AttemptDirectory:
 if __name__ == "__main__":
     target = FIXTURES / f"v{len(STEPS)}"
     if target.exists():
-        sys.exit(f"{target} exists. It stands for a released version: do not make it anew.")
+        sys.exit(f"{target} exists. It belongs to a released version: do not write it again.")
     target.mkdir(parents=True)
     try:
         anyio.run(make, target)

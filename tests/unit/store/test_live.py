@@ -1,4 +1,4 @@
-"""The memory in front of the database says what the database says, whoever is cancelled, refused or forgotten."""
+"""The memory in front of the database says what the database says, whatever is cancelled, refused or pruned."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -155,7 +155,7 @@ async def test_a_directory_that_is_missing_is_not_made(tmp_path: Path) -> None:
 
 
 def _a_file_of_the_second_version(path: Path) -> None:
-    """Make a file with a megabyte of events, and an answer that stands in it twice."""
+    """Make a file with a megabyte of events, and an answer that is in it twice."""
     prepare(path, [files("jobs.store").joinpath(name).read_text(encoding="utf-8") for name in STEPS[:2]])
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA auto_vacuum = NONE")
