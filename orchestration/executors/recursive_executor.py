@@ -31,7 +31,7 @@ from orchestration.patterns.recursive_orchestration import (
 
 
 @dataclass(slots=True)
-class _Seat:
+class _HeldSlot:
     limiter: CapacityLimiter
     held: bool = True
     waits: int = 0
@@ -50,19 +50,19 @@ class DepthSlots:
     def __init__(self, limits: TreeLimits) -> None:
         self._limits = limits
         self._limiters: dict[str, dict[int, CapacityLimiter]] = {}
-        self._seats: dict[str, _Seat] = {}
+        self._slots: dict[str, _HeldSlot] = {}
 
     @asynccontextmanager
     async def held(self, node_id: str, *, root_id: str, depth: int) -> AsyncIterator[None]:
         """Hold a slot while the block runs; waits for one first."""
         limiter = self._limiter(root_id, depth)
         await limiter.acquire_on_behalf_of(node_id)
-        seat = self._seats[node_id] = _Seat(limiter)
+        slot = self._slots[node_id] = _HeldSlot(limiter)
         try:
             yield
         finally:
-            del self._seats[node_id]
-            if seat.held:
+            del self._slots[node_id]
+            if slot.held:
                 limiter.release_on_behalf_of(node_id)
 
     @asynccontextmanager
@@ -71,24 +71,24 @@ class DepthSlots:
 
         However the block ends, the node has a slot again afterwards, and waits for it where it must.
         """
-        seat = self._seats.get(node_id) if node_id is not None else None
-        if seat is None:
+        slot = self._slots.get(node_id) if node_id is not None else None
+        if slot is None:
             yield
             return
 
-        seat.waits += 1
-        if seat.held:
-            seat.held = False
-            seat.limiter.release_on_behalf_of(node_id)
+        slot.waits += 1
+        if slot.held:
+            slot.held = False
+            slot.limiter.release_on_behalf_of(node_id)
         try:
             yield
         finally:
-            seat.waits -= 1
-            if seat.waits == 0 and not seat.held:
+            slot.waits -= 1
+            if slot.waits == 0 and not slot.held:
                 # Shielded: work that gave its children up goes on, and in a cancelled scope it would have no slot.
                 with CancelScope(shield=True):
-                    await seat.limiter.acquire_on_behalf_of(node_id)
-                seat.held = True
+                    await slot.limiter.acquire_on_behalf_of(node_id)
+                slot.held = True
 
     def forget(self, root_id: str) -> None:
         """Drop the slots of a tree that is over."""

@@ -116,10 +116,10 @@ def watch(client: Client, identity: str, title: str, console: Console) -> Sequen
         title: The first line.
         console: Where to draw.
     """
-    return _follow(_Look(client, identity, title), console).jobs
+    return _follow(_TreePoll(client, identity, title), console).jobs
 
 
-class _Look:
+class _TreePoll:
     """Polls a tree; a large one in which no job began or ended is not listed each time.
 
     Args:
@@ -151,12 +151,12 @@ class _Look:
 def watch_any(client: Client, console: Console) -> None:
     """Draw every job that runs or waits until none does; where there is none, wait for the next one first."""
     began, newest = time.time(), listed(client, limit=1).jobs
-    look = partial(_picture_of_live, client, since=began)
-    if look().is_over:
+    read = partial(_picture_of_live, client, since=began)
+    if read().is_over:
         note("No job runs or waits; waiting for the next one. Ctrl-C ends this.")
         while listed(client, limit=1).jobs == newest:
             time.sleep(pause_after(0))
-    _follow(look, console)
+    _follow(read, console)
 
 
 def _picture_of_live(client: Client, *, since: float) -> Picture:
@@ -166,11 +166,11 @@ def _picture_of_live(client: Client, *, since: float) -> Picture:
     return Picture(title="live jobs", jobs=jobs, counts=counts, cost=cost, paused=listing.paused)
 
 
-def _follow(look: Callable[[], Picture], console: Console) -> Picture:
+def _follow(read: Callable[[], Picture], console: Console) -> Picture:
     view = live_view_on(console, teller())
     while True:
         begin = time.monotonic()
-        picture = look()
+        picture = read()
         took = time.monotonic() - begin
         if picture.is_over:
             view.close(picture)
