@@ -28,7 +28,7 @@ async def begun_job(here: World, depth: int) -> tuple[Job, str]:
             if job.depth == depth and job.status is JobStatus.RUNNING:
                 try:
                     found.append((job, here.token(job)))
-                except FileNotFoundError:
+                except (FileNotFoundError, IndexError):  # it is not there, or not written yet
                     return False
         return bool(found)
 
