@@ -3,6 +3,7 @@
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,15 +37,12 @@ class Queued:
     Args:
         line: Its text.
         request_id: The id of a request, or None for what is no request.
+        size: The bytes that it takes.
     """
 
     line: bytes
     request_id: RequestId | None
-
-    @property
-    def size(self) -> int:
-        """The bytes that it takes."""
-        return len(self.line) + _OVERHEAD
+    size: int
 
 
 class Inbox:
@@ -56,8 +54,14 @@ class Inbox:
         self._closed = False
         self._changed = anyio.Event()
 
-    async def put(self, message: Queued) -> None:
-        """Add a message at the end, once there is room for it."""
+    async def put(self, line: bytes, request_id: RequestId | None) -> None:
+        """Add a message at the end, once there is room for it.
+
+        Args:
+            line: As in `Queued`.
+            request_id: See there.
+        """
+        message = Queued(line, request_id, len(line) + _OVERHEAD)
         while self._queue and self._bytes + message.size > MAX_QUEUED_BYTES:
             await self._changed.wait()
         self._queue.append(message)
@@ -167,10 +171,23 @@ class McpConnection:
         self._inbox.close()
 
     async def _sort(self, line: bytes, message: Incoming, to_server: ObjectSendStream[Incoming]) -> None:
-        if not _concerns_open_requests(message):
-            await self._inbox.put(Queued(line, _request_id(message)))
-        elif not self._withdrawn(message):
-            await to_server.send(message)
+        """Queue a message; what is about requests that were sent before it is not queued behind others.
+
+        Without that a client with a long queue could neither cancel a call nor answer what one of its calls asks.
+        """
+        match message.message if isinstance(message, SessionMessage) else message:
+            case mcp_types.JSONRPCRequest(id=request_id):
+                await self._inbox.put(line, coerce_request_id(request_id))
+            case mcp_types.JSONRPCNotification(method="notifications/cancelled", params=params):
+                cancelled = cancelled_request_id_from_params(params)
+                if cancelled is None or not self._inbox.withdraw(coerce_request_id(cancelled)):
+                    await to_server.send(message)
+            case mcp_types.JSONRPCNotification(method=method) if method != "notifications/progress":
+                await self._inbox.put(line, None)
+            case Exception():
+                await self._inbox.put(line, None)
+            case _:
+                await to_server.send(message)
 
     async def _hand_over(self, to_server: ObjectSendStream[Incoming]) -> None:
         # Closed here: a client may close its side right after its requests, and they are begun all the same.
@@ -189,27 +206,17 @@ class McpConnection:
 
     async def _write(self, from_server: ObjectReceiveStream[SessionMessage]) -> None:
         async for message in from_server:
-            refused = isinstance(message, _Refusal)
-            if refused or not self._was_answered(message.message):
-                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+            content, ended, repeats = message.message, None, False
+            if isinstance(content, mcp_types.JSONRPCResponse | mcp_types.JSONRPCError):
+                ended = None if isinstance(message, _Refusal) else content.id
+            if ended is not None and self._answered is not None:
+                # The server's own answer to the `initialize` that was answered before it was loaded. An error too: the
+                # server may refuse what was accepted before it was loaded.
+                repeats, self._answered = ended == self._answered, None
+            if not repeats:
+                text = content.model_dump_json(by_alias=True, exclude_unset=True)
                 await self._stream.send(text.encode() + b"\n")
-            if not refused and isinstance(message.message, mcp_types.JSONRPCResponse | mcp_types.JSONRPCError):
-                self._end(message.message.id)
-
-    def _was_answered(self, message: mcp_types.JSONRPCMessage) -> bool:
-        """Tell whether this is the server's own answer to the `initialize` that was answered before it was loaded."""
-        # An error too: the server may refuse what was accepted before it was loaded.
-        if self._answered is None or not isinstance(message, mcp_types.JSONRPCResponse | mcp_types.JSONRPCError):
-            return False
-        answered, self._answered = self._answered == message.id, None
-        return answered
-
-    def _withdrawn(self, message: Incoming) -> bool:
-        content = message.message if isinstance(message, SessionMessage) else None
-        if not isinstance(content, mcp_types.JSONRPCNotification) or content.method != "notifications/cancelled":
-            return False
-        request_id = cancelled_request_id_from_params(content.params)
-        return request_id is not None and self._inbox.withdraw(coerce_request_id(request_id))
+            self._end(ended)
 
     def _counted(self, message: Incoming, request_id: RequestId | None) -> Incoming:
         """Return a request that is also counted out when it gets no answer, because its sender cancelled it."""
@@ -224,24 +231,6 @@ class McpConnection:
     def _end(self, request_id: RequestId | None) -> None:
         if request_id is not None:
             self._flow.end(coerce_request_id(request_id))
-
-
-def _request_id(message: Incoming) -> RequestId | None:
-    request = message.message if isinstance(message, SessionMessage) else None
-    return coerce_request_id(request.id) if isinstance(request, mcp_types.JSONRPCRequest) else None
-
-
-def _concerns_open_requests(message: Incoming) -> bool:
-    """Tell whether a message is about requests that were sent before it, and so must not be queued behind others.
-
-    Without that a client with a long queue could neither cancel a call nor answer what one of its calls asks.
-    """
-    if isinstance(message, Exception):
-        return False
-    content = message.message
-    if isinstance(content, mcp_types.JSONRPCNotification):
-        return content.method in {"notifications/cancelled", "notifications/progress"}
-    return not isinstance(content, mcp_types.JSONRPCRequest)
 
 
 async def _lines(stream: BufferedByteReceiveStream, first: bytes) -> AsyncIterator[bytes | LongLine]:
@@ -266,22 +255,18 @@ def _refusal(error: BadMessageError) -> SessionMessage:
 
 def message_in(line: bytes | LongLine) -> Incoming:
     """Return the message in a line; a `BadMessageError` where it is none, another error where it asks for no answer."""
-    try:
-        message = None if isinstance(line, LongLine) else _parse(line)
-    except ValidationError:
-        message = None
-    if message is not None and not _may_be_request(message, line):
-        return message
+    message = None
+    if isinstance(line, bytes):
+        with suppress(ValidationError):
+            message = SessionMessage(mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+        # With an id of a wrong type the SDK takes a request for a notification.
+        if message and not (isinstance(message.message, mcp_types.JSONRPCNotification) and b'"id"' in line):
+            return message
     try:
         read = parse(line)
     except BadMessageError as error:
         return error
     return message or _read_again(read)
-
-
-def _may_be_request(message: SessionMessage, line: bytes | LongLine) -> bool:
-    # With an id of a wrong type the SDK takes a request for a notification.
-    return isinstance(message.message, mcp_types.JSONRPCNotification) and isinstance(line, bytes) and b'"id"' in line
 
 
 def _read_again(read: Mapping[str, Any]) -> Incoming:
@@ -291,13 +276,10 @@ def _read_again(read: Mapping[str, Any]) -> Incoming:
     its sender would wait for an answer for ever.
     """
     try:
-        return _parse(json.dumps(read, ensure_ascii=False).encode("utf-8", "replace"))
+        text = json.dumps(read, ensure_ascii=False).encode("utf-8", "replace")
+        return SessionMessage(mcp_types.jsonrpc_message_adapter.validate_json(text, by_name=False))
     except (ValidationError, RecursionError) as error:
         if "method" not in read:
             return error
         # Our rules accept it, and the SDK does not: it reads no deeper.
         return BadMessageError(mcp_types.INVALID_REQUEST, "The message is nested too deeply.", read.get("id"))
-
-
-def _parse(line: bytes) -> SessionMessage:
-    return SessionMessage(mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False))

@@ -153,7 +153,7 @@ async def test_a_listener_that_fails_is_bound_again(
     assert "unforeseen in accept_all" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["_read", "_hand_over", "_write", "_withdrawn"])
+@pytest.mark.parametrize("name", ["_read", "_hand_over", "_write", "_sort"])
 async def test_an_unforeseen_error_in_a_connection_ends_that_connection_alone(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ):

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from server.engine.mcp_connection import MAX_QUEUED_BYTES, Inbox, Queued
+from server.engine.mcp_connection import MAX_QUEUED_BYTES, Inbox
 from server.mcp import connection_state
 from server.mcp.connection_state import MAX_OPEN_BYTES, MAX_WORKING, FlowControl
 from tests.unit.jobs.support import settle
@@ -118,15 +118,16 @@ async def test_one_id_used_twice_is_counted_twice():
 
 async def test_a_line_takes_so_many_bytes_and_then_its_sender_waits():
     inbox = Inbox()
-    long = Queued(b"x" * (MAX_QUEUED_BYTES + 1), 1)
-    short = Queued(b"x", 2)
-    await inbox.put(long)
+    long, short = b"x" * (MAX_QUEUED_BYTES + 1), b"x"
+    await inbox.put(long, 1)
     with anyio.move_on_after(0.01) as scope:
-        await inbox.put(short)
+        await inbox.put(short, 2)
     assert scope.cancelled_caught
-    assert await inbox.first() is long
-    assert inbox.remove(long)
-    assert not inbox.remove(long)
-    await inbox.put(short)
+    queued = await inbox.first()
+    assert queued is not None
+    assert queued.line is long
+    assert inbox.remove(queued)
+    assert not inbox.remove(queued)
+    await inbox.put(short, 2)
     assert inbox.withdraw(2)
     assert not inbox.withdraw(2)
