@@ -74,7 +74,29 @@ class ClientContextStore:
         Raises:
             StoreError: The disk refused it.
         """
-        self._write(root_id, client_context)
+        kept = {
+            "cwd": client_context.cwd,
+            "env": dict(client_context.env),
+            "client": client_context.client,
+            "umask": client_context.umask,
+        }
+        settings = None if client_context.settings is None else asdict(client_context.settings)
+        text = json.dumps(kept | {"settings": settings})
+        directory = self._trees / root_id
+        try:
+            # Each by itself: a mode holds for the last directory of a path alone.
+            self._trees.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(directory / _FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            self._withdraw(root_id)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFullError("keep the client's environment") from error
+            raise StoreError("keep the client's environment", str(error)) from error
         self._known[root_id] = client_context
 
     def load(self, root_id: str) -> ClientContext:
@@ -175,31 +197,6 @@ class ClientContextStore:
             )
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise StoreError("read the client's environment", str(error)) from error
-
-    def _write(self, root_id: str, client_context: ClientContext) -> None:
-        kept = {
-            "cwd": client_context.cwd,
-            "env": dict(client_context.env),
-            "client": client_context.client,
-            "umask": client_context.umask,
-        }
-        settings = None if client_context.settings is None else asdict(client_context.settings)
-        text = json.dumps(kept | {"settings": settings})
-        directory = self._trees / root_id
-        try:
-            # Each by itself: a mode holds for the last directory of a path alone.
-            self._trees.mkdir(mode=0o700, parents=True, exist_ok=True)
-            directory.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(directory / _FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            self._withdraw(root_id)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFullError("keep the client's environment") from error
-            raise StoreError("keep the client's environment", str(error)) from error
 
     def _withdraw(self, root_id: str) -> None:
         # The tree may be one that is tried again: its directory holds the transcripts of its jobs.

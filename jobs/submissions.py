@@ -98,11 +98,11 @@ class Submissions:
         """Check a submission and write it, all or none; a new tree's client environment first.
 
         Args:
-            tasks: As `build` takes them.
+            tasks: As `_build` takes them.
             parent: See there.
             client_context: See there.
             on_admitted: Called with the jobs that were written, also where the request is cancelled meanwhile.
-            asked: The other arguments of `build`.
+            asked: The other arguments of `_build`.
 
         Raises:
             JobsError, RecursionLimitError: As `EnhancedJobManager.submit`.
@@ -110,13 +110,20 @@ class Submissions:
         if parent is None:
             await self._spec_builder.check_claude(client_context.env, client_context.settings)
         # In a thread: the directories that a caller names may be on a file system that does not answer.
-        check = partial(self._prepare, tasks, parent, client_context=client_context, **asked)
+        check = partial(self._build, tasks, parent, client_context=client_context, **asked)
         submission = await anyio.to_thread.run_sync(check)
         # A request that is cancelled while its rows are written must not leave rows of jobs that never run.
         with anyio.CancelScope(shield=True):
-            admission = await self._admit(submission)
+            try:
+                admission = await self._recursion.admit(submission)
+            except (JobsError, RecursionLimitError):
+                if parent is None:
+                    self._client_contexts.discard(submission.new_tree.id)
+                raise
             if admission.created:
                 on_admitted(admission.jobs)
+            elif parent is None:
+                self._client_contexts.discard(submission.new_tree.id)
         return admission
 
     async def submit_subtasks(self, job: Job, batch_id: str, texts: Sequence[str]) -> Admission:
@@ -132,32 +139,11 @@ class Submissions:
         """
         requests = [subtask_request(text, job) for text in texts]
         context = ClientContext(cwd=job.spec.cwd)
-        check = partial(self.build, requests, job, client_context=context, as_root=False)
+        check = partial(self._build, requests, job, client_context=context, as_root=False)
         submission = await anyio.to_thread.run_sync(check)
         return await self._recursion.admit(replace(submission, batch_id=batch_id))
 
-    def _prepare(
-        self, tasks: Sequence[str | TaskRequest], parent: Job | None, *, client_context: ClientContext, **asked: Any
-    ) -> Submission:
-        submission = self.build(tasks, parent, client_context=client_context, **asked)
-        if parent is None:
-            # Before the rows: a job on disk whose environment is lost could never be launched.
-            self._client_contexts.write(submission.new_tree.id, client_context)
-        return submission
-
-    async def _admit(self, submission: Submission) -> Admission:
-        if submission.parent_id is not None:
-            return await self._recursion.admit(submission)
-        try:
-            admission = await self._recursion.admit(submission)
-        except (JobsError, RecursionLimitError):
-            self._client_contexts.discard(submission.new_tree.id)
-            raise
-        if not admission.created:
-            self._client_contexts.discard(submission.new_tree.id)
-        return admission
-
-    def build(
+    def _build(
         self,
         tasks: Sequence[str | TaskRequest],
         parent: Job | None,
@@ -167,7 +153,9 @@ class Submissions:
         idempotency_key: str | None = None,
         bounds: TreeBounds | None = None,
     ) -> Submission:
-        """Return the submission for a request; blocks where a directory is on a file system that does not answer.
+        """Return the submission for a request, the client context of a new tree written.
+
+        Blocks where a directory is on a file system that does not answer.
 
         Args:
             tasks: At least one; a string is a task with every default.
@@ -191,7 +179,7 @@ class Submissions:
             digest = request_digest(
                 requests, bounds, as_root=as_root, cwd=(parent.spec if parent else client_context).cwd
             )
-        return Submission(
+        submission = Submission(
             batch_id=new_batch_id(),
             jobs=self._new_jobs(requests, parent, client_context=client_context, as_root=as_root, at=now),
             parent_id=parent.id if parent else None,
@@ -204,6 +192,10 @@ class Submissions:
             client=client_context.client,
             at=now,
         )
+        if parent is None:
+            # Before the rows: a job on disk whose environment is lost could never be launched.
+            self._client_contexts.write(submission.new_tree.id, client_context)
+        return submission
 
     def _new_jobs(
         self,
