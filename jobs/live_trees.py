@@ -80,7 +80,8 @@ class Node:
         cost = new.cost_usd - old.cost_usd
         charged, below = cost + running, 0
         if self.batch is not None:
-            self.batch.mark(self.place, over=now.status in TERMINAL)
+            bit = 1 << self.place
+            self.batch.over = self.batch.over | bit if now.status in TERMINAL else self.batch.over & ~bit
         at: Node | None = self
         while at is not None:
             if before is not None:
@@ -124,10 +125,6 @@ class BatchJobs(Sequence[Job]):
     def bit(self, job_id: str) -> int:
         """Return the bit of a job of the batch."""
         return 1 << self._places[job_id]
-
-    def mark(self, place: int, *, over: bool) -> None:
-        """Note whether the job at a place is over."""
-        self.over = self.over | 1 << place if over else self.over & ~(1 << place)
 
     @property
     def open(self) -> int:

@@ -204,7 +204,7 @@ class RecursionManager:
         if self._throttle is None or self._look_up is None or admission.jobs[0].status is not JobStatus.QUEUED:
             return None
         # Only in a pause: nothing else waits for the account to be looked up.
-        if not self.pauses():
+        if self._throttle.machine.pause is None and not self._throttle.pauses():
             return None
         root_id = admission.batch.root_id
         await self._look_up(root_id)

@@ -16,9 +16,10 @@ from jobs.errors import BadInputError, JobsError
 from jobs.ids import new_batch_id, new_job_id
 from jobs.model import Job
 from jobs.ports import Admission, Clock, NewJob, Submission
+from jobs.prompts.dependencies import resolve
 from jobs.recursion_manager import RecursionManager
 from jobs.spec import TaskRequest
-from jobs.validation import SpecBuilder, TreeBounds, dependencies, subtask_request
+from jobs.validation import SpecBuilder, TreeBounds, subtask_request
 from orchestration.limits import RecursionLimitError
 
 _DEFAULTS = {field.name: field.default for field in fields(TaskRequest)}
@@ -217,7 +218,8 @@ class Submissions:
             requests, fields, parent=parent, cwd=client_context.cwd, home=home, depth=depth, at=at, defaults=defaults
         )
         ids = [new_job_id() for _ in requests]
-        waits = dependencies(requests, ids, as_root=as_root)
+        # A root has no siblings: what looks like a placeholder is text of its task's own.
+        waits = [()] if as_root else resolve(requests, ids)
         return [
             NewJob(id=job_id, spec=replace(spec, depends_on=others) if others else spec)
             for job_id, spec, others in zip(ids, specs, waits, strict=True)

@@ -13,7 +13,6 @@ from jobs.errors import BadInputError
 from jobs.model import Job
 from jobs.permissions.rights import Grants, RightsRequest
 from jobs.prompts.decomposition import SCHEMA
-from jobs.prompts.dependencies import TaskNode, resolve
 from jobs.settings import Settings, TreeSettings
 from jobs.spec import OPTIONS, SUBTASK_OPTIONS, JobSpec, TaskRequest, positive, values
 from jobs.store.rows import writable
@@ -172,19 +171,6 @@ class SpecBuilder:
             )
         # As its row will have it: half of a surrogate pair, as a job's answer may bring, is no text.
         return writable(task)
-
-
-def dependencies(requests: Sequence[TaskRequest], ids: Sequence[str], *, as_root: bool) -> list[tuple[str, ...]]:
-    """Return for each request of a submission the ids of the jobs that it waits for, as `resolve` does.
-
-    Args:
-        requests: What was asked.
-        ids: The id of each request's job.
-        as_root: The one job is a root without siblings: what looks like a placeholder is text of its task's own.
-    """
-    if as_root:
-        return [() for _ in requests]
-    return resolve([TaskNode(key=one.key, depends_on=one.depends_on, task=one.task) for one in requests], ids)
 
 
 def subtask_request(task: str, job: Job) -> TaskRequest:

@@ -2,34 +2,19 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from jobs.errors import BadInputError
 from jobs.event_bus import JobEventBus
 from jobs.model import TERMINAL, Job, JobStatus, Outcome, Reason
 from jobs.ports import Clock, Store
+from jobs.spec import TaskRequest
 from jobs.waiting_for import WaitingFor
 
 _PLACEHOLDER = re.compile(r"\{\{\s*results\.([^{}\s]+)\s*\}\}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskNode:
-    """One task of a batch, as far as its siblings are concerned.
-
-    Args:
-        key: Its name among them, or None.
-        depends_on: The siblings that it waits for: names, or positions counted from 0.
-        task: Its text, which may hold `{{results.KEY}}`.
-    """
-
-    key: str | None
-    depends_on: Sequence[str | int]
-    task: str
-
-
-def resolve(tasks: Sequence[TaskNode], ids: Sequence[str]) -> list[tuple[str, ...]]:
+def resolve(tasks: Sequence[TaskRequest], ids: Sequence[str]) -> list[tuple[str, ...]]:
     """Return for each task the ids of the siblings that it waits for.
 
     Args:
@@ -42,7 +27,13 @@ def resolve(tasks: Sequence[TaskNode], ids: Sequence[str]) -> list[tuple[str, ..
     """
     names = _names(tasks)
     positions = [_positions(index, task, names, len(tasks)) for index, task in enumerate(tasks)]
-    _refuse_circles(tasks, positions)
+    try:
+        TopologicalSorter(dict(enumerate(positions))).prepare()
+    except CycleError as error:
+        circle = " → ".join(tasks[index].key or str(index) for index in error.args[1])
+        raise BadInputError(
+            "tasks", f"they wait for each other in a circle ({circle})", "Remove one dependsOn of the circle."
+        ) from error
     for index, task in enumerate(tasks):
         _check_placeholders(index, task, names, positions[index])
     return [tuple(ids[position] for position in waits) for waits in positions]
@@ -58,11 +49,7 @@ def substitute_results(task: str, results: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: results.get(match[1], match[0]), task)
 
 
-def _mentioned(task: str) -> list[str]:
-    return _PLACEHOLDER.findall(task)
-
-
-def _names(tasks: Sequence[TaskNode]) -> dict[str, int]:
+def _names(tasks: Sequence[TaskRequest]) -> dict[str, int]:
     names: dict[str, int] = {str(index): index for index in range(len(tasks))}
     for index, task in enumerate(tasks):
         if task.key is None:
@@ -75,7 +62,7 @@ def _names(tasks: Sequence[TaskNode]) -> dict[str, int]:
     return names
 
 
-def _positions(index: int, task: TaskNode, names: Mapping[str, int], count: int) -> tuple[int, ...]:
+def _positions(index: int, task: TaskRequest, names: Mapping[str, int], count: int) -> tuple[int, ...]:
     found: list[int] = []
     for other in task.depends_on:
         position = names.get(str(other))
@@ -89,18 +76,8 @@ def _positions(index: int, task: TaskNode, names: Mapping[str, int], count: int)
     return tuple(dict.fromkeys(found))
 
 
-def _refuse_circles(tasks: Sequence[TaskNode], positions: Sequence[Sequence[int]]) -> None:
-    try:
-        TopologicalSorter(dict(enumerate(positions))).prepare()
-    except CycleError as error:
-        circle = " → ".join(tasks[index].key or str(index) for index in error.args[1])
-        raise BadInputError(
-            "tasks", f"they wait for each other in a circle ({circle})", "Remove one dependsOn of the circle."
-        ) from error
-
-
-def _check_placeholders(index: int, task: TaskNode, names: Mapping[str, int], waits: Sequence[int]) -> None:
-    for name in _mentioned(task.task):
+def _check_placeholders(index: int, task: TaskRequest, names: Mapping[str, int], waits: Sequence[int]) -> None:
+    for name in _PLACEHOLDER.findall(task.task):
         position = names.get(name)
         # What names no other task is text of this task: a template that it is about, for example.
         if position not in {None, index, *waits}:

@@ -2,9 +2,10 @@
 
 import json
 import math
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial, wraps
 from operator import itemgetter
 from pathlib import Path
@@ -17,7 +18,6 @@ from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.ports import EndedTree, LiveRows, Store
 from jobs.store import restoration, writes
 from jobs.store.corruption import is_damage, note_damage
-from jobs.store.disk_reserve import Reserve, reserve_beside
 from jobs.store.migrations import prepare
 from jobs.store.queries import SQL
 from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, job_of, rollup_of, task_of, tree_of
@@ -26,12 +26,101 @@ from jobs.store.writer import LaunchNotes, ProcessNote, Transactions, open_reade
 P = ParamSpec("P")
 T = TypeVar("T")
 
+RESERVE_BYTES = 8 * 1024 * 1024
+"""Room for some hundred ends of jobs: one took 12 to 20 kB of the write-ahead log (measured)."""
+
+PIECE_BYTES = 1024 * 1024
+"""Bytes of it that are released at once."""
+
+MARGIN_BYTES = 8 * 1024 * 1024
+"""Bytes of free space below which nothing new is started: a new job needs files too."""
+
 _LAST_SEQ = 2**63 - 1
 
 _PASSING = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_CANTOPEN}
 )
 """What SQLite says where the same call may succeed a moment later."""
+
+
+class Reserve:
+    """A file of a fixed size that is released on a full disk and made again once there is space.
+
+    Its methods block for a moment; the file system is a local one, as SQLite's write-ahead log demands.
+
+    Args:
+        path: The file.
+        size: Bytes of the file.
+        margin: Bytes that must be free besides it.
+    """
+
+    def __init__(self, path: Path, *, size: int = RESERVE_BYTES, margin: int = MARGIN_BYTES) -> None:
+        self._path = path
+        self._size = size
+        self._margin = margin
+        self._whole = False
+
+    def ready(self) -> bool:
+        """Tell whether something new may be begun: the file is there, or can be made now, and the margin is free."""
+        needed = self._margin if self._whole else self._margin + self._size - self._kept()
+        return self._free() >= needed and (self._whole or self._fill())
+
+    def shortfall(self) -> int:
+        """Return how many more bytes must be free before something new may be begun; 0 where it may."""
+        return max(0, self._margin + self._size - self._kept() - self._free())
+
+    def release(self) -> bool:
+        """Give a piece of the space back to the disk, and tell whether there was any."""
+        self._whole = False
+        kept = self._kept()
+        with suppress(OSError):
+            # Piece by piece: another program that fills the disk takes a piece, and not the whole of it.
+            if kept > PIECE_BYTES:
+                os.truncate(self._path, kept - PIECE_BYTES)
+            else:
+                self._path.unlink()
+        return kept > 0
+
+    def _fill(self) -> bool:
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return False
+        try:
+            self._allocate(descriptor)
+            self._whole = True
+        except OSError:
+            with suppress(OSError):
+                self._path.unlink()
+        finally:
+            os.close(descriptor)
+        return self._whole
+
+    def _allocate(self, descriptor: int) -> None:
+        allocate = getattr(os, "posix_fallocate", None)
+        if allocate is not None:
+            allocate(descriptor, 0, self._size)
+        elif os.fstat(descriptor).st_size < self._size:
+            # macOS: a hole would hold no space, so the bytes are written.
+            os.pwrite(descriptor, bytes(self._size), 0)
+
+    def _kept(self) -> int:
+        try:
+            return min(self._path.lstat().st_size, self._size)
+        except OSError:
+            return 0
+
+    def _free(self) -> int:
+        try:
+            status = os.statvfs(self._path.parent)
+        except OSError:
+            return 0
+        return status.f_bavail * status.f_frsize
+
+
+def reserve_beside(database: Path) -> Reserve:
+    """Return the usual reserve of a database."""
+    return Reserve(database.with_name(f"{database.name}.reserve"))
 
 
 def _writing(

@@ -283,32 +283,26 @@ async def _wait_unless_asked(
     approvals = call.services.approvals
     # A job may answer requests of all jobs below it; a caller outside every tree, those of the jobs it waits for.
     paths = (await read()).paths if call.job is None else None
-    wait = partial(_wait, call, read, mode=mode, cursor=cursor)
+    wait = partial(
+        call.services.waiting.wait,
+        read,
+        mode=mode,
+        cursor=cursor,
+        on_progress=call.on_progress,
+        while_waiting=partial(_aside, call),
+    )
     client = call.client_context.client
     until = anyio.current_time() + seconds
     while True:
         with approvals.wake_on_new(call.job, paths, client=client) as asking:
-            report = await wait(seconds=max(0.0, until - anyio.current_time()))
+            seconds = max(0.0, until - anyio.current_time())
+            report = await call.wait_wrapper(partial(wait, seconds=seconds), read)
         if asking.cancelled_caught:
-            report = await wait(seconds=0)
+            report = await call.wait_wrapper(partial(wait, seconds=0), read)
         asked = approvals.mark_shown(call.job, paths, client=client)
         # Interrupted in vain: the request was answered elsewhere, or its time was over.
         if asked or not report.pending or not asking.cancelled_caught:
             return report, asked
-
-
-async def _wait(
-    call: Call,
-    read: Callable[[], Awaitable[Scope]],
-    *,
-    mode: WaitMode,
-    seconds: float,
-    cursor: str | None = None,
-) -> WaitReport:
-    wait = partial(call.services.waiting.wait, read, mode=mode, seconds=seconds, cursor=cursor)
-    return await call.wait_wrapper(
-        partial(wait, on_progress=call.on_progress, while_waiting=partial(_aside, call)), read
-    )
 
 
 @asynccontextmanager

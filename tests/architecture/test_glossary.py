@@ -64,7 +64,7 @@ GIVEN_UP = {
     "StrangerError": "PeerUidError",
     "Unanswered": "PendingRequests",
     "UsedUp": "UsageLimitReached",
-    "Wanted": "TaskNode",
+    "Wanted": "TaskRequest",
     "Wish": "RightsRequest",
     "bury": "reap_zombies",
     "company": "wait_wrapper",

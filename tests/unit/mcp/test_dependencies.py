@@ -9,7 +9,7 @@ import pytest
 from jobs.errors import BadInputError
 from jobs.model import JobStatus, Reason
 from jobs.prompts.briefing import Prompts
-from jobs.prompts.dependencies import TaskNode, resolve, substitute_results
+from jobs.prompts.dependencies import resolve, substitute_results
 from jobs.spec import TaskRequest
 from jobs.waiting_for import WaitingFor
 from tests.unit.jobs.support import LONG, Parts, parts
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.anyio
 IDS = ["ja", "jb", "jc"]
 
 
-def wanted(*waits: tuple[str | None, list[str | int], str]) -> list[TaskNode]:
-    return [TaskNode(key=key, depends_on=others, task=task) for key, others, task in waits]
+def wanted(*waits: tuple[str | None, list[str | int], str]) -> list[TaskRequest]:
+    return [TaskRequest(key=key, depends_on=others, task=task) for key, others, task in waits]
 
 
 def test_keys_and_positions_name_the_same_siblings():
@@ -42,7 +42,7 @@ def test_keys_and_positions_name_the_same_siblings():
     ],
     ids=["circle", "itself", "unknown", "beyond", "twice", "position", "forgotten"],
 )
-def test_what_cannot_be_resolved_is_named_with_its_task(tasks: list[TaskNode], field: str, words: str):
+def test_what_cannot_be_resolved_is_named_with_its_task(tasks: list[TaskRequest], field: str, words: str):
     with pytest.raises(BadInputError) as caught:
         resolve(tasks, IDS)
     assert caught.value.field == field
