@@ -17,9 +17,8 @@ from server.client.pending_requests import CALL_ID, LEAST_GROWTH, TOOL_USE_ID
 from server.mcp import elicitation, progress
 from server.mcp.advice import advice_on
 from server.mcp.arguments import Arguments, BatchArguments, TaskArguments
-from server.mcp.connection_state import Connection, calling_job
+from server.mcp.connection_state import Call, Connection, calling_job
 from server.mcp.tool_definitions import Definition
-from server.mcp.tools import Call
 
 Context = ServerRequestContext[Connection]
 

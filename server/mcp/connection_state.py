@@ -1,11 +1,11 @@
-"""The engine's state of a connection: its services, its caller, and its open requests, limited.
+"""The engine's state of a connection and of a call: its services, its caller, and its open requests, limited.
 
 Without the MCP SDK: it is needed before the SDK is loaded.
 """
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,12 +20,15 @@ from jobs.ids import hash_token
 from jobs.manager import EnhancedJobManager
 from jobs.model import Job
 from jobs.permissions.approvals import Approvals
+from jobs.permissions.visibility import Scope, Visibility
 from jobs.ports import Store
 from jobs.recursion_manager import RecursionManager
 from jobs.sessions import SessionService
 from jobs.settings import Settings, TreeSettings
-from jobs.waiting import Waiting
+from jobs.waiting import OnProgress, Waiting, WaitReport, plain_wait
 from server.client.wire import Hello
+from server.mcp import replies
+from server.mcp.result_pages import Results
 
 RequestId = int | str
 
@@ -253,3 +256,43 @@ class Connection:
     services: Services
     caller: Caller
     flow: FlowControl = field(default_factory=FlowControl)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a tool.
+
+    Args:
+        services: What handlers call.
+        job: The calling job, or None for a caller outside every tree.
+        client_context: The caller's directory and environment.
+        tool_use_id: The client's id of this call, or None; a submission is idempotent under it.
+        on_progress: Reports where a wait is, or None where the caller does not ask for it.
+        wait_wrapper: Runs a wait, given it and a reader of its jobs; it may show permission forms meanwhile.
+        flow: Counts the open requests of the caller's connection.
+    """
+
+    services: Services
+    job: Job | None
+    client_context: ClientContext
+    tool_use_id: str | None
+    on_progress: OnProgress | None
+    wait_wrapper: Callable[
+        [Callable[[], Awaitable[WaitReport]], Callable[[], Awaitable[Scope]]], Awaitable[WaitReport]
+    ] = plain_wait
+    flow: FlowControl = field(default_factory=FlowControl)
+
+    @property
+    def visibility(self) -> Visibility:
+        """What this caller may see."""
+        return Visibility(self.services.store, self.job)
+
+    @property
+    def results(self) -> Results:
+        """The reader of result pages."""
+        return Results(store=self.services.store, transcript=self.services.transcript, waits=self._why_it_waits)
+
+    def _why_it_waits(self, job: Job) -> str:
+        what = self.services.recursion.waiting_for(job)
+        paused = replies.paused(self.services.recursion.pauses((job.root_id,))).get("paused", "")
+        return paused or (f"waiting for {what.words}" if what else "")

@@ -7,14 +7,13 @@ from typing import Any
 from mcp_types import Tool
 from pydantic import ConfigDict, Field, model_validator
 
-from jobs.claude.command import PERMISSION_TOOL
 from jobs.errors import BadInputError
 from jobs.model import Job
 from jobs.settings import Settings
 from server.mcp.arguments import Arguments
+from server.mcp.connection_state import Call
 from server.mcp.replies import compact, permission_requests, pretty
-from server.mcp.tool_definitions import Definition, as_tool
-from server.mcp.tools import Call
+from server.mcp.tool_definitions import Definition, as_tool, tool
 
 
 class PermitArguments(Arguments):
@@ -41,6 +40,7 @@ class ApproveArguments(Arguments):
         return given
 
 
+@tool(title="Ask permission", about="Claude Code itself calls this. Never call it.")
 async def claude_permit(call: Call, arguments: PermitArguments) -> str:
     """Ask the parent job or the person who may decide, and answer in the CLI's format."""
     if call.job is None:
@@ -53,6 +53,12 @@ async def claude_permit(call: Call, arguments: PermitArguments) -> str:
     return compact({"behavior": "deny", "message": decision.why})
 
 
+@tool(
+    title="Answer requests",
+    about="Answer a job below you that waits for permission. Without requestId: list what is open.",
+    ends=True,
+    everyday=True,
+)
 async def claude_approve(call: Call, arguments: ApproveArguments) -> str:
     """List the requests that the caller may answer, or answer one."""
     approvals = call.services.approvals
@@ -62,25 +68,7 @@ async def claude_approve(call: Call, arguments: ApproveArguments) -> str:
     return pretty({"requestId": request.id, "jobId": request.job.id, "allowed": arguments.allow})
 
 
-PERMIT = Definition(
-    name=PERMISSION_TOOL,
-    title="Ask permission",
-    about="Claude Code itself calls this. Never call it.",
-    arguments=PermitArguments,
-    handle=claude_permit,
-)
-
-APPROVE = Definition(
-    name="claude_approve",
-    title="Answer requests",
-    about="Answer a job below you that waits for permission. Without requestId: list what is open.",
-    arguments=ApproveArguments,
-    handle=claude_approve,
-    ends=True,
-    everyday=True,
-)
-
-_BY_NAME = {definition.name: definition for definition in (PERMIT, APPROVE)}
+_BY_NAME = {definition.name: definition for definition in (claude_permit, claude_approve)}
 
 
 def definition_of(name: str) -> Definition | None:
@@ -94,8 +82,8 @@ def more_tools(settings: Settings, job: Job | None) -> Sequence[Tool]:
     The CLI refuses to start a job whose permission tool is not listed, and hides it from its model (both measured).
     """
     asks = settings.permission_requests
-    shown = ((PERMIT,) if job is not None and asks != "deny" else ()) + ((APPROVE,) if asks == "parent" else ())
-    return _listed(shown)
+    permit = (claude_permit,) if job is not None and asks != "deny" else ()
+    return _listed(permit + ((claude_approve,) if asks == "parent" else ()))
 
 
 @cache

@@ -29,7 +29,8 @@ from jobs.processes.attempt_dir import AttemptDirectory
 from server.mcp import replies
 from server.mcp.arguments import JobArguments
 from server.mcp.calls import Context, call_of
-from server.mcp.tools import Call, claude_status
+from server.mcp.connection_state import Call
+from server.mcp.tools import claude_status
 
 LISTED: Final = 50
 """How many of the newest jobs are listed; the templates reach the others."""
@@ -136,7 +137,7 @@ async def _read(call: Call, uri: str) -> tuple[str, str]:
     if transcript:
         return _transcript(call, await call.visibility.job(identity)), _LINES
     await call.visibility.job(identity)
-    return await claude_status(call, JobArguments(job_id=identity)), _JSON
+    return await claude_status.handle(call, JobArguments(job_id=identity)), _JSON
 
 
 async def _tree(call: Call, identity: str) -> str:

@@ -22,8 +22,8 @@ from server.mcp.calls import Context, call_of, failure, outcome
 from server.mcp.connection_state import Connection, calling_job
 from server.mcp.initialize import INSTRUCTIONS, NAME, TITLE
 from server.mcp.subscriptions import Subscriptions
-from server.mcp.tool_definitions import BY_NAME, Definition, listing
-from server.mcp.tools import scope_reader
+from server.mcp.tool_definitions import Definition
+from server.mcp.tools import BY_NAME, listing, scope_reader
 
 __all__ = ["INSTRUCTIONS", "TOOL_USE_ID", "Connection", "build_server"]
 

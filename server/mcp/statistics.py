@@ -7,8 +7,9 @@ from jobs.metrics import JobMetrics, job_metrics
 from jobs.model import LIVE, JobStatus, Rollup
 from jobs.recursion_manager import RecursionStatistics
 from server.mcp.arguments import NoArguments
+from server.mcp.connection_state import Call
 from server.mcp.replies import paused, pretty
-from server.mcp.tools import Call
+from server.mcp.tool_definitions import tool
 
 _FIGURES_OVER = 5000
 """How many of the newest jobs the averages of the dashboard are taken from; the counts are those of all."""
@@ -17,6 +18,11 @@ _ROOTS = 100
 """Most trees whose live jobs are counted one by one."""
 
 
+@tool(
+    title="Show figures",
+    about="How many jobs run, completed and failed, how long they take, and what the engine holds.",
+    reads=True,
+)
 async def claude_dashboard(call: Call, _: NoArguments) -> str:
     """Return the dashboard's figures."""
     store = call.services.store
@@ -31,6 +37,11 @@ async def claude_dashboard(call: Call, _: NoArguments) -> str:
     )
 
 
+@tool(
+    title="Show limits",
+    about="Limits of depth, width and concurrency, and how much is in use.",
+    reads=True,
+)
 async def claude_recursion_stats(call: Call, _: NoArguments) -> str:
     """Return the limits and how much of them is in use."""
     return recursion_statistics(await _statistics(call))

@@ -33,8 +33,8 @@ from jobs.waiting_for import FOR_JOBS
 from server.mcp import elicitation, progress, replies
 from server.mcp.arguments import Arguments, BatchArguments, RunArguments, WaitArguments
 from server.mcp.calls import Context, call_of, outcome, result_of
-from server.mcp.tool_definitions import BY_NAME
-from server.mcp.tools import Call, run_reply, scope_reader, submit_batch, submit_run, wait_reply
+from server.mcp.connection_state import Call
+from server.mcp.tools import BY_NAME, run_reply, scope_reader, submit_batch, submit_run, wait_reply
 from server.mcp.wait_ids import Wait, decode, encode
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"

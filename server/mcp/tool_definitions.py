@@ -1,25 +1,23 @@
-"""The tools as a client sees them: names, descriptions, schemas and annotations, in 8 KB together."""
+"""What defines a tool, and how a client sees it: description, schema and annotations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from typing import Any, Protocol, get_type_hints
 
 from mcp_types import Tool, ToolAnnotations
 
-from server.mcp import statistics, tools
-from server.mcp.arguments import (
-    Arguments,
-    BatchArguments,
-    JobArguments,
-    ListArguments,
-    NoArguments,
-    ResultArguments,
-    RetryArguments,
-    RunArguments,
-    SendArguments,
-    WaitArguments,
-)
+from server.mcp.arguments import Arguments
+from server.mcp.connection_state import Call
+
+
+class Handler(Protocol):
+    """The function that answers a tool, with the tool's name: a call and its arguments in, text out."""
+
+    __name__: str
+
+    async def __call__(self, call: Call, arguments: Any, /) -> str:
+        """Return the reply."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,154 +36,40 @@ class Definition:
         everyday: It is in the model's prompt from the start, and not only found by a search.
         like: The tool in which all its arguments are described, or None; `about` names it, and the schema of this one
             holds what is required and what is used most.
+        inline_chars: Characters of a reply that Claude Code is asked to pass on inline, or None for its own limit.
     """
 
     name: str
     title: str
     about: str
     arguments: type[Arguments]
-    handle: tools.Handler
+    handle: Handler
     reads: bool = False
     ends: bool = False
     spawns: bool = False
     everyday: bool = False
     like: str | None = None
+    inline_chars: int | None = None
 
 
-DEFINITIONS: tuple[Definition, ...] = (
-    Definition(
-        name="claude_run",
-        title="Run a job",
-        about=(
-            "Run one task as a separate Claude job and return its result. Blocks; for several use a batch. "
-            "strategy decompose lets the job divide its task among jobs of its own."
-        ),
-        arguments=RunArguments,
-        handle=tools.claude_run,
-        spawns=True,
-        everyday=True,
-    ),
-    Definition(
-        name="claude_run_async",
-        title="Start a job",
-        about="As claude_run, with all its arguments, but returns the jobId at once; then claude_wait.",
-        arguments=RunArguments,
-        handle=tools.claude_run_async,
-        spawns=True,
-        like="claude_run",
-    ),
-    Definition(
-        name="claude_run_batch",
-        title="Run several jobs",
-        about="As claude_run_batch_async, with all its arguments, but blocks until all are over; one line each.",
-        arguments=BatchArguments,
-        handle=tools.claude_run_batch,
-        spawns=True,
-        like="claude_run_batch_async",
-    ),
-    Definition(
-        name="claude_run_batch_async",
-        title="Start several jobs",
-        about=(
-            "Start several tasks as parallel Claude jobs and return batchId and jobIds at once; then claude_wait. "
-            "A task is a text, or an object with any of these options, a key and dependsOn: keys or indexes of tasks "
-            "to wait for, whose answers replace {{results.KEY}} in it. Options beside tasks hold for each task that "
-            "says nothing else: maxBudgetUsd is for each one, treeBudgetUsd for all of it."
-        ),
-        arguments=BatchArguments,
-        handle=tools.claude_run_batch_async,
-        spawns=True,
-        everyday=True,
-    ),
-    Definition(
-        name="claude_wait",
-        title="Wait for jobs",
-        about=(
-            "Wait for jobIds, a batchId or all below subtreeOf. Returns who is done since cursor with an excerpt, "
-            "how many are pending, and the next cursor. While pending is not 0, call again with it: no polling needed."
-        ),
-        arguments=WaitArguments,
-        handle=tools.claude_wait,
-        reads=True,
-        everyday=True,
-    ),
-    Definition(
-        name="claude_result",
-        title="Read results",
-        about="Result of a finished job; offset and limit page it, in characters. jobIds reads several in one budget.",
-        arguments=ResultArguments,
-        handle=tools.claude_result,
-        reads=True,
-        everyday=True,
-    ),
-    Definition(
-        name="claude_status",
-        title="Show a job, batch or tree",
-        about="Where a job, batch or tree is. jobId takes any of these ids; counts and cost are rolled up.",
-        arguments=JobArguments,
-        handle=tools.claude_status,
-        reads=True,
-        everyday=True,
-    ),
-    Definition(
-        name="claude_list_jobs",
-        title="List jobs",
-        about="Your jobs, newest first.",
-        arguments=ListArguments,
-        handle=tools.claude_list_jobs,
-        reads=True,
-    ),
-    Definition(
-        name="claude_kill_job",
-        title="Cancel jobs",
-        about="Cancel a job and every job below it, or a batch.",
-        arguments=JobArguments,
-        handle=tools.claude_kill_job,
-        ends=True,
-    ),
-    Definition(
-        name="claude_send",
-        title="Continue a job",
-        about="Tell a finished job's session more, as a new job with its directory and rights; then claude_wait.",
-        arguments=SendArguments,
-        handle=tools.claude_send,
-        spawns=True,
-    ),
-    Definition(
-        name="claude_retry",
-        title="Retry jobs",
-        about="Run a failed, timed-out or cancelled job again, or with subtree all such below a job or batch.",
-        arguments=RetryArguments,
-        handle=tools.claude_retry,
-    ),
-    Definition(
-        name="claude_dashboard",
-        title="Show figures",
-        about="How many jobs run, completed and failed, how long they take, and what the engine holds.",
-        arguments=NoArguments,
-        handle=statistics.claude_dashboard,
-        reads=True,
-    ),
-    Definition(
-        name="claude_recursion_stats",
-        title="Show limits",
-        about="Limits of depth, width and concurrency, and how much is in use.",
-        arguments=NoArguments,
-        handle=statistics.claude_recursion_stats,
-        reads=True,
-    ),
-)
+def tool(*, title: str, about: str, **more: Any) -> Callable[[Handler], Definition]:
+    """Return a decorator that makes a handler a tool, with the handler's name and the class of its arguments.
+
+    Args:
+        title: As in `Definition`.
+        about: As there.
+        more: What else is there, and is not left at its default.
+    """
+
+    def defined(handle: Handler) -> Definition:
+        _, arguments, _ = get_type_hints(handle).values()
+        return Definition(name=handle.__name__, title=title, about=about, arguments=arguments, handle=handle, **more)
+
+    return defined
+
 
 _USED_MOST = ("cwd", "model", "permissionMode", "outputFormat", "verbose", "parentJobId")
 """Arguments in the schema of each tool that runs jobs: a client may load one of these tools without the others."""
-
-BY_NAME: Mapping[str, Definition] = {definition.name: definition for definition in DEFINITIONS}
-
-
-@cache
-def listing(*, leaf: bool) -> Sequence[Tool]:
-    """Return the tools in a fixed order; a leaf gets none that spawns."""
-    return tuple(as_tool(definition) for definition in DEFINITIONS if not (leaf and definition.spawns))
 
 
 def as_tool(definition: Definition) -> Tool:
@@ -196,8 +80,8 @@ def as_tool(definition: Definition) -> Tool:
     meta: dict[str, Any] = {}
     if definition.everyday:
         meta["anthropic/alwaysLoad"] = True
-    if definition.name == "claude_result":
-        meta["anthropic/maxResultSizeChars"] = tools.INLINE_CHARS
+    if definition.inline_chars is not None:
+        meta["anthropic/maxResultSizeChars"] = definition.inline_chars
     return Tool(
         name=definition.name,
         title=definition.title,

@@ -1,26 +1,24 @@
-"""The tool handlers, a short one per tool: arguments in, text out. Decisions are made below this layer."""
+"""The tools, in 8 KB together: what a client is told of each, and its handler. Decisions are made below this layer."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from functools import cache, partial
 
 import anyio
+from mcp_types import Tool
 
-from jobs.client_context import ClientContext
 from jobs.errors import BadInputError, NotFoundError
 from jobs.ids import is_batch_id
 from jobs.model import Job, JobStatus
 from jobs.permissions.approvals import PermissionRequest
-from jobs.permissions.visibility import Scope, Visibility
+from jobs.permissions.visibility import Scope
 from jobs.ports import Admission
 from jobs.spec import TaskRequest
 from jobs.validation import TreeBounds
-from jobs.waiting import OnProgress, WaitMode, WaitReport, plain_wait
+from jobs.waiting import WaitMode, WaitReport
 from jobs.waiting_for import WaitingFor
-from server.mcp import replies
+from server.mcp import replies, statistics
 from server.mcp.arguments import (
     BatchArguments,
     JobArguments,
@@ -31,9 +29,9 @@ from server.mcp.arguments import (
     SendArguments,
     WaitArguments,
 )
-from server.mcp.connection_state import FlowControl, Services
+from server.mcp.connection_state import Call
 from server.mcp.interrupted_calls import batch_asks, run_asks
-from server.mcp.result_pages import Results
+from server.mcp.tool_definitions import Definition, as_tool, tool
 
 UNBOUNDED = float("inf")
 
@@ -47,46 +45,15 @@ More than `MAX_RESULT_CHARS`: the notes that say how to read on count too, and o
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One call of a tool.
-
-    Args:
-        services: What handlers call.
-        job: The calling job, or None for a caller outside every tree.
-        client_context: The caller's directory and environment.
-        tool_use_id: The client's id of this call, or None; a submission is idempotent under it.
-        on_progress: Reports where a wait is, or None where the caller does not ask for it.
-        wait_wrapper: Runs a wait, given it and a reader of its jobs; it may show permission forms meanwhile.
-        flow: Counts the open requests of the caller's connection.
-    """
-
-    services: Services
-    job: Job | None
-    client_context: ClientContext
-    tool_use_id: str | None
-    on_progress: OnProgress | None
-    wait_wrapper: Callable[
-        [Callable[[], Awaitable[WaitReport]], Callable[[], Awaitable[Scope]]], Awaitable[WaitReport]
-    ] = plain_wait
-    flow: FlowControl = field(default_factory=FlowControl)
-
-    @property
-    def visibility(self) -> Visibility:
-        """What this caller may see."""
-        return Visibility(self.services.store, self.job)
-
-    @property
-    def results(self) -> Results:
-        """The reader of result pages."""
-        return Results(store=self.services.store, transcript=self.services.transcript, waits=self._why_it_waits)
-
-    def _why_it_waits(self, job: Job) -> str:
-        what = self.services.recursion.waiting_for(job)
-        paused = replies.paused(self.services.recursion.pauses((job.root_id,))).get("paused", "")
-        return paused or (f"waiting for {what.words}" if what else "")
-
-
+@tool(
+    title="Run a job",
+    about=(
+        "Run one task as a separate Claude job and return its result. Blocks; for several use a batch. "
+        "strategy decompose lets the job divide its task among jobs of its own."
+    ),
+    spawns=True,
+    everyday=True,
+)
 async def claude_run(call: Call, arguments: RunArguments) -> str:
     """Run one job to its end and return its result."""
     admission = await submit_run(call, arguments)
@@ -96,12 +63,24 @@ async def claude_run(call: Call, arguments: RunArguments) -> str:
     return await run_reply(call, admission.jobs[0].id)
 
 
+@tool(
+    title="Start a job",
+    about="As claude_run, with all its arguments, but returns the jobId at once; then claude_wait.",
+    spawns=True,
+    like="claude_run",
+)
 async def claude_run_async(call: Call, arguments: RunArguments) -> str:
     """Start one job and return its id."""
     admission = await submit_run(call, arguments)
     return replies.started(admission.jobs[0], await call.services.recursion.pause_ahead(admission))
 
 
+@tool(
+    title="Run several jobs",
+    about="As claude_run_batch_async, with all its arguments, but blocks until all are over; one line each.",
+    spawns=True,
+    like="claude_run_batch_async",
+)
 async def claude_run_batch(call: Call, arguments: BatchArguments) -> str:
     """Run several jobs to their end and return a line for each."""
     began = time.monotonic()
@@ -113,12 +92,29 @@ async def claude_run_batch(call: Call, arguments: BatchArguments) -> str:
     return replies.batch_done(admission.batch, report, milliseconds, excerpt_chars=excerpt_chars)
 
 
+@tool(
+    title="Start several jobs",
+    about=(
+        "Start several tasks as parallel Claude jobs and return batchId and jobIds at once; then claude_wait. "
+        "A task is a text, or an object with any of these options, a key and dependsOn: keys or indexes of tasks "
+        "to wait for, whose answers replace {{results.KEY}} in it. Options beside tasks hold for each task that "
+        "says nothing else: maxBudgetUsd is for each one, treeBudgetUsd for all of it."
+    ),
+    spawns=True,
+    everyday=True,
+)
 async def claude_run_batch_async(call: Call, arguments: BatchArguments) -> str:
     """Start several jobs and return their ids."""
     admission = await submit_batch(call, arguments)
     return replies.spawned(admission, await call.services.recursion.pause_ahead(admission))
 
 
+@tool(
+    title="Show a job, batch or tree",
+    about="Where a job, batch or tree is. jobId takes any of these ids; counts and cost are rolled up.",
+    reads=True,
+    everyday=True,
+)
 async def claude_status(call: Call, arguments: JobArguments) -> str:
     """Return the status of a job, a batch or a tree."""
     if is_batch_id(arguments.job_id):
@@ -134,6 +130,15 @@ async def claude_status(call: Call, arguments: JobArguments) -> str:
     return replies.job_status(job, rollup, pauses, attempt=attempt, waiting_for=why, live_children=children)
 
 
+@tool(
+    title="Wait for jobs",
+    about=(
+        "Wait for jobIds, a batchId or all below subtreeOf. Returns who is done since cursor with an excerpt, "
+        "how many are pending, and the next cursor. While pending is not 0, call again with it: no polling needed."
+    ),
+    reads=True,
+    everyday=True,
+)
 async def claude_wait(call: Call, arguments: WaitArguments) -> str:
     """Wait for jobs, a batch or a subtree and return those that ended."""
     read = scope_reader(call, arguments)
@@ -153,6 +158,13 @@ def wait_reply(call: Call, report: WaitReport, requests: Sequence[PermissionRequ
     return replies.waited(report, requests, excerpt_chars=settings.excerpt_chars, come_back=come_back)
 
 
+@tool(
+    title="Read results",
+    about="Result of a finished job; offset and limit page it, in characters. jobIds reads several in one budget.",
+    reads=True,
+    everyday=True,
+    inline_chars=INLINE_CHARS,
+)
 async def claude_result(call: Call, arguments: ResultArguments) -> str:
     """Return a page of one result, or of the answers of several jobs within one budget."""
     call.visibility.refuse_self("read its own result", "Leave it out.", jobs=(arguments.job_id, *arguments.job_ids))
@@ -165,6 +177,11 @@ async def claude_result(call: Call, arguments: ResultArguments) -> str:
     return await call.results.page(await call.visibility.job(arguments.job_id), offset=arguments.offset, limit=limit)
 
 
+@tool(
+    title="List jobs",
+    about="Your jobs, newest first.",
+    reads=True,
+)
 async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
     """List the caller's jobs, newest first."""
     before = (await call.visibility.job(arguments.before)).seq if arguments.before else None
@@ -179,6 +196,11 @@ async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
     return replies.job_list(shown, more=more, excerpt_chars=excerpt_chars, waiting_for=why, pauses=pauses)
 
 
+@tool(
+    title="Cancel jobs",
+    about="Cancel a job and every job below it, or a batch.",
+    ends=True,
+)
 async def claude_kill_job(call: Call, arguments: JobArguments) -> str:
     """Cancel a job and everything below it, or every job of a batch."""
     try:
@@ -195,6 +217,11 @@ async def _cancellable(call: Call, identity: str) -> Sequence[Job]:
     return (await call.visibility.job(identity),)
 
 
+@tool(
+    title="Continue a job",
+    about="Tell a finished job's session more, as a new job with its directory and rights; then claude_wait.",
+    spawns=True,
+)
 async def claude_send(call: Call, arguments: SendArguments) -> str:
     """Continue the session of a job that is over, as a new job."""
     job = await call.visibility.job(arguments.job_id)
@@ -207,6 +234,10 @@ async def claude_send(call: Call, arguments: SendArguments) -> str:
     return replies.sent(admission.jobs[0], job, await call.services.recursion.pause_ahead(admission))
 
 
+@tool(
+    title="Retry jobs",
+    about="Run a failed, timed-out or cancelled job again, or with subtree all such below a job or batch.",
+)
 async def claude_retry(call: Call, arguments: RetryArguments) -> str:
     """Retry a job, or everything below it that failed."""
     whole, see = arguments.subtree or is_batch_id(arguments.job_id), call.visibility
@@ -345,4 +376,27 @@ async def _below(call: Call, root: str) -> Scope:
     return Scope(jobs=[job for job in scope.jobs if job.id != call.job.id], path=scope.path, without=call.job.id)
 
 
-Handler = Callable[[Call, Any], Awaitable[str]]
+DEFINITIONS: tuple[Definition, ...] = (
+    claude_run,
+    claude_run_async,
+    claude_run_batch,
+    claude_run_batch_async,
+    claude_wait,
+    claude_result,
+    claude_status,
+    claude_list_jobs,
+    claude_kill_job,
+    claude_send,
+    claude_retry,
+    statistics.claude_dashboard,
+    statistics.claude_recursion_stats,
+)
+"""The tools in the order of their list."""
+
+BY_NAME: Mapping[str, Definition] = {definition.name: definition for definition in DEFINITIONS}
+
+
+@cache
+def listing(*, leaf: bool) -> Sequence[Tool]:
+    """Return the tools in a fixed order; a leaf gets none that spawns."""
+    return tuple(as_tool(definition) for definition in DEFINITIONS if not (leaf and definition.spawns))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from server.mcp.tool_definitions import DEFINITIONS
+from server.mcp.tools import DEFINITIONS
 from tests.e2e.node import Suites, install
 from tests.support.engines import MAIN, ROOT, house
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from server.mcp.arguments import TaskArguments
-from server.mcp.tool_definitions import BY_NAME
+from server.mcp.tools import BY_NAME
 from tests.support.engines import MAIN, House, Pump, house
 from tests.support.tokens import attempt_directory, pump_of_job, running
 

@@ -21,9 +21,10 @@ from pydantic import ValidationError
 from jobs.client_context import ClientContext
 from server.engine.mcp_connection import message_in
 from server.mcp.calls import outcome
-from server.mcp.permission_tools import APPROVE, PERMIT
-from server.mcp.tool_definitions import DEFINITIONS, Definition
-from server.mcp.tools import Call
+from server.mcp.connection_state import Call
+from server.mcp.permission_tools import claude_approve, claude_permit
+from server.mcp.tool_definitions import Definition
+from server.mcp.tools import DEFINITIONS
 from tests.support.long_form import LONG
 from tests.unit.mcp.world import PATH, text_of, world
 
@@ -91,7 +92,7 @@ def call_of(draw: st.DrawFn, definition: Definition) -> tuple[Definition, dict[s
     return definition, arguments
 
 
-TOOLS = (*DEFINITIONS, APPROVE, PERMIT)
+TOOLS = (*DEFINITIONS, claude_approve, claude_permit)
 calls = st.one_of([call_of(definition) for definition in TOOLS])
 
 

@@ -8,8 +8,9 @@ import typer.main
 
 from server.cli.app import app
 from server.mcp.arguments import TaskArguments
-from server.mcp.permission_tools import APPROVE
-from server.mcp.tool_definitions import DEFINITIONS, Definition
+from server.mcp.permission_tools import claude_approve
+from server.mcp.tool_definitions import Definition
+from server.mcp.tools import DEFINITIONS
 
 COMMANDS: Mapping[str, str] = {
     "claude_run": "run",
@@ -65,7 +66,7 @@ def fields_of(definition: Definition) -> list[tuple[str, str]]:
     return [(COMMANDS[definition.name], field) for field in definition.arguments.model_fields]
 
 
-ALL = [pair for definition in (*DEFINITIONS, APPROVE) for pair in fields_of(definition)]
+ALL = [pair for definition in (*DEFINITIONS, claude_approve) for pair in fields_of(definition)]
 
 
 @pytest.mark.parametrize(("command", "field"), dict.fromkeys(ALL))

@@ -7,12 +7,13 @@ import pytest
 from inline_snapshot import snapshot
 from mcp_types import ListToolsResult
 
+from jobs.claude.command import PERMISSION_TOOL
 from jobs.model import Job
 from jobs.settings import Settings
 from server.mcp.arguments import TaskArguments
-from server.mcp.permission_tools import APPROVE, PERMIT, more_tools
-from server.mcp.tool_definitions import DEFINITIONS, as_tool, listing
-from server.mcp.tools import INLINE_CHARS, MAX_RESULT_CHARS
+from server.mcp.permission_tools import claude_approve, claude_permit, more_tools
+from server.mcp.tool_definitions import as_tool
+from server.mcp.tools import DEFINITIONS, INLINE_CHARS, MAX_RESULT_CHARS, listing
 from tests.unit.jobs.support import job
 from tests.unit.mcp.world import world
 
@@ -103,6 +104,10 @@ def test_the_whole_list_fits_into_8192_bytes_and_each_tool_is_as_it_was():
     assert list(arguments) == NAMES
 
 
+def test_the_tool_that_claude_is_told_to_ask_is_the_one_that_is_listed():
+    assert claude_permit.name == PERMISSION_TOOL
+
+
 @pytest.mark.parametrize(
     ("caller", "names"), [(None, ["claude_approve"]), (job("j1"), ["claude_permit", "claude_approve"])]
 )
@@ -136,13 +141,13 @@ def test_each_tool_that_runs_jobs_shows_what_is_used_most(name: str):
 
 
 def test_every_tool_has_a_title_for_a_person():
-    titles = [tool.title for tool in (*listing(leaf=False), as_tool(APPROVE), as_tool(PERMIT))]
+    titles = [tool.title for tool in (*listing(leaf=False), as_tool(claude_approve), as_tool(claude_permit))]
     assert all(titles)
     assert len(set(titles)) == len(titles)
 
 
 def test_a_schema_says_what_an_argument_is_that_is_left_out():
-    tools = [*listing(leaf=False), as_tool(APPROVE)]
+    tools = [*listing(leaf=False), as_tool(claude_approve)]
     said = {
         (tool.name, name): field["default"]
         for tool in tools

@@ -8,7 +8,7 @@ from mcp import MCPError
 from mcp_types import TextContent
 
 from server.mcp.initialize import INSTRUCTIONS
-from server.mcp.tool_definitions import BY_NAME
+from server.mcp.tools import BY_NAME
 from tests.unit.mcp.world import ERAS, world
 
 pytestmark = pytest.mark.anyio

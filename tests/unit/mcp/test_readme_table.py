@@ -18,7 +18,7 @@ from server.mcp.arguments import (
 from server.mcp.permission_tools import ApproveArguments
 from server.mcp.prompts import PROMPTS
 from server.mcp.resources import TEMPLATES
-from server.mcp.tool_definitions import listing
+from server.mcp.tools import listing
 from tests.unit.mcp.world import call_json, world
 
 ROOT = Path(__file__).parents[3]

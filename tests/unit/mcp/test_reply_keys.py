@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server.mcp.result_pages import KEPT_FRAME_KEYS
-from server.mcp.tool_definitions import DEFINITIONS
+from server.mcp.tools import DEFINITIONS
 from tests.unit.mcp.world import call, world
 
 pytestmark = pytest.mark.anyio

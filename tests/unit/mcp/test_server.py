@@ -12,7 +12,7 @@ from jobs.errors import StoreError
 from server.client.pending_requests import TOOL_USE_ID
 from server.mcp.arguments import Arguments
 from server.mcp.initialize import INSTRUCTIONS
-from server.mcp.tool_definitions import DEFINITIONS, listing
+from server.mcp.tools import DEFINITIONS, listing
 from tests.unit.mcp.world import ERAS, call, call_json, refusal, text_of, world
 
 pytestmark = pytest.mark.anyio

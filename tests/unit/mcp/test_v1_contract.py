@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.model import JobStatus
-from server.mcp.tool_definitions import BY_NAME
+from server.mcp.tools import BY_NAME
 from tests.support.waiting import until
 from tests.unit.mcp.world import call, call_json, refusal, world
 
