@@ -27,7 +27,7 @@ _MENDABLE = 64 * 1024
 """Bytes of a damaged line up to which all frames are looked for in it, and the beginning of a torn one is kept: to this
 length lines are read on the event loop, and each try costs 1 to 6 ms of it."""
 
-_PATIENCE = 8
+_MAX_LINES_APART = 8
 """Lines after a torn one within which its end is looked for."""
 
 
@@ -71,7 +71,7 @@ class LineDecoder:
         self._length = 0
         self._session = ""
         self._torn = ""
-        self._patience = 0
+        self._lines_left = 0
 
     @property
     def offset(self) -> int:
@@ -163,10 +163,10 @@ class LineDecoder:
 
     def _await_end(self, torn: str) -> None:
         if torn:
-            self._torn, self._patience = torn, _PATIENCE
+            self._torn, self._lines_left = torn, _MAX_LINES_APART
             return
-        self._patience -= 1
-        if self._patience <= 0:
+        self._lines_left -= 1
+        if self._lines_left <= 0:
             self._torn = ""
 
 

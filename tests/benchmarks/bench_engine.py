@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 HERE = Path(__file__).parent
 STUB = HERE.parent / "fakes" / "claude_stub.sh"
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
-PATIENCE = 300.0
+TIMEOUT_SECONDS = 300.0
 STRETCH = 5.0
 """A tree of 500 jobs of 10 to 300 ms costs more CPU than two cores have in its critical path; five times as long it
 waits rather than computes, as a tree of Claude jobs does."""
@@ -81,7 +81,7 @@ async def run(services: Services, tasks: Sequence[str | TaskRequest], cwd: Path)
     async def read() -> Scope:
         return Scope(jobs=await visibility.jobs(ids))
 
-    report = await services.waiting.wait(read, mode=WaitMode.ALL, seconds=PATIENCE)
+    report = await services.waiting.wait(read, mode=WaitMode.ALL, seconds=TIMEOUT_SECONDS)
     assert [job.status for job in report.done] == [JobStatus.COMPLETED] * len(tasks), report.done
     return report.done
 

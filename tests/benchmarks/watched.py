@@ -26,7 +26,7 @@ ROOMY = {
 
 _QUIET_SECONDS = 1.0
 _QUIET_CPU = 0.02
-_PATIENCE = 60.0
+_TIMEOUT_SECONDS = 60.0
 
 
 def told(what: str, measured: str, aim: str) -> None:
@@ -92,7 +92,7 @@ class Onlooker:
 
     def quiet(self) -> Spent:
         """Wait until it hardly works any more, and return what it has spent by then."""
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + _TIMEOUT_SECONDS
         spent = self.spent()
         while time.monotonic() < until:
             time.sleep(_QUIET_SECONDS)

@@ -122,22 +122,22 @@ async def _engine(home: Path) -> None:
             await engine.manager.resume()
             for number in range(BATCHES):
                 await _submit(home, engine, number)
-            while jobs := await _patiently(store.unfinished):  # noqa: ASYNC110 - the store is all there is to ask
+            while jobs := await _retrying(store.unfinished):  # noqa: ASYNC110 - the store is all there is to ask
                 await anyio.sleep(0.01 * min(len(jobs), 2))
-            for job in await _patiently(lambda: store.newest_jobs(limit=100)):
+            for job in await _retrying(lambda: store.newest_jobs(limit=100)):
                 _note(home / "ends", f"{job.id} {job.status} {job.ended_at}")
 
 
 async def _submit(home: Path, engine: Parts, number: int) -> None:
     tasks = [f"stub:ledger={home}/ledger stub:say=answer{number}-{job}" for job in range(JOBS)]
     client_context = ClientContext(cwd=str(engine.work), env=engine.client_env, client="a client")
-    admission = await _patiently(
+    admission = await _retrying(
         lambda: engine.manager.submit(tasks, client_context=client_context, idempotency_key=f"k{number}")
     )
     _note(home / "acknowledged", f"{admission.batch.id} {' '.join(job.id for job in admission.jobs)}")
 
 
-async def _patiently(ask: Callable[[], Any]) -> Any:
+async def _retrying(ask: Callable[[], Any]) -> Any:
     while True:
         try:
             return await ask()

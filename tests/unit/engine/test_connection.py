@@ -25,7 +25,7 @@ from tests.unit.mcp.world import PATH, STUB
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE = 20
+TIMEOUT_SECONDS = 20
 
 
 class Wire:
@@ -42,7 +42,7 @@ class Wire:
             await self.stream.send(line + b"\n")
 
     async def receive(self) -> dict[str, Any]:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT_SECONDS):
             message: dict[str, Any] = json.loads(await self._lines.receive_until(b"\n", 1 << 26))
         return message
 
@@ -64,7 +64,7 @@ class Wire:
         await self.send(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
 
     async def ended(self) -> bool:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT_SECONDS):
             try:
                 await self._lines.receive_until(b"\n", 1 << 26)
             except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError):
@@ -80,7 +80,7 @@ async def running_engine(home: Path, **settings: Any) -> AsyncIterator[StatePath
     ready = anyio.Event()
     async with anyio.create_task_group() as group:
         group.start_soon(partial(serve, places.home, ClientVariables(values=chosen), on_ready=ready.set))
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT_SECONDS):
             await ready.wait()
         yield places
         # With a stop request: cancelled from outside, anyio's sockets report to the loop that their futures are gone.
@@ -150,7 +150,7 @@ async def test_what_a_client_sent_right_before_it_ended_its_side_is_begun(home: 
 async def test_an_over_long_line_gets_an_error_and_ends_no_connection(home: Path):
     async with running_engine(home) as places, caller(places) as bystander, caller(places) as client:
         text = b'{"jsonrpc":"2.0","id":77,"method":"ping","params":{"a":"%b"}}' % (b"x" * (MAX_MESSAGE + 65536))
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT_SECONDS):
             await client.send(text)
         answer = await client.receive()
         assert (answer["id"], answer["error"]["code"]) == (77, INVALID_REQUEST)
@@ -161,7 +161,7 @@ async def test_an_over_long_line_gets_an_error_and_ends_no_connection(home: Path
 async def test_an_over_long_first_line_gets_an_error(home: Path):
     async with running_engine(home) as places, wire(places) as client:
         assert (await client.greet())["ok"] is True
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT_SECONDS):
             await client.send(b"x" * (MAX_MESSAGE + 65536))
         answer = await client.receive()
         assert (answer["id"], answer["error"]["code"]) == (None, INVALID_REQUEST)

@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE = 10.0
+TIMEOUT_SECONDS = 10.0
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ async def test_an_engine_whose_lock_another_one_has_leaves_that_ones_socket_alon
             with locked(places), socket.socket(socket.AF_UNIX) as other:
                 other.bind(os.fspath(places.socket))
                 before = places.socket.lstat()
-                with anyio.fail_after(PATIENCE):
+                with anyio.fail_after(TIMEOUT_SECONDS):
                     await StateWatch(places, held, own, left.append).keep()
                 own.close()
                 assert os.path.samestat(places.socket.lstat(), before)
