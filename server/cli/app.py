@@ -157,7 +157,7 @@ def _say_waited(lines: Sequence[Mapping[str, Any]], pending: int, *, in_time: bo
         if said := line.get("note"):
             note(f"note: {for_a_person(said)}")
     if pending and not in_time:
-        note(f"{pending} not over yet.")
+        note(f"Not over yet: {pending}.")
 
 
 def _scope(engine: Client, identities: Sequence[str], subtree: str | None) -> dict[str, Any]:
@@ -272,8 +272,8 @@ def dashboard(*, as_json: AsJson = False) -> None:
         failed = figures["failedJobs"] - cancelled
         over = f"{figures['completedJobs']} completed, {failed} failed, {cancelled} cancelled"
         say(f"{figures['activeJobs']} live, {over}")
-        say(f"{figures['averageDuration']} s a job, {figures['parallelEfficiency']} at once while any worked")
-        say(f"deepest live level {figures['nestedDepth']}, engine {figures['systemLoad']} MB")
+        say(f"a job took {figures['averageDuration']} s on average; {figures['parallelEfficiency']} ran at once")
+        say(f"deepest live job at depth {figures['nestedDepth']}; the engine uses {figures['systemLoad']} MB")
         if paused := figures["recursionStats"].get("paused"):
             say(here(paused, time.time()))
 

@@ -115,7 +115,7 @@ def test_a_wait_with_a_time_ends_at_it_with_status_3(made: House):
     before = time.monotonic()
     done = made.run("wait", "--timeout", "0.2", live)
     assert time.monotonic() - before < SECONDS / 2
-    assert (done.returncode, done.stdout, done.stderr) == (3, "", "1 not over yet.\n")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "Not over yet: 1.\n")
     assert in_json(made, "wait", "--timeout", "0", live) == {"done": [], "pending": 1}
     made.run("kill", live)
 
