@@ -276,7 +276,7 @@ class RecursionManager:
         # A timer and the wall clock may differ by the time of one tick.
         if deadline is None or at < deadline - TIMER_SLACK:
             return None
-        said = "The time of its tree, or of a job above it, was over before its turn came."
+        said = "The time of its tree, or of a job above it, was over before it could start."
         outcome = Outcome(reason=Reason.DEADLINE, status=JobStatus.FAILED, detail=said)
         return await self._store.fail_queued(job.id, outcome, at=at)
 

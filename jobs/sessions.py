@@ -171,7 +171,7 @@ class SessionService:
             holder = busy[jobs[0].id]
             raise BadInputError(
                 "jobId",
-                f"job {holder} goes on with its session now",
+                f"job {holder} works in its session now",
                 f"Call claude_wait with jobIds ['{holder}'] first, then call again.",
             )
         return free, busy
@@ -181,14 +181,12 @@ class SessionService:
             raise NotFinishedError(job.id, job.status)
         session = job.session_id
         if session is None:
-            raise BadInputError(
-                "jobId", f"job {job.id} never had a session", "Start a job of its own with claude_run_async."
-            )
+            raise BadInputError("jobId", f"job {job.id} never had a session", "Start a new job with claude_run_async.")
         holder = None if message.fork_session else (await self._holders()).get(session)
         if holder is not None and not await self._sent_before(message, key, holder):
             raise BadInputError(
                 "jobId",
-                f"job {holder.id} goes on with this session now",
+                f"job {holder.id} works in this session now",
                 f"Call claude_wait with jobIds ['{holder.id}'] first, or give fork: true.",
             )
         return session

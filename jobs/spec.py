@@ -34,7 +34,7 @@ def positive(value: float, argument: str) -> float:
         BadInputError: It is none, or infinite.
     """
     if not (math.isfinite(value) and value > 0):
-        raise BadInputError(argument, f"{value} is no number above 0", "Give a positive number, or leave it out.")
+        raise BadInputError(argument, f"{value} is not a number above 0", "Give a positive number, or leave it out.")
     return value
 
 
@@ -48,7 +48,7 @@ def one_argument(text: str, argument: str) -> str:
     try:
         encoded = text.encode()
     except UnicodeEncodeError:
-        raise BadInputError(argument, "it holds half a character", "Send well-formed Unicode text.") from None
+        raise BadInputError(argument, "it holds half of a surrogate pair", "Send well-formed Unicode text.") from None
     if b"\0" in encoded:
         raise BadInputError(argument, "it holds a NUL character", "Remove it.")
     if len(encoded) > _ARGUMENT_LIMIT:
@@ -67,7 +67,7 @@ def _any(value: Any, _argument: str) -> str:
 def _model_name(name: str, argument: str) -> str:
     if _MODEL.fullmatch(name):
         return name
-    raise BadInputError(argument, f"{name[:80]!r} is no model name", "Use an alias such as 'sonnet', or a full name.")
+    raise BadInputError(argument, f"{name[:80]!r} is not a model name", "Use an alias such as 'sonnet' or a full name.")
 
 
 def _json_object(text: str, argument: str) -> str:
@@ -76,7 +76,7 @@ def _json_object(text: str, argument: str) -> str:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise BadInputError(argument, "it is no JSON object", "Give a JSON Schema as a JSON object.")
+        raise BadInputError(argument, "it is not a JSON object", "Give a JSON Schema as a JSON object.")
     return one_argument(text, argument)
 
 

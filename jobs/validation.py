@@ -52,7 +52,7 @@ class TreeBounds:
             positive(value, field)
             if not new_tree:
                 raise BadInputError(
-                    field, "it bounds a new tree, and this batch has a parent", "Give each task a bound of its own."
+                    field, "it limits a new tree, and this batch has a parent", "Give each task its own limit instead."
                 )
 
 
@@ -218,7 +218,7 @@ def _key(key: str | None) -> str | None:
     # What a placeholder can name: `{{results.KEY}}`.
     if key is not None and not _KEY.fullmatch(key):
         raise BadInputError(
-            "key", f"{key[:40]!r} is no name", "Use up to 64 letters, digits, dots, hyphens or underscores."
+            "key", f"{key[:40]!r} is not a valid key", "Use up to 64 letters, digits, dots, hyphens or underscores."
         )
     return key
 

@@ -50,11 +50,11 @@ class RecursionLimitError(Exception):
         """What the caller can do instead."""
         match self.kind:
             case LimitKind.DEPTH:
-                return "Do this work in the present job instead of spawning."
+                return "Do this work in the current job instead of spawning."
             case LimitKind.CHILDREN:
                 return "Spawn fewer, larger tasks, or let the children divide their own work."
             case LimitKind.NODES:
-                return "Do the rest in the present job, or start a new tree for it."
+                return "Do the rest in the current job, or start a new tree for it."
 
     def _what(self) -> str:
         if self.value <= self.limit:

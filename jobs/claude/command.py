@@ -188,7 +188,7 @@ def check_tools(names: Iterable[str], argument: str) -> tuple[str, ...]:
     for name in checked:
         if not _TOOL.fullmatch(name):
             raise BadInputError(
-                argument, f"{name[:80]!r} is no tool name", "Spell tools as in 'Read', 'Bash(git *)' or 'mcp__server'."
+                argument, f"{name[:80]!r} is not a tool name", "Write tools as 'Read', 'Bash(git *)' or 'mcp__server'."
             )
     return checked
 
@@ -276,7 +276,7 @@ def _uuid(text: str, argument: str) -> str:
     except ValueError:
         value = None
     if value is None or value != text.lower():
-        raise BadInputError(argument, f"{text[:40]!r} is no UUID", "Take it from claude_status.")
+        raise BadInputError(argument, f"{text[:40]!r} is not a UUID", "Take it from claude_status.")
     return value
 
 

@@ -54,12 +54,12 @@ class BudgetError(JobsError):
             case BudgetKind.JOBS if self.remaining:
                 return (
                     f"{self.owner} may have {self.limit:.0f} jobs below it, {self.remaining:.0f} more; this asks for "
-                    f"{self.asked:.0f}. Spawn at most {self.remaining:.0f}, or do the work in the present job."
+                    f"{self.asked:.0f}. Spawn at most {self.remaining:.0f}, or do the work in the current job."
                 )
             case BudgetKind.JOBS:
                 return (
-                    f"{self.owner} may have {self.limit:.0f} jobs below it, and has them. Do the work in the "
-                    "present job."
+                    f"{self.owner} may have {self.limit:.0f} jobs below it, and has that many. "
+                    "Do the work in the current job."
                 )
             case BudgetKind.USD if self.remaining:
                 return (

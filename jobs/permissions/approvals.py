@@ -61,7 +61,9 @@ class PermissionRequest:
     shown: set[str] = field(default_factory=set)
     dismissed: bool = False
     answered: anyio.Event = field(default_factory=anyio.Event)
-    decision: Decision = Decision(allowed=False, why="Nobody answered in time, so it is not permitted. Do without it.")
+    decision: Decision = Decision(
+        allowed=False, why="Nobody answered in time, so it is denied. Go on without this call."
+    )
 
 
 class NoteWait(Protocol):
@@ -122,9 +124,9 @@ class Approvals:
                 once. None where they are not known.
         """
         if self._answerer == "deny":
-            return Decision(allowed=False, why="It is not permitted, and nobody can be asked. Do without it.")
+            return Decision(allowed=False, why="This call is not permitted, and nobody can be asked. Go on without it.")
         if sum(request.job.id == job.id for request in self._open.values()) >= MOST_OPEN:
-            return Decision(allowed=False, why="Too many of this job's requests are open. Do without it.")
+            return Decision(allowed=False, why="Too many of this job's requests are open. Go on without this call.")
         request = PermissionRequest(
             id=f"p{secrets.token_hex(4)}",
             job=job,
@@ -134,7 +136,7 @@ class Approvals:
             secrets=self._secrets_of(job.root_id),
         )
         if above is not None and not self._can_be_heard(request, above):
-            return Decision(allowed=False, why="No job above this one is left that may permit it. Do without it.")
+            return Decision(allowed=False, why="No live job above this one may permit this call. Go on without it.")
         self._add(request)
         logger.info("job %s waits for permission %s to use %s", job.id, request.id, tool)
         try:
@@ -207,7 +209,7 @@ class Approvals:
         if request is None or not self._may_answer(caller, request):
             raise NotFoundError("Request", request_id)
         who = "the person" if caller is None else f"job {caller.id}"
-        request.decision = Decision(allowed=allow, why="" if allow else f"Not permitted by {who}. Do without it.")
+        request.decision = Decision(allowed=allow, why="" if allow else f"Denied by {who}. Go on without this call.")
         request.answered.set()
         del self._open[request_id]
         logger.info("%s %s %s", who, "allows" if allow else "denies", request_id)

@@ -351,7 +351,7 @@ def existing_directory(asked: str | None, base: str, home: str | None, field: st
         exists, is_directory = path.exists(), path.is_dir()
     except OSError as error:
         # A name that is too long, or a directory above that may not be searched.
-        problem = f"{str(path)[:200]} cannot be looked at ({error.strerror})"
+        problem = f"{str(path)[:200]} cannot be read ({error.strerror})"
         raise BadInputError(field, problem, f"Name a directory that you can enter, or leave {field} out.") from error
     if not exists:
         raise BadInputError(field, f"{path} does not exist", f"Name a directory that exists, or leave {field} out.")
@@ -366,7 +366,7 @@ def _at_home(asked: str, home: str | None, field: str) -> str:
     if not head.startswith("~"):
         return asked
     if head != "~" or not home:
-        raise BadInputError(field, f"{head[:40]} stands for no directory here", "Give an absolute path.")
+        raise BadInputError(field, f"{head[:40]} names no home directory that is known here", "Give an absolute path.")
     return f"{home}{separator}{rest}"
 
 

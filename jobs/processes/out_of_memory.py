@@ -17,7 +17,7 @@ statistics of all processors for each."""
 
 
 def kills() -> int | None:
-    """Return how many processes this machine's kernel has ended for want of memory; None where it does not tell."""
+    """Return how many processes this machine's kernel has ended for lack of memory; None where it does not tell."""
     return _counter(VMSTAT, "oom_kill")
 
 
@@ -38,7 +38,7 @@ def explanation(marker: str, before: int | None) -> str:
         return "It was out of memory: the kernel ended it."
     now = kills()
     if before is not None and now is not None and now > before:
-        return "Probably out of memory: the kernel ended a process for want of memory while it ran."
+        return "Probably out of memory: the kernel ended a process for lack of memory while it ran."
     return ""
 
 

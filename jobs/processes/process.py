@@ -44,7 +44,7 @@ echo shim $$ >&9
 trap : HUP INT TERM
 {
 cd "$CLAUDE_JOBS_CWD" 2>/dev/null || {
-echo "The directory $CLAUDE_JOBS_CWD is gone or closed. Make it again and retry, or name another as cwd." >&2
+echo "The directory $CLAUDE_JOBS_CWD is gone or cannot be entered. Make it again and retry, or give another cwd." >&2
 false
 }
 } && (

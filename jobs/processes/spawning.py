@@ -254,7 +254,7 @@ class ForkServer:
     def _connect(self) -> None:
         if self._closed:
             # A launch that was under way when the engine left: another engine makes it.
-            raise OSError(errno.EAGAIN, "the engine leaves")
+            raise OSError(errno.EAGAIN, "the engine is stopping")
         if self._connection is None:
             self._connection = self._launch()
             self._loop = asyncio.get_running_loop()

@@ -118,7 +118,7 @@ class AttemptCleanup:
                 await self._end_orphans()
         except OSError:
             # This runs in the engine's task group, where an error would end every job's engine.
-            logger.exception("what %d attempts left could not be looked for", len(batch))
+            logger.exception("what %d attempts left could not be searched for", len(batch))
         await anyio.to_thread.run_sync(self._remove_leavings, doubtful, limiter=self._thread)
 
     def _tidy(self, batch: Sequence[EndedAttempt]) -> Sequence[EndedAttempt]:
@@ -131,7 +131,7 @@ class AttemptCleanup:
             if self._spawner.adopters():
                 reap_zombies()
         except OSError as error:
-            logger.warning("what %d attempts left cannot be looked for now: %s", len(batch), error)
+            logger.warning("what %d attempts left cannot be searched for now: %s", len(batch), error)
             return batch
         self._remove_leavings(ordinary)
         return [ended for ended in batch if is_doubtful(ended)]
@@ -166,7 +166,7 @@ class AttemptCleanup:
     async def _end_orphans(self) -> None:
         ended = partial(end_orphans, self._table, partial(self._spawner.between_launches, self._orphans))
         if killed := await anyio.to_thread.run_sync(ended, limiter=self._thread):
-            logger.info("ended %d orphans that no job can want any more", killed)
+            logger.info("ended %d orphans that no job needs any more", killed)
         # What is left of them cannot be ended, or belongs to a job that lives: it says nothing of those that end next.
         left = partial(self._spawner.between_launches, self._fallen)
         self._stuck = await anyio.to_thread.run_sync(left, limiter=self._thread)

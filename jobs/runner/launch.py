@@ -245,7 +245,7 @@ class Launcher:
         outcome = Outcome(
             reason=Reason.BUDGET_EXHAUSTED,
             status=JobStatus.FAILED,
-            detail="Nothing was left of a budget above it when its turn came.",
+            detail="Nothing was left of a budget above it when it was to start.",
         )
         failed = await self._store.fail_queued(job.id, outcome, at=self._clock.now())
         if failed is not None:

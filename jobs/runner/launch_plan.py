@@ -252,7 +252,7 @@ class LaunchPlanner:
         known = self._settings.mcp_servers
         if lost := [name for name in job.spec.mcp_servers if name not in known]:
             raise BadInputError(
-                "mcpServers", f"{lost[0]} is in the settings no more", "Add it again and retry the job."
+                "mcpServers", f"{lost[0]} is no longer in the settings", "Add it again and retry the job."
             )
         return {name: McpServer(**known[name].model_dump()) for name in job.spec.mcp_servers}
 

@@ -31,7 +31,7 @@ class RunningAttempt:
         reader: Derives the outcome from its frames.
         adopted_at: Bytes of output that were there when this engine took the attempt over; 0 for its own launch.
         ran: A process of it was started; False for one that was adopted without a sign of any.
-        oom_kills: How many processes the kernel had ended for want of memory when this began; None where nothing tells.
+        oom_kills: How many processes the kernel had ended for lack of memory when this began; None where nothing tells.
         spoke: It has written something.
         unmanaged: Command line of a `claude` that the job started by itself, or None where none has been seen.
         stop_reason: Why it is being ended, or None.

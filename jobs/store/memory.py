@@ -162,7 +162,7 @@ class MemoryStore(Store):
                 cancelled = replace(
                     job, status=JobStatus.CANCELLED, reason=Reason.CANCELLED, waiting_for=None, ended_at=at
                 )
-                changed.append(replace(cancelled, error="It was cancelled before its turn came."))
+                changed.append(replace(cancelled, error="It was cancelled before it could start."))
             elif job.status is JobStatus.RUNNING and not job.cancel_requested:
                 changed.append(replace(job, cancel_requested=True))
         self._jobs.update((job.id, job) for job in changed)

@@ -24,7 +24,7 @@ def parse(text: str) -> Mapping[str, str]:
         name, *lines = section.splitlines()
         statement = "\n".join(line for line in lines if not line.startswith("--")).strip()
         if name in statements or not statement or not lines[0].startswith("-- "):
-            raise ValueError(f"queries.sql: {name} needs a name of its own, a line of why and a statement")
+            raise ValueError(f"queries.sql: {name} needs a unique name, a comment that says why, and a statement")
         statements[name] = statement
     return MappingProxyType(statements)
 

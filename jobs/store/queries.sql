@@ -217,7 +217,7 @@ RETURNING *;
 UPDATE job
 SET cancel_requested = (status = 'running'),
     reason = CASE status WHEN 'queued' THEN 'cancelled' ELSE reason END,
-    error = CASE status WHEN 'queued' THEN 'It was cancelled before its turn came.' ELSE error END,
+    error = CASE status WHEN 'queued' THEN 'It was cancelled before it could start.' ELSE error END,
     ended_at = CASE status WHEN 'queued' THEN :at ELSE ended_at END,
     waiting_for = CASE status WHEN 'queued' THEN NULL ELSE waiting_for END,
     status = CASE status WHEN 'queued' THEN 'cancelled' ELSE status END

@@ -107,7 +107,7 @@ class Transactions:
     def _wake(self, done: "asyncio.Future[None]") -> None:
         """Let the callers of the groups that are over go on."""
         if (error := done.exception()) is not None:
-            logger.error("a transaction ended in an error of its own", exc_info=error)
+            logger.error("a transaction failed unexpectedly", exc_info=error)
         while self._over:
             for call in self._over.popleft():
                 call.tell()

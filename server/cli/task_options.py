@@ -27,7 +27,7 @@ def positive(value: float | None) -> float | None:
         BadParameter: It is not a finite number above 0.
     """
     if value is not None and not 0 < value < math.inf:
-        raise typer.BadParameter(f"{value:g} is no number above 0.")
+        raise typer.BadParameter(f"{value:g} is not a number above 0.")
     return value
 
 
@@ -65,13 +65,13 @@ _SHARED: Final[Mapping[str, Any]] = MappingProxyType(
         "verbose": Annotated[bool, _option("--verbose", says="Have the JSON result hold every message.")],
         "idempotency_key": Annotated[
             str | None,
-            _option("--idempotency-key", says="Start nothing where this key was used: go on with its jobs."),
+            _option("--idempotency-key", says="Where this key was used before, start nothing and use its jobs."),
         ],
         "parent_job_id": Annotated[
             str | None,
             _option(
                 "--parent",
-                says="A live job below which to run, in its limits.",
+                says="A live job to run below, within its limits.",
                 metavar="ID",
                 autocompletion=complete_id,
             ),
@@ -91,7 +91,7 @@ _SHARED: Final[Mapping[str, Any]] = MappingProxyType(
             list[str] | None,
             _option(
                 "--disallowed-tools",
-                says="Rules of forbidden tools, alike.",
+                says="Rules of forbidden tools; repeat it or use commas.",
                 panel=_RIGHTS,
             ),
         ],
@@ -105,7 +105,7 @@ _SHARED: Final[Mapping[str, Any]] = MappingProxyType(
         ],
         "max_budget_usd": Annotated[
             float | None,
-            _number("--max-budget-usd", says="Most US dollars of a job's subtree.", metavar="USD"),
+            _number("--max-budget-usd", says="Most US dollars for a job and all below it.", metavar="USD"),
         ],
         "timeout_seconds": Annotated[
             float | None, _number("--timeout", says="Seconds that one attempt of a job may take.", metavar="SECONDS")
@@ -118,7 +118,7 @@ _SHARED: Final[Mapping[str, Any]] = MappingProxyType(
             int | None,
             _option(
                 "--max-jobs",
-                says="Most jobs below a job; 0 for none.",
+                says="Most jobs below each job; 0 for none.",
                 panel=_LIMITS,
                 callback=not_negative,
                 metavar="N",
@@ -146,7 +146,7 @@ BATCH: Final[Mapping[str, Any]] = MappingProxyType(
         ],
         "tree_budget_usd": Annotated[
             float | None,
-            _number("--tree-budget-usd", says="Most US dollars of all jobs together.", metavar="USD"),
+            _number("--tree-budget-usd", says="Most US dollars for all jobs together.", metavar="USD"),
         ],
         "tree_timeout_seconds": Annotated[
             float | None,
@@ -229,9 +229,9 @@ def _schema(value: str) -> Any:
         problem = f"{value}: {error.strerror}. Name a file, or give the schema itself, which begins with {{."
         raise typer.BadParameter(problem, param_hint="--schema") from error
     except ValueError as error:
-        raise typer.BadParameter(f"{where}this is no JSON: {error}.", param_hint="--schema") from error
+        raise typer.BadParameter(f"{where}this is not JSON: {error}.", param_hint="--schema") from error
     if not isinstance(schema, dict):
-        raise typer.BadParameter(f"{where}this is no JSON object.", param_hint="--schema")
+        raise typer.BadParameter(f"{where}this is not a JSON object.", param_hint="--schema")
     return schema
 
 

@@ -300,7 +300,7 @@ async def _serve(
         on_leaving()
         await _take_leave(engine.end_jobs, services)
         group.cancel_scope.cancel()
-    logger.info("engine left")
+    logger.info("engine stopped")
 
 
 async def _take_leave(end_jobs: bool, services: Services) -> None:

@@ -216,7 +216,7 @@ async def serve_connection(
             await receive(stream, handlers)
     # Groups: reading and writing are separate tasks. Unforeseen errors are logged where this task was started.
     except* _GONE:
-        logger.debug("a client went away")
+        logger.debug("a client disconnected")
     except* PeerUidError:
         logger.warning("closed a connection", exc_info=True)
     finally:

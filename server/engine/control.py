@@ -131,7 +131,7 @@ class Control:
         if part is None:
             return f"There is no tree {identity}. `claude-jobs list` shows the jobs."
         if part.root_id != identity:
-            return f"{identity} is a part of the tree {part.root_id}, which is forgotten as a whole or not at all."
+            return f"{identity} is a part of the tree {part.root_id}. Name that tree: only whole trees are deleted."
         if not LIVE.isdisjoint((await self._store.rollup_under(identity)).counts):
             return f"The tree {identity} is not over. `claude-jobs kill {identity}` ends it."
         return None

@@ -136,5 +136,5 @@ class Engine:
             if self._connection_counter.idle_for() < self._settings.idle_seconds:
                 continue
             if not await retry_while_unavailable(self._services.store.unfinished, "asking for live jobs"):
-                logger.info("leaving: nobody has needed the engine for %s s", self._settings.idle_seconds)
+                logger.info("stopping: no client and no live job for %s s", self._settings.idle_seconds)
                 self.stop()

@@ -22,7 +22,7 @@ async def stop_on_signals(leaving: Callable[[], bool], stop: Callable[[], None])
         async for number in event_bus:
             if leaving():
                 os._exit(128 + number)
-            logger.info("leaving on signal %d; running jobs go on", number)
+            logger.info("stopping on signal %d; running jobs go on", number)
             stop()
 
 

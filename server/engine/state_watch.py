@@ -109,7 +109,7 @@ class StateWatch:
         try:
             while is_at(home, self._places.home):
                 if not await self._holds_lock():
-                    logger.error("leaving: another engine has taken %s", self._places.engine_lock)
+                    logger.error("stopping: another engine has taken %s", self._places.engine_lock)
                     # Its socket is there too: nothing more is repaired.
                     self._leave(False)
                     return
@@ -121,7 +121,7 @@ class StateWatch:
             while len(self._held) > 1:
                 os.close(self._held.pop())
         what = "was removed: its jobs are ended" if removed else "was moved or replaced"
-        logger.error("leaving: the state directory %s %s", self._places.home, what)
+        logger.error("stopping: the state directory %s %s", self._places.home, what)
         self._leave(removed)
 
     async def _repair(self) -> None:

@@ -35,8 +35,8 @@ _BY_REASON: Final[Mapping[str, str]] = MappingProxyType(
         "its tree or of a job above it was over, submit what is left as a new tree.",
         Reason.DEPENDENCY_FAILED: f"What it depends on must complete first: try that again. After that {_AGAIN}",
         Reason.SESSION_IN_USE: f"Another process works in its session. Once that has ended {_AGAIN}",
-        Reason.UNMANAGED_CLAUDE: "It would be ended again. Submit a task that uses the claude-jobs tools instead of a "
-        "claude of its own.",
+        Reason.UNMANAGED_CLAUDE: "It would be ended again. Submit a task that uses the claude-jobs tools instead of "
+        "starting claude itself.",
         Reason.OUTPUT_LIMIT: "It would be ended again where it writes as much. Submit a task that writes less.",
     }
 )

@@ -158,9 +158,9 @@ def _words(definition: Definition, detail: ErrorDetails) -> str:
         return _WORDS.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     arguments = definition.arguments if len(detail["loc"]) == 1 else TaskArguments
     if detail["loc"][-1] in arguments.model_fields:
-        return "it is there in another spelling"
+        return "it was given twice, in two spellings"
     if definition.arguments is BatchArguments and detail["loc"][0] in _OF_ONE_TASK:
-        return "it says something of one task, so it belongs into the object of that task"
+        return "it is an option of one task, so put it into the object of that task"
     return "there is no such argument"
 
 

@@ -63,7 +63,7 @@ async def wait_with_forms(ctx: AnyContext, wait: Callable[[], Awaitable[WaitRepo
     if not can_ask(ctx) or _is_modern(ctx):
         return await wait()
     report = await _before(partial(_serve_forms, ctx, (await read()).paths), wait)
-    assert report is not None, "nobody attends only for a while"
+    assert report is not None, "the form ended without an answer and without an error"
     return report
 
 
@@ -112,7 +112,7 @@ def take(approvals: Approvals, request_id: str, answer: ElicitResult) -> None:
             approvals.answer(request_id, None, allow=False)
         case _:
             request.dismissed = True
-            logger.info("the form of %s was put away; `claude-jobs approve` can still answer it", request_id)
+            logger.info("the form of %s was dismissed; `claude-jobs approve` can still answer it", request_id)
 
 
 async def _before(wait_wrapper: Callable[[], Awaitable[object]], work: Callable[[], Awaitable[T]]) -> T | None:

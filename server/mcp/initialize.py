@@ -14,8 +14,8 @@ Runs trees of Claude Code jobs. Each job is a separate headless Claude with its 
 Start work with claude_run_batch_async (or claude_run_async), then call claude_wait with the batchId until pending is 0.
 claude_wait shows an excerpt of each answer; claude_result reads the whole of it, page by page.
 Give each task everything that it needs to know: a job does not see your conversation.
-Tasks of one batch may wait for each other: dependsOn names them, and {{results.KEY}} in a task stands for an answer.
-claude_send goes on with the session of a job that is over; claude_retry runs again what failed.
+Tasks of one batch may wait for each other: dependsOn names them, and {{results.KEY}} in a task becomes that answer.
+claude_send continues the session of a job that is over; claude_retry runs again what failed.
 Do small tasks yourself: a job costs a process and a model turn. Limits of depth and number are enforced; an error says
 what to do instead."""
 

@@ -49,7 +49,7 @@ More than `MAX_RESULT_CHARS`: the notes that say how to read on count too, and o
     title="Run a job",
     about=(
         "Run one task as a separate Claude job and return its result. Blocks; for several use a batch. "
-        "strategy decompose lets the job divide its task among jobs of its own."
+        "strategy decompose lets the job divide its task among child jobs."
     ),
     spawns=True,
     everyday=True,
@@ -97,8 +97,8 @@ async def claude_run_batch(call: Call, arguments: BatchArguments) -> str:
     about=(
         "Start several tasks as parallel Claude jobs and return batchId and jobIds at once; then claude_wait. "
         "A task is a text, or an object with any of these options, a key and dependsOn: keys or indexes of tasks "
-        "to wait for, whose answers replace {{results.KEY}} in it. Options beside tasks hold for each task that "
-        "says nothing else: maxBudgetUsd is for each one, treeBudgetUsd for all of it."
+        "to wait for, whose answers replace {{results.KEY}} in it. Options next to tasks hold for each task that "
+        "does not set them: maxBudgetUsd is for each one, treeBudgetUsd for all of it."
     ),
     spawns=True,
     everyday=True,
@@ -219,7 +219,7 @@ async def _cancellable(call: Call, identity: str) -> Sequence[Job]:
 
 @tool(
     title="Continue a job",
-    about="Tell a finished job's session more, as a new job with its directory and rights; then claude_wait.",
+    about="Continue a finished job's session, as a new job with its directory and rights; then claude_wait.",
     spawns=True,
 )
 async def claude_send(call: Call, arguments: SendArguments) -> str:

@@ -73,7 +73,7 @@ async def test_a_cancelled_job_does_not_say_what_it_waited_for(store: Store) -> 
     limited = Outcome(reason=Reason.USAGE_LIMIT, status=JobStatus.QUEUED, detail="You've hit your session limit")
     await store.settle("j1", 1, limited, at=3.0)
     [cancelled] = await store.cancel_under("b1/j1", at=5.0)
-    assert (cancelled.status, cancelled.error) == (JobStatus.CANCELLED, "It was cancelled before its turn came.")
+    assert (cancelled.status, cancelled.error) == (JobStatus.CANCELLED, "It was cancelled before it could start.")
     assert await store.job("j1") == cancelled
 
 

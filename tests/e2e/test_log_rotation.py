@@ -21,7 +21,7 @@ def test_a_long_log_is_emptied_and_two_older_ones_are_kept():
         for number in range(LOG_COPIES + 1):
             rounds(made, number)
             assert made.places.log.stat().st_size < 1_000_000
-            assert b"engine left" in made.places.log.read_bytes()
+            assert b"engine stopped" in made.places.log.read_bytes()
         older = sorted(made.places.home.glob("engine.log.*"))
         assert [path.name for path in older] == ["engine.log.1", "engine.log.2"]
         assert [stat.S_IMODE(path.stat().st_mode) for path in older] == [0o600, 0o600]

@@ -259,7 +259,7 @@ def test_a_list_that_a_model_spells_as_text_is_that_list(pump: Pump):
         ("claude_run_batch", {"tasks": "x"}, 'tasks: give an array, such as ["a", "b"].'),
         ("claude_run", {"task": "x", "jsonSchema": 5}, "jsonSchema: give an object; jsonSchema: give a text."),
         ("claude_status", {}, "jobId: it is missing."),
-        ("claude_status", {"jobId": "j1", "job_id": "j1"}, "job_id: it is there in another spelling."),
+        ("claude_status", {"jobId": "j1", "job_id": "j1"}, "job_id: it was given twice, in two spellings."),
     ],
 )
 def test_a_wrong_argument_is_told_in_the_words_of_json(pump: Pump, tool: str, arguments: dict[str, Any], words: str):

@@ -100,7 +100,7 @@ def test_a_tilde_that_stands_for_nothing_is_refused(tmp_path: Path, asked: str, 
         ("file", "is not a directory"),
         ("file/below", "does not exist"),
         ("nul\x00", "does not exist"),
-        ("x" * 5000, "cannot be looked at"),
+        ("x" * 5000, "cannot be read"),
     ],
 )
 def test_a_directory_that_cannot_be_worked_in_is_refused(tmp_path: Path, asked: str, problem: str):

@@ -134,7 +134,7 @@ def test_a_child_that_may_spawn_needs_room_for_those_too():
 
 def test_jobs_that_are_over_are_not_given_back():
     jobs = (kin("t/a", max_jobs=1), kin("t/a/b", status=JobStatus.COMPLETED))
-    with pytest.raises(BudgetError, match="and has them"):
+    with pytest.raises(BudgetError, match="and has that many"):
         check(spawn(wants(), tree=tree(), jobs=jobs), books_of(*jobs))
 
 

@@ -28,7 +28,7 @@ async def test_a_job_that_waits_is_failed_when_the_trees_time_is_over(tmp_path: 
         first, second = await bounded(engine, 0.2, "hold", "x")
         late = await engine.reaches(second.id, JobStatus.FAILED)
         assert late.reason is Reason.DEADLINE
-        assert "before its turn came" in (late.error or "")
+        assert "before it could start" in (late.error or "")
         assert engine.runner.started == [first.id]
         engine.runner.release(first.id)
         await engine.over(first.id)
@@ -94,7 +94,7 @@ async def test_the_jobs_that_a_job_is_given_bound_what_stands_below_it(tmp_path:
         [child] = await engine.run("hold", parent=parent.id)
         await engine.run("x", parent=child)
         for spawner in (parent.id, child):
-            with pytest.raises(BudgetError, match=r"may have 2 jobs below it, and has them"):
+            with pytest.raises(BudgetError, match=r"may have 2 jobs below it, and has that many"):
                 await engine.run("x", parent=spawner)
         for one in (child, parent.id):
             engine.runner.release(one)

@@ -64,5 +64,5 @@ async def test_a_batch_with_every_option_beside_its_tasks_is_run(home: Path):
         done = (await call_json(client, "claude_wait", batchId=batch["batchId"]))["done"]
         assert [line["status"] for line in done] == ["completed", "completed"]
         words = await refusal(client, "claude_run_batch_async", tasks=["x"], dependsOn=[0])
-        assert "dependsOn: it says something of one task" in words
+        assert "dependsOn: it is an option of one task" in words
         assert "A task is a text, or an object with: " in words

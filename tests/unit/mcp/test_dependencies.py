@@ -162,6 +162,6 @@ async def test_tasks_are_named_and_wait_through_the_tool(home: Path):
 
 async def test_a_key_that_no_placeholder_could_name_is_refused(home: Path):
     async with world(home) as here, here.client() as client:
-        assert "key: 'a b' is no name" in await refusal(
+        assert "key: 'a b' is not a valid key" in await refusal(
             client, "claude_run_batch_async", tasks=[{"task": "x", "key": "a b"}]
         )

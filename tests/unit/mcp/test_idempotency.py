@@ -123,5 +123,5 @@ async def test_bounds_of_a_tree_are_refused_where_there_is_no_new_one_or_no_boun
     async with world(home) as here, here.client() as client:
         parent = await here.waiting_job(client)
         words = await refusal(client, "claude_run_batch_async", tasks=["a"], parentJobId=parent.id, **{field: 1})
-        assert words.startswith(f"{field}: it bounds a new tree")
+        assert words.startswith(f"{field}: it limits a new tree")
         assert field in await refusal(client, "claude_run_batch_async", tasks=["a"], **{field: 0})

@@ -102,7 +102,7 @@ async def test_a_job_whose_session_another_one_has_waits_for_it(home: Path):
         await call(client, "claude_wait", {"jobIds": [job.id]})
         holder = (await call_json(client, "claude_send", jobId=job.id, task=HOLD))["jobId"]
         words = await refusal(client, "claude_retry", jobId=job.id)
-        assert f"job {holder} goes on with its session now" in words
+        assert f"job {holder} works in its session now" in words
 
 
 async def test_a_job_of_a_subtree_whose_session_another_one_has_is_named_with_that_one(home: Path):

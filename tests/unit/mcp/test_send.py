@@ -103,7 +103,7 @@ async def test_a_session_with_which_another_job_goes_on_is_refused_unless_it_is_
         first = await finished(here, client)
         second = await sent(client, first, task=HOLD)
         words = await refusal(client, "claude_send", jobId=first, task="x")
-        assert f"job {second} goes on with this session now" in words
+        assert f"job {second} works in this session now" in words
         assert "fork: true" in words
         assert await sent(client, first, fork=True)
 

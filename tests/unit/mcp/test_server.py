@@ -223,7 +223,7 @@ async def test_a_leaf_sees_no_tool_that_spawns_and_its_parent_sees_them_all(home
             assert set(await names(child)) == READING | {"claude_kill_job", "claude_retry"}
             words = await refusal(child, "claude_run_async", task="deeper")
             assert "Recursion depth limit exceeded: 2/1" in words
-            assert "Do this work in the present job" in words
+            assert "Do this work in the current job" in words
 
 
 @pytest.mark.parametrize("era", ERAS)

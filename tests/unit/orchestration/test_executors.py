@@ -135,7 +135,7 @@ async def test_too_deep_a_spawn_is_an_error_of_its_branch():
     with pytest.raises(RecursionLimitError) as refusal:
         await RecursiveClaudeExecutor(max_depth=-1, work=halve).execute_with_recursion(4)
     assert (refusal.value.depth, refusal.value.limit) == (0, -1)
-    assert "Do this work in the present job" in str(refusal.value)
+    assert "Do this work in the current job" in str(refusal.value)
     assert await executor.execute_with_recursion(2) == [None, None]
     assert await executor.execute_with_recursion(4) == [None, None]
 

@@ -80,7 +80,7 @@ async def test_a_person_may_always_answer(answerer: Answerer, *, allow: bool):
     subject = approvals(answerer)
     decision = await asked(subject, CHILD, lambda one: subject.answer(one, None, allow=allow))
     assert decision.allowed is allow
-    assert allow or "Not permitted by the person" in decision.why
+    assert allow or "Denied by the person" in decision.why
 
 
 async def test_a_parent_and_a_grandparent_may_answer_what_they_may_do_themselves():
@@ -213,6 +213,6 @@ async def test_where_no_job_above_may_decide_the_answer_is_no_at_once():
     for above, arguments in ([over], ARGUMENTS), ([parent], {"command": "rm -rf /"}):
         with anyio.fail_after(60):
             decision = await approvals().ask(child, "Bash", arguments, above=above)
-        assert (decision.allowed, "No job above" in decision.why) == (False, True)
+        assert (decision.allowed, "No live job above" in decision.why) == (False, True)
     decision = await approvals(seconds=0.01).ask(child, "Bash", ARGUMENTS, above=[parent])
     assert "Nobody answered" in decision.why
