@@ -120,9 +120,10 @@ def admit(connection: sqlite3.Connection, submission: Submission, check: SpawnCh
         ids = json.dumps(parent.path.split("/"))
         if connection.execute(SQL["is_below_cancelled"], (ids,)).fetchone()[0]:
             raise closed_by_cancel(parent.id)
-    check(_facts(connection, submission, place))
+    facts = _facts(connection, submission, place)
+    check(facts)
     if submission.parent_id is None:
-        tree = submission.new_tree
+        tree = facts.tree
         values = (tree.id, tree.created_at, tree.client, tree.max_budget_usd, tree.deadline)
         connection.execute(SQL["insert_tree"], values)
     return _insert(connection, submission, place)
