@@ -20,7 +20,7 @@ from jobs.prompts import decomposition
 from jobs.prompts.dependencies import DependencyWaiter
 from jobs.runner.launch_plan import resumable_attempt
 from jobs.submissions import Submissions
-from jobs.util.keyed_lock import KeyedLock
+from jobs.util.keyed import KeyedLock
 from jobs.util.retrying import retry_while_unavailable
 from jobs.waiting_for import WaitingFor
 from orchestration.isolation import run_isolated

@@ -15,7 +15,7 @@ import anyio.to_thread
 from jobs.errors import DiskFullError, StoreError
 from jobs.ports import Store
 from jobs.settings import TreeSettings, restored_tree_settings
-from jobs.util.keyed_lock import KeyedLock
+from jobs.util.keyed import KeyedLock
 from jobs.util.text import secrets_in
 
 logger = logging.getLogger(__name__)

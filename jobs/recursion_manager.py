@@ -14,7 +14,7 @@ from jobs.limits.throttle import Pause, Throttle
 from jobs.model import TERMINAL, Job, JobStatus, Outcome, Reason
 from jobs.ports import Admission, AdmissionFacts, Store, Submission
 from jobs.scheduler import Scheduler
-from jobs.util.keyed_lock import KeyedLock
+from jobs.util.keyed import KeyedLock
 from jobs.waiting_for import WaitingFor
 from orchestration.limits import TreeLimits
 

@@ -16,7 +16,7 @@ from typing import Final
 import anyio
 
 from jobs.errors import BadInputError, ClaudeNotFoundError, ClaudeTooOldError, JobsError
-from jobs.util.single_flight import SingleFlight
+from jobs.util.keyed import SingleFlight
 
 OLDEST_VERSION: Final = "2.1.197"
 """Oldest Claude Code that runs jobs: what npm installs under Node 20. Measured with 2.1.197, 240, 260, 261, 325 and 326

@@ -12,7 +12,7 @@ from jobs.errors import StoreError
 from jobs.limits.throttle import Throttle
 from jobs.ports import Clock
 from jobs.scheduler import Scheduler
-from jobs.util.single_flight import SingleFlight
+from jobs.util.keyed import SingleFlight
 
 LOOK_SECONDS = 2.0
 """How old what is known of a login may be where a batch begins or jobs wait for a limit."""

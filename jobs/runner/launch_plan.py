@@ -18,7 +18,7 @@ from jobs.ports import Store
 from jobs.processes.attempt_dir import SERVERS, AttemptDirectory, ever_ran
 from jobs.prompts.briefing import Prompts
 from jobs.settings import Settings
-from jobs.util.single_flight import SingleFlight
+from jobs.util.keyed import SingleFlight
 
 NEVER_ANSWERED = frozenset({Reason.STARTUP, Reason.SESSION_IN_USE})
 """Ends of attempts that were told nothing: their session is as the attempts before them left it."""

@@ -9,7 +9,7 @@ from jobs.live_trees import LiveTrees
 from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.ports import Admission, EndedTree, LiveRows, SpawnCheck, Store, Submission
 from jobs.store.rows import ended_attempt
-from jobs.util.keyed_lock import KeyedLock
+from jobs.util.keyed import KeyedLock
 from jobs.waiting_for import WaitingFor
 
 

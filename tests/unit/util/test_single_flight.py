@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from jobs.util.single_flight import SingleFlight
+from jobs.util.keyed import SingleFlight
 
 pytestmark = pytest.mark.anyio
 

@@ -1,6 +1,7 @@
-"""One call in a worker thread for all asyncio tasks that ask the same thing while it runs."""
+"""What asyncio tasks share by a key: a lock, which they hold in turn, or one call in a worker thread."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Generic, TypeVar
@@ -9,6 +10,32 @@ import anyio
 import anyio.to_thread
 
 T = TypeVar("T")
+
+
+@dataclass
+class _Turn:
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    users: int = 0
+
+
+class KeyedLock:
+    """Locks by key, each kept only while it is held or waited for."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, _Turn] = {}
+
+    @asynccontextmanager
+    async def hold(self, key: str) -> AsyncIterator[None]:
+        """Hold the key's lock while the block lasts; asyncio tasks that come meanwhile wait in order."""
+        turn = self._turns.setdefault(key, _Turn())
+        turn.users += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[key]
 
 
 @dataclass
