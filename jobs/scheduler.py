@@ -172,15 +172,15 @@ class Scheduler:
         A job that waits in several calls at once takes its slot again when the last of them ends: it cannot go on
         before it has every answer. A job that holds no slot passes through.
         """
-        holder = self._tickets.get(job_id)
-        if holder is None or not holder.granted:
+        ticket = self._tickets.get(job_id)
+        if ticket is None or not ticket.granted:
             yield
             return
-        self._park(holder)
+        self._park(ticket)
         try:
             yield
         finally:
-            self._unpark(holder)
+            self._unpark(ticket)
 
     def withdraw(self, job_id: str) -> None:
         """Take a job out of the queue; one that runs is left alone."""
@@ -313,19 +313,19 @@ class Scheduler:
             if not self._running[ticket.account]:
                 del self._running[ticket.account]
 
-    def _park(self, holder: _Ticket) -> None:
-        self._parked[holder] += 1
-        self._release(holder)
+    def _park(self, ticket: _Ticket) -> None:
+        self._parked[ticket] += 1
+        self._release(ticket)
         self._dispatch()
 
-    def _unpark(self, holder: _Ticket) -> None:
-        self._parked[holder] -= 1
-        if self._parked[holder]:
+    def _unpark(self, ticket: _Ticket) -> None:
+        self._parked[ticket] -= 1
+        if self._parked[ticket]:
             return
-        del self._parked[holder]
+        del self._parked[ticket]
         # A job that ended while it waited has nothing to hold a slot for.
-        if self._tickets.get(holder.job_id) is holder:
-            self._hold(holder)
+        if self._tickets.get(ticket.job_id) is ticket:
+            self._hold(ticket)
 
     def _dispatch(self) -> None:
         while len(self._busy) < self._max_running and self._call_one():

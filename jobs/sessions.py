@@ -157,22 +157,22 @@ class SessionService:
 
     async def _sorted_by_session(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], Mapping[str, str]]:
         """Return the jobs whose session is free, and for each other job the id of the one that holds its session."""
-        held = {session: holder.id for session, holder in (await self._holders()).items()}
+        held = {session: current.id for session, current in (await self._jobs_in_sessions()).items()}
         free: list[Job] = []
         busy: dict[str, str] = {}
         for job in jobs:
             sessions = _sessions(job)
-            if holders := [held[session] for session in sessions if session in held]:
-                busy[job.id] = holders[0]
+            if current_ids := [held[session] for session in sessions if session in held]:
+                busy[job.id] = current_ids[0]
             else:
                 free.append(job)
                 held |= dict.fromkeys(sessions, job.id)
         if jobs and not free:
-            holder = busy[jobs[0].id]
+            current = busy[jobs[0].id]
             raise BadInputError(
                 "jobId",
-                f"job {holder} works in its session now",
-                f"Call claude_wait with jobIds ['{holder}'] first, then call again.",
+                f"job {current} works in its session now",
+                f"Call claude_wait with jobIds ['{current}'] first, then call again.",
             )
         return free, busy
 
@@ -182,26 +182,26 @@ class SessionService:
         session = job.session_id
         if session is None:
             raise BadInputError("jobId", f"job {job.id} never had a session", "Start a new job with claude_run_async.")
-        holder = None if message.fork_session else (await self._holders()).get(session)
-        if holder is not None and not await self._sent_before(message, key, holder):
+        current = None if message.fork_session else (await self._jobs_in_sessions()).get(session)
+        if current is not None and not await self._sent_before(message, key, current):
             raise BadInputError(
                 "jobId",
-                f"job {holder.id} works in this session now",
-                f"Call claude_wait with jobIds ['{holder.id}'] first, or give fork: true.",
+                f"job {current.id} works in this session now",
+                f"Call claude_wait with jobIds ['{current.id}'] first, or give fork: true.",
             )
         return session
 
-    async def _holders(self) -> dict[str, Job]:
+    async def _jobs_in_sessions(self) -> dict[str, Job]:
         """Return the live job that writes to each session, or will."""
         return {session: job for job in await self._store.unfinished() for session in _sessions(job)}
 
-    async def _sent_before(self, message: TaskRequest, key: str | None, holder: Job) -> bool:
-        batch = await self._store.batch(holder.batch_id)
+    async def _sent_before(self, message: TaskRequest, key: str | None, current: Job) -> bool:
+        batch = await self._store.batch(current.batch_id)
         return (
             batch is not None
             and batch.idempotency_key is not None
             and batch.idempotency_key == key
-            and await self._store.task(holder.id) == message.task
+            and await self._store.task(current.id) == message.task
         )
 
     async def _keep_origin(self, root_id: str, client_context: ClientContext) -> None:

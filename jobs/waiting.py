@@ -284,19 +284,19 @@ class _BatchWatch:
             case WaitMode.ANY:
                 return bool(created)
             case WaitMode.FIRST_SUCCESS:
-                return any(self._jobs[place].status is JobStatus.COMPLETED for place in _places(created))
+                return any(self._jobs[place].status is JobStatus.COMPLETED for place in _positions(created))
 
     def pending(self) -> Iterator[Job]:
-        return (self._jobs[place] for place in _places(self._jobs.open))
+        return (self._jobs[place] for place in _positions(self._jobs.open))
 
     def report(self) -> WaitReport:
         created, still_open = self._fresh(), self._jobs.open
-        places = tuple(_places(created))
+        positions = tuple(_positions(created))
         return WaitReport(
-            done=tuple(self._jobs[place] for place in places),
+            done=tuple(self._jobs[place] for place in positions),
             pending=still_open.bit_count(),
             total=len(self._jobs),
-            positions=places,
+            positions=positions,
             cursor=f"{(self._seen | created) & ~still_open:x}",
         )
 
@@ -304,7 +304,7 @@ class _BatchWatch:
         return self._jobs.over & (self._live | ~self._seen)
 
 
-def _places(bits: int) -> Iterator[int]:
+def _positions(bits: int) -> Iterator[int]:
     while bits:
         lowest = bits & -bits
         yield lowest.bit_length() - 1

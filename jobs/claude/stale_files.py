@@ -32,8 +32,8 @@ class ClientDirectories:
     @classmethod
     def of(cls, env: Mapping[str, str]) -> "ClientDirectories":
         """Return the directories of a `claude` in this environment (measured on 2.1.332)."""
-        places = (env.get(name) for name in ("XDG_RUNTIME_DIR", "CLAUDE_CODE_TMPDIR", "TMPDIR"))
-        chosen = next((place for place in places if place), _SHARED)
+        directories = (env.get(name) for name in ("XDG_RUNTIME_DIR", "CLAUDE_CODE_TMPDIR", "TMPDIR"))
+        chosen = next((place for place in directories if place), _SHARED)
         # The second where the path of the first would be too long for a socket.
         sockets = (Path(chosen) / "cc-socks", Path(f"{_SHARED}/cc-socks-{os.geteuid()}"))
         return cls(config=config_directory(env), sockets=sockets)

@@ -36,7 +36,7 @@ _MOST_LIMITS = 16
 LOOK_SECONDS = 0.25
 """Seconds for which a reading of free memory is used."""
 
-POKE_SECONDS = 0.05
+RESCHEDULE_SECONDS = 0.05
 """Seconds between two looks whether memory is free again."""
 
 LONGEST_LOOK_SECONDS = 1.0
@@ -357,13 +357,13 @@ class Throttle:
     def look_again_in(self) -> float:
         """Return the seconds after which the gate may have opened by itself."""
         if self.machine.pause is None and (not self._memory_suffices() or len(self._starting) >= self._max_starting):
-            return POKE_SECONDS
+            return RESCHEDULE_SECONDS
         ends = [
             pause.until - self._clock.now()
             for pause in (self.machine.pause, *self.pauses().values())
             if pause is not None
         ]
-        return max(POKE_SECONDS, min([LONGEST_LOOK_SECONDS, *ends]))
+        return max(RESCHEDULE_SECONDS, min([LONGEST_LOOK_SECONDS, *ends]))
 
     def launching(self, job_id: str) -> None:
         """Note that a job's process is being launched."""

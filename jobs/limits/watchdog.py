@@ -26,13 +26,13 @@ class Watchdog:
     """Watches one attempt.
 
     Args:
-        patience: The limits.
+        limits: The limits.
         deadline: On the monotonic clock; it moves while the job's own jobs are held back.
         heard_at: When it last said something, on the monotonic clock.
         latest: The end of its tree's time, which never moves, on the monotonic clock.
     """
 
-    patience: WatchdogLimits
+    limits: WatchdogLimits
     deadline: float
     heard_at: float
     latest: float = math.inf
@@ -74,8 +74,8 @@ class Watchdog:
         silent_for = now - self.heard_at
         if now >= min(self.deadline, self.latest):
             return Reason.DEADLINE
-        if written > self.patience.output:
+        if written > self.limits.output:
             return Reason.OUTPUT_LIMIT
-        if silent_for >= (self.patience.after_answer if self.answered else self.patience.silence):
+        if silent_for >= (self.limits.after_answer if self.answered else self.limits.silence):
             return Reason.STALLED
         return None

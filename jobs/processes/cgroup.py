@@ -16,7 +16,7 @@ _DELEGATED = "user.delegate"
 """The attribute by which systemd marks a group that its processes may divide."""
 
 _PREFIX = "claude-jobs-"
-_PATIENCE = 2.0
+_KILL_SECONDS = 2.0
 _PAUSE = 0.005
 
 
@@ -33,7 +33,7 @@ def end(marker: str, spared: Callable[[int], bool] = lambda _: False) -> int:
     if path is None or not path.is_dir() or any(map(spared, _members(path))):
         return 0
     killed = 0
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _KILL_SECONDS
     # A group that still holds a dying process cannot be removed.
     while time.monotonic() < until:
         with suppress(OSError):

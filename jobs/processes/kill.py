@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from jobs.processes.process import Process
 from jobs.processes.process_table import ProcessIdentity, ProcessTable, process_table
-from jobs.processes.process_tree import PATIENCE, Exempt, Target, find_processes, group_of, kill_all, nothing
+from jobs.processes.process_tree import KILL_SECONDS, Exempt, Target, find_processes, group_of, kill_all, nothing
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ TRY_PAUSE = 0.25
 """Seconds between two of these tries."""
 
 THREADS = 4
-"""Most threads that end processes at once. They are not the shared ones: each may take `process_tree.PATIENCE`
+"""Most threads that end processes at once. They are not the shared ones: each may take `process_tree.KILL_SECONDS`
 seconds, and no client that connects may wait for them."""
 
 _SHARE = 10
@@ -85,17 +85,17 @@ class Reaper:
         """
         target = Target(marker=marker, shim=process.identity)
         with anyio.CancelScope(shield=True):
-            known = await self._patiently(partial(self._ask, target, orderly=grace > 0))
+            known = await self._retrying(partial(self._ask, target, orderly=grace > 0))
             with anyio.move_on_after(grace):
                 await process.wait()
             await self.clear(replace(target, known=known))
-            with anyio.move_on_after(PATIENCE):
+            with anyio.move_on_after(KILL_SECONDS):
                 return await process.wait()
         return None
 
     async def clear(self, *targets: Target, quiet: int = 2) -> None:
         """Kill every process of these targets at once; see `process_tree.kill_all`."""
-        await self._patiently(partial(kill_all, self._table, targets, quiet=quiet, exempt=self._exempt()))
+        await self._retrying(partial(kill_all, self._table, targets, quiet=quiet, exempt=self._exempt()))
 
     def _ask(self, target: Target, *, orderly: bool) -> frozenset[ProcessIdentity]:
         """Ask `claude` to end, and return what was the attempt's before it did: afterwards its orphans look foreign."""
@@ -118,7 +118,7 @@ class Reaper:
         for request in batch:
             self._waiting.pop(request, None)
 
-    async def _patiently(self, work: Callable[[], T]) -> T:
+    async def _retrying(self, work: Callable[[], T]) -> T:
         """Do blocking work in a thread, again for a while where the system refuses it.
 
         Raises:

@@ -88,8 +88,8 @@ def names_of(executable: str, arguments: Sequence[str]) -> set[str]:
 
 
 def _serves(pid: int, home: str) -> bool:
-    places = [word[17:] for word in _read(f"/proc/{pid}/environ").split(b"\0") if word.startswith(b"CLAUDE_JOBS_HOME=")]
-    return places[:1] == [os.fsencode(home)]
+    homes = [word[17:] for word in _read(f"/proc/{pid}/environ").split(b"\0") if word.startswith(b"CLAUDE_JOBS_HOME=")]
+    return homes[:1] == [os.fsencode(home)]
 
 
 def _executable(pid: int) -> str:

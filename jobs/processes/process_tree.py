@@ -14,7 +14,7 @@ from jobs.processes.process_table import Entry, ProcessIdentity, ProcessTable
 Exempt = Callable[[ProcessIdentity], bool]
 """Tells whether a process, with all below it, is left alone."""
 
-PATIENCE = 10.0
+KILL_SECONDS = 10.0
 """Most seconds that one clearing may take."""
 
 _CHASE_EVERY = 8
@@ -81,7 +81,7 @@ def kill_all(
     targets: Sequence[Target],
     *,
     quiet: int = 2,
-    patience: float = PATIENCE,
+    seconds: float = KILL_SECONDS,
     exempt: Exempt = nothing,
 ) -> int:
     """Kill every process of these targets until nothing is found any more.
@@ -94,7 +94,7 @@ def kill_all(
         targets: The attempts.
         quiet: Passes in a row that must find nothing before the first hit; after a hit it is always two, since a
             process can be born between the listing and the look.
-        patience: Most seconds to go on.
+        seconds: Most seconds to go on.
         exempt: Tells which processes are left alone.
 
     Returns:
@@ -105,7 +105,7 @@ def kill_all(
     shims = frozenset(target.shim for target in targets if target.shim)
     killed: set[ProcessIdentity] = set()
     calm = passes = 0
-    while (spent := time.monotonic() - began) < patience and calm < (2 if killed else quiet):
+    while (spent := time.monotonic() - began) < seconds and calm < (2 if killed else quiet):
         if passes:
             time.sleep(_PAUSE)
         found = find_processes(table, targets, exempt)

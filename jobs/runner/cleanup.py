@@ -35,14 +35,14 @@ class EndedAttempt:
     Args:
         target: Its processes.
         directory: Its files.
-        places: Directories in which its `claude` may have left files.
+        client_directories: Directories in which its `claude` may have left files.
         session_id: Its session.
         exit_code: As its shim wrote it; None where it wrote none: it was killed, or was not waited for.
     """
 
     target: Target
     directory: AttemptDirectory
-    places: stale_files.ClientDirectories
+    client_directories: stale_files.ClientDirectories
     session_id: str = ""
     exit_code: int | None = None
 
@@ -185,12 +185,12 @@ class AttemptCleanup:
     def _remove_leavings(self, batch: Sequence[EndedAttempt]) -> None:
         # A shim that ended by itself has ended everything below it.
         killed = [ended for ended in batch if ended.exit_code != 0]
-        for places in {ended.places for ended in killed}:
-            by_session = stale_files.sessions(places)
-            for ended in (ended for ended in killed if ended.places == places):
+        for client_directories in {ended.client_directories for ended in killed}:
+            by_session = stale_files.sessions(client_directories)
+            for ended in (ended for ended in killed if ended.client_directories == client_directories):
                 for pid in {_noted(ended.directory), by_session.get(ended.session_id)}:
                     if pid is not None and self._table.identify(pid) is None:
-                        stale_files.remove_stale_files(pid, places)
+                        stale_files.remove_stale_files(pid, client_directories)
 
 
 def _noted(directory: AttemptDirectory) -> int | None:

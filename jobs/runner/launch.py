@@ -128,7 +128,7 @@ class Launcher:
         if attempt is None:
             return None
         directory = AttemptDirectory(self._launch_planner.path(job, attempt.number))
-        holders = self._ledger.owners(job)
+        owners = self._ledger.owners(job)
         process = attach(
             directory, marker=self._launch_planner.marker(job, attempt.number), identity=known_process(attempt)
         )
@@ -136,9 +136,9 @@ class Launcher:
         # A job that removed its own directory is found by its recorded process alone.
         lives = lives or (directory.shim_pid() is None and process.lives())
         # An attempt that is over already is settled or lost; it did not time out, however long ago it began.
-        seconds = self._seconds_left(job, attempt, process, holders) if lives else math.inf
+        seconds = self._seconds_left(job, attempt, process, owners) if lives else math.inf
         ran = self._launch_planner.ever_ran(job, attempt)
-        live = self._live(job, attempt, process, holders, seconds)
+        live = self._live(job, attempt, process, owners, seconds)
         return replace(live, ran=ran, adopted_at=directory.output_size())
 
     async def _wait_for_claude(self, job: Job) -> Claude | None:
@@ -187,7 +187,7 @@ class Launcher:
 
     async def _start_process(self, job: Job, launched: LaunchManifest, command: Command) -> RunningAttempt | None:
         attempt = launched.attempt
-        holders = self._ledger.owners(job)
+        owners = self._ledger.owners(job)
         if await self._is_cancelled(job):
             await self._note_unlaunched(launched)
             cancelled = Outcome(reason=Reason.CANCELLED, status=JobStatus.CANCELLED)
@@ -201,21 +201,21 @@ class Launcher:
             record=launch_line(launched),
             keep=self._settings.keep_processes,
         )
-        seconds = self._seconds_left(job, attempt, process, holders)
-        return self._live(job, attempt, process, holders, seconds)
+        seconds = self._seconds_left(job, attempt, process, owners)
+        return self._live(job, attempt, process, owners, seconds)
 
     def _live(
         self,
         job: Job,
         attempt: Attempt,
         process: Process,
-        holders: Sequence[BudgetOwner],
+        owners: Sequence[BudgetOwner],
         seconds: float,
     ) -> RunningAttempt:
         now = self._clock.monotonic()
-        end = deadline_of(holders)
+        end = deadline_of(owners)
         left = math.inf if end is None or math.isinf(seconds) else end - self._clock.now()
-        patience = WatchdogLimits(
+        limits = WatchdogLimits(
             silence=self._settings.silence_seconds,
             after_answer=self._settings.linger_seconds,
             output=self._settings.max_output_bytes,
@@ -227,18 +227,18 @@ class Launcher:
             directory=process.directory,
             process=process,
             output_tail=OutputTail(process.directory, process.written),
-            watchdog=Watchdog(patience=patience, deadline=now + seconds, heard_at=now, latest=now + left),
-            holders=holders,
+            watchdog=Watchdog(limits=limits, deadline=now + seconds, heard_at=now, latest=now + left),
+            owners=owners,
         )
 
-    def _seconds_left(self, job: Job, attempt: Attempt, process: Process, holders: Sequence[BudgetOwner]) -> float:
+    def _seconds_left(self, job: Job, attempt: Attempt, process: Process, owners: Sequence[BudgetOwner]) -> float:
         now = self._clock.now()
         age = process.age()
         # The time of day may have been set since the attempt began. It counts only where nothing else tells its age,
         # and gives no job more time than it had.
         spent = max(0.0, now - attempt.started_at if age is None else age)
         seconds = job.spec.timeout_seconds - spent
-        deadline = deadline_of(holders)
+        deadline = deadline_of(owners)
         return max(0.0, seconds if deadline is None else min(seconds, deadline - now))
 
     async def _fail_unpaid(self, job: Job) -> None:

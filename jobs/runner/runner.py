@@ -101,7 +101,7 @@ class LocalRunner:
             reaper=reaper,
             clock=clock,
             secrets_of=launch_planner.secrets_of,
-            on_overdrawn=self._end_below,
+            on_budget_exhausted=self._end_below,
         )
 
     async def start_or_attach(self, job_id: str) -> None:
@@ -203,11 +203,11 @@ class LocalRunner:
         for marker, offender in (await anyio.to_thread.run_sync(self._patrol.scan, targets)).items():
             by_marker[marker].unmanaged = offender.command
 
-    def _end_below(self, holder: BudgetOwner) -> None:
+    def _end_below(self, owner: BudgetOwner) -> None:
         for live in self._live.values():
             # One that has answered costs nothing more and is about to leave.
-            if contains(holder.path, live.job.path) and live.stop_reason is None and not live.reader.answered:
-                logger.info("job %s is ended: the budget of %s is used up", live.job.id, holder.name)
+            if contains(owner.path, live.job.path) and live.stop_reason is None and not live.reader.answered:
+                logger.info("job %s is ended: the budget of %s is used up", live.job.id, owner.name)
                 live.stop_reason = Reason.BUDGET_EXHAUSTED
                 # To look for its processes takes longer than it may take to begin another call.
                 live.process.freeze()

@@ -58,13 +58,13 @@ class Settler:
         follow = partial(self._retry_policy.decide, live.job, live.attempt, outcome, ran=partial(self._ran, live))
         outcome = await retry_while_unavailable(follow, f"deciding what follows job {live.job.id}")
         # Before the end is written: with its last job a tree's client context is forgotten.
-        places = self._launch_planner.client_directories(live.job)
+        client_directories = self._launch_planner.client_directories(live.job)
         settled = await self.write(live.job, live.attempt, outcome)
         self._cleanup.add(
             EndedAttempt(
                 target=live.target,
                 directory=live.directory,
-                places=places,
+                client_directories=client_directories,
                 session_id=live.attempt.session_id,
                 exit_code=outcome.exit_code,
             )
@@ -84,12 +84,14 @@ class Settler:
             target: The attempt's processes.
             outcome: The outcome.
         """
-        places = self._launch_planner.client_directories(job)
+        client_directories = self._launch_planner.client_directories(job)
         directory = AttemptDirectory(self._launch_planner.path(job, attempt.number))
         directory.remove_stdin()
         settled = await self.write(job, attempt, outcome)
         self._cleanup.add(
-            EndedAttempt(target=target, directory=directory, places=places, session_id=attempt.session_id)
+            EndedAttempt(
+                target=target, directory=directory, client_directories=client_directories, session_id=attempt.session_id
+            )
         )
         return settled
 

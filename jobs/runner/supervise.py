@@ -95,7 +95,7 @@ class Alarm:
 
     def too_much(self) -> bool:
         """Tell whether the attempt has written more than it may."""
-        return self.live.output_tail.size_of_all() > self.live.watchdog.patience.output
+        return self.live.output_tail.size_of_all() > self.live.watchdog.limits.output
 
 
 class Supervisor:
@@ -109,7 +109,7 @@ class Supervisor:
         reaper: Ends processes.
         clock: Time.
         secrets_of: Returns the secrets in a job's environment.
-        on_overdrawn: Called with the holder of a budget that is used up.
+        on_budget_exhausted: Called with the owner of a budget that is used up.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Supervisor:
         reaper: Reaper,
         clock: Clock,
         secrets_of: Callable[[Job], Collection[str]],
-        on_overdrawn: Callable[[BudgetOwner], None],
+        on_budget_exhausted: Callable[[BudgetOwner], None],
     ) -> None:
         self._settings = settings
         self._scheduler = scheduler
@@ -131,7 +131,7 @@ class Supervisor:
         self._reaper = reaper
         self._clock = clock
         self._secrets_of = secrets_of
-        self._on_overdrawn = on_overdrawn
+        self._on_budget_exhausted = on_budget_exhausted
         self._events = FileEvents()
         self._alarms: dict[Alarm, bool] = {}
         self._beat: asyncio.TimerHandle | None = None
@@ -170,7 +170,7 @@ class Supervisor:
 
     async def _follow(self, live: RunningAttempt) -> int | None:
         live.output_tail.hold()
-        alarm = Alarm(live, eager=any(holder.usd is not None for holder in live.holders))
+        alarm = Alarm(live, eager=any(owner.usd is not None for owner in live.owners))
         with self._followed(alarm):
             while True:
                 with alarm.wait():
@@ -237,9 +237,9 @@ class Supervisor:
     def _mind_budget(self, live: RunningAttempt) -> None:
         if not self._ledger.note(live.job, live.attempt.number, live.reader.usage.cost_usd):
             return
-        budget_exhausted = self._ledger.budget_exhausted(live.holders)
+        budget_exhausted = self._ledger.budget_exhausted(live.owners)
         if budget_exhausted is not None:
-            self._on_overdrawn(budget_exhausted)
+            self._on_budget_exhausted(budget_exhausted)
 
     def _verdict(self, live: RunningAttempt) -> Reason | None:
         if live.unmanaged is not None:
@@ -264,7 +264,7 @@ class Supervisor:
         return True
 
     async def _read_rest(self, live: RunningAttempt) -> None:
-        most = live.watchdog.patience.output
+        most = live.watchdog.limits.output
         if live.stop_reason is None and live.output_tail.size() > most:
             # It was over before it could be ended for that.
             live.stop_reason = Reason.OUTPUT_LIMIT

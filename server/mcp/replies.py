@@ -325,10 +325,10 @@ def retried(what: RetryResult) -> str:
         # Where they end again before the next wait, an earlier cursor takes their first end for the last.
         steps.append("Call claude_wait for jobIds without a cursor.")
     if what.busy:
-        busy = [{"jobId": job_id, "heldBy": holder} for job_id, holder in what.busy.items()][:_NAMED]
+        busy = [{"jobId": job_id, "heldBy": other} for job_id, other in what.busy.items()][:_NAMED]
         reply["busy"] = busy
-        holders = list(dict.fromkeys(one["heldBy"] for one in busy))
-        steps.append(f"For the busy ones call claude_wait with jobIds {holders}, then claude_retry again.")
+        awaited = list(dict.fromkeys(one["heldBy"] for one in busy))
+        steps.append(f"For the busy ones call claude_wait with jobIds {awaited}, then claude_retry again.")
     if left := sum(max(0, len(ids) - _NAMED) for ids in (again, live, what.busy)):
         reply["left"] = left
         steps.append("claude_list_jobs names the others.")

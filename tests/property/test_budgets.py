@@ -30,8 +30,8 @@ class BudgetMachine(RuleBasedStateMachine):
         self.tree = Tree(id="t", created_at=0.0, client=None, max_budget_usd=usd)
         self.jobs: dict[str, Job] = {}
         self.live: dict[tuple[str, int], float] = {}
-        self.books = LiveTrees()
-        self.books.enter(self.tree, ())
+        self.live_trees = LiveTrees()
+        self.live_trees.enter(self.tree, ())
         self._add(self._new("t", JobSpec(task="x", cwd="/")))
 
     @rule(parent=picks, usd=dollars, room=rooms, count=st.integers(1, 3))
@@ -54,11 +54,11 @@ class BudgetMachine(RuleBasedStateMachine):
         spender = self._pick(who)
         if spender is None:
             return
-        left = remaining_for(self._holders(spender), self.books)
+        left = remaining_for(self._owners(spender), self.live_trees)
         assert left is not None
         key = (spender.id, spender.attempt)
         self.live[key] = self.live.get(key, 0.0) + left * share
-        self.books.note_cost(*key, self.live[key])
+        self.live_trees.note_cost(*key, self.live[key])
 
     @rule(who=picks, status=st.sampled_from([JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.QUEUED]))
     def settle(self, who: int, status: JobStatus) -> None:
@@ -66,9 +66,9 @@ class BudgetMachine(RuleBasedStateMachine):
         if ending is None:
             return
         spent = ending.usage.cost_usd + self.live.pop((ending.id, ending.attempt), 0.0)
-        before = self.books.spent("t")
+        before = self.live_trees.spent("t")
         self._put(replace(ending, status=status, usage=Usage(cost_usd=spent)))
-        assert abs(self.books.spent("t") - before) < EPSILON
+        assert abs(self.live_trees.spent("t") - before) < EPSILON
 
     @rule(who=picks)
     def run_again(self, who: int) -> None:
@@ -79,22 +79,22 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_budget_is_passed_or_promised_twice(self) -> None:
-        for holder in budget_owners(self.tree, list(self.jobs.values())):
-            if holder.usd is not None:
-                assert self.books.spent(holder.path) <= self.books.charged(holder.path) + EPSILON
-                assert self._promised(holder.path) <= holder.usd + EPSILON
-            if holder.jobs is not None:
-                assert self.books.jobs(holder.path) <= holder.jobs
+        for owner in budget_owners(self.tree, list(self.jobs.values())):
+            if owner.usd is not None:
+                assert self.live_trees.spent(owner.path) <= self.live_trees.charged(owner.path) + EPSILON
+                assert self._promised(owner.path) <= owner.usd + EPSILON
+            if owner.jobs is not None:
+                assert self.live_trees.jobs(owner.path) <= owner.jobs
 
     @invariant()
     def every_sum_is_what_the_jobs_come_to(self) -> None:
         for path in ("t", *self.jobs):
-            assert abs(self.books.charged(path) - self._promised(path)) < EPSILON
+            assert abs(self.live_trees.charged(path) - self._promised(path)) < EPSILON
             below = [each for each in self.jobs.values() if each.path.startswith(f"{path}/")]
             costs = [self._cost(each) for each in (*below, *(each for each in [self.jobs.get(path)] if each))]
-            assert abs(self.books.spent(path) - sum(costs)) < EPSILON
-            assert self.books.present(path) == len(below)
-            assert self.books.jobs(path) == self._rooms(path)
+            assert abs(self.live_trees.spent(path) - sum(costs)) < EPSILON
+            assert self.live_trees.present(path) == len(below)
+            assert self.live_trees.jobs(path) == self._rooms(path)
 
     def _promised(self, path: str) -> float:
         """Calculate again what has been spent below a path and may still be: every live subtree its whole budget."""
@@ -120,12 +120,12 @@ class BudgetMachine(RuleBasedStateMachine):
 
     def _refusal(self, facts: AdmissionFacts) -> BudgetError | None:
         try:
-            check(facts, self.books)
+            check(facts, self.live_trees)
         except BudgetError as refused:
             return refused
         return None
 
-    def _holders(self, of: Job) -> Any:
+    def _owners(self, of: Job) -> Any:
         return budget_owners(
             self.tree, [each for each in self.jobs.values() if f"{of.path}/".startswith(f"{each.path}/")]
         )
@@ -148,11 +148,11 @@ class BudgetMachine(RuleBasedStateMachine):
     def _add(self, new: Job) -> None:
         self.jobs[new.path] = new
         batch = Batch(id=f"b{new.id}", root_id="t", parent_id=None, idempotency_key=None, created_at=0.0)
-        self.books.admit([new], batch)
+        self.live_trees.admit([new], batch)
 
     def _put(self, changed: Job) -> None:
         self.jobs[changed.path] = changed
-        self.books.put(changed)
+        self.live_trees.put(changed)
 
     def _pick(self, number: int) -> Job | None:
         running = [each for each in self.jobs.values() if each.status is JobStatus.RUNNING]

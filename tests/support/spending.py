@@ -16,7 +16,7 @@ from tests.support.waiting import until
 from tests.unit.jobs.support import CLIENT_ENV, Parts, parts
 
 STUB = Path(__file__).parents[1] / "fakes" / "spending_stub.py"
-POKE_SECONDS = 0.02
+LOOK_SECONDS = 0.02
 
 
 class Till:
@@ -96,5 +96,5 @@ async def shop(tmp_path: Path, **settings: Any) -> AsyncIterator[Shop]:
 async def _poke(engine: Parts) -> None:
     # As the composition root does: the gate opens by itself.
     while True:
-        await anyio.sleep(POKE_SECONDS)
+        await anyio.sleep(LOOK_SECONDS)
         engine.scheduler.reschedule()

@@ -11,8 +11,8 @@ from jobs.limits.throttle import (
     LONGEST_LOOK_SECONDS,
     LONGEST_PAUSE_SECONDS,
     LOOK_SECONDS,
-    POKE_SECONDS,
     REASON_CHARS,
+    RESCHEDULE_SECONDS,
     AccountLimits,
     Pause,
     Throttle,
@@ -290,7 +290,7 @@ def test_how_soon_to_look_again_depends_on_what_is_waited_for(throttle: Throttle
     assert throttle.look_again_in() == LONGEST_LOOK_SECONDS
     memory.free = 0
     clock.moved += LOOK_SECONDS
-    assert throttle.look_again_in() == POKE_SECONDS
+    assert throttle.look_again_in() == RESCHEDULE_SECONDS
 
 
 def test_starts_are_staggered(throttle: Throttle):

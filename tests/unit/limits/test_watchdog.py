@@ -8,7 +8,7 @@ from jobs.model import Reason
 
 @pytest.fixture
 def dog() -> Watchdog:
-    return Watchdog(patience=WatchdogLimits(silence=100, after_answer=10, output=1000), deadline=1000, heard_at=0)
+    return Watchdog(limits=WatchdogLimits(silence=100, after_answer=10, output=1000), deadline=1000, heard_at=0)
 
 
 def test_a_job_that_speaks_is_left_alone(dog: Watchdog):

@@ -87,9 +87,9 @@ async def test_a_frozen_process_that_obeys_does_not_use_up_its_grace(tmp_path: P
     # As `Process.freeze` does, the shim included.
     os.killpg(process.identity.pid, signal.SIGSTOP)
     # An end is not cancelled once it has begun, so the scope only tells the time.
-    with anyio.move_on_after(12) as patience:
+    with anyio.move_on_after(12) as limit:
         assert await Reaper(table()).end(process, "end:frozen", grace=15) == 143
-    assert not patience.cancel_called
+    assert not limit.cancel_called
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -137,7 +137,7 @@ async def test_a_chain_that_changes_process_and_session_all_the_time_is_swept(tm
     process = await finished(tmp_path, "chain", "sweep:chain")
     with anyio.fail_after(60):
         await Reaper().sweep(Target(marker="sweep:chain", shim=process.identity))
-    left = partial(kill_all, process_table(), [Target(marker="sweep:chain")], patience=1)
+    left = partial(kill_all, process_table(), [Target(marker="sweep:chain")], seconds=1)
     assert await anyio.to_thread.run_sync(left) == 0
 
 

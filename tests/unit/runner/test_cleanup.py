@@ -69,7 +69,9 @@ def ended(tmp_path: Path, number: int) -> EndedAttempt:
     keys.mkdir(parents=True, exist_ok=True)
     (keys / f"{DEAD + number}.x.key").touch()
     return EndedAttempt(
-        target=Target(marker=f"k:{number}:1"), directory=directory, places=ClientDirectories(config=tmp_path / "config")
+        target=Target(marker=f"k:{number}:1"),
+        directory=directory,
+        client_directories=ClientDirectories(config=tmp_path / "config"),
     )
 
 
