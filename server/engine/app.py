@@ -1,5 +1,6 @@
 """Builds the engine from its parts, serves its socket, and exits when it is idle."""
 
+import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -47,8 +48,7 @@ from server.client.lock_file import holder_of, sign_lock
 from server.client.state_dir import StatePaths, prepare
 from server.engine.connection import ConnectionHandlers, Sdk, serve_connection
 from server.engine.control import Control
-from server.engine.lifecycle import ConnectionCounter, Engine
-from server.engine.process import spare_the_collector, stop_on_signals
+from server.engine.lifecycle import ConnectionCounter, Engine, stop_on_signals
 from server.engine.settings_notices import SettingsNotices
 from server.engine.state_binding import bind
 from server.engine.state_watch import EngineSocket, StateWatch
@@ -301,6 +301,13 @@ async def _serve(
         await _take_leave(engine.end_jobs, services)
         group.cancel_scope.cancel()
     logger.info("engine stopped")
+
+
+def spare_the_collector() -> None:
+    """Exclude what the imports made from every later collection, and turn the collector on."""
+    # It is never garbage; each full collection took 65 ms for its 100,000 objects (measured). So none runs first.
+    gc.freeze()
+    gc.enable()
 
 
 async def _take_leave(end_jobs: bool, services: Services) -> None:

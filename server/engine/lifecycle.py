@@ -1,6 +1,9 @@
 """The engine's lifecycle: which clients it admits, how many are connected, and when it exits."""
 
 import logging
+import os
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import anyio
@@ -10,10 +13,9 @@ from jobs.effective_settings import EffectiveSettings
 from jobs.ports import Clock
 from jobs.util.retrying import retry_while_unavailable
 from server.client.wire import Hello, Role
-from server.engine.beat import beat
-from server.engine.in_job import InsideJobError, refuse_inside_job
-from server.engine.peer import Peer
+from server.engine.peer import InsideJobError, Peer, refuse_inside_job
 from server.engine.settings_notices import FILE_SECONDS
+from server.engine.supervised_tasks import beat
 from server.mcp.connection_state import Connection, Services, caller_of, calling_job
 
 
@@ -138,3 +140,18 @@ class Engine:
             if not await retry_while_unavailable(self._services.store.unfinished, "asking for live jobs"):
                 logger.info("stopping: no client and no live job for %s s", self._settings.idle_seconds)
                 self.stop()
+
+
+async def stop_on_signals(leaving: Callable[[], bool], stop: Callable[[], None]) -> None:
+    """Ask the engine to stop on SIGTERM or SIGINT; a second signal ends the process at once.
+
+    Args:
+        leaving: Tells whether the engine is stopping already.
+        stop: Asks it to stop.
+    """
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if leaving():
+                os._exit(128 + number)
+            logger.info("stopping on signal %d; running jobs go on", number)
+            stop()

@@ -37,8 +37,8 @@ def run() -> str | None:
     import anyio
 
     from server.engine.app import LEAVE_SECONDS, serve
-    from server.engine.in_job import inside_job
     from server.engine.listener import allow_many_files
+    from server.engine.peer import inside_job
     from server.logging_setup import log_to_stderr
 
     log_to_stderr("INFO", path=places.log if is_at(STDERR, places.log) else None)

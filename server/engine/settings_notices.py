@@ -11,7 +11,7 @@ from jobs.settings_sources import misspelt
 from jobs.util.retrying import retry_while_unavailable
 from jobs.util.text import strip_terminal_codes
 from server.client.wire import Hello, Role
-from server.engine.beat import beat
+from server.engine.supervised_tasks import beat
 
 FILE_SECONDS = 1.0
 """Seconds between two checks of the settings file, which cost one `stat` each."""

@@ -17,8 +17,8 @@ from server.client.engine_socket import is_at, lock
 from server.client.lock_file import sign_lock
 from server.client.state_dir import StatePaths, prepare
 from server.client.wire import ClientError
-from server.engine.beat import beat
 from server.engine.listener import accept_all
+from server.engine.supervised_tasks import beat
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Supervises the engine's asyncio tasks: an error in one ends neither the engine nor the others."""
+"""Supervises the engine's asyncio tasks, where an error in one ends no other; and the timer of the periodic ones."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -59,3 +59,14 @@ class SupervisedTasks:
 def _name(task: Task) -> str:
     function = getattr(task, "func", task)
     return str(getattr(function, "__qualname__", function))
+
+
+async def beat(seconds: float) -> None:
+    """Sleep until the event loop's clock shows a multiple of `seconds`.
+
+    Tasks that wake together wake the process once: nothing else wakes an idle engine a few times a second.
+
+    Args:
+        seconds: From one beat to the next.
+    """
+    await anyio.sleep_until((anyio.current_time() // seconds + 1) * seconds)

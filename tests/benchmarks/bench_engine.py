@@ -24,8 +24,7 @@ from jobs.settings import Settings
 from jobs.spec import TaskRequest
 from jobs.waiting import WaitMode
 from server.client.state_dir import prepare
-from server.engine.app import assemble
-from server.engine.process import spare_the_collector
+from server.engine.app import assemble, spare_the_collector
 from server.mcp.connection_state import Services
 from tests.benchmarks.watched import Onlooker, fork_server_of, told
 

@@ -12,8 +12,15 @@ import pytest
 
 from jobs.claude.command import MARKER
 from jobs.processes.process_table import PortableTable, ProcessIdentity, ProcessTable, process_table
-from server.engine.in_job import InsideJobError, UnknownPeerError, inside_job, refuse_inside_job
-from server.engine.peer import SO_PEERPIDFD, Peer, peer_of
+from server.engine.peer import (
+    SO_PEERPIDFD,
+    InsideJobError,
+    Peer,
+    UnknownPeerError,
+    inside_job,
+    peer_of,
+    refuse_inside_job,
+)
 
 NO_SUCH_OPTION = 9999
 OPTIONS = [SO_PEERPIDFD, NO_SUCH_OPTION]
