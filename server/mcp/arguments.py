@@ -11,7 +11,6 @@ from pydantic.alias_generators import to_camel
 from jobs.errors import BadInputError
 from jobs.model import JobStatus
 from jobs.spec import TaskRequest
-from jobs.validation import TreeBounds
 
 
 class Arguments(BaseModel):
@@ -111,10 +110,6 @@ class BatchArguments(OptionArguments):
         shared = _fields_of(self, only=OptionArguments.model_fields, only_set=True)
         shared |= {"batch_slots": self.max_concurrent}
         return [TaskRequest(**{**shared, **task.fields()}) for task in self.tasks]
-
-    def bounds(self) -> TreeBounds:
-        """Return the bounds on the new tree's cost and time."""
-        return TreeBounds(usd=self.tree_budget_usd, seconds=self.tree_timeout_seconds)
 
     def key(self) -> str | None:
         """Return the key of the submission: its own, or one made of its tasks' keys.

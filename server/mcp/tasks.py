@@ -34,7 +34,7 @@ from server.mcp import elicitation, progress, replies
 from server.mcp.arguments import Arguments, BatchArguments, RunArguments, WaitArguments
 from server.mcp.calls import Context, call_of, outcome, result_of
 from server.mcp.connection_state import Call
-from server.mcp.tools import BY_NAME, run_reply, scope_reader, submit_batch, submit_run, wait_reply
+from server.mcp.tools import BY_NAME, run_reply, scope_reader, submit, wait_reply
 from server.mcp.wait_ids import Wait, decode, encode
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
@@ -160,11 +160,11 @@ def _declared(ctx: Context) -> bool:
 
 
 async def _begin_run(call: Call, arguments: RunArguments) -> str:
-    return (await submit_run(call, arguments)).jobs[0].id
+    return (await submit(call, arguments)).jobs[0].id
 
 
 async def _begin_batch(call: Call, arguments: BatchArguments) -> str:
-    return (await submit_batch(call, arguments)).batch.id
+    return (await submit(call, arguments)).batch.id
 
 
 async def _begin_wait(call: Call, arguments: WaitArguments) -> str | None:

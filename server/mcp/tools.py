@@ -14,7 +14,6 @@ from jobs.model import Job, JobStatus
 from jobs.permissions.approvals import PermissionRequest
 from jobs.permissions.visibility import Scope
 from jobs.ports import Admission
-from jobs.spec import TaskRequest
 from jobs.validation import TreeBounds
 from jobs.waiting import WaitMode, WaitReport
 from jobs.waiting_for import WaitingFor
@@ -56,7 +55,7 @@ More than `MAX_RESULT_CHARS`: the notes that say how to read on count too, and o
 )
 async def claude_run(call: Call, arguments: RunArguments) -> str:
     """Run one job to its end and return its result."""
-    admission = await submit_run(call, arguments)
+    admission = await submit(call, arguments)
     report, asked = await _wait_for(call, admission)
     if asked and report.pending:
         return run_asks(admission, asked)
@@ -71,7 +70,7 @@ async def claude_run(call: Call, arguments: RunArguments) -> str:
 )
 async def claude_run_async(call: Call, arguments: RunArguments) -> str:
     """Start one job and return its id."""
-    admission = await submit_run(call, arguments)
+    admission = await submit(call, arguments)
     return replies.started(admission.jobs[0], await call.services.recursion.pause_ahead(admission))
 
 
@@ -84,7 +83,7 @@ async def claude_run_async(call: Call, arguments: RunArguments) -> str:
 async def claude_run_batch(call: Call, arguments: BatchArguments) -> str:
     """Run several jobs to their end and return a line for each."""
     began = time.monotonic()
-    admission = await submit_batch(call, arguments)
+    admission = await submit(call, arguments)
     report, asked = await _wait_for(call, admission)
     if asked and report.pending:
         return batch_asks(admission, asked)
@@ -105,7 +104,7 @@ async def claude_run_batch(call: Call, arguments: BatchArguments) -> str:
 )
 async def claude_run_batch_async(call: Call, arguments: BatchArguments) -> str:
     """Start several jobs and return their ids."""
-    admission = await submit_batch(call, arguments)
+    admission = await submit(call, arguments)
     return replies.spawned(admission, await call.services.recursion.pause_ahead(admission))
 
 
@@ -246,18 +245,29 @@ async def claude_retry(call: Call, arguments: RetryArguments) -> str:
     return replies.retried(await call.services.sessions.retry(mine, client_context=call.client_context))
 
 
-async def submit_run(call: Call, arguments: RunArguments) -> Admission:
-    """Admit and start one job."""
-    return await _submit(
-        call, [arguments.request()], arguments.parent_job_id, key=arguments.idempotency_key, as_root=True
-    )
-
-
-async def submit_batch(call: Call, arguments: BatchArguments) -> Admission:
-    """Admit and start a batch."""
-    return await _submit(
-        call, arguments.requests(), arguments.parent_job_id, key=arguments.key(), bounds=arguments.bounds()
-    )
+async def submit(call: Call, arguments: RunArguments | BatchArguments) -> Admission:
+    """Admit and start the one job of a run, or the jobs of a batch."""
+    parent_id = arguments.parent_job_id
+    if call.job is not None:
+        if parent_id not in (None, call.job.id):
+            # The same answer as for an unknown job, so that ids of other trees cannot be probed.
+            raise NotFoundError("Job", parent_id or "")
+        parent_id = call.job.id
+    if isinstance(arguments, BatchArguments):
+        requests, key = arguments.requests(), arguments.key()
+        bounds = TreeBounds(usd=arguments.tree_budget_usd, seconds=arguments.tree_timeout_seconds)
+    else:
+        requests, key, bounds = [arguments.request()], arguments.idempotency_key, None
+    turn = nullcontext() if call.job is None else call.services.recursion.turns.hold(call.job.id)
+    async with turn:
+        return await call.services.manager.submit(
+            requests,
+            parent_id,
+            client_context=call.client_context,
+            as_root=isinstance(arguments, RunArguments),
+            idempotency_key=key or call.tool_use_id,
+            bounds=bounds,
+        )
 
 
 async def run_reply(call: Call, job_id: str) -> str:
@@ -269,32 +279,6 @@ async def run_reply(call: Call, job_id: str) -> str:
     """
     job = await call.visibility.job(job_id)
     return await call.results.page(job, offset=0, limit=call.services.settings.result_chars)
-
-
-async def _submit(
-    call: Call,
-    requests: Sequence[TaskRequest],
-    parent_job_id: str | None,
-    *,
-    key: str | None,
-    as_root: bool = False,
-    bounds: TreeBounds | None = None,
-) -> Admission:
-    if call.job is not None:
-        if parent_job_id not in (None, call.job.id):
-            # The same answer as for an unknown job, so that ids of other trees cannot be probed.
-            raise NotFoundError("Job", parent_job_id or "")
-        parent_job_id = call.job.id
-    turn = nullcontext() if call.job is None else call.services.recursion.turns.hold(call.job.id)
-    async with turn:
-        return await call.services.manager.submit(
-            requests,
-            parent_job_id,
-            client_context=call.client_context,
-            as_root=as_root,
-            idempotency_key=key or call.tool_use_id,
-            bounds=bounds,
-        )
 
 
 async def _wait_for(call: Call, admission: Admission) -> tuple[WaitReport, Sequence[PermissionRequest]]:
