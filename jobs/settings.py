@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,7 +64,7 @@ class McpServerSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeSettings:
-    """What completes the requests of one client; a tree keeps it for as long as it lives.
+    """What completes the requests of one client: the settings of `Scope.TREE`. A tree keeps it for as long as it lives.
 
     Args:
         cli: The `claude` binary, or None to look it up.
@@ -218,13 +219,7 @@ class Settings(BaseModel):
     @property
     def for_trees(self) -> TreeSettings:
         """The settings that a tree takes from its client."""
-        return TreeSettings(
-            cli=None if self.cli is None else str(self.cli),
-            permission_mode=self.permission_mode,
-            timeout_seconds=self.timeout_seconds,
-            timeout_multiplier=self.timeout_multiplier,
-            pass_environment=self.pass_environment,
-        )
+        return restored_tree_settings(self.model_dump(mode="json", include=set(names(Scope.TREE))))
 
     def reload(self, newer: "Settings") -> None:
         """Take over the values of `Scope.RELOADED` from newer settings; all others stay as they are."""
@@ -242,7 +237,9 @@ def restored_tree_settings(values: Mapping[str, Any]) -> TreeSettings:
     """
     defaults = {name: Settings.model_fields[name].default for name in names(Scope.TREE)}
     found = {name: values.get(name, default) for name, default in defaults.items()}
-    return TreeSettings(**found | {"pass_environment": tuple(found["pass_environment"])})
+    # JSON has lists where the settings have tuples.
+    kept: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in found.items()}
+    return TreeSettings(**kept)
 
 
 def scope_of(name: str) -> Scope:
@@ -257,6 +254,7 @@ def scope_of(name: str) -> Scope:
     return found[0]
 
 
+@cache
 def names(*scopes: Scope) -> tuple[str, ...]:
     """Return the names of the settings with one of these scopes, in the order of their declaration."""
     return tuple(name for name in Settings.model_fields if scope_of(name) in scopes)

@@ -1,12 +1,14 @@
 """Where a setting comes from, which source wins, and what a person reads about a bad one."""
 
+import json
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from jobs.errors import BadInputError
-from jobs.settings import Scope, Settings, names, restored_tree_settings, scope_of
+from jobs.settings import Scope, Settings, TreeSettings, names, restored_tree_settings, scope_of
 from jobs.settings_sources import InvalidSettingsError, LoadedSettings, known_variables, load_here, variable_of
 from jobs.validation import timeout_at
 
@@ -221,6 +223,14 @@ def test_what_completes_a_clients_request_is_the_trees_and_everything_else_the_e
         *("cli", "permission_mode", "timeout_seconds", "timeout_multiplier", "pass_environment")
     }
     assert names(Scope.LOCATION) == ("home",)
+
+
+def test_a_tree_keeps_every_setting_that_belongs_to_trees(tmp_path: Path):
+    assert {field.name for field in fields(TreeSettings)} == set(names(Scope.TREE))
+    given = {"cli": "/x", "timeout_multiplier": 1.5, "pass_environment": ("A",)}
+    kept = Settings(home=tmp_path, **given).for_trees
+    assert {name: getattr(kept, name) for name in given} == given
+    assert restored_tree_settings(json.loads(json.dumps(asdict(kept)))) == kept
 
 
 def test_a_reload_changes_what_is_safe_to_change_and_nothing_else(sources: Sources):
