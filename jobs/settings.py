@@ -85,7 +85,8 @@ class Settings(BaseModel):
     """The settings of an engine; `jobs.settings_sources` reads them from their sources.
 
     The parts of an engine share one object of this and read it at each use. Its fields are read-only; `reload` alone
-    changes it, and only what is safe to change while the engine runs.
+    changes it, and only what is safe to change while the engine runs. A field has an example where its default is
+    none.
 
     Raises:
         ValidationError: A value that a setting cannot take, by its name.
@@ -96,25 +97,25 @@ class Settings(BaseModel):
 
     home: Annotated[Path, Scope.LOCATION]
     """State directory: database, job directories, log, and the socket unless its path would be too long."""
-    cli: Annotated[Path | None, Scope.TREE] = None
+    cli: Annotated[Path | None, Scope.TREE, Field(examples=["/usr/local/bin/claude"])] = None
     """The `claude` binary; None looks at PATH, then at the one that `claude-agent-sdk` bundles."""
     max_depth: Annotated[NonNegativeInt, Scope.RESTART] = 5
     """Deepest level of a tree; its root is at 0."""
     max_concurrent: Annotated[dict[int, PositiveInt], Scope.RESTART] = Field(
-        default_factory=lambda: {0: 1, 1: 10, 2: 50}
+        default_factory=lambda: {0: 1, 1: 10, 2: 50}, examples=[{"0": 1, "1": 10}]
     )
     """Depth to the number of jobs that run there at once, per tree; a deeper level takes the deepest given."""
     max_children: Annotated[PositiveInt, Scope.RESTART] = 100
     """Most children of one parent."""
     max_jobs: Annotated[PositiveInt, Scope.RESTART] = 1000
     """Most jobs of one tree."""
-    max_running: Annotated[PositiveInt, Scope.RESTART] = Field(default_factory=default_max_running)
+    max_running: Annotated[PositiveInt, Scope.RESTART] = Field(default_factory=default_max_running, examples=[8])
     """Most jobs that run at once on this machine."""
     timeout_seconds: Annotated[PositiveFloat, Scope.TREE] = 1800.0
     """Seconds that one attempt may run; half an hour was the older server's cap."""
-    timeout_multiplier: Annotated[PositiveFloat | None, Scope.TREE] = None
+    timeout_multiplier: Annotated[PositiveFloat | None, Scope.TREE, Field(examples=[1.5])] = None
     """The older server's formula instead: 300 s times this to the power of the depth, at most 1,800 s."""
-    pass_environment: Annotated[tuple[str, ...], Scope.TREE] = ()
+    pass_environment: Annotated[tuple[str, ...], Scope.TREE, Field(examples=[["GH_TOKEN", "OTEL_*"]])] = ()
     """Variables of the client's environment that its jobs get beyond those that they always get: names, or beginnings
     of names with an asterisk behind. The client itself picks them, at its start."""
     grace_seconds: Annotated[PositiveFloat, Scope.RESTART] = 5.0
@@ -125,7 +126,9 @@ class Settings(BaseModel):
     """Seconds that a process may live on after its answer; Claude stays while a background command runs (measured)."""
     max_output_bytes: Annotated[PositiveInt, Scope.RELOADED] = 1024**3
     """Most bytes that an attempt may write to its transcript."""
-    max_starting: Annotated[PositiveInt, Scope.RESTART] = Field(default_factory=lambda: 8 * (os.cpu_count() or 1))
+    max_starting: Annotated[PositiveInt, Scope.RESTART] = Field(
+        default_factory=lambda: 8 * (os.cpu_count() or 1), examples=[8]
+    )
     """Most jobs whose process was launched and has said nothing yet: a start takes 0.66 s of CPU (measured)."""
     memory_floor_bytes: Annotated[int, Scope.RESTART] = Field(default=512 * 1024**2, ge=0)
     """Bytes of free memory below which no job is launched while another runs."""
@@ -144,14 +147,16 @@ class Settings(BaseModel):
     """Permission mode of a job that names none."""
     allow_bypass_permissions: Annotated[bool, Scope.RELOADED] = False
     """Whether a person allows `bypassPermissions` at all."""
-    mcp_servers: Annotated[dict[str, McpServerSettings], Scope.RELOADED] = Field(default_factory=dict)
+    mcp_servers: Annotated[dict[str, McpServerSettings], Scope.RELOADED] = Field(
+        default_factory=dict, examples=[{"github": {"command": "github-mcp-server"}}]
+    )
     """MCP servers that a job may be given by name besides ours."""
-    trusted_directories: Annotated[tuple[Path, ...], Scope.RELOADED] = ()
+    trusted_directories: Annotated[tuple[Path, ...], Scope.RELOADED, Field(examples=[["/home/me/project"]])] = ()
     """Directories whose own settings and CLAUDE.md jobs load, with all below them, besides what Claude Code trusts."""
-    enabled_tools: Annotated[frozenset[str], Scope.RELOADED] = frozenset()
+    enabled_tools: Annotated[frozenset[str], Scope.RELOADED, Field(examples=[["Task"]])] = frozenset()
     """Tools of the CLI that are off for jobs by default and are to be on: Task or Monitor, for example; Skill is
     the name for the skills that the CLI bundles."""
-    keep_processes: Annotated[frozenset[str], Scope.RESTART] = frozenset()
+    keep_processes: Annotated[frozenset[str], Scope.RESTART, Field(examples=[["watchman"]])] = frozenset()
     """Programs that may go on after the job that started them, with all that they start, because other jobs share
     them: a build daemon such as watchman, bazel, or org.gradle.launcher.daemon.bootstrap.GradleDaemon. A name is that
     of the executable file, of the first argument up to a parenthesis, or the main class of a Java program."""

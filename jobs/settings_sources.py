@@ -350,23 +350,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-_EXAMPLES: Mapping[str, Any] = {
-    "cli": "/usr/local/bin/claude",
-    "max_running": 8,
-    "max_starting": 8,
-    "timeout_multiplier": 1.5,
-    "max_concurrent": {"0": 1, "1": 10},
-    "mcp_servers": {"github": {"command": "github-mcp-server"}},
-    "trusted_directories": ["/home/me/project"],
-    "enabled_tools": ["Task"],
-    "keep_processes": ["watchman"],
-    "pass_environment": ["GH_TOKEN", "OTEL_*"],
-}
-"""Settings whose default is no example of what can be given."""
-
-
 def _example(name: str) -> Any:
-    return _EXAMPLES[name] if name in _EXAMPLES else Settings.model_fields[name].default
+    field = Settings.model_fields[name]
+    return field.examples[0] if field.examples else field.default
 
 
 def _variable_example(variable: str, name: str) -> str:

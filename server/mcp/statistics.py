@@ -47,6 +47,9 @@ async def claude_recursion_stats(call: Call, _: NoArguments) -> str:
     return recursion_statistics(await _statistics(call))
 
 
+TOOLS = (claude_dashboard, claude_recursion_stats)
+
+
 async def _statistics(call: Call) -> RecursionStatistics:
     """Return the figures of the machine; a job gets only its own tree's."""
     statistics = await call.services.recursion.statistics()

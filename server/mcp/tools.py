@@ -372,8 +372,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     claude_kill_job,
     claude_send,
     claude_retry,
-    statistics.claude_dashboard,
-    statistics.claude_recursion_stats,
+    *statistics.TOOLS,
 )
 """The tools in the order of their list."""
 

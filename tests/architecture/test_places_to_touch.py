@@ -19,3 +19,14 @@ def naming(*names: str) -> set[str]:
 @pytest.mark.parametrize("names", [("effort",), ("append_system_prompt", "appendSystemPrompt")])
 def test_an_option_that_is_passed_on_is_named_in_three_files(names: tuple[str, ...]):
     assert naming(*names) == OPTION
+
+
+def test_a_tool_is_named_in_two_files():
+    # Others are named in the texts of errors too.
+    assert naming("claude_dashboard") == {"server/mcp/statistics.py", "server/cli/app.py"}
+
+
+@pytest.mark.parametrize("name", ["linger_seconds", "max_task_chars", "trusted_directories", "wait_seconds"])
+def test_a_setting_is_named_in_one_file_and_where_it_is_used(name: str):
+    assert "jobs/settings.py" in naming(name)
+    assert len(naming(name)) == 2
