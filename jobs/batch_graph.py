@@ -88,10 +88,7 @@ class JobNode:
         return job.status
 
     async def _advance(self, job_id: str) -> Next:
-        job = await self._store.job(job_id)
-        if job is None:
-            raise NotFoundError("Job", job_id)
-        job = await self._dependencies.wait(job)
+        job = await self._dependencies.wait(await self._job(job_id))
         while job.status not in TERMINAL:
             if (children := await self._subtasks(job)) is not None:
                 # Imported here: it is loaded already where a node runs.
@@ -135,11 +132,16 @@ class JobNode:
         deadline = self._recursion.ledger.deadline(job)
         async with self._recursion.slot(job, deadline=deadline, now=self._clock.now()) as granted:
             if granted:
-                await self._runner.start_or_attach(job.id)
-                self._recursion.waves.passed(job.id)
-            elif (late := await self._recursion.expire(job, deadline, at=self._clock.now())) is not None:
+                return await self._runner.run(job.id, partial(self._recursion.waves.passed, job.id))
+            if (late := await self._recursion.expire(job, deadline, at=self._clock.now())) is not None:
                 self._event_bus.publish(late)
-            return await self._runner.result(job.id)
+        return await self._job(job.id)
+
+    async def _job(self, job_id: str) -> Job:
+        job = await self._store.job(job_id)
+        if job is None:
+            raise NotFoundError("Job", job_id)
+        return job
 
 
 class BatchGraph:

@@ -341,16 +341,17 @@ class Store(Protocol):
 class Runner(Protocol):
     """Runs a job somewhere; keyed by the job's id, so that asking twice attaches to what runs already."""
 
-    async def start_or_attach(self, job_id: str) -> None:
-        """Claim the job and launch it, or take over the process that runs it already; return once that is so."""
-        ...
+    async def run(self, job_id: str, on_launched: Callable[[], None] = lambda: None) -> Job:
+        """Run one attempt of a job to its end, or the rest of one that runs already; return the job as it is then.
 
-    async def result(self, job_id: str) -> Job:
-        """Wait until the job's attempt has been settled and return the job as it is then."""
+        Args:
+            job_id: The job.
+            on_launched: Called once it runs, or never will.
+        """
         ...
 
     async def cancel(self, job_id: str) -> None:
-        """End the job's process; `result` then returns. Does nothing where nothing runs."""
+        """End the job's process; `run` then returns. Does nothing where nothing runs."""
         ...
 
     async def abandon(self, job_id: str, why: str) -> Job:

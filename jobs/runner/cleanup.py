@@ -185,12 +185,12 @@ class AttemptCleanup:
     def _remove_leavings(self, batch: Sequence[EndedAttempt]) -> None:
         # A shim that ended by itself has ended everything below it.
         killed = [ended for ended in batch if ended.exit_code != 0]
-        for client_directories in {ended.client_directories for ended in killed}:
-            by_session = stale_files.sessions(client_directories)
-            for ended in (ended for ended in killed if ended.client_directories == client_directories):
+        for directories in {ended.client_directories for ended in killed}:
+            by_session = stale_files.sessions(directories)
+            for ended in (ended for ended in killed if ended.client_directories == directories):
                 for pid in {_noted(ended.directory), by_session.get(ended.session_id)}:
                     if pid is not None and self._table.identify(pid) is None:
-                        stale_files.remove_stale_files(pid, client_directories)
+                        stale_files.remove_stale_files(pid, directories)
 
 
 def _noted(directory: AttemptDirectory) -> int | None:

@@ -3,20 +3,18 @@
 import logging
 import math
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 import anyio
 import anyio.to_thread
 
-from jobs.claude.binary import Claude
 from jobs.claude.command import Command
 from jobs.claude.ndjson import OutputTail
 from jobs.errors import JobsError, StoreError
 from jobs.event_bus import JobEventBus
-from jobs.ids import hash_token, new_token
-from jobs.limits.budget import BudgetOwner, Ledger, deadline_of
+from jobs.ids import hash_token
+from jobs.limits.budget import Ledger, deadline_of
 from jobs.limits.watchdog import Watchdog, WatchdogLimits
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
 from jobs.ports import Clock, Store
@@ -26,16 +24,11 @@ from jobs.processes.process_table import ProcessIdentity
 from jobs.processes.spawning import Spawner
 from jobs.runner.launch_plan import LaunchPlanner
 from jobs.runner.manifest import LaunchManifest, launch_line, write_launch_manifest
-from jobs.runner.retry_policy import NOT_EXECUTED, did_not_understand
 from jobs.runner.running_attempt import RunningAttempt
 from jobs.runner.settle import Settler
 from jobs.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-
-NOT_EXECUTED_SECONDS = 2.0
-"""Pause before a job is launched again whose `claude` could not be executed."""
 
 
 class Launcher:
@@ -85,17 +78,15 @@ class Launcher:
         if left is not None and left <= 0:
             await self._fail_unpaid(job)
             return None
-        claude = await self._wait_for_claude(job)
-        session = await self._launch_planner.session(job)
-        token = new_token()
+        plan = await self._launch_planner.plan(job)
         attempt = await self._store.claim(
             job.id,
-            session_id=session.id,
-            token_hash=hash_token(token),
+            session_id=plan.session.id,
+            token_hash=hash_token(plan.token),
             at=self._clock.now(),
-            setting_sources=await self._launch_planner.setting_sources(job),
-            cli=None if claude is None else os.fsencode(claude.path).decode(errors="replace"),
-            cli_version=None if claude is None else claude.version,
+            setting_sources=plan.setting_sources,
+            cli=None if plan.claude is None else os.fsencode(plan.claude.path).decode(errors="replace"),
+            cli_version=None if plan.claude is None else plan.claude.version,
         )
         if attempt is None:
             return None
@@ -107,17 +98,16 @@ class Launcher:
             started_at=attempt.started_at,
         )
         self._event_bus.publish(running)
-        launched: LaunchManifest | None = None
+        manifest: LaunchManifest | None = None
         try:
-            whole = await self._with_whole_task(running)
-            launched = await self._launched(whole, attempt)
-            command = await self._launch_planner.command(whole, attempt, token, session, left, claude)
-            return await self._start_process(running, launched, command)
+            manifest = await self._manifest(running, attempt)
+            command = await self._launch_planner.command(manifest.job, attempt, plan, left)
+            return await self._start_process(running, manifest, command)
         except (JobsError, OSError) as error:
             if isinstance(error, StoreError) and error.transient:
                 # Claimed and not launched, it is found to have never run, and is queued again.
                 raise
-            await self._note_unlaunched(launched)
+            await self._note_unlaunched(manifest)
             # An error that keeps a process from being started is the job's, not the engine's.
             await self._settler.launch_failed(running, attempt, str(error), for_now=refused_for_now(error))
             return None
@@ -128,27 +118,15 @@ class Launcher:
         if attempt is None:
             return None
         directory = AttemptDirectory(self._launch_planner.path(job, attempt.number))
-        owners = self._ledger.owners(job)
         process = attach(
             directory, marker=self._launch_planner.marker(job, attempt.number), identity=known_process(attempt)
         )
         lives = await anyio.to_thread.run_sync(is_alive, directory)
         # A job that removed its own directory is found by its recorded process alone.
         lives = lives or (directory.shim_pid() is None and process.lives())
-        # An attempt that is over already is settled or lost; it did not time out, however long ago it began.
-        seconds = self._seconds_left(job, attempt, process, owners) if lives else math.inf
         ran = self._launch_planner.ever_ran(job, attempt)
-        live = self._live(job, attempt, process, owners, seconds)
+        live = self._running(job, attempt, process, over=not lives)
         return replace(live, ran=ran, adopted_at=directory.output_size())
-
-    async def _wait_for_claude(self, job: Job) -> Claude | None:
-        previous = await self._store.attempt(job.id, job.attempt) if job.attempt else None
-        if previous is not None and previous.status is JobStatus.QUEUED and previous.exit_code in NOT_EXECUTED:
-            # Not the throttle's pause: the `claude` of one client keeps no other client's jobs from running.
-            await anyio.sleep(NOT_EXECUTED_SECONDS)
-        if previous is not None and previous.cli is not None and did_not_understand(previous):
-            self._launch_planner.doubt_version(previous.cli, previous.cli_version)
-        return await self._launch_planner.wait_for_claude(job)
 
     async def record(self, live: RunningAttempt) -> None:
         """Write down which process runs an attempt."""
@@ -163,58 +141,47 @@ class Launcher:
             # The process runs, and the shim noted its own id: nothing is lost.
             logger.warning("the process of job %s could not be recorded", live.job.id, exc_info=True)
 
-    async def _launched(self, job: Job, attempt: Attempt) -> LaunchManifest:
+    async def _manifest(self, job: Job, attempt: Attempt) -> LaunchManifest:
+        """Return the manifest of an attempt; its job has the whole task, of which others hold the beginning."""
+        task = None if job.spec.task_chars is None else await self._store.task(job.id)
+        whole = job if task is None else replace(job, spec=replace(job.spec, task=task, task_chars=None))
         tree = await self._store.tree(job.root_id) if job.parent_id is None else None
-        return LaunchManifest(job=job, attempt=attempt, tree=tree)
+        return LaunchManifest(job=whole, attempt=attempt, tree=tree)
 
-    async def _note_unlaunched(self, launched: LaunchManifest | None) -> None:
+    async def _note_unlaunched(self, manifest: LaunchManifest | None) -> None:
         """Write down an attempt whose process could not be started: a database recovery must find it too."""
-        if launched is None:
+        if manifest is None:
             return
-        path = self._launch_planner.path(launched.job, launched.attempt.number)
+        path = self._launch_planner.path(manifest.job, manifest.attempt.number)
         # Only a database recovery needs it, and that does without where it must.
         with suppress(OSError, UnsafeDirectoryError):
-            await anyio.to_thread.run_sync(lambda: write_launch_manifest(AttemptDirectory.create(path), launched))
+            await anyio.to_thread.run_sync(lambda: write_launch_manifest(AttemptDirectory.create(path), manifest))
 
-    async def _with_whole_task(self, job: Job) -> Job:
-        task = None if job.spec.task_chars is None else await self._store.task(job.id)
-        return job if task is None else replace(job, spec=replace(job.spec, task=task, task_chars=None))
-
-    async def _is_cancelled(self, job: Job) -> bool:
-        # A cancel that came since the claim found no process to end: none may start after it.
+    async def _start_process(self, job: Job, manifest: LaunchManifest, command: Command) -> RunningAttempt | None:
+        attempt = manifest.attempt
         now = await self._store.job(job.id)
-        return now is not None and now.cancel_requested
-
-    async def _start_process(self, job: Job, launched: LaunchManifest, command: Command) -> RunningAttempt | None:
-        attempt = launched.attempt
-        owners = self._ledger.owners(job)
-        if await self._is_cancelled(job):
-            await self._note_unlaunched(launched)
-            cancelled = Outcome(reason=Reason.CANCELLED, status=JobStatus.CANCELLED)
-            await self._settler.write(job, attempt, cancelled)
+        if now is not None and now.cancel_requested:
+            # A cancel that came since the claim found no process to end: none may start after it.
+            await self._note_unlaunched(manifest)
+            await self._settler.write(job, attempt, Outcome(reason=Reason.CANCELLED, status=JobStatus.CANCELLED))
             return None
         process = await launch(
             AttemptDirectory(self._launch_planner.path(job, attempt.number)),
             command,
             job.spec.cwd,
             self._spawner,
-            record=launch_line(launched),
+            record=launch_line(manifest),
             keep=self._settings.keep_processes,
         )
-        seconds = self._seconds_left(job, attempt, process, owners)
-        return self._live(job, attempt, process, owners, seconds)
+        return self._running(job, attempt, process)
 
-    def _live(
-        self,
-        job: Job,
-        attempt: Attempt,
-        process: Process,
-        owners: Sequence[BudgetOwner],
-        seconds: float,
-    ) -> RunningAttempt:
+    def _running(self, job: Job, attempt: Attempt, process: Process, *, over: bool = False) -> RunningAttempt:
+        owners = self._ledger.owners(job)
+        # An attempt that is over already is settled or lost; it did not time out, however long ago it began.
+        deadline = None if over else deadline_of(owners)
+        seconds = math.inf if over else self._seconds_left(job, attempt, process, deadline)
+        left = math.inf if deadline is None else deadline - self._clock.now()
         now = self._clock.monotonic()
-        end = deadline_of(owners)
-        left = math.inf if end is None or math.isinf(seconds) else end - self._clock.now()
         limits = WatchdogLimits(
             silence=self._settings.silence_seconds,
             after_answer=self._settings.linger_seconds,
@@ -228,17 +195,16 @@ class Launcher:
             process=process,
             output_tail=OutputTail(process.directory, process.written),
             watchdog=Watchdog(limits=limits, deadline=now + seconds, heard_at=now, latest=now + left),
-            owners=owners,
+            budget_owners=owners,
         )
 
-    def _seconds_left(self, job: Job, attempt: Attempt, process: Process, owners: Sequence[BudgetOwner]) -> float:
+    def _seconds_left(self, job: Job, attempt: Attempt, process: Process, deadline: float | None) -> float:
         now = self._clock.now()
         age = process.age()
         # The time of day may have been set since the attempt began. It counts only where nothing else tells its age,
         # and gives no job more time than it had.
         spent = max(0.0, now - attempt.started_at if age is None else age)
         seconds = job.spec.timeout_seconds - spent
-        deadline = deadline_of(owners)
         return max(0.0, seconds if deadline is None else min(seconds, deadline - now))
 
     async def _fail_unpaid(self, job: Job) -> None:

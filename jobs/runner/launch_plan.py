@@ -7,18 +7,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import anyio
+
 from jobs.claude.binary import Claude, ClaudeFinder, way_of
 from jobs.claude.command import USER_ONLY, Command, LaunchContext, McpServer, build
 from jobs.claude.stale_files import ClientDirectories
 from jobs.client_context import ClientContext, ClientContextStore
 from jobs.errors import BadInputError, StoreError
-from jobs.model import Attempt, Job, Reason, Usage
+from jobs.ids import new_token
+from jobs.model import Attempt, Job, JobStatus, Reason, Usage
 from jobs.permissions.rights import check_mode_at_launch, setting_sources, verify_directories_unchanged
 from jobs.ports import Store
 from jobs.processes.attempt_dir import SERVERS, AttemptDirectory, ever_ran
 from jobs.prompts.briefing import Prompts
 from jobs.settings import Settings
 from jobs.util.keyed import SingleFlight
+
+NOT_EXECUTED = frozenset({126, 127})
+"""Exit codes of a shell whose program cannot be executed ("Text file busy"), or is not there."""
+
+NOT_EXECUTED_SECONDS = 2.0
+"""Pause before a job is launched again whose `claude` could not be executed."""
 
 NEVER_ANSWERED = frozenset({Reason.STARTUP, Reason.SESSION_IN_USE})
 """Ends of attempts that were told nothing: their session is as the attempts before them left it."""
@@ -64,6 +73,23 @@ class Session:
     resumed: Attempt | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchPlan:
+    """What is decided before an attempt is claimed, and written down with the claim before its process exists.
+
+    Args:
+        claude: The binary that it runs, or None where there is none: `LaunchPlanner.command` says why.
+        session: Its session.
+        setting_sources: Whose settings it loads.
+        token: Its token.
+    """
+
+    claude: Claude | None
+    session: Session
+    setting_sources: str
+    token: str
+
+
 class LaunchPlanner:
     """Plans the launches of attempts.
 
@@ -96,7 +122,6 @@ class LaunchPlanner:
         self._store = store
         self._client_contexts = client_contexts
         self.trees = trees
-        self._trees_place = str(trees)
         self._mcp_server = mcp_server
         self._claudes = claudes or ClaudeFinder()
         limits = settings.tree_limits
@@ -108,8 +133,17 @@ class LaunchPlanner:
         self._sources = SingleFlight[str]()
         self._unmoved = SingleFlight[None]()
 
+    async def plan(self, job: Job) -> LaunchPlan:
+        """Plan the job's next attempt; where an update replaces its `claude`, wait for that."""
+        return LaunchPlan(
+            claude=await self._claude(job),
+            session=await self.session(job),
+            setting_sources=await self.setting_sources(job),
+            token=new_token(),
+        )
+
     async def session(self, job: Job) -> Session:
-        """Choose the session of the job's next attempt, to be written down before its process exists."""
+        """Choose the session of the job's next attempt."""
         resumed = await resumable_attempt(self._store, job.id, job.attempt)
         if resumed is not None:
             return Session(id=resumed.session_id, continues=resumed.session_id, resumed=resumed)
@@ -119,7 +153,7 @@ class LaunchPlanner:
         return Session(id=str(uuid.uuid4()), continues=asked)
 
     async def setting_sources(self, job: Job) -> str:
-        """Return whose settings the job's next attempt loads, to be written down with it.
+        """Return whose settings the job's next attempt loads.
 
         A directory's settings can permit what was never granted. A child, which may have no wider rights than its
         parent, loads them only where the parent's attempt loaded the same ones: in the same directory.
@@ -138,30 +172,14 @@ class LaunchPlanner:
         places = (job.spec.cwd, like.spec.cwd if like else None, env.get("HOME"), env.get("CLAUDE_CONFIG_DIR"))
         return await self._sources.call(places, partial(self._look_for_trust, job, like, env))
 
-    async def wait_for_claude(self, job: Job) -> Claude | None:
-        """Return the job's `claude`, and wait while an update replaces it; what stays missing, the launch says."""
-        try:
-            client_context = self._client_contexts.load(job.root_id)
-        except StoreError:
-            return None
-        return await self._claudes.wait_for_update(self._cli_of(client_context), client_context.env.get("PATH"))
-
-    def doubt_version(self, cli: str, told: str | None) -> None:
-        """Take a `claude` from now on for the version that a job was told, or ask it where that is None."""
-        self._claudes.doubt_version(cli, told)
-
-    async def command(
-        self, job: Job, attempt: Attempt, token: str, session: Session, left: float | None, claude: Claude | None
-    ) -> Command:
+    async def command(self, job: Job, attempt: Attempt, plan: LaunchPlan, left: float | None) -> Command:
         """Return the command of an attempt.
 
         Args:
             job: The job, with the whole task.
             attempt: The attempt.
-            token: Its token.
-            session: Its session.
+            plan: Its plan.
             left: What it may cost, in US dollars, or None for no bound. The CLI bounds its own process.
-            claude: The binary as it was found just now; None looks for it.
 
         Raises:
             BadInputError: A value of the job's that the CLI could misread, an MCP server that the settings lost, or a
@@ -177,26 +195,27 @@ class LaunchPlanner:
         if job.parent_id is not None:
             directories = (job.spec.cwd, *job.spec.directories)
             await self._unmoved.call(directories, partial(verify_directories_unchanged, directories))
-        if claude is None:
-            claude = await self._claudes.find_in_thread(self._cli_of(client_context), env.get("PATH"))
+        claude = plan.claude or await self._claudes.find_in_thread(self._cli_of(client_context), env.get("PATH"))
         if left != job.spec.max_budget_usd:
             # What is left now, not at the spawn, is what the job is told and what bounds its process.
             job = replace(job, spec=replace(job.spec, max_budget_usd=left))
-        prompt = await self._prompts.compose(job, session.resumed)
+        prompt = await self._prompts.compose(job, plan.session.resumed)
+        directory = self.path(job, attempt.number)
+        ours = self._mcp_server
         return build(
             replace(job.spec, task=prompt.text),
             LaunchContext(
                 cli=str(claude.path),
                 way=way_of(claude.version),
-                servers_file=f"{self._place(job, attempt.number)}/{SERVERS}",
-                session_id=session.id,
-                continues=session.continues,
-                server=self._server(job, attempt),
+                servers_file=f"{directory}/{SERVERS}",
+                session_id=plan.session.id,
+                continues=plan.session.continues,
+                server=ours and replace(ours, args=(*ours.args, "--job", str(directory))),
                 more_servers=self._more_servers(job),
                 setting_sources=attempt.setting_sources,
                 enabled_tools=self._settings.enabled_tools,
-                asks_permission=self._mcp_server is not None and self._settings.permission_requests != "deny",
-                token=token,
+                asks_permission=ours is not None and self._settings.permission_requests != "deny",
+                token=plan.token,
                 briefing=prompt.briefing,
                 client_env=env,
                 marker=self.marker(job, attempt.number),
@@ -206,7 +225,7 @@ class LaunchPlanner:
 
     def path(self, job: Job, attempt: int) -> Path:
         """Return the directory of an attempt."""
-        return Path(self._place(job, attempt))
+        return self.trees / job.root_id / job.id / str(attempt)
 
     def ever_ran(self, job: Job, attempt: Attempt) -> bool:
         """Tell whether a process of an attempt was ever started; its files do not, where the job removed them."""
@@ -233,12 +252,20 @@ class LaunchPlanner:
         """Return the secret values that the job has in its environment; none where the tree's environment is gone."""
         return self._client_contexts.secrets_of(job.root_id)
 
-    def _server(self, job: Job, attempt: Attempt) -> McpServer | None:
-        ours = self._mcp_server
-        return ours and replace(ours, args=(*ours.args, "--job", self._place(job, attempt.number)))
-
-    def _place(self, job: Job, attempt: int) -> str:
-        return f"{self._trees_place}/{job.root_id}/{job.id}/{attempt}"
+    async def _claude(self, job: Job) -> Claude | None:
+        previous = await self._store.attempt(job.id, job.attempt) if job.attempt else None
+        if previous is not None and previous.status is JobStatus.QUEUED:
+            if previous.exit_code in NOT_EXECUTED:
+                # Not the throttle's pause: the `claude` of one client keeps no other client's jobs from running.
+                await anyio.sleep(NOT_EXECUTED_SECONDS)
+            elif previous.reason is Reason.STARTUP and previous.exit_code is not None and previous.cli is not None:
+                # It may be older than it was taken for, and did not understand its options.
+                self._claudes.doubt_version(previous.cli, previous.cli_version)
+        try:
+            client_context = self._client_contexts.load(job.root_id)
+        except StoreError:
+            return None
+        return await self._claudes.wait_for_update(self._cli_of(client_context), client_context.env.get("PATH"))
 
     def _cli_of(self, client_context: ClientContext) -> str | None:
         return (client_context.settings or self._settings.for_trees).cli

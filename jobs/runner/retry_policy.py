@@ -8,7 +8,7 @@ from jobs.claude.binary import was_taken_for_newer
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason, Usage
 from jobs.ports import Store
 from jobs.prompts import decomposition
-from jobs.runner.launch_plan import resumable_attempt
+from jobs.runner.launch_plan import NOT_EXECUTED, resumable_attempt
 
 logger = logging.getLogger(__name__)
 
@@ -17,11 +17,6 @@ LIMITS = frozenset({Reason.USAGE_LIMIT, Reason.RATE_LIMIT, Reason.OVERLOADED})
 
 TRANSIENT = frozenset({Reason.SERVER_ERROR, Reason.CONNECTION})
 """Transient errors: the CLI has tried again a few times by itself, and its session goes on where it stopped."""
-
-REFUSED = frozenset({Reason.STARTUP})
-
-NOT_EXECUTED = frozenset({126, 127})
-"""Exit codes of a shell whose program cannot be executed ("Text file busy"), or is not there."""
 
 _OF_A_LATER_VERSION = "unknown option"
 """What the CLI says of an option that came with a later version."""
@@ -86,7 +81,7 @@ class RetryPolicy:
     async def of_refusal(self, attempt: Attempt, outcome: Outcome) -> Outcome:
         """Return the outcome of an attempt whose process the system refused for now, as it is to be written."""
         earlier = await self._followed(attempt)
-        if sum(one.reason in REFUSED for one in earlier) >= MAX_REFUSED:
+        if sum(one.reason is Reason.STARTUP for one in earlier) >= MAX_REFUSED:
             return outcome
         return replace(outcome, status=JobStatus.QUEUED)
 
@@ -109,7 +104,7 @@ class RetryPolicy:
             case reason if reason in TRANSIENT:
                 return sum(one.reason in TRANSIENT for one in earlier) < MAX_TRANSIENT
             case Reason.STARTUP:
-                return sum(one.reason in REFUSED for one in earlier) < _most_startups(attempt, outcome)
+                return sum(one.reason is Reason.STARTUP for one in earlier) < _most_startups(attempt, outcome)
             case _:
                 return False
 
@@ -146,12 +141,6 @@ def _most_startups(attempt: Attempt, outcome: Outcome) -> int:
     # A wrapper that was not asked for its version may hide an older one.
     refuses = attempt.cli_version is None and _OF_A_LATER_VERSION in outcome.detail
     return 1 if refuses or was_taken_for_newer(outcome.cli_version, attempt.cli_version) else 0
-
-
-def did_not_understand(attempt: Attempt) -> bool:
-    """Tell whether another attempt follows this one because its `claude` may be older than it was taken for."""
-    exited = attempt.exit_code is not None and attempt.exit_code not in NOT_EXECUTED
-    return attempt.status is JobStatus.QUEUED and attempt.reason in REFUSED and exited
 
 
 def _is_unstarted(attempt: Attempt, ran: Callable[[Attempt], bool]) -> bool:

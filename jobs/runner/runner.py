@@ -11,14 +11,15 @@ from jobs.event_bus import JobEventBus
 from jobs.ids import contains
 from jobs.limits.budget import BudgetOwner, Ledger
 from jobs.limits.throttle import Throttle
-from jobs.model import Job, JobStatus, Outcome, Reason, Usage
+from jobs.model import Attempt, Job, JobStatus, Outcome, Reason, Usage
 from jobs.ports import Clock, Store
+from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.processes.kill import Reaper
 from jobs.processes.nested_claude import BEAT, NestedClaudeDetector, exempt
 from jobs.processes.process_table import ProcessIdentity, process_table
 from jobs.processes.process_tree import Target, kill_all
 from jobs.processes.spawning import DirectSpawner, Spawner
-from jobs.runner.cleanup import AttemptCleanup
+from jobs.runner.cleanup import AttemptCleanup, EndedAttempt
 from jobs.runner.launch import Launcher, known_process
 from jobs.runner.launch_plan import LaunchPlanner
 from jobs.runner.retry_policy import RetryPolicy
@@ -74,11 +75,11 @@ class LocalRunner:
         self._launching: set[str] = set()
         spawner = spawner or DirectSpawner()
         reaper = Reaper(exempt=lambda: exempt(self._shims(), settings.keep_processes))
+        self._cleanup = AttemptCleanup(reaper, spawner, self._shims, self._marks, start_soon, settings.keep_processes)
         self._settler = Settler(
             store=store,
             launch_planner=launch_planner,
             retry_policy=RetryPolicy(store, settings.max_depth),
-            cleanup=AttemptCleanup(reaper, spawner, self._shims, self._marks, start_soon, settings.keep_processes),
             throttle=throttle,
             event_bus=event_bus,
             clock=clock,
@@ -104,33 +105,30 @@ class LocalRunner:
             on_budget_exhausted=self._end_below,
         )
 
-    async def start_or_attach(self, job_id: str) -> None:
-        """Claim the job and launch it, or take over the process that an earlier engine launched for it.
+    async def run(self, job_id: str, on_launched: Callable[[], None] = lambda: None) -> Job:
+        """Run one attempt of a job, or the rest of one that an earlier engine launched; return the job as it is then.
 
-        A launch that fails is an outcome of the job like any other; `result` returns it.
-        """
-        job = await self._store.job(job_id)
-        if job is None or job_id in self._live:
-            return
-        if job.status is JobStatus.QUEUED:
-            await self._launch(job)
-        elif job.status is JobStatus.RUNNING and (live := await self._launcher.adopt(job)):
-            self._enter(live)
-        await self._end_if_cancelled(job_id)
+        Each step writes down what the next one needs before it begins, so after a crash the next engine goes on from
+        there: the claim before the process exists, the process before it is followed, the end before the cleanup.
 
-    async def result(self, job_id: str) -> Job:
-        """Follow the job's process to its end, settle the attempt, and return the job as it is then.
+        Args:
+            job_id: The job.
+            on_launched: Called once a process of it runs, or none will.
 
         Raises:
-            KeyError: There is no such job.
+            NotFoundError: Unknown job.
+            StoreError: The storage fails; where that passes, a further call goes on where this one stopped.
         """
-        live = self._live.get(job_id)
+        live = self._live.get(job_id) or await self._launch_or_adopt(job_id)
+        on_launched()
         if live is None:
-            job = await self._store.job(job_id)
-            if job is None:
-                raise KeyError(job_id)
-            return job
-        settled = await self._settler.settle(live, await self._supervisor.watch(live))
+            # It was over or claimed already, or its launch has failed, which is an outcome like any other.
+            return await self._job(job_id)
+        outcome = await self._supervisor.watch(live)
+        # Before the end is written: with its last job a tree's client context is forgotten.
+        ended = self._ended(live.job, live.attempt, live.target, outcome.exit_code)
+        settled = await self._settler.settle(live, outcome)
+        self._cleanup.add(ended)
         self._forget(live)
         return settled
 
@@ -141,17 +139,14 @@ class LocalRunner:
             NotFoundError: Unknown job.
             StoreError: The storage refuses it; what runs goes on until the next engine takes it over.
         """
-        job = await self._store.job(job_id)
-        if job is None:
-            raise NotFoundError("Job", job_id)
-        live = self._live.get(job_id)
+        job, live = await self._job(job_id), self._live.get(job_id)
         abandoned = await self._abandon(job, live, why)
         if live is not None:
             self._forget(live)
         return abandoned
 
     async def cancel(self, job_id: str) -> None:
-        """End the job's process and everything that it started; `result` then returns."""
+        """End the job's process and everything that it started; `run` then returns."""
         live = self._live.get(job_id)
         if live is not None:
             await self._end(live, Reason.CANCELLED)
@@ -179,7 +174,18 @@ class LocalRunner:
         """Return the path of the file that holds everything the job's last attempt wrote."""
         return str(self._launch_planner.path(job, job.attempt) / "out")
 
-    async def _launch(self, job: Job) -> None:
+    async def _launch_or_adopt(self, job_id: str) -> RunningAttempt | None:
+        job, live = await self._job(job_id), None
+        if job.status is JobStatus.QUEUED:
+            live = await self._launch(job)
+        elif job.status is JobStatus.RUNNING and (live := await self._launcher.adopt(job)):
+            self._enter(live)
+        if live is not None and (await self._job(job_id)).cancel_requested:
+            # A cancel that came between the claim and the launch, or before the engine's last end, found no process.
+            await self._end(live, Reason.CANCELLED)
+        return live
+
+    async def _launch(self, job: Job) -> RunningAttempt | None:
         # A process without the job marker of a live attempt is taken for an orphan, and this one is to live.
         marker = self._launch_planner.marker(job, job.attempt + 1)
         self._launching.add(marker)
@@ -190,12 +196,13 @@ class LocalRunner:
             self._launching.discard(marker)
         if live:
             await self._launcher.record(live)
+        return live
 
-    async def _end_if_cancelled(self, job_id: str) -> None:
-        # A cancel that came between the claim and the launch, or before the engine's last end, found no process.
-        job = await self._store.job(job_id) if job_id in self._live else None
-        if job is not None and job.cancel_requested:
-            await self.cancel(job_id)
+    async def _job(self, job_id: str) -> Job:
+        job = await self._store.job(job_id)
+        if job is None:
+            raise NotFoundError("Job", job_id)
+        return job
 
     async def _look_for_unmanaged(self) -> None:
         by_marker = {live.marker: live for live in self._live.values()}
@@ -233,11 +240,24 @@ class LocalRunner:
         if attempt is not None:
             marker = self._launch_planner.marker(job, attempt.number)
             target = live.target if live else Target(marker=marker, shim=known_process(attempt))
-            return await self._settler.abandon(job, attempt, target, outcome)
+            ended = self._ended(job, attempt, target)
+            # First: where the storage refuses it, the process goes on until the next engine takes it over.
+            settled = await self._settler.write(job, attempt, outcome)
+            self._cleanup.add(ended)
+            return settled
         failed = await self._store.fail_queued(job.id, outcome, at=self._clock.now())
         if failed is not None:
             self._event_bus.publish(failed)
         return failed or job
+
+    def _ended(self, job: Job, attempt: Attempt, target: Target, exit_code: int | None = None) -> EndedAttempt:
+        return EndedAttempt(
+            target=target,
+            directory=AttemptDirectory(self._launch_planner.path(job, attempt.number)),
+            client_directories=self._launch_planner.client_directories(job),
+            session_id=attempt.session_id,
+            exit_code=exit_code,
+        )
 
     def _enter(self, live: RunningAttempt) -> None:
         live.account = self._scheduler.account_of(live.job.id)
@@ -245,8 +265,9 @@ class LocalRunner:
         self._some_live.set()
 
     def _forget(self, live: RunningAttempt) -> None:
-        live.output_tail.close()
+        live.process.reap()
         live.process.close()
+        live.output_tail.close()
         self._live.pop(live.job.id, None)
 
     def _shims(self) -> list[ProcessIdentity]:

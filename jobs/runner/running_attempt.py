@@ -26,7 +26,7 @@ class RunningAttempt:
         process: Its process.
         output_tail: Reads what it writes.
         watchdog: Says when it must be ended.
-        owners: Owners of the budgets that it spends, the tree first.
+        budget_owners: Owners of the budgets that it spends, the tree first.
         account: The account that it was launched with, as `Accounts` names it.
         reader: Derives the outcome from its frames.
         adopted_at: Bytes of output that were there when this engine took the attempt over; 0 for its own launch.
@@ -44,7 +44,7 @@ class RunningAttempt:
     process: Process
     output_tail: OutputTail
     watchdog: Watchdog
-    owners: Sequence[BudgetOwner] = ()
+    budget_owners: Sequence[BudgetOwner] = ()
     account: str = ""
     reader: OutcomeReader = field(default_factory=OutcomeReader)
     adopted_at: int = 0

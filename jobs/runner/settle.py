@@ -1,4 +1,4 @@
-"""Settles attempts: writes the outcome, which ends the job or queues it again, announces it and cleans up."""
+"""Settles attempts: writes the outcome, which ends the job or queues it again, and announces it."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -9,8 +9,6 @@ from jobs.limits.throttle import Throttle
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
 from jobs.ports import Clock, Store
 from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError
-from jobs.processes.process_tree import Target
-from jobs.runner.cleanup import AttemptCleanup, EndedAttempt
 from jobs.runner.launch_plan import LaunchPlanner
 from jobs.runner.manifest import write_end_manifest
 from jobs.runner.retry_policy import LIMITS, TRANSIENT, RetryPolicy
@@ -26,7 +24,6 @@ class Settler:
         store: Where trees are kept.
         launch_planner: Knows where an attempt's files are.
         retry_policy: Decides whether another attempt follows.
-        cleanup: Cleans up after an attempt.
         throttle: Is told whether attempts succeed.
         event_bus: Where changes of jobs are announced.
         clock: Time.
@@ -38,7 +35,6 @@ class Settler:
         store: Store,
         launch_planner: LaunchPlanner,
         retry_policy: RetryPolicy,
-        cleanup: AttemptCleanup,
         throttle: Throttle,
         event_bus: JobEventBus,
         clock: Clock,
@@ -46,53 +42,25 @@ class Settler:
         self._store = store
         self._launch_planner = launch_planner
         self._retry_policy = retry_policy
-        self._cleanup = cleanup
         self._throttle = throttle
         self._event_bus = event_bus
         self._clock = clock
 
     async def settle(self, live: RunningAttempt, outcome: Outcome) -> Job:
-        """Write the outcome of an attempt that ran, start its cleanup, and return the job as it is then."""
-        # First: if the engine dies before the end is written, the next one finds the attempt running and settles it.
-        live.directory.remove_stdin()
-        follow = partial(self._retry_policy.decide, live.job, live.attempt, outcome, ran=partial(self._ran, live))
+        """Write the outcome of an attempt that ran, and return the job as it is then: over, or queued for another."""
+
+        def ran(attempt: Attempt) -> bool:
+            same = attempt.number == live.attempt.number
+            return live.ran if same else self._launch_planner.ever_ran(live.job, attempt)
+
+        follow = partial(self._retry_policy.decide, live.job, live.attempt, outcome, ran=ran)
         outcome = await retry_while_unavailable(follow, f"deciding what follows job {live.job.id}")
-        # Before the end is written: with its last job a tree's client context is forgotten.
-        client_directories = self._launch_planner.client_directories(live.job)
         settled = await self.write(live.job, live.attempt, outcome)
-        self._cleanup.add(
-            EndedAttempt(
-                target=live.target,
-                directory=live.directory,
-                client_directories=client_directories,
-                session_id=live.attempt.session_id,
-                exit_code=outcome.exit_code,
-            )
-        )
-        self._tell_throttle(live.account, outcome)
-        live.process.reap()
-        return settled
-
-    async def abandon(self, job: Job, attempt: Attempt, target: Target, outcome: Outcome) -> Job:
-        """Write the outcome of an attempt that is not followed any more, and end its processes.
-
-        Written first: where the storage refuses it, the process goes on until the next engine takes it over.
-
-        Args:
-            job: The job, running.
-            attempt: Its attempt.
-            target: The attempt's processes.
-            outcome: The outcome.
-        """
-        client_directories = self._launch_planner.client_directories(job)
-        directory = AttemptDirectory(self._launch_planner.path(job, attempt.number))
-        directory.remove_stdin()
-        settled = await self.write(job, attempt, outcome)
-        self._cleanup.add(
-            EndedAttempt(
-                target=target, directory=directory, client_directories=client_directories, session_id=attempt.session_id
-            )
-        )
+        if outcome.status is JobStatus.COMPLETED:
+            self._throttle.launched()
+            self._throttle.of(live.account).on_success()
+        elif outcome.reason in (LIMITS | TRANSIENT) - {Reason.USAGE_LIMIT}:
+            self._throttle.of(live.account).back_off(f"the API answered: {outcome.reason}")
         return settled
 
     async def launch_failed(self, job: Job, attempt: Attempt, why: str, *, for_now: bool) -> None:
@@ -109,11 +77,13 @@ class Settler:
             follow = partial(self._retry_policy.of_refusal, attempt, outcome)
             outcome = await retry_while_unavailable(follow, f"deciding what follows job {job.id}")
             self._throttle.refused(f"the system starts no process now: {why}")
-        AttemptDirectory(self._launch_planner.path(job, attempt.number)).remove_stdin()
         await self.write(job, attempt, outcome)
 
     async def write(self, job: Job, attempt: Attempt, outcome: Outcome) -> Job:
         """Write an outcome to the store, announce it, and return the job as it is then."""
+        directory = AttemptDirectory(self._launch_planner.path(job, attempt.number))
+        # First: if the engine dies before the end is written, the next one finds the attempt running and settles it.
+        directory.remove_stdin()
         if outcome.detail:
             outcome = replace(outcome, detail=redact(outcome.detail, self._launch_planner.secrets_of(job)))
         # What ended the attempt is known here alone, so this is where a full disk is waited for. An engine that ends
@@ -123,16 +93,6 @@ class Settler:
         # Before it is announced: the recovery of a lost database would run a cancelled job again that it takes for one
         # that was running. The job may have removed the directory, or the disk be full.
         with suppress(OSError, UnsafeDirectoryError):
-            write_end_manifest(AttemptDirectory(self._launch_planner.path(job, attempt.number)), settled)
+            write_end_manifest(directory, settled)
         self._event_bus.publish(settled)
         return settled
-
-    def _ran(self, live: RunningAttempt, attempt: Attempt) -> bool:
-        return live.ran if attempt.number == live.attempt.number else self._launch_planner.ever_ran(live.job, attempt)
-
-    def _tell_throttle(self, account: str, outcome: Outcome) -> None:
-        if outcome.status is JobStatus.COMPLETED:
-            self._throttle.launched()
-            self._throttle.of(account).on_success()
-        elif outcome.reason in (LIMITS | TRANSIENT) - {Reason.USAGE_LIMIT}:
-            self._throttle.of(account).back_off(f"the API answered: {outcome.reason}")

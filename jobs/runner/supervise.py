@@ -170,7 +170,7 @@ class Supervisor:
 
     async def _follow(self, live: RunningAttempt) -> int | None:
         live.output_tail.hold()
-        alarm = Alarm(live, eager=any(owner.usd is not None for owner in live.owners))
+        alarm = Alarm(live, eager=any(owner.usd is not None for owner in live.budget_owners))
         with self._followed(alarm):
             while True:
                 with alarm.wait():
@@ -237,9 +237,9 @@ class Supervisor:
     def _mind_budget(self, live: RunningAttempt) -> None:
         if not self._ledger.note(live.job, live.attempt.number, live.reader.usage.cost_usd):
             return
-        budget_exhausted = self._ledger.budget_exhausted(live.owners)
-        if budget_exhausted is not None:
-            self._on_budget_exhausted(budget_exhausted)
+        owner = self._ledger.budget_exhausted(live.budget_owners)
+        if owner is not None:
+            self._on_budget_exhausted(owner)
 
     def _verdict(self, live: RunningAttempt) -> Reason | None:
         if live.unmanaged is not None:

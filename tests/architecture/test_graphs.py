@@ -104,10 +104,10 @@ class NotingRunner(FakeRunner):
         super().__init__(store, event_bus)
         self.tasks: list[tuple[str, tuple[str, ...]]] = []
 
-    async def start_or_attach(self, job_id: str) -> None:
+    async def start(self, job_id: str) -> None:
         told = get_config()["metadata"]
         self.tasks.append((told["langgraph_node"], tuple(told["langgraph_triggers"])))
-        await super().start_or_attach(job_id)
+        await super().start(job_id)
 
 
 async def test_the_jobs_of_a_batch_are_sends_of_one_run_of_the_recursive_graph(

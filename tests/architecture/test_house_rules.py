@@ -221,7 +221,7 @@ def test_every_exception_is_in_use_and_has_a_reason(path: str):
         ("from asyncio import TaskGroup as Group", "TaskGroup"),
         ("import asyncio\n[asyncio.Task(work()) for work in works]", "Task"),
         ("import asyncio.tasks\nasyncio.tasks.gather(a())", "gather"),
-        ("self._start_soon(self._runner.start_or_attach, job.id)", "start_soon(self._runner.start_or_attach)"),
+        ("self._start_soon(self._runner.run, job.id)", "start_soon(self._runner.run)"),
         ("StateGraph(State)", "StateGraph"),
         ("StateGraph(DictState, input_schema=State)", "StateGraph"),
         ("from langgraph.graph import StateGraph as Graph", "StateGraph"),

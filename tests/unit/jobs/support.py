@@ -75,7 +75,12 @@ class FakeRunner:
         self._event_bus = event_bus
         self._released: dict[str, anyio.Event] = {}
 
-    async def start_or_attach(self, job_id: str) -> None:
+    async def run(self, job_id: str, on_launched: Callable[[], None] = lambda: None) -> Job:
+        await self.start(job_id)
+        on_launched()
+        return await self.result(job_id)
+
+    async def start(self, job_id: str) -> None:
         found = await known(self._store, job_id)
         if found.status is JobStatus.RUNNING:
             self.adopted.append(job_id)

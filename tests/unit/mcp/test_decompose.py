@@ -1,6 +1,6 @@
 """Jobs that answer with subtasks: run below them by the graph, and the session resumed with what came of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,12 @@ class Dividing:
         self._store, self._event_bus, self._prompts = store, event_bus, Prompts(store, settings.tree_limits)
         self._retry_policy = RetryPolicy(store, settings.max_depth)
 
-    async def start_or_attach(self, job_id: str) -> None:
+    async def run(self, job_id: str, on_launched: Callable[[], None] = lambda: None) -> Job:
+        await self.start(job_id)
+        on_launched()
+        return await self.result(job_id)
+
+    async def start(self, job_id: str) -> None:
         job = await known(self._store, job_id)
         resumed = await resumable_attempt(self._store, job_id, job.attempt)
         attempt = await self._store.claim(job_id, session_id="s", token_hash=None, at=1.0)
@@ -215,11 +220,11 @@ class Dying(Dividing):
         self.dies = anyio.Event()
         self._at = at
 
-    async def start_or_attach(self, job_id: str) -> None:
+    async def start(self, job_id: str) -> None:
         job = await known(self._store, job_id)
         if (self._at == "a subtask begins" and job.parent_id) or (self._at == "the parent goes on" and job.attempt):
             await self._die()
-        await super().start_or_attach(job_id)
+        await super().start(job_id)
 
     async def result(self, job_id: str) -> Job:
         job = await super().result(job_id)

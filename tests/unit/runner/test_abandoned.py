@@ -165,7 +165,7 @@ async def test_a_process_table_that_cannot_be_read_for_a_while_ends_neither_the_
         monkeypatch.setattr(LinuxTable, "entries", shortage.over(LinuxTable))
         await engine.runner.cancel(job.id)
         await engine.runner.cancel(job.id)
-        ended = await engine.runner.result(job.id)
+        ended = await engine.runner.run(job.id)
         assert (ended.status, ended.reason) == (JobStatus.CANCELLED, Reason.CANCELLED)
         shortage.tries = kill.TRIES
         (engine.work / "go").touch()

@@ -24,6 +24,7 @@ from jobs.processes import process as process_module
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.processes.process_table import process_table
 from jobs.runner import launch as launcher_module
+from jobs.runner import launch_plan as planner_module
 from jobs.runner import supervise as supervisor_module
 from jobs.runner.manifest import read_end_manifest
 from jobs.runner.retry_policy import MAX_REFUSED
@@ -182,7 +183,7 @@ async def test_a_claude_that_is_missing_fails_the_job_and_says_how_to_get_one(bu
 async def test_a_claude_that_cannot_be_executed_fails_the_job_and_leaves_no_stdin(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ):
-    monkeypatch.setattr(launcher_module, "NOT_EXECUTED_SECONDS", 0.01)
+    monkeypatch.setattr(planner_module, "NOT_EXECUTED_SECONDS", 0.01)
     script = tmp_path / "claude"
     script.write_text(text)
     script.chmod(0o700)
