@@ -24,8 +24,8 @@ from jobs.processes.process_table import ProcessIdentity
 from jobs.processes.spawning import Spawner
 from jobs.runner.launch_plan import LaunchPlanner
 from jobs.runner.manifest import LaunchManifest, launch_line, write_launch_manifest
-from jobs.runner.running_attempt import RunningAttempt
 from jobs.runner.settle import Settler
+from jobs.runner.supervise import RunningAttempt
 from jobs.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -23,9 +23,8 @@ from jobs.runner.cleanup import AttemptCleanup, EndedAttempt
 from jobs.runner.launch import Launcher, known_process
 from jobs.runner.launch_plan import LaunchPlanner
 from jobs.runner.retry_policy import RetryPolicy
-from jobs.runner.running_attempt import RunningAttempt
 from jobs.runner.settle import Settler
-from jobs.runner.supervise import Supervisor
+from jobs.runner.supervise import RunningAttempt, Supervisor
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 

@@ -12,7 +12,7 @@ from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError
 from jobs.runner.launch_plan import LaunchPlanner
 from jobs.runner.manifest import write_end_manifest
 from jobs.runner.retry_policy import LIMITS, TRANSIENT, RetryPolicy
-from jobs.runner.running_attempt import RunningAttempt
+from jobs.runner.supervise import RunningAttempt
 from jobs.util.retrying import retry_while_unavailable
 from jobs.util.text import redact
 

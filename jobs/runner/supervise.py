@@ -1,28 +1,30 @@
-"""Supervises a running attempt up to its outcome: reads its output, enforces its limits, and ends it if needed."""
+"""A running attempt, and its supervision up to its outcome: its output is read, its limits are enforced."""
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import anyio
 import anyio.to_thread
 
 from jobs.claude.binary import was_taken_for_newer
-from jobs.claude.ndjson import Line
-from jobs.claude.outcome import stopped_for, was_cut_off
+from jobs.claude.ndjson import Line, OutputTail
+from jobs.claude.outcome import OutcomeReader, stopped_for, was_cut_off
 from jobs.claude.rate_limits import ExtraUsage, RateLimited, RateLimitSignal, UsageLimitReached, rate_limit_signal
 from jobs.limits.budget import BudgetOwner, Ledger
 from jobs.limits.throttle import Throttle
-from jobs.model import Job, JobStatus, Outcome, Reason
+from jobs.limits.watchdog import Watchdog
+from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
 from jobs.ports import Clock
 from jobs.processes import out_of_memory
-from jobs.processes.attempt_dir import UnsafeDirectoryError
+from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError
 from jobs.processes.file_events import FileEvents
 from jobs.processes.kill import Reaper
-from jobs.runner.running_attempt import RunningAttempt
+from jobs.processes.process import Process
+from jobs.processes.process_tree import Target
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.util.text import redact
@@ -47,6 +49,52 @@ At half of it the engine took a sixth more CPU for a job that streams all the ti
 
 PIECES = 16
 """Most pieces of output that one look takes: a process that never stops writing must not keep us from its deadline."""
+
+
+@dataclass(kw_only=True)
+class RunningAttempt:
+    """A running attempt.
+
+    Args:
+        job: The job as it was claimed.
+        attempt: The attempt.
+        marker: The job marker of its processes.
+        directory: Its files.
+        process: Its process.
+        output_tail: Reads what it writes.
+        watchdog: Says when it must be ended.
+        budget_owners: Owners of the budgets that it spends, the tree first.
+        account: The account that it was launched with, as `Accounts` names it.
+        reader: Derives the outcome from its frames.
+        adopted_at: Bytes of output that were there when this engine took the attempt over; 0 for its own launch.
+        ran: A process of it was started; False for one that was adopted without a sign of any.
+        oom_kills: How many processes the kernel had ended for lack of memory when this began; None where nothing tells.
+        spoke: It has written something.
+        unmanaged: Command line of a `claude` that the job started by itself, or None where none has been seen.
+        stop_reason: Why it is being ended, or None.
+    """
+
+    job: Job
+    attempt: Attempt
+    marker: str
+    directory: AttemptDirectory
+    process: Process
+    output_tail: OutputTail
+    watchdog: Watchdog
+    budget_owners: Sequence[BudgetOwner] = ()
+    account: str = ""
+    reader: OutcomeReader = field(default_factory=OutcomeReader)
+    adopted_at: int = 0
+    ran: bool = True
+    oom_kills: int | None = field(default_factory=out_of_memory.recent_kills)
+    spoke: bool = False
+    unmanaged: str | None = None
+    stop_reason: Reason | None = None
+
+    @property
+    def target(self) -> Target:
+        """What its processes are found by."""
+        return Target(marker=self.marker, shim=self.process.identity)
 
 
 class Alarm:

@@ -36,8 +36,8 @@ from jobs.model import Job, JobStatus
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.processes.process import Process, launch
 from jobs.runner.launch import Launcher
-from jobs.runner.running_attempt import RunningAttempt
 from jobs.runner.settle import Settler
+from jobs.runner.supervise import RunningAttempt
 from jobs.settings_sources import ClientVariables
 from server.client.state_dir import prepare
 from server.client.wire import Hello, Role
