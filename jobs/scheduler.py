@@ -6,7 +6,7 @@ All jobs of a tree use one account. The trees of an account that may launch noth
 import asyncio
 import heapq
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -22,26 +22,14 @@ from orchestration.limits import TreeLimits
 class _Ticket:
     """One job's place in the queue, answered once: it is granted a slot or withdrawn."""
 
-    job_id: str
-    root_id: str
-    depth: int
-    batch_id: str
-    batch_slots: int | None = None
+    job: Job
     account: str = ""
     granted: bool = False
     answered: bool = False
     waiter: "asyncio.Future[None] | None" = None
 
-    @classmethod
-    def of(cls, job: Job) -> "_Ticket":
-        return cls(job.id, job.root_id, job.depth, job.batch_id, job.spec.batch_slots)
-
-    def grant(self) -> None:
-        self.granted = True
-        self.answer()
-
-    def answer(self) -> None:
-        self.answered = True
+    def answer(self, *, granted: bool) -> None:
+        self.granted, self.answered = granted, True
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
 
@@ -136,13 +124,13 @@ class Scheduler:
         """
         ticket = self._expected.pop(job.id, None)
         if ticket is None:
-            ticket = _Ticket.of(job)
+            ticket = _Ticket(job)
             self._join(ticket, lives=job.status is JobStatus.RUNNING)
         else:
             # The account of its tree is known from here on. By now the job may wait in a call.
             holds = ticket in self._busy
             self._release(ticket)
-            ticket.account = self._account_of(ticket.root_id)
+            ticket.account = self._account_of(ticket.job.root_id)
             if holds:
                 self._hold(ticket)
         try:
@@ -157,7 +145,7 @@ class Scheduler:
         Otherwise the first jobs after a start would take the slots of processes that live, and twice as many
         would run as may.
         """
-        ticket = _Ticket.of(job)
+        ticket = _Ticket(job)
         self._expected[job.id] = ticket
         self._join(ticket, lives=True)
 
@@ -187,7 +175,7 @@ class Scheduler:
         ticket = self._tickets.get(job_id)
         if ticket is not None and not ticket.granted:
             self._dequeue(ticket)
-            ticket.answer()
+            ticket.answer(granted=False)
 
     def move(self, root_id: str) -> None:
         """Move the queued jobs of a tree to the queue of the account that the tree uses now."""
@@ -246,24 +234,24 @@ class Scheduler:
         return self._waiting.total() if account is None else self._waiting[account]
 
     def _join(self, ticket: _Ticket, *, lives: bool) -> None:
-        self._tickets[ticket.job_id] = ticket
+        self._tickets[ticket.job.id] = ticket
         if lives:
-            self._grant(ticket, self._account_of(ticket.root_id))
+            self._grant(ticket, self._account_of(ticket.job.root_id))
             return
-        self.move(ticket.root_id)
-        tree = self._trees.get(ticket.root_id)
+        self.move(ticket.job.root_id)
+        tree = self._trees.get(ticket.job.root_id)
         if tree is None:
-            tree = _Tree(self._account_of(ticket.root_id), next(self._turns))
-            self._add(ticket.root_id, tree)
-        tree.lines.setdefault(ticket.depth, OrderedDict())[ticket] = None
+            tree = _Tree(self._account_of(ticket.job.root_id), next(self._turns))
+            self._add(ticket.job.root_id, tree)
+        tree.lines.setdefault(ticket.job.depth, OrderedDict())[ticket] = None
         self._waiting[tree.account] += 1
         self._dispatch()
 
     def _leave(self, ticket: _Ticket) -> None:
-        if self._tickets.get(ticket.job_id) is ticket:
-            del self._tickets[ticket.job_id]
+        if self._tickets.get(ticket.job.id) is ticket:
+            del self._tickets[ticket.job.id]
         if ticket.granted:
-            self._gate.started(ticket.job_id)
+            self._gate.started(ticket.job.id)
             self._release(ticket)
             self._give_place_back(ticket)
         else:
@@ -271,25 +259,25 @@ class Scheduler:
         self._dispatch()
 
     def _give_place_back(self, ticket: _Ticket) -> None:
-        place = (ticket.root_id, ticket.depth)
+        place = (ticket.job.root_id, ticket.job.depth)
         self._at_depth[place] -= 1
         if not self._at_depth[place]:
             del self._at_depth[place]
-        self._of_batch[ticket.batch_id] -= 1
-        if not self._of_batch[ticket.batch_id]:
-            del self._of_batch[ticket.batch_id]
+        self._of_batch[ticket.job.batch_id] -= 1
+        if not self._of_batch[ticket.job.batch_id]:
+            del self._of_batch[ticket.job.batch_id]
 
     def _dequeue(self, ticket: _Ticket) -> None:
-        tree = self._trees.get(ticket.root_id)
-        line = tree.lines.get(ticket.depth) if tree is not None else None
+        tree = self._trees.get(ticket.job.root_id)
+        line = tree.lines.get(ticket.job.depth) if tree is not None else None
         if tree is None or line is None or ticket not in line:
             return
         del line[ticket]
         self._waiting[tree.account] -= 1
         if not line:
-            del tree.lines[ticket.depth]
+            del tree.lines[ticket.job.depth]
         if not tree.lines:
-            self._drop(ticket.root_id, tree)
+            self._drop(ticket.job.root_id, tree)
 
     def _add(self, root_id: str, tree: _Tree) -> None:
         self._trees[root_id] = tree
@@ -324,7 +312,7 @@ class Scheduler:
             return
         del self._parked[ticket]
         # A job that ended while it waited has nothing to hold a slot for.
-        if self._tickets.get(ticket.job_id) is ticket:
+        if self._tickets.get(ticket.job.id) is ticket:
             self._hold(ticket)
 
     def _dispatch(self) -> None:
@@ -340,32 +328,34 @@ class Scheduler:
         admitted = [name for name in self._by_account if self._gate.admits_of(name, self._running[name])]
         if len(admitted) < len(self._by_account):
             self._refusal.set()
-        for root_id, tree in self._in_turn(admitted):
+        # In the order of their turns; none is looked at before it is asked for.
+        rounds = [self._by_account[name].items() for name in admitted]
+        for root_id, tree in heapq.merge(*rounds, key=lambda one: one[1].turn):
             ticket = self._first_runnable(root_id, tree)
             if ticket is not None:
-                self._gate.launching(ticket.job_id)
+                self._gate.launching(ticket.job.id)
                 self._grant(ticket, tree.account)
                 return True
         return False
 
-    def _in_turn(self, accounts: Iterable[str]) -> Iterator[tuple[str, _Tree]]:
-        """Yield the trees of some accounts in the order of their turns, and look at none before it is asked for."""
-        rounds = [self._by_account[account].items() for account in accounts]
-        return heapq.merge(*rounds, key=lambda one: one[1].turn)
-
     def _grant(self, ticket: _Ticket, account: str) -> None:
         ticket.account = account
-        self._at_depth[ticket.root_id, ticket.depth] += 1
-        self._of_batch[ticket.batch_id] += 1
+        self._at_depth[ticket.job.root_id, ticket.job.depth] += 1
+        self._of_batch[ticket.job.batch_id] += 1
         self._hold(ticket)
-        ticket.grant()
+        ticket.answer(granted=True)
 
     def _first_runnable(self, root_id: str, tree: _Tree) -> _Ticket | None:
         lines = tree.lines
         for depth in sorted(lines, reverse=True):
             if self._at_depth[root_id, depth] >= self._limits.slots_at(depth):
                 continue
-            ticket = next(filter(self._has_room_in_batch, lines[depth]), None)
+            room = (
+                ticket
+                for ticket in lines[depth]
+                if (slots := ticket.job.spec.batch_slots) is None or self._of_batch[ticket.job.batch_id] < slots
+            )
+            ticket = next(room, None)
             if ticket is not None:
                 # The tree that was served goes to the end of the round.
                 tree.turn = next(self._turns)
@@ -373,6 +363,3 @@ class Scheduler:
                 self._dequeue(ticket)
                 return ticket
         return None
-
-    def _has_room_in_batch(self, ticket: _Ticket) -> bool:
-        return ticket.batch_slots is None or self._of_batch[ticket.batch_id] < ticket.batch_slots

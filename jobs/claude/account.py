@@ -149,8 +149,9 @@ def in_force(env: Mapping[str, str], managed: Path = MANAGED_SETTINGS) -> InForc
         env: The environment that `claude` gets.
         managed: Directory of the managed settings.
     """
-    files = (config_directory(env) / "settings.json", *_managed_files(managed))
-    settings = {str(path): _read(path) for path in files}
+    more = sorted((managed / "managed-settings.d").glob("*.json"))
+    files = (config_directory(env) / "settings.json", managed / "managed-settings.json", *more)
+    settings = {str(path): derived(path, dict) for path in files}
     # The settings' variables replace those of the process.
     where = dict.fromkeys(env, "")
     merged = dict(env)
@@ -193,7 +194,7 @@ def _provider(provider: Provider, here: InForce, home: Path) -> Account:
 
 def _logins(env: Mapping[str, str]) -> list[Account]:
     found: list[Account] = []
-    login = _read(credentials_file(env)).get("claudeAiOauth")
+    login = derived(credentials_file(env), dict).get("claudeAiOauth")
     if isinstance(login, dict) and login.get("accessToken"):
         found.append(Account(name=f"a login of Claude Code in {credentials_file(env)}"))
     state = state_file(env)
@@ -202,16 +203,8 @@ def _logins(env: Mapping[str, str]) -> list[Account]:
     return found
 
 
-def _managed_files(directory: Path) -> list[Path]:
-    return [directory / "managed-settings.json", *sorted((directory / "managed-settings.d").glob("*.json"))]
-
-
 def _has_key(state: Mapping[str, Any]) -> bool:
     return bool(state.get("primaryApiKey"))
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    return derived(path, dict)
 
 
 _CREDENTIALS: Final = (
@@ -282,27 +275,21 @@ def _signs(env: Mapping[str, str], managed: Path) -> Iterator[tuple[str, str]]:
             yield from _given(here, (*provider.variables, *_OF_PROVIDERS.get(provider.switch, ())))
         return
     yield from _given(here, _ENDPOINT)
-    yield from (*_given(here, _CREDENTIALS), *_helpers(here)) or _login(env)
+    commands = (text(values.get("apiKeyHelper")) for values in here.settings.values())
+    helpers = [("apiKeyHelper", command) for command in commands if command]
+    yield from [*_given(here, _CREDENTIALS), *helpers] or _login(env)
 
 
 def _given(here: InForce, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     return ((name, here.variables[name]) for name in names if here.variables.get(name))
 
 
-def _helpers(here: InForce) -> Iterator[tuple[str, str]]:
-    commands = (text(values.get("apiKeyHelper")) for values in here.settings.values())
-    return (("apiKeyHelper", command) for command in commands if command)
-
-
 def _login(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     whose = derived(state_file(env), _of_state, last=True)
     credentials = derived(credentials_file(env), _of_credentials, last=True)
     yield from whose.items()
-    yield from credentials.items()
-    if whose["account"]:
-        # Its tokens are renewed every few hours.
-        return
-    yield "token", derived(credentials_file(env), _token_of, last=True)
+    # The tokens of an account that is known are renewed every few hours.
+    yield from ((name, value) for name, value in credentials.items() if name != "token" or not whose["account"])
 
 
 def _of_state(state: Mapping[str, Any]) -> Mapping[str, str]:
@@ -318,12 +305,11 @@ def _of_state(state: Mapping[str, Any]) -> Mapping[str, str]:
 def _of_credentials(credentials: Mapping[str, Any]) -> Mapping[str, str]:
     login = mapping(credentials.get("claudeAiOauth"))
     # Another plan of the same person has other limits.
-    return {"plan": text(login.get("subscriptionType")), "tier": text(login.get("rateLimitTier"))}
-
-
-def _token_of(credentials: Mapping[str, Any]) -> str:
-    login = mapping(credentials.get("claudeAiOauth"))
-    return _digest(text(login.get("refreshToken")) or text(login.get("accessToken")))
+    return {
+        "plan": text(login.get("subscriptionType")),
+        "tier": text(login.get("rateLimitTier")),
+        "token": _digest(text(login.get("refreshToken")) or text(login.get("accessToken"))),
+    }
 
 
 def _digest(secret: str) -> str:

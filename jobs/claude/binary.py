@@ -15,7 +15,7 @@ from typing import Final
 
 import anyio
 
-from jobs.errors import BadInputError, ClaudeNotFoundError, ClaudeTooOldError, JobsError
+from jobs.errors import BadInputError, ClaudeNotFoundError, ClaudeTooOldError
 from jobs.util.keyed import SingleFlight
 
 OLDEST_VERSION: Final = "2.1.197"
@@ -188,21 +188,20 @@ class ClaudeFinder:
             if not error.transient:
                 raise
 
-    async def wait_for_update(self, explicit: str | None, path: str | None) -> Claude | None:
+    async def wait_for_update(self, explicit: str | None, path: str | None) -> Claude:
         """Wait for a `claude` that is missing for now, and return it; at most `UPDATE_SECONDS` from when it was missed.
 
-        One that does not come back counts as never found, so that the next job fails at once. None: there is none, and
-        `find` says why.
+        One that does not come back counts as never found, so that the next job fails at once.
+
+        Raises:
+            BadInputError, ClaudeNotFoundError, ClaudeTooOldError: As `find`.
         """
         while True:
             try:
                 return await self.find_in_thread(explicit, path)
             except ClaudeNotFoundError as error:
                 if not error.transient:
-                    return None
-            except JobsError:
-                # Waiting does not help.
-                return None
+                    raise
             await anyio.sleep(_UPDATE_PAUSE)
 
     def doubt_version(self, binary: str, told: str | None) -> None:
@@ -213,9 +212,6 @@ class ClaudeFinder:
             told: As in the CLI's first frame.
         """
         self._doubted[binary] = told
-
-    def _asks(self, binary: Path) -> bool:
-        return self._ask_wrappers or str(binary) in self._doubted or not _is_shell_script(binary)
 
     def _may_return(self, what: "_Where | Path") -> bool:
         """Tell whether something has been missing for less than `UPDATE_SECONDS`; the first question begins them."""
@@ -240,7 +236,8 @@ class ClaudeFinder:
             if not _executable(chosen):
                 transient = _leads_nowhere(chosen) and self._may_return(chosen)
                 raise ClaudeNotFoundError((f"{chosen} (not an executable file)",), transient=transient, is_chosen=True)
-        version = self._version(chosen, path, ask=self._asks(chosen))
+        asks = self._ask_wrappers or str(chosen) in self._doubted or not _is_shell_script(chosen)
+        version = self._version(chosen, path, ask=asks)
         if is_too_old(version):
             raise ClaudeTooOldError((f"{chosen} ({version})",), OLDEST_VERSION)
         return Claude(path=chosen, version=version)

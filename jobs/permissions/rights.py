@@ -370,15 +370,20 @@ def _at_home(asked: str, home: str | None, field: str) -> str:
     return f"{home}{separator}{rest}"
 
 
-def setting_sources(directory: str, env: Mapping[str, str], trusted: Iterable[Path]) -> str:
+def setting_sources(
+    directory: str, env: Mapping[str, str], trusted: Iterable[Path], *, parent: str | None = None
+) -> str:
     """Return whose settings a job in this directory loads, as the CLI's option spells them. Reads files.
 
     Args:
         directory: Absolute path of the job's working directory.
         env: The client's environment: it says where Claude Code keeps the person's decisions.
         trusted: Directories that our own settings trust, with all below them.
+        parent: Directory whose settings the parent loads, or None: a child loads no others.
     """
     real = PurePath(os.path.realpath(directory))
+    if parent is not None and str(real) != os.path.realpath(parent):
+        return USER_ONLY
     if any(real.is_relative_to(os.path.realpath(one)) for one in trusted):
         return WITH_PROJECT
     return WITH_PROJECT if _accepted(real, env) else USER_ONLY
@@ -389,7 +394,8 @@ def _accepted(directory: PurePath, env: Mapping[str, str]) -> bool:
 
     The home directory and the root are left out: a person who opened Claude Code there did not mean everything below.
     """
-    accepted = _accepted_ones(env)
+    place = env.get("CLAUDE_CONFIG_DIR") or env.get("HOME")
+    accepted = derived(Path(place) / ".claude.json", _with_trust, own=True) if place else ()
     home = os.path.realpath(env["HOME"]) if env.get("HOME") else ""
     for above in (directory, *directory.parents):
         if above != directory and str(above) in {home, above.root}:
@@ -397,11 +403,6 @@ def _accepted(directory: PurePath, env: Mapping[str, str]) -> bool:
         if str(above) in accepted:
             return True
     return False
-
-
-def _accepted_ones(env: Mapping[str, str]) -> Collection[str]:
-    place = env.get("CLAUDE_CONFIG_DIR") or env.get("HOME")
-    return derived(Path(place) / ".claude.json", _with_trust, own=True) if place else ()
 
 
 def _with_trust(state: Mapping[str, Any]) -> Collection[str]:

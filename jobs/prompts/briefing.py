@@ -107,14 +107,12 @@ class Prompts:
             resumed: The attempt whose session goes on, or None for a new session.
         """
         if resumed is None:
-            return Prompt(briefing=self._briefing(job), text=await self._task(job))
+            words = initial_briefing(job, self._limits)
+            briefing = f"{words}\n{decomposition.INSTRUCTIONS}" if job.spec.can_decompose else words
+            return Prompt(briefing=briefing, text=await self._task(job))
         if resumed.asked_for_subtasks:
             return Prompt(briefing="", text=await self._subtasks_are_over(job, resumed))
         return Prompt(briefing="", text=resume_message(resumed.reason))
-
-    def _briefing(self, job: Job) -> str:
-        words = initial_briefing(job, self._limits)
-        return f"{words}\n{decomposition.INSTRUCTIONS}" if job.spec.can_decompose else words
 
     async def _task(self, job: Job) -> str:
         if not job.spec.depends_on:

@@ -51,8 +51,16 @@ class Accounts:
 
     async def look_up(self, root_id: str) -> None:
         """Look up which account a tree uses, unless that is known for less than `LOOK_SECONDS`."""
-        client = self._client_of(root_id)
-        if client is None or self._clock.monotonic() - client.looked_at < LOOK_SECONDS:
+        client = self._by_tree.get(root_id)
+        if client is None:
+            try:
+                environment = frozenset(self._client_contexts.load(root_id).env.items())
+            except StoreError:
+                # Its launch says what is missing.
+                return
+            client = self._by_tree[root_id] = self._clients.setdefault(environment, _Client(environment))
+            client.trees += 1
+        if self._clock.monotonic() - client.looked_at < LOOK_SECONDS:
             return
         # In a thread: Claude Code's own files may be large, or on a file system that does not answer.
         key = partial(account_key, dict(client.environment))
@@ -76,18 +84,6 @@ class Accounts:
                 for root_id in scheduler.trees_in_line(account):
                     await self.look_up(root_id)
                     scheduler.move(root_id)
-
-    def _client_of(self, root_id: str) -> _Client | None:
-        if root_id not in self._by_tree:
-            try:
-                environment = frozenset(self._client_contexts.load(root_id).env.items())
-            except StoreError:
-                # Its launch says what is missing.
-                return None
-            client = self._clients.setdefault(environment, _Client(environment))
-            client.trees += 1
-            self._by_tree[root_id] = client
-        return self._by_tree[root_id]
 
     def _forget(self, root_id: str) -> None:
         client = self._by_tree.pop(root_id, None)

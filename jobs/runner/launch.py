@@ -9,6 +9,7 @@ from dataclasses import replace
 import anyio
 import anyio.to_thread
 
+from jobs.claude.binary import Claude
 from jobs.claude.command import Command
 from jobs.claude.ndjson import OutputTail
 from jobs.errors import JobsError, StoreError
@@ -79,14 +80,15 @@ class Launcher:
             await self._fail_unpaid(job)
             return None
         plan = await self._launch_planner.plan(job)
+        claude = plan.claude if isinstance(plan.claude, Claude) else None
         attempt = await self._store.claim(
             job.id,
             session_id=plan.session.id,
             token_hash=hash_token(plan.token),
             at=self._clock.now(),
             setting_sources=plan.setting_sources,
-            cli=None if plan.claude is None else os.fsencode(plan.claude.path).decode(errors="replace"),
-            cli_version=None if plan.claude is None else plan.claude.version,
+            cli=None if claude is None else os.fsencode(claude.path).decode(errors="replace"),
+            cli_version=None if claude is None else claude.version,
         )
         if attempt is None:
             return None

@@ -1,8 +1,6 @@
 """Plans the launch of an attempt: session, command, directory, job marker, and the attempt that it continues."""
 
-import os
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,8 +10,8 @@ import anyio
 from jobs.claude.binary import Claude, ClaudeFinder, way_of
 from jobs.claude.command import USER_ONLY, Command, LaunchContext, McpServer, build
 from jobs.claude.stale_files import ClientDirectories
-from jobs.client_context import ClientContext, ClientContextStore
-from jobs.errors import BadInputError, StoreError
+from jobs.client_context import ClientContextStore
+from jobs.errors import BadInputError, JobsError, StoreError
 from jobs.ids import new_token
 from jobs.model import Attempt, Job, JobStatus, Reason, Usage
 from jobs.permissions.rights import check_mode_at_launch, setting_sources, verify_directories_unchanged
@@ -78,13 +76,13 @@ class LaunchPlan:
     """What is decided before an attempt is claimed, and written down with the claim before its process exists.
 
     Args:
-        claude: The binary that it runs, or None where there is none: `LaunchPlanner.command` says why.
+        claude: The binary that it runs, or why there is none: `LaunchPlanner.command` raises it.
         session: Its session.
         setting_sources: Whose settings it loads.
         token: Its token.
     """
 
-    claude: Claude | None
+    claude: Claude | JobsError
     session: Session
     setting_sources: str
     token: str
@@ -169,8 +167,10 @@ class LaunchPlanner:
         except StoreError:
             # The launch says what is missing.
             env = {}
-        places = (job.spec.cwd, like.spec.cwd if like else None, env.get("HOME"), env.get("CLAUDE_CONFIG_DIR"))
-        return await self._sources.call(places, partial(self._look_for_trust, job, like, env))
+        parent = like.spec.cwd if like else None
+        look = partial(setting_sources, job.spec.cwd, env, self._settings.trusted_directories, parent=parent)
+        asked = (job.spec.cwd, parent, env.get("HOME"), env.get("CLAUDE_CONFIG_DIR"))
+        return await self._sources.call(asked, look)
 
     async def command(self, job: Job, attempt: Attempt, plan: LaunchPlan, left: float | None) -> Command:
         """Return the command of an attempt.
@@ -195,7 +195,8 @@ class LaunchPlanner:
         if job.parent_id is not None:
             directories = (job.spec.cwd, *job.spec.directories)
             await self._unmoved.call(directories, partial(verify_directories_unchanged, directories))
-        claude = plan.claude or await self._claudes.find_in_thread(self._cli_of(client_context), env.get("PATH"))
+        if isinstance(plan.claude, JobsError):
+            raise plan.claude
         if left != job.spec.max_budget_usd:
             # What is left now, not at the spawn, is what the job is told and what bounds its process.
             job = replace(job, spec=replace(job.spec, max_budget_usd=left))
@@ -205,8 +206,8 @@ class LaunchPlanner:
         return build(
             replace(job.spec, task=prompt.text),
             LaunchContext(
-                cli=str(claude.path),
-                way=way_of(claude.version),
+                cli=str(plan.claude.path),
+                way=way_of(plan.claude.version),
                 servers_file=f"{directory}/{SERVERS}",
                 session_id=plan.session.id,
                 continues=plan.session.continues,
@@ -252,7 +253,7 @@ class LaunchPlanner:
         """Return the secret values that the job has in its environment; none where the tree's environment is gone."""
         return self._client_contexts.secrets_of(job.root_id)
 
-    async def _claude(self, job: Job) -> Claude | None:
+    async def _claude(self, job: Job) -> Claude | JobsError:
         previous = await self._store.attempt(job.id, job.attempt) if job.attempt else None
         if previous is not None and previous.status is JobStatus.QUEUED:
             if previous.exit_code in NOT_EXECUTED:
@@ -263,17 +264,10 @@ class LaunchPlanner:
                 self._claudes.doubt_version(previous.cli, previous.cli_version)
         try:
             client_context = self._client_contexts.load(job.root_id)
-        except StoreError:
-            return None
-        return await self._claudes.wait_for_update(self._cli_of(client_context), client_context.env.get("PATH"))
-
-    def _cli_of(self, client_context: ClientContext) -> str | None:
-        return (client_context.settings or self._settings.for_trees).cli
-
-    def _look_for_trust(self, job: Job, like: Job | None, env: Mapping[str, str]) -> str:
-        if like is not None and not _same_directory(job.spec.cwd, like.spec.cwd):
-            return USER_ONLY
-        return setting_sources(job.spec.cwd, env, self._settings.trusted_directories)
+            cli = (client_context.settings or self._settings.for_trees).cli
+            return await self._claudes.wait_for_update(cli, client_context.env.get("PATH"))
+        except JobsError as error:
+            return error
 
     def _more_servers(self, job: Job) -> dict[str, McpServer]:
         known = self._settings.mcp_servers
@@ -282,7 +276,3 @@ class LaunchPlanner:
                 "mcpServers", f"{lost[0]} is no longer in the settings", "Add it again and retry the job."
             )
         return {name: McpServer(**known[name].model_dump()) for name in job.spec.mcp_servers}
-
-
-def _same_directory(one: str, other: str) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)

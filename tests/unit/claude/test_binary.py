@@ -200,7 +200,7 @@ async def test_a_link_to_nothing_is_waited_for_and_then_passed_over(
 
 async def test_a_binary_that_was_never_there_is_not_waited_for(tmp_path: Path, bundle: Path) -> None:
     finder = ClaudeFinder(ask_wrappers=True)
-    with anyio.fail_after(60):
+    with anyio.fail_after(60), pytest.raises(ClaudeNotFoundError):
         await finder.wait_for_update(str(tmp_path / "mine"), None)
     with pytest.raises(ClaudeNotFoundError):
         await finder.check(str(tmp_path / "mine"), None)
@@ -250,7 +250,8 @@ async def test_a_binary_that_does_not_come_back_fails_the_next_job_at_once(
     with pytest.raises(ClaudeNotFoundError) as missing:
         await finder.find_in_thread(str(mine), None)
     assert refused_for_now(missing.value)
-    await finder.wait_for_update(str(mine), None)
+    with pytest.raises(ClaudeNotFoundError):
+        await finder.wait_for_update(str(mine), None)
     with pytest.raises(ClaudeNotFoundError) as gone:
         await finder.find_in_thread(str(mine), None)
     assert not refused_for_now(gone.value)
