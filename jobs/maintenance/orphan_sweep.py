@@ -22,9 +22,9 @@ from jobs.model import JobStatus
 from jobs.ports import Store
 from jobs.processes import cgroup
 from jobs.processes.attempt_dir import STDIN_FILES, AttemptDirectory
+from jobs.processes.kill import Target, kill_all
 from jobs.processes.nested_claude import exempt
 from jobs.processes.process_table import ProcessTable, process_table
-from jobs.processes.process_tree import Target, kill_all
 from jobs.runner.launch_plan import LaunchPlanner
 
 logger = logging.getLogger(__name__)

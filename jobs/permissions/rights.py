@@ -252,9 +252,11 @@ class Grants:
             RightsError: A spawning job asks for more than it has.
         """
         self._check_names(asked)
-        if parent is None:
-            return self._check_bypass(self._of_root(asked, cwd, home))
-        return self._check_bypass(self._of_child(asked, parent, home))
+        rights = self._of_root(asked, cwd, home) if parent is None else self._of_child(asked, parent, home)
+        check_mode(
+            rights.mode, self._settings, f"Use acceptEdits with allowedTools, or have a person {_ALLOWS_BYPASS}."
+        )
+        return rights
 
     def _of_root(self, asked: RightsRequest, cwd: str, home: str | None) -> Rights:
         work = existing_directory(asked.cwd, cwd, home, "cwd")
@@ -288,12 +290,6 @@ class Grants:
             if name not in known:
                 there = ", ".join(known) or "there are none"
                 raise BadInputError("mcpServers", f"{name[:80]!r} is not in the settings ({there})", "Leave it out.")
-
-    def _check_bypass(self, rights: Rights) -> Rights:
-        check_mode(
-            rights.mode, self._settings, f"Use acceptEdits with allowedTools, or have a person {_ALLOWS_BYPASS}."
-        )
-        return rights
 
 
 def check_mode(mode: str, settings: Settings, remedy: str) -> None:

@@ -1,16 +1,16 @@
 """Detects a nested `claude`, which a job started itself outside the limits of its tree; names what is exempt."""
 
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Final, Protocol
+from typing import Final
 
 import psutil
 
+from jobs.processes.kill import Target
 from jobs.processes.kill_children import names_of
-from jobs.processes.process_table import Entry, ProcessIdentity, ProcessTable, process_table
-from jobs.processes.process_tree import Exempt, Target
+from jobs.processes.process_table import Entry, Exempt, ProcessIdentity, ProcessTable, process_table
 from jobs.util.text import strip_terminal_codes
 
 BEAT: Final = 0.75
@@ -52,12 +52,8 @@ class Program:
     arguments: tuple[str, ...]
 
 
-class Programs(Protocol):
-    """Tells what a process runs."""
-
-    def __call__(self, pid: int) -> Program | None:
-        """Return the program of a process, or None where it is gone or not ours."""
-        ...
+Programs = Callable[[int], Program | None]
+"""Returns the program of the process with an id, or None where it is gone or not ours."""
 
 
 def program_of(pid: int) -> Program | None:

@@ -16,8 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jobs.processes.kill_children import children
-from jobs.processes.process_table import ProcessIdentity, ProcessTable, is_zombie
-from jobs.processes.process_tree import Exempt, nothing
+from jobs.processes.process_table import Exempt, ProcessIdentity, ProcessTable, is_zombie, nothing
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -228,6 +228,21 @@ class PortableTable:
     def age(self, target: ProcessIdentity) -> float | None:
         """Return None: the start is a time of day here."""
         return None
+
+
+Exempt = Callable[[ProcessIdentity], bool]
+"""Tells whether a process, with all below it, is left alone."""
+
+
+def nothing(identity: ProcessIdentity) -> bool:
+    """Exempt no process."""
+    return False
+
+
+def is_exempt(table: ProcessTable, exempt: Exempt, pid: int) -> bool:
+    """Tell whether the process that has an id now is left alone."""
+    identity = table.identify(pid)
+    return identity is not None and exempt(identity)
 
 
 def process_table() -> ProcessTable:

@@ -12,11 +12,10 @@ import anyio.to_thread
 from jobs.claude import stale_files
 from jobs.processes import cgroup
 from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError
-from jobs.processes.kill import Reaper
+from jobs.processes.kill import Reaper, Target
 from jobs.processes.nested_claude import exempt
 from jobs.processes.orphans import end_orphans, fallen, is_unborn, orphans, reap_zombies
-from jobs.processes.process_table import ProcessIdentity, ProcessTable, process_table
-from jobs.processes.process_tree import Exempt, Target, is_exempt
+from jobs.processes.process_table import Exempt, ProcessIdentity, ProcessTable, is_exempt, process_table
 from jobs.processes.spawning import Spawner
 
 logger = logging.getLogger(__name__)

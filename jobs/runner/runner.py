@@ -14,10 +14,9 @@ from jobs.limits.throttle import Throttle
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason, Usage
 from jobs.ports import Clock, Store
 from jobs.processes.attempt_dir import AttemptDirectory
-from jobs.processes.kill import Reaper
+from jobs.processes.kill import Reaper, Target, kill_all
 from jobs.processes.nested_claude import BEAT, NestedClaudeDetector, exempt
 from jobs.processes.process_table import ProcessIdentity, process_table
-from jobs.processes.process_tree import Target, kill_all
 from jobs.processes.spawning import DirectSpawner, Spawner
 from jobs.runner.cleanup import AttemptCleanup, EndedAttempt
 from jobs.runner.launch import Launcher, known_process

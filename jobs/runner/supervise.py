@@ -22,9 +22,8 @@ from jobs.ports import Clock
 from jobs.processes import out_of_memory
 from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError
 from jobs.processes.file_events import FileEvents
-from jobs.processes.kill import Reaper
+from jobs.processes.kill import Reaper, Target
 from jobs.processes.process import Process
-from jobs.processes.process_tree import Target
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
 from jobs.util.text import redact

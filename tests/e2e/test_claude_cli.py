@@ -16,10 +16,9 @@ from jobs.claude.ndjson import OutputTail
 from jobs.claude.outcome import OutcomeReader
 from jobs.model import JobStatus, Outcome, Reason
 from jobs.processes.attempt_dir import SERVERS, AttemptDirectory
-from jobs.processes.kill import Reaper
+from jobs.processes.kill import Reaper, Target, find_processes
 from jobs.processes.process import Process, launch
 from jobs.processes.process_table import process_table
-from jobs.processes.process_tree import Target, find_processes
 from jobs.processes.spawning import DirectSpawner
 from jobs.spec import JobSpec
 from server.demo.environment import isolated_environment

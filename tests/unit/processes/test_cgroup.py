@@ -23,7 +23,7 @@ group, work, do = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
 import anyio
 from jobs.processes import cgroup
 from jobs.processes.process_table import process_table
-from jobs.processes.process_tree import Target, kill_all, find_processes
+from jobs.processes.kill import Target, kill_all, find_processes
 from tests.unit.claude.support import TORTURE_STUB, start
 
 async def hidden():

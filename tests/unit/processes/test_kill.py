@@ -11,10 +11,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from jobs.processes.kill import Reaper
+from jobs.processes.kill import Reaper, Target, find_processes, kill_all
 from jobs.processes.process import Process
 from jobs.processes.process_table import Entry, LinuxTable, PortableTable, ProcessIdentity, ProcessTable, process_table
-from jobs.processes.process_tree import Target, find_processes, kill_all
 from tests.unit.claude.support import TORTURE_STUB, start
 from tests.unit.processes.test_process import appearance
 

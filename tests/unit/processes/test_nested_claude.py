@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
+from jobs.processes.kill import Target
 from jobs.processes.nested_claude import NestedClaudeDetector, Program
 from jobs.processes.process_table import Entry, LinuxTable, ProcessIdentity
-from jobs.processes.process_tree import Target
 
 MARK = "k:j:1"
 SHIM, OWN, SECOND = 5000, 4000, 4100

@@ -14,9 +14,8 @@ import pytest
 
 from jobs.claude.stale_files import ClientDirectories
 from jobs.processes.attempt_dir import AttemptDirectory
-from jobs.processes.kill import Reaper
+from jobs.processes.kill import Reaper, Target
 from jobs.processes.process_table import Entry, LinuxTable, ProcessIdentity
-from jobs.processes.process_tree import Target
 from jobs.processes.spawning import DirectSpawner, ForkServer, Order
 from jobs.runner.cleanup import AttemptCleanup, EndedAttempt
 from tests.support.waiting import until_now
