@@ -55,22 +55,6 @@ class _Tree:
     lines: "dict[int, OrderedDict[_Ticket, None]]" = field(default_factory=dict)
 
 
-class _OpenGate:
-    """Lets every job pass."""
-
-    def admits(self, running: int) -> bool:
-        return True
-
-    def admits_of(self, account: str, running: int) -> bool:
-        return True
-
-    def launching(self, job_id: str) -> None:
-        pass
-
-    def started(self, job_id: str) -> None:
-        pass
-
-
 class Scheduler:
     """Gives out slots: a number for each depth of a tree, for a batch that sets one, and for the machine.
 
@@ -82,7 +66,7 @@ class Scheduler:
     Args:
         limits: How many jobs of one tree may run at each depth.
         max_running: How many jobs may run on the machine.
-        gate: Tells whether one more may be launched now. Call `reschedule` when it opens. None lets every job pass.
+        gate: Tells whether one more may be launched now. Call `reschedule` when it opens.
         account_of: Returns the account that a tree uses, by the tree's id. Call `move` when that changes.
     """
 
@@ -90,12 +74,12 @@ class Scheduler:
         self,
         limits: TreeLimits,
         max_running: int,
-        gate: LaunchGate | None = None,
+        gate: LaunchGate,
         account_of: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._limits = limits
         self._max_running = max_running
-        self._gate = gate or _OpenGate()
+        self._gate = gate
         self._account_of = account_of
         self._trees: dict[str, _Tree] = {}
         # The queued trees of each account, in the order of their turns.

@@ -14,6 +14,7 @@ from orchestration.guard import MemoryGuard
 from orchestration.limits import RecursionLimitError, TreeLimits
 from tests.contract.support import submission
 from tests.support.long_form import LONG
+from tests.unit.jobs.support import OpenGate
 
 ROOT = "b0"
 
@@ -33,7 +34,7 @@ async def answer(admission: Awaitable[Any]) -> dict[str, Any] | None:
 
 async def compare(rules: TreeLimits, first: int, wanted: list[tuple[int, int]]) -> None:
     store = MemoryStore()
-    manager = RecursionManager(rules, store, Scheduler(rules, 50))
+    manager = RecursionManager(rules, store, Scheduler(rules, 50, OpenGate()))
     guard = MemoryGuard(rules)
     guard.open(ROOT)
     nodes: list[str] = []

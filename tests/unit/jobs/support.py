@@ -59,6 +59,22 @@ class Clock(SystemClock):
         return time.monotonic() + self.moved
 
 
+class OpenGate:
+    """A launch gate that lets every job pass."""
+
+    def admits(self, running: int) -> bool:
+        return True
+
+    def admits_of(self, account: str, running: int) -> bool:
+        return True
+
+    def launching(self, job_id: str) -> None:
+        pass
+
+    def started(self, job_id: str) -> None:
+        pass
+
+
 class FakeRunner:
     """Runs jobs without processes: a task that begins with "hold" runs until it is released, any other ends at once.
 

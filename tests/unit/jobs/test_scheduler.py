@@ -11,7 +11,7 @@ from jobs.scheduler import Scheduler
 from jobs.spec import JobSpec
 from orchestration.limits import TreeLimits
 from tests.support.reachable import names_in
-from tests.unit.jobs.support import job, settle
+from tests.unit.jobs.support import OpenGate, job, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +19,7 @@ ONE_EACH = TreeLimits(max_concurrent={0: 1})
 MANY = TreeLimits(max_concurrent={0: 100})
 
 
-class EngineEndpoint:
+class Gate:
     """A gate that a test opens and shuts."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class EngineEndpoint:
 class Line:
     """Jobs that are queued, run until they are told to end, and wait until what they wait for is over."""
 
-    def __init__(self, scheduler: Scheduler, group: anyio.abc.TaskGroup, gate: EngineEndpoint | None = None) -> None:
+    def __init__(self, scheduler: Scheduler, group: anyio.abc.TaskGroup, gate: Gate | None = None) -> None:
         self.scheduler = scheduler
         self.gate = gate
         self.served: list[str] = []
@@ -102,10 +102,10 @@ class Line:
 async def line(
     limits: TreeLimits = MANY,
     max_running: int = 100,
-    gate: EngineEndpoint | None = None,
+    gate: Gate | None = None,
     account_of: Callable[[str], str] = lambda _: "",
 ) -> AsyncIterator[Line]:
-    scheduler = Scheduler(limits, max_running, gate, account_of)
+    scheduler = Scheduler(limits, max_running, gate or OpenGate(), account_of)
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             yield (queue := Line(scheduler, group, gate))
@@ -362,7 +362,7 @@ async def test_a_withdrawal_after_the_grant_and_before_the_wake_up_comes_too_lat
 
 @pytest.mark.parametrize("steps", range(6))
 async def test_a_job_cancelled_at_any_step_of_its_coming_leaves_nothing(steps: int):
-    scheduler = Scheduler(ONE_EACH, 1)
+    scheduler = Scheduler(ONE_EACH, 1, OpenGate())
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             queue = Line(scheduler, group)
@@ -378,7 +378,7 @@ async def test_a_job_cancelled_at_any_step_of_its_coming_leaves_nothing(steps: i
 
 @pytest.mark.parametrize("steps", range(8))
 async def test_a_wait_cancelled_at_any_step_leaves_its_job_with_one_slot(steps: int):
-    scheduler = Scheduler(MANY, 1)
+    scheduler = Scheduler(MANY, 1, OpenGate())
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             queue = Line(scheduler, group)
@@ -395,40 +395,40 @@ async def test_a_wait_cancelled_at_any_step_leaves_its_job_with_one_slot(steps: 
 
 
 async def test_a_shut_gate_holds_the_line_until_somebody_looks_again():
-    endpoint = EngineEndpoint()
-    async with line(gate=endpoint) as queue:
+    gate = Gate()
+    async with line(gate=gate) as queue:
         await queue.come(job("a"), job("b"))
         assert (queue.served, queue.scheduler.waiting()) == ([], 2)
-        endpoint.open = True
+        gate.open = True
         queue.scheduler.reschedule()
         await settle()
         assert queue.served == ["a", "b"]
         await queue.end("a")
-        assert endpoint.calls == ["launching a", "launching b", "started a"]
+        assert gate.calls == ["launching a", "launching b", "started a"]
 
 
 async def test_who_looks_again_sleeps_until_the_gate_keeps_somebody_out():
-    endpoint = EngineEndpoint()
-    endpoint.open = True
-    async with line(gate=endpoint, max_running=1) as queue:
+    gate = Gate()
+    gate.open = True
+    async with line(gate=gate, max_running=1) as queue:
         await queue.come(job("a"))
         await queue.come(job("b"))
         with anyio.move_on_after(0.01) as nobody_is_kept_out:
             await queue.scheduler.refused()
         assert nobody_is_kept_out.cancelled_caught
-        endpoint.open = False
+        gate.open = False
         await queue.end("a")
         with anyio.fail_after(60):
             await queue.scheduler.refused()
-        endpoint.open = True
+        gate.open = True
         queue.scheduler.reschedule()
         await settle()
         assert queue.served == ["a", "b"]
 
 
 async def test_a_shut_gate_holds_up_nobody_whose_process_lives():
-    endpoint = EngineEndpoint()
-    async with line(max_running=1, gate=endpoint) as queue:
+    gate = Gate()
+    async with line(max_running=1, gate=gate) as queue:
         await queue.come(job("adopted", status=JobStatus.RUNNING))
         await queue.wait("adopted", "w")
         await queue.answer("w")
@@ -449,7 +449,7 @@ async def test_a_job_is_parked_for_as_long_as_one_of_its_waits_lasts():
         assert not queue.scheduler.is_parked("nobody")
 
 
-class Accounts(EngineEndpoint):
+class Accounts(Gate):
     """A gate that holds back the jobs of some accounts; each tree's account is its name's first letter."""
 
     def __init__(self, *shut: str) -> None:
@@ -468,21 +468,21 @@ class Accounts(EngineEndpoint):
 
 
 async def test_jobs_of_another_account_pass_those_of_one_that_is_shut_out_and_these_keep_their_order():
-    endpoint = Accounts("a")
-    async with line(max_running=1, gate=endpoint, account_of=endpoint.of) as queue:
+    gate = Accounts("a")
+    async with line(max_running=1, gate=gate, account_of=gate.of) as queue:
         await queue.come(job("a1", root="a"), job("a2", root="a"), job("b1", root="b"), job("b2", root="b"))
         assert queue.served == ["b1"]
         assert [queue.scheduler.waiting(account) for account in ("a", "b", None)] == [2, 1, 3]
         await queue.end("b1")
-        endpoint.shut.clear()
+        gate.shut.clear()
         await queue.come(job("a3", root="a"))
         await queue.end("b2", "a1", "a2", "a3")
         assert queue.served == ["b1", "b2", "a1", "a2", "a3"]
 
 
 async def test_trees_of_all_accounts_take_turns():
-    endpoint = Accounts()
-    async with line(max_running=1, gate=endpoint, account_of=endpoint.of) as queue:
+    gate = Accounts()
+    async with line(max_running=1, gate=gate, account_of=gate.of) as queue:
         names = [f"{tree}-{number}" for tree in ("a1", "b1", "a2") for number in range(2)]
         await queue.come(job("first", root="c"), *[job(name, root=name.partition("-")[0]) for name in names])
         await queue.end("first", "a1-0", "b1-0", "a2-0", "a1-1", "b1-1")
@@ -490,11 +490,11 @@ async def test_trees_of_all_accounts_take_turns():
 
 
 async def test_a_tree_that_takes_another_account_waits_for_that_one():
-    endpoint = Accounts("a")
-    async with line(gate=endpoint, account_of=endpoint.of) as queue:
+    gate = Accounts("a")
+    async with line(gate=gate, account_of=gate.of) as queue:
         await queue.come(job("j1", root="a"), job("j2", root="a2"))
         assert queue.scheduler.trees_in_line("a") == ("a", "a2")
-        endpoint.moved["a"] = "b"
+        gate.moved["a"] = "b"
         queue.scheduler.move("a")
         queue.scheduler.move("unknown")
         await settle()
@@ -504,21 +504,21 @@ async def test_a_tree_that_takes_another_account_waits_for_that_one():
 
 
 async def test_a_job_runs_for_the_account_with_which_it_was_launched():
-    endpoint = Accounts()
-    async with line(gate=endpoint, account_of=endpoint.of) as queue:
+    gate = Accounts()
+    async with line(gate=gate, account_of=gate.of) as queue:
         await queue.come(job("j1", root="a"))
-        endpoint.moved["a"] = "b"
+        gate.moved["a"] = "b"
         await queue.come(job("j2", root="a"))
         assert [queue.scheduler.account_of(name) for name in ("j1", "j2", "nobody")] == ["a", "b", ""]
 
 
 async def test_an_adopted_job_has_the_account_that_was_found_until_it_comes():
-    endpoint = Accounts()
-    async with line(gate=endpoint, account_of=endpoint.of) as queue:
-        endpoint.moved["a"] = ""
+    gate = Accounts()
+    async with line(gate=gate, account_of=gate.of) as queue:
+        gate.moved["a"] = ""
         lives = job("j1", root="a", status=JobStatus.RUNNING)
         queue.scheduler.reserve_adopted(lives)
-        endpoint.moved["a"] = "found"
+        gate.moved["a"] = "found"
         await queue.come(lives)
         assert queue.scheduler.account_of("j1") == "found"
 
@@ -531,20 +531,20 @@ async def test_a_start_looks_at_no_tree_of_an_account_that_is_shut_out():
             looked.append(depth)
             return super().slots_at(depth)
 
-    endpoint = Accounts("a")
+    gate = Accounts("a")
 
     async def stand(one: Job) -> None:
         async with queue.scheduler.slot(one):
             raise AssertionError("an account that is shut out was served")
 
     limits = Counted(max_concurrent={0: 100})
-    async with line(limits, gate=endpoint, account_of=endpoint.of) as queue, anyio.create_task_group() as group:
+    async with line(limits, gate=gate, account_of=gate.of) as queue, anyio.create_task_group() as group:
         for number in range(1000):
             group.start_soon(stand, job(f"a{number}", root=f"a{number}"))
         await settle()
         assert (queue.scheduler.waiting("a"), looked) == (1000, [])
-        endpoint.asked = 0
+        gate.asked = 0
         await queue.come(job("b1", root="b"))
         assert queue.served == ["b1"]
-        assert (len(looked), endpoint.asked) == (1, 3)
+        assert (len(looked), gate.asked) == (1, 3)
         group.cancel_scope.cancel()

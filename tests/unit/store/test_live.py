@@ -17,6 +17,7 @@ from jobs.store.live import LiveStore
 from jobs.store.sqlite import SqliteStore
 from orchestration.limits import TreeLimits
 from tests.contract.support import admit, admit_root, ending, ids, known, start
+from tests.unit.jobs.support import OpenGate
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +38,7 @@ def asking(number: int, **spec: float) -> Submission:
 async def rooted(database: SqliteStore, **bounds: float) -> tuple[LiveStore, RecursionManager]:
     """A running root with a budget for what is below it."""
     store = LiveStore(database)
-    manager = RecursionManager(LIMITS, store, Scheduler(LIMITS, 9), ledger=Ledger(store.trees))
+    manager = RecursionManager(LIMITS, store, Scheduler(LIMITS, 9, OpenGate()), ledger=Ledger(store.trees))
     spec = JobSpec(task="x", cwd="/", **bounds)  # type: ignore[arg-type]
     await manager.admit(Submission(batch_id="broot", jobs=[NewJob(id="jroot", spec=spec)], as_root=True))
     await start(store, "jroot")
