@@ -40,13 +40,13 @@ TRY_PAUSE = 0.25
 """Seconds between two of these tries."""
 
 THREADS = 4
-"""Most threads that end processes at once. They are not the shared ones: each may take `MOST_SECONDS`
+"""Most threads that end processes at once. They are not the shared ones: each may take `KILL_SECONDS`
 seconds, and no client that connects may wait for them."""
 
 _SHARE = 10
 _LEAST_PAUSE = 0.02
 
-MOST_SECONDS = 10.0
+KILL_SECONDS = 10.0
 """Most seconds that one clearing may take."""
 
 _CHASE_EVERY = 8
@@ -122,17 +122,17 @@ class Reaper:
         """
         target = Target(marker=marker, shim=process.identity)
         with anyio.CancelScope(shield=True):
-            known = await self._retried(partial(self._ask, target, orderly=grace > 0))
+            known = await self._retrying(partial(self._ask, target, orderly=grace > 0))
             with anyio.move_on_after(grace):
                 await process.wait()
             await self.clear(replace(target, known=known))
-            with anyio.move_on_after(MOST_SECONDS):
+            with anyio.move_on_after(KILL_SECONDS):
                 return await process.wait()
         return None
 
     async def clear(self, *targets: Target, quiet: int = 2) -> None:
         """Kill every process of these targets at once; see `kill_all`."""
-        await self._retried(partial(kill_all, self._table, targets, quiet=quiet, exempt=self._exempt()))
+        await self._retrying(partial(kill_all, self._table, targets, quiet=quiet, exempt=self._exempt()))
 
     def _ask(self, target: Target, *, orderly: bool) -> frozenset[ProcessIdentity]:
         """Ask `claude` to end, and return what was the attempt's before it did: afterwards its orphans look foreign."""
@@ -155,7 +155,7 @@ class Reaper:
         for request in batch:
             self._waiting.pop(request, None)
 
-    async def _retried(self, work: Callable[[], T]) -> T:
+    async def _retrying(self, work: Callable[[], T]) -> T:
         """Do blocking work in a thread, again for a while where the system refuses it.
 
         Raises:
@@ -204,7 +204,7 @@ def kill_all(
     targets: Sequence[Target],
     *,
     quiet: int = 2,
-    seconds: float = MOST_SECONDS,
+    seconds: float = KILL_SECONDS,
     exempt: Exempt = nothing,
 ) -> int:
     """Kill every process of these targets until nothing is found any more.

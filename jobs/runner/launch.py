@@ -197,7 +197,7 @@ class Launcher:
             process=process,
             output_tail=OutputTail(process.directory, process.written),
             watchdog=Watchdog(limits=limits, deadline=now + seconds, heard_at=now, latest=now + left),
-            budget_owners=owners,
+            owners=owners,
         )
 
     def _seconds_left(self, job: Job, attempt: Attempt, process: Process, deadline: float | None) -> float:

@@ -62,7 +62,7 @@ class RunningAttempt:
         process: Its process.
         output_tail: Reads what it writes.
         watchdog: Says when it must be ended.
-        budget_owners: Owners of the budgets that it spends, the tree first.
+        owners: Owners of the budgets that it spends, the tree first.
         account: The account that it was launched with, as `Accounts` names it.
         reader: Derives the outcome from its frames.
         adopted_at: Bytes of output that were there when this engine took the attempt over; 0 for its own launch.
@@ -80,7 +80,7 @@ class RunningAttempt:
     process: Process
     output_tail: OutputTail
     watchdog: Watchdog
-    budget_owners: Sequence[BudgetOwner] = ()
+    owners: Sequence[BudgetOwner] = ()
     account: str = ""
     reader: OutcomeReader = field(default_factory=OutcomeReader)
     adopted_at: int = 0
@@ -217,7 +217,7 @@ class Supervisor:
 
     async def _follow(self, live: RunningAttempt) -> int | None:
         live.output_tail.hold()
-        alarm = Alarm(live, eager=any(owner.usd is not None for owner in live.budget_owners))
+        alarm = Alarm(live, eager=any(owner.usd is not None for owner in live.owners))
         with self._followed(alarm):
             while True:
                 with alarm.wait():
@@ -284,7 +284,7 @@ class Supervisor:
     def _mind_budget(self, live: RunningAttempt) -> None:
         if not self._ledger.note(live.job, live.attempt.number, live.reader.usage.cost_usd):
             return
-        owner = self._ledger.budget_exhausted(live.budget_owners)
+        owner = self._ledger.budget_exhausted(live.owners)
         if owner is not None:
             self._on_budget_exhausted(owner)
 
