@@ -3,6 +3,7 @@
 from collections.abc import Awaitable
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from mcp.server.context import ServerRequestContext
 from mcp_types import CallToolResult, TextContent
@@ -21,6 +22,8 @@ from server.mcp.connection_state import Call, Connection, calling_job
 from server.mcp.tool_definitions import Definition
 
 Context = ServerRequestContext[Connection]
+
+T = TypeVar("T")
 
 _PREFIXES = {"claude_run": "Execution error: ", "claude_result": "Job error: "}
 """Prefixes of the older server's errors, which callers match on."""
@@ -95,10 +98,11 @@ def _progress(ctx: Context) -> OnProgress | None:
     return report
 
 
-async def outcome(definition: Definition, answer: Awaitable[str]) -> CallToolResult:
-    """Await a tool's answer; a `JobsError` becomes a text that says what to do next."""
+async def outcome(definition: Definition, answer: Awaitable[str | T]) -> CallToolResult | T:
+    """Await a tool's answer, or what replaces it; a `JobsError` becomes a text that says what to do next."""
     try:
-        return result_of(await answer)
+        found = await answer
+        return result_of(found) if isinstance(found, str) else found
     except ValidationError as error:
         return failure(_argument_errors(definition, error))
     except NotFinishedError as error:

@@ -77,24 +77,17 @@ async def _call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolRes
     definition = BY_NAME.get(params.name) or permission_tools.definition_of(params.name)
     if definition is None:
         return failure(f"Unknown tool {params.name[:80]!r}. There are: {', '.join(BY_NAME)}.")
-    begun: dict[str, Any] = {}
-    result = await outcome(definition, _answer(ctx, definition, params, begun))
-    return begun or result
+    return await outcome(definition, _answer(ctx, definition, params))
 
 
-async def _answer(ctx: Context, definition: Definition, params: CallToolRequestParams, begun: dict[str, Any]) -> str:
-    """Return the tool's answer, or fill `begun` with the task or the forms that replace it."""
+async def _answer(ctx: Context, definition: Definition, params: CallToolRequestParams) -> str | dict[str, Any]:
+    """Return the tool's answer, or the task or the forms that replace it."""
     arguments = definition.arguments.model_validate(params.arguments or {})
     call = await call_of(ctx)
     if tasks.offered(ctx, definition.name) and (task := await tasks.begin(call, definition.name, arguments)):
-        begun |= task
-        return ""
+        return task
     if not isinstance(arguments, WaitArguments):
         return await definition.handle(call, arguments)
     # Of the tools that wait, only this one may be repeated: it starts nothing.
     answer = partial(definition.handle, call, arguments)
-    found = await elicitation.forms_or_answer(ctx, params.input_responses, answer, scope_reader(call, arguments))
-    if isinstance(found, str):
-        return found
-    begun |= found
-    return ""
+    return await elicitation.forms_or_answer(ctx, params.input_responses, answer, scope_reader(call, arguments))
