@@ -54,13 +54,14 @@ class Sdk:
         self._event_bus = event_bus
         self._start_soon = start_soon
         self._loading = anyio.Lock()
-        self._server: Any = None
+        self._loaded: tuple[Any, Any] | None = None
 
-    async def load(self) -> None:
-        """Load the MCP server if it is not loaded yet."""
+    async def load(self) -> tuple[Any, Any]:
+        """Load the MCP server if it is not loaded yet; return the class that serves a connection, and the server."""
         async with self._loading:
-            if self._server is None:
-                self._server = await anyio.to_thread.run_sync(_build_server, self._event_bus, self._start_soon)
+            if self._loaded is None:
+                self._loaded = await anyio.to_thread.run_sync(_import, self._event_bus, self._start_soon)
+            return self._loaded
 
     async def load_soon(self) -> None:
         """Load the MCP server after `HEAD_START`, so that a later client does not wait for it."""
@@ -76,7 +77,7 @@ class Sdk:
             state: What handlers find as their lifespan's state.
         """
         opening = None
-        if self._server is None:
+        if self._loaded is None:
             try:
                 opening = opening_of(await lines.receive_until(b"\n", MAX_MESSAGE))
             except (anyio.IncompleteRead, anyio.DelimiterNotFound):
@@ -86,22 +87,20 @@ class Sdk:
             else:
                 if opening.reply is not None:
                     await stream.send(opening.reply)
-            await self.load()
-        # Loaded with the server.
-        from server.engine.mcp_connection import McpConnection
-
-        await McpConnection(stream, lines, state.flow, opening).serve(self._server, state)
+        connection_class, server = self._loaded or await self.load()
+        await connection_class(stream, lines, state.flow, opening).serve(server, state)
 
 
-def _build_server(event_bus: JobEventBus, start_soon: Callable[..., object]) -> Any:
+def _import(event_bus: JobEventBus, start_soon: Callable[..., object]) -> tuple[Any, Any]:
     # Imported here: this is what takes so long.
+    from server.engine.mcp_connection import McpConnection
     from server.mcp.server import build_server
     from server.mcp.subscriptions import Subscriptions
 
-    built = build_server(Subscriptions(event_bus, start_soon))
+    server = build_server(Subscriptions(event_bus, start_soon))
     # What was imported is never garbage; each full collection would walk through it.
     gc.freeze()
-    return built
+    return McpConnection, server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

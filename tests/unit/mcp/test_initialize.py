@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 from typing import Any, cast
 
 import anyio
@@ -78,3 +80,25 @@ async def test_what_the_greeting_took_and_the_sdk_refuses_is_answered_once():
         Sdk(JobEventBus(), lambda *_: None), taken, {"jsonrpc": "2.0", "id": 2, "method": "ping"}, count=2
     )
     assert [answer["id"] for answer in found] == [1, 2]
+
+
+_LATE = """
+import sys
+import anyio
+from tests.unit.mcp.test_initialize import JobEventBus, Sdk, answers, initialize
+
+async def late() -> None:
+    sdk = Sdk(JobEventBus(), lambda *_: None)
+    await sdk.load()
+    before = set(sys.modules)
+    await answers(sdk, initialize(), count=1)
+    print(sorted(name for name in set(sys.modules) - before if name.startswith(("server", "jobs", "mcp"))))
+
+anyio.run(late)
+"""
+
+
+def test_once_the_sdk_is_loaded_no_client_makes_the_event_loop_import_anything():
+    # In a process of its own: this one has imported all of it.
+    done = subprocess.run([sys.executable, "-c", _LATE], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
