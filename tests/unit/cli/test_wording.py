@@ -17,9 +17,6 @@ from server.mcp import arguments
 from server.mcp.arguments import Arguments
 
 FOR_MODELS_ALONE = {
-    "catalogue.py": "the descriptions of tools",
-    "greeting.py": "the instructions of the server",
-    "guidance.py": "the prompts",
     "tasks.py": "the extension for tasks",
     "interrupted_calls.py": "calls that wait and ask",
 }
