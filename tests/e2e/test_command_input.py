@@ -79,10 +79,10 @@ def test_tasks_of_the_command_line_and_of_standard_input_keep_their_order(made: 
         ("[]", ("batch", "-"), "Standard input is empty"),
         ("", ("batch", "--file", "empty"), "empty is empty"),
         ("", ("run", "--file", "nowhere"), "nowhere: No such file"),
-        (b"\xff\xfe\x80", ("run", "-"), "no UTF-8 text"),
+        (b"\xff\xfe\x80", ("run", "-"), "not UTF-8 text"),
         ('["a", ', ("batch", "-"), "begins as a JSON array"),
-        ('{"task": "a"}\nb\n', ("batch", "-"), "line 2: no JSON"),
-        ('[{"text": "a"}]', ("batch", "-"), "task 1 is no text, and no object with the key `task`"),
+        ('{"task": "a"}\nb\n', ("batch", "-"), "line 2: not a JSON object"),
+        ('[{"text": "a"}]', ("batch", "-"), "task 1 is neither a text nor an object with the key `task`"),
         ("", ("run",), "Give one task"),
         ("a", ("run", "b", "--file", "-"), "Give one task"),
         ("", ("batch",), "Give tasks"),
@@ -90,7 +90,7 @@ def test_tasks_of_the_command_line_and_of_standard_input_keep_their_order(made: 
         ("", ("run", "x", "--timeout", "-4"), "--timeout"),
         ("", ("batch", "x", "--max-concurrent", "0"), "--max-concurrent"),
         ("", ("run", "x", "--schema", "nowhere"), "nowhere: No such file"),
-        ("", ("run", "x", "--schema", "{"), "no JSON"),
+        ("", ("run", "x", "--schema", "{"), "not JSON"),
     ],
 )
 def test_where_there_is_no_task_that_is_said_and_nothing_runs(

@@ -78,7 +78,7 @@ def test_of_a_large_batch_what_runs_is_seen_in_every_size_and_the_rest_is_counte
         assert max(map(cell_len, screen.rows)) <= columns
     last = seat.rows
     assert "199 completed, 1 failed" in " ".join(last)
-    assert any("exited with 3 and said nothing" in row for row in last)
+    assert any("exited with 3 and wrote nothing" in row for row in last)
 
 
 def test_rows_stay_in_the_order_of_their_tasks_while_jobs_begin_and_end(made: House, person: Pump, tmp_path: Path):

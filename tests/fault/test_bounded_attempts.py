@@ -111,7 +111,7 @@ def test_a_job_that_removes_its_working_directory_and_dies_is_told_that_it_is_go
         job_id = pump.json("claude_run_async", task=case.task(rmcwd=1, fall="KILL"), cwd=str(work))["jobId"]
         status = pump.settled(job_id)
     assert (status["status"], status["reason"], case.starts()) == ("failed", "startup", 1)
-    assert f"The directory {work} is gone or closed. Make it again and retry" in status["error"]
+    assert f"The directory {work} is gone or cannot be entered. Make it again and retry" in status["error"]
     assert status["costUsd"] == pytest.approx(case.billed()) == pytest.approx(1.0)
 
 
