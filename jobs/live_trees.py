@@ -114,17 +114,17 @@ class BatchJobs(Sequence[Job]):
         self.root_id = root_id
         self.over = 0
         self._nodes: list[Node] = []
-        self._places: dict[str, int] = {}
+        self._positions: dict[str, int] = {}
 
     def add(self, node: Node, job: Job) -> None:
         """Append a job."""
         node.batch, node.place = self, len(self._nodes)
-        self._places[job.id] = node.place
+        self._positions[job.id] = node.place
         self._nodes.append(node)
 
     def bit(self, job_id: str) -> int:
         """Return the bit of a job of the batch."""
-        return 1 << self._places[job_id]
+        return 1 << self._positions[job_id]
 
     @property
     def open(self) -> int:

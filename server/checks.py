@@ -138,41 +138,41 @@ def check_account(environ: Mapping[str, str], named: Sequence[str]) -> Finding:
 def find_directory(environ: Mapping[str, str]) -> tuple[StatePaths | None, Finding]:
     """Return the state directory, created where it is missing, or None where it cannot be used; and the finding."""
     try:
-        places = prepare(state_dir(environ))
+        paths = prepare(state_dir(environ))
     except StateDirError as error:
         return None, _bad(_DIRECTORY, f"{error.path}: {error.problem}", error.remedy)
-    if refused := _refusal(places.home):
+    if refused := _refusal(paths.home):
         return None, refused
-    return places, Finding(name=_DIRECTORY, good=True, detail=f"{places.home}, socket {places.socket}")
+    return paths, Finding(name=_DIRECTORY, good=True, detail=f"{paths.home}, socket {paths.socket}")
 
 
-def check_copy(places: StatePaths) -> Iterator[Finding]:
+def check_copy(paths: StatePaths) -> Iterator[Finding]:
     """Yield a finding where the state directory is a copy of another one."""
-    location = read_location(places.home)
+    location = read_location(paths.home)
     says = None if location is None else location.says()
-    if says is None and (original := original_of(places.home)) is not None:
+    if says is None and (original := original_of(paths.home)) is not None:
         says = f"This state directory is a copy of {original}. Unfinished jobs are not started here by themselves."
     if says is not None:
         remedy = "`claude-jobs retry ID` runs one of its jobs; `claude-jobs list` shows them."
         yield Finding(name=_DIRECTORY, good=False, detail=says, remedy=remedy, needed=False)
 
 
-def check_space(places: StatePaths) -> Finding:
+def check_space(paths: StatePaths) -> Finding:
     """Check whether the engine would start jobs with the space that is left."""
-    missing = reserve_beside(places.database).shortfall()
-    free = _megabytes(_free(places.home))
+    missing = reserve_beside(paths.database).shortfall()
+    free = _megabytes(_free(paths.home))
     if not missing:
         return Finding(name="Disk", good=True, detail=f"{free} free")
     return _bad(
         "Disk",
-        f"only {free} free at {places.home}, so no job is started",
-        f"Free at least {_megabytes(missing)} more; `df -h {shlex.quote(str(places.home))}` shows the file system.",
+        f"only {free} free at {paths.home}, so no job is started",
+        f"Free at least {_megabytes(missing)} more; `df -h {shlex.quote(str(paths.home))}` shows the file system.",
     )
 
 
-def check_database(places: StatePaths) -> Iterator[Finding]:
+def check_database(paths: StatePaths) -> Iterator[Finding]:
     """Check whether this version can open the database, and report what its last recovery lost."""
-    path = places.database
+    path = paths.database
     if (damage := noted_damage(path)) is not None:
         remedy = "Run `claude-jobs engine stop`: running jobs go on, and the next start repairs it."
         yield _bad(_DATABASE, f"{path} is damaged: {damage}", remedy)
@@ -270,9 +270,9 @@ def _megabytes(count: int) -> str:
     return f"{count / 2**20:,.1f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"
 
 
-def check_engine(places: StatePaths, environ: Mapping[str, str]) -> Finding:
+def check_engine(paths: StatePaths, environ: Mapping[str, str]) -> Finding:
     """Ask a running engine for its status; none is started."""
-    endpoint = EngineEndpoint(places=places, environ=environ, timeout=ANSWER_SECONDS)
+    endpoint = EngineEndpoint(paths=paths, environ=environ, timeout=ANSWER_SECONDS)
     try:
         answer = control(endpoint, {"do": "status"}, Hello(cwd="/", client="doctor"))
     except (ClientError, OSError) as error:

@@ -99,28 +99,28 @@ def kill_engines(console: Console, seconds: float = SELFTEST_SECONDS) -> bool:
 def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield _python()
     yield _sqlite()
-    places, directory = find_directory(environ)
+    paths, directory = find_directory(environ)
     yield directory
     explicit = environ.get("CLAUDE_JOBS_CLI")
     named: tuple[str, ...] = ()
     refused = False
-    if places is not None:
-        engine = check_engine(places, environ)
+    if paths is not None:
+        engine = check_engine(paths, environ)
         # An engine that did not answer is not asked again: that would take as long once more.
         yield _settings(environ, ask_engine=engine.mark != "error")
         settings = _settings_of(environ)
         explicit = settings.for_trees.cli if isinstance(settings, Settings) else explicit
-        named = named_in(environ, places.directory)
+        named = named_in(environ, paths.directory)
         refused = not isinstance(settings, Settings)
     yield check_claude(explicit, environ.get("PATH"))
     yield check_account(environ, named)
     if not refused:
         # Where the settings are refused, `pass_environment` is not known.
         yield check_environment(environ, named)
-    if places is not None:
-        yield from check_copy(places)
-        yield check_space(places)
-        yield from check_database(places)
+    if paths is not None:
+        yield from check_copy(paths)
+        yield check_space(paths)
+        yield from check_database(paths)
         yield engine
 
 

@@ -136,7 +136,7 @@ def run(home: str, job_dir: str | None) -> int:
     """
     _end_at_once_when_told()
     try:
-        endpoint = EngineEndpoint(places=prepare(home), environ=os.environ, note=_say, for_job=job_dir is not None)
+        endpoint = EngineEndpoint(paths=prepare(home), environ=os.environ, note=_say, for_job=job_dir is not None)
         hello = introduce(os.environ, job_dir, home)
         connection = connect_with_retry(endpoint, hello)
     except (ClientError, OSError) as error:

@@ -101,9 +101,9 @@ def own_group() -> Path | None:
         return None
     paths = [line.removeprefix("0::") for line in groups.splitlines() if line.startswith("0::")]
     # "ID PARENT DEVICE ROOT PLACE OPTIONS … - TYPE SOURCE OPTIONS"; a part of the hierarchy is not looked into.
-    places = [
+    hierarchies = [
         line.split()[4]
         for line in mounts.splitlines()
         if line.partition(" - ")[2].startswith("cgroup2 ") and line.split()[3] == "/"
     ]
-    return Path(places[0] + paths[0]) if paths and places else None
+    return Path(hierarchies[0] + paths[0]) if paths and hierarchies else None

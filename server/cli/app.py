@@ -210,8 +210,8 @@ def transcript(
     wanted = Selection(attempt=attempt, whole=whole, raw=as_json)
     with client() as engine, until_interrupted():
         look = partial(engine.call_json, "claude_status", {"jobId": whole_id(engine, job_id)})
-        places = StatePaths(state_dir(os.environ))
-        lines = followed(places, look, wanted, teller()) if follow else transcript_of(places, look(), wanted)
+        paths = StatePaths(state_dir(os.environ))
+        lines = followed(paths, look, wanted, teller()) if follow else transcript_of(paths, look(), wanted)
         try:
             for line in lines:
                 for part in [line] if as_json else wrapped(line, width_of(out)):

@@ -84,10 +84,10 @@ def stop(*, as_json: AsJson = False) -> None:
             answer = control(endpoint, {"do": "stop"}, Hello(cwd="/", client="claude-jobs engine"))
         except EngineUnreachableError as error:
             _end_unreachable(error)
-            error.places.pauses.unlink(missing_ok=True)
+            error.paths.pauses.unlink(missing_ok=True)
             return
         if answer is None:
-            endpoint.places.pauses.unlink(missing_ok=True)
+            endpoint.paths.pauses.unlink(missing_ok=True)
     if answer is None:
         _say_end(None, "No engine runs.")
         return
@@ -110,13 +110,13 @@ def _end_unreachable(error: EngineUnreachableError) -> None:
     # Imported here: no other command needs it.
     import psutil
 
-    path = error.places.engine_lock
+    path = error.paths.engine_lock
     try:
         # From here on the process is identified by its start time too, so a later one with its id is not signalled.
         process = None if error.pid is None else psutil.Process(error.pid)
         if process is None or holder_of(path) != error.pid or process.uids().effective != os.geteuid():
             fail(
-                f"The engine of {error.places.home} cannot be reached, and the process that holds {path} could not "
+                f"The engine of {error.paths.home} cannot be reached, and the process that holds {path} could not "
                 f"be identified. Find it with `fuser {path}` and end it yourself; its jobs go on."
             )
         process.terminate()
@@ -226,13 +226,13 @@ def backup(
     from jobs.maintenance.backup import back_up
 
     with complaints():
-        places = prepare(state_dir(os.environ))
+        paths = prepare(state_dir(os.environ))
         target = file.expanduser().absolute()
-        known = read_location(places.home)
+        known = read_location(paths.home)
         # Without device and inode it is a copy in any place, even where the original is gone.
-        location = Location(key=known.key if known else "", path=str(places.home), copied_at=time.time())
+        location = Location(key=known.key if known else "", path=str(paths.home), copied_at=time.time())
         try:
-            attempts = back_up(places.database, places.trees, target, {NAME: location.encode()})
+            attempts = back_up(paths.database, paths.trees, target, {NAME: location.encode()})
         except FileExistsError:
             fail(f"{target} exists already. Give another name, or remove it first.")
         except FileNotFoundError as error:
@@ -240,7 +240,7 @@ def backup(
                 fail(f"There is no directory {target.parent}. Make it first, or name a file in another directory.")
             fail(f"There is no {error.filename}: no job has been started here, so there is nothing to back up.")
         except sqlite3.Error as error:
-            fail(f"{places.database} cannot be read: {error}. `claude-jobs doctor` says what is wrong with it.")
+            fail(f"{paths.database} cannot be read: {error}. `claude-jobs doctor` says what is wrong with it.")
     size = target.stat().st_size
     if as_json:
         say_json({"file": str(target), "attempts": attempts, "bytes": size})

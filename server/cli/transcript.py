@@ -75,11 +75,11 @@ class Selection:
 _LAST = Selection()
 
 
-def transcript_of(places: StatePaths, status: Mapping[str, Any], wanted: Selection = _LAST) -> Iterator[str]:
+def transcript_of(paths: StatePaths, status: Mapping[str, Any], wanted: Selection = _LAST) -> Iterator[str]:
     """Yield the lines of a job's transcript, without their newlines.
 
     Args:
-        places: The state directory.
+        paths: The state directory.
         status: The job's status, as `claude_status` returns it.
         wanted: Which part, and how.
 
@@ -91,7 +91,7 @@ def transcript_of(places: StatePaths, status: Mapping[str, Any], wanted: Selecti
     _check(status)
     last = status["attempt"] if wanted.attempt is None else wanted.attempt
     numbers = range(1, last + 1) if wanted.whole and wanted.attempt is None else [last]
-    readers = [_Reader(places, status, number, wanted) for number in numbers]
+    readers = [_Reader(paths, status, number, wanted) for number in numbers]
     if not any(reader.has_written for reader in readers):
         raise NothingWrittenError(status, last)
     for reader in readers:
@@ -102,12 +102,12 @@ def transcript_of(places: StatePaths, status: Mapping[str, Any], wanted: Selecti
 
 
 def followed(
-    places: StatePaths, look: Callable[[], Mapping[str, Any]], wanted: Selection, wait: Callable[[str], None]
+    paths: StatePaths, look: Callable[[], Mapping[str, Any]], wanted: Selection, wait: Callable[[str], None]
 ) -> Iterator[str]:
     """Yield the lines of a job's transcript as they are written, until the job is over, across its attempts.
 
     Args:
-        places: The state directory.
+        paths: The state directory.
         look: Returns the job's status, as `claude_status` returns it.
         wanted: Which part, and how; a named attempt is followed to its end.
         wait: Called with why the job waits, or an empty text where it does not.
@@ -123,7 +123,7 @@ def followed(
         last, is_over = status["attempt"], status["status"] not in LIVE
         wait(status.get("paused", "") if status["status"] == "queued" else "")
         if reader is None and last:
-            reader = _Reader(places, status, wanted.attempt or (1 if wanted.whole else last), wanted)
+            reader = _Reader(paths, status, wanted.attempt or (1 if wanted.whole else last), wanted)
         # After the poll: when the job was over, its transcript was complete.
         while reader is not None:
             yield from reader.more()
@@ -132,7 +132,7 @@ def followed(
             yield from reader.rest()
             if reader.number >= last or wanted.attempt is not None:
                 return
-            reader = _Reader(places, status, reader.number + 1, wanted)
+            reader = _Reader(paths, status, reader.number + 1, wanted)
             yield from () if wanted.raw else (f"── attempt {reader.number}",)
         if is_over:
             raise NothingWrittenError(status, last)
@@ -148,23 +148,23 @@ class _Reader:
     """Reads one attempt from its beginning, as far as it is written.
 
     Args:
-        places: The state directory.
+        paths: The state directory.
         status: The job's status.
         number: The attempt's number.
         wanted: How it is shown.
     """
 
-    def __init__(self, places: StatePaths, status: Mapping[str, Any], number: int, wanted: Selection) -> None:
+    def __init__(self, paths: StatePaths, status: Mapping[str, Any], number: int, wanted: Selection) -> None:
         self.number = number
         self._status = status
         self._raw = wanted.raw
-        self._directory = AttemptDirectory(places.trees / status["rootId"] / status["jobId"] / str(number))
+        self._directory = AttemptDirectory(paths.trees / status["rootId"] / status["jobId"] / str(number))
         self._decoder = LineDecoder()
         self._shown = 0
         # Imported here: no other command needs it, and it imports pydantic.
         from jobs.client_context import ClientContextStore
 
-        known = secrets_in(os.environ) | ClientContextStore(places.trees).secrets_of(status["rootId"])
+        known = secrets_in(os.environ) | ClientContextStore(paths.trees).secrets_of(status["rootId"])
         self._known = frozenset(known)
         self._talk = Conversation(known, whole=wanted.whole)
         self._begun = False

@@ -119,7 +119,7 @@ def connect_running(endpoint: EngineEndpoint, hello: Hello) -> socket | None:
         ProtocolError: The engine speaks another protocol.
         OSError: It does not answer in time, or a system call failed.
     """
-    connection = try_connect(endpoint.places)
+    connection = try_connect(endpoint.paths)
     if connection is None:
         return None
     try:
@@ -164,7 +164,7 @@ def control(endpoint: EngineEndpoint, request: Mapping[str, Any], hello: Hello) 
         EngineUnreachableError: An engine runs and does not listen, or does not answer within the endpoint's `timeout`.
         ProtocolError: The engine's answer cannot be read.
     """
-    connection = await_running(endpoint.places)
+    connection = await_running(endpoint.paths)
     if connection is None:
         return None
     try:
@@ -172,7 +172,7 @@ def control(endpoint: EngineEndpoint, request: Mapping[str, Any], hello: Hello) 
         _handshake(connection, hello.replace(role=Role.CONTROL))
         return _ask(connection, request)
     except TimeoutError as error:
-        raise unanswered(endpoint.places, endpoint.timeout) from error
+        raise unanswered(endpoint.paths, endpoint.timeout) from error
     finally:
         connection.close()
 
@@ -195,7 +195,7 @@ def _connect_and_handshake(endpoint: EngineEndpoint, hello: Hello) -> tuple[sock
         connection.settimeout(None)
     except TimeoutError as error:
         connection.close()
-        raise unanswered(endpoint.places, endpoint.timeout) from error
+        raise unanswered(endpoint.paths, endpoint.timeout) from error
     except BaseException:
         connection.close()
         raise
@@ -236,13 +236,13 @@ def _read_line(connection: socket, what: str) -> bytes:
 
 def _replace_engine(endpoint: EngineEndpoint, hello: Hello) -> None:
     """Stop an older idle engine and start another, once, even if several newer clients find it at the same moment."""
-    held = lock(endpoint.places.start_lock, endpoint.timeout)
+    held = lock(endpoint.paths.start_lock, endpoint.timeout)
     if held is None:
         raise timeout_error(endpoint)
     sign_lock(held)
     try:
         if _stop_where_still_older(endpoint, hello):
-            gone = lock(endpoint.places.engine_lock, endpoint.timeout)
+            gone = lock(endpoint.paths.engine_lock, endpoint.timeout)
             if gone is None:
                 raise timeout_error(endpoint)
             os.close(gone)
@@ -253,7 +253,7 @@ def _replace_engine(endpoint: EngineEndpoint, hello: Hello) -> None:
 
 def _stop_where_still_older(endpoint: EngineEndpoint, hello: Hello) -> bool:
     """Stop the engine if it is still older and idle; tell whether it stops or is gone. Another client may be first."""
-    connection = try_connect(endpoint.places)
+    connection = try_connect(endpoint.paths)
     if connection is None:
         return True
     try:
@@ -265,7 +265,7 @@ def _stop_where_still_older(endpoint: EngineEndpoint, hello: Hello) -> bool:
     except EngineGoneError:
         return True
     except TimeoutError as error:
-        raise unanswered(endpoint.places, endpoint.timeout) from error
+        raise unanswered(endpoint.paths, endpoint.timeout) from error
     finally:
         connection.close()
 

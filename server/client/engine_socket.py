@@ -31,13 +31,13 @@ class EngineUnreachableError(ClientError):
     """An engine holds the lock of the state directory and cannot be reached.
 
     Args:
-        places: The state directory.
+        paths: The state directory.
         problem: What it does not do, as a clause that follows its name.
         pid: Its process id, or None where that is not known.
     """
 
-    def __init__(self, places: StatePaths, problem: str, pid: int | None) -> None:
-        self.places = places
+    def __init__(self, paths: StatePaths, problem: str, pid: int | None) -> None:
+        self.paths = paths
         self.problem = problem
         self.pid = pid
         name = "The engine" if pid is None else f"The engine (pid {pid})"
@@ -47,14 +47,14 @@ class EngineUnreachableError(ClientError):
             cause = (
                 "It may be starting, stopping or stuck: try again in a minute, or end it with `claude-jobs engine stop`"
             )
-        super().__init__(f"{name} of {places.home} {problem}. {cause}; its jobs go on. Its log is {places.log}.")
+        super().__init__(f"{name} of {paths.home} {problem}. {cause}; its jobs go on. Its log is {paths.log}.")
 
 
 class EngineEndpoint(Value):
     """What a client needs to reach the engine.
 
     Args:
-        places: A prepared state directory.
+        paths: A prepared state directory.
         environ: Environment from which an engine that is started takes its settings.
         command: Program and arguments that run an engine; empty for this installation's own.
         timeout: Most seconds to wait for the engine.
@@ -62,11 +62,11 @@ class EngineEndpoint(Value):
         for_job: The client belongs to a job: an engine that it starts takes no setting from it.
     """
 
-    __slots__ = ("command", "environ", "for_job", "note", "places", "timeout")
+    __slots__ = ("command", "environ", "for_job", "note", "paths", "timeout")
 
     def __init__(
         self,
-        places: StatePaths,
+        paths: StatePaths,
         environ: Mapping[str, str],
         command: Sequence[str] = (),
         timeout: float = 30.0,
@@ -74,7 +74,7 @@ class EngineEndpoint(Value):
         *,
         for_job: bool = False,
     ) -> None:
-        self.places = places
+        self.paths = paths
         self.environ = environ
         self.command = command
         self.timeout = timeout
@@ -83,14 +83,14 @@ class EngineEndpoint(Value):
 
     def __repr__(self) -> str:
         # The environment holds credentials and may not reach a log this way.
-        return f"EngineEndpoint({self.places.directory!r})"
+        return f"EngineEndpoint({self.paths.directory!r})"
 
 
-def open_socket(places: StatePaths, timeout: float = 5.0) -> socket:
+def open_socket(paths: StatePaths, timeout: float = 5.0) -> socket:
     """Return a connection to the engine's socket.
 
     Args:
-        places: The state directory.
+        paths: The state directory.
         timeout: Seconds that one later read or write on the connection may take.
 
     Raises:
@@ -99,7 +99,7 @@ def open_socket(places: StatePaths, timeout: float = 5.0) -> socket:
     connection = socket(AF_UNIX, SOCK_STREAM)
     try:
         connection.settimeout(timeout)
-        connection.connect(places.address)
+        connection.connect(paths.address)
     except OSError:
         connection.close()
         raise
@@ -170,8 +170,8 @@ def ensure_engine(endpoint: EngineEndpoint) -> socket:
     """
     deadline = time.monotonic() + endpoint.timeout
     pauses = _pauses()
-    while (connection := try_connect(endpoint.places)) is None:
-        if (held := lock(endpoint.places.start_lock)) is not None:
+    while (connection := try_connect(endpoint.paths)) is None:
+        if (held := lock(endpoint.paths.start_lock)) is not None:
             sign_lock(held)
             try:
                 return start_and_connect(endpoint, deadline)
@@ -183,10 +183,10 @@ def ensure_engine(endpoint: EngineEndpoint) -> socket:
     return connection
 
 
-def try_connect(places: StatePaths) -> socket | None:
+def try_connect(paths: StatePaths) -> socket | None:
     """Return a connection to the engine, or None where none answers now."""
     try:
-        return open_socket(places)
+        return open_socket(paths)
     # Refused: no process listens on the socket that a dead engine left. Blocking: an engine runs and its queue is full;
     # so it holds its lock, and no client starts a second one.
     except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, BlockingIOError, TimeoutError):
@@ -207,11 +207,11 @@ def start_and_connect(endpoint: EngineEndpoint, deadline: float) -> socket:
     started: StartedEngine | None = None
     pauses = _pauses()
     try:
-        while (connection := try_connect(endpoint.places)) is None:
+        while (connection := try_connect(endpoint.paths)) is None:
             started = started or _start_where_none_is(endpoint)
             if time.monotonic() >= deadline:
                 raise started.failure("does not answer") if started else timeout_error(endpoint)
-            if started and not started.alive() and not _engine_is_there(endpoint.places):
+            if started and not started.alive() and not _engine_is_there(endpoint.paths):
                 raise started.failure("ended while it was starting")
             next(pauses)
         return connection
@@ -223,21 +223,21 @@ def start_and_connect(endpoint: EngineEndpoint, deadline: float) -> socket:
 def _start_where_none_is(endpoint: EngineEndpoint) -> StartedEngine | None:
     # An engine that is starting in the foreground, or exiting, holds its lock and does not answer: a second one would
     # end at once on that lock.
-    if _engine_is_there(endpoint.places):
+    if _engine_is_there(endpoint.paths):
         return None
     # Imported here: a pump that finds a running engine does without them.
     from server.client.location import original_of
     from server.client.spawn_engine import engine_command, start
 
-    if (original := original_of(endpoint.places.home)) is not None:
+    if (original := original_of(endpoint.paths.home)) is not None:
         endpoint.note(
-            f"{endpoint.places.home} is a copy of {original}: jobs that ran or waited there are not started here, and "
+            f"{endpoint.paths.home} is a copy of {original}: jobs that ran or waited there are not started here, and "
             "nothing of the original is touched; `claude-jobs retry ID` runs one here"
         )
-    return start(endpoint.places, endpoint.command or engine_command(), endpoint.environ, for_job=endpoint.for_job)
+    return start(endpoint.paths, endpoint.command or engine_command(), endpoint.environ, for_job=endpoint.for_job)
 
 
-def await_running(places: StatePaths) -> socket | None:
+def await_running(paths: StatePaths) -> socket | None:
     """Return a connection to the engine, without starting one; None where none runs.
 
     Raises:
@@ -245,25 +245,25 @@ def await_running(places: StatePaths) -> socket | None:
     """
     deadline = time.monotonic() + SOCKET_SECONDS
     pauses = _pauses()
-    while (connection := try_connect(places)) is None and _engine_is_there(places):
+    while (connection := try_connect(paths)) is None and _engine_is_there(paths):
         if time.monotonic() >= deadline:
-            raise not_listening(places)
+            raise not_listening(paths)
         next(pauses)
     return connection
 
 
-def not_listening(places: StatePaths) -> EngineUnreachableError:
+def not_listening(paths: StatePaths) -> EngineUnreachableError:
     """Return the error for an engine that holds its lock and cannot be connected to."""
-    return EngineUnreachableError(places, f"does not listen on {places.socket}", holder_of(places.engine_lock))
+    return EngineUnreachableError(paths, f"does not listen on {paths.socket}", holder_of(paths.engine_lock))
 
 
-def unanswered(places: StatePaths, seconds: float) -> EngineUnreachableError:
+def unanswered(paths: StatePaths, seconds: float) -> EngineUnreachableError:
     """Return the error for an engine that can be connected to and did not answer within `seconds`."""
-    return EngineUnreachableError(places, f"did not answer within {seconds:g} s", holder_of(places.engine_lock))
+    return EngineUnreachableError(paths, f"did not answer within {seconds:g} s", holder_of(paths.engine_lock))
 
 
-def _engine_is_there(places: StatePaths) -> bool:
-    handle = lock(places.engine_lock)
+def _engine_is_there(paths: StatePaths) -> bool:
+    handle = lock(paths.engine_lock)
     if handle is None:
         return True
     os.close(handle)
@@ -272,15 +272,15 @@ def _engine_is_there(places: StatePaths) -> bool:
 
 def timeout_error(endpoint: EngineEndpoint) -> ClientError:
     """Return the error for an engine that runs, or is being started by another client, and does not answer."""
-    if _engine_is_there(endpoint.places):
-        return not_listening(endpoint.places)
+    if _engine_is_there(endpoint.paths):
+        return not_listening(endpoint.paths)
     # Imported here, for this error alone.
     from server.client.spawn_engine import EngineStartError
 
-    pid = holder_of(endpoint.places.start_lock)
+    pid = holder_of(endpoint.paths.start_lock)
     named = "another client" if pid is None else f"another client (`ps -p {pid}`)"
     problem = f"did not answer within {endpoint.timeout:g} s: {named} is starting it, or hangs and should be ended"
-    return EngineStartError(problem, endpoint.places.log, "")
+    return EngineStartError(problem, endpoint.paths.log, "")
 
 
 def _pauses() -> Iterator[None]:

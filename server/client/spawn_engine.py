@@ -125,7 +125,7 @@ def _client_of(environ: Mapping[str, str]) -> str:
 
 
 def start(
-    places: StatePaths, command: Sequence[str], environ: Mapping[str, str], *, for_job: bool = False
+    paths: StatePaths, command: Sequence[str], environ: Mapping[str, str], *, for_job: bool = False
 ) -> StartedEngine:
     """Start a detached engine and return at once; the caller holds the start lock.
 
@@ -133,7 +133,7 @@ def start(
     open file but its log. It leaves the control group itself, if a job's pump started it.
 
     Args:
-        places: A prepared state directory.
+        paths: A prepared state directory.
         command: Absolute program and its arguments.
         environ: Environment of the client; `engine_environment` picks from it.
         for_job: The client belongs to a job.
@@ -141,17 +141,15 @@ def start(
     Raises:
         EngineStartError: The command could not be run.
     """
-    shared = _open_log(places.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    shared = _open_log(paths.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         fcntl.flock(shared, fcntl.LOCK_SH)
-        engine = StartedEngine(
-            log=places.log, handle=_open_log(places.log, os.O_RDONLY), offset=os.fstat(shared).st_size
-        )
+        engine = StartedEngine(log=paths.log, handle=_open_log(paths.log, os.O_RDONLY), offset=os.fstat(shared).st_size)
         try:
-            _run_detached(command, engine_environment(environ, places.home, for_job=for_job), shared)
+            _run_detached(command, engine_environment(environ, paths.home, for_job=for_job), shared)
         except OSError as error:
             engine.close()
-            raise EngineStartError(f"cannot be started ({error})", places.log, "") from error
+            raise EngineStartError(f"cannot be started ({error})", paths.log, "") from error
         return engine
     finally:
         # From here on only the engine holds the lock on its log.

@@ -197,12 +197,12 @@ def prepare(home: str | PathLike[str]) -> StatePaths:
         StateDirError: One of them is a symbolic link, belongs to another user, can be written by others, or cannot
             be made; or others can read it, and it holds files of another kind.
     """
-    places = StatePaths(home)
-    _own_directory(places.directory)
-    beside = os.path.dirname(places.address)
-    if beside != places.directory:
+    paths = StatePaths(home)
+    _own_directory(paths.directory)
+    beside = os.path.dirname(paths.address)
+    if beside != paths.directory:
         _own_directory(beside)
-    return places
+    return paths
 
 
 def _own_directory(path: str) -> None:

@@ -198,7 +198,7 @@ def endpoint_of(
         home: The state directory, or None for the environment's.
         note: Called with a remark for the person.
     """
-    return EngineEndpoint(places=prepare(home or state_dir(environ)), environ=environ, note=note)
+    return EngineEndpoint(paths=prepare(home or state_dir(environ)), environ=environ, note=note)
 
 
 @contextmanager
@@ -216,7 +216,7 @@ def open_client(endpoint: EngineEndpoint, environ: Mapping[str, str], cwd: Path 
     """
     hello = Hello(
         cwd=str((cwd or _working_directory()).absolute()),
-        env=client_environment(environ, named_in(environ, endpoint.places.directory)),
+        env=client_environment(environ, named_in(environ, endpoint.paths.directory)),
         # The same for every command: an idempotency key names one request between them.
         client="claude-jobs command line",
         settings=setting_variables(environ),
@@ -239,14 +239,14 @@ def connected(endpoint: EngineEndpoint, hello: Hello) -> Iterator[Client]:
 
 
 @contextmanager
-def running_client(places: StatePaths) -> Iterator[Client | None]:
+def running_client(paths: StatePaths) -> Iterator[Client | None]:
     """Connect to the running engine, for a quick request; None where none answers.
 
     Raises:
         ClientError: The engine refuses this client, or ended.
         OSError: It does not answer within a second, or a system call failed.
     """
-    endpoint = EngineEndpoint(places=places, environ={}, timeout=COMPLETION_SECONDS)
+    endpoint = EngineEndpoint(paths=paths, environ={}, timeout=COMPLETION_SECONDS)
     hello = Hello(cwd="/", client="claude-jobs completion")
     stream = connect_running(endpoint, hello)
     if stream is None:

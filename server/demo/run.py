@@ -142,7 +142,7 @@ def _cancel_all(endpoint: EngineEndpoint, demo: DemoEnvironment) -> None:
 
 def _wait_for_end(endpoint: EngineEndpoint) -> None:
     """Wait until the engine is gone: until then it writes into the directory that is about to be removed."""
-    held = lock(endpoint.places.engine_lock, endpoint.timeout)
+    held = lock(endpoint.paths.engine_lock, endpoint.timeout)
     if held is not None:
         os.close(held)
 

@@ -88,15 +88,15 @@ ForTree = Callable[[Mapping[str, str] | None], TreeSettings]
 """Returns the settings that a tree takes from its client, given the variables that the client sent."""
 
 
-def open_store(places: StatePaths) -> AbstractAsyncContextManager[SqliteStore]:
+def open_store(paths: StatePaths) -> AbstractAsyncContextManager[SqliteStore]:
     """Open the job store of a prepared state directory, repaired where that is needed."""
-    return open_with_recovery(places.database, places.trees, SqliteStore.open)
+    return open_with_recovery(paths.database, paths.trees, SqliteStore.open)
 
 
 @asynccontextmanager
 async def assemble(
     settings: Settings,
-    places: StatePaths,
+    paths: StatePaths,
     group: TaskGroup,
     opened: SqliteStore | None = None,
     for_tree: ForTree | None = None,
@@ -106,7 +106,7 @@ async def assemble(
 
     Args:
         settings: The engine's settings.
-        places: A prepared state directory.
+        paths: A prepared state directory.
         group: Owns what outlives a request.
         opened: The directory's store where it is open already; None opens it.
         for_tree: Returns a tree's settings from its client's variables; None gives every tree the engine's settings.
@@ -115,18 +115,18 @@ async def assemble(
     async with AsyncExitStack() as stack:
         clock = Clock()
         tasks = SupervisedTasks(group)
-        database = await stack.enter_async_context(open_store(places)) if opened is None else opened
-        location = await bind(places, database)
+        database = await stack.enter_async_context(open_store(paths)) if opened is None else opened
+        location = await bind(paths, database)
         store = await LiveStore.over(database)
-        tasks.keep(Snapshots(database, places.database, clock).keep)
-        tasks.start(check_after_crash, places.database)
-        command, args = pump_command(places.home)
+        tasks.keep(Snapshots(database, paths.database, clock).keep)
+        tasks.start(check_after_crash, paths.database)
+        command, args = pump_command(paths.home)
         assembled = assemble_parts(
             settings,
             store,
             tasks,
-            trees=places.trees,
-            pauses=places.pauses,
+            trees=paths.trees,
+            pauses=paths.pauses,
             key=location.key,
             umask=own_umask() if umask is None else umask,
             mcp_server=McpServer(command=command, args=args),
@@ -222,24 +222,24 @@ async def serve(
         InvalidSettingsError: A setting has a value that cannot be used.
         BadInputError: The settings file cannot be used.
     """
-    places = prepare(home)
-    held = lock(places.engine_lock, timeout=LOCK_SECONDS)
+    paths = prepare(home)
+    held = lock(paths.engine_lock, timeout=LOCK_SECONDS)
     if held is None:
-        raise EngineRunningError(places.home, holder_of(places.engine_lock))
+        raise EngineRunningError(paths.home, holder_of(paths.engine_lock))
     try:
         sign_lock(held)
-        async with open_store(places) as store:
+        async with open_store(paths) as store:
             live = await store.has_unfinished()
-            effective = EffectiveSettings.choose(places.home, starter, by_person=by_person, jobs_live=live)
+            effective = EffectiveSettings.choose(paths.home, starter, by_person=by_person, jobs_live=live)
             logging.getLogger().setLevel(effective.settings.log_level)
-            await _serve(effective, places, held, store, umask, on_ready, on_leaving)
+            await _serve(effective, paths, held, store, umask, on_ready, on_leaving)
     finally:
         os.close(held)
 
 
 async def _serve(
     effective: EffectiveSettings,
-    places: StatePaths,
+    paths: StatePaths,
     held: int,
     store: SqliteStore,
     umask: int | None,
@@ -249,7 +249,7 @@ async def _serve(
     settings = effective.settings
     async with (
         anyio.create_task_group() as group,
-        assemble(settings, places, group, store, effective.for_tree, umask) as services,
+        assemble(settings, paths, group, store, effective.for_tree, umask) as services,
     ):
         tasks = SupervisedTasks(group)
         clock = Clock()
@@ -257,13 +257,13 @@ async def _serve(
         engine = Engine(effective, services, connection_counter)
         retention = Retention(
             store=services.store,
-            trees=places.trees,
+            trees=paths.trees,
             keep_days=settings.keep_days,
             keep_bytes=settings.keep_bytes,
             clock=clock,
         )
         control = Control(
-            places=places,
+            paths=paths,
             store=services.store,
             recursion=services.recursion,
             retention=retention,
@@ -283,15 +283,15 @@ async def _serve(
             pid=os.getpid(),
             note=notices.line_for,
         )
-        socket = EngineSocket(places.socket, partial(serve_connection, handlers, connection_counter), tasks.start)
+        socket = EngineSocket(paths.socket, partial(serve_connection, handlers, connection_counter), tasks.start)
         tasks.keep(stop_on_signals, lambda: engine.leaving, engine.stop)
         tasks.keep(engine.leave_when_idle)
         tasks.keep(notices.watch_file)
         tasks.keep(retention.keep)
         resumed = await services.manager.resume()
-        logger.info("engine %s serves %s, pid %d, %d jobs resumed", __version__, places.home, os.getpid(), resumed)
+        logger.info("engine %s serves %s, pid %d, %d jobs resumed", __version__, paths.home, os.getpid(), resumed)
         await socket.bind()
-        tasks.keep(StateWatch(places, held, socket, engine.leave_lost_state).keep)
+        tasks.keep(StateWatch(paths, held, socket, engine.leave_lost_state).keep)
         spare_the_collector()
         tasks.start(sdk.load_soon)
         on_ready()

@@ -29,7 +29,7 @@ class Control:
     """Answers control requests.
 
     Args:
-        places: A prepared state directory.
+        paths: A prepared state directory.
         store: Where trees are kept.
         recursion: Knows whether launches are paused.
         retention: Prunes old trees.
@@ -42,7 +42,7 @@ class Control:
     def __init__(
         self,
         *,
-        places: StatePaths,
+        paths: StatePaths,
         store: Store,
         recursion: RecursionManager,
         retention: Retention,
@@ -51,7 +51,7 @@ class Control:
         end_pauses: Callable[[], None],
         settings: EffectiveSettings,
     ) -> None:
-        self._places = places
+        self._paths = paths
         self._store = store
         self._recursion = recursion
         self._retention = retention
@@ -138,14 +138,14 @@ class Control:
 
     async def _status(self) -> dict[str, Any]:
         everything = await self._store.rollup_all()
-        report = await anyio.to_thread.run_sync(last_recovery, self._places.database)
-        damage = await anyio.to_thread.run_sync(noted_damage, self._places.database)
-        location = await anyio.to_thread.run_sync(read_location, self._places.home)
+        report = await anyio.to_thread.run_sync(last_recovery, self._paths.database)
+        damage = await anyio.to_thread.run_sync(noted_damage, self._paths.database)
+        location = await anyio.to_thread.run_sync(read_location, self._paths.home)
         return {
             "ok": True,
             "pid": os.getpid(),
             "version": __version__,
-            "socket": str(self._places.socket),
+            "socket": str(self._paths.socket),
             "connections": self._connection_counter.connections,
             "tasks": len(asyncio.all_tasks()),
             "jobs": {str(status): count for status, count in sorted(everything.counts.items())},

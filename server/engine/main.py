@@ -31,7 +31,7 @@ def run() -> str | None:
     from jobs.settings_sources import ClientVariables, InvalidSettingsError
 
     try:
-        places = prepare(state_dir(os.environ))
+        paths = prepare(state_dir(os.environ))
     except ClientError as error:
         return str(error)
     import anyio
@@ -41,7 +41,7 @@ def run() -> str | None:
     from server.engine.peer import inside_job
     from server.logging_setup import log_to_stderr
 
-    log_to_stderr("INFO", path=places.log if is_at(STDERR, places.log) else None)
+    log_to_stderr("INFO", path=paths.log if is_at(STDERR, paths.log) else None)
     started_by = os.environ.get(STARTED_BY) or f"claude-jobs engine, pid {os.getpid()}"
     starter = ClientVariables(values=setting_variables(os.environ), client=started_by)
     # An engine started in a job's own shell has the job's mark, or an ancestor of it does.
@@ -52,7 +52,7 @@ def run() -> str | None:
         cgroup.leave()
         allow_many_files()
         leaving = partial(_leave_within, LEAVE_SECONDS)
-        anyio.run(partial(serve, places.home, starter, by_person=by_person, umask=started_with, on_leaving=leaving))
+        anyio.run(partial(serve, paths.home, starter, by_person=by_person, umask=started_with, on_leaving=leaving))
     except* (InvalidSettingsError, BadInputError) as errors:
         reasons += [f"{SETTINGS_REFUSED}{error}" for error in _leaves(errors)]
     # A group: the store is opened inside the engine's own. What is raised here would become one too.

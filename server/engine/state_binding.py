@@ -16,43 +16,43 @@ from server.client.state_dir import StatePaths
 logger = logging.getLogger(__name__)
 
 
-async def bind(places: StatePaths, store: Store) -> Location:
+async def bind(paths: StatePaths, store: Store) -> Location:
     """Write and return the present location of a state directory; in a copy, unfinished jobs are ended first.
 
     Args:
-        places: A state directory whose lock the caller holds.
+        paths: A state directory whose lock the caller holds.
         store: Its open store.
 
     Raises:
         StoreError: The end of a copy's jobs cannot be written now.
         OSError: The location of a copy cannot be written.
     """
-    known = read_location(places.home)
-    relation = await anyio.to_thread.run_sync(_relation, places.home, known)
+    known = read_location(paths.home)
+    relation = await anyio.to_thread.run_sync(_relation, paths.home, known)
     if relation is Relation.COPIED and known is not None:
-        location = await _bind_copy(places, store, known)
+        location = await _bind_copy(paths, store, known)
     elif known is None:
         # The key of versions without a location file, so that their processes are still recognised.
-        location = Location(key=hashlib.sha256(str(places.trees).encode()).hexdigest()[:8], path="")
+        location = Location(key=hashlib.sha256(str(paths.trees).encode()).hexdigest()[:8], path="")
     else:
         location = known
-    status = places.home.stat()
-    bound = location._replace(path=str(places.home), device=status.st_dev, inode=status.st_ino)
+    status = paths.home.stat()
+    bound = location._replace(path=str(paths.home), device=status.st_dev, inode=status.st_ino)
     if bound != known:
         try:
-            await anyio.to_thread.run_sync(write_location, places.home, bound)
+            await anyio.to_thread.run_sync(write_location, paths.home, bound)
         except OSError:
             if relation is Relation.COPIED:
                 raise
             # A full disk must not keep the engine from starting: it can still end jobs. The next one writes it.
-            logger.exception("the location of %s could not be written", places.home)
+            logger.exception("the location of %s could not be written", paths.home)
     return bound
 
 
-async def _bind_copy(places: StatePaths, store: Store, known: Location) -> Location:
+async def _bind_copy(paths: StatePaths, store: Store, known: Location) -> Location:
     ended = await end_copied_jobs(
         store,
-        lambda job, attempt: places.trees / job.root_id / job.id / str(attempt),
+        lambda job, attempt: paths.trees / job.root_id / job.id / str(attempt),
         original=known.path,
         at=time.time(),
     )

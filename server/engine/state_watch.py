@@ -90,14 +90,14 @@ class StateWatch:
     """Watches and repairs the files by which clients find an engine.
 
     Args:
-        places: The state directory.
+        paths: The state directory.
         held: The engine's lock file, open and locked.
         socket: The engine's socket.
         leave: Makes the engine stop; called with whether its jobs must end too, because no engine can take them over.
     """
 
-    def __init__(self, places: StatePaths, held: int, socket: EngineSocket, leave: Callable[[bool], None]) -> None:
-        self._places = places
+    def __init__(self, paths: StatePaths, held: int, socket: EngineSocket, leave: Callable[[bool], None]) -> None:
+        self._paths = paths
         self._held = [held]
         self._socket = socket
         self._leave = leave
@@ -105,11 +105,11 @@ class StateWatch:
     async def keep(self) -> None:
         """Check and repair the files until the state directory is replaced or gone, or another engine serves it."""
         # Kept open: only an open directory tells whether it was moved or removed.
-        home = os.open(self._places.home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        home = os.open(self._paths.home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            while is_at(home, self._places.home):
+            while is_at(home, self._paths.home):
                 if not await self._holds_lock():
-                    logger.error("stopping: another engine has taken %s", self._places.engine_lock)
+                    logger.error("stopping: another engine has taken %s", self._paths.engine_lock)
                     # Its socket is there too: nothing more is repaired.
                     self._leave(False)
                     return
@@ -121,33 +121,33 @@ class StateWatch:
             while len(self._held) > 1:
                 os.close(self._held.pop())
         what = "was removed: its jobs are ended" if removed else "was moved or replaced"
-        logger.error("stopping: the state directory %s %s", self._places.home, what)
+        logger.error("stopping: the state directory %s %s", self._paths.home, what)
         self._leave(removed)
 
     async def _repair(self) -> None:
         # An engine that is exiting has removed its socket itself, and its jobs may take seconds to end.
         if self._socket.closed or self._socket.is_there:
             return
-        logger.warning("the socket %s is gone or another's; binding it again", self._places.socket)
+        logger.warning("the socket %s is gone or another's; binding it again", self._paths.socket)
         try:
-            prepare(self._places.home)
+            prepare(self._paths.home)
             await self._socket.bind()
         except (ClientError, OSError) as error:
             logger.warning("clients cannot find this engine now: %s", error)
 
     async def _holds_lock(self) -> bool:
         """Take the lock again where its file was removed; return False where another engine has taken it meanwhile."""
-        if is_at(self._held[-1], self._places.engine_lock):
+        if is_at(self._held[-1], self._paths.engine_lock):
             return True
         try:
             # It retries: a client that checks whether an engine runs holds the lock for a moment.
-            held = await anyio.to_thread.run_sync(lock, self._places.engine_lock, LOCK_SECONDS)
+            held = await anyio.to_thread.run_sync(lock, self._paths.engine_lock, LOCK_SECONDS)
         except (ClientError, OSError) as error:
             logger.warning("the lock file cannot be made again now: %s", error)
             return True
         if held is None:
             return False
-        logger.warning("the lock file %s was removed; it is made again", self._places.engine_lock)
+        logger.warning("the lock file %s was removed; it is made again", self._paths.engine_lock)
         sign_lock(held)
         self._held.append(held)
         return True

@@ -49,15 +49,15 @@ class _Row:
     spec: str
 
 
-def check_promises(places: StatePaths, ledger: Path, acknowledged: Mapping[str, StubTask]) -> PromiseCheck:
+def check_promises(paths: StatePaths, ledger: Path, acknowledged: Mapping[str, StubTask]) -> PromiseCheck:
     """Check every promise on a state directory whose engine has stopped.
 
     Args:
-        places: The state directory.
+        paths: The state directory.
         ledger: Directory of the stub's ledger of starts.
         acknowledged: Job id to task, as clients were answered.
     """
-    with closing(sqlite3.connect(f"file:{places.database}?mode=ro", uri=True)) as database:
+    with closing(sqlite3.connect(f"file:{paths.database}?mode=ro", uri=True)) as database:
         rows = {row.id: row for row in _rows(database)}
     return PromiseCheck(
         acknowledged=len(acknowledged),
@@ -69,7 +69,7 @@ def check_promises(places: StatePaths, ledger: Path, acknowledged: Mapping[str, 
             f"{row.id}/{number}: {' '.join(shown)}"
             for row in rows.values()
             for number in range(1, row.attempt + 1)
-            if not _is_whole(shown := _shown(places, row, number), answered=_answered(row, number))
+            if not _is_whole(shown := _shown(paths, row, number), answered=_answered(row, number))
         ],
     )
 
@@ -117,9 +117,9 @@ def _answered(row: _Row, number: int) -> bool:
     return row.status == "completed" and number == row.attempt
 
 
-def _shown(places: StatePaths, row: _Row, number: int) -> tuple[str, ...]:
+def _shown(paths: StatePaths, row: _Row, number: int) -> tuple[str, ...]:
     """Return the kinds of what the transcript of an attempt shows, from its file."""
-    path, decoder = places.trees / row.root_id / row.id / str(number) / "out", LineDecoder()
+    path, decoder = paths.trees / row.root_id / row.id / str(number) / "out", LineDecoder()
     lines = [*decoder.feed(path.read_bytes() if path.exists() else b""), *decoder.close()]
     kinds = (_kind(line.frame or {}) for line in lines)
     return tuple(kind for kind in kinds if not kind.startswith(("control_", "stream_event")))

@@ -122,7 +122,7 @@ class KillTest:
             "CLAUDE_JOBS_END_JOBS_ON_STOP": "true",
             **(environ or {}),
         }
-        self.endpoint = EngineEndpoint(places=prepare(base / "state"), environ=self.environ)
+        self.endpoint = EngineEndpoint(paths=prepare(base / "state"), environ=self.environ)
         self._base = base
         self._plan = plan
         self._start: Callable[[], None] | None = None
@@ -159,7 +159,7 @@ class KillTest:
             self._join(clients)
         finally:
             self._end(clients)
-        verdict = check_promises(self.endpoint.places, self._base / "ledger", self._notes.acknowledged)
+        verdict = check_promises(self.endpoint.paths, self._base / "ledger", self._notes.acknowledged)
         return Report(
             kills=len(outages),
             repeated=self._notes.repeated,
@@ -197,7 +197,7 @@ class KillTest:
             if answer and answer.get("pid", dead) != dead:
                 return int(answer["pid"])
             time.sleep(_LOOK)
-        log = f"the engine's log is {self.endpoint.places.log}"
+        log = f"the engine's log is {self.endpoint.paths.log}"
         if self._deserted():
             raise EOFError(f"no client is left to start an engine ({'; '.join(self._notes.died)}); {log}")
         raise TimeoutError(f"no engine answered within {TIMEOUT_SECONDS:g} s; {log}")
@@ -225,14 +225,14 @@ class KillTest:
 
     def _stop_engine(self) -> None:
         self._ask("stop")
-        held = lock(self.endpoint.places.engine_lock, TIMEOUT_SECONDS)
+        held = lock(self.endpoint.paths.engine_lock, TIMEOUT_SECONDS)
         if held is not None:
             os.close(held)
 
     def _be_client(self, index: int) -> None:
         died = "it ended with a traceback"
         try:
-            with caller(self.endpoint.places.home, self.environ, self._base / "work") as client:
+            with caller(self.endpoint.paths.home, self.environ, self._base / "work") as client:
                 self._callers.append(client)
                 self._talk(client, random.Random(f"{self._plan.seed} {index}"))  # noqa: S311 - likewise
                 self._notes.repeated += client.repeated

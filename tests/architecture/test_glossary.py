@@ -94,6 +94,7 @@ GIVEN_UP = {
     "passing": "transient",
     "patience": "limits or timeout",
     "patiently": "retrying",
+    "places": "paths",
     "poke": "reschedule",
     "rescue": "report",
     "sight": "visibility",

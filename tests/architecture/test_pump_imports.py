@@ -12,7 +12,7 @@ from server.client.connect import pump_command
 from server.client.engine_socket import EngineEndpoint, ensure_engine
 from tests.unit.client.conftest import MakeEndpoint
 from tests.unit.client.conftest import make_endpoint as make_endpoint  # noqa: PLC0414 - pytest finds fixtures by name
-from tests.unit.client.conftest import places as places  # noqa: PLC0414 - likewise
+from tests.unit.client.conftest import paths as paths  # noqa: PLC0414 - likewise
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,7 +62,7 @@ def imported(command: Sequence[str], sent: bytes) -> set[str]:
 
 
 def test_the_pump_of_a_job_imports_only_what_its_first_reply_needs(engine: EngineEndpoint):
-    program, arguments = pump_command(engine.places.home)
+    program, arguments = pump_command(engine.paths.home)
 
     names = imported([program, *arguments], b'{"jsonrpc":"2.0","id":1,"method":"initialize"}\n')
 
@@ -73,7 +73,7 @@ def test_the_pump_of_a_job_imports_only_what_its_first_reply_needs(engine: Engin
 
 def test_the_command_of_a_person_imports_no_more_than_that(engine: EngineEndpoint):
     script = "import sys; from server.__main__ import main; sys.exit(main())"
-    command = [sys.executable, "-c", script, "mcp", "--home", str(engine.places.home)]
+    command = [sys.executable, "-c", script, "mcp", "--home", str(engine.paths.home)]
 
     names = imported(command, b'{"jsonrpc":"2.0","id":1,"method":"initialize"}\n')
 

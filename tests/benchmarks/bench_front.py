@@ -102,7 +102,7 @@ def wake_ups(engine: Onlooker) -> float:
 
 
 def test_the_first_reply(roomy: House):
-    program, arguments = pump_command(roomy.places.home)
+    program, arguments = pump_command(roomy.paths.home)
     commands = {"claude-jobs mcp": [sys.executable, str(MAIN), "mcp"], "pump of a job": [program, *arguments]}
     cold = []
     for _ in range(COLD_STARTS):

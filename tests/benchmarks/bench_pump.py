@@ -11,7 +11,7 @@ from server.client.connect import pump_command
 from server.client.engine_socket import ensure_engine
 from tests.unit.client.conftest import MakeEndpoint
 from tests.unit.client.conftest import make_endpoint as make_endpoint  # noqa: PLC0414 - pytest finds fixtures by name
-from tests.unit.client.conftest import places as places  # noqa: PLC0414 - likewise
+from tests.unit.client.conftest import paths as paths  # noqa: PLC0414 - likewise
 
 ROUNDS = 20
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,11 +36,11 @@ def first_echo(command: Sequence[str]) -> float:
 def test_start_of_the_pump_to_the_first_echoed_line(make_endpoint: MakeEndpoint):
     endpoint = make_endpoint()
     ensure_engine(endpoint).close()
-    program, arguments = pump_command(endpoint.places.home)
+    program, arguments = pump_command(endpoint.paths.home)
     commands = {
         "bare interpreter": BARE,
         "pump as a script": (program, *arguments),
-        "command `mcp`": (program, "-m", "server", "mcp", "--home", str(endpoint.places.home)),
+        "command `mcp`": (program, "-m", "server", "mcp", "--home", str(endpoint.paths.home)),
     }
     # In turns, so that the machine's other work falls on all of them alike.
     rounds = [{name: first_echo(command) for name, command in commands.items()} for _ in range(ROUNDS)]

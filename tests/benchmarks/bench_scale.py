@@ -51,7 +51,7 @@ def _ask(client: Pump, what: str, batch: str) -> None:
 def test_a_long_past():
     # The past ended in 1970 and must not be forgotten.
     with house(**ROOMY, CLAUDE_JOBS_KEEP_DAYS="36500") as built:
-        make_past(built.places.home, PAST)
+        make_past(built.paths.home, PAST)
         began = time.monotonic()
         engine = engine_of(built)
         told(f"{PAST} jobs in the database, engine start", f"{time.monotonic() - began:.2f} s", "<= 2 s")

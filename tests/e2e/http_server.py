@@ -32,9 +32,9 @@ async def serve(home: Path, port: int, fixtures: bool) -> None:
         port: On 127.0.0.1.
         fixtures: Serve the suite's fixtures too.
     """
-    places = prepare(home)
-    settings = Settings(home=places.home, cli=SHELL_STUB)
-    async with anyio.create_task_group() as group, assemble(settings, places, group) as services:
+    paths = prepare(home)
+    settings = Settings(home=paths.home, cli=SHELL_STUB)
+    async with anyio.create_task_group() as group, assemble(settings, paths, group) as services:
         server = build_server(Subscriptions(services.event_bus, services.start_soon))
         caller = Caller(client_context=ClientContext(cwd="/", env={"PATH": SYSTEM_PATH}, client="http"))
         connection = Connection(services=services, caller=caller)

@@ -196,7 +196,7 @@ def test_a_pause_outlives_the_engine_and_ends_with_engine_stop(made: House, api:
         held = start(pump, api.task)
         wait_for_the_pause(pump, held[0], 1)
         api.answer()
-        kept = made.places.home / "pauses.json"
+        kept = made.paths.home / "pauses.json"
         until_now(kept.exists, SECONDS, "the file")
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
         for kill in (signal.SIGKILL, signal.SIGTERM):
@@ -216,7 +216,7 @@ def test_engine_stop_ends_a_pause_where_no_engine_runs(made: House, api: Api):
         api.limit(HOUR)
         [held] = start(pump, api.task)
         wait_for_the_pause(pump, held, 1)
-    until_now((made.places.home / "pauses.json").exists, SECONDS, "the file")
+    until_now((made.paths.home / "pauses.json").exists, SECONDS, "the file")
     engine = made.control("status")
     assert engine is not None
     os.kill(engine["pid"], signal.SIGKILL)
@@ -243,8 +243,8 @@ DAMAGES: Mapping[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_file_of_pauses_that_is_none_keeps_nobody_from_running(made: House, api: Api, damage: str):
-    made.places.home.mkdir(mode=0o700)
-    DAMAGES[damage](made.places.home / "pauses.json")
+    made.paths.home.mkdir(mode=0o700)
+    DAMAGES[damage](made.paths.home / "pauses.json")
     with made.pump() as pump:
         completes(pump, *start(pump, api.task))
         # Nor from noting the next limit.
@@ -264,8 +264,8 @@ def test_usage_beyond_the_limit_is_used_or_waited_for_as_the_setting_says(choice
 
 
 def test_extra_usage_that_is_allowed_in_a_pause_ends_the_pause_but_no_other_limit(api: Api, made: House):
-    made.places.home.mkdir(mode=0o700)
-    file = made.places.home / "config.toml"
+    made.paths.home.mkdir(mode=0o700)
+    file = made.paths.home / "config.toml"
     file.write_text('extra_usage = "wait"\n')
     with made.pump() as pump:
         completes(pump, *start(pump, f"stub:replay={_overage(made)}"))
@@ -291,10 +291,10 @@ def test_nothing_that_is_kept_or_said_of_a_limit_holds_the_key(made: House, api:
         api.limit(HOUR)
         [held] = start(pump, api.task)
         until_now(lambda: "paused" in status_of(pump, held), SECONDS, "the pause")
-        until_now((made.places.home / "pauses.json").exists, SECONDS, "the file")
+        until_now((made.paths.home / "pauses.json").exists, SECONDS, "the file")
         said = [made.run(*command).stdout for command in (("engine", "status", "--json"), ("doctor",), ("dashboard",))]
         holding = {
-            path.name for path in made.places.home.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()
+            path.name for path in made.paths.home.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()
         }
     # The environment in which the job runs, for as long as its tree lives, and what the job wrote itself.
     assert holding == {"origin.json", "out"}

@@ -34,7 +34,7 @@ def test_a_backup_holds_jobs_and_transcripts_and_no_secrets_and_restores_as_a_co
         pump.settled(over)
         running = pump.json("claude_run_async", task=f"stub:wait={gate} stub:ledger={ledger}")["jobId"]
         until_now(ledger.exists)
-    token = json.loads((own.places.trees / running / running / "1" / "in").read_bytes().splitlines()[0])
+    token = json.loads((own.paths.trees / running / running / "1" / "in").read_bytes().splitlines()[0])
     done = own.run("backup", str(file))
     assert done.returncode == 0, done.stderr
     assert stat.S_IMODE(file.stat().st_mode) == 0o600

@@ -142,7 +142,7 @@ def test_one_tree_is_forgotten_whatever_its_age_and_no_other(made: House, batch:
     assert f"`claude-jobs kill {live}`" in busy.stderr
     done = made.run("prune", batch["batchId"])
     assert (done.returncode, done.stdout) == (0, f"{batch['batchId']}\n")
-    assert not (made.places.trees / batch["batchId"]).exists()
+    assert not (made.paths.trees / batch["batchId"]).exists()
     assert made.run("status", batch["batchId"]).returncode == 1
     assert made.run("status", other).returncode == 0
     none = made.run("prune")

@@ -26,7 +26,7 @@ def copy_of(house: House, name: str = "copy") -> House:
     """Copy the state directory as a backup would, and return a client of the copy."""
     base = house.base / name
     (base / "work").mkdir(parents=True)
-    subprocess.run(["cp", "-a", house.places.home, base / "state"], check=True)
+    subprocess.run(["cp", "-a", house.paths.home, base / "state"], check=True)
     return at(house, base)
 
 
@@ -57,15 +57,15 @@ def test_a_copy_touches_nothing_of_the_original_and_says_that_it_is_one(own: Hou
     copy = copy_of(own)
     try:
         first = copy.run("list")
-        assert str(own.places.home) in first.stderr
+        assert str(own.paths.home) in first.stderr
         assert "claude-jobs retry" in first.stderr
         found = listed(copy)
         assert {job: found[job]["status"] for job in found} == {running: "failed", waiting: "cancelled"}
         assert "is a copy" not in copy.run("list").stderr
         status = copy.run("status", running).stdout
         assert "copy" in status
-        assert f"copy of {own.places.home}" in copy.run("engine", "status").stdout
-        assert f"copy of {own.places.home}" in copy.run("doctor").stdout
+        assert f"copy of {own.paths.home}" in copy.run("engine", "status").stdout
+        assert f"copy of {own.paths.home}" in copy.run("doctor").stdout
         copy.run("kill", running)
         assert starts(own) == 1
         assert listed(own)[running]["status"] == "running"
@@ -88,12 +88,12 @@ def test_a_copy_touches_nothing_of_the_original_and_says_that_it_is_one(own: Hou
 
 def test_a_copy_in_the_originals_place_touches_no_process_of_the_original(own: House):
     running, _, gate = begin(own)
-    shim = shim_of(own.places.trees / running / running / "1")
+    shim = shim_of(own.paths.trees / running / running / "1")
     own.run("engine", "stop")
     own.wait_for_the_engine_to_go()
     kept = own.base / "kept"
-    own.places.home.rename(kept)
-    subprocess.run(["cp", "-a", kept, own.places.home], check=True)
+    own.paths.home.rename(kept)
+    subprocess.run(["cp", "-a", kept, own.paths.home], check=True)
     assert listed(own)[running]["status"] == "failed"
     own.run("retry", running)
     own.run("kill", running)
@@ -109,7 +109,7 @@ def test_a_renamed_directory_goes_on_where_it_was(own: House):
     own.wait_for_the_engine_to_go()
     (own.base / "new").mkdir()
     (own.base / "new" / "work").mkdir()
-    own.places.home.rename(own.base / "new" / "state")
+    own.paths.home.rename(own.base / "new" / "state")
     moved = at(own, own.base / "new")
     try:
         assert listed(moved)[running]["status"] == "running"
@@ -130,7 +130,7 @@ def test_a_directory_that_was_moved_to_another_file_system_goes_on_too(own: Hous
     own.run("engine", "stop")
     own.wait_for_the_engine_to_go()
     moved = copy_of(own, "moved")
-    shutil.rmtree(own.places.home)
+    shutil.rmtree(own.paths.home)
     try:
         assert listed(moved)[waiting]["status"] == "completed"
         assert "copy of" not in moved.run("engine", "status").stdout

@@ -71,8 +71,8 @@ def unprivileged() -> tuple[str, ...]:
 
 
 def state_of(made: House) -> Path:
-    made.places.home.mkdir(mode=0o700)
-    return made.places.home
+    made.paths.home.mkdir(mode=0o700)
+    return made.paths.home
 
 
 def database(made: House, version: int = 1) -> Path:
@@ -123,7 +123,7 @@ def test_a_state_directory_that_cannot_be_written(ill: House):
     state_of(ill).chmod(0o500)
     said = bad(ill, "State directory", *unprivileged())
     assert "cannot be written: Permission denied" in said
-    assert f"chmod 700 {ill.places.home}" in said
+    assert f"chmod 700 {ill.paths.home}" in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's directory")
@@ -143,7 +143,7 @@ def test_a_full_disk(ill: House, kept: int):
         subprocess.run(["unshare", "-m", "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no mount namespaces here")
-    said = bad(ill, "Disk", "unshare", "-m", "/bin/sh", "-c", shell, str(ill.places.home))
+    said = bad(ill, "Disk", "unshare", "-m", "/bin/sh", "-c", shell, str(ill.paths.home))
     assert "so no job is started. Free at least" in said
 
 

@@ -39,7 +39,7 @@ def everything_in(directory: Path) -> bytes:
 
 
 def origin_of(house: House, root: str) -> Path:
-    return house.places.trees / root / "origin.json"
+    return house.paths.trees / root / "origin.json"
 
 
 def echoing_claude(base: Path) -> Path:
@@ -61,7 +61,7 @@ def echoing_claude(base: Path) -> Path:
 
 
 def test_the_socket_the_log_and_the_database_are_closed_to_others(shared: House):
-    modes = {name: stat.S_IMODE(getattr(shared.places, name).stat().st_mode) for name in ("home", "socket", "log")}
+    modes = {name: stat.S_IMODE(getattr(shared.paths, name).stat().st_mode) for name in ("home", "socket", "log")}
     assert modes == {"home": 0o700, "socket": 0o600, "log": 0o600}
 
 
@@ -71,7 +71,7 @@ def test_status_as_json_has_pid_version_socket_and_counts(shared: House):
     assert job["status"] == "completed"
     done = shared.run("engine", "status", "--json")
     status = json.loads(done.stdout)
-    assert (status["version"], status["socket"]) == (__version__, str(shared.places.socket))
+    assert (status["version"], status["socket"]) == (__version__, str(shared.paths.socket))
     assert status["jobs"]["completed"] >= 1
     os.kill(status["pid"], 0)
 
@@ -91,18 +91,18 @@ def test_no_value_of_a_clients_environment_is_in_the_database_or_in_the_log(shar
         until_now(client_context.exists)
         assert stat.S_IMODE(client_context.stat().st_mode) == 0o600
         assert SECRET in client_context.read_text()
-        stdin = shared.places.trees / job_id / job_id / "1" / "in"
+        stdin = shared.paths.trees / job_id / job_id / "1" / "in"
         until_now(stdin.exists)
         assert stat.S_IMODE(stdin.stat().st_mode) == 0o600
         token = json.loads(stdin.read_bytes().splitlines()[0])["claude_jobs_token"]
-        stored, logged = everything_in(shared.places.home), shared.places.log.read_bytes()
+        stored, logged = everything_in(shared.paths.home), shared.paths.log.read_bytes()
         assert b"marked" in stored
         for secret in (SECRET.encode(), token.encode()):
             assert secret not in stored
             assert secret not in logged
         pump.json("claude_kill_job", jobId=job_id)
         pump.settled(job_id)
-    assert b"cj1_" not in shared.places.log.read_bytes()
+    assert b"cj1_" not in shared.paths.log.read_bytes()
     until_now(lambda: not client_context.exists(), what="the end of the origin file")
     until_now(lambda: not stdin.exists(), what="the end of the file with the token")
 
@@ -152,8 +152,8 @@ def test_an_engine_that_is_stopped_leaves_and_the_next_client_starts_another(own
     assert f"pid {first['pid']}" in done.stdout
     own.wait_for_the_engine_to_go()
     assert own.run("engine", "status").returncode == 3
-    assert not own.places.socket.exists()
-    assert b"Traceback" not in own.places.log.read_bytes()
+    assert not own.paths.socket.exists()
+    assert b"Traceback" not in own.paths.log.read_bytes()
     with own.pump():
         second = own.control("status")
     assert second is not None
@@ -166,8 +166,8 @@ def test_an_engine_that_nobody_needs_leaves_by_itself():
             pump.text("claude_run", task="x")
             assert made.control("status") is not None
         made.wait_for_the_engine_to_go()
-        assert b"no client and no live job" in made.places.log.read_bytes()
-        assert b"Traceback" not in made.places.log.read_bytes()
+        assert b"no client and no live job" in made.paths.log.read_bytes()
+        assert b"Traceback" not in made.paths.log.read_bytes()
 
 
 def test_sigterm_leaves_jobs_running_and_the_next_engine_takes_them_over():
@@ -200,7 +200,7 @@ def test_sigterm_leaves_jobs_running_and_the_next_engine_takes_them_over():
 def test_settings_that_cannot_be_used_are_said_in_words(own: House, name: str, value: str):
     environ = {}
     if name == "toml":
-        own.endpoint.places.config.write_text(value)
+        own.endpoint.paths.config.write_text(value)
     else:
         environ[name] = value
     done = own.run("engine", **environ)
@@ -210,7 +210,7 @@ def test_settings_that_cannot_be_used_are_said_in_words(own: House, name: str, v
 
 
 def test_a_database_of_a_newer_version_is_refused_in_words(own: House):
-    database = sqlite3.connect(own.endpoint.places.database)
+    database = sqlite3.connect(own.endpoint.paths.database)
     database.execute("PRAGMA user_version = 999")
     database.close()
     # By way of a client: what the detached engine said last is in the client's error.

@@ -73,7 +73,7 @@ class Lived:
         for name, tables in settings.items():
             if isinstance(tables, dict):
                 lines += [f"[{name}.{key}]\ncommand = {json.dumps(value)}\n" for key, value in tables.items()]
-        self.made.places.config.write_text("".join(lines))
+        self.made.paths.config.write_text("".join(lines))
         self.made.run("settings")
 
     def told(self, task: str = "tell", *, environ: dict[str, str] | None = None, **arguments: Any) -> dict[str, Any]:
@@ -112,8 +112,8 @@ def lived() -> Iterator[Lived]:
 @pytest.fixture(autouse=True)
 def defaults(lived: Lived) -> Iterator[None]:
     yield
-    if lived.made.places.config.exists():
-        lived.made.places.config.unlink()
+    if lived.made.paths.config.exists():
+        lived.made.paths.config.unlink()
         lived.made.run("settings")
 
 
@@ -314,7 +314,7 @@ def test_wait_seconds(lived: Lived):
 
 def test_log_level(lived: Lived):
     def lines() -> list[str]:
-        return lived.made.places.log.read_text().splitlines()
+        return lived.made.paths.log.read_text().splitlines()
 
     lived.configured(log_level="ERROR")
     before = len(lines())
@@ -350,7 +350,7 @@ def test_keep_days_and_keep_bytes(another: Callable[..., Lived], setting: dict[s
     # One of them ended a day ago.
     here.made.run("engine", "stop")
     here.made.wait_for_the_engine_to_go()
-    with closing(sqlite3.connect(here.made.places.database)) as connection, connection:
+    with closing(sqlite3.connect(here.made.paths.database)) as connection, connection:
         connection.execute("UPDATE job SET ended_at = ended_at - 86400 WHERE id = ?", (ids[0],))
     here.made.run("prune")
     listed = here.made.run("list").stdout

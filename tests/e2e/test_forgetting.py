@@ -27,7 +27,7 @@ def test_prune_says_what_would_go_and_then_forgets_it(tidy: House):
         running = pump.json("claude_run_async", task=f"stub:wait={gate}")["jobId"]
         over = pump.json("claude_run_async", task="x")["jobId"]
         pump.settled(over)
-        directory = tidy.places.trees / over
+        directory = tidy.paths.trees / over
         told = tidy.run("prune", "--dry-run")
         assert (told.returncode, told.stdout.splitlines()[0]) == (0, over)
         assert "Would delete 1 tree, 1 job" in told.stderr
@@ -60,9 +60,9 @@ def test_a_damaged_database_is_moved_aside_and_the_person_is_told():
         assert status is not None
         os.kill(status["pid"], signal.SIGKILL)
         made.wait_for_the_engine_to_go()
-        for path in made.places.home.glob("jobs.db-*"):
+        for path in made.paths.home.glob("jobs.db-*"):
             path.unlink()
-        made.places.database.write_bytes(b"not a database at all" * 1000)
+        made.paths.database.write_bytes(b"not a database at all" * 1000)
         with made.pump() as pump:
             jobs = pump.json("claude_list_jobs", under=kept["batchId"], limit=10)
             assert [job["status"] for job in jobs] == ["completed"] * 2
@@ -72,11 +72,11 @@ def test_a_damaged_database_is_moved_aside_and_the_person_is_told():
             # It ran on while its engine was dead and its row was gone.
             gate.touch()
             assert pump.settled(running)["attempt"] == 1
-        [aside] = made.places.home.glob("jobs.db.damaged-*")
+        [aside] = made.paths.home.glob("jobs.db.damaged-*")
         assert aside.read_bytes().startswith(b"not a database")
         for command in (("engine", "status"), ("doctor",)):
             told = made.run(*command).stdout
             assert "The job database was damaged" in told, command
             assert str(aside) in told
-        with closing(sqlite3.connect(made.places.database)) as database:
+        with closing(sqlite3.connect(made.paths.database)) as database:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)

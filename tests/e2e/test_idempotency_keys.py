@@ -23,7 +23,7 @@ def test_a_key_names_one_request_also_between_programs_and_after_the_engines_dea
         os.kill(status["pid"], signal.SIGKILL)
         made.wait_for_the_engine_to_go()
         # A default that changes is not a part of the request.
-        made.places.config.write_text('permission_mode = "plan"\n')
+        made.paths.config.write_text('permission_mode = "plan"\n')
         made.start_engine()
         with made.pump() as later:
             assert later.json("claude_run_async", task="a", idempotencyKey="k")["jobId"] == first

@@ -54,7 +54,7 @@ def stubborn() -> Iterator[House]:
 
 
 def noted(made: House) -> set[int]:
-    attempts = (AttemptDirectory(path.parent) for path in made.places.trees.glob("*/*/*/lock"))
+    attempts = (AttemptDirectory(path.parent) for path in made.paths.trees.glob("*/*/*/lock"))
     return {pid for attempt in attempts if (pid := attempt.claude_pid()) is not None}
 
 
@@ -82,7 +82,7 @@ def test_a_second_signal_ends_the_engine_at_once(stubborn: House):
     with in_the_foreground(stubborn) as engine:
         start_ignoring(stubborn)
         engine.send_signal(signal.SIGTERM)
-        until_now(lambda: not stubborn.places.socket.exists(), GONE_SECONDS, "the first signal's effect")
+        until_now(lambda: not stubborn.paths.socket.exists(), GONE_SECONDS, "the first signal's effect")
         engine.send_signal(signal.SIGTERM)
         # Another status than that of an engine that has left in its own time.
         assert engine.wait(GONE_SECONDS) == 128 + signal.SIGTERM

@@ -41,12 +41,12 @@ def lives(pid: int) -> bool:
 
 def test_a_removed_socket_is_bound_again_and_commands_reach_the_same_engine(own: House):
     pid = running_engine(own)
-    own.places.socket.unlink()
-    socket = own.places.socket
+    own.paths.socket.unlink()
+    socket = own.paths.socket
     # It is made under the engine's narrow mask, and has its own mode a moment later.
     until_now(lambda: socket.exists() and socket.stat().st_mode & 0o777 == 0o600, REBOUND_SECONDS, "the socket")
     assert f"pid {pid}" in own.run("engine", "status").stdout
-    own.places.socket.unlink()
+    own.paths.socket.unlink()
     done = own.run("list")
     assert done.returncode == 0, done.stderr
     assert "No jobs." in done.stderr
@@ -63,20 +63,20 @@ def test_a_removed_short_socket_directory_is_made_again():
         long.work.mkdir(parents=True)
         try:
             pid = running_engine(long)
-            assert long.places.socket.parent != state
-            shutil.rmtree(long.places.socket.parent)
-            until_now(long.places.socket.exists, REBOUND_SECONDS, "the socket")
-            assert long.places.socket.parent.stat().st_mode & 0o777 == 0o700
+            assert long.paths.socket.parent != state
+            shutil.rmtree(long.paths.socket.parent)
+            until_now(long.paths.socket.exists, REBOUND_SECONDS, "the socket")
+            assert long.paths.socket.parent.stat().st_mode & 0o777 == 0o700
             assert f"pid {pid}" in long.run("engine", "status").stdout
         finally:
             long.close()
-            shutil.rmtree(long.places.socket.parent, ignore_errors=True)
+            shutil.rmtree(long.paths.socket.parent, ignore_errors=True)
 
 
 def test_an_engine_that_cannot_bind_again_is_named_by_status_and_ended_by_stop(own: House):
     pid = running_engine(own)
     os.kill(pid, signal.SIGSTOP)
-    own.places.socket.unlink()
+    own.paths.socket.unlink()
     status = own.run("engine", "status")
     assert status.returncode == 1
     assert f"pid {pid}" in status.stderr
@@ -106,23 +106,23 @@ def test_a_stopped_engine_is_said_to_be_stopped_and_how_to_continue_it(own: Hous
 def test_a_process_that_only_has_the_number_in_the_lock_file_is_never_signalled(own: House):
     pid = running_engine(own)
     stranger = os.getpid()
-    own.places.engine_lock.write_text(f"{stranger}\n")
+    own.paths.engine_lock.write_text(f"{stranger}\n")
     os.kill(pid, signal.SIGSTOP)
-    own.places.socket.unlink()
+    own.paths.socket.unlink()
     try:
         stop = own.run("engine", "stop")
         assert stop.returncode == 1
-        assert str(own.places.engine_lock) in stop.stderr
+        assert str(own.paths.engine_lock) in stop.stderr
         assert lives(pid)
     finally:
         os.kill(pid, signal.SIGCONT)
-    until_now(own.places.socket.exists, REBOUND_SECONDS, "the socket")
+    until_now(own.paths.socket.exists, REBOUND_SECONDS, "the socket")
 
 
 def test_without_its_lock_file_an_engine_takes_the_lock_again_and_stays_the_only_one(own: House):
     pid = running_engine(own)
-    own.places.engine_lock.unlink()
-    until_now(own.places.engine_lock.exists, REBOUND_SECONDS, "the lock file")
+    own.paths.engine_lock.unlink()
+    until_now(own.paths.engine_lock.exists, REBOUND_SECONDS, "the lock file")
     until_now(lambda: not own.engine_is_gone(), REBOUND_SECONDS, "the lock")
     second = own.run("engine")
     assert second.returncode == 1
@@ -131,7 +131,7 @@ def test_without_its_lock_file_an_engine_takes_the_lock_again_and_stays_the_only
 
 def test_an_engine_whose_directory_was_moved_away_leaves_its_successors_socket_alone(own: House):
     first = running_engine(own)
-    own.places.home.rename(own.base / "moved")
+    own.paths.home.rename(own.base / "moved")
     second = running_engine(own)
     assert second != first
     until_now(lambda: not lives(first), 20.0, "the end of the first engine")
@@ -147,9 +147,9 @@ def test_an_engine_whose_directory_was_removed_ends_its_jobs_and_leaves(own: Hou
         pump.json("claude_run_async", task=f"{HOLD} stub:ledger={ledger}")
         until_now(ledger.exists)
     pid = running_engine(own)
-    shutil.rmtree(own.places.home)
+    shutil.rmtree(own.paths.home)
     until_now(lambda: not lives(pid), 20.0, "the end of the engine")
-    assert not own.places.home.exists()
+    assert not own.paths.home.exists()
     assert not stub_processes(own)
 
 
@@ -162,6 +162,6 @@ def stub_processes(house: House) -> list[int]:
                 line = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if os.fsencode(house.places.home) in line:
+            if os.fsencode(house.paths.home) in line:
                 found.append(int(entry.name))
     return found

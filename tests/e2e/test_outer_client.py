@@ -133,7 +133,7 @@ def test_claude_code_reads_a_result_of_300_000_characters_to_its_end(
             job_id = pump.json("claude_run_async", task="x", outputFormat="text")["jobId"]
             pump.settled(job_id)
         # The stub's longest answer is an argument's length; the row is what is read.
-        with closing(sqlite3.connect(made.places.database)) as connection, connection:
+        with closing(sqlite3.connect(made.paths.database)) as connection, connection:
             connection.execute("UPDATE attempt SET result = ? WHERE job_id = ?", (text, job_id))
         turns = [calls("claude_result", jobId=job_id, offset=offset) for offset in range(0, LONG, 40_000)]
         wide = calls("claude_result", jobId=job_id, limit=200_000)

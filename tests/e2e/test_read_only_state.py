@@ -12,7 +12,7 @@ MOUNT = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
 
 def run_read_only(made: House, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command where the state directory, and nothing else, is read-only."""
-    inner = ["unshare", "-m", "sh", "-c", MOUNT, str(made.places.home)]
+    inner = ["unshare", "-m", "sh", "-c", MOUNT, str(made.paths.home)]
     probe = subprocess.run([*inner, "true"], capture_output=True, check=False)
     if probe.returncode:
         pytest.skip("this user may not mount")
@@ -32,7 +32,7 @@ def run_read_only(made: House, *arguments: str) -> subprocess.CompletedProcess[s
 @pytest.mark.parametrize("arguments", [("list",), ("mcp",), ("engine",), ("engine", "status")])
 def test_a_read_only_state_directory_is_said_in_words(arguments: tuple[str, ...]):
     with house() as made:
-        made.endpoint.places.engine_lock.touch(mode=0o600)
+        made.endpoint.paths.engine_lock.touch(mode=0o600)
         done = run_read_only(made, *arguments)
         assert done.returncode == 1
         assert "cannot be written (Read-only file system)" in done.stderr

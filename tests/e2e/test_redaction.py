@@ -56,7 +56,7 @@ def test_transcripts_and_errors_keep_words_and_lose_keys_and_an_answer_is_as_it_
             ):
                 assert (SHOWN in told, KEY in told, OWN in told) == (True, False, False), told
         assert WORDS in made.run("status", WORDS).stderr
-        log = made.places.log.read_text()
+        log = made.paths.log.read_text()
         assert (KEY in log, OWN in log) == (False, False)
 
 

@@ -206,7 +206,7 @@ def test_the_person_outside_is_still_let_in_at_every_door(scene: Scene):
 @pytest.mark.timeout(300)
 def test_a_job_in_mode_plan_cannot_make_itself_a_root_with_bypass_by_any_chain_of_tricks():
     with house(CLAUDE_JOBS_CLI=SHELL_CLI) as made:
-        made.endpoint.places.config.write_text("max_depth = 2\nallow_bypass_permissions = false\n")
+        made.endpoint.paths.config.write_text("max_depth = 2\nallow_bypass_permissions = false\n")
         made.start_engine()
         with made.pump() as person:
             with job_shell(made, person, permissionMode="plan") as shell:

@@ -149,4 +149,4 @@ def test_a_claude_that_cannot_show_a_form_goes_on_waiting_and_time_decides(run_p
         assert "It is over." in run.answer
         # The call that waited came back once: a form that `claude -p` dismisses is not shown to it again.
         assert len([one for one in api.requests if "role: outer" in one.conversation.opening]) == 3
-        assert re.search(r"the form of p\w+ was dismissed", made.places.log.read_text())
+        assert re.search(r"the form of p\w+ was dismissed", made.paths.log.read_text())

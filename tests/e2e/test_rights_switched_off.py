@@ -20,7 +20,7 @@ def made() -> Iterator[House]:
 
 
 def allow_bypass(made: House, *, allowed: bool) -> None:
-    made.endpoint.places.config.write_text(f"allow_bypass_permissions = {str(allowed).lower()}\n")
+    made.endpoint.paths.config.write_text(f"allow_bypass_permissions = {str(allowed).lower()}\n")
 
 
 def stop_engine(made: House) -> None:

@@ -110,7 +110,7 @@ def on_and_on(look: Callable[[], None]) -> Iterator[None]:
 
 
 def left_in(made: House) -> list[str]:
-    return [path.name for path in made.places.home.rglob("*") if path.name in {"in", "origin.json"}]
+    return [path.name for path in made.paths.home.rglob("*") if path.name in {"in", "origin.json"}]
 
 
 def test_in_a_whole_run_no_token_leaves_its_stdin_file_and_no_key_the_jobs_environment(claude_cli: Path):

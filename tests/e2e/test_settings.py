@@ -88,7 +88,7 @@ class JobsPump:
     def __init__(self, made: House, job: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         directory = attempt_of(made, job)
         self.process = subprocess.Popen(
-            [sys.executable, str(MAIN), "mcp", "--home", str(made.places.home), "--job", str(directory)],
+            [sys.executable, str(MAIN), "mcp", "--home", str(made.paths.home), "--job", str(directory)],
             env=dict(environ),
             cwd=made.work,
             stdin=subprocess.PIPE,
@@ -120,7 +120,7 @@ def living_job(made: House) -> dict[str, Any]:
 
 
 def attempt_of(made: House, job: Mapping[str, Any]) -> Path:
-    return made.places.trees / str(job["rootJobId"]) / str(job["jobId"]) / "1"
+    return made.paths.trees / str(job["rootJobId"]) / str(job["jobId"]) / "1"
 
 
 @pytest.mark.parametrize("tricks", [{}, {"CLAUDE_JOBS_MAX_DEPTH": "99", "CLAUDE_MAX_TOTAL_JOBS": "99999"}])
@@ -138,7 +138,7 @@ def test_an_engine_that_a_jobs_pump_starts_after_a_kill_has_the_persons_settings
         children = pump.json("claude_run_batch_async", tasks=["stub:say=stub-child"] * 3)["jobIds"]
         assert pump.settled(children[0])["status"] == "completed"
         assert "4" in pump.refusal("claude_run_async", task="one too many")
-    kept = limited.places.home / "engine-settings.json"
+    kept = limited.paths.home / "engine-settings.json"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
@@ -159,7 +159,7 @@ def test_an_engine_that_starts_while_jobs_live_takes_nothing_from_its_starter(li
 def test_a_kept_setting_that_cannot_be_used_any_more_is_left_out_and_the_engine_starts(limited: House):
     job = living_job(limited)
     kill_engine(limited)
-    path = limited.places.home / "engine-settings.json"
+    path = limited.paths.home / "engine-settings.json"
     kept = json.loads(path.read_text())
     kept["variables"] |= {
         "CLAUDE_JOBS_MAX_JOBS": "lots",
@@ -213,7 +213,7 @@ def test_after_an_idle_leave_the_first_person_decides_and_the_other_is_told():
         done = run_in(made, without_settings(made.environ), "list")
         assert done.returncode == 0
         assert "max_depth is 5 (default), not 2 (environment CLAUDE_JOBS_MAX_DEPTH of claude-jobs list" in done.stderr
-        assert str(made.places.config) in done.stderr
+        assert str(made.paths.config) in done.stderr
         said = made.run("list").stderr
         assert "max_depth is 5 (default), not 2 (your CLAUDE_JOBS_MAX_DEPTH)" in said
         assert f"Run `{STOP}`" in said
@@ -232,7 +232,7 @@ def test_a_jobs_environment_cannot_change_what_its_tree_has_and_an_engines_resta
     mine = claude_that_says(plain.base, "mine")
     evil = claude_that_says(plain.base, "evil")
     job = living_job(plain)
-    path = plain.places.trees / job["rootJobId"] / "origin.json"
+    path = plain.paths.trees / job["rootJobId"] / "origin.json"
     kept = json.loads(path.read_text())["settings"]
     assert kept["cli"] == plain.environ["CLAUDE_JOBS_CLI"]
     tricks = {"CLAUDE_JOBS_CLI": str(evil), "CLAUDE_JOBS_PERMISSION_MODE": "bypassPermissions"}
@@ -257,9 +257,9 @@ def test_a_wrong_value_names_its_source_and_an_example_whoever_meets_it(plain: H
         assert "Traceback" not in said
         assert "pydantic" not in said
     # The same end again and again: a client that waits for the engine starts it once.
-    before = plain.places.log.read_text().count(words)
+    before = plain.paths.log.read_text().count(words)
     assert words in plain.run("mcp", **bad).stderr
-    assert plain.places.log.read_text().count(words) == before + 1
+    assert plain.paths.log.read_text().count(words) == before + 1
     plain.run("list")
     assert f"Not used: {words}" in plain.run("list", **bad).stderr
     refused = plain.run("list", CLAUDE_JOBS_PERMISSION_MODE="god")
@@ -270,21 +270,21 @@ def test_a_wrong_value_names_its_source_and_an_example_whoever_meets_it(plain: H
 
 def test_a_change_of_the_file_holds_at_once_where_that_is_safe_and_is_told_where_not(plain: House):
     plain.run("list")
-    (plain.places.config).write_text("max_task_chars = 10\nmax_depth = 3\npermission_mode = 'plan'\n")
+    (plain.paths.config).write_text("max_task_chars = 10\nmax_depth = 3\npermission_mode = 'plan'\n")
     found = in_force(plain)
-    assert found["max_task_chars"] == (10, str(plain.places.config))
-    assert found["permission_mode"] == ("plan", str(plain.places.config))
+    assert found["max_task_chars"] == (10, str(plain.paths.config))
+    assert found["permission_mode"] == ("plan", str(plain.paths.config))
     assert found["max_depth"] == (5, "default")
     with plain.pump({"CLAUDE_JOBS_CLI": str(claude_that_says(plain.base, "me"))}) as pump:
         assert "10" in pump.refusal("claude_run_async", task="a task of more than ten characters")
         assert "me in mode plan" in pump.text("claude_run", task="x")
-    assert f"max_depth is 5 (default), not 3 ({plain.places.config})" in plain.run("list").stderr
-    plain.places.config.write_text("max_task_chars = 'ten'\n")
+    assert f"max_depth is 5 (default), not 3 ({plain.paths.config})" in plain.run("list").stderr
+    plain.paths.config.write_text("max_task_chars = 'ten'\n")
     in_force(plain)
     said = plain.run("list").stderr
-    assert f"The settings file has changed and is not used: {plain.places.config}, max_task_chars: it is not" in said
+    assert f"The settings file has changed and is not used: {plain.paths.config}, max_task_chars: it is not" in said
     assert in_force(plain)["max_task_chars"][0] == 10
-    plain.places.config.unlink()
+    plain.paths.config.unlink()
     assert in_force(plain)["max_task_chars"] == (1_000_000, "default")
     assert told(plain.run("list")) == ""
 
@@ -301,8 +301,8 @@ def test_no_secret_of_a_server_is_shown_and_the_kept_file_is_private():
         text = "".join(done.stdout + done.stderr for done in said)
         assert "gh-server" in text
         assert "mcp_servers is" in text
-        assert "secret" not in text + made.places.log.read_text()
-        kept = made.places.home / "engine-settings.json"
+        assert "secret" not in text + made.paths.log.read_text()
+        kept = made.paths.home / "engine-settings.json"
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
@@ -319,7 +319,7 @@ def test_a_variable_that_is_no_setting_is_told_once_and_by_settings_never_hidden
 
 def test_a_key_of_the_file_that_is_no_setting_is_told_by_every_command(plain: House):
     plain.run("list")
-    plain.places.config.write_text("max_detph = 3\n")
+    plain.paths.config.write_text("max_detph = 3\n")
     in_force(plain)
     assert "there is no setting 'max_detph'. Did you mean 'max_depth'?" in plain.run("list").stderr
     plain.run("engine", "stop")

@@ -120,7 +120,7 @@ def test_what_a_job_and_its_children_make_has_the_modes_of_the_client_and_what_w
                 os.umask(0)
                 child = child_of(made, job)
                 assert (made_by(made, job["jobId"]), made_by(made, child)) == (modes, modes)
-                assert open_to_others(made.places.home) == []
+                assert open_to_others(made.paths.home) == []
 
 
 def test_a_tree_keeps_the_modes_and_variables_of_its_client_when_the_engine_is_killed():
@@ -138,7 +138,7 @@ def test_a_tree_keeps_the_modes_and_variables_of_its_client_when_the_engine_is_k
         assert made_by(made, child) == MODES[0o022]
         env = environment_of(made, child)
         assert (env["GH_TOKEN"], "NPM_TOKEN" in env) == (STAY["GH_TOKEN"], False)
-        assert open_to_others(made.places.home) == []
+        assert open_to_others(made.paths.home) == []
 
 
 def test_a_client_that_does_not_say_its_umask_gets_that_of_the_engines_starter():
@@ -157,13 +157,13 @@ def test_a_client_that_does_not_say_its_umask_gets_that_of_the_engines_starter()
 async def test_a_library_caller_gets_the_umask_of_its_process():
     with witness() as made:
         os.umask(0o027)
-        settings = Settings(home=made.places.home, cli=Path(made.environ["CLAUDE_JOBS_CLI"]))
+        settings = Settings(home=made.paths.home, cli=Path(made.environ["CLAUDE_JOBS_CLI"]))
         async with anyio.create_task_group() as group, assemble(settings, prepare(settings.home), group) as services:
             client_context = ClientContext(cwd=str(made.work), env={"PATH": SYSTEM_PATH})
             (job_id,) = await services.manager.execute_batch_async(["x"], client_context=client_context)
             seen = await anyio.to_thread.run_sync(made_by, made, job_id)
             group.cancel_scope.cancel()
-        assert (seen, open_to_others(made.places.home)) == ((0o640, 0o750), [])
+        assert (seen, open_to_others(made.paths.home)) == ((0o640, 0o750), [])
 
 
 def test_a_job_gets_toolchains_provider_and_limits_of_its_client_and_no_secrets_of_others():
@@ -177,7 +177,7 @@ def test_pass_environment_names_what_else_a_job_gets_and_never_what_belongs_to_t
     with witness() as made:
         made.start_engine()
         given = STAY | SESSION | {"OTEL_LOGS": "x", "d": "1", "p": "2", "left": "3"}
-        made.places.config.write_text('pass_environment = ["GH_TOKEN", "OTEL_*", "CLAUDE*", "d", "p", "left"]\n')
+        made.paths.config.write_text('pass_environment = ["GH_TOKEN", "OTEL_*", "CLAUDE*", "d", "p", "left"]\n')
         env = environment_of(made, ran(made, given))
         assert {name for name in given if env.get(name) == given[name]} == {
             *("GH_TOKEN", "OTEL_SERVICE_NAME", "OTEL_LOGS"),

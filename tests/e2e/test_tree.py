@@ -52,7 +52,7 @@ def played(claude_cli: Path) -> Iterator[Played]:
             lines = pump.json("claude_list_jobs", under=batch["batchId"], limit=100)
             yield Played(
                 batch=batch["batchId"],
-                rows={role_of(row): row for row in rows_of(made.places.database)},
+                rows={role_of(row): row for row in rows_of(made.paths.database)},
                 answers={line["jobId"]: pump.text("claude_result", jobId=line["jobId"]) for line in lines},
                 status=pump.json("claude_status", jobId=batch["batchId"]),
                 lines=lines,
@@ -90,7 +90,7 @@ def test_every_outcome_is_a_success_at_the_first_attempt(played: Played):
 
 def test_every_cost_is_the_one_that_claude_reported(played: Played):
     for row in played.rows.values():
-        out = played.house.places.trees / row["root_id"] / row["id"] / "1" / "out"
+        out = played.house.paths.trees / row["root_id"] / row["id"] / "1" / "out"
         frames = [json.loads(line) for line in out.read_text().splitlines()]
         [reported] = [frame["total_cost_usd"] for frame in frames if frame["type"] == "result"]
         assert row["cost_usd"] == pytest.approx(reported)
@@ -107,9 +107,9 @@ def test_every_parents_answer_is_made_of_its_childrens(played: Played):
 
 
 def test_nothing_secret_of_the_tree_is_left_behind(played: Played):
-    places = played.house.places
-    assert not list(places.trees.rglob("origin.json"))
-    assert not list(places.trees.rglob("in"))
-    kept = b"".join(path.read_bytes() for path in [*places.home.glob("jobs.db*"), places.log])
+    paths = played.house.paths
+    assert not list(paths.trees.rglob("origin.json"))
+    assert not list(paths.trees.rglob("in"))
+    kept = b"".join(path.read_bytes() for path in [*paths.home.glob("jobs.db*"), paths.log])
     assert b"sk-fake" not in kept
     assert b"cj1_" not in kept

@@ -21,15 +21,15 @@ from server.client.state_dir import StatePaths  # noqa: E402 - likewise
 
 
 @contextmanager
-def nursery(places: StatePaths, environ: Mapping[str, str]) -> Iterator[Callable[[], None]]:
+def nursery(paths: StatePaths, environ: Mapping[str, str]) -> Iterator[Callable[[], None]]:
     """Give a function that starts an engine in milliseconds; pumps start none meanwhile.
 
     Args:
-        places: A prepared state directory.
+        paths: A prepared state directory.
         environ: The engine's environment.
     """
     # Whoever holds this lock is starting an engine: the pumps wait for that one.
-    held = lock(places.start_lock, 5.0)
+    held = lock(paths.start_lock, 5.0)
     assert held is not None
     with subprocess.Popen(
         [sys.executable, "-I", __file__], env=dict(environ), cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -59,8 +59,8 @@ def main() -> None:
     from server.client.wire import setting_variables
     from server.engine.app import serve
 
-    places = StatePaths(Path(os.environ["CLAUDE_JOBS_HOME"]))
-    log = os.open(places.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    paths = StatePaths(Path(os.environ["CLAUDE_JOBS_HOME"]))
+    log = os.open(paths.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.write(1, b"ready\n")
     for _ in sys.stdin.buffer:
         if child := os.fork():
@@ -71,7 +71,7 @@ def main() -> None:
             os._exit(0)
         for number in (0, 1, 2):
             os.dup2(log, number)
-        anyio.run(partial(serve, places.home, ClientVariables(values=setting_variables(os.environ))))
+        anyio.run(partial(serve, paths.home, ClientVariables(values=setting_variables(os.environ))))
         os._exit(0)
 
 

@@ -65,7 +65,7 @@ class Case:
 
     def attempt(self, job_id: str, number: int = 1) -> Path:
         """The directory of an attempt."""
-        [path] = self.house.places.trees.glob(f"*/{job_id}/{number}")
+        [path] = self.house.paths.trees.glob(f"*/{job_id}/{number}")
         return path
 
     def has_said(self, job_id: str) -> bool:
@@ -200,7 +200,7 @@ def test_a_job_whose_output_only_claims_to_be_large_is_ended_without_being_read_
 
 @pytest.mark.parametrize("mode", [0o755, 0o777])
 def test_an_answer_is_kept_though_the_state_directory_was_opened_to_others(case: Case, mode: int):
-    go, trees = case.base / "go", case.house.places.trees
+    go, trees = case.base / "go", case.house.paths.trees
     with case.house.pump() as pump:
         job_id = pump.json("claude_run_async", task=case.task(wait=go))["jobId"]
         until_now(partial(case.has_paid, 1), SECONDS, "the call")

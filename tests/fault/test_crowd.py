@@ -112,4 +112,4 @@ def connections(made: House) -> int:
 
 def ended_at(made: House, batch_id: str, job_id: str) -> float:
     """When the job's process was over, by the file that its shim writes last."""
-    return (made.places.trees / batch_id / job_id / "1" / "lock").stat().st_mtime
+    return (made.paths.trees / batch_id / job_id / "1" / "lock").stat().st_mtime

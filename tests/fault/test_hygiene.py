@@ -54,7 +54,7 @@ def test_after_many_spawns_the_engine_holds_what_it_held_before(busy: House, cap
         print(f"  {len(waits)} new clients waited {max(waits):.2f} s at most")
     assert after["threads"] <= WORKERS + OTHERS
     assert after["resident"] - before["resident"] < GROWTH
-    assert b"Traceback" not in busy.places.log.read_bytes()
+    assert b"Traceback" not in busy.paths.log.read_bytes()
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def test_no_acknowledged_job_is_lost_or_run_twice_however_the_engine_dies(
 ):
     plan = Plan(kills=KILLS, seconds=SECONDS, clients=4, longest_life=0.3, seed=6)
     campaign = KillTest(base, plan)
-    with nursery(campaign.endpoint.places, campaign.environ) as start:
+    with nursery(campaign.endpoint.paths, campaign.environ) as start:
         campaign.start_with(start)
         report = campaign.run()
     show(report, capsys)
@@ -44,7 +44,7 @@ def test_no_acknowledged_job_is_lost_or_run_twice_however_the_engine_dies(
     assert report.kills == KILLS
     # On a busy machine an engine lives for little longer than it takes to start.
     assert report.verdict.acknowledged > report.kills / 10
-    secrets = [path for name in ("in", "in.part", "origin.json") for path in campaign.endpoint.places.trees.rglob(name)]
+    secrets = [path for name in ("in", "in.part", "origin.json") for path in campaign.endpoint.paths.trees.rglob(name)]
     assert not secrets, "tokens and environments of jobs that are over"
 
 

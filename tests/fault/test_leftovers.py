@@ -216,7 +216,7 @@ def test_an_engine_that_a_job_started_goes_on_after_that_job(home: House):
         # It is refused as a process of a job, and has started an engine before.
         script.with_suffix(".part").write_text(
             f"kill -9 {first['pid']}\n"
-            f"env -i PATH={SYSTEM_PATH} HOME={home.base} {SETTINGS.format(home=home.places.home)} "
+            f"env -i PATH={SYSTEM_PATH} HOME={home.base} {SETTINGS.format(home=home.paths.home)} "
             f"{sys.executable} {MAIN} list\n"
         )
         script.with_suffix(".part").rename(script)

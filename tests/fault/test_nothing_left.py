@@ -39,7 +39,7 @@ class Kind:
         task = f"stub:do={do} stub:arg=9 stub:pids={self.pids_path} stub:ready={self.ready}"
         batch = pump.json("claude_run_batch_async", tasks=[task] * EACH)
         self.batch_id, self.job_ids = batch["batchId"], batch["jobIds"]
-        self.trees = made.places.trees
+        self.trees = made.paths.trees
 
     def stand(self) -> None:
         until_now(lambda: lines(self.ready) == EACH, SECONDS, f"{EACH} jobs of {self.ready.name}")

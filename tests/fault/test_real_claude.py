@@ -60,7 +60,7 @@ def test_five_running_jobs_are_adopted_after_a_kill_and_answer_once_each(real: H
         assert len(api.requests) == 5
     if LONG:
         # On a busy machine six seconds are too short for an engine's start, and the jobs are settled from their files.
-        assert b"5 lives" in real.places.log.read_bytes()
+        assert b"5 lives" in real.paths.log.read_bytes()
 
 
 @pytest.mark.timeout(170)
@@ -83,7 +83,7 @@ def test_a_cancel_leaves_nothing_of_a_job_whose_bash_tool_started_daemons(real: 
         assert pump.settled(job["jobId"])["status"] == "cancelled"
         until_now(lambda: not daemons & set(process_table().entries()), MINUTE, "the daemons' end")
         print(f"0 of {len(daemons)} daemons left {time.monotonic() - began:.1f} s after the cancel")
-        directory = real.places.trees / job["jobId"] / job["jobId"] / "1"
+        directory = real.paths.trees / job["jobId"] / job["jobId"] / "1"
         claude = claude_of(directory)
         until_now(lambda: not Path(f"/tmp/cc-socks/{claude}.sock").exists(), MINUTE, "the end of its socket")
 

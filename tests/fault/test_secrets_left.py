@@ -27,7 +27,7 @@ def test_the_next_engine_removes_what_holds_secrets_of_attempts_that_do_not_run_
             for job_id in over:
                 assert pump.settled(job_id)["status"] == "completed"
             runs = pump.json("claude_run_async", task=f"stub:wait={go}")["jobId"]
-            directories = {job_id: made.places.trees / job_id / job_id / "1" for job_id in (*over, runs)}
+            directories = {job_id: made.paths.trees / job_id / job_id / "1" for job_id in (*over, runs)}
             until_now(lambda: AttemptDirectory(directories[runs]).claude_pid() is not None, SECONDS, "a running job")
         engine = made.control("status")
         assert engine
@@ -43,7 +43,7 @@ def test_the_next_engine_removes_what_holds_secrets_of_attempts_that_do_not_run_
         gone = [directories[job_id] for job_id in over]
         until_now(lambda: not any(map(secrets_in, gone)), SECONDS, "the end of every secret")
         assert secrets_in(directories[runs]) == {"in"}
-        client_contexts = {path.parent.name for path in made.places.trees.glob("*/origin.json")}
+        client_contexts = {path.parent.name for path in made.paths.trees.glob("*/origin.json")}
         assert client_contexts == {runs}
         go.touch()
         with made.pump() as pump:

@@ -45,7 +45,7 @@ class House:
     pids: set[int] = field(default_factory=set)
 
     @property
-    def places(self) -> StatePaths:
+    def paths(self) -> StatePaths:
         return StatePaths(self.base / "state")
 
     @property
@@ -56,12 +56,12 @@ class House:
         """A connection to the engine on which nothing was said; a read or write may take so many seconds."""
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(seconds)
-        connection.connect(self.places.address)
+        connection.connect(self.paths.address)
         return connection
 
     @property
     def endpoint(self) -> EngineEndpoint:
-        return EngineEndpoint(places=prepare(self.places.home), environ=self.environ)
+        return EngineEndpoint(paths=prepare(self.paths.home), environ=self.environ)
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run `claude-jobs` to its end."""
@@ -94,7 +94,7 @@ class House:
 
     def engine_is_gone(self) -> bool:
         """Whether nobody holds the engine's lock."""
-        held = lock(self.places.engine_lock)
+        held = lock(self.paths.engine_lock)
         if held is not None:
             os.close(held)
         return held is not None

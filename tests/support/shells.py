@@ -43,13 +43,13 @@ class JobShell:
     @property
     def with_home(self) -> Sequence[str]:
         """What lets a command find the engine in the job's environment."""
-        return ("env", f"CLAUDE_JOBS_HOME={self.house.places.home}")
+        return ("env", f"CLAUDE_JOBS_HOME={self.house.paths.home}")
 
     @property
     def bare(self) -> Sequence[str]:
         """What takes a command's environment, the job's mark included, except for what leads to the engine."""
         home = self.house.base / "home"
-        return ("env", "-i", f"PATH={SYSTEM_PATH}", f"HOME={home}", f"CLAUDE_JOBS_HOME={self.house.places.home}")
+        return ("env", "-i", f"PATH={SYSTEM_PATH}", f"HOME={home}", f"CLAUDE_JOBS_HOME={self.house.paths.home}")
 
     @property
     def orphaned(self) -> Sequence[str]:
@@ -59,7 +59,7 @@ class JobShell:
     def raw(self, role: str, token: str = "", connector: str = "itself") -> Sequence[str]:
         """Return a command that speaks to the engine's socket by hand."""
         script = str(FAKES / "raw_door.py")
-        return ("python3", "-I", "-S", script, str(self.house.places.socket), role, token, connector)
+        return ("python3", "-I", "-S", script, str(self.house.paths.socket), role, token, connector)
 
     def cli(self, *arguments: str) -> Sequence[str]:
         """Return a `claude-jobs` command."""

@@ -16,7 +16,7 @@ from tests.support.waiting import until_now
 
 def attempt_directory(house: House, status: dict[str, Any]) -> Path:
     """Return where the files of a job's attempt are."""
-    return Path(house.places.trees, status["rootId"], status["jobId"], str(status["attempt"]))
+    return Path(house.paths.trees, status["rootId"], status["jobId"], str(status["attempt"]))
 
 
 def token_of(directory: Path) -> str:

@@ -332,7 +332,7 @@ def test_engine_status_says_which_engine_serves(invoke: Invoke, quarters: House)
     invoke("run", "stub:say=x")
     status = json.loads(invoke("engine", "status", "--json").stdout)
     assert (status["running"], status["version"]) == (True, __version__)
-    assert status["socket"] == str(quarters.places.socket)
+    assert status["socket"] == str(quarters.paths.socket)
     assert status["jobs"]["completed"] >= 1
     assert str(status["pid"]) in invoke("engine", "status").stdout
 

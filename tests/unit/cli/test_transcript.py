@@ -14,7 +14,7 @@ def finished(invoke: Invoke, quarters: House, task: str) -> tuple[str, Path]:
     job_id = invoke("run", "--detach", task).stdout.strip()
     invoke("wait", job_id)
     status = json.loads(invoke("status", "--json", job_id).stdout)
-    return job_id, quarters.places.trees / status["rootId"] / job_id / "1" / "out"
+    return job_id, quarters.paths.trees / status["rootId"] / job_id / "1" / "out"
 
 
 def test_a_transcript_is_the_task_and_what_was_said_and_done(invoke: Invoke, quarters: House):

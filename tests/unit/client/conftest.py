@@ -19,14 +19,14 @@ from tests.unit.client import stand_in
 MakeEndpoint = Callable[..., EngineEndpoint]
 
 
-def noted(places: StatePaths, name: str) -> list[dict[str, Any]]:
+def noted(paths: StatePaths, name: str) -> list[dict[str, Any]]:
     """What stand-in engines wrote down under this name."""
-    path = places.home / name
+    path = paths.home / name
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @pytest.fixture
-def places() -> Iterator[StatePaths]:
+def paths() -> Iterator[StatePaths]:
     # Not tmp_path: its length would decide where the socket stands.
     base = Path(tempfile.mkdtemp(prefix="cj-")).resolve()
     made = prepare(base / "state")
@@ -38,12 +38,12 @@ def places() -> Iterator[StatePaths]:
 
 
 @pytest.fixture
-def make_endpoint(places: StatePaths) -> MakeEndpoint:
+def make_endpoint(paths: StatePaths) -> MakeEndpoint:
     """Make an endpoint whose engine is a stand-in with the options given."""
 
     def make(*options: str, timeout: float = 20.0, notes: list[str] | None = None, **environ: str) -> EngineEndpoint:
         return EngineEndpoint(
-            places=places,
+            paths=paths,
             environ={"PATH": os.environ["PATH"]} | environ,
             command=stand_in.command(*options),
             timeout=timeout,

@@ -101,28 +101,28 @@ def main() -> None:
     options = _options()
     # Whatever a failing test leaves behind ends by itself.
     signal.alarm(100)
-    places = StatePaths(Path(os.environ["CLAUDE_JOBS_HOME"]))
+    paths = StatePaths(Path(os.environ["CLAUDE_JOBS_HOME"]))
     birth = _birth()
-    _note(places.home / "starts", birth)
+    _note(paths.home / "starts", birth)
     if options.die:
         sys.stderr.write(options.die + "\n")
         sys.exit(3)
-    first_start = len((places.home / "starts").read_text().splitlines()) == 1
+    first_start = len((paths.home / "starts").read_text().splitlines()) == 1
     if options.die_first and first_start:
         sys.exit(3)
-    if lock(places.engine_lock, 1.0) is None:
+    if lock(paths.engine_lock, 1.0) is None:
         sys.exit("another engine holds the lock")
     if options.mute:
         signal.pause()
-    places.socket.unlink(missing_ok=True)
+    paths.socket.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(places.socket))
+    listener.bind(str(paths.socket))
     listener.listen(128)
     while True:
         connection, _ = listener.accept()
         if options.leave_first and first_start:
             os._exit(0)
-        threading.Thread(target=_serve, args=(connection, places.home, options), daemon=True).start()
+        threading.Thread(target=_serve, args=(connection, paths.home, options), daemon=True).start()
 
 
 if __name__ == "__main__":

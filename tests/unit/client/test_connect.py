@@ -46,68 +46,68 @@ def engine_pid(endpoint: EngineEndpoint) -> int:
     return welcome.pid
 
 
-def kill_engine(places: StatePaths) -> None:
+def kill_engine(paths: StatePaths) -> None:
     """End the engine that was started last and wait until the kernel has let go of its lock."""
-    os.kill(noted(places, "starts")[-1]["pid"], signal.SIGKILL)
-    handle = lock(places.engine_lock, timeout=10)
+    os.kill(noted(paths, "starts")[-1]["pid"], signal.SIGKILL)
+    handle = lock(paths.engine_lock, timeout=10)
     assert handle is not None
     os.close(handle)
 
 
-def test_fifty_at_once_start_exactly_one_engine(make_endpoint: MakeEndpoint, places: StatePaths):
+def test_fifty_at_once_start_exactly_one_engine(make_endpoint: MakeEndpoint, paths: StatePaths):
     endpoint = make_endpoint()
 
     pids = at_once(50, lambda: engine_pid(endpoint))
 
     assert len(pids) == 50
-    assert set(pids) == {noted(places, "starts")[0]["pid"]}
-    assert len(noted(places, "starts")) == 1
+    assert set(pids) == {noted(paths, "starts")[0]["pid"]}
+    assert len(noted(paths, "starts")) == 1
 
 
-def test_an_engine_that_runs_is_not_started_again(make_endpoint: MakeEndpoint, places: StatePaths):
+def test_an_engine_that_runs_is_not_started_again(make_endpoint: MakeEndpoint, paths: StatePaths):
     assert engine_pid(make_endpoint()) == engine_pid(make_endpoint("--die", "must not run"))
-    assert len(noted(places, "starts")) == 1
+    assert len(noted(paths, "starts")) == 1
 
 
 def test_what_a_killed_engine_left_behind_does_not_keep_the_next_from_starting(
-    make_endpoint: MakeEndpoint, places: StatePaths
+    make_endpoint: MakeEndpoint, paths: StatePaths
 ):
     first = engine_pid(make_endpoint())
-    kill_engine(places)
-    assert places.socket.exists()
-    assert places.engine_lock.exists()
+    kill_engine(paths)
+    assert paths.socket.exists()
+    assert paths.engine_lock.exists()
 
     assert engine_pid(make_endpoint()) != first
 
 
-def test_a_socket_that_nobody_listens_on_is_no_engine(make_endpoint: MakeEndpoint, places: StatePaths):
+def test_a_socket_that_nobody_listens_on_is_no_engine(make_endpoint: MakeEndpoint, paths: StatePaths):
     with socket.socket(socket.AF_UNIX) as stale:
-        stale.bind(str(places.socket))
+        stale.bind(str(paths.socket))
 
-    assert engine_pid(make_endpoint()) == noted(places, "starts")[0]["pid"]
+    assert engine_pid(make_endpoint()) == noted(paths, "starts")[0]["pid"]
 
 
-def test_no_engine_is_started_while_one_that_is_leaving_holds_the_lock(make_endpoint: MakeEndpoint, places: StatePaths):
-    leaving = lock(places.engine_lock)
+def test_no_engine_is_started_while_one_that_is_leaving_holds_the_lock(make_endpoint: MakeEndpoint, paths: StatePaths):
+    leaving = lock(paths.engine_lock)
     assert leaving is not None
     with pytest.raises(EngineUnreachableError, match="does not listen"):
         ensure_engine(make_endpoint(timeout=0.5))
-    assert noted(places, "starts") == []
+    assert noted(paths, "starts") == []
     os.close(leaving)
 
-    assert engine_pid(make_endpoint()) == noted(places, "starts")[0]["pid"]
+    assert engine_pid(make_endpoint()) == noted(paths, "starts")[0]["pid"]
 
 
 def test_an_engine_that_ends_while_starting_is_reported_with_its_last_lines(
-    make_endpoint: MakeEndpoint, places: StatePaths
+    make_endpoint: MakeEndpoint, paths: StatePaths
 ):
-    places.log.write_text("a line of an earlier day\n")
+    paths.log.write_text("a line of an earlier day\n")
 
     with pytest.raises(EngineStartError, match="ended while it was starting") as caught:
         ensure_engine(make_endpoint("--die", "the disk is full"))
 
     assert "the disk is full" in str(caught.value)
-    assert str(places.log) in str(caught.value)
+    assert str(paths.log) in str(caught.value)
     assert "earlier day" not in str(caught.value)
 
 
@@ -125,14 +125,14 @@ def test_an_engine_that_never_listens_is_given_up(make_endpoint: MakeEndpoint):
         ensure_engine(make_endpoint("--mute", timeout=1))
 
 
-def test_a_program_that_does_not_exist_is_reported(make_endpoint: MakeEndpoint, places: StatePaths):
-    endpoint = EngineEndpoint(places=places, environ={}, command=("/nowhere/engine",), timeout=10)
+def test_a_program_that_does_not_exist_is_reported(make_endpoint: MakeEndpoint, paths: StatePaths):
+    endpoint = EngineEndpoint(paths=paths, environ={}, command=("/nowhere/engine",), timeout=10)
 
     with pytest.raises(EngineStartError, match="No such file"):
         ensure_engine(endpoint)
 
 
-def test_the_engine_stands_in_nobodys_tree(make_endpoint: MakeEndpoint, places: StatePaths):
+def test_the_engine_stands_in_nobodys_tree(make_endpoint: MakeEndpoint, paths: StatePaths):
     secret_read, secret_write = os.pipe()
     os.set_inheritable(secret_read, True)
     try:
@@ -140,24 +140,24 @@ def test_the_engine_stands_in_nobodys_tree(make_endpoint: MakeEndpoint, places: 
     finally:
         os.close(secret_read)
         os.close(secret_write)
-    birth = noted(places, "starts")[0]
+    birth = noted(paths, "starts")[0]
 
     assert birth["parent"] != os.getpid()
     assert birth["session"] not in {birth["pid"], os.getsid(0)}
     assert birth["group"] != os.getpgid(0)
     assert birth["cwd"] == "/"
     assert birth["descriptors"] == [0, 1, 2]
-    assert places.log.stat().st_mode & 0o777 == 0o600
+    assert paths.log.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_engine_that_a_job_starts_carries_nothing_of_the_job(make_endpoint: MakeEndpoint, places: StatePaths):
+def test_an_engine_that_a_job_starts_carries_nothing_of_the_job(make_endpoint: MakeEndpoint, paths: StatePaths):
     endpoint = make_endpoint(
         CLAUDE_JOBS_JOB="j1.1", CLAUDE_JOBS_TOKEN="cj1_x", ANTHROPIC_API_KEY="sk", CLAUDECODE="1", CLAUDE_JOBS_CLI="/c"
     )
     ensure_engine(endpoint).close()
-    environ = noted(places, "starts")[0]["environ"]
+    environ = noted(paths, "starts")[0]["environ"]
 
-    assert environ["CLAUDE_JOBS_HOME"] == str(places.home)
+    assert environ["CLAUDE_JOBS_HOME"] == str(paths.home)
     # Not its settings either: an engine's are the person's.
     of_the_job = {"CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN", "CLAUDE_JOBS_CLI", "ANTHROPIC_API_KEY", "CLAUDECODE"}
     assert environ.keys().isdisjoint(of_the_job)
@@ -199,16 +199,16 @@ def test_the_engine_command_finds_this_package_from_anywhere(tmp_path: Path):
     assert program[0] == sys.executable
 
 
-def test_a_lock_is_held_by_one_and_freed_by_closing(places: StatePaths):
-    first = lock(places.start_lock)
+def test_a_lock_is_held_by_one_and_freed_by_closing(paths: StatePaths):
+    first = lock(paths.start_lock)
     assert first is not None
-    assert lock(places.start_lock) is None
+    assert lock(paths.start_lock) is None
     os.close(first)
-    second = lock(places.start_lock)
+    second = lock(paths.start_lock)
     assert second is not None
     os.close(second)
 
 
-def test_connecting_where_no_engine_runs_is_an_error_of_the_system(places: StatePaths):
+def test_connecting_where_no_engine_runs_is_an_error_of_the_system(paths: StatePaths):
     with pytest.raises(FileNotFoundError):
-        open_socket(places)
+        open_socket(paths)

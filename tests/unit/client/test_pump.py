@@ -29,16 +29,16 @@ def engine(make_endpoint: MakeEndpoint) -> EngineEndpoint:
     return endpoint
 
 
-def pump(places: StatePaths, *more: str) -> list[str]:
-    program, arguments = pump_command(places.home)
+def pump(paths: StatePaths, *more: str) -> list[str]:
+    program, arguments = pump_command(paths.home)
     return [program, *arguments, *more]
 
 
 def run_pump(
-    places: StatePaths, *more: str, sent: bytes = b"", cwd: Path | None = None, **environ: str
+    paths: StatePaths, *more: str, sent: bytes = b"", cwd: Path | None = None, **environ: str
 ) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        pump(places, *more), input=sent, capture_output=True, timeout=60, check=False, cwd=cwd, env=environ
+        pump(paths, *more), input=sent, capture_output=True, timeout=60, check=False, cwd=cwd, env=environ
     )
 
 
@@ -54,7 +54,7 @@ def test_five_megabytes_come_back_unchanged_and_the_way_down_outlives_the_way_up
     words = random.Random(5)
     sent = b"".join(notification(words.randbytes(words.randrange(20_000)).hex()) for _ in range(250))
 
-    done = run_pump(engine.places, sent=sent)
+    done = run_pump(engine.paths, sent=sent)
 
     assert done.stdout == sent + b"end\n"
     assert (done.returncode, done.stderr) == (0, b"")
@@ -62,7 +62,7 @@ def test_five_megabytes_come_back_unchanged_and_the_way_down_outlives_the_way_up
 
 def test_the_hello_says_who_is_calling_and_carries_only_what_jobs_need(engine: EngineEndpoint, tmp_path: Path):
     run_pump(
-        engine.places,
+        engine.paths,
         cwd=tmp_path,
         CLAUDE_CODE_SESSION_ID="s-1",
         CLAUDE_CODE_ENTRYPOINT="cli",
@@ -70,7 +70,7 @@ def test_the_hello_says_who_is_calling_and_carries_only_what_jobs_need(engine: E
         ANTHROPIC_API_KEY="sk-fake-not-real",
         GITHUB_TOKEN="ghp",
     )
-    hello = noted(engine.places, "hellos")[0]
+    hello = noted(engine.paths, "hellos")[0]
 
     assert hello["cwd"] == str(tmp_path)
     assert (hello["role"], hello["token"], hello["session"], hello["client"]) == ("mcp", None, "s-1", "cli")
@@ -81,18 +81,18 @@ def test_the_hello_says_who_is_calling_and_carries_only_what_jobs_need(engine: E
 def test_a_jobs_pump_presents_the_token_from_the_jobs_stdin_file(engine: EngineEndpoint, tmp_path: Path):
     (tmp_path / "in").write_text(json.dumps({"type": "control_request", "claude_jobs_token": "cj1_abc"}) + "\n{}\n")
 
-    done = run_pump(engine.places, "--job", str(tmp_path))
+    done = run_pump(engine.paths, "--job", str(tmp_path))
 
     assert done.returncode == 0
-    assert noted(engine.places, "hellos")[0]["token"] == "cj1_abc"
+    assert noted(engine.paths, "hellos")[0]["token"] == "cj1_abc"
 
 
 def test_a_jobs_pump_without_a_token_never_passes_for_a_person(engine: EngineEndpoint, tmp_path: Path):
-    done = run_pump(engine.places, "--job", str(tmp_path))
+    done = run_pump(engine.paths, "--job", str(tmp_path))
 
     assert done.returncode == 1
     assert b"no token" in done.stderr
-    assert noted(engine.places, "hellos") == []
+    assert noted(engine.paths, "hellos") == []
 
 
 @pytest.mark.parametrize(
@@ -120,31 +120,31 @@ def test_it_works_in_a_directory_that_has_packages_of_the_same_names(engine: Eng
     (tmp_path / "server").mkdir()
     (tmp_path / "server" / "__init__.py").write_text("raise SystemExit('imported the wrong server')")
 
-    done = run_pump(engine.places, sent=HI, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    done = run_pump(engine.paths, sent=HI, cwd=tmp_path, PYTHONPATH=str(tmp_path))
 
     assert (done.stdout, done.stderr) == (HI + b"end\n", b"")
 
 
-def test_a_refusal_is_one_line_on_stderr_and_nothing_on_the_wire(make_endpoint: MakeEndpoint, places: StatePaths):
+def test_a_refusal_is_one_line_on_stderr_and_nothing_on_the_wire(make_endpoint: MakeEndpoint, paths: StatePaths):
     ensure_engine(make_endpoint("--refuse", "The job is over. Do not start it again.")).close()
 
-    done = run_pump(places, sent=HI)
+    done = run_pump(paths, sent=HI)
 
     assert done.returncode == 1
     assert done.stderr == b"claude-jobs: The job is over. Do not start it again.\n"
     assert done.stdout == b""
 
 
-def test_bytes_that_come_right_behind_the_welcome_are_not_lost(make_endpoint: MakeEndpoint, places: StatePaths):
+def test_bytes_that_come_right_behind_the_welcome_are_not_lost(make_endpoint: MakeEndpoint, paths: StatePaths):
     ensure_engine(make_endpoint("--eager", "first")).close()
 
-    assert run_pump(places, sent=HI).stdout == b"first\n" + HI + b"end\n"
+    assert run_pump(paths, sent=HI).stdout == b"first\n" + HI + b"end\n"
 
 
-def test_a_state_directory_that_others_can_write_to_is_one_line_on_stderr(places: StatePaths):
-    places.home.chmod(0o777)
+def test_a_state_directory_that_others_can_write_to_is_one_line_on_stderr(paths: StatePaths):
+    paths.home.chmod(0o777)
 
-    done = run_pump(places)
+    done = run_pump(paths)
 
     assert done.returncode == 1
     assert b"chmod 700" in done.stderr
@@ -154,7 +154,7 @@ def test_a_state_directory_that_others_can_write_to_is_one_line_on_stderr(places
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_at_once_and_without_a_traceback(engine: EngineEndpoint, number: signal.Signals):
     with subprocess.Popen(
-        pump(engine.places), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={}
+        pump(engine.paths), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={}
     ) as process:
         assert process.stdin
         assert process.stdout
@@ -168,7 +168,7 @@ def test_a_signal_ends_it_at_once_and_without_a_traceback(engine: EngineEndpoint
         assert process.stderr.read() == b""
 
 
-def test_a_new_pump_starts_another_engine_where_the_first_one_ends_as_it_starts(places: StatePaths):
+def test_a_new_pump_starts_another_engine_where_the_first_one_ends_as_it_starts(paths: StatePaths):
     program = (
         "import sys; from server import pump; from server.client import spawn_engine as launch;"
         "from tests.unit.client import stand_in;"
@@ -176,7 +176,7 @@ def test_a_new_pump_starts_another_engine_where_the_first_one_ends_as_it_starts(
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", program, "--home", str(places.home)],
+        [sys.executable, "-c", program, "--home", str(paths.home)],
         input=HI,
         capture_output=True,
         timeout=60,
@@ -186,35 +186,35 @@ def test_a_new_pump_starts_another_engine_where_the_first_one_ends_as_it_starts(
     )
 
     assert (done.returncode, done.stdout) == (0, HI + b"end\n"), done.stderr
-    assert len(noted(places, "starts")) == 2
+    assert len(noted(paths, "starts")) == 2
 
 
 def test_the_pump_outlives_its_engine_and_asks_the_next_one_only_when_the_client_wants_something(
     engine: EngineEndpoint,
 ):
     request = b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n'
-    with subprocess.Popen(pump(engine.places), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}) as process:
+    with subprocess.Popen(pump(engine.paths), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}) as process:
         assert process.stdin
         assert process.stdout
         process.stdin.write(HI)
         process.stdin.flush()
         assert process.stdout.readline() == HI
-        os.kill(noted(engine.places, "starts")[0]["pid"], signal.SIGKILL)
+        os.kill(noted(engine.paths, "starts")[0]["pid"], signal.SIGKILL)
         until_now(lambda: engine_is_gone(engine))
         assert process.poll() is None
         ensure_engine(engine).close()
-        assert len(noted(engine.places, "hellos")) == 1
+        assert len(noted(engine.paths, "hellos")) == 1
         process.stdin.write(request)
         process.stdin.flush()
         assert process.stdout.readline() == request
-        assert len(noted(engine.places, "hellos")) == 2
+        assert len(noted(engine.paths, "hellos")) == 2
         process.stdin.close()
 
         assert process.wait(20) == 0
 
 
 def engine_is_gone(endpoint: EngineEndpoint) -> bool:
-    held = lock(endpoint.places.engine_lock)
+    held = lock(endpoint.paths.engine_lock)
     if held is not None:
         os.close(held)
     return held is not None
@@ -242,8 +242,8 @@ def test_a_command_line_that_cannot_be_used_is_an_error(arguments: list[str]):
         parse(arguments)
 
 
-def test_a_wrong_command_line_ends_with_status_2_and_one_line(places: StatePaths):
-    done = run_pump(places, "--nonsense")
+def test_a_wrong_command_line_ends_with_status_2_and_one_line(paths: StatePaths):
+    done = run_pump(paths, "--nonsense")
 
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.count(b"\n") == 1

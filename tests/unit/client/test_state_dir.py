@@ -162,13 +162,13 @@ def long_home(tmp_path: Path) -> Path:
 
 
 def test_a_long_state_directory_gets_a_short_socket_path_in_a_directory_of_its_own(long_home: Path):
-    places = prepare(long_home)
+    paths = prepare(long_home)
     try:
-        assert len(os.fsencode(places.socket)) < 100
-        assert mode(places.socket.parent) == 0o700
-        assert places.database.parent == long_home
+        assert len(os.fsencode(paths.socket)) < 100
+        assert mode(paths.socket.parent) == 0o700
+        assert paths.database.parent == long_home
     finally:
-        places.socket.parent.rmdir()
+        paths.socket.parent.rmdir()
 
 
 def test_two_long_state_directories_never_share_a_socket(long_home: Path):

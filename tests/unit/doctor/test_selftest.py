@@ -43,22 +43,22 @@ FRAMES = [
 ]
 
 
-def _output(places: StatePaths, name: str) -> Path:
-    return places.trees / name / name / "1" / "out"
+def _output(paths: StatePaths, name: str) -> Path:
+    return paths.trees / name / name / "1" / "out"
 
 
 @pytest.fixture
 def kept(tmp_path: Path) -> tuple[StatePaths, Path]:
     """A state directory with two jobs of the stub that ended well, made by hand."""
-    places = StatePaths(tmp_path)
+    paths = StatePaths(tmp_path)
     (tmp_path / "ledger").mkdir()
-    with closing(sqlite3.connect(places.database)) as database:
+    with closing(sqlite3.connect(paths.database)) as database:
         database.executescript(
             "CREATE TABLE job (id, root_id, status, attempt, spec);CREATE TABLE attempt (job_id, number, result);"
         )
         for name in ("a", "b"):
             errand = StubTask(f"token{name}")
-            out = _output(places, name)
+            out = _output(paths, name)
             out.parent.mkdir(mode=0o700, parents=True)
             out.write_text("".join(FRAMES))
             (tmp_path / "ledger" / errand.token).write_text("begin s\n")
@@ -66,7 +66,7 @@ def kept(tmp_path: Path) -> tuple[StatePaths, Path]:
             database.execute("INSERT INTO job VALUES (?, ?, 'completed', 1, ?)", (name, name, spec))
             database.execute("INSERT INTO attempt VALUES (?, 1, ?)", (name, errand.token))
         database.commit()
-    return places, tmp_path / "ledger"
+    return paths, tmp_path / "ledger"
 
 
 TOLD = {"a": StubTask("tokena"), "b": StubTask("tokenb")}

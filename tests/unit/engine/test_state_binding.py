@@ -23,15 +23,15 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("full_disk")
 async def test_a_full_disk_does_not_keep_an_engine_from_a_directory_without_a_location(home: Path):
-    places = prepare(home / "state")
-    bound = await bind(places, MemoryStore())
-    assert bound.path == str(places.home)
-    assert read_location(places.home) is None
+    paths = prepare(home / "state")
+    bound = await bind(paths, MemoryStore())
+    assert bound.path == str(paths.home)
+    assert read_location(paths.home) is None
 
 
 @pytest.mark.usefixtures("full_disk")
 async def test_a_copy_is_not_served_before_its_own_location_is_written(home: Path):
-    places = prepare(home / "state")
-    write_location(places.home, Location(key="original", path="/elsewhere"))
+    paths = prepare(home / "state")
+    write_location(paths.home, Location(key="original", path="/elsewhere"))
     with pytest.raises(OSError, match="No space left"):
-        await bind(places, MemoryStore())
+        await bind(paths, MemoryStore())

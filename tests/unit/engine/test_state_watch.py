@@ -29,13 +29,13 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def places(home: Path) -> StatePaths:
+def paths(home: Path) -> StatePaths:
     return prepare(home / "state")
 
 
 @contextmanager
-def locked(places: StatePaths) -> Iterator[int]:
-    held = lock(places.engine_lock)
+def locked(paths: StatePaths) -> Iterator[int]:
+    held = lock(paths.engine_lock)
     assert held is not None
     try:
         yield held
@@ -47,54 +47,54 @@ async def hang_up(stream: SocketStream) -> None:
     await stream.aclose()
 
 
-async def test_an_engine_that_leaves_does_not_bind_its_socket_again(places: StatePaths):
-    with locked(places) as held:
+async def test_an_engine_that_leaves_does_not_bind_its_socket_again(paths: StatePaths):
+    with locked(paths) as held:
         async with anyio.create_task_group() as group:
             tasks = SupervisedTasks(group)
-            own = EngineSocket(places.socket, hang_up, tasks.start)
+            own = EngineSocket(paths.socket, hang_up, tasks.start)
             await own.bind()
-            tasks.start(StateWatch(places, held, own, lambda _removed: None).keep)
+            tasks.start(StateWatch(paths, held, own, lambda _removed: None).keep)
             own.close()
-            assert not places.socket.exists()
+            assert not paths.socket.exists()
             # A lock file that is there again shows that the watch has looked since, and the next one that it looked on.
             for _ in range(2):
-                places.engine_lock.unlink()
-                await until(_exists(places.engine_lock))
-            assert not places.socket.exists()
+                paths.engine_lock.unlink()
+                await until(_exists(paths.engine_lock))
+            assert not paths.socket.exists()
             group.cancel_scope.cancel()
 
 
-async def test_an_engine_whose_lock_another_one_has_leaves_that_ones_socket_alone(places: StatePaths):
+async def test_an_engine_whose_lock_another_one_has_leaves_that_ones_socket_alone(paths: StatePaths):
     left: list[bool] = []
-    with locked(places) as held:
+    with locked(paths) as held:
         async with anyio.create_task_group() as group:
-            own = EngineSocket(places.socket, hang_up, SupervisedTasks(group).start)
+            own = EngineSocket(paths.socket, hang_up, SupervisedTasks(group).start)
             await own.bind()
-            places.engine_lock.unlink()
-            places.socket.unlink()
-            with locked(places), socket.socket(socket.AF_UNIX) as other:
-                other.bind(os.fspath(places.socket))
-                before = places.socket.lstat()
+            paths.engine_lock.unlink()
+            paths.socket.unlink()
+            with locked(paths), socket.socket(socket.AF_UNIX) as other:
+                other.bind(os.fspath(paths.socket))
+                before = paths.socket.lstat()
                 with anyio.fail_after(TIMEOUT_SECONDS):
-                    await StateWatch(places, held, own, left.append).keep()
+                    await StateWatch(paths, held, own, left.append).keep()
                 own.close()
-                assert os.path.samestat(places.socket.lstat(), before)
+                assert os.path.samestat(paths.socket.lstat(), before)
             group.cancel_scope.cancel()
     assert left == [False]
 
 
-async def test_a_client_that_holds_a_new_lock_file_for_a_moment_is_not_taken_for_another_engine(places: StatePaths):
+async def test_a_client_that_holds_a_new_lock_file_for_a_moment_is_not_taken_for_another_engine(paths: StatePaths):
     left: list[bool] = []
-    with locked(places) as held:
+    with locked(paths) as held:
         async with anyio.create_task_group() as group:
             tasks = SupervisedTasks(group)
-            own = EngineSocket(places.socket, hang_up, tasks.start)
+            own = EngineSocket(paths.socket, hang_up, tasks.start)
             await own.bind()
-            places.engine_lock.unlink()
-            with locked(places):
-                tasks.start(StateWatch(places, held, own, left.append).keep)
+            paths.engine_lock.unlink()
+            with locked(paths):
+                tasks.start(StateWatch(paths, held, own, left.append).keep)
                 await anyio.wait_all_tasks_blocked()
-            await until(_locked(places))
+            await until(_locked(paths))
             assert left == []
             group.cancel_scope.cancel()
 
@@ -106,9 +106,9 @@ def _exists(path: Path) -> Callable[[], Awaitable[bool]]:
     return exists
 
 
-def _locked(places: StatePaths) -> Callable[[], Awaitable[bool]]:
+def _locked(paths: StatePaths) -> Callable[[], Awaitable[bool]]:
     async def is_locked() -> bool:
-        handle = lock(places.engine_lock)
+        handle = lock(paths.engine_lock)
         if handle is None:
             return True
         os.close(handle)

@@ -123,8 +123,8 @@ async def test_an_engine_whose_service_fails_goes_on_serving(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, owner: type, name: str
 ):
     fault = Once(monkeypatch, owner, name)
-    async with running_engine(home) as places:
-        async with caller(places) as client:
+    async with running_engine(home) as paths:
+        async with caller(paths) as client:
             answer = await client.ask("tools/call", name="claude_run_async", arguments={"task": "x"})
             job_id = answer["result"]["content"][0]["text"].partition('"jobId": "')[2].partition('"')[0]
             await client.ask("resources/subscribe", uri=f"job://{job_id}")
@@ -132,7 +132,7 @@ async def test_an_engine_whose_service_fails_goes_on_serving(
                 await fault.failed.wait()
             done = await client.ask("tools/call", name="claude_wait", arguments={"jobIds": [job_id]})
             assert '"pending":0' in done["result"]["content"][0]["text"]
-        await assert_serves(places)
+        await assert_serves(paths)
     assert f"unforeseen in {name}" in caplog.text
 
 
@@ -140,11 +140,11 @@ async def test_a_listener_that_fails_is_bound_again(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     Once(monkeypatch, state_watch, "accept_all")
-    async with running_engine(home) as places:
+    async with running_engine(home) as paths:
 
         async def serves() -> bool:
             try:
-                await assert_serves(places)
+                await assert_serves(paths)
             except OSError:
                 return False
             return True
@@ -157,27 +157,27 @@ async def test_a_listener_that_fails_is_bound_again(
 async def test_an_unforeseen_error_in_a_connection_ends_that_connection_alone(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ):
-    async with running_engine(home) as places, caller(places) as other:
+    async with running_engine(home) as paths, caller(paths) as other:
         # An engine greets its first clients before it has loaded what serves them.
         assert "result" in await other.ask("tools/list")
         fault = Once(monkeypatch, McpConnection, name)
-        async with wire(places) as client:
+        async with wire(paths) as client:
             assert (await client.greet())["ok"] is True
             await client.send(b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}')
             assert await client.ended()
         assert fault.failed.is_set()
         assert "result" in await other.ask("tools/list")
-        await assert_serves(places)
+        await assert_serves(paths)
     assert f"unforeseen in {name}" in caplog.text
 
 
 async def test_a_hello_that_breaks_the_engines_own_code_ends_its_connection_alone(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    async with running_engine(home) as places:
+    async with running_engine(home) as paths:
         with monkeypatch.context() as patch:
             Once(patch, Hello, "decode")
-            async with wire(places) as client:
+            async with wire(paths) as client:
                 await client.send(b"{}")
                 assert await client.ended()
-        await assert_serves(places)
+        await assert_serves(paths)

@@ -39,7 +39,7 @@ async def test_a_tree_that_was_over_gets_an_environment_and_loses_it_again(home:
         [job] = await here.services.store.newest_jobs(limit=2)
 
         async def nothing_is_kept() -> bool:
-            return not list(here.places.trees.rglob("origin.json"))
+            return not list(here.paths.trees.rglob("origin.json"))
 
         # A job's end is told before its tree is cleared away.
         await until(nothing_is_kept)

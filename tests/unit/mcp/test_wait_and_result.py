@@ -81,7 +81,7 @@ async def test_a_result_of_300_000_characters_is_read_to_its_end(home: Path):
     async with world(home, cli=PYTHON_STUB) as here, here.client() as client:
         job_id = (await call_json(client, "claude_run_async", task="x", outputFormat="text"))["jobId"]
         await call(client, "claude_wait", {"jobIds": [job_id]})
-        await _rewrite(here.places.database, job_id, text)
+        await _rewrite(here.paths.database, job_id, text)
         read, offset, calls = "", 0, 0
         while offset < len(text):
             shown, _, note = (await call(client, "claude_result", {"jobId": job_id, "offset": offset})).rpartition(
@@ -108,7 +108,7 @@ async def test_no_page_is_larger_than_a_client_takes_inline(home: Path):
     async with world(home) as here, here.client() as client:
         await call(client, "claude_run", {"task": "x", "outputFormat": "text"})
         [job] = await here.services.store.newest_jobs(limit=2)
-        await _rewrite(here.places.database, job.id, "#" * (2 * MAX_RESULT_CHARS))
+        await _rewrite(here.paths.database, job.id, "#" * (2 * MAX_RESULT_CHARS))
         page = await call(client, "claude_result", {"jobId": job.id, "limit": 10**9})
         assert page.count("#") == MAX_RESULT_CHARS
 
@@ -118,7 +118,7 @@ async def test_several_results_stay_within_one_budget(home: Path):
         batch = await call_json(client, "claude_run_batch_async", tasks=["x"] * 5, outputFormat="text")
         await call(client, "claude_wait", {"batchId": batch["batchId"]})
         for job_id in batch["jobIds"]:
-            await _rewrite(here.places.database, job_id, "#" * 1000)
+            await _rewrite(here.paths.database, job_id, "#" * 1000)
         text = await call(client, "claude_result", {"jobIds": batch["jobIds"], "limit": 500})
         assert 500 - 10 <= text.count("#") <= 500 + 10
         for job_id in batch["jobIds"]:
@@ -131,7 +131,7 @@ async def test_what_several_results_leave_out_is_read_on_as_the_reply_says(home:
         batch = await call_json(client, "claude_run_batch_async", tasks=["x", "x"])
         await call(client, "claude_wait", {"batchId": batch["batchId"]})
         for job_id in batch["jobIds"]:
-            await _rewrite(here.places.database, job_id, answer)
+            await _rewrite(here.paths.database, job_id, answer)
         for job_id in batch["jobIds"]:
             read, asked = "", {"jobIds": batch["jobIds"], "limit": 400}
             while asked:
@@ -158,7 +158,7 @@ async def test_several_results_are_no_larger_than_a_client_takes_inline(home: Pa
         batch = await call_json(client, "claude_run_batch_async", tasks=["x", "x"])
         await call(client, "claude_wait", {"batchId": batch["batchId"]})
         for job_id in batch["jobIds"]:
-            await _rewrite(here.places.database, job_id, "#" * MAX_RESULT_CHARS)
+            await _rewrite(here.paths.database, job_id, "#" * MAX_RESULT_CHARS)
         text = await call(client, "claude_result", {"jobIds": batch["jobIds"], "limit": 10**9})
         assert text.count("#") <= MAX_RESULT_CHARS + 10
 

@@ -38,12 +38,12 @@ class World:
 
     Args:
         services: What the tools call.
-        places: The state directory.
+        paths: The state directory.
         work: The directory that jobs work in.
     """
 
     services: Services
-    places: StatePaths
+    paths: StatePaths
     work: Path
 
     @asynccontextmanager
@@ -80,17 +80,17 @@ class World:
         return job.status is JobStatus.RUNNING and stdin.exists() and stdin.stat().st_size > 0
 
     def _attempt(self, job: Job) -> Path:
-        return self.places.trees / job.root_id / job.id / str(job.attempt)
+        return self.paths.trees / job.root_id / job.id / str(job.attempt)
 
 
 @asynccontextmanager
 async def world(home: Path, **settings: Any) -> AsyncIterator[World]:
     """Build the services; at the end every job that still runs is cancelled."""
-    places, work = prepare(home / "state"), home / "work"
+    paths, work = prepare(home / "state"), home / "work"
     work.mkdir()
-    chosen = Settings(**{"home": places.home, "cli": STUB, "grace_seconds": 0.2, **settings})
-    async with anyio.create_task_group() as group, assemble(chosen, places, group) as services:
-        yield World(services=services, places=places, work=work)
+    chosen = Settings(**{"home": paths.home, "cli": STUB, "grace_seconds": 0.2, **settings})
+    async with anyio.create_task_group() as group, assemble(chosen, paths, group) as services:
+        yield World(services=services, paths=paths, work=work)
         for job in await services.store.unfinished():
             await services.manager.cancel(job.id)
         await until(lambda: everything_is_over(services), 60)
