@@ -19,6 +19,7 @@ from server.client.connect import control
 from server.client.engine_socket import EngineEndpoint, ensure_engine, lock
 from server.client.state_dir import StatePaths, prepare
 from server.client.wire import ClientError, Hello
+from tests.support.commands import run_command
 from tests.support.waiting import until_now
 
 ROOT = Path(__file__).parents[2]
@@ -65,21 +66,7 @@ class House:
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run `claude-jobs` to its end."""
-        # Files, not pipes: an engine that this command starts must not hold the test.
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            done = subprocess.run(
-                [sys.executable, str(MAIN), *arguments],
-                env={**self.environ, **environ},
-                cwd=self.work,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                timeout=SECONDS,
-                check=False,
-            )
-            out.seek(0)
-            err.seek(0)
-            return subprocess.CompletedProcess(done.args, done.returncode, out.read(), err.read())
+        return run_command(arguments, environ={**self.environ, **environ}, cwd=self.work, seconds=SECONDS)
 
     def control(self, do: str) -> dict[str, Any] | None:
         """Ask the engine something; None where none runs."""
