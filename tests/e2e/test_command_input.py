@@ -1,13 +1,11 @@
 """Tasks from standard input and files, from outside: what runs, and that nothing runs where there is no task."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.engines import MAIN, SECONDS, House, house
+from tests.support.engines import House, house
 
 PLAIN = "stub:say=one\n\n  stub:say=two\n"
 ARRAY = '["stub:say=one", {"key": "k", "task": "stub:say=two"}]'
@@ -21,19 +19,6 @@ def made() -> Iterator[House]:
         yield one
 
 
-def fed(made: House, text: str | bytes, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
-    """Run a command with this on its standard input."""
-    return subprocess.run(
-        [sys.executable, str(MAIN), *arguments],
-        env=dict(made.environ),
-        cwd=made.work,
-        input=text if isinstance(text, bytes) else text.encode(),
-        capture_output=True,
-        timeout=SECONDS,
-        check=False,
-    )
-
-
 def known(made: House) -> int:
     return len(json.loads(made.run("list", "--json", "--limit", "5000").stdout)["jobs"])
 
@@ -42,9 +27,9 @@ def test_the_task_of_a_run_is_all_of_standard_input_or_of_a_file(made: House):
     made.start_engine()
     text = "stub:say=right\nand a second line ü\n"
     (made.work / "task.md").write_text(text, encoding="utf-8")
-    for done in (fed(made, text, "run", "-"), fed(made, "", "run", "--file", "task.md")):
-        assert (done.returncode, done.stdout) == (0, b"right\n"), done.stderr
-        told = json.loads(made.run("status", "--json", done.stderr.split()[1].decode()).stdout)
+    for done in (made.fed(text, "run", "-"), made.fed("", "run", "--file", "task.md")):
+        assert (done.returncode, done.stdout) == (0, "right\n"), done.stderr
+        told = json.loads(made.run("status", "--json", done.stderr.split()[1]).stdout)
         assert told["task"] == text.rstrip("\n")
 
 
@@ -58,7 +43,7 @@ def test_the_tasks_of_a_batch_are_lines_or_json_from_standard_input_and_from_fil
     made.start_engine()
     (made.work / "tasks").write_text(text)
     (made.work / "more").write_text("stub:say=last\n")
-    piped = json.loads(fed(made, text, "batch", "-", "--json").stdout)
+    piped = json.loads(made.fed(text, "batch", "-", "--json").stdout)
     assert [job["excerpt"] for job in piped["jobs"]] == answers
     mixed = json.loads(made.run("batch", "--json", "--file", "tasks", "--file", "more").stdout)
     assert [job["excerpt"] for job in mixed["jobs"]] == [*answers, "last"]
@@ -67,7 +52,7 @@ def test_the_tasks_of_a_batch_are_lines_or_json_from_standard_input_and_from_fil
 
 def test_tasks_of_the_command_line_and_of_standard_input_keep_their_order(made: House):
     made.start_engine()
-    batch = json.loads(fed(made, PLAIN, "batch", "stub:say=zero", "-", "stub:say=three", "--json").stdout)
+    batch = json.loads(made.fed(PLAIN, "batch", "stub:say=zero", "-", "stub:say=three", "--json").stdout)
     assert [job["excerpt"] for job in batch["jobs"]] == ["zero", "one", "two", "three"]
 
 
@@ -99,17 +84,17 @@ def test_where_there_is_no_task_that_is_said_and_nothing_runs(
     made.start_engine()
     (made.work / "empty").touch()
     before = known(made)
-    done = fed(made, text, *arguments)
+    done = made.fed(text, *arguments)
     # In a box, whose frame breaks the words.
-    said = " ".join(done.stderr.decode().replace("│", " ").split())
-    assert (done.returncode, done.stdout) == (2, b""), said
+    said = " ".join(done.stderr.replace("│", " ").split())
+    assert (done.returncode, done.stdout) == (2, ""), said
     assert words in said
     assert known(made) == before
 
 
 def test_a_plain_task_may_begin_as_json_does(made: House):
     made.start_engine()
-    batch = json.loads(fed(made, "[ ] stub:say=one\n{x} stub:say=two\n", "batch", "-", "--json").stdout)
+    batch = json.loads(made.fed("[ ] stub:say=one\n{x} stub:say=two\n", "batch", "-", "--json").stdout)
     assert [job["excerpt"] for job in batch["jobs"]] == ["one", "two"]
 
 

@@ -2,14 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.engines import MAIN, SECONDS, House, house
+from tests.support.engines import House, house
 
 
 @pytest.fixture(scope="module")
@@ -21,20 +19,6 @@ def made() -> Iterator[House]:
 
 def known(made: House) -> int:
     return len(json.loads(made.run("list", "--json", "--limit", "5000").stdout)["jobs"])
-
-
-def fed(made: House, text: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command with this on its standard input."""
-    return subprocess.run(
-        [sys.executable, str(MAIN), *arguments],
-        env=dict(made.environ),
-        cwd=made.work,
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("command", [("run", "a"), ("batch", "a", "b")])
@@ -103,7 +87,7 @@ def test_wrong_usage_is_told_in_json_where_that_was_asked_for(made: House, comma
 
 def test_standard_input_named_twice_is_told_before_it_is_read(made: House):
     for arguments in (("-", "-"), ("-", "--file", "-")):
-        done = fed(made, "a\nb\n", "batch", "--detach", *arguments)
+        done = made.fed("a\nb\n", "batch", "--detach", *arguments)
         assert (done.returncode, done.stdout) == (2, "")
         assert "only once" in done.stderr
 
@@ -111,16 +95,16 @@ def test_standard_input_named_twice_is_told_before_it_is_read(made: House):
 def test_positions_in_a_file_do_not_mean_the_tasks_before_it(made: House):
     tasks = '[{"task": "a"}, {"task": "b {{results.0}}", "dependsOn": [0]}]'
     before = known(made)
-    done = fed(made, tasks, "batch", "--detach", "first", "-")
+    done = made.fed(tasks, "batch", "--detach", "first", "-")
     assert (done.returncode, done.stdout) == (2, "")
     assert "keys" in done.stderr
     assert known(made) == before
-    assert fed(made, tasks, "batch", "--detach", "-").returncode == 0
+    assert made.fed(tasks, "batch", "--detach", "-").returncode == 0
 
 
 def test_a_refused_task_is_counted_from_one(made: House):
     assert made.run("batch", "--detach", "a", " ").stderr.startswith("task 2: ")
-    unknown = fed(made, '["a", {"task": "b", "modle": "x"}]', "batch", "--detach", "-")
+    unknown = made.fed('["a", {"task": "b", "modle": "x"}]', "batch", "--detach", "-")
     assert unknown.stderr.startswith("task 2, modle: "), unknown.stderr
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from jobs.processes.attempt_dir import AttemptDirectory
 from server.client.wire import setting_variables
+from tests.support.commands import run_command
 from tests.support.engines import MAIN, SECONDS, House, Pump, house
 from tests.support.waiting import until_now
 
@@ -42,16 +43,7 @@ def without_settings(environ: Mapping[str, str], **more: str) -> dict[str, str]:
 
 def run_in(made: House, environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `claude-jobs` in an environment of its own, with nothing on its stdin."""
-    return subprocess.run(
-        [sys.executable, str(MAIN), *arguments],
-        env=dict(environ),
-        cwd=made.work,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    return run_command(arguments, environ=environ, cwd=made.work, seconds=SECONDS)
 
 
 def in_force(made: House, **environ: str) -> dict[str, Any]:

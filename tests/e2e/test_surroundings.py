@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import stat
@@ -193,7 +194,7 @@ def test_a_name_that_cannot_be_one_is_refused_with_an_example():
     with house(CLAUDE_JOBS_PASS_ENVIRONMENT='["GH_*_TOKEN"]') as made:
         said = made.run("run", "x")
     assert said.returncode == 1
-    assert "CLAUDE_JOBS_PASS_ENVIRONMENT: it cannot be used: 'GH_*_TOKEN' is no variable" in said.stderr
+    assert re.search(r"CLAUDE_JOBS_PASS_ENVIRONMENT: .*'GH_\*_TOKEN'", said.stderr)
     assert """For example: CLAUDE_JOBS_PASS_ENVIRONMENT='["GH_TOKEN", "OTEL_*"]'""" in said.stderr
 
 

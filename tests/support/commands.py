@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tests.support.command_server import MAIN
 
@@ -22,21 +22,28 @@ _READ_LATE = ("CLAUDE", "ANTHROPIC", "COLUMNS", "HOME", "PATH", "TERM", "LANG", 
 
 
 def run_command(
-    arguments: Sequence[str], *, environ: Mapping[str, str], cwd: Path, seconds: float
+    arguments: Sequence[str], *, environ: Mapping[str, str], cwd: Path, seconds: float, stdin: bytes = b""
 ) -> subprocess.CompletedProcess[str]:
-    """Run `claude-jobs` without a standard input; one that does not end within the seconds is killed."""
+    """Run `claude-jobs` with this on its standard input; one that does not end within the seconds is killed."""
     # Files, not pipes: an engine that this command starts must not hold the test.
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+    with (
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        given.write(stdin)
+        given.seek(0)
+        streams = (given, out, err)
         server = _server() if _can_be_forked(arguments, environ) else None
         if server is not None and server.free.acquire(blocking=False):
             try:
-                code = server.run(arguments, environ=environ, cwd=cwd, out=out, err=err, seconds=seconds)
+                code = server.run(arguments, environ=environ, cwd=cwd, streams=streams, seconds=seconds)
             finally:
                 server.free.release()
         else:
             code = subprocess.run(
-                [sys.executable, str(MAIN), *arguments], env=dict(environ), cwd=cwd, stdin=subprocess.DEVNULL,
-                stdout=out, stderr=err, timeout=seconds, check=False,
+                [sys.executable, str(MAIN), *arguments], env=dict(environ), cwd=cwd, stdin=given, stdout=out,
+                stderr=err, timeout=seconds, check=False,
             ).returncode  # fmt: skip
         out.seek(0)
         err.seek(0)
@@ -65,16 +72,16 @@ class _CommandServer:
         self._answers = self._ours.makefile("r", encoding="ascii")
 
     def run(
-        self, arguments: Sequence[str], *, environ: Mapping[str, str], cwd: Path, out: IO[str], err: IO[str],
+        self, arguments: Sequence[str], *, environ: Mapping[str, str], cwd: Path, streams: Sequence[IO[Any]],
         seconds: float,
     ) -> int:  # fmt: skip
         umask = os.umask(0o022)
         os.umask(umask)
         order = {"arguments": list(arguments), "environ": dict(environ), "cwd": str(cwd), "umask": umask}
-        with tempfile.TemporaryFile("w+") as file, Path(os.devnull).open() as nothing:
+        with tempfile.TemporaryFile("w+") as file:
             json.dump(order, file)
             file.seek(0)
-            socket.send_fds(self._ours, [b"x"], [each.fileno() for each in (nothing, out, err, file)])
+            socket.send_fds(self._ours, [b"x"], [each.fileno() for each in (*streams, file)])
         pid = int(self._answers.readline())
         timer = threading.Timer(seconds, os.kill, (pid, signal.SIGKILL))
         timer.start()

@@ -66,7 +66,12 @@ class House:
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run `claude-jobs` to its end."""
-        return run_command(arguments, environ={**self.environ, **environ}, cwd=self.work, seconds=SECONDS)
+        return self.fed("", *arguments, **environ)
+
+    def fed(self, text: str | bytes, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run `claude-jobs` to its end with this on its standard input."""
+        given = text if isinstance(text, bytes) else text.encode()
+        return run_command(arguments, environ={**self.environ, **environ}, cwd=self.work, seconds=SECONDS, stdin=given)
 
     def control(self, do: str) -> dict[str, Any] | None:
         """Ask the engine something; None where none runs."""
