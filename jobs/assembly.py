@@ -135,7 +135,8 @@ def assemble_parts(
         free_memory=lambda: psutil.virtual_memory().available,
         memory_floor=settings.memory_floor_bytes,
         clock=clock,
-        uses_extra=settings.extra_usage == "use",
+        # Asked each time: this setting is read again while jobs run.
+        uses_extra=lambda: settings.extra_usage == "use",
     )
     pause_file = PauseFile(pauses, throttle)
     pause_file.restore()

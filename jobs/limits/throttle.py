@@ -101,7 +101,7 @@ class AccountLimits:
         clock: Time.
         jitter: Returns a number from 0 to 1.
         on_change: Called after a usage limit was noted or lifted.
-        uses_extra: Whether jobs use what is paid for beyond a limit.
+        uses_extra: Tells whether jobs use what is paid for beyond a limit; the setting may change during a pause.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class AccountLimits:
         clock: Clock,
         jitter: Callable[[], float] = random.random,
         on_change: Callable[[], None] = lambda: None,
-        uses_extra: bool = False,
+        uses_extra: Callable[[], bool] = lambda: False,
     ) -> None:
         self._max_running = max_running
         self._clock = clock
@@ -226,7 +226,7 @@ class AccountLimits:
 
     def _holding(self) -> list[_Entry]:
         self._forget_ended()
-        extra = self._uses_extra
+        extra = self._uses_extra()
         return [entry for entry in self._limits.values() if entry.holds and not (extra and entry.limit.is_extra)]
 
     def _forget_ended(self) -> None:
@@ -262,7 +262,7 @@ class Throttle:
         memory_floor: Bytes of free memory below which nothing is launched, unless nothing runs.
         clock: Time.
         jitter: Returns a number from 0 to 1.
-        uses_extra: Whether jobs use what is paid for beyond a usage limit.
+        uses_extra: Tells whether jobs use what is paid for beyond a usage limit, now.
 
     Attributes:
         machine: What holds for the machine as a whole: its pause is one of all accounts.
@@ -277,7 +277,7 @@ class Throttle:
         memory_floor: int,
         clock: Clock,
         jitter: Callable[[], float] = random.random,
-        uses_extra: bool = False,
+        uses_extra: Callable[[], bool] = lambda: False,
     ) -> None:
         self._max_running = max_running
         self._max_starting = max_starting

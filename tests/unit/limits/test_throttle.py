@@ -341,3 +341,20 @@ def test_a_queued_job_is_told_what_keeps_it_in_line(throttle: Throttle, memory: 
 
 def test_a_full_machine_is_no_limit_of_an_account(throttle: Throttle, limits: AccountLimits):
     assert throttle.held_back_by("an account", running=16, of_account=16) == "slot"
+
+
+def test_a_pause_of_extra_usage_ends_once_the_setting_allows_it(clock: Clock, memory: Memory):
+    allowed: list[str] = []
+    throttle = Throttle(
+        max_running=16,
+        max_starting=3,
+        free_memory=memory,
+        memory_floor=GB,
+        clock=clock,
+        uses_extra=lambda: bool(allowed),
+    )
+    limits = throttle.of("an account")
+    limits.on_usage_limit(clock.now() + 100, "five_hour", is_extra=True)
+    assert limits.pause is not None
+    allowed.append("use")
+    assert limits.pause is None
