@@ -1,5 +1,6 @@
 """`orchestration` as a newcomer's program uses it: the plan's literal calls, and `claude -p` where no work is given."""
 
+import json
 import os
 import signal
 import subprocess
@@ -74,13 +75,24 @@ def newcomer(tmp_path: Path) -> Newcomer:
     return Newcomer(tmp_path)
 
 
-@pytest.mark.parametrize("task", ["hello", "--version", "-", "two\nlines '\"$(id)", "x" * 300_000, "half \ud83d"])
-def test_an_executor_without_work_hands_any_text_to_claude_and_returns_its_answer(newcomer: Newcomer, task: str):
+ANY_TEXT = """
+import asyncio
+import json
+from orchestration import RecursiveClaudeExecutor
+
+for task in ("hello", "--version", "-", "two\\nlines '\\"$(id)", "x" * 300_000, "half \\ud83d"):
+    executor = RecursiveClaudeExecutor(max_depth=5, max_concurrent={0: 1, 1: 10, 2: 50})
+    print(json.dumps([task, asyncio.run(executor.execute_with_recursion(task))]))
+"""
+
+
+def test_an_executor_without_work_hands_any_text_to_claude_and_returns_its_answer(newcomer: Newcomer):
     newcomer.claude('printf "%s:" "$*"', "cat", "echo")
-    program = RUN.replace("sys.stdin.read()", "'half \\ud83d'") if "\ud83d" in task else RUN
-    code, out, err = newcomer.run(program, task.replace("\ud83d", "?"))
+    code, out, err = newcomer.run(ANY_TEXT)
     assert (code, err) == (0, "")
-    assert out == f"-p:{task}".replace("\ud83d", "?")
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert len(answers) == 6
+    assert [answer for _, answer in answers] == [f"-p:{task}".replace("\ud83d", "?") for task, _ in answers]
 
 
 def test_the_plans_graph_is_made_without_arguments_and_asks_claude(newcomer: Newcomer):
@@ -154,12 +166,23 @@ def test_a_second_interrupt_ends_a_claude_that_ignores_the_first(newcomer: Newco
     until_now(lambda: not lives(pid.read_text().strip()), SECONDS, "the end of claude")
 
 
-@pytest.mark.parametrize("levels", ["{'0': 1}", "{0: 1.5}", "{0: None}", "10", "{True: 1}"])
-def test_slots_that_are_no_whole_numbers_by_depth_are_refused_at_once(newcomer: Newcomer, levels: str):
-    code, _, err = newcomer.run(RUN.replace("{0: 1, 1: 10, 2: 50}", levels))
-    assert code == 1
-    assert "max_concurrent" in err.splitlines()[-1]
-    assert "such as {0: 1, 1: 10}" in err.splitlines()[-1]
+REFUSED = """
+from orchestration import RecursiveClaudeExecutor
+
+for slots in ({'0': 1}, {0: 1.5}, {0: None}, 10, {True: 1}):
+    try:
+        RecursiveClaudeExecutor(max_depth=5, max_concurrent=slots)
+    except (TypeError, ValueError) as error:
+        print(error)
+"""
+
+
+def test_slots_that_are_no_whole_numbers_by_depth_are_refused_at_once(newcomer: Newcomer):
+    code, out, err = newcomer.run(REFUSED)
+    assert (code, err) == (0, "")
+    refusals = out.splitlines()
+    assert len(refusals) == 5
+    assert all("max_concurrent" in said and "such as {0: 1, 1: 10}" in said for said in refusals)
 
 
 def lives(pid: str) -> bool:

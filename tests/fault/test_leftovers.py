@@ -6,6 +6,7 @@ Each process is looked for by its command line in the machine's process table, a
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,15 +33,24 @@ BEAT_SECONDS = 1.0
 SURROUNDINGS = ("alone", "with an older job", "nested")
 
 
+ROOM = {
+    "CLAUDE_JOBS_CLI": str(PYTHON_STUB),
+    "CLAUDE_JOBS_MAX_RUNNING": "60",
+    "CLAUDE_JOBS_MAX_CONCURRENT": '{"0": 60}',
+    "CLAUDE_JOBS_MEMORY_FLOOR_BYTES": "0",
+}
+
+
 @pytest.fixture
 def home(request: pytest.FixtureRequest) -> Iterator[House]:
-    with house(
-        CLAUDE_JOBS_CLI=str(PYTHON_STUB),
-        CLAUDE_JOBS_MAX_RUNNING="60",
-        CLAUDE_JOBS_MAX_CONCURRENT='{"0": 60}',
-        CLAUDE_JOBS_MEMORY_FLOOR_BYTES="0",
-        **getattr(request, "param", {}),
-    ) as made:
+    with house(**ROOM, **getattr(request, "param", {})) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[House]:
+    """The house of the tests whose engine lives on."""
+    with house(**ROOM) as made:
         yield made
 
 
@@ -55,10 +65,11 @@ class Leavers:
 
     def __init__(self, made: House, pump: Pump, then: str) -> None:
         self.house, self.pump = made, pump
-        self.gate, self.ready = made.base / "gate", made.base / "ready"
+        own = Path(tempfile.mkdtemp(dir=made.base))
+        self.gate, self.ready = own / "gate", own / "ready"
         # `sleep` takes fractions: each command line is one of its kind.
         self.tags = [f"300.{os.getpid():07d}{index:02d}" for index, _ in enumerate(KINDS)]
-        self.beat = made.base / "beat"
+        self.beat = own / "beat"
         files = f"stub:ready={self.ready} stub:gate={self.gate} stub:beat={self.beat}"
         tasks = [
             f"stub:do=leave stub:arg={kind} stub:tag={tag} stub:then={then} {files}"
@@ -134,6 +145,8 @@ def surrounded(made: House, surrounding: str) -> Iterator[Pump]:
         else:
             yield person
         assert person.json("claude_status", jobId=older)["status"] == "running"
+        person.text("claude_kill_job", jobId=older)
+        person.settled(older)
 
 
 def kill_engine(made: House) -> None:
@@ -143,25 +156,25 @@ def kill_engine(made: House) -> None:
 
 
 @pytest.mark.parametrize("surrounding", SURROUNDINGS)
-def test_a_success_leaves_nothing(home: House, surrounding: str):
-    with surrounded(home, surrounding) as pump:
-        jobs = Leavers(home, pump, "answer")
+def test_a_success_leaves_nothing(shared: House, surrounding: str):
+    with surrounded(shared, surrounding) as pump:
+        jobs = Leavers(shared, pump, "answer")
         assert jobs.end() == {"completed"}
         jobs.all_gone()
 
 
 @pytest.mark.parametrize("surrounding", SURROUNDINGS)
-def test_a_cancel_leaves_nothing(home: House, surrounding: str):
-    with surrounded(home, surrounding) as pump:
-        jobs = Leavers(home, pump, "stay")
+def test_a_cancel_leaves_nothing(shared: House, surrounding: str):
+    with surrounded(shared, surrounding) as pump:
+        jobs = Leavers(shared, pump, "stay")
         jobs.cancel()
         jobs.all_gone()
 
 
 @pytest.mark.parametrize("surrounding", SURROUNDINGS)
-def test_a_job_whose_shim_was_killed_leaves_nothing(home: House, surrounding: str):
-    with surrounded(home, surrounding) as pump:
-        jobs = Leavers(home, pump, "answer")
+def test_a_job_whose_shim_was_killed_leaves_nothing(shared: House, surrounding: str):
+    with surrounded(shared, surrounding) as pump:
+        jobs = Leavers(shared, pump, "answer")
         for pid in jobs.shims():
             os.kill(pid, signal.SIGKILL)
         assert jobs.end() == {"completed"}
