@@ -44,9 +44,9 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return one worker for each core, or two where whole engines are tested, which is waiting for half of the time."""
+    """Return three workers for two cores, or four where whole engines are tested: tests wait for part of their time."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return cores * (2 if any("e2e" in argument for argument in config.args) else 1)
+    return cores + (cores if any("e2e" in argument for argument in config.args) else (cores + 1) // 2)
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
