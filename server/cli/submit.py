@@ -18,7 +18,7 @@ from server.cli.task_options import BATCH, RUN, SEND, arguments_of, takes
 from server.cli.wording import for_a_person
 from server.client.tool_client import Client, ToolError
 
-Detach = Annotated[bool, typer.Option("--detach", help="Print the id and leave.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Print the id and exit.")]
 ResultJson = Annotated[bool, json_option("Print Claude's result object; with --detach, one with the id.")]
 OneFile = Annotated[
     Path | None, typer.Option("--file", "-F", help="File whose whole text is the task.", show_default=False)
