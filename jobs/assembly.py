@@ -170,7 +170,7 @@ def assemble_parts(
         spawner=spawner,
     )
     tasks.keep(_reschedule_when_open, scheduler, throttle)
-    tasks.keep(runner.patrol)
+    tasks.keep(runner.watch_for_nested_claudes)
     parts = Parts(
         store=store,
         runner=runner,

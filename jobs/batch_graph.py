@@ -79,7 +79,7 @@ class JobNode:
                 logger.exception("job %s cannot be followed any more", job_id)
                 return await self._abandon(job_id, error)
             finally:
-                self._recursion.waves.passed(job_id)
+                self._recursion.waves.left_queue(job_id)
 
     async def _abandon(self, job_id: str, error: Exception) -> str:
         # Left as it is, it would count as running until the next engine, and its limits would not be enforced.
@@ -132,7 +132,7 @@ class JobNode:
         deadline = self._recursion.ledger.deadline(job)
         async with self._recursion.slot(job, deadline=deadline, now=self._clock.now()) as granted:
             if granted:
-                return await self._runner.run(job.id, partial(self._recursion.waves.passed, job.id))
+                return await self._runner.run(job.id, partial(self._recursion.waves.left_queue, job.id))
             if (late := await self._recursion.expire(job, deadline, at=self._clock.now())) is not None:
                 self._event_bus.publish(late)
         return await self._job(job.id)

@@ -317,7 +317,7 @@ class LiveTrees:
             return None
         return sorted((one.job for one in node.walk() if one.job is not None), key=lambda job: job.seq)
 
-    def line(self, job: Job) -> Sequence[Job]:
+    def ancestry(self, job: Job) -> Sequence[Job]:
         """Return a job and its ancestors, the root first; only the job where its tree is not known."""
         node = self._nodes.get(job.id)
         found: list[Job] = []

@@ -153,7 +153,7 @@ class EnhancedJobManager:
         # The reply goes out first: entering the graph takes the loop for some milliseconds.
         for _ in range(_PASSES_OF_A_REPLY):
             await checkpoint()
-        await self._parts.recursion.run(jobs, self._graph.run)
+        await self._parts.recursion.run_batch(jobs, self._graph.run)
         await self._parts.client_contexts.forget_if_ended(self._parts.store, jobs[0].root_id)
 
     async def resume(self) -> int:

@@ -32,10 +32,10 @@ Enter = Callable[[Sequence[Job]], Coroutine[Any, Any, None]]
 
 
 @dataclass(eq=False)
-class _Passage:
+class _WaveProgress:
     """How many jobs of one batch are queued for a slot."""
 
-    in_line: int = 0
+    queued: int = 0
     moved: anyio.Event = field(default_factory=anyio.Event)
 
 
@@ -43,7 +43,7 @@ class Waves:
     """Runs batches, a large one in waves: the next wave is queued when half of the one before it has left the queue."""
 
     def __init__(self) -> None:
-        self._passages: dict[str, _Passage] = {}
+        self._progress_of: dict[str, _WaveProgress] = {}
         self._held_back: Counter[str] = Counter()
 
     @property
@@ -51,7 +51,7 @@ class Waves:
         """How many jobs of each tree wait for their wave."""
         return self._held_back
 
-    async def run(self, jobs: Sequence[Job], enter: Enter) -> None:
+    async def run_in_waves(self, jobs: Sequence[Job], enter: Enter) -> None:
         """Run the jobs of a batch to their ends.
 
         A batch in which one job waits for another is queued as a whole: the other one may be anywhere in it. So
@@ -65,7 +65,7 @@ class Waves:
             await enter(jobs)
             return
         jobs = sorted(jobs, key=lambda job: job.status is not JobStatus.RUNNING)
-        passage = _Passage()
+        progress = _WaveProgress()
         left = len(jobs)
         root_id = jobs[0].root_id
         self._held_back[root_id] += left
@@ -74,23 +74,23 @@ class Waves:
                 for wave in _waves(jobs):
                     left -= len(wave)
                     self._held_back[root_id] -= len(wave)
-                    passage.in_line += len(wave)
-                    self._passages.update((job.id, passage) for job in wave)
+                    progress.queued += len(wave)
+                    self._progress_of.update((job.id, progress) for job in wave)
                     group.start_soon(enter, wave)
-                    while passage.in_line > len(wave) // 2:
-                        await passage.moved.wait()
-                        passage.moved = anyio.Event()
+                    while progress.queued > len(wave) // 2:
+                        await progress.moved.wait()
+                        progress.moved = anyio.Event()
         finally:
             self._held_back[root_id] -= left
             if not self._held_back[root_id]:
                 del self._held_back[root_id]
 
-    def passed(self, job_id: str) -> None:
+    def left_queue(self, job_id: str) -> None:
         """Note that a job has left the queue and been launched, or that it never will be."""
-        passage = self._passages.pop(job_id, None)
-        if passage is not None:
-            passage.in_line -= 1
-            passage.moved.set()
+        progress = self._progress_of.pop(job_id, None)
+        if progress is not None:
+            progress.queued -= 1
+            progress.moved.set()
 
 
 def _waves(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
@@ -182,8 +182,8 @@ class RecursionManager:
             return (replace(pause, waiting=self._waiting()),)
         found = self._throttle.pauses()
         if root_ids is not None and found:
-            in_line = {self.scheduler.account_in_line(root_id) for root_id in root_ids}
-            found = {account: pause for account, pause in found.items() if account in in_line}
+            queued_accounts = {self.scheduler.queued_account(root_id) for root_id in root_ids}
+            found = {account: pause for account, pause in found.items() if account in queued_accounts}
         counted = [replace(pause, waiting=self._waiting(account)) for account, pause in found.items()]
         return sorted(counted, key=lambda pause: pause.until)
 
@@ -213,7 +213,7 @@ class RecursionManager:
     def _waiting(self, account: str | None = None) -> int:
         """Return how many jobs are queued or wait for their wave; of an account, or of all."""
         held_back = self.waves.held_back.items()
-        others = (jobs for root_id, jobs in held_back if account in {None, self.scheduler.account_in_line(root_id)})
+        others = (jobs for root_id, jobs in held_back if account in {None, self.scheduler.queued_account(root_id)})
         return self.scheduler.waiting(account) + sum(others)
 
     async def admit(self, submission: Submission) -> Admission:
@@ -236,12 +236,12 @@ class RecursionManager:
         finally:
             self.ledger.release(submission.batch_id)
 
-    async def run(self, jobs: Sequence[Job], enter: Enter) -> None:
-        """Run the jobs of a batch to their ends, as `Waves.run` does."""
+    async def run_batch(self, jobs: Sequence[Job], enter: Enter) -> None:
+        """Run the jobs of a batch to their ends, as `Waves.run_in_waves` does."""
         if self._look_up is not None:
             # Before any of them is queued: a wait between two of them would change their order.
             await self._look_up(jobs[0].root_id)
-        await self.waves.run(jobs, enter)
+        await self.waves.run_in_waves(jobs, enter)
 
     @asynccontextmanager
     async def slot(self, job: Job, *, deadline: float | None = None, now: float = 0.0) -> AsyncIterator[bool]:

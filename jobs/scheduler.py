@@ -182,12 +182,12 @@ class Scheduler:
         """Return the account that a tree uses, as it is known now."""
         return self._account_of(root_id)
 
-    def account_in_line(self, root_id: str) -> str | None:
+    def queued_account(self, root_id: str) -> str | None:
         """Return the account for which jobs of a tree are queued, or None where none is."""
         tree = self._trees.get(root_id)
         return None if tree is None else tree.account
 
-    def trees_in_line(self, account: str) -> tuple[str, ...]:
+    def queued_trees(self, account: str) -> tuple[str, ...]:
         """Return the trees of an account that have queued jobs."""
         return tuple(self._by_account.get(account, ()))
 
@@ -209,7 +209,7 @@ class Scheduler:
         """Return how many jobs hold a machine slot; of an account, or of all."""
         return len(self._busy) if account is None else self._running[account]
 
-    def has_line(self) -> bool:
+    def has_queue(self) -> bool:
         """Tell whether a job is queued for a slot."""
         return bool(self._trees)
 

@@ -243,7 +243,7 @@ class Ledger:
 
     def owners(self, job: Job) -> Sequence[BudgetOwner]:
         """Return the owners of the budgets of a job, the tree first and the job itself last."""
-        return budget_owners(self._trees.tree(job.root_id), self._trees.line(job))
+        return budget_owners(self._trees.tree(job.root_id), self._trees.ancestry(job))
 
     def remaining(self, job: Job) -> float | None:
         """Return the US dollars that a job may still spend, 0 at least, or None without a budget."""

@@ -60,7 +60,7 @@ _SHIM_SECONDS = 6.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """An attempt, with what its processes are found by.
+    """An attempt, with the marker and the shim that identify its processes.
 
     Args:
         marker: Value of the environment variable that they all inherited, or None where they are known without it.

@@ -72,7 +72,7 @@ def program_of(pid: int) -> Program | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offender:
+class NestedClaude:
     """A second `claude` that a job started.
 
     Args:
@@ -101,7 +101,7 @@ class NestedClaudeDetector:
         self._programs = programs
         self._seen: frozenset[ProcessIdentity] = frozenset()
 
-    def scan(self, targets: Iterable[Target]) -> Mapping[str, Offender]:
+    def scan(self, targets: Iterable[Target]) -> Mapping[str, NestedClaude]:
         """Return by job marker the nested `claude` that each attempt has run for two scans now.
 
         Twice, because the CLI copies itself for a moment before each program that it starts. A process without a
@@ -110,31 +110,31 @@ class NestedClaudeDetector:
         Args:
             targets: The attempts that run.
         """
-        found = dict(self._second_ones({target.marker: target for target in targets if target.marker}))
-        twice = {offender.marker: offender for identity, offender in found.items() if identity in self._seen}
+        found = dict(self._nested_claudes({target.marker: target for target in targets if target.marker}))
+        twice = {nested.marker: nested for identity, nested in found.items() if identity in self._seen}
         self._seen = frozenset(found)
         return twice
 
-    def _second_ones(self, targets: Mapping[str, Target]) -> Iterator[tuple[ProcessIdentity, Offender]]:
+    def _nested_claudes(self, targets: Mapping[str, Target]) -> Iterator[tuple[ProcessIdentity, NestedClaude]]:
         entries = self._table.entries()
         members: dict[str, list[Entry]] = {}
         for marker, entry in _members(self._table, entries, targets):
             members.setdefault(marker, []).append(entry)
         for marker, found in members.items():
-            family = _Family(targets[marker].shim, found, self._programs)
-            for entry, program in family.second_ones():
-                if not self._is_configured(entry, family):
-                    yield entry.identity, Offender(marker=marker, command=_shown(program.arguments))
+            processes = _AttemptProcesses(targets[marker].shim, found, self._programs)
+            for entry, program in processes.nested_claudes():
+                if not self._is_configured(entry, processes):
+                    yield entry.identity, NestedClaude(marker=marker, command=_shown(program.arguments))
 
-    def _is_configured(self, entry: Entry, family: "_Family") -> bool:
+    def _is_configured(self, entry: Entry, processes: "_AttemptProcesses") -> bool:
         """Tell whether a person's configuration had the job's `claude` start a process, or what that descends from."""
         # What left its ancestors is known by its own environment alone.
-        client_context = family.child_of_own(entry) or entry
+        client_context = processes.child_of_own(entry) or entry
         agent = self._table.variable(client_context.identity.pid, "AI_AGENT")
         return agent is not None and agent.startswith("claude-code") and agent.endswith(_CONFIGURED)
 
 
-class _Family:
+class _AttemptProcesses:
     """The processes of one attempt.
 
     Args:
@@ -153,28 +153,28 @@ class _Family:
         # By its session where the shim was killed, by its parent where a wrapper began a session of its own. Orphans of
         # the job may be both, and came later.
         led = (entry for entry in self._others if shim and shim.pid in (entry.session, entry.parent))
-        self._line = self._line_from(next(led, None))
+        self._chain = self._chain_from(next(led, None))
 
-    def second_ones(self) -> Iterator[tuple[Entry, Program]]:
+    def nested_claudes(self) -> Iterator[tuple[Entry, Program]]:
         """Yield each `claude` other than the job's own."""
-        own = self._programs[self._line[-1].identity.pid] if self._line else None
+        own = self._programs[self._chain[-1].identity.pid] if self._chain else None
         for entry in self._others:
             program = self._programs[entry.identity.pid]
-            if entry not in self._line and program is not None and is_claude(program, own):
+            if entry not in self._chain and program is not None and is_claude(program, own):
                 yield entry, program
 
     def child_of_own(self, entry: Entry) -> Entry | None:
         """Return the child of the job's own `claude` that a process descends from, or is; None where it left them."""
         passed: set[int] = set()
-        while self._line and entry.parent != self._line[-1].identity.pid:
+        while self._chain and entry.parent != self._chain[-1].identity.pid:
             above = self._by_pid.get(entry.parent)
             if above is None or entry.parent in passed:
                 return None
             passed.add(entry.parent)
             entry = above
-        return entry if self._line else None
+        return entry if self._chain else None
 
-    def _line_from(self, first: Entry | None) -> tuple[Entry, ...]:
+    def _chain_from(self, first: Entry | None) -> tuple[Entry, ...]:
         """Return the wrappers, with what they split off of themselves, and at the end the job's own `claude`."""
         if first is None:
             return ()

@@ -30,7 +30,7 @@ _CALM = 5
 _PAUSE = 0.002
 
 
-_UNBORN_SECONDS = 1.0
+_BECOMES_A_SHIM_SECONDS = 1.0
 """Seconds within which a forked process becomes a shim: milliseconds, more on a machine with much to do."""
 
 
@@ -57,21 +57,21 @@ def subreaper() -> Iterator[bool]:
         prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
-def fallen(
+def reparented(
     table: ProcessTable,
-    adopters: Collection[int],
+    orphan_parents: Collection[int],
     shims: Collection[ProcessIdentity],
     marks: Collection[str],
     exempt: Exempt = nothing,
 ) -> frozenset[ProcessIdentity]:
-    """Return the processes that fell to the adopters without the marker of a living attempt: two short lists are read.
+    """Return the reparented processes without the marker of a living attempt; two short lists are read.
 
-    To this process fall also orphans that were never a job's, where it is the first process of a container, or a shell
+    This process is also given orphans that were never a job's, where it is the first process of a container, or a shell
     became it. They lack the resource limit of a job's processes and are left alone.
 
     Args:
         table: The process table.
-        adopters: Ids of the processes to which orphans fall, this one among them.
+        orphan_parents: Ids of the processes that orphans are reparented to, this one among them.
         shims: The shims of the attempts that live.
         marks: The job markers of these attempts, and of those that are just being launched.
         exempt: Tells which processes are left alone.
@@ -80,11 +80,11 @@ def fallen(
     own, session = os.getpid(), os.getsid(0)
     entries = [
         entry
-        for adopter in adopters
-        for pid in children(adopter)
+        for orphan_parent in orphan_parents
+        for pid in children(orphan_parent)
         # The session is that of the engine's own helpers.
         if pid not in known and (entry := table.entry(pid)) is not None and entry.session != session
-        if adopter != own or table.limited(pid)
+        if orphan_parent != own or table.limited(pid)
     ]
     return frozenset(
         entry.identity
@@ -93,7 +93,7 @@ def fallen(
     )
 
 
-def is_unborn(table: ProcessTable, server: int, identity: ProcessIdentity) -> bool:
+def is_not_yet_a_shim(table: ProcessTable, server: int, identity: ProcessIdentity) -> bool:
     """Tell whether a process is one that the fork server has forked and that has not become a shim yet.
 
     Args:
@@ -102,32 +102,32 @@ def is_unborn(table: ProcessTable, server: int, identity: ProcessIdentity) -> bo
         identity: The process.
     """
     age = table.age(identity)
-    return age is not None and age < _UNBORN_SECONDS and _command_line(identity.pid) == _command_line(server)
+    return age is not None and age < _BECOMES_A_SHIM_SECONDS and _command_line(identity.pid) == _command_line(server)
 
 
 def orphans(
     table: ProcessTable,
-    adopters: Collection[int],
+    orphan_parents: Collection[int],
     shims: Collection[ProcessIdentity],
     marks: Collection[str],
     exempt: Exempt = nothing,
 ) -> frozenset[ProcessIdentity]:
-    """Return those of the fallen processes that belong to no living attempt; arguments as for `fallen`.
+    """Return those of the reparented processes that belong to no living attempt; arguments as for `reparented`.
 
     Such a process does not tell whose it was: it can clear its marker, empty it or make one up. It is the orphan of an
     attempt whose shim was killed, and is left alone while such an attempt lives that began before it did. One with the
     marker of a living attempt is ended with that attempt.
     """
     began = [shim.start for shim in shims if table.identify(shim.pid) != shim]
-    found = fallen(table, adopters, shims, marks, exempt)
+    found = reparented(table, orphan_parents, shims, marks, exempt)
     return frozenset(identity for identity in found if not any(start <= identity.start for start in began))
 
 
 def end_orphans(table: ProcessTable, look: Callable[[], Collection[ProcessIdentity]]) -> int:
     """Kill orphans until none is found any more, and return how many processes that were.
 
-    What was below an orphan falls to an adopter when the orphan has ended, and is found there. A look is so short that
-    a chain of processes which fork and end is caught: it has one of them among the adopters' children at any moment.
+    What was below an orphan is reparented when the orphan has ended, and is found then. A look is so short that a chain
+    of processes which fork and end is caught: one of them is a child of an orphan parent at any moment.
 
     Args:
         table: The process table.

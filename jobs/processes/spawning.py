@@ -85,7 +85,7 @@ class Spawner(Protocol):
     children: bool
     """Whether a started process is a child of this process, which must then collect it."""
 
-    def adopters(self) -> frozenset[int]:
+    def orphan_parents(self) -> frozenset[int]:
         """Return the ids of the processes to which the orphans of a killed shim fall; empty where there are none."""
         ...
 
@@ -113,7 +113,7 @@ class DirectSpawner:
     subreapers = False
     children = True
 
-    def adopters(self) -> frozenset[int]:
+    def orphan_parents(self) -> frozenset[int]:
         """Return nothing: whether orphans fall to this process is not known."""
         return frozenset()
 
@@ -179,7 +179,7 @@ class ForkServer:
         self._closed = False
         self._one_died = False
 
-    def adopters(self) -> frozenset[int]:
+    def orphan_parents(self) -> frozenset[int]:
         """Return the ids of this process and of the fork server."""
         server = self._server
         return frozenset({os.getpid()} if server is None else {os.getpid(), server.pid})

@@ -81,7 +81,7 @@ class Accounts:
                 limit_came = anyio.Event()
             await anyio.sleep(LOOK_SECONDS)
             for account in throttle.pauses():
-                for root_id in scheduler.trees_in_line(account):
+                for root_id in scheduler.queued_trees(account):
                     await self.look_up(root_id)
                     scheduler.move(root_id)
 

@@ -14,7 +14,7 @@ from jobs.processes import cgroup
 from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError
 from jobs.processes.kill import Reaper, Target
 from jobs.processes.nested_claude import exempt
-from jobs.processes.orphans import end_orphans, fallen, is_unborn, orphans, reap_zombies
+from jobs.processes.orphans import end_orphans, is_not_yet_a_shim, orphans, reap_zombies, reparented
 from jobs.processes.process_table import Exempt, ProcessIdentity, ProcessTable, is_exempt, process_table
 from jobs.processes.spawning import Spawner
 
@@ -108,35 +108,35 @@ class AttemptCleanup:
                     await self._clear_up(batch)
 
     async def _clear_up(self, batch: Sequence[EndedAttempt]) -> None:
-        doubtful = await anyio.to_thread.run_sync(self._tidy, batch, limiter=self._thread)
-        if not doubtful:
+        unsure = await anyio.to_thread.run_sync(self._quick_pass, batch, limiter=self._thread)
+        if not unsure:
             return
         try:
-            await self._reaper.sweep(*(ended.target for ended in doubtful))
-            if self._spawner.adopters():
+            await self._reaper.sweep(*(ended.target for ended in unsure))
+            if self._spawner.orphan_parents():
                 await self._end_orphans()
         except OSError:
             # This runs in the engine's task group, where an error would end every job's engine.
             logger.exception("what %d attempts left could not be searched for", len(batch))
-        await anyio.to_thread.run_sync(self._remove_leavings, doubtful, limiter=self._thread)
+        await anyio.to_thread.run_sync(self._remove_stale_files, unsure, limiter=self._thread)
 
-    def _tidy(self, batch: Sequence[EndedAttempt]) -> Sequence[EndedAttempt]:
+    def _quick_pass(self, batch: Sequence[EndedAttempt]) -> Sequence[EndedAttempt]:
         """Do what one short look allows, and return the attempts of which a process may be left."""
         try:
-            is_doubtful = self._doubts()
-            ordinary = [ended for ended in batch if not is_doubtful(ended)]
+            needs_full_search = self._needs_full_search()
+            ordinary = [ended for ended in batch if not needs_full_search(ended)]
             spared = partial(is_exempt, self._table, self._exempt())
             cgroup.end_all([ended.target.marker or "" for ended in ordinary], spared)
-            if self._spawner.adopters():
+            if self._spawner.orphan_parents():
                 reap_zombies()
         except OSError as error:
             logger.warning("what %d attempts left cannot be searched for now: %s", len(batch), error)
             return batch
-        self._remove_leavings(ordinary)
-        return [ended for ended in batch if is_doubtful(ended)]
+        self._remove_stale_files(ordinary)
+        return [ended for ended in batch if needs_full_search(ended)]
 
-    def _doubts(self) -> Callable[[EndedAttempt], bool]:
-        """Look at what fell to the fork server, and return a test whether an ended attempt needs a full search."""
+    def _needs_full_search(self) -> Callable[[EndedAttempt], bool]:
+        """Return a test whether an ended attempt needs a full search, by what was reparented to the fork server."""
         server = self._fork_server()
         if server is None or self._is_something_left(server):
             return lambda _: True
@@ -147,7 +147,7 @@ class AttemptCleanup:
         )
 
     def _fork_server(self) -> ProcessIdentity | None:
-        for pid in self._spawner.adopters() - {os.getpid()}:
+        for pid in self._spawner.orphan_parents() - {os.getpid()}:
             entry = self._table.entry(pid)
             return None if entry is None else entry.identity
         return None
@@ -156,8 +156,8 @@ class AttemptCleanup:
         # Twice: a shim may become itself in the middle of a look. The launches are not held up for this one.
         return all(
             any(
-                identity not in self._stuck and not is_unborn(self._table, server.pid, identity)
-                for identity in self._fallen()
+                identity not in self._stuck and not is_not_yet_a_shim(self._table, server.pid, identity)
+                for identity in self._reparented()
             )
             for _ in range(2)
         )
@@ -167,21 +167,21 @@ class AttemptCleanup:
         if killed := await anyio.to_thread.run_sync(ended, limiter=self._thread):
             logger.info("ended %d orphans that no job needs any more", killed)
         # What is left of them cannot be ended, or belongs to a job that lives: it says nothing of those that end next.
-        left = partial(self._spawner.between_launches, self._fallen)
+        left = partial(self._spawner.between_launches, self._reparented)
         self._stuck = await anyio.to_thread.run_sync(left, limiter=self._thread)
         await anyio.to_thread.run_sync(reap_zombies, limiter=self._thread)
 
-    def _fallen(self) -> frozenset[ProcessIdentity]:
-        return fallen(self._table, self._spawner.adopters(), self._shims(), self._marks(), self._exempt())
+    def _reparented(self) -> frozenset[ProcessIdentity]:
+        return reparented(self._table, self._spawner.orphan_parents(), self._shims(), self._marks(), self._exempt())
 
     def _orphans(self) -> frozenset[ProcessIdentity]:
         # Asked for at each look: what was launched since the one before is not to be taken for an orphan.
-        return orphans(self._table, self._spawner.adopters(), self._shims(), self._marks(), self._exempt())
+        return orphans(self._table, self._spawner.orphan_parents(), self._shims(), self._marks(), self._exempt())
 
     def _exempt(self) -> Exempt:
         return exempt(self._shims(), self._keep)
 
-    def _remove_leavings(self, batch: Sequence[EndedAttempt]) -> None:
+    def _remove_stale_files(self, batch: Sequence[EndedAttempt]) -> None:
         # A shim that ended by itself has ended everything below it.
         killed = [ended for ended in batch if ended.exit_code != 0]
         for directories in {ended.client_directories for ended in killed}:

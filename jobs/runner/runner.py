@@ -67,7 +67,7 @@ class LocalRunner:
         self._start_soon = start_soon
         self._scheduler = scheduler
         self._ledger = ledger or Ledger()
-        self._patrol = NestedClaudeDetector()
+        self._nested_claude_detector = NestedClaudeDetector()
         self._live: dict[str, RunningAttempt] = {}
         self._some_live = anyio.Event()
         self._launching: set[str] = set()
@@ -154,8 +154,8 @@ class LocalRunner:
         if targets := [live.target for live in self._live.values()]:
             kill_all(process_table(), targets)
 
-    async def patrol(self) -> None:
-        """Look on a beat, for as long as the engine runs, for jobs that started a nested `claude`."""
+    async def watch_for_nested_claudes(self) -> None:
+        """Scan running jobs for a nested `claude` every `BEAT` seconds, until cancelled."""
         while True:
             # An engine without a job sleeps.
             await self._some_live.wait()
@@ -164,7 +164,7 @@ class LocalRunner:
                 self._some_live = anyio.Event()
                 continue
             try:
-                await self._look_for_unmanaged()
+                await self._look_for_nested_claudes()
             except OSError:
                 logger.warning("the process table cannot be read now", exc_info=True)
 
@@ -202,11 +202,11 @@ class LocalRunner:
             raise NotFoundError("Job", job_id)
         return job
 
-    async def _look_for_unmanaged(self) -> None:
+    async def _look_for_nested_claudes(self) -> None:
         by_marker = {live.marker: live for live in self._live.values()}
         targets = [live.target for live in by_marker.values()]
-        for marker, offender in (await anyio.to_thread.run_sync(self._patrol.scan, targets)).items():
-            by_marker[marker].unmanaged = offender.command
+        for marker, nested in (await anyio.to_thread.run_sync(self._nested_claude_detector.scan, targets)).items():
+            by_marker[marker].nested_claude = nested.command
 
     def _end_below(self, owner: BudgetOwner) -> None:
         for live in self._live.values():

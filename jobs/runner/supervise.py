@@ -39,7 +39,7 @@ is beyond the budget."""
 FIRST_GAP = 0.05
 """Seconds from the first output after a silence to the look at it: most jobs that say little end within them."""
 
-GLANCE = 0.01
+FIRST_LOOK = 0.01
 """Seconds from the launch of a job to the first look whether it has spoken, where others wait for it to have."""
 
 EAGER_GAP = 0.1
@@ -69,7 +69,7 @@ class RunningAttempt:
         ran: A process of it was started; False for one that was adopted without a sign of any.
         oom_kills: How many processes the kernel had ended for lack of memory when this began; None where nothing tells.
         spoke: It has written something.
-        unmanaged: Command line of a `claude` that the job started by itself, or None where none has been seen.
+        nested_claude: Command line of a `claude` that the job started by itself, or None where none has been seen.
         stop_reason: Why it is being ended, or None.
     """
 
@@ -87,17 +87,17 @@ class RunningAttempt:
     ran: bool = True
     oom_kills: int | None = field(default_factory=out_of_memory.recent_kills)
     spoke: bool = False
-    unmanaged: str | None = None
+    nested_claude: str | None = None
     stop_reason: Reason | None = None
 
     @property
     def target(self) -> Target:
-        """What its processes are found by."""
+        """Marker and shim that identify its processes."""
         return Target(marker=self.marker, shim=self.process.identity)
 
 
-class Alarm:
-    """Ends the wait for an attempt's process early where the attempt needs a look.
+class LookTimer:
+    """Says when an attempt needs its next look, and ends the wait for its process then.
 
     Args:
         live: The attempt.
@@ -118,7 +118,7 @@ class Alarm:
             yield
         self._looked, self._due = anyio.current_time(), math.inf
 
-    def ring(self, at: float = -math.inf) -> None:
+    def schedule(self, at: float = -math.inf) -> None:
         """Have the attempt looked at.
 
         Args:
@@ -134,11 +134,11 @@ class Alarm:
         if self.too_much():
             # At once: each step from here to its end is one in which it would write on.
             self.live.process.freeze()
-            self.ring()
+            self.schedule()
         elif self.eager:
-            self.ring(self._looked + EAGER_GAP)
+            self.schedule(self._looked + EAGER_GAP)
         else:
-            self.ring(max(self._looked + TICK, _loop_time() + FIRST_GAP))
+            self.schedule(max(self._looked + TICK, _loop_time() + FIRST_GAP))
 
     def too_much(self) -> bool:
         """Tell whether the attempt has written more than it may."""
@@ -180,8 +180,8 @@ class Supervisor:
         self._secrets_of = secrets_of
         self._on_budget_exhausted = on_budget_exhausted
         self._events = FileEvents()
-        self._alarms: dict[Alarm, bool] = {}
-        self._beat: asyncio.TimerHandle | None = None
+        self._timers: dict[LookTimer, bool] = {}
+        self._tick: asyncio.TimerHandle | None = None
 
     async def watch(self, live: RunningAttempt) -> Outcome:
         """Follow an attempt until its process is gone, and return how it ended."""
@@ -217,41 +217,43 @@ class Supervisor:
 
     async def _follow(self, live: RunningAttempt) -> int | None:
         live.output_tail.hold()
-        alarm = Alarm(live, eager=any(owner.usd is not None for owner in live.owners))
-        with self._followed(alarm):
+        timer = LookTimer(live, eager=any(owner.usd is not None for owner in live.owners))
+        with self._followed(timer):
             while True:
-                with alarm.wait():
+                with timer.wait():
                     return await live.process.wait()
                 # What writes fast is ended before it is read.
-                if live.output_tail.size() and not alarm.too_much():
+                if live.output_tail.size() and not timer.too_much():
                     self._spoke(live)
                     if await self._look(live):
-                        alarm.ring(anyio.current_time())
+                        timer.schedule(anyio.current_time())
                 if live.stop_reason is None and (reason := self._verdict(live)):
                     live.stop_reason = reason
                     return await self.end(live)
 
     @contextmanager
-    def _followed(self, alarm: Alarm) -> Iterator[None]:
-        """Watch what an attempt writes, and look at its deadlines on the beat, while the block lasts."""
-        self._alarms[alarm] = True
-        if self._beat is None:
-            self._beat_later()
+    def _followed(self, timer: LookTimer) -> Iterator[None]:
+        """Watch what an attempt writes, and look at its deadlines at each tick, while the block lasts."""
+        self._timers[timer] = True
+        if self._tick is None:
+            self._schedule_tick()
         with ExitStack() as listening:
-            listen = partial(self._listen, alarm, listening)
-            if alarm.eager:
+            listen = partial(self._listen, timer, listening)
+            if timer.eager:
                 listen()
             else:
                 # Most jobs that write little end before there is anything to read.
                 listening.callback(asyncio.get_running_loop().call_later(FIRST_GAP, listen).cancel)
-                listening.callback(asyncio.get_running_loop().call_later(GLANCE, self._glance, alarm.live).cancel)
+                listening.callback(
+                    asyncio.get_running_loop().call_later(FIRST_LOOK, self._first_look, timer.live).cancel
+                )
             try:
                 yield
             finally:
-                del self._alarms[alarm]
+                del self._timers[timer]
 
-    def _glance(self, live: RunningAttempt) -> None:
-        if self._scheduler.has_line() and live.output_tail.size_of_all():
+    def _first_look(self, live: RunningAttempt) -> None:
+        if self._scheduler.has_queue() and live.output_tail.size_of_all():
             self._spoke(live)
 
     def _spoke(self, live: RunningAttempt) -> None:
@@ -259,27 +261,27 @@ class Supervisor:
             return
         live.spoke = True
         self._throttle.started(live.job.id)
-        # The number of jobs that may start at once is limited: the next one need not wait for a beat.
+        # The number of jobs that may start at once is limited: the next one need not wait for a tick.
         self._scheduler.reschedule()
 
-    def _listen(self, alarm: Alarm, listening: ExitStack) -> None:
-        output_tail = alarm.live.output_tail
-        # Where the system does not tell, each beat looks.
-        self._alarms[alarm] = listening.enter_context(self._events.watching(output_tail.descriptors, alarm.on_write))
+    def _listen(self, timer: LookTimer, listening: ExitStack) -> None:
+        output_tail = timer.live.output_tail
+        # Where the system does not tell, each tick looks.
+        self._timers[timer] = listening.enter_context(self._events.watching(output_tail.descriptors, timer.on_write))
         if output_tail.size_of_all():
             # Written before this listened.
-            alarm.ring(_loop_time())
+            timer.schedule(_loop_time())
 
-    def _beat_later(self) -> None:
-        seconds = TICK if all(self._alarms.values()) else DEAF_TICK
-        self._beat = asyncio.get_running_loop().call_later(seconds, self._on_beat) if self._alarms else None
+    def _schedule_tick(self) -> None:
+        seconds = TICK if all(self._timers.values()) else DEAF_TICK
+        self._tick = asyncio.get_running_loop().call_later(seconds, self._on_tick) if self._timers else None
 
-    def _on_beat(self) -> None:
+    def _on_tick(self) -> None:
         # One timer for all: a silent job wakes nothing.
-        self._beat_later()
-        for alarm, heard in list(self._alarms.items()):
-            if alarm.live.stop_reason is None and (not heard or self._verdict(alarm.live)):
-                alarm.ring()
+        self._schedule_tick()
+        for timer, heard in list(self._timers.items()):
+            if timer.live.stop_reason is None and (not heard or self._verdict(timer.live)):
+                timer.schedule()
 
     def _mind_budget(self, live: RunningAttempt) -> None:
         if not self._ledger.note(live.job, live.attempt.number, live.reader.usage.cost_usd):
@@ -289,7 +291,7 @@ class Supervisor:
             self._on_budget_exhausted(owner)
 
     def _verdict(self, live: RunningAttempt) -> Reason | None:
-        if live.unmanaged is not None:
+        if live.nested_claude is not None:
             return Reason.UNMANAGED_CLAUDE
         if was_taken_for_newer(live.reader.version, live.attempt.cli_version) and not live.reader.answered:
             # It works without its MCP servers.
@@ -327,8 +329,8 @@ class Supervisor:
             stop_reason=live.stop_reason or self._stopped_for(live, exit_code),
         )
         notes = [outcome.detail, live.directory.note]
-        if live.stop_reason is Reason.UNMANAGED_CLAUDE and live.unmanaged:
-            notes.append(f"The claude that it started, which was ended with it: {live.unmanaged}")
+        if live.stop_reason is Reason.UNMANAGED_CLAUDE and live.nested_claude:
+            notes.append(f"The claude that it started, which was ended with it: {live.nested_claude}")
         if outcome.reason is Reason.LOST and exit_code in {None, out_of_memory.SIGKILL_EXIT}:
             notes.append(out_of_memory.explanation(live.marker, live.oom_kills))
         return replace(outcome, detail=" ".join(filter(None, notes)))

@@ -493,7 +493,7 @@ async def test_a_tree_that_takes_another_account_waits_for_that_one():
     gate = Accounts("a")
     async with line(gate=gate, account_of=gate.of) as queue:
         await queue.come(job("j1", root="a"), job("j2", root="a2"))
-        assert queue.scheduler.trees_in_line("a") == ("a", "a2")
+        assert queue.scheduler.queued_trees("a") == ("a", "a2")
         gate.moved["a"] = "b"
         queue.scheduler.move("a")
         queue.scheduler.move("unknown")

@@ -44,7 +44,7 @@ def server() -> Iterator[ForkServer]:
 
 
 def pid_of(server: ForkServer) -> int:
-    (pid,) = server.adopters() - {os.getpid()}
+    (pid,) = server.orphan_parents() - {os.getpid()}
     return pid
 
 
@@ -174,7 +174,7 @@ def test_it_ends_with_its_engine_and_the_programs_go_on(tmp_path: Path):
         "server = ForkServer()\n"
         "order = Order(directory=sys.argv[2], argv=['/bin/sleep', '60'], env={})\n"
         "pid = anyio.run(server.start, order).identity.pid\n"
-        "print(pid, *(server.adopters() - {os.getpid()}), flush=True)\n"
+        "print(pid, *(server.orphan_parents() - {os.getpid()}), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run(
@@ -268,7 +268,7 @@ async def test_a_launch_that_comes_after_the_end_starts_no_other_server():
     server.close()
     with pytest.raises(BlockingIOError):
         await start_program(server, ["/bin/true"])
-    assert server.adopters() == {os.getpid()}
+    assert server.orphan_parents() == {os.getpid()}
 
 
 async def test_a_server_that_follows_a_dead_one_is_told_to_fork(server: ForkServer):

@@ -47,10 +47,10 @@ def programs(pid: int) -> Program:
 
 
 def scan(*shown: Entry, marks: tuple[int, ...] = (SHIM, OWN)) -> frozenset[str]:
-    patrol = NestedClaudeDetector(ShownTable(list(shown), dict.fromkeys(marks, MARK)), programs)
+    detector = NestedClaudeDetector(ShownTable(list(shown), dict.fromkeys(marks, MARK)), programs)
     target = Target(marker=MARK, shim=ProcessIdentity(pid=SHIM, start=1.0))
-    patrol.scan([target])
-    return frozenset(patrol.scan([target]))
+    detector.scan([target])
+    return frozenset(detector.scan([target]))
 
 
 SHIM_ENTRY = entry(SHIM, parent=1, session=SHIM, start=1.0)

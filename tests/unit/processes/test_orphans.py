@@ -14,7 +14,7 @@ import pytest
 
 from jobs.claude.command import MARKER
 from jobs.processes.fork_server import JOB_LOCKS, RLIMIT_LOCKS
-from jobs.processes.orphans import is_unborn, orphans, subreaper
+from jobs.processes.orphans import is_not_yet_a_shim, orphans, subreaper
 from jobs.processes.process_table import LinuxTable, ProcessIdentity, process_table
 from tests.support.waiting import until_now
 
@@ -149,10 +149,10 @@ def test_a_process_that_the_fork_server_has_just_forked_is_told_by_its_command_l
         until_now(
             lambda: all(Path(f"/proc/{one.pid}/comm").read_text() == "sleep\n" for one in (server, forked, other))
         )
-        assert is_unborn(table, server.pid, twin)
-        assert not is_unborn(table, server.pid, stranger)
+        assert is_not_yet_a_shim(table, server.pid, twin)
+        assert not is_not_yet_a_shim(table, server.pid, stranger)
         table.seconds = 60.0
-        assert not is_unborn(table, server.pid, twin)
+        assert not is_not_yet_a_shim(table, server.pid, twin)
     finally:
         for process in (server, forked, other):
             process.kill()

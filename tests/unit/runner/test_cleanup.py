@@ -198,7 +198,7 @@ class TestUnderAForkServer:
 
     async def test_so_they_are_after_the_fork_servers_death(self, server: ForkServer, tmp_path: Path):
         attempt = self.over(tmp_path, await launched(server))
-        (pid,) = server.adopters() - {os.getpid()}
+        (pid,) = server.orphan_parents() - {os.getpid()}
         os.kill(pid, signal.SIGKILL)
         until_now(lambda: LinuxTable().entry(pid) is None)
         assert await self.clear_up(server, attempt) > 0
