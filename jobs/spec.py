@@ -71,6 +71,8 @@ def _model_name(name: str, argument: str) -> str:
 
 
 def _json_object(text: str, argument: str) -> str:
+    if not text:
+        return ""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -174,6 +176,8 @@ _RULES: Final = {
     for rule in getattr(hint, "__metadata__", ())
 }
 
+_OPTIONAL: Final = frozenset(one.name for one in fields(TaskOptions) if one.default is None)
+
 SESSION_OPTIONS: Final = tuple(name for name, rule in _RULES.items() if rule.continues)
 """Options that a further message to the session of a job takes from the job."""
 
@@ -197,9 +201,13 @@ def command_options(options: TaskOptions) -> tuple[str, ...]:
     """
     words: list[str] = []
     for name, rule in _RULES.items():
-        if (value := getattr(options, name)) is not None:
-            text = rule.check(value, rule.argument or argument_of(name))
-            words += [f"{rule.flag}={text}"] if rule.flag and text else []
+        value, argument = getattr(options, name), rule.argument or argument_of(name)
+        if value is None and name in _OPTIONAL:
+            continue
+        if value is None:
+            raise BadInputError(argument, "None is no value for it", "Leave it out.")
+        text = rule.check(value, argument)
+        words += [f"{rule.flag}={text}"] if rule.flag and text else []
     return tuple(words)
 
 

@@ -326,12 +326,17 @@ def await_environment(pid: int, env: Sequence[bytes]) -> None:
         while whole and time.monotonic() < until:
             # Opened at each look: an open file shows the memory that the process had then, at first this one's.
             with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123 - see `make_group`
-                if whole.startswith(file.read(len(whole)) or b"\0"):
+                if whole.startswith(file.read(len(whole)) or b"\0") or _is_over(pid):
                     return
             time.sleep(_ENVIRONMENT_PAUSE)
     except OSError:
-        # It is over already.
+        # It is over already: so newer kernels say it.
         return
+
+
+def _is_over(pid: int) -> bool:
+    # Kernels before 6.16 show an empty environment of a program that has ended.
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def watched(pid: int) -> tuple[int, list[int]]:

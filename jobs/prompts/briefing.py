@@ -57,6 +57,8 @@ def resume_message(reason: Reason | None) -> str:
 def _may_spawn(job: Job, limits: TreeLimits) -> str:
     if job.depth >= limits.max_depth:
         return "This is the deepest level: do all of the work yourself."
+    if job.spec.max_jobs == 0:
+        return "You may not spawn jobs: do all of the work yourself."
     levels = limits.max_depth - job.depth
     below = "" if job.spec.max_jobs is None else f", {job.spec.max_jobs} jobs in all below you"
     children = f"at most {limits.max_children} children{below}"
@@ -70,7 +72,8 @@ def _may_spend(job: Job, limits: TreeLimits) -> str:
     left = job.spec.max_budget_usd
     if left is None:
         return ""
-    who = "You" if job.depth >= limits.max_depth else "You and the jobs below you together"
+    alone = job.depth >= limits.max_depth or job.spec.max_jobs == 0
+    who = "You" if alone else "You and the jobs below you together"
     return f" {who} may spend {left:.4f} USD."
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 
@@ -32,6 +33,20 @@ def _of_task(index: int, argument: str | None) -> str:
 _TOOL: Final = r"(?<![\w/'\"-])claude_([a-z]+)"
 """The name of a tool up to the word that names its command; in quotes, or in a path, it is something else."""
 
+
+@cache
+def _commands() -> frozenset[str | None]:
+    # Not at the top: the commands use this module.
+    from server.cli.app import app
+
+    return frozenset(command.name for command in app.registered_commands)
+
+
+def _command(match: re.Match[str]) -> str:
+    # What a job wrote has words that begin so as well: claude_helpers is no tool.
+    return f"`claude-jobs {' '.join(match.groups())}`" if match[1] in _commands() else match[0]
+
+
 _PATTERNS: Final = (
     # The older server's callers match on this prefix; a person needs only the rest.
     (re.compile(r"^(?:(?:Execution|Job) error: )+"), ""),
@@ -51,7 +66,7 @@ _PATTERNS: Final = (
     (re.compile(r"\bclaude_list_jobs with (under|before) '(\w+)'"), r"`claude-jobs list --\1 \2`"),
     (re.compile(r"\bclaude_recursion_stats\b"), "`claude-jobs dashboard`"),
     (re.compile(r"\bclaude_run_batch(?:_async)?\b"), "`claude-jobs batch`"),
-    (re.compile(rf"{_TOOL}(?:_(?:jobs|job|async))?(?![\w/-])"), r"`claude-jobs \1`"),
+    (re.compile(rf"{_TOOL}(?:_(?:jobs|job|async))?(?![\w/-])"), _command),
     (re.compile(r"\bCall (?=`claude-jobs )"), "Run "),
     (re.compile(r"\bcall (?=`claude-jobs )"), "run "),
     (re.compile(r"^(Request \S+ not found\.) .*"), r"\1 `claude-jobs approve` lists those that are open."),

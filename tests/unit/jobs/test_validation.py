@@ -212,6 +212,15 @@ def test_a_time_out_up_to_a_persons_longer_default_is_taken(tmp_path: Path):
     assert asked.timeout_seconds == 90_000
 
 
+@pytest.mark.parametrize("option", ["output_format", "verbose"])
+def test_none_is_refused_where_it_does_not_mean_the_default(tmp_path: Path, option: str):
+    assert refusal(tmp_path, **{option: None}).problem == "None is no value for it"
+
+
+def test_an_empty_schema_asks_for_none(tmp_path: Path):
+    assert spec(tmp_path, json_schema="").json_schema == ""
+
+
 @pytest.mark.parametrize("slots", [0, -1])
 def test_a_batch_without_a_slot_is_refused_for_its_jobs_would_wait_for_ever(tmp_path: Path, slots: int):
     error = refusal(tmp_path, batch_slots=slots)

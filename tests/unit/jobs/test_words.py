@@ -40,6 +40,11 @@ def test_a_job_is_told_how_many_jobs_it_may_have_below_it():
     assert "at most 7 children, 4 jobs in all below you)" in initial_briefing(bound, LIMITS)
 
 
+def test_a_job_that_may_have_no_jobs_below_it_is_told_to_work_itself():
+    words = initial_briefing(job("jme", depth=1, spec=JobSpec(task="x", cwd="/", max_jobs=0, max_budget_usd=1)), LIMITS)
+    assert "You may not spawn jobs: do all of the work yourself. You may spend" in words
+
+
 @pytest.mark.parametrize("reason", [Reason.LOST, Reason.SIGNAL, None])
 def test_a_job_that_was_cut_off_is_told_to_check_before_it_repeats(reason: Reason | None):
     assert "Check before you repeat it" in resume_message(reason)

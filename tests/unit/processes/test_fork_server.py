@@ -1,6 +1,7 @@
 """The fork server: what it starts, what it refuses, and what becomes of both when it dies."""
 
 import errno
+import io
 import os
 import re
 import resource
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,7 @@ import psutil
 import pytest
 
 from jobs.claude.command import MARKER
+from jobs.processes import fork_server
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.processes.fork_server import FORK
 from jobs.processes.orphans import end_orphans, orphans
@@ -389,6 +392,19 @@ async def test_no_look_for_orphans_ends_a_program_that_was_just_started(server: 
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
+
+
+def test_a_program_that_is_over_is_not_waited_for_where_the_kernel_shows_its_environment_as_empty(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    pauses: list[float] = []
+    monkeypatch.setattr(fork_server, "open", lambda *_, **__: io.BytesIO(), raising=False)
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    pid = os.posix_spawn(SHELL, [SHELL, "-c", "exit 0"], {"A": "b"})
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    fork_server.await_environment(pid, [b"A=b"])
+    assert pauses == []
+    os.waitpid(pid, 0)
 
 
 LIMITED = """
