@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engines import MAIN, SECONDS, SHELL_STUB, House, house
+from tests.support.engines import MAIN, SECONDS, House, house
 
 ENOUGH = 9
 """Characters of an id that nobody else's begins with in a test: 40 random bits."""
@@ -183,26 +183,6 @@ def test_completion_starts_no_engine_and_makes_no_directory(made: House, tmp_pat
     nowhere = tmp_path / "nowhere"
     assert completed(made, "claude-jobs kill j", CLAUDE_JOBS_HOME=str(nowhere)) == []
     assert not nowhere.exists()
-
-
-def test_options_reach_the_process_of_the_job(tmp_path: Path):
-    said = tmp_path / "said"
-    stub = tmp_path / "claude"
-    stub.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>{said}\nexec {SHELL_STUB} "$@"\n')
-    stub.chmod(0o755)
-    more = tmp_path / "more"
-    more.mkdir()
-    options = ["--model", "haiku", "--effort", "low", "--permission-mode", "plan", "--max-budget-usd", "1.5"]
-    options += ["--allowed-tools", "Read, Bash(git log:*)", "--disallowed-tools", "WebFetch", "--directory", str(more)]
-    options += ["--append-system-prompt", "Be brief.", "--timeout", "50", "--subtree-timeout", "60", "--max-jobs", "3"]
-    with house(CLAUDE_JOBS_CLI=str(stub)) as one:
-        for command in (("run", *options, "--strategy", "direct"), ("batch", *options, "--max-concurrent", "1")):
-            said.unlink(missing_ok=True)
-            done = one.run(*command, "stub:say=x")
-            assert done.returncode == 0, done
-            words = said.read_text()
-            for expected in ("haiku", "low", "plan", "1.5", "Read", "Bash(git log:*)", "WebFetch", more, "Be brief."):
-                assert str(expected) in words
 
 
 def test_help_fits_into_80_columns_and_shows_examples(made: House):

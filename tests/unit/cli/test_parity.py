@@ -57,16 +57,29 @@ IN_A_FILE = frozenset({"key", "depends_on"})
 """What a task of a batch has for itself alone: `--file` takes it as JSON."""
 
 
-def parameters_of(command: str) -> set[str]:
+def commands() -> Mapping[str, Any]:
     group: Any = typer.main.get_command(app)
-    return {parameter.name for parameter in group.commands[command].params}
+    found: Mapping[str, Any] = group.commands
+    return found
+
+
+def parameters_of(command: str) -> set[str]:
+    return {parameter.name for parameter in commands()[command].params}
+
+
+TOOLS = (*DEFINITIONS, claude_approve)
 
 
 def fields_of(definition: Definition) -> list[tuple[str, str]]:
     return [(COMMANDS[definition.name], field) for field in definition.arguments.model_fields]
 
 
-ALL = [pair for definition in (*DEFINITIONS, claude_approve) for pair in fields_of(definition)]
+ALL = [pair for definition in TOOLS if definition.name in COMMANDS for pair in fields_of(definition)]
+
+
+def test_every_tool_has_a_command():
+    assert {definition.name for definition in TOOLS} == COMMANDS.keys()
+    assert set(COMMANDS.values()) <= commands().keys()
 
 
 @pytest.mark.parametrize(("command", "field"), dict.fromkeys(ALL))

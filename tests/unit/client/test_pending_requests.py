@@ -9,6 +9,7 @@ import pytest
 from server.client import pending_requests as module
 from server.client.jsonrpc import INVALID_REQUEST, BadMessageError
 from server.client.pending_requests import CALL_ID, GONE, TOOL_USE_ID, PendingRequests
+from server.mcp.tools import DEFINITIONS
 
 
 def line(**message: Any) -> bytes:
@@ -153,13 +154,12 @@ def test_giving_up_names_the_call_to_repeat_and_owes_nothing_any_more():
     assert (talk.replay(), talk.urgent) == (b"", False)
 
 
-@pytest.mark.parametrize(
-    "tool", ["claude_run", "claude_run_async", "claude_run_batch", "claude_run_batch_async", "claude_send"]
-)
-@pytest.mark.parametrize(("key", "repeat"), [(None, False), ("mine", True)])
-def test_a_submission_that_may_have_been_taken_is_not_to_be_repeated_unless_it_has_a_key(
-    tool: str, key: str | None, repeat: bool
+@pytest.mark.parametrize(("tool", "spawns"), [(tool.name, tool.spawns) for tool in DEFINITIONS])
+@pytest.mark.parametrize("key", [None, "mine"])
+def test_a_call_of_a_tool_that_spawns_is_not_to_be_repeated_unless_it_has_a_key(
+    tool: str, spawns: bool, key: str | None
 ):
+    repeat = key is not None or not spawns
     talk = PendingRequests()
     arguments = {"task": "t"} | ({"idempotencyKey": key} if key else {})
     talk.sent(line(id=1, method="tools/call", params={"name": tool, "arguments": arguments}))
