@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from jobs.settings import Settings
+from jobs.settings import Scope, Settings, names
 
 README = Path(__file__).parents[3] / "jobs" / "README.md"
 ROW = re.compile(r"^\| `([a-z_]+)` \| (.+?) \| ", re.MULTILINE)
 
 
+SECTION = README.read_text(encoding="utf-8").partition("## Settings")[2].partition("\n## ")[0]
+
+
 def rows() -> dict[str, str]:
-    section = README.read_text(encoding="utf-8").partition("## Settings")[2].partition("\n## ")[0]
-    return dict(ROW.findall(section))
+    return dict(ROW.findall(SECTION))
 
 
 def test_every_setting_has_a_row_and_every_row_is_a_setting():
@@ -25,3 +27,8 @@ def test_every_setting_has_a_row_and_every_row_is_a_setting():
 def test_a_default_in_the_table_is_the_default(name: str):
     settings = Settings(home=Path("/nowhere")).model_dump(mode="json")
     assert settings[name] == json.loads(rows()[name].strip("`"))
+
+
+def test_the_settings_of_a_tree_are_those_that_the_readme_names():
+    of_trees = SECTION.partition("**These settings belong to a tree**:")[2].partition(".")[0]
+    assert sorted(re.findall(r"`(\w+)`", of_trees)) == sorted(names(Scope.TREE))
