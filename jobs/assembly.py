@@ -185,7 +185,7 @@ def assemble_parts(
     return Assembled(parts=parts, runner=runner, launch_planner=launch_planner, claudes=claudes, pause_file=pause_file)
 
 
-class OwnParts:
+class StandaloneParts:
     """The parts of a standalone manager: its jobs are kept in memory, their files in a temporary directory.
 
     No engine takes part and no state directory is touched, so that it may run next to an engine. Jobs run with the

@@ -2,8 +2,8 @@
 
 Where an engine takes its settings from:
 
-- Settings of `Scope.TREE` come from the client that begins a tree, and the tree keeps them. A job's client cannot
-  change them, even by its environment.
+- Settings of `SettingScope.TREE` come from the client that begins a tree, and the tree keeps them. A job's client
+  cannot change them, even by its environment.
 - All others are the engine's. An engine that a person's client starts while no job is live takes the variables of that
   client, and keeps them in the state directory. An engine that a job's client starts, or that starts while jobs are
   live, takes the variables that were kept and none of its starter's. Where none are kept, because the engine before was
@@ -25,7 +25,7 @@ from typing import Any
 
 from jobs import kept_settings
 from jobs.errors import JobsError
-from jobs.settings import Scope, Settings, TreeSettings, names, scope_of
+from jobs.settings import Settings, SettingScope, TreeSettings, names, scope_of
 from jobs.settings_sources import (
     SECRET,
     ClientVariables,
@@ -48,8 +48,8 @@ _MOST_CACHED = 256
 _MOST_SAID = 4000
 """Characters of the line for a person."""
 
-_OF_ENGINE = names(Scope.RELOADED, Scope.RESTART)
-_TREE_VARIABLES = frozenset(name for name, of in known_variables().items() if scope_of(of) is Scope.TREE)
+_OF_ENGINE = names(SettingScope.ENGINE_RELOADED, SettingScope.ENGINE_START)
+_TREE_VARIABLES = frozenset(name for name, of in known_variables().items() if scope_of(of) is SettingScope.TREE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +157,7 @@ class EffectiveSettings:
         # A new dictionary, not the same one emptied: this runs in a thread, and `for_tree` may be about to add to it.
         self._of_trees = {}
         self._settings.reload(newest.settings)
-        self._sources |= {name: newest.sources[name] for name in names(Scope.RELOADED)}
+        self._sources |= {name: newest.sources[name] for name in names(SettingScope.ENGINE_RELOADED)}
         logger.info("%s was read again", self._path)
         return True
 
@@ -228,17 +228,17 @@ class EffectiveSettings:
         """Return every setting with its value in force and where that came from, without secrets.
 
         Args:
-            values: Variables of the client that asks, whose trees the settings of `Scope.TREE` are for; None takes the
-                engine's own.
+            values: Variables of the client that asks, whose trees the settings of `SettingScope.TREE` are for; None
+                takes the engine's own.
         """
         theirs = self._newest
         if values is not None:
             theirs, _ = load_usable(self._settings.home, ClientVariables(values=values), self._file)
         mixed = LoadedSettings(
             settings=self._settings.model_copy(
-                update={name: getattr(theirs.settings, name) for name in names(Scope.TREE)}
+                update={name: getattr(theirs.settings, name) for name in names(SettingScope.TREE)}
             ),
-            sources=self._sources | {name: theirs.sources[name] for name in names(Scope.TREE)},
+            sources=self._sources | {name: theirs.sources[name] for name in names(SettingScope.TREE)},
         )
         return rows(mixed)
 

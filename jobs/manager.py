@@ -6,7 +6,7 @@ from typing import Self
 import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
-from jobs.assembly import OwnParts, Parts
+from jobs.assembly import Parts, StandaloneParts
 from jobs.batch_graph import BatchGraph, JobNode
 from jobs.client_context import ClientContext
 from jobs.errors import EngineLeavingError, NotFoundError
@@ -31,8 +31,8 @@ class EnhancedJobManager:
     The graph keeps no state: the rows of the store do, so a batch can be run again after a crash and finds its jobs
     where they are.
 
-    Made without parts it works without an engine, for a program that embeds jobs: see `jobs.assembly.OwnParts`. It
-    opens at its first use, or as an `async with`, and closing it cancels what still runs.
+    Made without parts it works without an engine, for a program that embeds jobs: see `jobs.assembly.StandaloneParts`.
+    It opens at its first use, or as an `async with`, and closing it cancels what still runs.
 
     Args:
         parts: An engine's parts.
@@ -40,7 +40,7 @@ class EnhancedJobManager:
 
     def __init__(self, parts: Parts | None = None) -> None:
         self._leaving = False
-        self._own = OwnParts(self._use, self._end_all) if parts is None else None
+        self._own = StandaloneParts(self._use, self._end_all) if parts is None else None
         if parts is not None:
             self._use(parts)
 

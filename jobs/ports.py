@@ -276,7 +276,7 @@ class Store(Protocol):
         ...
 
     async def ids_from(self, beginning: str, *, limit: int, path: str | None = None) -> Sequence[str]:
-        """Return at most `limit` ids of jobs and of their batches that begin so, those of the newest jobs first.
+        """Return at most `limit` ids of jobs and of their batches with this prefix, those of the newest jobs first.
 
         Args:
             beginning: What the ids begin with; nothing for all.

@@ -29,7 +29,7 @@ JOBS_PER_CPU = 16
 """Jobs for each core: a job computes for about 0.7 s in all and waits for the model otherwise (measured)."""
 
 
-class Scope(StrEnum):
+class SettingScope(StrEnum):
     """For whom a setting holds, and when a new value of it takes effect. Every setting names exactly one."""
 
     LOCATION = "location"
@@ -38,9 +38,9 @@ class Scope(StrEnum):
     """Completes the requests of one client: its environment wins over the file, and a tree keeps what it began with.
 
     A change of the file holds for trees that begin later."""
-    RELOADED = "engine"
+    ENGINE_RELOADED = "engine"
     """The engine's, for all clients; it is read at each use, so a change of the file takes effect while it runs."""
-    RESTART = "engine, read at its start"
+    ENGINE_START = "engine, read at its start"
     """The engine's, for all clients; parts of it are built with it, or live jobs were admitted under it. A change
     of the file takes effect when the next engine starts."""
 
@@ -64,7 +64,7 @@ class McpServerSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeSettings:
-    """What completes the requests of one client: the settings of `Scope.TREE`. A tree keeps it for as long as it lives.
+    """The settings of `SettingScope.TREE`, which complete the requests of one client. A tree keeps them while it lives.
 
     Args:
         cli: The `claude` binary, or None to look it up.
@@ -95,84 +95,88 @@ class Settings(BaseModel):
     # Values hidden: an error is printed and logged, and `mcp_servers` holds credentials.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
-    home: Annotated[Path, Scope.LOCATION]
+    home: Annotated[Path, SettingScope.LOCATION]
     """State directory: database, job directories, log, and the socket unless its path would be too long."""
-    cli: Annotated[Path | None, Scope.TREE, Field(examples=["/usr/local/bin/claude"])] = None
+    cli: Annotated[Path | None, SettingScope.TREE, Field(examples=["/usr/local/bin/claude"])] = None
     """The `claude` binary; None looks at PATH, then at the one that `claude-agent-sdk` bundles."""
-    max_depth: Annotated[NonNegativeInt, Scope.RESTART] = 5
+    max_depth: Annotated[NonNegativeInt, SettingScope.ENGINE_START] = 5
     """Deepest level of a tree; its root is at 0."""
-    max_concurrent: Annotated[dict[int, PositiveInt], Scope.RESTART] = Field(
+    max_concurrent: Annotated[dict[int, PositiveInt], SettingScope.ENGINE_START] = Field(
         default_factory=lambda: {0: 1, 1: 10, 2: 50}, examples=[{"0": 1, "1": 10}]
     )
     """Depth to the number of jobs that run there at once, per tree; a deeper level takes the deepest given."""
-    max_children: Annotated[PositiveInt, Scope.RESTART] = 100
+    max_children: Annotated[PositiveInt, SettingScope.ENGINE_START] = 100
     """Most children of one parent."""
-    max_jobs: Annotated[PositiveInt, Scope.RESTART] = 1000
+    max_jobs: Annotated[PositiveInt, SettingScope.ENGINE_START] = 1000
     """Most jobs of one tree."""
-    max_running: Annotated[PositiveInt, Scope.RESTART] = Field(default_factory=default_max_running, examples=[8])
+    max_running: Annotated[PositiveInt, SettingScope.ENGINE_START] = Field(
+        default_factory=default_max_running, examples=[8]
+    )
     """Most jobs that run at once on this machine."""
-    timeout_seconds: Annotated[PositiveFloat, Scope.TREE] = 1800.0
+    timeout_seconds: Annotated[PositiveFloat, SettingScope.TREE] = 1800.0
     """Seconds that one attempt may run; half an hour was the older server's cap."""
-    timeout_multiplier: Annotated[PositiveFloat | None, Scope.TREE, Field(examples=[1.5])] = None
+    timeout_multiplier: Annotated[PositiveFloat | None, SettingScope.TREE, Field(examples=[1.5])] = None
     """The older server's formula instead: 300 s times this to the power of the depth, at most 1,800 s."""
-    pass_environment: Annotated[tuple[str, ...], Scope.TREE, Field(examples=[["GH_TOKEN", "OTEL_*"]])] = ()
+    pass_environment: Annotated[tuple[str, ...], SettingScope.TREE, Field(examples=[["GH_TOKEN", "OTEL_*"]])] = ()
     """Variables of the client's environment that its jobs get beyond those that they always get: names, or beginnings
     of names with an asterisk behind. The client itself picks them, at its start."""
-    grace_seconds: Annotated[PositiveFloat, Scope.RESTART] = 5.0
+    grace_seconds: Annotated[PositiveFloat, SettingScope.ENGINE_START] = 5.0
     """Seconds between asking a process to end and ending it; Claude needed 1.6 s to end a running tool (measured)."""
-    silence_seconds: Annotated[PositiveFloat, Scope.RELOADED] = 1200.0
+    silence_seconds: Annotated[PositiveFloat, SettingScope.ENGINE_RELOADED] = 1200.0
     """Seconds without output after which a job is ended as stalled; waiting for descendants does not count."""
-    linger_seconds: Annotated[PositiveFloat, Scope.RELOADED] = 60.0
+    linger_seconds: Annotated[PositiveFloat, SettingScope.ENGINE_RELOADED] = 60.0
     """Seconds that a process may live on after its answer; Claude stays while a background command runs (measured)."""
-    max_output_bytes: Annotated[PositiveInt, Scope.RELOADED] = 1024**3
+    max_output_bytes: Annotated[PositiveInt, SettingScope.ENGINE_RELOADED] = 1024**3
     """Most bytes that an attempt may write to its transcript."""
-    max_starting: Annotated[PositiveInt, Scope.RESTART] = Field(
+    max_starting: Annotated[PositiveInt, SettingScope.ENGINE_START] = Field(
         default_factory=lambda: 8 * (os.cpu_count() or 1), examples=[8]
     )
     """Most jobs whose process was launched and has said nothing yet: a start takes 0.66 s of CPU (measured)."""
-    memory_floor_bytes: Annotated[int, Scope.RESTART] = Field(default=512 * 1024**2, ge=0)
+    memory_floor_bytes: Annotated[int, SettingScope.ENGINE_START] = Field(default=512 * 1024**2, ge=0)
     """Bytes of free memory below which no job is launched while another runs."""
-    idle_seconds: Annotated[PositiveFloat, Scope.RELOADED] = 1800.0
+    idle_seconds: Annotated[PositiveFloat, SettingScope.ENGINE_RELOADED] = 1800.0
     """Seconds without a connection and without a live job after which the engine exits."""
-    end_jobs_on_stop: Annotated[bool, Scope.RELOADED] = False
+    end_jobs_on_stop: Annotated[bool, SettingScope.ENGINE_RELOADED] = False
     """Whether an engine that is told to stop cancels every job; otherwise they go on and the next one adopts them."""
-    keep_days: Annotated[PositiveFloat, Scope.RESTART] = 30.0
+    keep_days: Annotated[PositiveFloat, SettingScope.ENGINE_START] = 30.0
     """Days for which a tree that is over is kept, its transcripts included."""
-    keep_bytes: Annotated[PositiveInt, Scope.RESTART] = 10 * 1024**3
+    keep_bytes: Annotated[PositiveInt, SettingScope.ENGINE_START] = 10 * 1024**3
     """Most bytes of all job directories together; of the trees that ended more than an hour ago the
     longest ended go first."""
-    extra_usage: Annotated[Literal["use", "wait"], Scope.RELOADED] = "use"
+    extra_usage: Annotated[Literal["use", "wait"], SettingScope.ENGINE_RELOADED] = "use"
     """What jobs do where their account has reached a usage limit and goes on with usage that is paid for beyond it."""
-    permission_mode: Annotated[PermissionMode, Scope.TREE] = "acceptEdits"
+    permission_mode: Annotated[PermissionMode, SettingScope.TREE] = "acceptEdits"
     """Permission mode of a job that names none."""
-    allow_bypass_permissions: Annotated[bool, Scope.RELOADED] = False
+    allow_bypass_permissions: Annotated[bool, SettingScope.ENGINE_RELOADED] = False
     """Whether a person allows `bypassPermissions` at all."""
-    mcp_servers: Annotated[dict[str, McpServerSettings], Scope.RELOADED] = Field(
+    mcp_servers: Annotated[dict[str, McpServerSettings], SettingScope.ENGINE_RELOADED] = Field(
         default_factory=dict, examples=[{"github": {"command": "github-mcp-server"}}]
     )
     """MCP servers that a job may be given by name besides ours."""
-    trusted_directories: Annotated[tuple[Path, ...], Scope.RELOADED, Field(examples=[["/home/me/project"]])] = ()
+    trusted_directories: Annotated[
+        tuple[Path, ...], SettingScope.ENGINE_RELOADED, Field(examples=[["/home/me/project"]])
+    ] = ()
     """Directories whose own settings and CLAUDE.md jobs load, with all below them, besides what Claude Code trusts."""
-    enabled_tools: Annotated[frozenset[str], Scope.RELOADED, Field(examples=[["Task"]])] = frozenset()
+    enabled_tools: Annotated[frozenset[str], SettingScope.ENGINE_RELOADED, Field(examples=[["Task"]])] = frozenset()
     """Tools of the CLI that are off for jobs by default and are to be on: Task or Monitor, for example; Skill is
     the name for the skills that the CLI bundles."""
-    keep_processes: Annotated[frozenset[str], Scope.RESTART, Field(examples=[["watchman"]])] = frozenset()
+    keep_processes: Annotated[frozenset[str], SettingScope.ENGINE_START, Field(examples=[["watchman"]])] = frozenset()
     """Programs that may go on after the job that started them, with all that they start, because other jobs share
     them: a build daemon such as watchman, bazel, or org.gradle.launcher.daemon.bootstrap.GradleDaemon. A name is that
     of the executable file, of the first argument up to a parenthesis, or the main class of a Java program."""
-    permission_requests: Annotated[Literal["deny", "parent", "person"], Scope.RESTART] = "deny"
+    permission_requests: Annotated[Literal["deny", "parent", "person"], SettingScope.ENGINE_START] = "deny"
     """Who answers the permission requests of jobs."""
-    permission_seconds: Annotated[PositiveFloat, Scope.RESTART] = 300.0
+    permission_seconds: Annotated[PositiveFloat, SettingScope.ENGINE_START] = 300.0
     """Seconds after which a permission request that has no answer is denied."""
-    max_task_chars: Annotated[PositiveInt, Scope.RELOADED] = 1_000_000
+    max_task_chars: Annotated[PositiveInt, SettingScope.ENGINE_RELOADED] = 1_000_000
     """Longest task text, in characters."""
-    excerpt_chars: Annotated[int, Scope.RELOADED] = Field(default=EXCERPT_LENGTH, ge=1, le=EXCERPT_LENGTH)
+    excerpt_chars: Annotated[int, SettingScope.ENGINE_RELOADED] = Field(default=EXCERPT_LENGTH, ge=1, le=EXCERPT_LENGTH)
     """Most characters of a result in a line about its job; no more of it than the default is kept with the job."""
-    result_chars: Annotated[PositiveInt, Scope.RELOADED] = 40_000
+    result_chars: Annotated[PositiveInt, SettingScope.ENGINE_RELOADED] = 40_000
     """Characters of a result in one reply; Claude Code spills a larger one to a file at 50,000 (measured)."""
-    wait_seconds: Annotated[PositiveFloat, Scope.RELOADED] = 110.0
+    wait_seconds: Annotated[PositiveFloat, SettingScope.ENGINE_RELOADED] = 110.0
     """Longest `claude_wait`; Claude Code sends a call to the background after 120 s (measured)."""
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Scope.RELOADED] = "INFO"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], SettingScope.ENGINE_RELOADED] = "INFO"
     """Level of the engine's log."""
 
     @field_validator("cli", mode="before")
@@ -224,11 +228,11 @@ class Settings(BaseModel):
     @property
     def for_trees(self) -> TreeSettings:
         """The settings that a tree takes from its client."""
-        return restored_tree_settings(self.model_dump(mode="json", include=set(names(Scope.TREE))))
+        return restored_tree_settings(self.model_dump(mode="json", include=set(names(SettingScope.TREE))))
 
     def reload(self, newer: "Settings") -> None:
-        """Take over the values of `Scope.RELOADED` from newer settings; all others stay as they are."""
-        for name in names(Scope.RELOADED):
+        """Take over the values of `SettingScope.ENGINE_RELOADED` from newer settings; all others stay as they are."""
+        for name in names(SettingScope.ENGINE_RELOADED):
             # Past the frozen model: this is the one place where its values change.
             self.__dict__[name] = getattr(newer, name)
 
@@ -240,26 +244,26 @@ def restored_tree_settings(values: Mapping[str, Any]) -> TreeSettings:
         values: Settings by name. Names that are not known here are left alone; for one that is missing the default
             counts.
     """
-    defaults = {name: Settings.model_fields[name].default for name in names(Scope.TREE)}
+    defaults = {name: Settings.model_fields[name].default for name in names(SettingScope.TREE)}
     found = {name: values.get(name, default) for name, default in defaults.items()}
     # JSON has lists where the settings have tuples.
     kept: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in found.items()}
     return TreeSettings(**kept)
 
 
-def scope_of(name: str) -> Scope:
+def scope_of(name: str) -> SettingScope:
     """Return the scope that a setting declares.
 
     Raises:
         LookupError: It declares none, or more than one.
     """
-    found = [mark for mark in Settings.model_fields[name].metadata if isinstance(mark, Scope)]
+    found = [mark for mark in Settings.model_fields[name].metadata if isinstance(mark, SettingScope)]
     if len(found) != 1:
         raise LookupError(f"setting {name} declares {len(found)} scopes and needs exactly one")
     return found[0]
 
 
 @cache
-def names(*scopes: Scope) -> tuple[str, ...]:
+def names(*scopes: SettingScope) -> tuple[str, ...]:
     """Return the names of the settings with one of these scopes, in the order of their declaration."""
     return tuple(name for name in Settings.model_fields if scope_of(name) in scopes)

@@ -13,7 +13,7 @@ from jobs.event_bus import JobEventBus, Subscription
 from jobs.limits.throttle import Pause
 from jobs.live_trees import BatchJobs
 from jobs.model import TERMINAL, Job, JobStatus
-from jobs.permissions.visibility import Scope
+from jobs.permissions.visibility import JobSelection
 from jobs.waiting_for import FOR_JOBS
 
 PROGRESS_SECONDS = 5.0
@@ -83,11 +83,11 @@ class WaitReport:
     """Report of a wait.
 
     Args:
-        done: Jobs that are over and that the cursor had not seen, in the order of the scope.
+        done: Jobs that are over and that the cursor had not seen, in the order of the selection.
         pending: Number of jobs that are not over.
-        total: Number of all jobs in the scope.
+        total: Number of all jobs in the selection.
         cursor: Give it to the next wait on the same jobs.
-        positions: Where in the scope each of `done` is.
+        positions: Where in the selection each of `done` is.
         left: Number of jobs that are over and are in neither `done` nor the cursor.
         pauses: Why pending jobs wait for a time; the pause that ends first comes first.
         held_until: Seconds since the epoch before which no pending job goes on, or None where one may.
@@ -120,7 +120,7 @@ class WaitReport:
 
 
 class _Seen:
-    """Which jobs of a scope have been reported: one bit a job in the scope's order, so nothing else is kept.
+    """Which jobs of a selection have been reported: one bit a job in the selection's order, so nothing else is kept.
 
     A job that is found live has none, even if it was reported before: it is being retried and will end again.
     """
@@ -146,7 +146,7 @@ class _Seen:
 
 
 class Waiting:
-    """Waits on scopes of jobs.
+    """Waits on selections of jobs.
 
     Args:
         event_bus: Where changes are announced.
@@ -159,7 +159,7 @@ class Waiting:
 
     async def wait(
         self,
-        read: Callable[[], Awaitable[Scope]],
+        read: Callable[[], Awaitable[JobSelection]],
         *,
         mode: WaitMode,
         seconds: float,
@@ -170,10 +170,10 @@ class Waiting:
         """Wait until the mode is met or the seconds are over, and report the jobs that ended since the cursor.
 
         Args:
-            read: Reads the scope from the store; called again once changes are being collected.
+            read: Reads the selection from the store; called again once changes are being collected.
             mode: When the wait is over.
             seconds: Longest wait; at its end the report says what there is.
-            cursor: From the last report on the same scope, or None to get every job that is over.
+            cursor: From the last report on the same selection, or None to get every job that is over.
             on_progress: Told where the wait is, or None.
             while_waiting: Entered only where there is something to wait for: a waiting job gives its slot away, and a
                 wait that is met already must not cost it the slot.
@@ -182,18 +182,18 @@ class Waiting:
             BadInputError: The cursor is not one of ours.
         """
         seen = _Seen(cursor)
-        scope = await read()
-        live = _live(scope.jobs) if scope.batch is None else frozenset()
-        with self._event_bus.subscribe(scope.root_ids, scope.membership()) as subscription:
+        selection = await read()
+        live = _live(selection.jobs) if selection.batch is None else frozenset()
+        with self._event_bus.subscribe(selection.root_ids, selection.membership()) as subscription:
             watch = _watch(await read(), seen, mode, live)
             if seconds > 0 and not watch.met():
                 async with while_waiting():
                     with anyio.move_on_after(seconds):
-                        await self._until_met(watch, scope.root_ids, subscription, on_progress)
-        if scope.path is not None:
+                        await self._until_met(watch, selection.root_ids, subscription, on_progress)
+        if selection.path is not None:
             # The changes of a growing subtree may come in another order than its rows, by which the cursor counts.
             watch = _Watch(await read(), seen, mode, watch.live)
-        pauses, held_until = self._pauses(watch, scope.root_ids)
+        pauses, held_until = self._pauses(watch, selection.root_ids)
         return replace(watch.report(), pauses=pauses, held_until=held_until)
 
     async def _until_met(
@@ -240,8 +240,8 @@ class Waiting:
         return pauses, pauses[0].until if held and pauses else None
 
 
-def _watch(scope: Scope, seen: _Seen, mode: WaitMode, live: frozenset[str]) -> "_Watch | _BatchWatch":
-    return _Watch(scope, seen, mode, live) if scope.batch is None else _BatchWatch(scope.batch, seen, mode)
+def _watch(selection: JobSelection, seen: _Seen, mode: WaitMode, live: frozenset[str]) -> "_Watch | _BatchWatch":
+    return _Watch(selection, seen, mode, live) if selection.batch is None else _BatchWatch(selection.batch, seen, mode)
 
 
 class _BatchWatch:
@@ -312,18 +312,18 @@ def _positions(bits: int) -> Iterator[int]:
 
 
 class _Watch:
-    """The jobs of one scope as the waiter knows them.
+    """The jobs of one selection as the waiter knows them.
 
     Args:
-        scope: The jobs.
+        selection: The jobs.
         seen: What has been reported.
         mode: When the wait is over.
         live: Ids of jobs that have been found live since this wait began.
     """
 
-    def __init__(self, scope: Scope, seen: _Seen, mode: WaitMode, live: frozenset[str]) -> None:
-        self._jobs = {job.id: job for job in scope.jobs}
-        self._open = set(_live(scope.jobs))
+    def __init__(self, selection: JobSelection, seen: _Seen, mode: WaitMode, live: frozenset[str]) -> None:
+        self._jobs = {job.id: job for job in selection.jobs}
+        self._open = set(_live(selection.jobs))
         self.live = live | self._open
         self._seen = seen
         self._mode = mode
@@ -394,6 +394,6 @@ def _outdated(news: Job, known: Job | None) -> bool:
     )
 
 
-async def plain_wait(wait: Callable[[], Awaitable[WaitReport]], _: Callable[[], Awaitable[Scope]]) -> WaitReport:
+async def plain_wait(wait: Callable[[], Awaitable[WaitReport]], _: Callable[[], Awaitable[JobSelection]]) -> WaitReport:
     """Wait, and do nothing else meanwhile."""
     return await wait()

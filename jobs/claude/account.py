@@ -103,7 +103,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InForce:
+class EffectiveClaudeEnv:
     """Settings and variables in force for a `claude`: its environment merged with its settings files.
 
     Args:
@@ -131,18 +131,20 @@ def accounts_of(env: Mapping[str, str], managed: Path = MANAGED_SETTINGS) -> lis
         managed: Directory of the managed settings.
     """
     home = _home(env)
-    here = in_force(env, managed)
-    found = [_provider(one, here, home) for one in PROVIDERS if here.uses(one)]
-    found += [Account(name=f"{name}{here.where[name]}") for name in _KEYS if here.variables.get(name)]
-    if here.variables.get("ANTHROPIC_FEDERATION_RULE_ID"):
+    effective = effective_claude_env(env, managed)
+    found = [_provider(one, effective, home) for one in PROVIDERS if effective.uses(one)]
+    found += [Account(name=f"{name}{effective.where[name]}") for name in _KEYS if effective.variables.get(name)]
+    if effective.variables.get("ANTHROPIC_FEDERATION_RULE_ID"):
         found.append(Account(name="workload identity (ANTHROPIC_FEDERATION_RULE_ID)"))
     found += [
-        Account(name=f"apiKeyHelper in {path}") for path, values in here.settings.items() if values.get("apiKeyHelper")
+        Account(name=f"apiKeyHelper in {path}")
+        for path, values in effective.settings.items()
+        if values.get("apiKeyHelper")
     ]
     return found + _logins(env)
 
 
-def in_force(env: Mapping[str, str], managed: Path = MANAGED_SETTINGS) -> InForce:
+def effective_claude_env(env: Mapping[str, str], managed: Path = MANAGED_SETTINGS) -> EffectiveClaudeEnv:
     """Return the settings and variables that count for a `claude` in this environment. Reads files.
 
     Args:
@@ -159,7 +161,7 @@ def in_force(env: Mapping[str, str], managed: Path = MANAGED_SETTINGS) -> InForc
         given = values.get("env")
         for name, value in (given if isinstance(given, dict) else {}).items():
             merged[name], where[name] = str(value), f" in {path}"
-    return InForce(settings=settings, variables=merged, where=where)
+    return EffectiveClaudeEnv(settings=settings, variables=merged, where=where)
 
 
 def config_directory(env: Mapping[str, str]) -> Path:
@@ -181,14 +183,14 @@ def _home(env: Mapping[str, str]) -> Path:
     return Path(env.get("HOME") or "/nonexistent")
 
 
-def _provider(provider: Provider, here: InForce, home: Path) -> Account:
-    env, settings = here.variables, here.settings
+def _provider(provider: Provider, effective: EffectiveClaudeEnv, home: Path) -> Account:
+    env, settings = effective.variables, effective.settings
     seen = (
         *(name for name in (*provider.variables, f"CLAUDE_CODE_SKIP_{provider.switch}_AUTH") if env.get(name)),
         *(key for key in provider.helpers if any(values.get(key) for values in settings.values())),
         *(f"~/{file}" for file in provider.files if (home / file).is_file()),
     )
-    name = f"{provider.name}{here.where[f'CLAUDE_CODE_USE_{provider.switch}']}"
+    name = f"{provider.name}{effective.where[f'CLAUDE_CODE_USE_{provider.switch}']}"
     return Account(name=f"{name} with {seen[0]}") if seen else Account(name=name, credentials=False)
 
 
@@ -267,21 +269,21 @@ def account_key(env: Mapping[str, str], managed: Path = MANAGED_SETTINGS) -> str
 
 
 def _signs(env: Mapping[str, str], managed: Path) -> Iterator[tuple[str, str]]:
-    here = in_force(env, managed)
+    effective = effective_claude_env(env, managed)
     yield "directory", os.path.realpath(config_directory(env))
-    if providers := [provider for provider in PROVIDERS if here.uses(provider)]:
+    if providers := [provider for provider in PROVIDERS if effective.uses(provider)]:
         for provider in providers:
             yield "provider", provider.switch
-            yield from _given(here, (*provider.variables, *_OF_PROVIDERS.get(provider.switch, ())))
+            yield from _given(effective, (*provider.variables, *_OF_PROVIDERS.get(provider.switch, ())))
         return
-    yield from _given(here, _ENDPOINT)
-    commands = (text(values.get("apiKeyHelper")) for values in here.settings.values())
+    yield from _given(effective, _ENDPOINT)
+    commands = (text(values.get("apiKeyHelper")) for values in effective.settings.values())
     helpers = [("apiKeyHelper", command) for command in commands if command]
-    yield from [*_given(here, _CREDENTIALS), *helpers] or _login(env)
+    yield from [*_given(effective, _CREDENTIALS), *helpers] or _login(env)
 
 
-def _given(here: InForce, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    return ((name, here.variables[name]) for name in names if here.variables.get(name))
+def _given(effective: EffectiveClaudeEnv, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    return ((name, effective.variables[name]) for name in names if effective.variables.get(name))
 
 
 def _login(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:

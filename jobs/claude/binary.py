@@ -28,7 +28,7 @@ _NUMBERS: Final = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}\b", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StartWay:
+class CliFeatures:
     """Features of a version that decide how it is started.
 
     Args:
@@ -42,16 +42,16 @@ class StartWay:
     takes_servers: bool = True
 
 
-NEWEST: Final = StartWay()
+NEWEST: Final = CliFeatures()
 
 
-def way_of(version: str | None) -> StartWay:
-    """Return how a version is started; one that is not known counts as new."""
+def features_of(version: str | None) -> CliFeatures:
+    """Return the features of a version; one that is not known counts as new."""
     known = _NUMBERS.match(version or "")
     if known is None:
         return NEWEST
     numbers = numbers_of(known.group())
-    return StartWay(
+    return CliFeatures(
         awaits=numbers >= numbers_of(_AWAITS_SINCE), takes_servers=numbers >= numbers_of(_TAKES_SERVERS_SINCE)
     )
 
@@ -63,8 +63,8 @@ def was_taken_for_newer(version: str | None, taken_for: str | None) -> bool:
         version: What its first frame said, or None where there was none.
         taken_for: The version that it was started as.
     """
-    real, way = way_of(version), way_of(taken_for)
-    return real.awaits < way.awaits or real.takes_servers < way.takes_servers
+    real, assumed = features_of(version), features_of(taken_for)
+    return real.awaits < assumed.awaits or real.takes_servers < assumed.takes_servers
 
 
 def is_too_old(version: str | None) -> bool:

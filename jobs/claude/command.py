@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from jobs.claude.binary import NEWEST, StartWay
+from jobs.claude.binary import NEWEST, CliFeatures
 from jobs.errors import BadInputError
 from jobs.model import PERMISSION_MODES
 from jobs.spec import JobSpec, command_options, one_argument
@@ -101,7 +101,7 @@ class LaunchContext:
 
     Args:
         cli: Path of the `claude` binary.
-        way: How it is started.
+        features: Features of its version that decide how it is started.
         servers_file: Where `Command.servers` will be, for a `claude` that does not take MCP servers over stdin.
         session_id: UUID of the attempt's session, chosen and written down before the launch.
         continues: Session to continue, or None for a new one. The attempt's own id resumes that session; another id
@@ -119,7 +119,7 @@ class LaunchContext:
     """
 
     cli: str
-    way: StartWay = NEWEST
+    features: CliFeatures = NEWEST
     servers_file: str = ""
     session_id: str
     continues: str | None = None
@@ -164,17 +164,17 @@ def build(spec: JobSpec, launch: LaunchContext) -> Command:
         BadInputError: A value that the CLI could misread, named as the caller spells it.
     """
     argv = (
-        *(() if launch.way.awaits else _PIPED),
+        *(() if launch.features.awaits else _PIPED),
         launch.cli,
         *_BASE,
-        *(("--await-initialize",) if launch.way.awaits else ()),
-        *(() if launch.way.takes_servers else (f"--mcp-config={launch.servers_file}",)),
+        *(("--await-initialize",) if launch.features.awaits else ()),
+        *(() if launch.features.takes_servers else (f"--mcp-config={launch.servers_file}",)),
         f"--setting-sources={launch.setting_sources}",
         *_session(launch),
         *_rights(spec, launch),
         *command_options(spec),
     )
-    servers = None if launch.way.takes_servers else json.dumps({"mcpServers": _servers(launch)}).encode()
+    servers = None if launch.features.takes_servers else json.dumps({"mcpServers": _servers(launch)}).encode()
     return Command(argv=argv, stdin=_stdin(spec, launch), env=_environment(launch), umask=launch.umask, servers=servers)
 
 
@@ -222,7 +222,7 @@ def _rights(spec: JobSpec, launch: LaunchContext) -> tuple[str, ...]:
 
 
 def _stdin(spec: JobSpec, launch: LaunchContext) -> bytes:
-    request = {"subtype": "initialize"} | ({"mcpServers": _servers(launch)} if launch.way.takes_servers else {})
+    request = {"subtype": "initialize"} | ({"mcpServers": _servers(launch)} if launch.features.takes_servers else {})
     initialize: dict[str, Any] = {
         "type": "control_request",
         "request_id": "initialize",
@@ -233,7 +233,7 @@ def _stdin(spec: JobSpec, launch: LaunchContext) -> bytes:
     text = f"{launch.briefing}\n\n{spec.task}" if launch.briefing else spec.task
     # The API refuses lone surrogates, so half a character becomes a question mark.
     content = text.encode("utf-8", "replace").decode()
-    if not launch.way.awaits and content.startswith("/"):
+    if not launch.features.awaits and content.startswith("/"):
         # Behind a newline it is no command; nothing else is more than text (measured on 2.1.197).
         content = f"\n{content}"
     # client_composed: a task that begins with "/" or names "@/etc/passwd" stays text (measured on 2.1.330).

@@ -30,7 +30,7 @@ _BEGINNING: Final = re.compile(r'\{\s*"')
 _MEMBER: Final = re.compile(r'\s*[{,]\s*"(\w+)"\s*:\s*')
 
 
-class Lost(StrEnum):
+class UnreadableKind(StrEnum):
     """Kind of frame that a damaged line held and that cannot be read."""
 
     FRAME = "frame"
@@ -39,7 +39,7 @@ class Lost(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remains:
+class Salvage:
     """What a damaged line holds.
 
     Args:
@@ -65,7 +65,7 @@ def decoded(line: str) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def remains_of(line: str, session: str) -> Remains:
+def salvaged(line: str, session: str) -> Salvage:
     """Cut the whole frames of a session out of a line.
 
     Args:
@@ -90,8 +90,8 @@ def remains_of(line: str, session: str) -> Remains:
             torn = len(rest) + match.start() - at
     rest += line[at:]
     if torn >= 0 and (whole := _frame(rest[torn:], session)) is not None:
-        return Remains(frames=[*frames, whole], text=rest[:torn], torn="")
-    return Remains(frames=frames, text=rest, torn=rest[torn:] if torn >= 0 else "")
+        return Salvage(frames=[*frames, whole], text=rest[:torn], torn="")
+    return Salvage(frames=frames, text=rest, torn=rest[torn:] if torn >= 0 else "")
 
 
 def first_frame(line: str, session: str) -> Mapping[str, Any] | None:
@@ -111,7 +111,7 @@ def joined(torn: str, line: str, session: str) -> Mapping[str, Any] | None:
     return _frame(torn + line, session) if line.rstrip().endswith("}") else None
 
 
-def lost_with(beginning: str, session: str) -> Lost | None:
+def kind_of_unreadable(beginning: str, session: str) -> UnreadableKind | None:
     """Say what cannot be read where no more than the beginning of a line is known."""
     if not _BEGINNING.match(beginning):
         return None
@@ -121,7 +121,7 @@ def lost_with(beginning: str, session: str) -> Lost | None:
     # In frames of 2.1.330 the type of a result comes after its text; no other frame has these two.
     is_success = known.get("subtype") == "success" and known.get("is_error") is False
     is_ours = known.get("type", "result") == "result" and known.get("session_id", session) == session
-    return Lost.ANSWER if is_success and is_ours else Lost.FRAME
+    return UnreadableKind.ANSWER if is_success and is_ours else UnreadableKind.FRAME
 
 
 def _members(beginning: str) -> Mapping[str, Any]:

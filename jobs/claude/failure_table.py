@@ -162,7 +162,7 @@ _OF_A_RESULT: Final = ("subtype", "terminal_reason", "api_error", "stop_reason",
 
 
 def reason_of(result: Mapping[str, Any], *, message: Mapping[str, Any], signs: Reason | None) -> Reason:
-    """Return why a result that is an error is one.
+    """Return the reason of a failed result.
 
     Args:
         result: The frame.

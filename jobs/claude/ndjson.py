@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from jobs.claude.damaged_lines import Lost, decoded, first_frame, joined, lost_with, remains_of
+from jobs.claude.damaged_lines import UnreadableKind, decoded, first_frame, joined, kind_of_unreadable, salvaged
 from jobs.processes.attempt_dir import STDERR, STDOUT, AttemptDirectory
 from jobs.util import json_values
 
@@ -53,7 +53,7 @@ class Line:
     dropped: int = 0
     complete: bool = True
     mended: bool = False
-    lost: Lost | None = None
+    lost: UnreadableKind | None = None
 
 
 class LineDecoder:
@@ -115,7 +115,7 @@ class LineDecoder:
         self._begin, self._length = end, 0
         self._kept.clear()
         if dropped:
-            lost = self._lost_with(payload) if complete else None
+            lost = self._kind_of_unreadable(payload) if complete else None
             lines.append(Line(offset=begin, end=end, dropped=dropped, complete=complete, lost=lost))
             self._await_end("")
         elif stripped := payload.strip():
@@ -130,7 +130,7 @@ class LineDecoder:
 
     def _long_parts(self, line: bytes, begin: int, end: int, complete: bool) -> Iterator[Line]:
         frame = first_frame(_text(line), self._session)
-        lost = self._lost_with(line) if complete and frame is None else None
+        lost = self._kind_of_unreadable(line) if complete and frame is None else None
         if frame is None:
             text = _text(line[: 4 * _TEXT_LIMIT])[:_TEXT_LIMIT]
             yield Line(offset=begin, end=end, text=text, complete=complete, lost=lost)
@@ -143,23 +143,23 @@ class LineDecoder:
             self._torn = ""
             yield self._framed(frame, begin, end, complete, mended=True)
             return
-        remains = remains_of(line, self._session)
-        if said := remains.text.strip():
-            lost = lost_with(remains.torn, self._session) if complete else None
-            if lost is Lost.ANSWER and said != remains.torn.strip():
+        salvage = salvaged(line, self._session)
+        if said := salvage.text.strip():
+            lost = kind_of_unreadable(salvage.torn, self._session) if complete else None
+            if lost is UnreadableKind.ANSWER and said != salvage.torn.strip():
                 # The program that wrote the text in front of it may have printed it.
-                lost = Lost.FRAME
+                lost = UnreadableKind.FRAME
             yield Line(offset=begin, end=end, text=said[:_TEXT_LIMIT], complete=complete, lost=lost)
-        for frame in remains.frames:
+        for frame in salvage.frames:
             yield self._framed(frame, begin, end, complete)
-        self._await_end(remains.torn)
+        self._await_end(salvage.torn)
 
     def _framed(self, frame: Mapping[str, Any], begin: int, end: int, complete: bool, *, mended: bool = False) -> Line:
         self._session = self._session or json_values.text(frame.get("session_id"))
         return Line(offset=begin, end=end, frame=frame, complete=complete, mended=mended)
 
-    def _lost_with(self, beginning: bytes) -> Lost | None:
-        return lost_with(_text(beginning[:_BEGINNING].lstrip()), self._session)
+    def _kind_of_unreadable(self, beginning: bytes) -> UnreadableKind | None:
+        return kind_of_unreadable(_text(beginning[:_BEGINNING].lstrip()), self._session)
 
     def _await_end(self, torn: str) -> None:
         if torn:

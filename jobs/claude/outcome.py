@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from jobs.claude.cli_messages import is_marked_as_the_clis_own, may_be_the_clis_own, reason_in
-from jobs.claude.damaged_lines import PASSING, Lost
+from jobs.claude.damaged_lines import PASSING, UnreadableKind
 from jobs.claude.failure_table import denied, explain, reason_of
 from jobs.claude.last_message import LastMessage, words_of
 from jobs.claude.ndjson import Line
@@ -79,7 +79,7 @@ class OutcomeReader:
         self._mended: Mapping[str, Any] | None = None
         # Lines that could not be read since the model was last spoken to.
         self._lost = 0
-        self._last_lost: Lost | None = None
+        self._last_lost: UnreadableKind | None = None
         self._is_stopped_by_hook = False
         self._given = self._plain = ""
 
@@ -87,7 +87,7 @@ class OutcomeReader:
         """Take the next line: its frame, or that it was damaged."""
         if line.mended:
             self._mended = line.frame
-            if self._last_lost is Lost.FRAME and mapping(line.frame).get("type") != PASSING:
+            if self._last_lost is UnreadableKind.FRAME and mapping(line.frame).get("type") != PASSING:
                 # Its beginning was counted.
                 self._lost = max(0, self._lost - 1)
                 self._last_lost = None
@@ -177,9 +177,9 @@ class OutcomeReader:
         """What this attempt has consumed so far, calls that no result covers yet included."""
         return self._meter.usage
 
-    def _take_loss(self, lost: Lost) -> None:
+    def _take_loss(self, lost: UnreadableKind) -> None:
         self._last_lost = lost
-        if lost is Lost.ANSWER:
+        if lost is UnreadableKind.ANSWER:
             # It has no more than that; the answer itself is in the frames before it.
             self._take_result(_OF_A_LOST_RESULT, is_lost=True)
         else:

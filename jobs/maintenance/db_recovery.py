@@ -27,7 +27,7 @@ _PIECE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class JobDirectory:
     """The directory of a job that was launched at least once.
 
     Args:
@@ -50,8 +50,10 @@ class Trace:
         return (launched.job.depth, launched.job.seq) if launched else (0, 0)
 
 
-def traces_under(trees: Path, *, since: float | None = None, live: Collection[str] = ()) -> Iterator[Trace]:
-    """Yield the trace of every job that was ever launched.
+def launched_jobs_under(
+    trees: Path, *, since: float | None = None, live: Collection[str] = ()
+) -> Iterator[JobDirectory]:
+    """Yield the directory of every job that was ever launched.
 
     Args:
         trees: Directory of the job directories, one directory a tree.
@@ -65,13 +67,13 @@ def traces_under(trees: Path, *, since: float | None = None, live: Collection[st
             numbers = [int(attempt.name) for attempt in subdirectories(directory) if attempt.name.isdecimal()]
             launched = [number for number in numbers if (directory / str(number) / JOB).exists()]
             if launched:
-                yield Trace(directory, max(launched))
+                yield JobDirectory(directory, max(launched))
 
 
-def missing_jobs(traces: Iterable[Trace], known: Mapping[str, RowState]) -> Sequence[Path]:
+def missing_jobs(launched: Iterable[JobDirectory], known: Mapping[str, RowState]) -> Sequence[Path]:
     """Return the directories of the jobs that are further than their rows, parents before their children."""
-    ahead = [trace for trace in traces if trace.is_ahead_of(known.get(trace.directory.name))]
-    return [trace.directory for trace in sorted(ahead, key=Trace.place)]
+    ahead = [job for job in launched if job.is_ahead_of(known.get(job.directory.name))]
+    return [job.directory for job in sorted(ahead, key=JobDirectory.place)]
 
 
 def subdirectories(path: Path) -> Sequence[Path]:
@@ -273,17 +275,17 @@ async def open_with_recovery(
 
 
 def _repaired(database: Path, trees: Path) -> Condition:
-    return restore_where_damaged(database, has_past=lambda: next(traces_under(trees), None) is not None)
+    return restore_where_damaged(database, has_past=lambda: next(launched_jobs_under(trees), None) is not None)
 
 
 async def _bring_back(store: Restorable, database: Path, trees: Path, condition: Condition) -> None:
     # After a crash alone, only what was added while that engine ran can be missing.
     since = None if condition.open_since is None else condition.open_since - CLOCK_STEP
     live = frozenset(job.root_id for job in await store.unfinished())
-    traces = await anyio.to_thread.run_sync(lambda: list(traces_under(trees, since=since, live=live)))
-    known = await store.last_attempts([trace.directory.name for trace in traces])
+    launched = await anyio.to_thread.run_sync(lambda: list(launched_jobs_under(trees, since=since, live=live)))
+    known = await store.last_attempts([job.directory.name for job in launched])
     restored = unreadable = 0
-    for directory in await anyio.to_thread.run_sync(missing_jobs, traces, known):
+    for directory in await anyio.to_thread.run_sync(missing_jobs, launched, known):
         if await _restored(store, directory):
             restored += 1
         elif directory.name not in known:

@@ -28,7 +28,7 @@ _SPACE = 2
 """Times the size of the database that must be free: the copy must not be what fills the disk."""
 
 
-class Changing(Protocol):
+class CountsChanges(Protocol):
     """An open store that counts its changes."""
 
     @property
@@ -50,7 +50,7 @@ class Snapshots:
         clock: Time.
     """
 
-    def __init__(self, store: Changing, database: Path, clock: Clock) -> None:
+    def __init__(self, store: CountsChanges, database: Path, clock: Clock) -> None:
         self._store = store
         self._database = database
         self._clock = clock

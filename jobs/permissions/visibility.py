@@ -11,7 +11,7 @@ from jobs.ports import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class JobSelection:
     """A set of jobs that a caller asks about.
 
     Args:
@@ -102,16 +102,16 @@ class Visibility:
             raise NotFoundError("Batch", batch_id)
         return batch
 
-    async def batch_scope(self, batch_id: str) -> Scope:
+    async def batch_selection(self, batch_id: str) -> JobSelection:
         """Return a batch's own jobs.
 
         Raises:
             NotFoundError: As `batch`.
         """
         await self.batch(batch_id)
-        return Scope(jobs=await self._store.jobs_in_batch(batch_id))
+        return JobSelection(jobs=await self._store.jobs_in_batch(batch_id))
 
-    async def subtree_scope(self, root: str) -> Scope:
+    async def subtree_selection(self, root: str) -> JobSelection:
         """Return everything below a job or, for a batch that began a tree, the whole tree; the job itself included.
 
         Raises:
@@ -120,11 +120,11 @@ class Visibility:
         if is_batch_id(root):
             batch = await self.batch(root)
             if batch.root_id != batch.id:
-                return await self.batch_scope(root)
+                return await self.batch_selection(root)
             path = batch.id
         else:
             path = (await self.job(root)).path
-        return Scope(jobs=await self._store.jobs_under(path), path=path)
+        return JobSelection(jobs=await self._store.jobs_under(path), path=path)
 
     async def rollup(self, root: str) -> Rollup:
         """Sum up a batch with everything below it, or a job with its subtree.
@@ -174,7 +174,7 @@ class Visibility:
         return await self._store.newest_jobs(limit=limit, before_seq=before_seq, status=status, path=path)
 
     async def ids_from(self, beginning: str, *, limit: int) -> Sequence[str]:
-        """Return at most `limit` ids of the caller's jobs and of their batches that begin so, the newest first."""
+        """Return at most `limit` ids of the caller's jobs and of their batches with this prefix, the newest first."""
         path = None if self._caller is None else self._caller.path
         return await self._store.ids_from(beginning, limit=limit, path=path)
 

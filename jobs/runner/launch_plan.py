@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 
-from jobs.claude.binary import Claude, ClaudeFinder, way_of
+from jobs.claude.binary import Claude, ClaudeFinder, features_of
 from jobs.claude.command import USER_ONLY, Command, LaunchContext, McpServer, build
 from jobs.claude.stale_files import ClientDirectories
 from jobs.client_context import ClientContextStore
@@ -207,7 +207,7 @@ class LaunchPlanner:
             replace(job.spec, task=prompt.text),
             LaunchContext(
                 cli=str(plan.claude.path),
-                way=way_of(plan.claude.version),
+                features=features_of(plan.claude.version),
                 servers_file=f"{directory}/{SERVERS}",
                 session_id=plan.session.id,
                 continues=plan.session.continues,

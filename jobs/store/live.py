@@ -196,7 +196,7 @@ class LiveStore(Store):
         return await self._behind.newest_jobs(limit=limit, before_seq=before_seq, status=status, path=path)
 
     async def ids_from(self, beginning: str, *, limit: int, path: str | None = None) -> Sequence[str]:
-        """Return ids that begin so."""
+        """Return the ids with this prefix."""
         return await self._behind.ids_from(beginning, limit=limit, path=path)
 
     async def unfinished(self) -> Sequence[Job]:

@@ -220,7 +220,7 @@ class MemoryStore(Store):
         return older[::-1][:limit]
 
     async def ids_from(self, beginning: str, *, limit: int, path: str | None = None) -> Sequence[str]:
-        """Return ids that begin so."""
+        """Return the ids with this prefix."""
         newest: dict[str, int] = {}
         for job in self._where(lambda job: path is None or contains(path, job.path)):
             newest |= {one: job.seq for one in (job.id, job.batch_id) if one.startswith(beginning)}

@@ -280,7 +280,7 @@ class SqliteStore(Store):
         return await self._read("newest_jobs", values, job_of)
 
     async def ids_from(self, beginning: str, *, limit: int, path: str | None = None) -> Sequence[str]:
-        """Return ids that begin so."""
+        """Return the ids with this prefix."""
         return await self._read("ids_from", {"beginning": beginning, "limit": limit, "path": path}, itemgetter(0))
 
     async def unfinished(self) -> Sequence[Job]:

@@ -20,7 +20,7 @@ from jobs.ids import hash_token
 from jobs.manager import EnhancedJobManager
 from jobs.model import Job
 from jobs.permissions.approvals import Approvals
-from jobs.permissions.visibility import Scope, Visibility
+from jobs.permissions.visibility import JobSelection, Visibility
 from jobs.ports import Store
 from jobs.recursion_manager import RecursionManager
 from jobs.sessions import SessionService
@@ -278,7 +278,7 @@ class Call:
     tool_use_id: str | None
     on_progress: OnProgress | None
     wait_wrapper: Callable[
-        [Callable[[], Awaitable[WaitReport]], Callable[[], Awaitable[Scope]]], Awaitable[WaitReport]
+        [Callable[[], Awaitable[WaitReport]], Callable[[], Awaitable[JobSelection]]], Awaitable[WaitReport]
     ] = plain_wait
     flow: FlowControl = field(default_factory=FlowControl)
 

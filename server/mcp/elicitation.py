@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from jobs.errors import JobsError
 from jobs.permissions.approvals import Approvals, PermissionRequest
-from jobs.permissions.visibility import Scope
+from jobs.permissions.visibility import JobSelection
 from jobs.util.text import strip_terminal_codes
 from jobs.waiting import WaitReport
 from server.mcp.replies import permission_requests
@@ -29,7 +29,7 @@ SCHEMA: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
 AnyContext = ServerRequestContext[Any]
 """A request's context, whose connection is the one of `server.mcp.calls`: that module needs this one."""
 
-Read = Callable[[], Awaitable[Scope]]
+Read = Callable[[], Awaitable[JobSelection]]
 """Reads the jobs that a call waits for."""
 
 

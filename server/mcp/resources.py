@@ -142,7 +142,7 @@ async def _read(call: Call, uri: str) -> tuple[str, str]:
 
 async def _tree(call: Call, identity: str) -> str:
     sums = await call.visibility.rollup(identity)
-    jobs = (await call.visibility.subtree_scope(identity)).jobs
+    jobs = (await call.visibility.subtree_selection(identity)).jobs
     return replies.tree(
         identity,
         sums,

@@ -23,7 +23,7 @@ from server.mcp.connection_state import Connection, calling_job
 from server.mcp.initialize import INSTRUCTIONS, NAME, TITLE
 from server.mcp.subscriptions import Subscriptions
 from server.mcp.tool_definitions import Definition
-from server.mcp.tools import BY_NAME, listing, scope_reader
+from server.mcp.tools import BY_NAME, listing, selection_reader
 
 __all__ = ["INSTRUCTIONS", "TOOL_USE_ID", "Connection", "build_server"]
 
@@ -90,4 +90,4 @@ async def _answer(ctx: Context, definition: Definition, params: CallToolRequestP
         return await definition.handle(call, arguments)
     # Of the tools that wait, only this one may be repeated: it starts nothing.
     answer = partial(definition.handle, call, arguments)
-    return await elicitation.forms_or_answer(ctx, params.input_responses, answer, scope_reader(call, arguments))
+    return await elicitation.forms_or_answer(ctx, params.input_responses, answer, selection_reader(call, arguments))

@@ -27,14 +27,14 @@ from jobs.errors import JobsError
 from jobs.ids import BATCH_PREFIX, JOB_PREFIX
 from jobs.limits.throttle import Pause
 from jobs.model import LIVE, Job, JobStatus
-from jobs.permissions.visibility import Scope
+from jobs.permissions.visibility import JobSelection
 from jobs.waiting import WaitMode, WaitReport
 from jobs.waiting_for import FOR_JOBS
 from server.mcp import elicitation, progress, replies
 from server.mcp.arguments import Arguments, BatchArguments, RunArguments, WaitArguments
 from server.mcp.calls import Context, call_of, outcome, result_of
 from server.mcp.connection_state import Call
-from server.mcp.tools import BY_NAME, run_reply, scope_reader, submit, wait_reply
+from server.mcp.tools import BY_NAME, run_reply, selection_reader, submit, wait_reply
 from server.mcp.wait_ids import Wait, decode, encode
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
@@ -125,7 +125,7 @@ async def cancel(ctx: Context, params: TaskParams) -> dict[str, Any]:
 
 
 async def _forms(ctx: Context, task_id: str) -> Mapping[str, Any]:
-    return await elicitation.forms(ctx, partial(_scope_of, await call_of(ctx), task_id))
+    return await elicitation.forms(ctx, partial(_selection_of, await call_of(ctx), task_id))
 
 
 async def _found(ctx: Context, task_id: str) -> Snapshot:
@@ -168,14 +168,14 @@ async def _begin_batch(call: Call, arguments: BatchArguments) -> str:
 
 
 async def _begin_wait(call: Call, arguments: WaitArguments) -> str | None:
-    scope = await scope_reader(call, arguments)()
+    selection = await selection_reader(call, arguments)()
     now = call.services.now()
     return encode(
         Wait(
             created=now,
             until=None if arguments.timeout_seconds is None else now + arguments.timeout_seconds,
             arguments=arguments,
-            numbers=[job.seq for job in scope.jobs] if arguments.job_ids else (),
+            numbers=[job.seq for job in selection.jobs] if arguments.job_ids else (),
         )
     )
 
@@ -212,7 +212,7 @@ async def _of_run(call: Call, job_id: str) -> Snapshot:
 
 async def _of_batch(call: Call, batch_id: str) -> Snapshot:
     batch = await call.visibility.batch(batch_id)
-    jobs = (await call.visibility.batch_scope(batch_id)).jobs
+    jobs = (await call.visibility.batch_selection(batch_id)).jobs
     updated = max(map(_touched, jobs))
     live = sum(job.status in LIVE for job in jobs)
     if live:
@@ -228,16 +228,16 @@ async def _of_batch(call: Call, batch_id: str) -> Snapshot:
 async def _of_wait(call: Call, task_id: str) -> Snapshot:
     created, until, arguments = await _decode(call, task_id)
     mode = WaitMode(arguments.mode)
-    read = scope_reader(call, arguments)
+    read = selection_reader(call, arguments)
     report = await call.services.waiting.wait(read, mode=mode, seconds=0, cursor=arguments.cursor)
-    scope = await read()
-    updated = max([created, *map(_touched, scope.jobs)])
+    selection = await read()
+    updated = max([created, *map(_touched, selection.jobs)])
     # Completed for now where a permission is missing: a working task could not report that.
-    asking = call.services.approvals.mark_shown(call.job, scope.paths)
+    asking = call.services.approvals.mark_shown(call.job, selection.paths)
     if asking or _met(report, mode) or (until is not None and call.services.now() >= until):
         result = result_of(wait_reply(call, report, asking))
         return Snapshot(status="completed", created=created, updated=updated, result=result)
-    message = _going_on(scope.jobs, report.pauses)
+    message = _going_on(selection.jobs, report.pauses)
     return Snapshot(status="working", created=created, updated=updated, message=message)
 
 
@@ -260,21 +260,21 @@ def _met(report: WaitReport, mode: WaitMode) -> bool:
     return met or not report.pending
 
 
-async def _scope_of(call: Call, task_id: str) -> Scope:
+async def _selection_of(call: Call, task_id: str) -> JobSelection:
     match task_id[:1]:
         case kind if kind == JOB_PREFIX:
-            return Scope(jobs=[await call.visibility.job(task_id)])
+            return JobSelection(jobs=[await call.visibility.job(task_id)])
         case kind if kind == BATCH_PREFIX:
-            return await call.visibility.batch_scope(task_id)
+            return await call.visibility.batch_selection(task_id)
         case _:
-            return await scope_reader(call, (await _decode(call, task_id))[2])()
+            return await selection_reader(call, (await _decode(call, task_id))[2])()
 
 
 async def _jobs_of(call: Call, task_id: str) -> Sequence[str]:
     if task_id.startswith(JOB_PREFIX):
         return (task_id,)
     if task_id.startswith(BATCH_PREFIX):
-        return [job.id for job in (await call.visibility.batch_scope(task_id)).jobs]
+        return [job.id for job in (await call.visibility.batch_selection(task_id)).jobs]
     return ()
 
 

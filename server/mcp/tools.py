@@ -12,7 +12,7 @@ from jobs.errors import BadInputError, NotFoundError
 from jobs.ids import is_batch_id
 from jobs.model import Job, JobStatus
 from jobs.permissions.approvals import PermissionRequest
-from jobs.permissions.visibility import Scope
+from jobs.permissions.visibility import JobSelection
 from jobs.ports import Admission
 from jobs.validation import TreeBounds
 from jobs.waiting import WaitMode, WaitReport
@@ -140,7 +140,7 @@ async def claude_status(call: Call, arguments: JobArguments) -> str:
 )
 async def claude_wait(call: Call, arguments: WaitArguments) -> str:
     """Wait for jobs, a batch or a subtree and return those that ended."""
-    read = scope_reader(call, arguments)
+    read = selection_reader(call, arguments)
     longest = call.services.settings.wait_seconds
     asked = longest if arguments.timeout_seconds is None else min(arguments.timeout_seconds, longest)
     mode = WaitMode(arguments.mode)
@@ -212,7 +212,7 @@ async def claude_kill_job(call: Call, arguments: JobArguments) -> str:
 
 async def _cancellable(call: Call, identity: str) -> Sequence[Job]:
     if is_batch_id(identity):
-        return (await call.visibility.batch_scope(identity)).jobs
+        return (await call.visibility.batch_selection(identity)).jobs
     return (await call.visibility.job(identity),)
 
 
@@ -240,7 +240,7 @@ async def claude_send(call: Call, arguments: SendArguments) -> str:
 async def claude_retry(call: Call, arguments: RetryArguments) -> str:
     """Retry a job, or everything below it that failed."""
     whole, see = arguments.subtree or is_batch_id(arguments.job_id), call.visibility
-    jobs = (await see.subtree_scope(arguments.job_id)).jobs if whole else [await see.job(arguments.job_id)]
+    jobs = (await see.subtree_selection(arguments.job_id)).jobs if whole else [await see.job(arguments.job_id)]
     mine = [job for job in jobs if call.job is None or job.id != call.job.id]
     return replies.retried(await call.services.sessions.retry(mine, client_context=call.client_context))
 
@@ -282,13 +282,13 @@ async def run_reply(call: Call, job_id: str) -> str:
 
 
 async def _wait_for(call: Call, admission: Admission) -> tuple[WaitReport, Sequence[PermissionRequest]]:
-    read = partial(_scope_of, call, tuple(job.id for job in admission.jobs))
+    read = partial(_selection_of, call, tuple(job.id for job in admission.jobs))
     return await _wait_unless_asked(call, read, mode=WaitMode.ALL, seconds=UNBOUNDED)
 
 
 async def _wait_unless_asked(
     call: Call,
-    read: Callable[[], Awaitable[Scope]],
+    read: Callable[[], Awaitable[JobSelection]],
     *,
     mode: WaitMode,
     seconds: float,
@@ -328,7 +328,7 @@ async def _aside(call: Call) -> AsyncIterator[None]:
         yield
 
 
-def scope_reader(call: Call, arguments: WaitArguments) -> Callable[[], Awaitable[Scope]]:
+def selection_reader(call: Call, arguments: WaitArguments) -> Callable[[], Awaitable[JobSelection]]:
     """Return a function that reads the jobs that a wait is about.
 
     Raises:
@@ -342,22 +342,24 @@ def scope_reader(call: Call, arguments: WaitArguments) -> Callable[[], Awaitable
     batches = (arguments.batch_id, arguments.subtree_of)
     call.visibility.refuse_self("wait for itself", remedy, jobs=arguments.job_ids, batches=batches)
     if arguments.job_ids:
-        return partial(_scope_of, call, tuple(arguments.job_ids))
+        return partial(_selection_of, call, tuple(arguments.job_ids))
     if arguments.batch_id is not None:
-        return partial(call.visibility.batch_scope, arguments.batch_id)
+        return partial(call.visibility.batch_selection, arguments.batch_id)
     return partial(_below, call, arguments.subtree_of or "")
 
 
-async def _scope_of(call: Call, job_ids: Sequence[str]) -> Scope:
-    return Scope(jobs=await call.visibility.jobs(job_ids))
+async def _selection_of(call: Call, job_ids: Sequence[str]) -> JobSelection:
+    return JobSelection(jobs=await call.visibility.jobs(job_ids))
 
 
-async def _below(call: Call, root: str) -> Scope:
-    scope = await call.visibility.subtree_scope(root)
+async def _below(call: Call, root: str) -> JobSelection:
+    selection = await call.visibility.subtree_selection(root)
     if call.job is None:
-        return scope
+        return selection
     # A job that waits for its own subtree must not wait for itself.
-    return Scope(jobs=[job for job in scope.jobs if job.id != call.job.id], path=scope.path, without=call.job.id)
+    return JobSelection(
+        jobs=[job for job in selection.jobs if job.id != call.job.id], path=selection.path, without=call.job.id
+    )
 
 
 DEFINITIONS: tuple[Definition, ...] = (

@@ -18,7 +18,7 @@ import pytest
 import orchestration.patterns  # noqa: F401 - an engine has loaded it half a second after its start
 from jobs.client_context import ClientContext
 from jobs.model import Job, JobStatus
-from jobs.permissions.visibility import Scope, Visibility
+from jobs.permissions.visibility import JobSelection, Visibility
 from jobs.processes import process as shim
 from jobs.settings import Settings
 from jobs.spec import TaskRequest
@@ -77,8 +77,8 @@ async def run(services: Services, tasks: Sequence[str | TaskRequest], cwd: Path)
     ids = await services.manager.execute_batch_async(tasks, client_context=ClientContext(cwd=str(cwd), env=ENVIRONMENT))
     visibility = Visibility(services.store, None)
 
-    async def read() -> Scope:
-        return Scope(jobs=await visibility.jobs(ids))
+    async def read() -> JobSelection:
+        return JobSelection(jobs=await visibility.jobs(ids))
 
     report = await services.waiting.wait(read, mode=WaitMode.ALL, seconds=TIMEOUT_SECONDS)
     assert [job.status for job in report.done] == [JobStatus.COMPLETED] * len(tasks), report.done

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from jobs.claude.binary import StartWay, ask_version, way_of
+from jobs.claude.binary import CliFeatures, ask_version, features_of
 from jobs.claude.command import Command, LaunchContext, McpServer, build
 from jobs.claude.ndjson import OutputTail
 from jobs.claude.outcome import OutcomeReader
@@ -36,19 +36,19 @@ HELLO = Story.model_validate({"default": "x", "roles": {"x": [{"text": "Hello."}
 class Bench:
     """A home, a project and the real binary, for attempts one after the other."""
 
-    def __init__(self, cli: Path, way: StartWay, api: ScriptedApi, root: Path) -> None:
+    def __init__(self, cli: Path, features: CliFeatures, api: ScriptedApi, root: Path) -> None:
         self.cli, self.api, self.root = cli, api, root
         self.home, self.work = root / "home", root / "work"
         self.home.mkdir()
         self.work.mkdir()
         self.marker = f"e2e:{uuid.uuid4().hex}"
         self.attempts = 0
-        self.way = way
+        self.features = features
 
     def command(self, task: str, *, session: str | None = None, continues: str | None = None, **fields: Any) -> Command:
         launch_context = LaunchContext(
             cli=str(self.cli),
-            way=self.way,
+            features=self.features,
             servers_file=str(self.attempt_directory(self.attempts + 1) / SERVERS),
             session_id=session or str(uuid.uuid4()),
             continues=continues,
@@ -85,8 +85,8 @@ async def read(process: Process, code: int | None, stop_reason: Reason | None = 
 
 @pytest.fixture
 def bench(claude_cli: Path, scripted: Serve, tmp_path: Path) -> Callable[[Story], Bench]:
-    way = way_of(ask_version(claude_cli, SYSTEM_PATH))
-    return lambda story: Bench(claude_cli, way, scripted(story), tmp_path)
+    features = features_of(ask_version(claude_cli, SYSTEM_PATH))
+    return lambda story: Bench(claude_cli, features, scripted(story), tmp_path)
 
 
 async def test_a_job_runs_and_its_token_stands_nowhere_but_in_its_stdin_file(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.claude.damaged_lines import Lost
+from jobs.claude.damaged_lines import UnreadableKind
 from jobs.claude.ndjson import LINE_LIMIT, Line, LineDecoder
 from tests.support.reachable import parts_of
 
@@ -132,7 +132,7 @@ def test_whole_frames_are_cut_out_of_a_damaged_line(data: str, expected: list[st
 
 def test_a_torn_frame_is_put_together_and_marked() -> None:
     _, torn, event, mended = framed(f"{SYSTEM}\n{HEAD}{EVENT}\n{TAIL}\n".encode())
-    assert torn.lost is Lost.ANSWER
+    assert torn.lost is UnreadableKind.ANSWER
     assert (event.mended, mended.mended) == (False, True)
     assert mended.frame is not None
     assert mended.frame["result"] == "whole answer"
@@ -146,7 +146,7 @@ FAKE_OF_ANOTHER = FAKE.replace('"fake"', '"fake","session_id":"z"')
 def test_a_torn_frame_yields_no_object_that_stands_inside_it(fake: str) -> None:
     torn = f'{{"type":"assistant","message":{{"content":[{{"type":"tool_use","input":{fake}}}]'
     _, line = framed(f"{SYSTEM}\n{torn}\n".encode())
-    assert (line.frame, line.lost) == (None, Lost.FRAME)
+    assert (line.frame, line.lost) == (None, UnreadableKind.FRAME)
     assert line.text.startswith('{"type":"assistant"')
 
 
@@ -159,7 +159,7 @@ def test_an_object_that_somebody_prints_is_no_frame(first: str, fake: str) -> No
 
 def test_a_result_that_somebody_prints_and_cuts_short_is_no_lost_answer() -> None:
     _, line = framed(f"{SYSTEM}\n[DEBUG] hook input: {HEAD}\n".encode())
-    assert line.lost is Lost.FRAME
+    assert line.lost is UnreadableKind.FRAME
 
 
 def test_parts_of_frames_of_another_session_are_not_put_together() -> None:
@@ -176,18 +176,18 @@ def test_the_end_of_a_torn_frame_is_looked_for_in_the_next_eight_lines_only(betw
 @pytest.mark.parametrize(
     ("line", "lost"),
     [
-        (HEAD, Lost.ANSWER),
-        (HEAD.replace("false", "true"), Lost.FRAME),
-        (HEAD.replace('"type":"result"', '"usage":{"a":[1]}'), Lost.ANSWER),
-        (HEAD.replace('"type":"result"', '"type":"user"'), Lost.FRAME),
-        (HEAD.replace('"type":"result"', '"session_id":"z"'), Lost.FRAME),
-        (f'{{"type":"user","tool_use_result":{HEAD}', Lost.FRAME),
-        ('{"result":"\\"type\\":\\"result\\",\\"subtype\\":\\"success\\",\\"is_error\\":false', Lost.FRAME),
+        (HEAD, UnreadableKind.ANSWER),
+        (HEAD.replace("false", "true"), UnreadableKind.FRAME),
+        (HEAD.replace('"type":"result"', '"usage":{"a":[1]}'), UnreadableKind.ANSWER),
+        (HEAD.replace('"type":"result"', '"type":"user"'), UnreadableKind.FRAME),
+        (HEAD.replace('"type":"result"', '"session_id":"z"'), UnreadableKind.FRAME),
+        (f'{{"type":"user","tool_use_result":{HEAD}', UnreadableKind.FRAME),
+        ('{"result":"\\"type\\":\\"result\\",\\"subtype\\":\\"success\\",\\"is_error\\":false', UnreadableKind.FRAME),
         ("oops", None),
         ("{oops}", None),
     ],
 )
-def test_a_line_that_cannot_be_read_says_what_is_lost(line: str, lost: Lost | None) -> None:
+def test_a_line_that_cannot_be_read_says_what_is_lost(line: str, lost: UnreadableKind | None) -> None:
     _, found = framed(f"{SYSTEM}\n{line}\n".encode())
     assert found.lost is lost
 
@@ -195,7 +195,7 @@ def test_a_line_that_cannot_be_read_says_what_is_lost(line: str, lost: Lost | No
 def test_a_result_that_is_too_long_is_known_by_its_beginning() -> None:
     data = f'{{"is_error":false,"subtype":"success","result":"{"x" * 20_000}","type":"result"}}\n'.encode()
     (line,) = framed(data, limit=10_000)
-    assert (line.dropped, line.lost) == (len(data), Lost.ANSWER)
+    assert (line.dropped, line.lost) == (len(data), UnreadableKind.ANSWER)
 
 
 def test_the_end_of_an_output_that_was_cut_off_is_no_answer() -> None:
@@ -211,7 +211,7 @@ def test_a_number_that_json_does_not_know_is_null(cost: str) -> None:
 
 def test_a_line_of_a_hundred_thousand_beginnings_is_given_up_early() -> None:
     (line,) = framed(b'{"a"' * 100_000 + b"\n")
-    assert (line.frame, line.lost) == (None, Lost.FRAME)
+    assert (line.frame, line.lost) == (None, UnreadableKind.FRAME)
 
 
 def test_a_damaged_line_that_is_too_long_to_be_looked_through_leaves_nothing_behind() -> None:

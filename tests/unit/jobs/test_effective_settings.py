@@ -11,7 +11,7 @@ import pytest
 from jobs import kept_settings
 from jobs.effective_settings import EffectiveSettings
 from jobs.errors import BadInputError
-from jobs.settings import Scope, names
+from jobs.settings import SettingScope, names
 from jobs.settings_sources import (
     ClientVariables,
     InvalidSettingsError,
@@ -246,7 +246,7 @@ def test_no_argument_or_variable_of_a_server_is_shown(tmp_path: Path):
 def test_every_setting_is_a_row_with_value_source_and_scope(tmp_path: Path):
     engine = started(tmp_path, PERSON)
     table = engine.table({"CLAUDE_JOBS_CLI": "/bob"})
-    assert [row["setting"] for row in table] == list(names(*Scope))
+    assert [row["setting"] for row in table] == list(names(*SettingScope))
     found = {row["setting"]: (row["value"], row["source"], row["scope"]) for row in table}
     assert found["cli"] == ("/bob", "environment CLAUDE_JOBS_CLI", "tree")
     assert found["max_jobs"] == (4, "older variable CLAUDE_MAX_TOTAL_JOBS of Ann", "engine, read at its start")

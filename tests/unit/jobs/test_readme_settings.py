@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.settings import Scope, Settings, names
+from jobs.settings import Settings, SettingScope, names
 
 README = Path(__file__).parents[3] / "jobs" / "README.md"
 ROW = re.compile(r"^\| `([a-z_]+)` \| (.+?) \| ", re.MULTILINE)
@@ -31,4 +31,4 @@ def test_a_default_in_the_table_is_the_default(name: str):
 
 def test_the_settings_of_a_tree_are_those_that_the_readme_names():
     of_trees = SECTION.partition("**These settings belong to a tree**:")[2].partition(".")[0]
-    assert sorted(re.findall(r"`(\w+)`", of_trees)) == sorted(names(Scope.TREE))
+    assert sorted(re.findall(r"`(\w+)`", of_trees)) == sorted(names(SettingScope.TREE))

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.errors import BadInputError
-from jobs.settings import Scope, Settings, TreeSettings, names, restored_tree_settings, scope_of
+from jobs.settings import Settings, SettingScope, TreeSettings, names, restored_tree_settings, scope_of
 from jobs.settings_sources import InvalidSettingsError, LoadedSettings, known_variables, load_here, variable_of
 from jobs.validation import timeout_at
 
@@ -224,15 +224,15 @@ def test_every_value_names_its_source(sources: Sources):
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_setting_declares_for_whom_it_holds(name: str):
-    assert isinstance(scope_of(name), Scope)
+    assert isinstance(scope_of(name), SettingScope)
 
 
 def test_the_state_directory_alone_is_a_location():
-    assert names(Scope.LOCATION) == ("home",)
+    assert names(SettingScope.LOCATION) == ("home",)
 
 
 def test_a_tree_keeps_every_setting_that_belongs_to_trees(tmp_path: Path):
-    assert {field.name for field in fields(TreeSettings)} == set(names(Scope.TREE))
+    assert {field.name for field in fields(TreeSettings)} == set(names(SettingScope.TREE))
     given = {"cli": "/x", "timeout_multiplier": 1.5, "pass_environment": ("A",)}
     kept = Settings(home=tmp_path, **given).for_trees
     assert {name: getattr(kept, name) for name in given} == given

@@ -37,13 +37,13 @@ JOB_QUESTIONS: dict[str, Ask] = {
     "job": lambda visibility, id_: visibility.job(id_),
     "jobs": lambda visibility, id_: visibility.jobs([id_]),
     "jobs beside an own one": lambda visibility, id_: visibility.jobs(["jme", id_]),
-    "subtree_scope": lambda visibility, id_: visibility.subtree_scope(id_),
+    "subtree_selection": lambda visibility, id_: visibility.subtree_selection(id_),
     "rollup": lambda visibility, id_: visibility.rollup(id_),
 }
 BATCH_QUESTIONS: dict[str, Ask] = {
     "batch": lambda visibility, id_: visibility.batch(id_),
-    "batch_scope": lambda visibility, id_: visibility.batch_scope(id_),
-    "subtree_scope": lambda visibility, id_: visibility.subtree_scope(id_),
+    "batch_selection": lambda visibility, id_: visibility.batch_selection(id_),
+    "subtree_selection": lambda visibility, id_: visibility.subtree_selection(id_),
     "rollup": lambda visibility, id_: visibility.rollup(id_),
 }
 
@@ -142,19 +142,19 @@ async def test_a_rollup_counts_the_callers_subtree_and_nothing_else(store: Memor
 async def test_a_batch_that_began_a_tree_stands_for_the_whole_tree(store: MemoryStore):
     await admit_root(store, "jalone")
     person = Visibility(store, None)
-    assert {job.id for job in (await person.subtree_scope("broot")).jobs} == {*OWN.values(), *FOREIGN.values()} - {
+    assert {job.id for job in (await person.subtree_selection("broot")).jobs} == {*OWN.values(), *FOREIGN.values()} - {
         "jother",
         FOREIGN["random"],
     }
-    assert [job.id for job in (await person.subtree_scope("bmine")).jobs] == ["jchild"]
+    assert [job.id for job in (await person.subtree_selection("bmine")).jobs] == ["jchild"]
 
 
-async def test_a_scope_knows_its_trees_and_its_members(store: MemoryStore):
+async def test_a_selection_knows_its_trees_and_its_members(store: MemoryStore):
     person = Visibility(store, None)
-    subtree, batch = await person.subtree_scope("jme"), await person.batch_scope("bhers")
+    subtree, batch = await person.subtree_selection("jme"), await person.batch_selection("bhers")
     assert subtree.root_ids == batch.root_ids == {"broot"}
     jobs = [await known(store, id_) for id_ in ("jme", "jgrandchild", "jme2", "jother")]
-    assert [list(map(scope.membership(), jobs)) for scope in (subtree, batch)] == [
+    assert [list(map(selection.membership(), jobs)) for selection in (subtree, batch)] == [
         [True, True, False, False],
         [True, False, True, False],
     ]

@@ -10,7 +10,7 @@ from jobs import waiting as waiting_module
 from jobs.errors import BadInputError
 from jobs.event_bus import JobEventBus
 from jobs.model import Job, JobStatus
-from jobs.permissions.visibility import Scope, Visibility
+from jobs.permissions.visibility import JobSelection, Visibility
 from jobs.ports import Store
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
@@ -21,7 +21,7 @@ from tests.unit.jobs.support import known, settle
 
 pytestmark = pytest.mark.anyio
 
-Read = Callable[[], Awaitable[Scope]]
+Read = Callable[[], Awaitable[JobSelection]]
 ALL = ("ja", "jb", "jc")
 
 
@@ -41,15 +41,15 @@ class Tree:
 
     def named(self, *ids: str) -> Read:
         if self.live and ids == ALL:
-            return lambda: self.visibility.batch_scope("b1")
+            return lambda: self.visibility.batch_selection("b1")
 
-        async def read() -> Scope:
-            return Scope(jobs=await self.visibility.jobs(ids))
+        async def read() -> JobSelection:
+            return JobSelection(jobs=await self.visibility.jobs(ids))
 
         return read
 
     def under(self, root: str) -> Read:
-        return lambda: self.visibility.subtree_scope(root)
+        return lambda: self.visibility.subtree_selection(root)
 
     async def end(self, job_id: str, status: JobStatus = JobStatus.COMPLETED, *, tell: bool = True) -> None:
         if (await known(self.store, job_id)).status is JobStatus.QUEUED:
@@ -148,10 +148,10 @@ async def test_a_wait_of_no_time_reports_what_there_is(tree: Tree):
 async def test_a_wait_whose_time_is_over_says_who_ended_meanwhile(tree: Tree):
     read = tree.named("ja", "jb")
 
-    async def slow() -> Scope:
-        scope = await read()
+    async def slow() -> JobSelection:
+        selection = await read()
         await tree.end("ja", tell=False) if (await known(tree.store, "ja")).status is JobStatus.QUEUED else None
-        return scope
+        return selection
 
     report = await tree.look(slow)
     assert ids(report) == ["ja"]
@@ -174,12 +174,12 @@ async def retry(tree: Tree, job_id: str) -> None:
     tree.event_bus.publish(again)
 
 
-@pytest.mark.parametrize("scope", ["named", "subtree"])
+@pytest.mark.parametrize("selection", ["named", "subtree"])
 @pytest.mark.parametrize("mode", [WaitMode.ALL, WaitMode.ANY])
 async def test_a_job_that_is_tried_again_is_reported_again_once_it_is_over_again(
-    tree: Tree, scope: str, mode: WaitMode
+    tree: Tree, selection: str, mode: WaitMode
 ):
-    read = tree.named("ja", "jb") if scope == "named" else tree.under("b1")
+    read = tree.named("ja", "jb") if selection == "named" else tree.under("b1")
     for name in ("ja", "jb", "jc"):
         await tree.end(name, JobStatus.FAILED)
     first = await tree.wait(read, mode)
@@ -201,9 +201,9 @@ async def test_a_job_that_is_tried_again_is_reported_again_once_it_is_over_again
     assert ids(await tree.look(read, mode, later.cursor)) == []
 
 
-@pytest.mark.parametrize("scope", ["named", "subtree"])
-async def test_a_job_that_is_tried_again_during_a_wait_is_reported_once_it_is_over_again(tree: Tree, scope: str):
-    read = tree.named("ja", "jb") if scope == "named" else tree.under("b1")
+@pytest.mark.parametrize("selection", ["named", "subtree"])
+async def test_a_job_that_is_tried_again_during_a_wait_is_reported_once_it_is_over_again(tree: Tree, selection: str):
+    read = tree.named("ja", "jb") if selection == "named" else tree.under("b1")
     await tree.end("jc", JobStatus.FAILED)
     await tree.end("ja", JobStatus.FAILED)
     first = await tree.look(read)
@@ -313,13 +313,13 @@ async def test_a_change_beside_any_read_is_not_missed(tree: Tree, read_number: i
     reads = 0
     read = tree.named("ja")
 
-    async def racing() -> Scope:
+    async def racing() -> JobSelection:
         nonlocal reads
         reads += 1
-        scope = await read()
+        selection = await read()
         if reads == read_number:
             await tree.end("ja")
-        return scope
+        return selection
 
     assert ids(await tree.wait(racing)) == ["ja"]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.model import TERMINAL, JobStatus
-from jobs.permissions.visibility import Scope
+from jobs.permissions.visibility import JobSelection
 from jobs.waiting import WaitMode
 from tests.contract.support import admit, admit_root
 from tests.support.reachable import names_in
@@ -94,10 +94,10 @@ async def _wait_in_rounds(rounds: list, *, named: bool) -> None:
 def _interrupted(tree: Growing, read: Read, during: Sequence) -> Read:
     left = list(during)
 
-    async def reading() -> Scope:
-        scope = await read()
+    async def reading() -> JobSelection:
+        selection = await read()
         if left:
             await tree.change(left.pop())
-        return scope
+        return selection
 
     return reading
