@@ -108,6 +108,8 @@ class LocalRunner:
 
         Each step writes down what the next one needs before it begins, so after a crash the next engine goes on from
         there: the claim before the process exists, the process before it is followed, the end before the cleanup.
+        `Launcher.launch` has `LaunchPlanner.plan` make the plan, claims the job and starts the process. The cleanup
+        runs later, in the asyncio task of `AttemptCleanup`.
 
         Args:
             job_id: The job.

@@ -206,7 +206,7 @@ class Pump:
         return self._answers.pop(number)
 
     def in_flight(self, method: str, **params: Any) -> int:
-        """Send a request and return its number once the engine has it."""
+        """Send a request and return its number once the engine has its line; a job of it may not exist yet."""
         number = self.send(method, **params)
         # Lines are taken in their order.
         self.ask("tools/list")
