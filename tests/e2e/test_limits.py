@@ -106,7 +106,7 @@ async def test_a_killed_process_is_billed_for_what_it_streamed(claude_cli: Path,
 async def test_a_trees_budget_ends_its_jobs_at_most_one_call_each_too_late(
     claude_cli: Path, scripted: Serve, tmp_path: Path
 ):
-    api = scripted(story(*[{"text": "On.", "tool_calls": [READ], "usage": CALL, "delay": 1.0}] * 50))
+    api = scripted(story(*[{"text": "On.", "tool_calls": [READ], "usage": CALL, "delay": 2.0}] * 50))
     async with bench(tmp_path, claude_cli, api) as stand:
         over = await stand.over(*await stand.start(sonnet(), sonnet(), usd=4.5 * PRICE))
         spent = sum(job.usage.cost_usd for job in over)

@@ -11,6 +11,7 @@ import os
 import runpy
 import socket
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +43,7 @@ def _become(stdin: int, stdout: int, stderr: int, order: int) -> None:
         os.close(descriptor)
     os.environ.clear()
     os.environ.update(wanted["environ"])
+    time.tzset()
     os.umask(wanted["umask"])
     os.chdir(wanted["cwd"])
     sys.argv = [str(MAIN), *wanted["arguments"]]
