@@ -51,17 +51,17 @@ class JobNode:
     Args:
         parts: The parts of the manager.
         submissions: Admits the subtasks that a job asks for.
-        is_leaving: Tells whether the engine is stopping, so that what fails now fails for that reason.
+        is_stopping: Tells whether the engine is stopping, so that what fails now fails for that reason.
     """
 
-    def __init__(self, parts: Parts, submissions: Submissions, is_leaving: Callable[[], bool]) -> None:
+    def __init__(self, parts: Parts, submissions: Submissions, is_stopping: Callable[[], bool]) -> None:
         self._store = parts.store
         self._runner = parts.runner
         self._recursion = parts.recursion
         self._event_bus = parts.event_bus
         self._clock = parts.clock
         self._submissions = submissions
-        self._is_leaving = is_leaving
+        self._is_stopping = is_stopping
         self._dependencies = DependencyWaiter(parts.store, parts.event_bus, parts.clock)
         self._locks = KeyedLock()
 
@@ -74,7 +74,7 @@ class JobNode:
                 # Rows and files hold a job's state, so its node can start again; on a full disk it waits here.
                 return await retry_while_unavailable(partial(self._advance, job_id), f"running job {job_id}")
             except Exception as error:
-                if self._is_leaving() or _is_cancelled():
+                if self._is_stopping() or _is_cancelled():
                     raise
                 logger.exception("job %s cannot be followed any more", job_id)
                 return await self._abandon(job_id, error)

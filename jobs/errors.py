@@ -9,7 +9,7 @@ JobsError
 ├── JobFailedError           a result was asked for, and the job has none
 ├── TreeClosedError          the tree was cancelled, so nothing more may be spawned in it
 ├── IllegalTransitionError   a status was to move where the state machine has no arrow
-├── EngineLeavingError       the engine is stopping, and starts nothing more
+├── EngineStoppingError      the engine is stopping, and starts nothing more
 ├── ManagerClosedError       a standalone manager was closed
 ├── ClaudeNotFoundError      no `claude` binary on this machine
 ├── ClaudeTooOldError        the `claude` that was found is too old
@@ -29,7 +29,7 @@ __all__ = [
     "ClaudeNotFoundError",
     "ClaudeTooOldError",
     "DiskFullError",
-    "EngineLeavingError",
+    "EngineStoppingError",
     "IdempotencyKeyError",
     "IllegalTransitionError",
     "JobFailedError",
@@ -54,7 +54,7 @@ class JobsError(Exception):
     """Base class of the exceptions that this package raises on purpose."""
 
 
-class EngineLeavingError(JobsError):
+class EngineStoppingError(JobsError):
     """The engine is stopping, and starts nothing more."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 from jobs.assembly import Parts, StandaloneParts
 from jobs.batch_graph import BatchGraph, JobNode
 from jobs.client_context import ClientContext
-from jobs.errors import EngineLeavingError, NotFoundError
+from jobs.errors import EngineStoppingError, NotFoundError
 from jobs.event_bus import JobEventBus
 from jobs.model import TERMINAL, Job, JobStatus
 from jobs.ports import Admission, Store
@@ -39,7 +39,7 @@ class EnhancedJobManager:
     """
 
     def __init__(self, parts: Parts | None = None) -> None:
-        self._leaving = False
+        self._stopping = False
         self._own = StandaloneParts(self._use, self._end_all) if parts is None else None
         if parts is not None:
             self._use(parts)
@@ -47,7 +47,7 @@ class EnhancedJobManager:
     def _use(self, parts: Parts) -> None:
         self._parts = parts
         self._submissions = Submissions(parts.spec_builder, parts.client_contexts, parts.clock, parts.recursion)
-        self._graph = BatchGraph(JobNode(parts, self._submissions, lambda: self._leaving))
+        self._graph = BatchGraph(JobNode(parts, self._submissions, lambda: self._stopping))
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -117,13 +117,13 @@ class EnhancedJobManager:
             NotFoundError: Unknown parent.
             TreeClosedError: The parent is over or being cancelled, or is below a job that was cancelled.
             RecursionLimitError, BudgetError: A total of the tree would be exceeded, or a budget above has no room.
-            EngineLeavingError: The engine is stopping.
+            EngineStoppingError: The engine is stopping.
             ClaudeNotFoundError, ClaudeTooOldError: The client's jobs would have no `claude` to run.
             StoreError: The jobs or their environment cannot be written down now; `DiskFullError` on a full disk.
         """
         await self._open()
-        if self._leaving:
-            raise EngineLeavingError
+        if self._stopping:
+            raise EngineStoppingError
         parent = None if parent_job_id is None else await self._known(parent_job_id)
         return await self._submissions.submit(
             tasks,
@@ -178,7 +178,7 @@ class EnhancedJobManager:
 
     def stop_admitting(self) -> None:
         """Refuse every submission and start nothing more from now on: the engine is stopping."""
-        self._leaving = True
+        self._stopping = True
         self._parts.recursion.scheduler.close()
 
     async def cancel_all(self) -> None:

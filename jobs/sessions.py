@@ -86,7 +86,7 @@ class SessionService:
             RecursionLimitError: A total of the tree would be exceeded.
             BudgetError: A budget above has no room.
             TreeClosedError: The calling job is over or being cancelled, or is below one that was cancelled.
-            EngineLeavingError: The engine is stopping.
+            EngineStoppingError: The engine is stopping.
             StoreError: It cannot be written down now; nothing was started.
         """
         async with self._sending:

@@ -79,9 +79,9 @@ async def ask_claude(node: Mapping[str, Any]) -> str:
             await _wait(process)
         finally:
             await _end(process)
-        said, complaints = await _text(answer), await _text(errors)
+        said, error_text = await _text(answer), await _text(errors)
     if process.returncode != 0:
-        raise ClaudeFailedError(process.returncode or 0, (complaints.strip() or said.strip())[-_SHOWN:])
+        raise ClaudeFailedError(process.returncode or 0, (error_text.strip() or said.strip())[-_SHOWN:])
     return said.removesuffix("\n")
 
 

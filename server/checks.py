@@ -23,7 +23,7 @@ from jobs.store.corruption import noted_damage
 from jobs.store.migrations import STEPS
 from jobs.store.sqlite import reserve_beside
 from server import __version__
-from server.client.client_env import client_environment, goes_along
+from server.client.client_env import client_environment, is_passed_on
 from server.client.connect import control
 from server.client.engine_socket import EngineEndpoint
 from server.client.location import original_of, read_location
@@ -103,7 +103,7 @@ def check_environment(environ: Mapping[str, str], named: Sequence[str]) -> Findi
     """
     ours = (*SESSION, *known_variables())
     behind = sorted(
-        name for name in environ.keys() - _SHELL if not name.startswith(ours) and not goes_along(name, named)
+        name for name in environ.keys() - _SHELL if not name.startswith(ours) and not is_passed_on(name, named)
     )
     detail = "jobs get every variable"
     if behind:

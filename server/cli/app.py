@@ -18,7 +18,8 @@ from server.cli.console import (
     AsJson,
     Commands,
     client,
-    complaints,
+    errors_as_messages,
+    escape_unencodable,
     exit_unless_completed,
     fail,
     json_option,
@@ -27,10 +28,9 @@ from server.cli.console import (
     refused,
     say,
     say_json,
-    spell_what_cannot_be_written,
 )
-from server.cli.follow import jobs_of, listed, picture_of, teller, until_interrupted, waited, watch, watch_any
-from server.cli.interrupts import while_it_goes_on
+from server.cli.follow import jobs_of, listed, pause_reporter, picture_of, until_interrupted, waited, watch, watch_any
+from server.cli.interrupts import interrupt_hint
 from server.cli.job_ids import whole_id, whole_ids
 from server.cli.lines import show, width_of, wrapped
 from server.cli.times import here
@@ -138,7 +138,7 @@ def wait(
         scope = _scope(engine, identities or [], subtree)
         [identity] = scope.values()
         first = identity if isinstance(identity, str) else identity[0]
-        with while_it_goes_on(first, own=False):
+        with interrupt_hint(first, own=False):
             lines, pending = waited(engine, scope, mode, seconds=timeout)
     if as_json:
         say_json({"done": lines, "pending": pending})
@@ -211,7 +211,7 @@ def transcript(
     with client() as engine, until_interrupted():
         look = partial(engine.call_json, "claude_status", {"jobId": whole_id(engine, job_id)})
         paths = StatePaths(state_dir(os.environ))
-        lines = followed(paths, look, wanted, teller()) if follow else transcript_of(paths, look(), wanted)
+        lines = followed(paths, look, wanted, pause_reporter()) if follow else transcript_of(paths, look(), wanted)
         try:
             for line in lines:
                 for part in [line] if as_json else wrapped(line, width_of(out)):
@@ -309,7 +309,7 @@ def demo(
     """Play a recursive tree of real Claude processes against a scripted model; needs no account and costs nothing."""
     from server.demo.run import run_demo
 
-    with complaints():
+    with errors_as_messages():
         good = run_demo(out, keep=keep)
     raise typer.Exit(0 if good else 1)
 
@@ -375,7 +375,7 @@ def main() -> None:
     Raises:
         SystemExit: Always, with the exit status.
     """
-    spell_what_cannot_be_written()
+    escape_unencodable()
     try:
         app(prog_name="claude-jobs")
     except OSError as error:

@@ -32,15 +32,15 @@ QUIET_SECONDS = 1.5
 _json_asked: ContextVar[bool] = ContextVar("json_asked", default=False)
 
 
-def spell_what_cannot_be_written() -> None:
+def escape_unencodable() -> None:
     """Write characters that the terminal's encoding lacks as JSON escapes, instead of failing."""
-    codecs.register_error("spelled", _spelled)
+    codecs.register_error("escaped", _escaped)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="spelled")
+            stream.reconfigure(errors="escaped")
 
 
-def _spelled(error: UnicodeError) -> tuple[str, int]:
+def _escaped(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end
@@ -147,7 +147,7 @@ def exit_unless_completed(jobs: Iterable[Mapping[str, Any]]) -> None:
 
 
 @contextmanager
-def complaints() -> Iterator[None]:
+def errors_as_messages() -> Iterator[None]:
     """Turn an error of the client, a tool or the system into one line and status 1."""
     try:
         yield
@@ -165,7 +165,7 @@ def complaints() -> Iterator[None]:
 @contextmanager
 def client() -> Iterator[Client]:
     """Connect to the engine, starting it where none runs."""
-    with complaints(), ExitStack() as stack:
+    with errors_as_messages(), ExitStack() as stack:
         with _delay_told():
             connected = stack.enter_context(open_client(endpoint_of(os.environ, note=note), os.environ))
         yield connected

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from server.cli.console import AsJson, asked_for_json, complaints, fail, note, out, say, say_json
+from server.cli.console import AsJson, asked_for_json, errors_as_messages, fail, note, out, say, say_json
 from server.cli.lines import setting_lines, show, width_of
 from server.cli.times import here
 from server.client.connect import control
@@ -41,7 +41,7 @@ def ask(request: dict[str, Any]) -> dict[str, Any] | None:
 
     A refusal ends the command.
     """
-    with complaints():
+    with errors_as_messages():
         answer = control(endpoint_of(os.environ), request, Hello(cwd="/", client="claude-jobs engine"))
     if answer is not None and not answer["ok"]:
         fail(answer["error"])
@@ -78,7 +78,7 @@ def stop(*, as_json: AsJson = False) -> None:
 
     An engine that does not answer is ended by a signal. The next one retries jobs that wait for a usage limit.
     """
-    with complaints():
+    with errors_as_messages():
         endpoint = endpoint_of(os.environ).replace(timeout=STOP_SECONDS)
         try:
             answer = control(endpoint, {"do": "stop"}, Hello(cwd="/", client="claude-jobs engine"))
@@ -225,7 +225,7 @@ def backup(
     # Imported here: no other command needs it, and it imports pydantic.
     from jobs.maintenance.backup import back_up
 
-    with complaints():
+    with errors_as_messages():
         paths = prepare(state_dir(os.environ))
         target = file.expanduser().absolute()
         known = read_location(paths.home)

@@ -167,7 +167,7 @@ def _picture_of_live(client: Client, *, since: float) -> Picture:
 
 
 def _follow(read: Callable[[], Picture], console: Console) -> Picture:
-    view = live_view_on(console, teller())
+    view = live_view_on(console, pause_reporter())
     while True:
         begin = time.monotonic()
         picture = read()
@@ -188,7 +188,7 @@ def until_interrupted() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def teller() -> Callable[[str], None]:
+def pause_reporter() -> Callable[[str], None]:
     """Return a function that reports why jobs wait: once for each cause, even where the API backs off repeatedly."""
     known: dict[str, float] = {}
 
@@ -270,7 +270,7 @@ def waited(client: Client, scope: Mapping[str, Any], mode: str = "all", *, secon
     deadline = None if seconds is None else time.monotonic() + seconds
     lines: list[dict[str, Any]] = []
     cursor: str | None = None
-    tell = teller()
+    tell = pause_reporter()
 
     def on_progress(message: str) -> None:
         tell(message.partition("; ")[2])

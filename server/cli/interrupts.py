@@ -19,7 +19,7 @@ _TERMINATED: Final = 128 + signal.SIGTERM
 
 
 @contextmanager
-def while_it_goes_on(identity: str, *, own: bool = True) -> Iterator[None]:
+def interrupt_hint(identity: str, *, own: bool = True) -> Iterator[None]:
     """On Ctrl-C, print that the command's jobs go on, and how to follow or cancel them.
 
     Args:
@@ -38,7 +38,7 @@ def while_it_goes_on(identity: str, *, own: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def while_it_is_asked() -> Iterator[None]:
+def interrupt_hint_without_id() -> Iterator[None]:
     """On Ctrl-C before the command knows an id, print where to find it."""
     try:
         yield

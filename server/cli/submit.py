@@ -11,7 +11,7 @@ from server.cli.answers import say_answer
 from server.cli.completion import complete_id
 from server.cli.console import AsJson, client, exit_unless_completed, json_option, note, out, say, say_json
 from server.cli.follow import wait_for, watch
-from server.cli.interrupts import while_it_goes_on, while_it_is_asked
+from server.cli.interrupts import interrupt_hint, interrupt_hint_without_id
 from server.cli.job_ids import whole_id
 from server.cli.task_input import one_task, several_tasks
 from server.cli.task_options import BATCH, RUN, SEND, arguments_of, takes
@@ -72,13 +72,13 @@ def batch(
         del asked["idempotencyKey"]
     with client() as engine:
         _name_parent(engine, asked)
-        with while_it_is_asked():
+        with interrupt_hint_without_id():
             spawned = engine.call_json("claude_run_batch_async", asked)
         batch_id = spawned["batchId"]
         if detach:
             _say_started(batch_id, {"batchId": batch_id, "jobs": _ids(spawned)}, spawned, as_json=as_json)
             return
-        with while_it_goes_on(batch_id):
+        with interrupt_hint(batch_id):
             if as_json:
                 note(f"batch {batch_id}")
             else:
@@ -114,14 +114,14 @@ def send(
 
 
 def _one_job(engine: Client, tool: str, asked: Mapping[str, Any], *, detach: bool, as_json: bool) -> None:
-    with while_it_is_asked():
+    with interrupt_hint_without_id():
         started = engine.call_json(tool, asked)
     job_id = started["jobId"]
     if detach:
         _say_started(job_id, {"jobId": job_id}, started, as_json=as_json)
         return
     note(f"job {job_id}")
-    with while_it_goes_on(job_id):
+    with interrupt_hint(job_id):
         wait_for(engine, {"jobIds": [job_id]})
     try:
         say_answer(engine, job_id, as_object=as_json)

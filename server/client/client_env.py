@@ -99,10 +99,10 @@ def client_environment(environ: Mapping[str, str], named: Sequence[str] = ()) ->
         environ: The whole environment.
         named: What else is passed on, as `named_in` returns it.
     """
-    return {name: value for name, value in environ.items() if goes_along(name, named)}
+    return {name: value for name, value in environ.items() if is_passed_on(name, named)}
 
 
-def goes_along(name: str, named: Sequence[str] = ()) -> bool:
+def is_passed_on(name: str, named: Sequence[str] = ()) -> bool:
     """Tell whether jobs get a variable by this name; arguments as for `client_environment`."""
     return _by_default(name) or any(_fits(name, one) for one in named)
 

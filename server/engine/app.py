@@ -46,7 +46,7 @@ from server.client.connect import pump_command
 from server.client.engine_socket import lock
 from server.client.lock_file import holder_of, sign_lock
 from server.client.state_dir import StatePaths, prepare
-from server.engine.connection import ConnectionHandlers, Sdk, serve_connection
+from server.engine.connection import ConnectionHandlers, LazyMcpServer, serve_connection
 from server.engine.control import Control
 from server.engine.lifecycle import ConnectionCounter, Engine, stop_on_signals
 from server.engine.settings_notices import SettingsNotices
@@ -57,7 +57,7 @@ from server.mcp.connection_state import Services
 
 logger = logging.getLogger(__name__)
 
-LEAVE_SECONDS = 9.0
+EXIT_SECONDS = 9.0
 """How long an engine that was asked to stop may take; what it leaves undone then, a crash would leave undone too."""
 
 END_SECONDS = 7.0
@@ -205,7 +205,7 @@ async def serve(
     by_person: bool = True,
     umask: int | None = None,
     on_ready: Callable[[], None] = lambda: None,
-    on_leaving: Callable[[], None] = lambda: None,
+    on_stopping: Callable[[], None] = lambda: None,
 ) -> None:
     """Run the engine of a state directory until it is asked to stop or has been idle for the set time.
 
@@ -215,7 +215,7 @@ async def serve(
         by_person: That client is a person's or a program's, and not a job's.
         umask: As `assemble` takes it.
         on_ready: Called once clients can connect.
-        on_leaving: Called once the engine begins to exit; it should be gone `LEAVE_SECONDS` later.
+        on_stopping: Called once the engine begins to exit; it should be gone `EXIT_SECONDS` later.
 
     Raises:
         EngineRunningError: Another engine serves the directory.
@@ -232,7 +232,7 @@ async def serve(
             live = await store.has_unfinished()
             effective = EffectiveSettings.choose(paths.home, starter, by_person=by_person, jobs_live=live)
             logging.getLogger().setLevel(effective.settings.log_level)
-            await _serve(effective, paths, held, store, umask, on_ready, on_leaving)
+            await _serve(effective, paths, held, store, umask, on_ready, on_stopping)
     finally:
         os.close(held)
 
@@ -244,7 +244,7 @@ async def _serve(
     store: SqliteStore,
     umask: int | None,
     on_ready: Callable[[], None],
-    on_leaving: Callable[[], None],
+    on_stopping: Callable[[], None],
 ) -> None:
     settings = effective.settings
     async with (
@@ -273,44 +273,44 @@ async def _serve(
             settings=effective,
         )
         notices = SettingsNotices(effective, services.store)
-        sdk = Sdk(services.event_bus, services.start_soon)
+        mcp_server = LazyMcpServer(services.event_bus, services.start_soon)
         handlers = ConnectionHandlers(
             admit=engine.admit,
             control=control.answer,
-            leave=engine.stop,
+            stop_engine=engine.stop,
             idle=control.idle,
-            sdk=sdk,
+            mcp_server=mcp_server,
             pid=os.getpid(),
             note=notices.line_for,
         )
         socket = EngineSocket(paths.socket, partial(serve_connection, handlers, connection_counter), tasks.start)
-        tasks.keep(stop_on_signals, lambda: engine.leaving, engine.stop)
-        tasks.keep(engine.leave_when_idle)
+        tasks.keep(stop_on_signals, lambda: engine.stopping, engine.stop)
+        tasks.keep(engine.stop_when_idle)
         tasks.keep(notices.watch_file)
         tasks.keep(retention.keep)
         resumed = await services.manager.resume()
         logger.info("engine %s serves %s, pid %d, %d jobs resumed", __version__, paths.home, os.getpid(), resumed)
         await socket.bind()
-        tasks.keep(StateWatch(paths, held, socket, engine.leave_lost_state).keep)
-        spare_the_collector()
-        tasks.start(sdk.load_soon)
+        tasks.keep(StateWatch(paths, held, socket, engine.stop_for_lost_state).keep)
+        freeze_imports_for_gc()
+        tasks.start(mcp_server.load_soon)
         on_ready()
         await engine.stopped()
         socket.close()
-        on_leaving()
-        await _take_leave(engine.end_jobs, services)
+        on_stopping()
+        await _stop_services(engine.end_jobs, services)
         group.cancel_scope.cancel()
     logger.info("engine stopped")
 
 
-def spare_the_collector() -> None:
+def freeze_imports_for_gc() -> None:
     """Exclude what the imports made from every later collection, and turn the collector on."""
     # It is never garbage; each full collection took 65 ms for its 100,000 objects (measured). So none runs first.
     gc.freeze()
     gc.enable()
 
 
-async def _take_leave(end_jobs: bool, services: Services) -> None:
+async def _stop_services(end_jobs: bool, services: Services) -> None:
     services.manager.stop_admitting()
     if end_jobs:
         with anyio.move_on_after(END_SECONDS):

@@ -42,7 +42,7 @@ async def _nothing(_: Hello) -> None:
     """Say nothing."""
 
 
-class Sdk:
+class LazyMcpServer:
     """The MCP server of an engine, which is built once it is needed.
 
     Args:
@@ -111,18 +111,18 @@ class ConnectionHandlers:
         admit: Turns a hello and the process that connected, or None where that is not known, into the state of an MCP
             connection, or raises with a sentence for the client. It is called for every role.
         control: Answers a control request.
-        leave: Called once an answer with `leaving` has been sent: the engine's end closes every connection.
+        stop_engine: Called once an answer with `leaving` has been sent: the engine's end closes every connection.
         idle: Tells whether nothing would be lost if the engine stopped.
-        sdk: Serves MCP.
+        mcp_server: Serves MCP.
         pid: The engine's process id.
         note: Returns one line for the person at a client, or None.
     """
 
     admit: Callable[[Hello, Peer | None], Awaitable[Connection]]
     control: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
-    leave: Callable[[], None]
+    stop_engine: Callable[[], None]
     idle: Callable[[], Awaitable[bool]]
-    sdk: Sdk
+    mcp_server: LazyMcpServer
     pid: int
     note: Callable[[Hello], Awaitable[str | None]] = _nothing
 
@@ -157,7 +157,7 @@ async def receive(stream: SocketStream, handlers: ConnectionHandlers) -> None:
     elif hello.role == Role.CONTROL:
         await _control(stream, lines, handlers)
     else:
-        await handlers.sdk.serve(stream, lines, state)
+        await handlers.mcp_server.serve(stream, lines, state)
     return None
 
 
@@ -176,7 +176,7 @@ async def _control(stream: SocketStream, lines: BufferedByteReceiveStream, handl
     answer = await _answer(line, handlers)
     await stream.send(encode_line(answer, "answer"))
     if answer.get("leaving"):
-        handlers.leave()
+        handlers.stop_engine()
 
 
 async def _request_line(lines: BufferedByteReceiveStream) -> bytes | None:

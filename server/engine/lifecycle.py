@@ -80,7 +80,7 @@ class Engine:
         """Stop soon; running jobs go on without an engine."""
         self._stop.set()
 
-    def leave_lost_state(self, removed: bool) -> None:
+    def stop_for_lost_state(self, removed: bool) -> None:
         """Stop soon, because the state directory is no longer where clients look for it.
 
         Args:
@@ -95,7 +95,7 @@ class Engine:
         return self._state_removed or self._settings.end_jobs_on_stop
 
     @property
-    def leaving(self) -> bool:
+    def stopping(self) -> bool:
         """Whether the engine was asked to stop."""
         return self._stop.is_set()
 
@@ -130,7 +130,7 @@ class Engine:
             raise InsideJobError
         return Connection(services=self._services, caller=caller)
 
-    async def leave_when_idle(self) -> None:
+    async def stop_when_idle(self) -> None:
         """Stop the engine once it has been idle for the set time."""
         while True:
             # In step with the check of the settings file, which may make the time shorter.
@@ -142,16 +142,16 @@ class Engine:
                 self.stop()
 
 
-async def stop_on_signals(leaving: Callable[[], bool], stop: Callable[[], None]) -> None:
+async def stop_on_signals(is_stopping: Callable[[], bool], stop: Callable[[], None]) -> None:
     """Ask the engine to stop on SIGTERM or SIGINT; a second signal ends the process at once.
 
     Args:
-        leaving: Tells whether the engine is stopping already.
+        is_stopping: Tells whether the engine is stopping already.
         stop: Asks it to stop.
     """
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
-            if leaving():
+            if is_stopping():
                 os._exit(128 + number)
             logger.info("stopping on signal %d; running jobs go on", number)
             stop()

@@ -36,7 +36,7 @@ def run() -> str | None:
         return str(error)
     import anyio
 
-    from server.engine.app import LEAVE_SECONDS, serve
+    from server.engine.app import EXIT_SECONDS, serve
     from server.engine.listener import allow_many_files
     from server.engine.peer import inside_job
     from server.logging_setup import log_to_stderr
@@ -51,8 +51,8 @@ def run() -> str | None:
         # A job's pump may have started this engine.
         cgroup.leave()
         allow_many_files()
-        leaving = partial(_leave_within, LEAVE_SECONDS)
-        anyio.run(partial(serve, paths.home, starter, by_person=by_person, umask=started_with, on_leaving=leaving))
+        on_stopping = partial(_exit_within, EXIT_SECONDS)
+        anyio.run(partial(serve, paths.home, starter, by_person=by_person, umask=started_with, on_stopping=on_stopping))
     except* (InvalidSettingsError, BadInputError) as errors:
         reasons += [f"{SETTINGS_REFUSED}{error}" for error in _leaves(errors)]
     # A group: the store is opened inside the engine's own. What is raised here would become one too.
@@ -62,7 +62,7 @@ def run() -> str | None:
     return "\n".join(reasons) or None
 
 
-def _leave_within(seconds: float) -> None:
+def _exit_within(seconds: float) -> None:
     """End this process after `seconds` even if something still runs in it: the end of a job may be slow."""
     last = threading.Timer(seconds, os._exit, (0,))
     last.daemon = True

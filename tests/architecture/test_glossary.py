@@ -38,6 +38,7 @@ GIVEN_UP = {
     "Cue": "NextTurn",
     "Division": "SubtaskRequest",
     "Door": "EngineEndpoint",
+    "EngineLeavingError": "EngineStoppingError",
     "Family": "_AttemptProcesses",
     "Figures": "JobMetrics",
     "FollowUp": "SessionService",
@@ -47,6 +48,7 @@ GIVEN_UP = {
     "InForce": "EffectiveClaudeEnv",
     "Intake": "SpecBuilder",
     "JobSignals": "JobEventBus",
+    "LEAVE_SECONDS": "EXIT_SECONDS",
     "Launched": "LaunchManifest",
     "LiveAttempt": "RunningAttempt",
     "Lost": "UnreadableKind",
@@ -69,6 +71,7 @@ GIVEN_UP = {
     "Remains": "Salvage",
     "Rescue": "RecoveryReport",
     "Scope": "SettingScope or JobSelection",
+    "Sdk": "LazyMcpServer",
     "SeatingGuard": "TrackingGuard",
     "Sequel": "RetryPolicy",
     "Settlement": "Settler",
@@ -87,6 +90,7 @@ GIVEN_UP = {
     "books": "live_trees",
     "bury": "reap_zombies",
     "company": "wait_wrapper",
+    "complaints": "errors_as_messages",
     "cue": "next_turn",
     "divisible": "can_decompose",
     "door": "endpoint",
@@ -97,18 +101,24 @@ GIVEN_UP = {
     "fallen": "reparented",
     "first_words": "initial_briefing",
     "glance": "first_look",
+    "goes_along": "is_passed_on",
     "greeting": "initialize_line",
     "has_line": "has_queue",
     "heed": "apply_rate_limit",
     "holders": "owners",
     "insist": "retry_while_unavailable",
     "is_deaf": "has_no_reader",
+    "is_leaving": "is_stopping",
     "is_unborn": "is_not_yet_a_shim",
+    "leave_lost_state": "stop_for_lost_state",
+    "leave_when_idle": "stop_when_idle",
+    "leave_within": "exit_within",
     "lost_with": "kind_of_unreadable",
     "marked_open": "crash_marker",
     "meet": "narrow",
     "native": "run_isolated",
     "next_words": "resume_message",
+    "on_leaving": "on_stopping",
     "on_overdrawn": "on_budget_exhausted",
     "open_rescued": "open_with_recovery",
     "origin": "client_context",
@@ -127,14 +137,20 @@ GIVEN_UP = {
     "second_ones": "nested_claudes",
     "sight": "visibility",
     "sign_of": "rate_limit_signal",
+    "spare_the_collector": "freeze_imports_for_gc",
+    "spell_what_cannot_be_written": "escape_unencodable",
     "still_lives": "is_alive",
     "subtree_scope": "subtree_selection",
+    "take_leave": "stop_services",
+    "teller": "pause_reporter",
     "tidy": "quick_pass",
     "traces_under": "launched_jobs_under",
     "trees_in_line": "queued_trees",
     "unmanaged": "nested_claude",
     "unstarted": "launch_failed",
     "way_of": "features_of",
+    "while_it_goes_on": "interrupt_hint",
+    "while_it_is_asked": "interrupt_hint_without_id",
     "wish": "request",
 }
 """Name that nobody could guess to the one that replaced it. None of them is defined again, for whatever it would be."""
@@ -144,9 +160,9 @@ GIVEN_UP_FILES = frozenset(
         r"\S+",
         """
     aftermath attempts(?=/) company cue exempt figures follow_up follower framer front_door hello intake
-    leavings limit_signs locate origin patience places preparation presence proctable protocol(?=/) reaper
-    reception relay repair rescue rights(?=/) safe_text sequel settlement shapes siblings signals singly speech
-    survivors tale traces unanswered unmanaged upkeep
+    leavings limit_signs locate nursery origin patience places preparation presence proctable protocol(?=/)
+    raw_door reaper reception relay repair rescue rights(?=/) safe_text sequel settlement shapes siblings
+    signals singly speech survivors tale traces unanswered unmanaged upkeep zygote
         """,
     )
 )

@@ -24,7 +24,7 @@ from jobs.settings import Settings
 from jobs.spec import TaskRequest
 from jobs.waiting import WaitMode
 from server.client.state_dir import prepare
-from server.engine.app import assemble, spare_the_collector
+from server.engine.app import assemble, freeze_imports_for_gc
 from server.mcp.connection_state import Services
 from tests.benchmarks.watched import Onlooker, fork_server_of, told
 
@@ -67,7 +67,7 @@ async def engine(home: Path, cli: Path, *, max_running: int = 64) -> AsyncIterat
     )
     async with anyio.create_task_group() as group, assemble(settings, prepare(home), group) as services:
         # As the engine does in its own process.
-        spare_the_collector()
+        freeze_imports_for_gc()
         yield services
         group.cancel_scope.cancel()
 

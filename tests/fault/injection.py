@@ -16,7 +16,7 @@ from typing import Any
 
 from server.cli.transcript import Selection, transcript_of
 from server.client.state_dir import StatePaths
-from tests.fault.zygote import BATCHES, JOBS
+from tests.fault.crash_forker import BATCHES, JOBS
 
 ROOT = Path(__file__).parents[2]
 STRACE = shutil.which("strace")
@@ -47,7 +47,7 @@ class Point:
     fault: str = "signal=KILL"
 
 
-class Zygote:
+class CrashForker:
     """Forks engines."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
@@ -101,21 +101,21 @@ class Zygote:
 
 
 @contextmanager
-def zygote() -> Iterator[Zygote]:
+def crash_forker() -> Iterator[CrashForker]:
     """Start the process that forks engines, and end it."""
     environ = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.fault.zygote"]
+    command = [sys.executable, "-m", "tests.fault.crash_forker"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
-            yield Zygote(process)
+            yield CrashForker(process)
         finally:
             assert process.stdin is not None
             process.stdin.close()
 
 
-def survived(engines: Zygote, home: Path, point: Point) -> tuple[bool, list[str]]:
+def survived(engines: CrashForker, home: Path, point: Point) -> tuple[bool, list[str]]:
     """Run an engine into a fault and another one after it; return whether the fault came, and every broken promise."""
     home.mkdir()
     status = engines.run(home, point)

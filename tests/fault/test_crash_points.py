@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.injection import STEPS, STRACE, Point, Zygote, survived, zygote
+from tests.fault.injection import STEPS, STRACE, CrashForker, Point, crash_forker, survived
 from tests.support.long_form import LONG
 
 SHORT_POINTS = 30
@@ -14,7 +14,7 @@ SEAM_POINTS = 160
 pytestmark = [pytest.mark.timeout(3600 if LONG else 240), pytest.mark.long]
 
 
-def _points(engines: Zygote, home: Path) -> list[Point]:
+def _points(engines: CrashForker, home: Path) -> list[Point]:
     if STRACE is None:
         every = [Point("", number) for number in range(1, SEAM_POINTS)]
     else:
@@ -30,7 +30,7 @@ def _points(engines: Zygote, home: Path) -> list[Point]:
 
 
 def test_a_kill_at_any_step_towards_the_disk_breaks_no_promise(tmp_path: Path) -> None:
-    with zygote() as engines:
+    with crash_forker() as engines:
         points = _points(engines, tmp_path / "count")
         runs = [survived(engines, tmp_path / str(number), point) for number, point in enumerate(points)]
     killed = sum(came for came, _ in runs)
@@ -43,7 +43,7 @@ def test_a_kill_at_any_step_towards_the_disk_breaks_no_promise(tmp_path: Path) -
 
 
 def test_the_seam_for_machines_without_strace_kills_too(tmp_path: Path) -> None:
-    with zygote() as engines:
+    with crash_forker() as engines:
         runs = [survived(engines, tmp_path / str(number), Point("", number)) for number in (5, 40, 80)]
 
     assert runs == [(True, [])] * 3

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.injection import DISK_STEPS, STRACE, Point, Zygote, survived, zygote
+from tests.fault.injection import DISK_STEPS, STRACE, CrashForker, Point, crash_forker, survived
 from tests.support.long_form import LONG
 
 SHORT_POINTS = 12
@@ -19,7 +19,7 @@ FAULTS = ("error=ENOSPC", "error=EIO")
 pytestmark = [pytest.mark.timeout(3600 if LONG else 240), pytest.mark.long]
 
 
-def _points(engines: Zygote, home: Path) -> list[Point]:
+def _points(engines: CrashForker, home: Path) -> list[Point]:
     if STRACE is None:
         return [Point("", number, "error=ENOSPC") for number in range(SEAM_START, SEAM_STATEMENTS, 1 if LONG else 4)]
     home.mkdir()
@@ -31,7 +31,7 @@ def _points(engines: Zygote, home: Path) -> list[Point]:
 
 
 def test_an_error_at_any_write_of_the_database_breaks_no_promise(tmp_path: Path) -> None:
-    with zygote() as engines:
+    with crash_forker() as engines:
         points = _points(engines, tmp_path / "count")
         runs = [survived(engines, tmp_path / str(number), point) for number, point in enumerate(points)]
     failed = sum(came for came, _ in runs)
@@ -43,7 +43,7 @@ def test_an_error_at_any_write_of_the_database_breaks_no_promise(tmp_path: Path)
 
 
 def test_the_seam_for_machines_without_strace_fails_too(tmp_path: Path) -> None:
-    with zygote() as engines:
+    with crash_forker() as engines:
         points = [Point("", number, "error=ENOSPC") for number in (SEAM_START, 50)]
         runs = [survived(engines, tmp_path / str(number), point) for number, point in enumerate(points)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.selftest.kill_test import KillTest, Plan, Report
-from tests.fault.nursery import nursery
+from tests.fault.engine_forker import engine_forker
 from tests.support.long_form import LONG
 
 KILLS = 1000 if LONG else 40
@@ -36,7 +36,7 @@ def test_no_acknowledged_job_is_lost_or_run_twice_however_the_engine_dies(
 ):
     plan = Plan(kills=KILLS, seconds=SECONDS, clients=4, longest_life=0.3, seed=6)
     campaign = KillTest(base, plan)
-    with nursery(campaign.endpoint.paths, campaign.environ) as start:
+    with engine_forker(campaign.endpoint.paths, campaign.environ) as start:
         campaign.start_with(start)
         report = campaign.run()
     show(report, capsys)

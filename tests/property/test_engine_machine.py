@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from jobs.errors import EngineLeavingError
+from jobs.errors import EngineStoppingError
 from jobs.model import TERMINAL, Job, JobStatus
 from jobs.store.memory import MemoryStore
 from jobs.store.sqlite import SqliteStore
@@ -166,7 +166,7 @@ class EngineMachine(RuleBasedStateMachine):
 
         async def ask_twice(tasks: list[str], parent: Known | None) -> list[str]:
             async def try_to_ask() -> None:
-                with suppress(EngineLeavingError):
+                with suppress(EngineStoppingError):
                     await self.ask(tasks, parent)
 
             first = asyncio.ensure_future(try_to_ask())

@@ -58,7 +58,7 @@ class JobShell:
 
     def raw(self, role: str, token: str = "", connector: str = "itself") -> Sequence[str]:
         """Return a command that speaks to the engine's socket by hand."""
-        script = str(FAKES / "raw_door.py")
+        script = str(FAKES / "raw_socket_client.py")
         return ("python3", "-I", "-S", script, str(self.house.paths.socket), role, token, connector)
 
     def cli(self, *arguments: str) -> Sequence[str]:

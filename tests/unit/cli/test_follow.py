@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from server.cli import follow
-from server.cli.follow import teller, watch
+from server.cli.follow import pause_reporter, watch
 from server.client.tool_client import Client
 
 
@@ -48,7 +48,7 @@ PAUSED = "paused until 2026-01-01T{}+00:00 because {}; {} jobs wait"
 def test_a_person_is_told_of_each_cause_once_and_of_a_much_later_end_again(monkeypatch: pytest.MonkeyPatch):
     said: list[str] = []
     monkeypatch.setattr(follow, "note", said.append)
-    tell = teller()
+    tell = pause_reporter()
     for seconds in range(0, 60, 7):
         tell(PAUSED.format(f"10:00:{seconds:02}", "the API answered: overloaded", seconds))
         tell("")

@@ -13,7 +13,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from jobs.client_context import ClientContext
 from jobs.event_bus import JobEventBus
-from server.engine.connection import Sdk
+from server.engine.connection import LazyMcpServer
 from server.mcp.connection_state import Caller, Connection
 from server.mcp.initialize import VERSIONS, opening_of
 
@@ -26,12 +26,12 @@ def initialize(**params: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": given}
 
 
-async def answers(sdk: Sdk, *messages: dict[str, Any], count: int) -> list[dict[str, Any]]:
+async def answers(mcp_server: LazyMcpServer, *messages: dict[str, Any], count: int) -> list[dict[str, Any]]:
     """Send messages over a connection of their own and return the first answers."""
     ours, theirs = [await UNIXSocketStream.from_socket(end) for end in socket.socketpair()]
     nobody = Connection(services=cast("Any", None), caller=Caller(client_context=ClientContext(cwd="/", env={})))
     async with anyio.create_task_group() as group, ours, theirs:
-        group.start_soon(sdk.serve, ours, BufferedByteReceiveStream(ours), nobody)
+        group.start_soon(mcp_server.serve, ours, BufferedByteReceiveStream(ours), nobody)
         lines = BufferedByteReceiveStream(theirs)
         for message in messages:
             await theirs.send(json.dumps(message).encode() + b"\n")
@@ -48,7 +48,7 @@ async def test_who_comes_early_is_greeted_once_and_as_the_sdk_greets(version: st
         {"jsonrpc": "2.0", "method": "notifications/initialized"},
         {"jsonrpc": "2.0", "id": 2, "method": "ping"},
     )
-    loaded, created = (Sdk(JobEventBus(), lambda *_: None) for _ in range(2))
+    loaded, created = (LazyMcpServer(JobEventBus(), lambda *_: None) for _ in range(2))
     await loaded.load()
     late = await answers(loaded, *conversation, count=2)
     early = await answers(created, *conversation, count=2)
@@ -69,7 +69,7 @@ async def test_who_comes_early_is_greeted_once_and_as_the_sdk_greets(version: st
 )
 async def test_whatever_else_comes_first_is_left_to_the_sdk(message: dict[str, Any]):
     assert opening_of(json.dumps(message).encode()).reply is None
-    [answer] = await answers(Sdk(JobEventBus(), lambda *_: None), message, count=1)
+    [answer] = await answers(LazyMcpServer(JobEventBus(), lambda *_: None), message, count=1)
     assert "result" in answer or "error" in answer
 
 
@@ -77,7 +77,7 @@ async def test_what_the_greeting_took_and_the_sdk_refuses_is_answered_once():
     taken = initialize(capabilities={"sampling": {"tools": 5}})
     assert opening_of(json.dumps(taken).encode()).reply is not None
     found = await answers(
-        Sdk(JobEventBus(), lambda *_: None), taken, {"jsonrpc": "2.0", "id": 2, "method": "ping"}, count=2
+        LazyMcpServer(JobEventBus(), lambda *_: None), taken, {"jsonrpc": "2.0", "id": 2, "method": "ping"}, count=2
     )
     assert [answer["id"] for answer in found] == [1, 2]
 
@@ -85,13 +85,13 @@ async def test_what_the_greeting_took_and_the_sdk_refuses_is_answered_once():
 _LATE = """
 import sys
 import anyio
-from tests.unit.mcp.test_initialize import JobEventBus, Sdk, answers, initialize
+from tests.unit.mcp.test_initialize import JobEventBus, LazyMcpServer, answers, initialize
 
 async def late() -> None:
-    sdk = Sdk(JobEventBus(), lambda *_: None)
-    await sdk.load()
+    mcp_server = LazyMcpServer(JobEventBus(), lambda *_: None)
+    await mcp_server.load()
     before = set(sys.modules)
-    await answers(sdk, initialize(), count=1)
+    await answers(mcp_server, initialize(), count=1)
     print(sorted(name for name in set(sys.modules) - before if name.startswith(("server", "jobs", "mcp"))))
 
 anyio.run(late)

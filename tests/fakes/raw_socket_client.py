@@ -1,6 +1,6 @@
 """Knocks at the engine's socket by hand: says hello, and then asks for what only a person may have.
 
-Usage: raw_door.py SOCKET ROLE TOKEN CONNECTOR, where CONNECTOR is one of the functions in CONNECTORS.
+Usage: raw_socket_client.py SOCKET ROLE TOKEN CONNECTOR, where CONNECTOR is one of the functions in CONNECTORS.
 Prints every line that the engine says. Standard library only, so that it starts at once.
 """
 

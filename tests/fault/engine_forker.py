@@ -21,7 +21,7 @@ from server.client.state_dir import StatePaths  # noqa: E402 - likewise
 
 
 @contextmanager
-def nursery(paths: StatePaths, environ: Mapping[str, str]) -> Iterator[Callable[[], None]]:
+def engine_forker(paths: StatePaths, environ: Mapping[str, str]) -> Iterator[Callable[[], None]]:
     """Give a function that starts an engine in milliseconds; pumps start none meanwhile.
 
     Args:
