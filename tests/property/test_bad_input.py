@@ -35,7 +35,7 @@ LONGEST = 4_000
 WAYS_ON = (
     "Correct the call", "Call claude_", "call again", "Give ", "Use ", "Say ", "Name ", "Put ", "Start ", "Spell ",
     "Leave ", "leave ", "Remove ", "Pass ", "Send ", "Shorten ", "Take ", "Then call", "Do this work", "Finish ",
-    "Read it with", "Ask ", "Choose ", "Lower ", "Wait ",
+    "Read it with", "Ask ", "Choose ", "Lower ", "Wait ", "Write ",
 )  # fmt: skip
 
 odd_text = st.one_of(
