@@ -142,6 +142,8 @@ def talker(monkeypatch: pytest.MonkeyPatch) -> Talker:
 
 def test_a_client_that_dies_is_a_broken_promise(tmp_path: Path, talker: Talker, monkeypatch: pytest.MonkeyPatch):
     def answer(*_: object) -> dict[str, int]:
+        # Otherwise the kill test may be over before its client has called anything.
+        assert talker.asked.wait(SECONDS)
         talker.hang_up()
         return {"pid": 1}
 
@@ -154,8 +156,13 @@ def test_a_client_that_dies_is_a_broken_promise(tmp_path: Path, talker: Talker, 
 
 
 def test_a_client_that_waits_for_ever_is_hung_up_on(tmp_path: Path, talker: Talker, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.05)
-    monkeypatch.setattr(module, "control", lambda *_: {"pid": 1})
+    def answer(*_: object) -> dict[str, int]:
+        assert talker.asked.wait(SECONDS)
+        # Too short for a client that waits.
+        monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.05)
+        return {"pid": 1}
+
+    monkeypatch.setattr(module, "control", answer)
     monkeypatch.setattr(module, "check_promises", lambda *_: PromiseCheck(acknowledged=0, jobs=0))
     campaign = KillTest(tmp_path, Plan(kills=0, seconds=1, clients=1))
 
