@@ -15,7 +15,6 @@ from jobs.spec import JobSpec
 from jobs.util.text import redact
 from jobs.waiting import WaitReport
 from jobs.waiting_for import WaitingFor
-from server.mcp.result_pages import how_it_ran
 
 T = TypeVar("T")
 
@@ -168,7 +167,7 @@ def job_status(
     waits = job.status is JobStatus.QUEUED or (below is not None and JobStatus.QUEUED in below.counts)
     children = {"liveChildren": live_children} if live_children else {}
     status = _status(job, waiting_for) | children | (paused(pauses) if waits else {})
-    more = (how_it_ran(attempt) if attempt else {}) | ({"descendants": _rollup(below)} if below is not None else {})
+    more = (_how_it_ran(attempt) if attempt else {}) | ({"descendants": _rollup(below)} if below is not None else {})
     return pretty(status | more)
 
 
@@ -355,6 +354,17 @@ def _status(job: Job, waiting_for: WaitingFor | None, *, timespec: str = "millis
         "costUsd": round(job.usage.cost_usd, 6),
     }
     return status | note(job) | ({"waitingFor": waiting_for} if waiting_for else {}) | _times(job, timespec)
+
+
+def _how_it_ran(attempt: Attempt) -> dict[str, str]:
+    """Return the settings sources, the binary, its version and the model of an attempt, as far as known."""
+    known = {
+        "settingSources": attempt.setting_sources,
+        "cli": attempt.cli,
+        "cliVersion": attempt.cli_version,
+        "model": attempt.model,
+    }
+    return {name: value for name, value in known.items() if value}
 
 
 def _row(job: Job, excerpt_chars: int, waiting_for: WaitingFor | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Pages of results: of one job, or of several within one budget, and how their attempts ran."""
+"""Pages of results: of one job, or of several within one budget."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,21 +10,8 @@ from jobs.ports import Store
 from server.mcp import replies
 from server.mcp.advice import advice_on
 
-
-def how_it_ran(attempt: Attempt) -> dict[str, str]:
-    """Return the settings sources, the binary, its version and the model of an attempt, as far as known."""
-    known = {
-        "settingSources": attempt.setting_sources,
-        "cli": attempt.cli,
-        "cliVersion": attempt.cli_version,
-        "model": attempt.model,
-    }
-    return {name: value for name, value in known.items() if value}
-
-
 MAX_SECTIONS = 100
 """Most jobs in one reply of `claude_result`: the notes on how to read on then take 20,000 characters."""
-
 
 KEPT_FRAME_KEYS = (
     "type",
