@@ -1,6 +1,5 @@
 """Runs the checks of `claude-jobs doctor`: what is there, what is missing, and what to do about it."""
 
-import json
 import shutil
 import sqlite3
 import sys
@@ -8,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -45,23 +45,23 @@ SELFTEST_SECONDS = 110.0
 """Seconds of killing; with the first engine's start and the end of the last jobs, about two minutes."""
 
 
-def examine(environ: Mapping[str, str], console: Console, *, as_json: bool = False) -> bool:
-    """Print each finding once it is known, and return whether jobs can run.
+def examine(environ: Mapping[str, str], console: Console | None) -> tuple[bool, dict[str, Any]]:
+    """Print each finding once it is known, and return whether jobs can run, and the object that `--json` prints.
+
+    The object has `jobsCanRun`, and `findings` with `name`, `status` ("ok", "note" or "error"), `detail` and `remedy`.
 
     Args:
         environ: The environment of the person.
-        console: Where to print.
-        as_json: Print one JSON list of objects with `name`, `status` ("ok", "note" or "error"), `detail`, `remedy`.
+        console: Where to print, or None.
     """
     found: list[Finding] = []
     for finding in _findings(environ):
         found.append(finding)
-        if not as_json:
+        if console is not None:
             _print(finding, console)
-    if as_json:
-        shown = [{"name": one.name, "status": one.mark, "detail": one.detail, "remedy": _remedy(one)} for one in found]
-        console.print(json.dumps(shown, indent=2), markup=False, highlight=False, soft_wrap=True)
-    return all(finding.good for finding in found if finding.needed)
+    good = all(finding.good for finding in found if finding.needed)
+    shown = [{"name": one.name, "status": one.mark, "detail": one.detail, "remedy": _remedy(one)} for one in found]
+    return good, {"jobsCanRun": good, "findings": shown}
 
 
 def kill_engines(console: Console, seconds: float = SELFTEST_SECONDS) -> bool:

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -18,6 +18,7 @@ from server.cli.console import (
     AsJson,
     Commands,
     client,
+    err,
     errors_as_messages,
     escape_unencodable,
     exit_unless_completed,
@@ -33,6 +34,7 @@ from server.cli.follow import jobs_of, listed, pause_reporter, picture_of, until
 from server.cli.interrupts import interrupt_hint
 from server.cli.job_ids import whole_id, whole_ids
 from server.cli.lines import show, width_of, wrapped
+from server.cli.task_options import finite
 from server.cli.times import here
 from server.cli.transcript import Selection, followed, transcript_of
 from server.cli.tree_view import description, draw, job_line
@@ -52,6 +54,8 @@ app = typer.Typer(
     "The beginning of an id is enough where it is the only one.",
 )
 
+
+_Status = Literal["queued", "running", "completed", "failed", "timeout", "cancelled"]
 
 JobId = Annotated[str, typer.Argument(help="Id of a job.", metavar="ID", autocompletion=complete_id)]
 AnyId = Annotated[str, typer.Argument(help="Id of a job, a batch or a tree.", metavar="ID", autocompletion=complete_id)]
@@ -126,7 +130,8 @@ def wait(
         ),
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", metavar="SECONDS", help="Longest wait.", min=0, show_default=False)
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help="Longest wait.", callback=finite, show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -179,8 +184,12 @@ def result(
         ),
     ],
     *,
-    offset: Annotated[int | None, typer.Option(help="First character of a page.", min=0, show_default=False)] = None,
-    limit: Annotated[int | None, typer.Option(help="Most characters of a page.", min=1, show_default=False)] = None,
+    offset: Annotated[
+        int | None, typer.Option(help="First character of a page.", min=0, metavar="N", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Most characters of a page.", min=1, metavar="N", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print a job's answer, or a page of it where an offset or a limit is given; of several, each below its id."""
@@ -201,7 +210,9 @@ def result(
 def transcript(
     job_id: JobId,
     *,
-    attempt: Annotated[int | None, typer.Option(help="Number of an attempt; without it, the last one.", min=1)] = None,
+    attempt: Annotated[
+        int | None, typer.Option(help="Number of an attempt; without it, the last one.", min=1, metavar="N")
+    ] = None,
     whole: Annotated[bool, typer.Option("--all", help="Every attempt; results and arguments whole.")] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Print until the job is over.")] = False,
     as_json: Annotated[bool, json_option("Print the lines as Claude wrote them.")] = False,
@@ -222,18 +233,13 @@ def transcript(
 
 def list_jobs(
     *,
-    limit: Annotated[int, typer.Option(help="Most jobs.", min=1)] = 30,
+    limit: Annotated[int, typer.Option(help="Most jobs.", min=1, metavar="N")] = 30,
     before: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Only jobs that are older than this one.", autocompletion=complete_id),
     ] = None,
     status: Annotated[
-        Literal["queued", "running", "completed", "failed", "timeout", "cancelled"] | None,
-        typer.Option(
-            metavar="STATUS",
-            help="queued, running, completed, failed, timeout or cancelled.",
-            show_default=False,
-        ),
+        _Status | None, typer.Option(metavar="STATUS", help=f"{', '.join(get_args(_Status))}.", show_default=False)
     ] = None,
     under: Annotated[
         str | None,
@@ -289,22 +295,29 @@ def mcp() -> None:
 def doctor(
     *,
     selftest: Annotated[
-        bool, typer.Option(help="Also kill engines in a directory of its own, for two minutes, and count what is lost.")
+        bool,
+        typer.Option(
+            "--selftest", help="Also kill engines in a directory of its own, for two minutes, and count what is lost."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check what jobs need to run, and print what to do where it is missing; status 1 if they cannot run."""
     from server.doctor import examine, kill_engines
 
-    good = examine(os.environ, out, as_json=as_json)
+    good, found = examine(os.environ, None if as_json else out)
     if selftest:
-        good = kill_engines(out) and good
+        # The figures are for a person; JSON has the result alone.
+        kept = kill_engines(err if as_json else out)
+        good, found = good and kept, {**found, "promisesKept": kept}
+    if as_json:
+        say_json(found)
     raise typer.Exit(0 if good else 1)
 
 
 def demo(
     *,
-    keep: Annotated[bool, typer.Option(help="Leave the state directory there and print its path.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the state directory there and print its path.")] = False,
 ) -> None:
     """Play a recursive tree of real Claude processes against a scripted model; needs no account and costs nothing."""
     from server.demo.run import run_demo

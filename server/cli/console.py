@@ -3,6 +3,7 @@
 import codecs
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,8 +33,31 @@ QUIET_SECONDS = 1.5
 _json_asked: ContextVar[bool] = ContextVar("json_asked", default=False)
 
 
+_ASCII: Mapping[str, str] = {
+    "─": "-",
+    "│": "|",
+    "├": "|",
+    "└": "`",
+    "○": "o",
+    "◐": "@",
+    "●": "*",
+    "✗": "x",
+    "⧗": "%",
+    "⊘": "/",
+    "▲": "!",
+    "✻": "*",
+    "⎿": "`",
+    "·": "-",
+    "…": "~",
+}
+"""What a terminal without these characters of a drawing shows instead: as many columns, and a mark for each status."""
+
+
 def escape_unencodable() -> None:
-    """Write characters that the terminal's encoding lacks as JSON escapes, instead of failing."""
+    """Write characters that the terminal's encoding lacks in ASCII, instead of failing.
+
+    Characters of a drawing are replaced; all others, and all of JSON, are written as JSON escapes.
+    """
     codecs.register_error("escaped", _escaped)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -43,7 +67,9 @@ def escape_unencodable() -> None:
 def _escaped(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+    lacking = error.object[error.start : error.end]
+    known: Mapping[str, str] = {} if asked_for_json() else _ASCII
+    return "".join(known.get(each) or json.dumps(each)[1:-1] for each in lacking), error.end
 
 
 def say(text: str) -> None:
@@ -125,6 +151,8 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except typer.TyperException as error:
+            if error.message.startswith("No such option") and any(re.match(r"-.*\s", one) for one in sys.argv):
+                error.message += ". A text that begins with a hyphen goes after --, and options before that."
             # A parsing error is raised before the option is known.
             if not (asked_for_json() or "--json" in sys.argv):
                 raise

@@ -206,7 +206,12 @@ def _of_next_engine() -> list[dict[str, Any]]:
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="The file to write, for example jobs.tar.gz; it must not exist.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="The file to write, for example jobs.tar.gz; it must not exist.", metavar="FILE", show_default=False
+        ),
+    ],
     *,
     as_json: AsJson = False,
 ) -> None:

@@ -143,7 +143,7 @@ def prune(
         list[str] | None,
         typer.Argument(
             help="Trees to delete now; without one, those that are too old or too large.",
-            metavar="TREE",
+            metavar="ID",
             autocompletion=complete_id,
         ),
     ] = None,

@@ -21,13 +21,16 @@ from server.client.tool_client import Client, ToolError
 Detach = Annotated[bool, typer.Option("--detach", help="Print the id and exit.")]
 ResultJson = Annotated[bool, json_option("Print Claude's result object; with --detach, one with the id.")]
 OneFile = Annotated[
-    Path | None, typer.Option("--file", "-F", help="File whose whole text is the task.", show_default=False)
+    Path | None,
+    typer.Option("--file", "-F", help="File whose whole text is the task.", metavar="FILE", show_default=False),
 ]
 
 
 @takes(RUN)
 def run(
-    task: Annotated[str | None, typer.Argument(help="What the job is to do; - reads it from standard input.")] = None,
+    task: Annotated[
+        str | None, typer.Argument(help="What the job is to do; - reads it from standard input.", metavar="TASK")
+    ] = None,
     *,
     file: OneFile = None,
     detach: Detach = False,
@@ -45,11 +48,14 @@ def run(
 def batch(
     tasks: Annotated[
         list[str] | None,
-        typer.Argument(help="One task for each job; - reads tasks from standard input.", show_default=False),
+        typer.Argument(
+            help="One task for each job; - reads tasks from standard input.", metavar="TASK", show_default=False
+        ),
     ] = None,
     *,
     file: Annotated[
-        list[Path] | None, typer.Option("--file", "-F", help="File with tasks; repeatable.", show_default=False)
+        list[Path] | None,
+        typer.Option("--file", "-F", help="File with tasks; repeatable.", metavar="FILE", show_default=False),
     ] = None,
     detach: Detach = False,
     as_json: AsJson = False,
@@ -97,7 +103,7 @@ def batch(
 def send(
     job_id: Annotated[str, typer.Argument(help="Id of a job that is over.", metavar="ID", autocompletion=complete_id)],
     task: Annotated[
-        str | None, typer.Argument(help="The message to its session; - reads it from standard input.")
+        str | None, typer.Argument(help="The message to its session; - reads it from standard input.", metavar="TASK")
     ] = None,
     *,
     file: OneFile = None,

@@ -31,14 +31,14 @@ def one_task(task: str | None, file: Path | None) -> str:
         BadParameter: None or both were given, or what was read is empty or no text.
     """
     if (task is None) == (file is None):
-        raise typer.BadParameter("Give one task: its text, - for standard input, or --file.", param_hint="task")
+        raise typer.BadParameter("Give one task: its text, - for standard input, or --file.", param_hint="TASK")
     if task is not None and task != STDIN:
         if not task.strip():
-            raise typer.BadParameter("The task is empty.", param_hint="task")
+            raise typer.BadParameter("The task is empty.", param_hint="TASK")
         return task
     text, where = _read(Path(STDIN) if file is None else file, _ONE)
     if not text.strip():
-        raise typer.BadParameter(f"{where} is empty, so nothing was started.", param_hint="task")
+        raise typer.BadParameter(f"{where} is empty, so nothing was started.", param_hint="TASK")
     return text.rstrip("\r\n")
 
 
@@ -60,7 +60,7 @@ def several_tasks(tasks: Sequence[str], files: Sequence[Path]) -> list[Any]:
     for file in files:
         found += _tasks_in(*_read(file, _MANY), before=len(found))
     if not found:
-        raise typer.BadParameter("Give tasks: their texts, - for standard input, or --file.", param_hint="tasks")
+        raise typer.BadParameter("Give tasks: their texts, - for standard input, or --file.", param_hint="TASK")
     return found
 
 
@@ -96,7 +96,7 @@ def _tasks_in(text: str, where: str, *, before: int) -> list[Any]:
     if tasks is None:
         tasks = [line.strip() for line in _lines(text) if line.strip()]
     if not tasks:
-        raise typer.BadParameter(f"{where} is empty, so nothing was started.", param_hint="tasks")
+        raise typer.BadParameter(f"{where} is empty, so nothing was started.", param_hint="TASK")
     if before and any(_names_a_position(task) for task in tasks):
         raise typer.BadParameter(
             f"{where}: numbers in dependsOn count all tasks of the batch, and {before} tasks come before these. Give "

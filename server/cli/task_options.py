@@ -31,6 +31,17 @@ def positive(value: float | None) -> float | None:
     return value
 
 
+def finite(value: float | None) -> float | None:
+    """Check and return a length of time in seconds, which may be 0.
+
+    Raises:
+        BadParameter: It is not a finite number, or below 0.
+    """
+    if value is not None and not 0 <= value < math.inf:
+        raise typer.BadParameter(f"{value:g} is not a number of seconds. Leave the option out for no limit.")
+    return value
+
+
 def not_negative(value: int | None) -> int | None:
     """Return a whole number that an option was given, 0 too.
 
@@ -52,7 +63,7 @@ def _number(*names: str, says: str, metavar: str) -> Any:
 
 _SHARED: Final[Mapping[str, Any]] = MappingProxyType(
     {
-        "cwd": Annotated[Path | None, _option("--cwd", says="Directory that the job works in.")],
+        "cwd": Annotated[Path | None, _option("--cwd", says="Directory that the job works in.", metavar="DIR")],
         "model": Annotated[str | None, _option("--model", says="Model name or alias.")],
         "effort": Annotated[str | None, _option("--effort", says="low, medium, high, xhigh or max.")],
         "append_system_prompt": Annotated[
@@ -97,7 +108,13 @@ _SHARED: Final[Mapping[str, Any]] = MappingProxyType(
         ],
         "directories": Annotated[
             list[Path] | None,
-            _option("--directory", "--add-dir", says="Another directory to work in; repeatable.", panel=_RIGHTS),
+            _option(
+                "--directory",
+                "--add-dir",
+                says="Another directory to work in; repeatable.",
+                panel=_RIGHTS,
+                metavar="DIR",
+            ),
         ],
         "mcp_servers": Annotated[
             list[str] | None,

@@ -58,6 +58,24 @@ def test_a_refusal_names_the_option_as_it_was_typed(made: House, option: str, va
     assert known(made) == before
 
 
+@pytest.mark.parametrize("command", ["run", "batch"])
+def test_a_task_that_begins_with_a_hyphen_is_told_how_to_be_given_and_then_runs(made: House, command: str):
+    before = known(made)
+    said = made.run(command, "--detach", "- stub:say=item")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "a hyphen goes after --, and options before that" in " ".join(said.stderr.replace("│", " ").split())
+    assert known(made) == before
+    assert made.run(command, "--detach", "--", "- stub:say=item").returncode == 0
+    assert "hyphen" not in made.run(command, "--nonsense", "x").stderr
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1"])
+def test_a_wait_takes_no_time_that_is_no_number(made: House, seconds: str):
+    said = made.run("wait", "--timeout", seconds, "j0")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "'--timeout'" in said.stderr
+
+
 @pytest.mark.parametrize("option", ["--parent", "--model", "--schema", "--idempotency-key", "--effort"])
 def test_an_empty_value_of_an_option_starts_nothing(made: House, option: str):
     before = known(made)
@@ -120,6 +138,19 @@ def test_a_retry_of_what_has_not_failed_advises_a_command_that_works(made: House
     advised = re.search(r"`claude-jobs ([^`]+)`", said.stderr)
     assert advised, said.stderr
     assert made.run(*advised[1].split()).stdout == "abc\n"
+
+
+def test_a_drawing_has_ascii_characters_of_its_width_where_the_encoding_lacks_its_own(made: House):
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    job_id = made.run("run", "--detach", "stub:say=one └── ü", **ascii_only).stdout.strip()
+    made.run("wait", job_id)
+    drawn, full = (made.run("tree", job_id, **encoding).stdout for encoding in (ascii_only, {}))
+    assert "\n`-- * j" in drawn
+    assert [len(line) for line in drawn.splitlines()][:1] == [len(line) for line in full.splitlines()][:1]
+    assert "\n● " in made.run("transcript", job_id).stdout
+    assert "\n* " in made.run("transcript", job_id, **ascii_only).stdout
+    # What a program reads is not rewritten.
+    assert json.loads(made.run("status", "--json", job_id, **ascii_only).stdout)["task"] == "stub:say=one └── ü"
 
 
 def test_characters_that_an_encoding_lacks_are_spelled(made: House):

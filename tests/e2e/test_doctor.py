@@ -49,7 +49,7 @@ def examined(made: House, *prefix: str, **environ: str) -> tuple[int, dict[str, 
         check=False,
     )
     assert done.stderr == ""
-    return done.returncode, {finding["name"]: finding for finding in json.loads(done.stdout)}
+    return done.returncode, {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
 
 
 def bad(made: House, name: str, *prefix: str, **environ: str) -> str:

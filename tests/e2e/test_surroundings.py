@@ -201,7 +201,7 @@ def test_a_name_that_cannot_be_one_is_refused_with_an_example():
 def test_doctor_lists_the_names_that_jobs_do_not_get_and_no_value():
     with house() as made:
         told = made.run("doctor", "--json", **ARRIVE, **STAY, **SESSION)
-        found = {one["name"]: one for one in json.loads(told.stdout)}["Environment"]
+        found = {one["name"]: one for one in json.loads(told.stdout)["findings"]}["Environment"]
         for name in STAY:
             assert name in found["detail"]
         assert "pass_environment" in found["detail"]
@@ -209,7 +209,7 @@ def test_doctor_lists_the_names_that_jobs_do_not_get_and_no_value():
         assert not [value for value in STAY.values() if value in told.stdout]
         all_named = json.dumps(["GH_TOKEN", "NPM_TOKEN", "DATABASE_URL", "OTEL_*"])
         told = made.run("doctor", "--json", **STAY, CLAUDE_JOBS_PASS_ENVIRONMENT=all_named)
-        found = {one["name"]: one for one in json.loads(told.stdout)}["Environment"]
+        found = {one["name"]: one for one in json.loads(told.stdout)["findings"]}["Environment"]
         assert not [name for name in STAY if name in found["detail"]]
 
 
