@@ -335,6 +335,13 @@ class LiveTrees:
         """Tell whether a job is queued or running."""
         return bool(self._live)
 
+    def lives(self, path: str) -> bool:
+        """Tell whether a job at or below a path is queued or running; with no path, any job."""
+        if not path:
+            return self.any_live()
+        node = self._at(path)
+        return node is not None and node.live > 0
+
     def rollup(self, path: str) -> Rollup | None:
         """Sum up a subtree, or return None where it is not known."""
         node = self._at(path)

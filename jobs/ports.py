@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
+from jobs.paused import PausedPath
 from jobs.spec import JobSpec
 from jobs.waiting_for import WaitingFor
 from orchestration.limits import SpawnFacts
@@ -235,6 +236,21 @@ class Store(Protocol):
 
         Forgets the order to cancel, the reason, the error and the excerpt; keeps session, usage and number of attempts.
         """
+        ...
+
+    async def pause(self, rows: Sequence[PausedPath]) -> Sequence[PausedPath]:
+        """Write down that parts of the trees are paused, and return the pauses as they are then.
+
+        One that is there already keeps the moment when it began, stays a person's, and goes on ending what runs.
+        """
+        ...
+
+    async def unpause(self, paths: Sequence[str]) -> None:
+        """Forget the pauses of exactly these paths; paths without one change nothing."""
+        ...
+
+    async def paused(self) -> Sequence[PausedPath]:
+        """Return the pauses, the oldest first."""
         ...
 
     async def job(self, job_id: str) -> Job | None:

@@ -7,6 +7,7 @@ from anyio import CancelScope
 
 from jobs.live_trees import LiveTrees
 from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
+from jobs.paused import PausedPath, PausedPaths
 from jobs.ports import Admission, EndedTree, LiveRows, SpawnCheck, Store, Submission
 from jobs.store.rows import ended_attempt
 from jobs.util.keyed import KeyedLock
@@ -26,10 +27,14 @@ class LiveStore(Store):
     Args:
         behind: Keeps everything. Empty, or as `over` loads it.
         trees: Where the live trees are kept.
+
+    Attributes:
+        pauses: The paused parts of the trees.
     """
 
     def __init__(self, behind: Store, trees: LiveTrees | None = None) -> None:
         self.trees = trees or LiveTrees()
+        self.pauses = PausedPaths(lives=self.trees.lives)
         self._behind = behind
         self._attempts: dict[str, Attempt] = {}
         self._tokens: dict[str, str] = {}
@@ -43,6 +48,7 @@ class LiveStore(Store):
             StoreError: The trees cannot be read.
         """
         store = cls(behind)
+        store.pauses.put(await behind.paused())
         rows = await behind.live_rows()
         for attempt in rows.attempts:
             store._remember(attempt)
@@ -158,6 +164,23 @@ class LiveStore(Store):
                 self._changed(queued)
                 return queued
 
+    async def pause(self, rows: Sequence[PausedPath]) -> Sequence[PausedPath]:
+        """Write pauses."""
+        with CancelScope(shield=True):
+            written = await self._behind.pause(rows)
+        self.pauses.put(written)
+        return written
+
+    async def unpause(self, paths: Sequence[str]) -> None:
+        """Forget pauses."""
+        with CancelScope(shield=True):
+            await self._behind.unpause(paths)
+        self.pauses.drop(paths)
+
+    async def paused(self) -> Sequence[PausedPath]:
+        """Return the pauses, as they are behind."""
+        return await self._behind.paused()
+
     async def job(self, job_id: str) -> Job | None:
         """Return a job, or None."""
         return self.trees.job(job_id) or await self._behind.job(job_id)
@@ -241,6 +264,7 @@ class LiveStore(Store):
             deleted = await self._behind.delete_tree(root_id)
         if deleted:
             self.trees.forget(root_id)
+            self.pauses.drop([row.path for row in self.pauses.under(root_id)])
         return deleted
 
     async def shrink(self) -> None:

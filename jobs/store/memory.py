@@ -20,6 +20,7 @@ from jobs.model import (
     Tree,
     Usage,
 )
+from jobs.paused import PausedPath
 from jobs.ports import Admission, AdmissionFacts, EndedTree, LiveRows, SpawnCheck, Store, Submission
 from jobs.store.rows import ended_attempt, excerpt_of, writable
 from jobs.store.writes import (
@@ -46,6 +47,7 @@ class MemoryStore(Store):
         self._tasks: dict[str, str] = {}
         self._attempts: dict[tuple[str, int], Attempt] = {}
         self._tokens: dict[str, str] = {}
+        self._paused: dict[str, PausedPath] = {}
 
     async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
         """Keep a batch and its jobs."""
@@ -280,7 +282,23 @@ class MemoryStore(Store):
         self._batches = {id_: batch for id_, batch in self._batches.items() if batch.root_id != root_id}
         self._keys = {key: id_ for key, id_ in self._keys.items() if id_ in self._batches}
         del self._trees[root_id]
+        await self.unpause([path for path in self._paused if contains(root_id, path)])
         return True
+
+    async def pause(self, rows: Sequence[PausedPath]) -> Sequence[PausedPath]:
+        """Keep pauses."""
+        joined = [row.joined(self._paused.get(row.path)) for row in rows]
+        self._paused.update((row.path, row) for row in joined)
+        return joined
+
+    async def unpause(self, paths: Sequence[str]) -> None:
+        """Forget pauses."""
+        for path in paths:
+            self._paused.pop(path, None)
+
+    async def paused(self) -> Sequence[PausedPath]:
+        """Return the pauses."""
+        return sorted(self._paused.values(), key=lambda row: (row.since, row.path))
 
     async def shrink(self) -> None:
         """Do nothing: what is forgotten is gone."""

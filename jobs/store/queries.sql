@@ -241,6 +241,26 @@ WHERE id = ? AND status IN ('failed', 'timeout', 'cancelled')
     )
 RETURNING *;
 
+-- name: pause
+-- The first moment stays, a person's pause stays one, and what ends running jobs goes on doing so.
+INSERT INTO paused_path (path, since, by_job, ends_running) VALUES (?, ?, ?, ?)
+ON CONFLICT (path) DO UPDATE SET
+    by_job = CASE WHEN excluded.by_job IS NULL THEN NULL ELSE by_job END,
+    ends_running = max(ends_running, excluded.ends_running)
+RETURNING path, since, by_job, ends_running;
+
+-- name: unpause
+-- By exact paths: the caller knows which pauses lie below the one that ends.
+DELETE FROM paused_path WHERE path IN (SELECT value FROM json_each(?));
+
+-- name: paused
+-- Read once, at the start of an engine.
+SELECT path, since, by_job, ends_running FROM paused_path ORDER BY since, path;
+
+-- name: delete_pauses
+-- A tree that is forgotten has nothing left to resume.
+DELETE FROM paused_path WHERE path = ?1 OR (path > ?1 || '/' AND path < ?1 || '0');
+
 -- name: job
 -- By the id that callers know.
 SELECT * FROM job WHERE id = ?;

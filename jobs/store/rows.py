@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from jobs.model import EXCERPT_LENGTH, Attempt, Batch, Job, JobStatus, Outcome, Reason, Rollup, Tree, Usage
+from jobs.paused import PausedPath
 from jobs.ports import EndedTree
 from jobs.spec import JobSpec
 from jobs.waiting_for import WaitingFor
@@ -172,6 +173,12 @@ def tree_of(row: Row) -> Tree:
     """Return the tree of a row."""
     id_, created_at, client, max_budget_usd, deadline = row
     return Tree(id=id_, created_at=created_at, client=client, max_budget_usd=max_budget_usd, deadline=deadline)
+
+
+def paused_path_of(row: Row) -> PausedPath:
+    """Return a pause."""
+    path, since, by_job, ends_running = row
+    return PausedPath(path=path, since=since, by_job=by_job, ends_running=bool(ends_running))
 
 
 def ended_tree_of(row: Row) -> EndedTree:

@@ -15,12 +15,23 @@ from anyio import CancelScope, to_thread
 
 from jobs.errors import DiskFullError, StoreError
 from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
+from jobs.paused import PausedPath
 from jobs.ports import EndedTree, LiveRows, Store
 from jobs.store import restoration, writes
 from jobs.store.corruption import is_damage, note_damage
 from jobs.store.migrations import prepare
 from jobs.store.queries import SQL
-from jobs.store.rows import Row, attempt_of, batch_of, ended_tree_of, job_of, rollup_of, task_of, tree_of
+from jobs.store.rows import (
+    Row,
+    attempt_of,
+    batch_of,
+    ended_tree_of,
+    job_of,
+    paused_path_of,
+    rollup_of,
+    task_of,
+    tree_of,
+)
 from jobs.store.writer import LaunchNotes, ProcessNote, Transactions, open_reader, open_writer
 
 P = ParamSpec("P")
@@ -208,6 +219,8 @@ class SqliteStore(Store):
     set_waiting_for = _writing("note a wait", writes.set_waiting_for)
     cancel_under = _writing("cancel jobs", writes.cancel_under, in_need=True)
     requeue = _writing("requeue a job", writes.requeue)
+    pause = _writing("pause jobs", writes.pause)
+    unpause = _writing("resume jobs", writes.unpause)
     # On a full disk too: forgetting what is old frees space.
     delete_tree = _writing("delete a tree", writes.delete_tree, in_need=True)
     last_attempts = _writing("look how far jobs are", restoration.last_attempts)
@@ -295,6 +308,10 @@ class SqliteStore(Store):
             jobs=await self._read("jobs_of_live_trees", (), job_of),
             attempts=[self._launches.seen_in(attempt) for attempt in attempts],
         )
+
+    async def paused(self) -> Sequence[PausedPath]:
+        """Return the pauses."""
+        return await self._read("paused", (), paused_path_of)
 
     async def has_unfinished(self) -> bool:
         """Tell whether a job is queued or running."""

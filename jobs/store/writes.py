@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 from jobs.errors import IdempotencyKeyError, IllegalTransitionError, NotFoundError, TreeClosedError
 from jobs.model import NEXT, TERMINAL, Attempt, Batch, Job, JobStatus, Outcome
+from jobs.paused import PausedPath
 from jobs.ports import Admission, AdmissionFacts, SpawnCheck, Submission
 from jobs.spec import TASK_PREVIEW, JobSpec
 from jobs.store.queries import SQL
-from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, spec_text, tree_of, writable
+from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, paused_path_of, spec_text, tree_of, writable
 from jobs.store.writer import ProcessNote
 from jobs.waiting_for import WaitingFor
 from orchestration.limits import SpawnFacts
 
 _DELETIONS = (
+    SQL["delete_pauses"],
     SQL["delete_references"],
     SQL["delete_attempts"],
     SQL["delete_jobs"],
@@ -238,6 +240,20 @@ def requeue(connection: sqlite3.Connection, job_id: str) -> Job | None:
     """Queue a job again that ended without an answer."""
     row = connection.execute(SQL["requeue"], (job_id,)).fetchone()
     return None if row is None else job_of(row)
+
+
+def pause(connection: sqlite3.Connection, rows: Sequence[PausedPath]) -> Sequence[PausedPath]:
+    """Write pauses, and return them as they are then."""
+    written = [
+        connection.execute(SQL["pause"], (row.path, row.since, row.by_job, int(row.ends_running))).fetchone()
+        for row in rows
+    ]
+    return [paused_path_of(row) for row in written]
+
+
+def unpause(connection: sqlite3.Connection, paths: Sequence[str]) -> None:
+    """Delete the pauses of these paths."""
+    connection.execute(SQL["unpause"], (json.dumps(list(paths)),))
 
 
 def refusal(job_id: str, job: Job | None, attempt: int, requested: JobStatus) -> NotFoundError | IllegalTransitionError:

@@ -56,7 +56,15 @@ def test_the_comment_of_a_status_draws_the_arrows_of_the_model(status: JobStatus
 def test_every_table_is_strict(connection: sqlite3.Connection) -> None:
     tables = connection.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'").fetchall()
 
-    assert {name for name, strict in tables if strict} == {"tree", "batch", "job", "attempt", "task", "tally"}
+    assert {name for name, strict in tables if strict} == {
+        "tree",
+        "batch",
+        "job",
+        "attempt",
+        "task",
+        "tally",
+        "paused_path",
+    }
 
 
 def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connection) -> None:
