@@ -1,8 +1,8 @@
 """The handshake: the two lines that open every connection to the engine, the client's hello and the engine's welcome.
 
 A client connects to the engine's socket and sends one JSON line. The engine answers with one JSON line. After that,
-role "mcp" carries newline-delimited JSON-RPC both ways; role "control" carries one JSON request line and one JSON
-answer line, and the engine closes it. Standard library only, and as little of it as possible: the pump imports this
+role "mcp" carries newline-delimited JSON-RPC both ways; role "control" carries JSON request lines, each answered by one
+JSON line before the next is read. Standard library only, and as little of it as possible: the pump imports this
 module. `tests/architecture/test_pump_imports.py` names what the pump's first reply must not import, and its cost.
 """
 
@@ -85,7 +85,7 @@ class Role:
     MCP: Final = "mcp"
     """Newline-delimited JSON-RPC follows, both ways."""
     CONTROL: Final = "control"
-    """One request line and one answer line follow."""
+    """Request lines and answer lines follow, in turns."""
 
 
 ROLES = (Role.MCP, Role.CONTROL)

@@ -48,6 +48,8 @@ from server.client.lock_file import holder_of, sign_lock
 from server.client.state_dir import StatePaths, prepare
 from server.engine.connection import ConnectionHandlers, LazyMcpServer, serve_connection
 from server.engine.control import Control
+from server.engine.job_details import JobDetails
+from server.engine.job_feed import FeedSources, JobFeed
 from server.engine.lifecycle import ConnectionCounter, Engine, stop_on_signals
 from server.engine.settings_notices import SettingsNotices
 from server.engine.state_binding import bind
@@ -262,6 +264,14 @@ async def _serve(
             keep_bytes=settings.keep_bytes,
             clock=clock,
         )
+        sources = FeedSources(
+            store=services.store,
+            event_bus=services.event_bus,
+            waiting_for=services.recursion.waiting_for,
+            pauses=services.recursion.pauses,
+            clock=clock,
+        )
+        feed = JobFeed(sources)
         control = Control(
             paths=paths,
             store=services.store,
@@ -271,12 +281,15 @@ async def _serve(
             in_use=services.in_use,
             end_pauses=services.end_pauses,
             settings=effective,
+            details=JobDetails(services.store, partial(services.approvals.open_to, None)),
+            on_pruned=feed.drop,
         )
         notices = SettingsNotices(effective, services.store)
         mcp_server = LazyMcpServer(services.event_bus, services.start_soon)
         handlers = ConnectionHandlers(
             admit=engine.admit,
             control=control.answer,
+            feed=feed,
             stop_engine=engine.stop,
             idle=control.idle,
             mcp_server=mcp_server,

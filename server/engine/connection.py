@@ -1,4 +1,4 @@
-"""Serves an accepted socket: the handshake, then a control request or MCP, in an asyncio task of the connection.
+"""Serves an accepted socket: the handshake, then control requests or MCP, in an asyncio task of the connection.
 
 The MCP SDK is loaded in a thread after the engine can be reached.
 """
@@ -19,6 +19,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from jobs.errors import JobsError
 from jobs.event_bus import JobEventBus
 from server.client.wire import MAX_LINE, MAX_MESSAGE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
+from server.engine.job_feed import FeedWatch, JobFeed
 from server.engine.lifecycle import ConnectionCounter
 from server.engine.peer import Peer, peer_of, peer_uid
 from server.mcp.connection_state import Connection
@@ -111,6 +112,7 @@ class ConnectionHandlers:
         admit: Turns a hello and the process that connected, or None where that is not known, into the state of an MCP
             connection, or raises with a sentence for the client. It is called for every role.
         control: Answers a control request.
+        feed: Answers the control request `feed`.
         stop_engine: Called once an answer with `leaving` has been sent: the engine's end closes every connection.
         idle: Tells whether nothing would be lost if the engine stopped.
         mcp_server: Serves MCP.
@@ -120,6 +122,7 @@ class ConnectionHandlers:
 
     admit: Callable[[Hello, Peer | None], Awaitable[Connection]]
     control: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+    feed: JobFeed
     stop_engine: Callable[[], None]
     idle: Callable[[], Awaitable[bool]]
     mcp_server: LazyMcpServer
@@ -167,16 +170,21 @@ async def _refuse(stream: SocketStream, reason: str) -> None:
 
 
 async def _control(stream: SocketStream, lines: BufferedByteReceiveStream, handlers: ConnectionHandlers) -> None:
-    # Bounded: a client that stays connected and sends no request would keep an idle engine from exiting.
-    with anyio.move_on_after(HELLO_SECONDS) as asking:
-        line = await _request_line(lines)
-    if asking.cancelled_caught:
-        logger.warning("a client asked nothing for %s s", HELLO_SECONDS)
-        return
-    answer = await _answer(line, handlers)
-    await stream.send(encode_line(answer, "answer"))
-    if answer.get("leaving"):
-        handlers.stop_engine()
+    """Answer one request after the other, until the client closes the connection or asks nothing for some seconds."""
+    with handlers.feed.watch() as watcher:
+        while True:
+            # Bounded: a client that stays connected and sends no request would keep an idle engine from exiting.
+            with anyio.move_on_after(HELLO_SECONDS) as asking:
+                line = await _request_line(lines)
+            if asking.cancelled_caught:
+                logger.warning("a client asked nothing for %s s", HELLO_SECONDS)
+                return
+            answer = await _answer(line, handlers, watcher)
+            await stream.send(_encoded(answer))
+            if answer.get("leaving"):
+                handlers.stop_engine()
+            if line is None or answer.get("leaving"):
+                return
 
 
 async def _request_line(lines: BufferedByteReceiveStream) -> bytes | None:
@@ -186,13 +194,28 @@ async def _request_line(lines: BufferedByteReceiveStream) -> bytes | None:
         return None
 
 
-async def _answer(line: bytes | None, handlers: ConnectionHandlers) -> dict[str, Any]:
+async def _answer(line: bytes | None, handlers: ConnectionHandlers, watcher: FeedWatch) -> dict[str, Any]:
     if line is None:
         return {"ok": False, "error": f"The request line is too long: it may have {MAX_LINE} bytes."}
     try:
-        return await handlers.control(decode_line(line, "request"))
+        request = decode_line(line, "request")
+        if request.get("do") == "feed":
+            return await watcher.page(_word(request, "cursor"), _word(request, "tree"))
+        return await handlers.control(request)
     except (ProtocolError, JobsError) as error:
         return {"ok": False, "error": str(error)}
+
+
+def _word(request: Mapping[str, Any], name: str) -> str | None:
+    value = request.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _encoded(answer: Mapping[str, Any]) -> bytes:
+    try:
+        return encode_line(answer, "answer")
+    except ProtocolError as error:
+        return encode_line({"ok": False, "error": str(error)}, "answer")
 
 
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead)

@@ -1,4 +1,4 @@
-"""Answers control requests to the engine: `status`, `settings`, `prune` and `stop`."""
+"""Answers control requests to the engine: `status`, `settings`, `job`, `prune` and `stop`."""
 
 import asyncio
 import logging
@@ -21,6 +21,7 @@ from jobs.store.corruption import noted_damage
 from server import __version__
 from server.client.location import read_location
 from server.client.state_dir import StatePaths
+from server.engine.job_details import JobDetails
 from server.engine.lifecycle import ConnectionCounter
 from server.mcp import replies
 
@@ -37,6 +38,8 @@ class Control:
         in_use: Returns which `claude` and which accounts jobs use; blocks.
         end_pauses: Forgets usage limits, so that the next engine keeps none.
         settings: The settings in force.
+        details: Reads everything about one job.
+        on_pruned: Called with the id of each tree that a person has deleted.
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class Control:
         in_use: Callable[[], Mapping[str, Any]],
         end_pauses: Callable[[], None],
         settings: EffectiveSettings,
+        details: JobDetails,
+        on_pruned: Callable[[str], None],
     ) -> None:
         self._paths = paths
         self._store = store
@@ -59,9 +64,11 @@ class Control:
         self._in_use = in_use
         self._end_pauses = end_pauses
         self._settings = settings
+        self._details = details
+        self._on_pruned = on_pruned
 
     async def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a request: `status`, `settings`, `prune` or `stop`.
+        """Answer a request: `status`, `settings`, `job`, `prune` or `stop`.
 
         `leaving` in the answer makes the engine stop once the answer is sent.
         """
@@ -79,11 +86,11 @@ class Control:
                 return {"ok": True, "pid": os.getpid(), "leaving": True, "jobs": await self._fate_of_jobs()}
             case "prune":
                 return await self._prune(request.get("trees") or (), dry_run=bool(request.get("dry_run")))
+            case "job":
+                return await self._details.of(str(request.get("job")))
             case other:
-                return {
-                    "ok": False,
-                    "error": f"Unknown request {str(other)[:40]!r}; there are stop, status, settings and prune.",
-                }
+                known = "stop, status, settings, prune, feed and job"
+                return {"ok": False, "error": f"Unknown request {str(other)[:40]!r}; there are {known}."}
 
     async def idle(self) -> bool:
         """Tell whether nothing would be lost if the engine stopped: no other client is connected and no job is live."""
@@ -116,6 +123,8 @@ class Control:
             pruned = await self._retention.prune(dry_run=dry_run, only=only)
         except (StoreError, OSError) as error:
             return {"ok": False, "error": f"Trees that are over could not be pruned: {error}"}
+        for tree_id in () if dry_run else pruned.trees:
+            self._on_pruned(tree_id)
         return {
             "ok": True,
             "dryRun": dry_run,

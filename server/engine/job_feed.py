@@ -1,0 +1,444 @@
+"""The job feed: rows of the live trees and of those that ended last, then what changed, for a screen that stays open.
+
+Nothing is kept while nobody watches. One index serves all watchers and each of them asks for its next page, so one that
+reads slowly or not at all costs no memory.
+"""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
+from typing import Any, Final
+
+import anyio
+
+from jobs.event_bus import JobEventBus
+from jobs.limits.throttle import Pause
+from jobs.model import LIVE, TERMINAL, Job, JobStatus, Rollup, Tree
+from jobs.ports import Clock, Store
+from jobs.waiting_for import WaitingFor
+
+PAGE_ROWS: Final = 250
+"""Most rows of one page. Building one takes 15 µs, for which the engine does nothing else."""
+
+PAGE_BYTES: Final = 800_000
+"""Most bytes of the rows of one page, about: a control answer may have 1 MiB."""
+
+ENDED_JOBS: Final = 1000
+"""Jobs of trees that are over which the feed keeps; the tree that ended last is kept however large it is."""
+
+GONE_TREES: Final = 1000
+"""Trees that were dropped and are remembered for watchers that have not been told yet."""
+
+PAGE_SECONDS: Final = 1.0
+"""Least seconds between two pages with changes for one watcher."""
+
+QUIET_SECONDS: Final = 20.0
+"""Seconds after which a watcher gets an empty page, so that either end notices that the other one is gone."""
+
+QUEUED_LOOKS: Final = 200
+"""Queued jobs whose wait is looked up again each second: nothing announces why a job waits for a slot."""
+
+_TEXT_CHARS: Final = 200
+"""Most characters of a task, an answer or an error in a row."""
+
+Look = tuple[Any, ...]
+"""What a row says besides its job: why it waits, and what it does."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Entry:
+    version: int
+    root_id: str
+    job: Job | None
+    """None for a tree that was dropped."""
+    look: Look = ()
+
+
+@dataclass(slots=True)
+class _KnownTree:
+    jobs: set[str] = field(default_factory=set)
+    live: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedSources:
+    """What the feed reads.
+
+    Args:
+        store: Where trees are kept.
+        event_bus: Where changes of jobs are announced.
+        waiting_for: Returns why a job does no work now: `RecursionManager.waiting_for`.
+        pauses: Returns until when accounts are paused, and why.
+        clock: Time.
+    """
+
+    store: Store
+    event_bus: JobEventBus
+    waiting_for: Callable[[Job], WaitingFor | None]
+    pauses: Callable[[], Sequence[Pause]]
+    clock: Clock
+
+
+class JobFeed:
+    """The index that all watchers share: each job as it was last announced, in the order of the changes.
+
+    Args:
+        sources: What it reads.
+    """
+
+    def __init__(self, sources: FeedSources) -> None:
+        self._sources = sources
+        self._watchers = 0
+        self._stop_observing: Callable[[], None] = lambda: None
+        self._opening = anyio.Lock()
+        self.changed = anyio.Event()
+        self._clear()
+
+    def _clear(self) -> None:
+        # A cursor of an earlier index means nothing in this one.
+        self.epoch = secrets.token_hex(4)
+        self.version = 0
+        self._is_open = False
+        self._forgotten = 0
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._trees: dict[str, _KnownTree] = {}
+        self._over: OrderedDict[str, None] = OrderedDict()
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._running: dict[str, None] = {}
+        self._queued: dict[str, None] = {}
+        self._looked_at = 0.0
+
+    @contextmanager
+    def watch(self) -> Iterator["FeedWatch"]:
+        """Return a watcher for as long as the block lasts; it costs nothing before its first page."""
+        watcher = FeedWatch(self, self._sources)
+        try:
+            yield watcher
+        finally:
+            if watcher.is_counted:
+                self._watchers -= 1
+                if not self._watchers:
+                    self._stop_observing()
+                    self._clear()
+
+    def count_watcher(self) -> None:
+        """Count a watcher that asks for its first page."""
+        self._watchers += 1
+
+    async def open(self, root_id: str | None) -> None:
+        """Read the trees that are shown first, unless that was done already.
+
+        Args:
+            root_id: A tree to read too, or None.
+
+        Raises:
+            StoreError: They cannot be read now.
+        """
+        async with self._opening:
+            if not self._is_open:
+                self._stop_observing()
+                self._stop_observing = self._sources.event_bus.observe(self._put)
+                await self._read_first()
+                self._is_open = True
+            if root_id is not None and root_id not in self._trees:
+                await self._read_tree(root_id)
+
+    async def _read_first(self) -> None:
+        store = self._sources.store
+        for root_id in dict.fromkeys(job.root_id for job in await store.unfinished()):
+            await self._read_tree(root_id)
+        newest = await store.newest_jobs(limit=ENDED_JOBS)
+        ended = [root_id for root_id in dict.fromkeys(job.root_id for job in newest) if root_id not in self._trees]
+        room = ENDED_JOBS
+        chosen: list[Sequence[Job]] = []
+        for root_id in ended:
+            jobs = await store.jobs_under(root_id)
+            room -= len(jobs)
+            if room < 0 and chosen:
+                break
+            chosen.append(jobs)
+        # The one that began last is dropped last.
+        for jobs in reversed(chosen):
+            self._put_known(jobs)
+
+    async def _read_tree(self, root_id: str) -> None:
+        self._put_known(await self._sources.store.jobs_under(root_id))
+
+    def _put_known(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            # What was announced meanwhile is newer.
+            if job.id not in self._entries:
+                self._put(job)
+
+    def _put(self, job: Job) -> None:
+        """Take in a job as it is now. Called for every change of any job while somebody watches."""
+        self.version += 1
+        entry = self._entries.pop(job.id, None)
+        look = () if entry is None else entry.look
+        self._entries[job.id] = _Entry(version=self.version, root_id=job.root_id, job=job, look=look)
+        tree = self._trees.get(job.root_id)
+        if tree is None:
+            tree = self._trees[job.root_id] = _KnownTree()
+            self._gone.pop(job.root_id, None)
+            self._entries.pop(job.root_id, None)
+        tree.jobs.add(job.id)
+        self._mark(job, tree)
+        self.changed.set()
+
+    def _mark(self, job: Job, tree: _KnownTree) -> None:
+        for status, marked in ((JobStatus.RUNNING, self._running), (JobStatus.QUEUED, self._queued)):
+            if job.status is status:
+                marked[job.id] = None
+            else:
+                marked.pop(job.id, None)
+        if job.status in LIVE:
+            tree.live.add(job.id)
+            self._over.pop(job.root_id, None)
+            return
+        tree.live.discard(job.id)
+        if not tree.live:
+            self._over[job.root_id] = None
+            self._over.move_to_end(job.root_id)
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        jobs = sum(len(self._trees[root_id].jobs) for root_id in self._over)
+        while jobs > ENDED_JOBS and len(self._over) > 1:
+            oldest = next(iter(self._over))
+            jobs -= len(self._trees[oldest].jobs)
+            self.drop(oldest)
+
+    def drop(self, root_id: str) -> None:
+        """Forget a tree, and tell the watchers."""
+        tree = self._trees.pop(root_id, None)
+        if tree is None:
+            return
+        for job_id in tree.jobs:
+            self._entries.pop(job_id, None)
+            self._running.pop(job_id, None)
+            self._queued.pop(job_id, None)
+        self._over.pop(root_id, None)
+        self.version += 1
+        self._entries[root_id] = _Entry(version=self.version, root_id=root_id, job=None)
+        self._gone[root_id] = None
+        if len(self._gone) > GONE_TREES:
+            oldest, _ = self._gone.popitem(last=False)
+            self._forgotten = self._entries.pop(oldest).version
+        self.changed.set()
+
+    def look_again(self) -> None:
+        """Note which jobs wait for something else than before, at most once a second for all watchers."""
+        now = self._sources.clock.monotonic()
+        if now - self._looked_at < PAGE_SECONDS * 0.9:
+            return
+        self._looked_at = now
+        some = list(islice(self._queued, QUEUED_LOOKS))
+        for job_id in some:
+            # The others come first the next time.
+            self._queued[job_id] = self._queued.pop(job_id)
+        for job_id in (*self._running, *some):
+            entry = self._entries[job_id]
+            if entry.job is not None and entry.look and entry.look != self._look_at(entry.job):
+                self._put(entry.job)
+
+    def _look_at(self, job: Job) -> Look:
+        return (self._sources.waiting_for(job),)
+
+    def knows(self, version: int) -> bool:
+        """Tell whether everything that changed after a version is still known."""
+        return self._forgotten <= version <= self.version
+
+    def after(self, version: int, root_id: str | None) -> tuple[list[_Entry], int, bool]:
+        """Return at most `PAGE_ROWS` entries that changed after a version, the version they reach, and if more did.
+
+        Args:
+            version: The last version that is known already.
+            root_id: Only of this tree, or None.
+        """
+        newest_first = takewhile(lambda entry: entry.version > version, reversed(self._entries.values()))
+        found = [entry for entry in newest_first if root_id in (None, entry.root_id)][::-1]
+        if len(found) <= PAGE_ROWS:
+            return found, self.version, False
+        page = found[:PAGE_ROWS]
+        return page, page[-1].version, True
+
+    def row(self, entry: _Entry) -> dict[str, Any]:
+        """Return the row of an entry, and remember what it says besides the job."""
+        assert entry.job is not None
+        entry.look = self._look_at(entry.job)
+        return row_of(entry.job, *entry.look)
+
+    async def tree_row(self, root_id: str) -> dict[str, Any] | None:
+        """Return a tree's totals and budget, or None where it is gone."""
+        tree = await self._sources.store.tree(root_id)
+        return None if tree is None else tree_row_of(tree, await self._sources.store.rollup_under(root_id))
+
+
+class FeedWatch:
+    """One watcher: asks for one page after the other.
+
+    Args:
+        feed: The index.
+        sources: What the feed reads.
+    """
+
+    def __init__(self, feed: JobFeed, sources: FeedSources) -> None:
+        self._feed = feed
+        self._sources = sources
+        self._last_page: float | None = None
+        self.is_counted = False
+
+    async def page(self, cursor: str | None = None, root_id: str | None = None) -> dict[str, Any]:
+        """Return the rows that changed after a cursor, or all of them from the beginning.
+
+        Waits for a change, for `QUIET_SECONDS` at most, and until `PAGE_SECONDS` have passed since the last page,
+        unless that one said that there are more. `reset` says that rows of earlier pages are to be forgotten.
+
+        Args:
+            cursor: That of the last page, or None for everything. One of another engine counts as None.
+            root_id: Only rows of this tree, or None.
+
+        Raises:
+            StoreError: The trees cannot be read now.
+        """
+        if not self.is_counted:
+            self.is_counted = True
+            self._feed.count_watcher()
+        await self._feed.open(root_id)
+        version = self._version_of(cursor)
+        if version is not None:
+            with anyio.move_on_after(QUIET_SECONDS):
+                await self._until_changed(version, root_id)
+        entries, reached, more = self._feed.after(version or 0, root_id)
+        rows, taken = self._rows_of(entries)
+        if taken < len(entries):
+            entries, reached, more = entries[:taken], entries[taken - 1].version, True
+        self._last_page = None if more else self._sources.clock.monotonic()
+        return {
+            "ok": True,
+            "cursor": f"{self._feed.epoch}.{reached}",
+            "reset": version is None,
+            "more": more,
+            "now": self._sources.clock.now(),
+            "jobs": rows,
+            "trees": await self._trees_of(entries),
+            "gone": [entry.root_id for entry in entries if entry.job is None],
+            "pauses": [
+                {"until": pause.until, "because": pause.because[:_TEXT_CHARS], "waiting": pause.waiting}
+                for pause in self._sources.pauses()
+            ],
+        }
+
+    def _rows_of(self, entries: Sequence[_Entry]) -> tuple[list[dict[str, Any]], int]:
+        """Return the rows of as many of the first entries as fit into a page, and how many entries that are."""
+        rows: list[dict[str, Any]] = []
+        room = PAGE_BYTES
+        for taken, entry in enumerate(entries):
+            if entry.job is None:
+                continue
+            row = self._feed.row(entry)
+            room -= _bytes_of(row)
+            if room < 0 and rows:
+                return rows, taken
+            rows.append(row)
+        return rows, len(entries)
+
+    async def _trees_of(self, entries: Sequence[_Entry]) -> list[dict[str, Any]]:
+        changed = dict.fromkeys(entry.root_id for entry in entries if entry.job is not None)
+        rows = [await self._feed.tree_row(root_id) for root_id in changed]
+        return [row for row in rows if row is not None]
+
+    def _version_of(self, cursor: str | None) -> int | None:
+        epoch, _, number = (cursor or "").partition(".")
+        if epoch != self._feed.epoch or not number.isdecimal() or not self._feed.knows(int(number)):
+            return None
+        return int(number)
+
+    async def _until_changed(self, version: int, root_id: str | None) -> None:
+        if self._last_page is not None:
+            await anyio.sleep(max(0.0, self._last_page + PAGE_SECONDS - self._sources.clock.monotonic()))
+        while True:
+            self._feed.changed = anyio.Event() if self._feed.changed.is_set() else self._feed.changed
+            changed = self._feed.changed
+            self._feed.look_again()
+            if self._feed.after(version, root_id)[0]:
+                return
+            with anyio.move_on_after(PAGE_SECONDS):
+                await changed.wait()
+
+
+def row_of(job: Job, waiting_for: WaitingFor | None) -> dict[str, Any]:
+    """Return what a person sees of a job in a list; what is empty is left out.
+
+    Args:
+        job: The job.
+        waiting_for: Why it does no work now, or None.
+    """
+    spec, usage = job.spec, job.usage
+    row = {
+        "jobId": job.id,
+        "parentJobId": job.parent_id,
+        "rootId": job.root_id,
+        "batchId": job.batch_id,
+        "depth": job.depth,
+        "order": job.seq,
+        "status": job.status,
+        "reason": job.reason,
+        "cancelling": job.cancel_requested if job.status in LIVE else None,
+        "attempt": job.attempt,
+        "task": _text(spec.task),
+        "taskChars": spec.task_chars or len(spec.task),
+        "key": spec.key and _text(spec.key),
+        "model": spec.model,
+        "sessionId": job.session_id,
+        "costUsd": round(usage.cost_usd, 6),
+        "inputTokens": usage.input_tokens,
+        "outputTokens": usage.output_tokens,
+        "turns": usage.turns,
+        "maxBudgetUsd": spec.max_budget_usd,
+        "createdAt": job.created_at,
+        "startedAt": job.started_at,
+        "endedAt": job.ended_at,
+        "error": job.error and _text(job.error),
+        "excerpt": job.excerpt and _text(job.excerpt),
+        "waitingFor": waiting_for if job.status not in TERMINAL else None,
+        "dependsOn": list(spec.depends_on[:8]),
+    }
+    return {name: value for name, value in row.items() if value}
+
+
+def tree_row_of(tree: Tree, sums: Rollup) -> dict[str, Any]:
+    """Return what a person sees of a tree; what is not known is left out.
+
+    Args:
+        tree: The tree.
+        sums: Its totals.
+    """
+    row: Mapping[str, Any] = {
+        "rootId": tree.id,
+        "createdAt": tree.created_at,
+        "client": tree.client and _text(tree.client),
+        "maxBudgetUsd": tree.max_budget_usd,
+        "deadline": tree.deadline,
+        "counts": dict(sums.counts),
+        "costUsd": round(sums.usage.cost_usd, 6),
+        "inputTokens": sums.usage.input_tokens,
+        "outputTokens": sums.usage.output_tokens,
+        "deepest": sums.deepest,
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _bytes_of(row: Mapping[str, Any]) -> int:
+    """Return about how many bytes a row has as JSON; rather too many than too few."""
+    texts = (value for value in row.values() if isinstance(value, str))
+    # Other characters are written as escapes, of twelve bytes at most.
+    return 700 + sum(len(text) * (2 if text.isascii() and text.isprintable() else 12) for text in texts)
+
+
+def _text(text: str) -> str:
+    # Cut before the blanks are joined: a task may have a million characters.
+    return " ".join(text[: 2 * _TEXT_CHARS].split())[:_TEXT_CHARS]
