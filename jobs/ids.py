@@ -8,6 +8,7 @@ _RANDOM_CHARACTERS = 16
 
 JOB_PREFIX = "j"
 BATCH_PREFIX = "b"
+NOTICE_PREFIX = "n"
 
 TOKEN_PREFIX = "cj1_"  # noqa: S105 - not a secret
 """Begins every token, so that a log can be searched for one that leaked."""
@@ -23,6 +24,11 @@ def new_job_id() -> str:
 def new_batch_id() -> str:
     """Return a batch id, made like a job's."""
     return BATCH_PREFIX + _random()
+
+
+def new_notice_id() -> str:
+    """Return the id of a notice, made like a job's."""
+    return NOTICE_PREFIX + _random()
 
 
 def is_batch_id(value: str) -> bool:

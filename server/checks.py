@@ -20,8 +20,8 @@ from jobs.errors import ClaudeTooOldError, JobsError
 from jobs.maintenance.db_recovery import last_recovery, report_path
 from jobs.settings_sources import known_variables
 from jobs.store.corruption import noted_damage
+from jobs.store.disk_reserve import reserve_beside
 from jobs.store.migrations import STEPS
-from jobs.store.sqlite import reserve_beside
 from server import __version__
 from server.client.client_env import client_environment, is_passed_on
 from server.client.connect import control

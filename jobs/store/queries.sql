@@ -416,3 +416,57 @@ SELECT * FROM attempt WHERE job_id = ? AND number = ?;
 SELECT job.*
 FROM attempt JOIN job ON job.id = attempt.job_id AND job.attempt = attempt.number
 WHERE attempt.token_hash = ? AND job.status = 'running';
+
+-- name: tree_is_live
+-- Asked after each end of a job while a person wants to be told of the ends of trees: one look into the index.
+SELECT EXISTS (SELECT 1 FROM job INDEXED BY job_by_root WHERE root_id = ? AND status IN ('queued', 'running'));
+
+-- name: first_of_tree
+-- The root itself, or the first job of the batch that is the root.
+SELECT * FROM job WHERE id = :root_id OR (batch_id = :root_id AND position = 0) LIMIT 1;
+
+-- name: first_not_completed
+-- In the index alone but for the row that is returned.
+SELECT * FROM job WHERE seq = (
+    SELECT min(seq) FROM job INDEXED BY job_by_root
+    WHERE root_id = ? AND status IN ('failed', 'timeout', 'cancelled')
+);
+
+-- name: insert_notice
+-- One that waits already is not added again.
+INSERT INTO notice (id, kind, body, at, due_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING;
+
+-- name: notices
+-- Those that are still tried, the next one first.
+SELECT id, kind, body, at, attempts, due_at FROM notice INDEXED BY notice_due
+WHERE kind = ? AND given_up_at IS NULL ORDER BY due_at, seq LIMIT ?;
+
+-- name: notice_failed
+-- By the id: a notice of a group is counted by itself.
+UPDATE notice SET attempts = ?, due_at = ?, error = ?, given_up_at = ? WHERE id = ?;
+
+-- name: delete_notices
+-- The list comes as one JSON value.
+DELETE FROM notice WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: delete_given_up
+-- They have been shown for long enough.
+DELETE FROM notice WHERE given_up_at < ?;
+
+-- name: undelivered_notices
+-- With max(), the other column is of the row that has the newest attempt.
+SELECT kind, count(*) - count(given_up_at), count(given_up_at), error, max(due_at) FROM notice
+WHERE attempts > 0 GROUP BY kind ORDER BY kind;
+
+-- name: noted_pauses
+-- Few: one for each account that is paused.
+SELECT account, until, because FROM noted_pause ORDER BY account;
+
+-- name: note_pause
+-- A pause that is noted already may have another end now.
+INSERT INTO noted_pause (account, until, because) VALUES (?, ?, ?)
+ON CONFLICT (account) DO UPDATE SET until = excluded.until, because = excluded.because;
+
+-- name: forget_pause
+-- With the notice that it is over.
+DELETE FROM noted_pause WHERE account = ?;

@@ -10,5 +10,32 @@ CREATE TABLE paused_path (
     ends_running INTEGER NOT NULL CHECK (ends_running IN (0, 1))  -- what runs there is ended, by the next engine too
 ) STRICT, WITHOUT ROWID;
 
+-- Notices for a person that are not delivered yet. One that tells of the end of a job is written in the transaction that
+-- ends it, so that it is not lost with the engine. A delivered one is deleted.
+CREATE TABLE notice (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,  -- the same at each try: a receiver drops repeats by it
+    kind TEXT NOT NULL CHECK (kind IN (
+        'end',  -- goes where the setting on_end says
+        'attention'  -- goes where on_attention says
+    )),
+    body TEXT NOT NULL,  -- a JSON object
+    at REAL NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    due_at REAL NOT NULL,
+    error TEXT,  -- of the last attempt
+    given_up_at REAL  -- after the last attempt; kept for a while so that the person can be shown it
+) STRICT;
+
+-- The loop of each kind reads those that it still tries.
+CREATE INDEX notice_due ON notice (kind, due_at) WHERE given_up_at IS NULL;
+
+-- Pauses of accounts whose beginning was noted, so that their end is noted too, by the next engine if need be.
+CREATE TABLE noted_pause (
+    account TEXT PRIMARY KEY,  -- a digest, as the throttle names it
+    until REAL NOT NULL,
+    because TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 PRAGMA user_version = 6;
 COMMIT;

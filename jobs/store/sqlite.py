@@ -2,23 +2,24 @@
 
 import json
 import math
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial, wraps
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from anyio import CancelScope, to_thread
 
 from jobs.errors import DiskFullError, StoreError
 from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
+from jobs.notice import NotedPause, Notice, NoticeKind, NoticeStore, UndeliveredNotices, WantedNotices
 from jobs.paused import PausedPath
 from jobs.ports import EndedTree, LiveRows, Store
-from jobs.store import restoration, writes
+from jobs.store import outbox, restoration, writes
 from jobs.store.corruption import is_damage, note_damage
+from jobs.store.disk_reserve import Reserve, reserve_beside
 from jobs.store.migrations import prepare
 from jobs.store.queries import SQL
 from jobs.store.rows import (
@@ -37,101 +38,12 @@ from jobs.store.writer import LaunchNotes, ProcessNote, Transactions, open_reade
 P = ParamSpec("P")
 T = TypeVar("T")
 
-RESERVE_BYTES = 8 * 1024 * 1024
-"""Room for some hundred ends of jobs: one took 12 to 20 kB of the write-ahead log (measured)."""
-
-PIECE_BYTES = 1024 * 1024
-"""Bytes of it that are released at once."""
-
-MARGIN_BYTES = 8 * 1024 * 1024
-"""Bytes of free space below which nothing new is started: a new job needs files too."""
-
 _LAST_SEQ = 2**63 - 1
 
 _PASSING = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_CANTOPEN}
 )
 """What SQLite says where the same call may succeed a moment later."""
-
-
-class Reserve:
-    """A file of a fixed size that is released on a full disk and made again once there is space.
-
-    Its methods block for a moment; the file system is a local one, as SQLite's write-ahead log demands.
-
-    Args:
-        path: The file.
-        size: Bytes of the file.
-        margin: Bytes that must be free besides it.
-    """
-
-    def __init__(self, path: Path, *, size: int = RESERVE_BYTES, margin: int = MARGIN_BYTES) -> None:
-        self._path = path
-        self._size = size
-        self._margin = margin
-        self._whole = False
-
-    def ready(self) -> bool:
-        """Tell whether something new may be begun: the file is there, or can be made now, and the margin is free."""
-        needed = self._margin if self._whole else self._margin + self._size - self._kept()
-        return self._free() >= needed and (self._whole or self._fill())
-
-    def shortfall(self) -> int:
-        """Return how many more bytes must be free before something new may be begun; 0 where it may."""
-        return max(0, self._margin + self._size - self._kept() - self._free())
-
-    def release(self) -> bool:
-        """Give a piece of the space back to the disk, and tell whether there was any."""
-        self._whole = False
-        kept = self._kept()
-        with suppress(OSError):
-            # Piece by piece: another program that fills the disk takes a piece, and not the whole of it.
-            if kept > PIECE_BYTES:
-                os.truncate(self._path, kept - PIECE_BYTES)
-            else:
-                self._path.unlink()
-        return kept > 0
-
-    def _fill(self) -> bool:
-        try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError:
-            return False
-        try:
-            self._allocate(descriptor)
-            self._whole = True
-        except OSError:
-            with suppress(OSError):
-                self._path.unlink()
-        finally:
-            os.close(descriptor)
-        return self._whole
-
-    def _allocate(self, descriptor: int) -> None:
-        allocate = getattr(os, "posix_fallocate", None)
-        if allocate is not None:
-            allocate(descriptor, 0, self._size)
-        elif os.fstat(descriptor).st_size < self._size:
-            # macOS: a hole would hold no space, so the bytes are written.
-            os.pwrite(descriptor, bytes(self._size), 0)
-
-    def _kept(self) -> int:
-        try:
-            return min(self._path.lstat().st_size, self._size)
-        except OSError:
-            return 0
-
-    def _free(self) -> int:
-        try:
-            status = os.statvfs(self._path.parent)
-        except OSError:
-            return 0
-        return status.f_bavail * status.f_frsize
-
-
-def reserve_beside(database: Path) -> Reserve:
-    """Return the usual reserve of a database."""
-    return Reserve(database.with_name(f"{database.name}.reserve"))
 
 
 def _writing(
@@ -167,7 +79,46 @@ def _writing(
     return write
 
 
-class SqliteStore(Store):
+def _ending(
+    operation: str, work: Callable[Concatenate[sqlite3.Connection, P], T], changed: Callable[[T], Sequence[Job]]
+) -> "Callable[Concatenate[SqliteStore, P], Coroutine[Any, Any, T]]":
+    """Make a method, as `_writing` does, of a transaction that may end jobs: it writes the notices of that, too.
+
+    Args:
+        operation: Its name in errors.
+        work: The transaction, with an argument `at`.
+        changed: Returns the jobs that it changed.
+    """
+
+    def with_notices(
+        connection: sqlite3.Connection, wanted: WantedNotices, /, *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[T, bool]:
+        result = work(connection, *args, **kwargs)
+        kinds = wanted()
+        at = cast("float", kwargs["at"])
+        return result, bool(kinds) and outbox.note_ends(connection, changed(result), kinds, at=at)
+
+    write = _writing(operation, with_notices, in_need=True)
+
+    @wraps(work)
+    async def end(self: "SqliteStore", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        result, noted = await write(self, self._wanted_notices, *args, **kwargs)
+        if noted:
+            self._on_noted()
+        return result
+
+    return end
+
+
+def _one(job: Job | None) -> Sequence[Job]:
+    return () if job is None else (job,)
+
+
+def _all(jobs: Sequence[Job]) -> Sequence[Job]:
+    return jobs
+
+
+class SqliteStore(Store, NoticeStore):
     """Trees in one file, mode 0600, in a directory that the caller made.
 
     A cancelled write is done as a whole or not at all, and never delays others. `check` and every write run on the
@@ -188,6 +139,8 @@ class SqliteStore(Store):
         self._launches = LaunchNotes(writer, partial(self._noted, "record launches"))
         self._spacious_at = 0
         self._closed = False
+        self._wanted_notices: WantedNotices = tuple
+        self._on_noted: Callable[[], None] = lambda: None
 
     @classmethod
     @asynccontextmanager
@@ -215,9 +168,9 @@ class SqliteStore(Store):
     admit = _writing("admit jobs", writes.admit, needs_space=True)
     # A process that is launched on a full disk would only fail.
     claim = _writing("claim a job", writes.claim, needs_space=True)
-    fail_queued = _writing("settle a job", writes.fail_queued, in_need=True)
+    fail_queued = _ending("settle a job", writes.fail_queued, _one)
     set_waiting_for = _writing("note a wait", writes.set_waiting_for)
-    cancel_under = _writing("cancel jobs", writes.cancel_under, in_need=True)
+    cancel_under = _ending("cancel jobs", writes.cancel_under, _all)
     requeue = _writing("requeue a job", writes.requeue)
     pause = _writing("pause jobs", writes.pause)
     unpause = _writing("resume jobs", writes.unpause)
@@ -225,8 +178,12 @@ class SqliteStore(Store):
     delete_tree = _writing("delete a tree", writes.delete_tree, in_need=True)
     last_attempts = _writing("look how far jobs are", restoration.last_attempts)
     restore = _writing("bring back a job", restoration.restore)
-    _settle = _writing("settle a job", writes.settle, in_need=True)
+    _settle = _ending("settle a job", writes.settle, _one)
     _shrink = _writing("give space back", writes.shrink)
+    add_notice = _writing("add a notice", outbox.add)
+    note_pause = _writing("note a pause", outbox.note_pause)
+    fail_notices = _writing("note a failed delivery", outbox.fail)
+    remove_notices = _writing("forget notices", outbox.remove, in_need=True)
 
     async def record_launch(self, job_id: str, attempt: int, *, pid: int, pid_start: float) -> None:
         """Note which process runs the attempt."""
@@ -246,6 +203,22 @@ class SqliteStore(Store):
             elif process is not None:
                 self._launches.note(key, process)
         return job
+
+    def note_ends(self, wanted: WantedNotices, on_noted: Callable[[], None]) -> None:
+        """Write the notices that the end of a job is with that end."""
+        self._wanted_notices, self._on_noted = wanted, on_noted
+
+    async def notices(self, kind: NoticeKind, *, limit: int) -> Sequence[Notice]:
+        """Return notices of a kind that are still tried."""
+        return await self._read("notices", (kind.value, limit), outbox.notice_of)
+
+    async def noted_pauses(self) -> Sequence[NotedPause]:
+        """Return the pauses that were noted."""
+        return await self._read("noted_pauses", (), outbox.noted_pause_of)
+
+    async def undelivered_notices(self) -> Sequence[UndeliveredNotices]:
+        """Return how many notices could not be delivered."""
+        return await self._read("undelivered_notices", (), outbox.undelivered_of)
 
     async def job(self, job_id: str) -> Job | None:
         """Return a job, or None."""

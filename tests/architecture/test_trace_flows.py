@@ -10,7 +10,7 @@ import pytest
 from tests.architecture.trace_flows import ROOT, RUNS
 
 MOST = {
-    "batch_call": {"files": 58, "functions": 298},
+    "batch_call": {"files": 59, "functions": 298},
     "childs_end": {"files": 60, "functions": 262},
     "cancel": {"files": 53, "functions": 205},
     "restart": {"files": 112, "functions": 720},

@@ -21,7 +21,8 @@ from jobs.errors import DiskFullError
 from jobs.maintenance.db_recovery import open_with_recovery
 from jobs.model import JobStatus
 from jobs.store import writer
-from jobs.store.sqlite import RESERVE_BYTES, SqliteStore
+from jobs.store.disk_reserve import RESERVE_BYTES
+from jobs.store.sqlite import SqliteStore
 from tests.unit.jobs.support import Parts, parts
 
 TMPFS_BYTES = 28 * 1024 * 1024

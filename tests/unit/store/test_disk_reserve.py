@@ -10,7 +10,8 @@ import pytest
 
 from jobs.errors import DiskFullError, StoreError
 from jobs.model import JobStatus
-from jobs.store.sqlite import PIECE_BYTES, RESERVE_BYTES, Reserve, SqliteStore
+from jobs.store.disk_reserve import PIECE_BYTES, RESERVE_BYTES, Reserve
+from jobs.store.sqlite import SqliteStore
 from jobs.store.writer import GroupConnection
 from tests.contract.support import admit, bring_to, ending, known, start
 

@@ -64,6 +64,8 @@ def test_every_table_is_strict(connection: sqlite3.Connection) -> None:
         "task",
         "tally",
         "paused_path",
+        "notice",
+        "noted_pause",
     }
 
 
