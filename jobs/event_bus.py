@@ -1,5 +1,6 @@
 """Event bus for changes of jobs: wakes the waiters of a tree, in memory only, since the store keeps what happened."""
 
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
@@ -11,6 +12,9 @@ import anyio
 from jobs.model import Job
 
 logger = logging.getLogger(__name__)
+
+ACTIVITY_SECONDS = 1.0
+"""Least time between two announcements of what one job does."""
 
 
 @dataclass(eq=False)
@@ -44,6 +48,9 @@ class JobEventBus:
     def __init__(self) -> None:
         self._by_root: dict[str, set[Subscription]] = defaultdict(set)
         self._observers: dict[object, Callable[[Job], None]] = {}
+        self._activity_observers: dict[object, Callable[[Job], None]] = {}
+        # Jobs that were announced within the last second, with what is to be announced after it.
+        self._announced: dict[str, Job | None] = {}
 
     @contextmanager
     def subscribe(self, root_ids: Collection[str], wants: Callable[[Job], bool]) -> Iterator[Subscription]:
@@ -65,10 +72,7 @@ class JobEventBus:
         for subscription in tuple(self._by_root.get(job.root_id, ())):
             subscription.offer(job)
         for observer in tuple(self._observers.values()):
-            try:
-                observer(job)
-            except Exception:
-                logger.exception("an observer of job %s failed", job.id)
+            _call(observer, job)
 
     def observe(self, observer: Callable[[Job], None]) -> Callable[[], None]:
         """Call `observer` on each change of any job, until the function that this returns is called.
@@ -76,16 +80,57 @@ class JobEventBus:
         Args:
             observer: Called where the change is announced, so it must not wait; its errors are logged.
         """
-        key = object()
-        self._observers[key] = observer
+        return _add(self._observers, observer)
 
-        def stop() -> None:
-            self._observers.pop(key, None)
+    def publish_activity(self, job: Job) -> None:
+        """Tell those who look that what a job does has changed: now, or where they were told within a second, after it.
 
-        return stop
+        Args:
+            job: The job as it was claimed.
+        """
+        if not self._activity_observers:
+            return
+        if job.id in self._announced:
+            self._announced[job.id] = job
+            return
+        self._announced[job.id] = None
+        asyncio.get_running_loop().call_later(ACTIVITY_SECONDS, self._announce_rest, job.id)
+        for observer in tuple(self._activity_observers.values()):
+            _call(observer, job)
+
+    def observe_activity(self, observer: Callable[[Job], None]) -> Callable[[], None]:
+        """Call `observer` when what a job does has changed, at most once a second per job, until the returned call.
+
+        Args:
+            observer: Must not wait; its errors are logged. It gets the job as it was claimed: ask the store for the
+                job as it is now, and the runner's `activity` for what it does. Silence is no change.
+        """
+        return _add(self._activity_observers, observer)
+
+    def _announce_rest(self, job_id: str) -> None:
+        job = self._announced.pop(job_id, None)
+        if job is not None:
+            self.publish_activity(job)
 
     def _unsubscribe(self, root_id: str, subscription: Subscription) -> None:
         waiting = self._by_root[root_id]
         waiting.discard(subscription)
         if not waiting:
             del self._by_root[root_id]
+
+
+def _add(observers: dict[object, Callable[[Job], None]], observer: Callable[[Job], None]) -> Callable[[], None]:
+    key = object()
+    observers[key] = observer
+
+    def stop() -> None:
+        observers.pop(key, None)
+
+    return stop
+
+
+def _call(observer: Callable[[Job], None], job: Job) -> None:
+    try:
+        observer(job)
+    except Exception:
+        logger.exception("an observer of job %s failed", job.id)

@@ -118,6 +118,15 @@ class Usage:
     output_tokens: int = 0
     turns: int = 0
 
+    def __add__(self, other: "Usage") -> "Usage":
+        """Return the sum of both."""
+        return Usage(
+            cost_usd=self.cost_usd + other.cost_usd,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            turns=self.turns + other.turns,
+        )
+
 
 EXCERPT_LENGTH = 500
 """Characters of a result that are kept with the job itself."""
@@ -143,7 +152,7 @@ class Job:
         excerpt: The first characters of its result.
         error: What went wrong, for a person, or None.
         usage: What all of its attempts consumed.
-        waiting_for: What it waits for of what is stored, or None; see `RecursionManager.waiting_for`.
+        waiting_for: What it waits for of what is stored, or None; see `RecursionManager.wait_of`.
         cancel_requested: A cancel has been ordered and its process is being ended.
         created_at: Seconds since the epoch.
         started_at: Seconds since the epoch of the last claim, or None.

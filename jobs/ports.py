@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from jobs.activity import Activity
 from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.paused import PausedPath
 from jobs.spec import JobSpec
@@ -372,6 +373,10 @@ class Runner(Protocol):
 
     async def abandon(self, job_id: str, why: str) -> Job:
         """Fail a job that cannot be followed any more, and end what runs of it once that is written; return the job."""
+        ...
+
+    def activity(self, job_id: str) -> Activity | None:
+        """Return what a job does now; None where no attempt of it runs."""
         ...
 
 

@@ -15,7 +15,7 @@ from jobs.model import TERMINAL, Job, JobStatus, Outcome, Reason
 from jobs.ports import Admission, AdmissionFacts, Store, Submission
 from jobs.scheduler import Scheduler
 from jobs.util.keyed import KeyedLock
-from jobs.waiting_for import WaitingFor
+from jobs.waiting_for import Wait, WaitingFor
 from orchestration.limits import TreeLimits
 
 FIRST = 16
@@ -187,14 +187,16 @@ class RecursionManager:
         counted = [replace(pause, waiting=self._waiting(account)) for account, pause in found.items()]
         return sorted(counted, key=lambda pause: pause.until)
 
-    def waiting_for(self, job: Job) -> WaitingFor | None:
-        """Return why a job does no work now, or None where it works or is over. Every reader asks here."""
-        if job.status in TERMINAL or job.waiting_for is not None:
-            return job.waiting_for
+    def wait_of(self, job: Job) -> Wait | None:
+        """Return what a live job waits for, or None where it works or is over. Every reader asks here."""
+        if job.status in TERMINAL:
+            return None
+        if job.waiting_for is not None:
+            return Wait(what=job.waiting_for)
         if job.status is JobStatus.RUNNING:
-            return WaitingFor.CHILDREN if self.scheduler.is_parked(job.id) else None
+            return Wait(what=WaitingFor.CHILDREN) if self.scheduler.is_parked(job.id) else None
         if self._throttle is None:
-            return WaitingFor.SLOT
+            return Wait(what=WaitingFor.SLOT)
         account = self.scheduler.account_of_tree(job.root_id)
         running = self.scheduler.running()
         return self._throttle.held_back_by(account, running=running, of_account=self.scheduler.running(account))

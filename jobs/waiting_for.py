@@ -1,6 +1,7 @@
 """Reasons why a live job waits: a closed set."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -19,13 +20,30 @@ class WaitingFor(StrEnum):
     """It is queued because of what its account may use, or how many of its jobs may run at once."""
     MEMORY = "memory"
     """It is queued until the machine has more free memory."""
-    PAUSE = "pause"
+    BACK_OFF = "back_off"
     """It is queued for some seconds after trouble of the API, or of the system with a start."""
+    PAUSE = "pause"
+    """A person has paused it, or a job or the tree above it."""
 
     @property
     def words(self) -> str:
         """What goes with "waiting for" in a sentence."""
         return _WORDS[self]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """What a live job waits for.
+
+    Args:
+        what: The kind.
+        until: Seconds since the epoch at which it ends, or None where that is not known.
+        because: For a person or a model: the limit, the ids of the siblings, the call that needs permission; or empty.
+    """
+
+    what: WaitingFor
+    until: float | None = None
+    because: str = ""
 
 
 FOR_JOBS = frozenset({WaitingFor.SIBLINGS, WaitingFor.CHILDREN})
@@ -38,5 +56,6 @@ _WORDS: Mapping[WaitingFor, str] = {
     WaitingFor.SLOT: "a slot",
     WaitingFor.LIMIT: "a limit of its account",
     WaitingFor.MEMORY: "free memory",
-    WaitingFor.PAUSE: "the end of a pause",
+    WaitingFor.BACK_OFF: "the next try after trouble",
+    WaitingFor.PAUSE: "a person to resume it",
 }

@@ -222,6 +222,10 @@ class OutputTail:
         """Return the bytes that stdout holds."""
         return os.fstat(self._files[STDOUT]).st_size if STDOUT in self._files else self._directory.output_size()
 
+    def written_at(self) -> float | None:
+        """Return when stdout was written last, in seconds since the epoch; None where it is not open."""
+        return os.fstat(self._files[STDOUT]).st_mtime if STDOUT in self._files else None
+
     def size_of_all(self) -> int:
         """Return the bytes that stdout and stderr hold together."""
         return sum(os.fstat(descriptor).st_size for descriptor in self._files.values())

@@ -159,7 +159,7 @@ class OutcomeReader:
             usage=self._meter.usage,
             exit_code=exit_code,
             cli_version=self._version or None,
-            model=_name(self._last.model) or self._model or None,
+            model=self.model,
         )
 
     @property
@@ -171,6 +171,11 @@ class OutcomeReader:
     def version(self) -> str | None:
         """What the CLI said its version is, or None where it has said nothing yet."""
         return self._version
+
+    @property
+    def model(self) -> str | None:
+        """The model that answers, or None before its first answer."""
+        return _name(self._last.model) or self._model or None
 
     @property
     def usage(self) -> Usage:

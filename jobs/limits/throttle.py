@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from jobs.ports import Clock
 from jobs.util.text import strip_terminal_codes
-from jobs.waiting_for import WaitingFor
+from jobs.waiting_for import Wait, WaitingFor
 
 HALVING_SECONDS = 5.0
 """Limits that arrive together are one: twenty jobs that meet the same 429 must not halve twenty times."""
@@ -141,6 +141,18 @@ class AccountLimits:
     def limits(self) -> tuple[UsageLimit, ...]:
         """The usage limits that hold."""
         return tuple(entry.limit for entry in self._holding())
+
+    def wait(self, running: int) -> Wait | None:
+        """Return what the next job of the account waits for while this number of them runs, or None."""
+        if limits := self.limits:
+            last = max(limits, key=lambda limit: limit.until)
+            return Wait(what=WaitingFor.LIMIT, until=last.until, because=last.because)
+        if self.window <= running < self._max_running:
+            because = f"{self.window} jobs of its account may run at once after the API refused some"
+            return Wait(what=WaitingFor.LIMIT, because=because)
+        if (pause := self.pause) is not None:
+            return Wait(what=WaitingFor.BACK_OFF, until=pause.until, because=pause.because)
+        return None
 
     @property
     def is_idle(self) -> bool:
@@ -337,7 +349,7 @@ class Throttle:
         limits = self._accounts.get(account)
         return limits is None or limits.admits(running)
 
-    def held_back_by(self, account: str, *, running: int, of_account: int) -> WaitingFor:
+    def held_back_by(self, account: str, *, running: int, of_account: int) -> Wait:
         """Return what a queued job of an account waits for: a slot, where nothing else delays it.
 
         Args:
@@ -346,13 +358,13 @@ class Throttle:
             of_account: How many of them are of the account.
         """
         limits = self._accounts.get(account)
-        if self.machine.pause is not None:
-            return WaitingFor.PAUSE
-        if limits is not None and (limits.limits or limits.window <= of_account < self._max_running):
-            return WaitingFor.LIMIT
-        if limits is not None and limits.pause is not None:
-            return WaitingFor.PAUSE
-        return WaitingFor.SLOT if running == 0 or self._memory_suffices() else WaitingFor.MEMORY
+        if (back_off := self.machine.pause) is not None:
+            return Wait(what=WaitingFor.BACK_OFF, until=back_off.until, because=back_off.because)
+        if limits is not None and (wait := limits.wait(of_account)) is not None:
+            return wait
+        if running == 0 or self._memory_suffices():
+            return Wait(what=WaitingFor.SLOT)
+        return Wait(what=WaitingFor.MEMORY, because=f"less than {self._memory_floor // 2**20} MiB are free")
 
     def look_again_in(self) -> float:
         """Return the seconds after which the gate may have opened by itself."""

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 import anyio
 
+from jobs.activity import described_call, shown
 from jobs.errors import NotFoundError
 from jobs.ids import contains
 from jobs.model import LIVE, Job
@@ -198,6 +199,13 @@ class Approvals:
     def waiting(self) -> frozenset[str]:
         """Return the ids of the jobs that wait for permission."""
         return frozenset(request.job.id for request in self._open.values())
+
+    def call_of(self, job_id: str) -> str:
+        """Return the call for which a job waits, for a person or a model; empty where it waits for none."""
+        request = next((one for one in self._open.values() if one.job.id == job_id), None)
+        if request is None:
+            return ""
+        return shown(described_call(request.tool, request.arguments, request.job.spec.cwd), request.secrets)
 
     def answer(self, request_id: str, caller: Job | None, *, allow: bool) -> PermissionRequest:
         """Decide a request.

@@ -9,6 +9,7 @@ from dataclasses import replace
 import anyio
 import anyio.to_thread
 
+from jobs.activity import ActivityTracker
 from jobs.claude.binary import Claude
 from jobs.claude.command import Command
 from jobs.claude.ndjson import OutputTail
@@ -198,6 +199,7 @@ class Launcher:
             output_tail=OutputTail(process.directory, process.written),
             watchdog=Watchdog(limits=limits, deadline=now + seconds, heard_at=now, latest=now + left),
             owners=owners,
+            tracker=ActivityTracker(job.spec.cwd),
         )
 
     def _seconds_left(self, job: Job, attempt: Attempt, process: Process, deadline: float | None) -> float:

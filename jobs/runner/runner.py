@@ -6,6 +6,7 @@ from collections.abc import Callable
 import anyio
 import anyio.to_thread
 
+from jobs.activity import Activity
 from jobs.errors import NotFoundError
 from jobs.event_bus import JobEventBus
 from jobs.ids import contains
@@ -101,6 +102,7 @@ class LocalRunner:
             clock=clock,
             secrets_of=launch_planner.secrets_of,
             on_budget_exhausted=self._end_below,
+            on_activity=event_bus.publish_activity,
         )
 
     async def run(self, job_id: str, on_launched: Callable[[], None] = lambda: None) -> Job:
@@ -150,6 +152,11 @@ class LocalRunner:
         live = self._live.get(job_id)
         if live is not None:
             await self._end(live, Reason.CANCELLED)
+
+    def activity(self, job_id: str) -> Activity | None:
+        """Return what a job does now; None where no attempt of it runs under this engine."""
+        live = self._live.get(job_id)
+        return None if live is None else live.activity(self._launch_planner.secrets_of(live.job), self._clock.now())
 
     def kill_all(self) -> None:
         """Kill the processes of every job at once. Blocks, and settles nothing: for an event loop that ends."""

@@ -10,6 +10,7 @@ from functools import partial
 import anyio
 import anyio.to_thread
 
+from jobs.activity import Activity, ActivityTracker
 from jobs.claude.binary import was_taken_for_newer
 from jobs.claude.ndjson import Line, OutputTail
 from jobs.claude.outcome import OutcomeReader, stopped_for, was_cut_off
@@ -68,6 +69,7 @@ class RunningAttempt:
         adopted_at: Bytes of output that were there when this engine took the attempt over; 0 for its own launch.
         ran: A process of it was started; False for one that was adopted without a sign of any.
         oom_kills: How many processes the kernel had ended for lack of memory when this began; None where nothing tells.
+        tracker: Follows what it does, from its frames.
         spoke: It has written something.
         nested_claude: Command line of a `claude` that the job started by itself, or None where none has been seen.
         stop_reason: Why it is being ended, or None.
@@ -86,6 +88,7 @@ class RunningAttempt:
     adopted_at: int = 0
     ran: bool = True
     oom_kills: int | None = field(default_factory=out_of_memory.recent_kills)
+    tracker: ActivityTracker = field(default_factory=ActivityTracker)
     spoke: bool = False
     nested_claude: str | None = None
     stop_reason: Reason | None = None
@@ -94,6 +97,24 @@ class RunningAttempt:
     def target(self) -> Target:
         """Marker and shim that identify its processes."""
         return Target(marker=self.marker, shim=self.process.identity)
+
+    def activity(self, secrets: Collection[str], now: float) -> Activity:
+        """Return what it does.
+
+        Args:
+            secrets: Values that are not to be shown.
+            now: Seconds since the epoch.
+        """
+        wrote_at = self.output_tail.written_at()
+        return Activity(
+            doing=self.tracker.doing(secrets),
+            # The job owns the file and may have set its time.
+            last_output_at=min(now, self.attempt.started_at if wrote_at is None else wrote_at),
+            usage=self.reader.usage,
+            model=self.reader.model,
+            cli=self.attempt.cli,
+            cli_version=self.reader.version or self.attempt.cli_version,
+        )
 
 
 class LookTimer:
@@ -157,6 +178,7 @@ class Supervisor:
         clock: Time.
         secrets_of: Returns the secrets in a job's environment.
         on_budget_exhausted: Called with the owner of a budget that is used up.
+        on_activity: Called with a job that has written something.
     """
 
     def __init__(
@@ -170,6 +192,7 @@ class Supervisor:
         clock: Clock,
         secrets_of: Callable[[Job], Collection[str]],
         on_budget_exhausted: Callable[[BudgetOwner], None],
+        on_activity: Callable[[Job], None],
     ) -> None:
         self._settings = settings
         self._scheduler = scheduler
@@ -179,6 +202,7 @@ class Supervisor:
         self._clock = clock
         self._secrets_of = secrets_of
         self._on_budget_exhausted = on_budget_exhausted
+        self._on_activity = on_activity
         self._events = FileEvents()
         self._timers: dict[LookTimer, bool] = {}
         self._tick: asyncio.TimerHandle | None = None
@@ -343,9 +367,11 @@ class Supervisor:
         for line in lines:
             live.reader.take(line)
             if line.frame is not None:
+                live.tracker.take(line.frame)
                 self._apply_rate_limit(live, rate_limit_signal(line.frame), new=line.offset >= live.adopted_at)
         if lines:
             live.watchdog.note_output(self._clock.monotonic(), answered=live.reader.answered)
+            self._on_activity(live.job)
 
     def _apply_rate_limit(self, live: RunningAttempt, sign: RateLimitSignal | None, *, new: bool) -> None:
         match sign:

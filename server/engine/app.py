@@ -38,6 +38,7 @@ from jobs.settings_sources import ClientVariables
 from jobs.store.live import LiveStore
 from jobs.store.sqlite import SqliteStore
 from jobs.util.retrying import retry_while_unavailable
+from jobs.wait_reasons import WaitReasons
 from jobs.waiting import Waiting
 from jobs.waiting_for import WaitingFor
 from server import __version__
@@ -144,6 +145,13 @@ async def assemble(
             event_bus=parts.event_bus,
             start_soon=tasks.keep,
         )
+        approvals = Approvals(
+            settings.permission_requests,
+            settings.permission_seconds,
+            clock.monotonic,
+            parts.client_contexts.secrets_of,
+            partial(_note_permission, store, parts.event_bus),
+        )
         yield Services(
             settings=settings,
             for_tree=for_tree or (lambda _: settings.for_trees),
@@ -155,13 +163,9 @@ async def assemble(
             event_bus=parts.event_bus,
             start_soon=tasks.start,
             transcript=runner.transcript,
-            approvals=Approvals(
-                settings.permission_requests,
-                settings.permission_seconds,
-                clock.monotonic,
-                parts.client_contexts.secrets_of,
-                partial(_note_permission, store, parts.event_bus),
-            ),
+            approvals=approvals,
+            activity_of=lambda job: runner.activity(job.id),
+            wait_of=WaitReasons(parts.recursion, store.trees, approvals).of,
             now=clock.now,
             resident=_resident,
             in_use=partial(_in_use, assembled.claudes, parts.client_contexts),

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import anyio
 
+from jobs.activity import Activity
 from jobs.claude.command import SESSION
 from jobs.client_context import ClientContext
 from jobs.errors import BadInputError, JobsError
@@ -26,8 +27,10 @@ from jobs.recursion_manager import RecursionManager
 from jobs.sessions import SessionService
 from jobs.settings import Settings, TreeSettings
 from jobs.waiting import OnProgress, Waiting, WaitReport, plain_wait
+from jobs.waiting_for import Wait
 from server.client.wire import Hello
 from server.mcp import replies
+from server.mcp.job_now import JobNow
 from server.mcp.result_pages import Results
 
 RequestId = int | str
@@ -58,6 +61,8 @@ class Services:
         start_soon: Starts a coroutine function in the engine's task group.
         transcript: Path of the output file of a job's attempt.
         approvals: Permission requests of jobs.
+        activity_of: Returns what a job does now, or None where no attempt of it runs.
+        wait_of: Returns what a job waits for, or None where it works or is over.
         now: Returns seconds since the epoch.
         resident: Returns the bytes of memory that the engine holds.
         in_use: Returns which `claude` and which accounts jobs use, with nothing secret; blocks.
@@ -75,10 +80,16 @@ class Services:
     start_soon: Callable[..., object]
     transcript: Callable[[Job], str]
     approvals: Approvals
+    activity_of: Callable[[Job], Activity | None]
+    wait_of: Callable[[Job], Wait | None]
     now: Callable[[], float]
     resident: Callable[[], int]
     in_use: Callable[[], Mapping[str, Any]]
     end_pauses: Callable[[], None]
+
+    def now_of(self, job: Job) -> JobNow:
+        """Return a job as it is now."""
+        return JobNow(job=job, activity=self.activity_of(job), wait=self.wait_of(job), at=self.now())
 
 
 class UnknownTokenError(JobsError):
@@ -293,6 +304,6 @@ class Call:
         return Results(store=self.services.store, transcript=self.services.transcript, waits=self._why_it_waits)
 
     def _why_it_waits(self, job: Job) -> str:
-        what = self.services.recursion.waiting_for(job)
+        wait = self.services.wait_of(job)
         paused = replies.paused(self.services.recursion.pauses((job.root_id,))).get("paused", "")
-        return paused or (f"waiting for {what.words}" if what else "")
+        return paused or (f"waiting for {wait.what.words}" if wait else "")

@@ -1,7 +1,7 @@
 """Builds the tools' replies: compact, bounded, and marked where something is left out."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -14,7 +14,7 @@ from jobs.sessions import RetryResult
 from jobs.spec import JobSpec
 from jobs.util.text import redact
 from jobs.waiting import WaitReport
-from jobs.waiting_for import WaitingFor
+from server.mcp.job_now import JobNow, NowOf
 
 T = TypeVar("T")
 
@@ -50,9 +50,6 @@ _END_YOUR_TURN = (
 
 _MOST_PAUSES = 3
 """Most accounts whose pauses are listed one by one."""
-
-WhyWaiting = Callable[[Job], WaitingFor | None]
-"""Returns why a job does no work now: `RecursionManager.waiting_for`."""
 
 _NAMED = 300
 """Most ids in each list of a reply about a retry."""
@@ -146,28 +143,30 @@ def batch_done(batch: Batch, report: WaitReport, milliseconds: int, *, excerpt_c
 
 
 def job_status(
-    job: Job,
+    now: JobNow,
     below: Rollup | None,
     pauses: Sequence[Pause] = (),
     *,
     attempt: Attempt | None = None,
-    waiting_for: WaitingFor | None = None,
     live_children: int = 0,
 ) -> str:
     """Answer `claude_status` for a job; with what is below it, if anything, and a pause that it waits for.
 
     Args:
-        job: The job.
+        now: The job as it is now.
         below: Totals of its subtree, or None where it has no descendants.
         pauses: Why jobs of its tree wait.
         attempt: Its last attempt, or None before the first.
-        waiting_for: Why it does no work now, or None.
         live_children: How many of its children are not over, where it waits for them.
     """
-    waits = job.status is JobStatus.QUEUED or (below is not None and JobStatus.QUEUED in below.counts)
+    waits = now.job.status is JobStatus.QUEUED or (below is not None and JobStatus.QUEUED in below.counts)
     children = {"liveChildren": live_children} if live_children else {}
-    status = _status(job, waiting_for) | children | (paused(pauses) if waits else {})
-    more = (_how_it_ran(attempt) if attempt else {}) | ({"descendants": _rollup(below)} if below is not None else {})
+    status = _status(now) | children | (paused(pauses) if waits else {})
+    more = (
+        (_how_it_ran(attempt) if attempt else {})
+        | now.details()
+        | ({"descendants": _rollup(below)} if below is not None else {})
+    )
     return pretty(status | more)
 
 
@@ -265,7 +264,7 @@ def job_list(
     *,
     more: bool,
     excerpt_chars: int,
-    waiting_for: WhyWaiting,
+    now_of: NowOf,
     pauses: Sequence[Pause] = (),
 ) -> str:
     """Answer `claude_list_jobs`: a line per job, newest first.
@@ -274,10 +273,10 @@ def job_list(
         jobs: The jobs.
         more: There are older ones.
         excerpt_chars: Most characters of an answer.
-        waiting_for: Returns why a job does no work now.
+        now_of: Returns a job as it is now.
         pauses: Why some of them wait.
     """
-    rows: list[dict[str, Any]] = _rows(jobs, excerpt_chars, waiting_for)
+    rows: list[dict[str, Any]] = _rows(jobs, excerpt_chars, now_of)
     if jobs and (more or len(rows) < len(jobs)):
         rows.append({"more": f"Call claude_list_jobs with before {rows[-1]['jobId']!r}."})
     if pauses:
@@ -285,9 +284,9 @@ def job_list(
     return f"[\n{text}\n]" if (text := ",\n".join(map(compact, rows))) else "[]"
 
 
-def tree(identity: str, sums: Rollup, jobs: Sequence[Job], *, excerpt_chars: int, waiting_for: WhyWaiting) -> str:
+def tree(identity: str, sums: Rollup, jobs: Sequence[Job], *, excerpt_chars: int, now_of: NowOf) -> str:
     """Answer the resource `tree://`: the counts of all, and the first jobs in order of their admission."""
-    rows = _rows(jobs, excerpt_chars, waiting_for)
+    rows = _rows(jobs, excerpt_chars, now_of)
     figures = {name: value for name, value in _rollup(sums).items() if "Tokens" not in name}
     how = f"Call claude_list_jobs with under {identity!r}."
     return compact({"id": identity, **figures, **_rest(len(jobs) - len(rows), how), "jobs": rows})
@@ -336,7 +335,8 @@ def retried(what: RetryResult) -> str:
     return _shown(reply)
 
 
-def _status(job: Job, waiting_for: WaitingFor | None, *, timespec: str = "milliseconds") -> dict[str, Any]:
+def _status(now: JobNow, *, timespec: str = "milliseconds") -> dict[str, Any]:
+    job = now.job
     status: dict[str, Any] = {
         "jobId": job.id,
         "status": job.status,
@@ -351,9 +351,9 @@ def _status(job: Job, waiting_for: WaitingFor | None, *, timespec: str = "millis
         "reason": job.reason,
         "attempt": job.attempt,
         "sessionId": job.session_id,
-        "costUsd": round(job.usage.cost_usd, 6),
+        "costUsd": round(now.usage.cost_usd, 6),
     }
-    return status | note(job) | ({"waitingFor": waiting_for} if waiting_for else {}) | _times(job, timespec)
+    return status | note(job) | now.fields() | _times(job, timespec)
 
 
 def _how_it_ran(attempt: Attempt) -> dict[str, str]:
@@ -367,17 +367,18 @@ def _how_it_ran(attempt: Attempt) -> dict[str, str]:
     return {name: value for name, value in known.items() if value}
 
 
-def _row(job: Job, excerpt_chars: int, waiting_for: WaitingFor | None) -> dict[str, Any]:
+def _row(now: JobNow, excerpt_chars: int) -> dict[str, Any]:
     """Return a job's status without the details of `claude_status`, and with task and answer cut to a line."""
-    status = _status(job, waiting_for, timespec="seconds") | {"task": _line(job.spec.task, _LISTED_CHARS)}
+    job = now.job
+    status = _status(now, timespec="seconds") | {"task": _line(job.spec.task, _LISTED_CHARS)}
     row = {name: value for name, value in status.items() if name not in {"rootId", "sessionId", "note"}}
     if job.reason is None:
         del row["reason"]
     return row | ({"excerpt": _line(job.excerpt, min(excerpt_chars, _LISTED_CHARS))} if job.excerpt else {})
 
 
-def _rows(jobs: Sequence[Job], excerpt_chars: int, waiting_for: WhyWaiting) -> list[dict[str, Any]]:
-    rows = (_row(job, excerpt_chars, waiting_for(job)) for job in jobs)
+def _rows(jobs: Sequence[Job], excerpt_chars: int, now_of: NowOf) -> list[dict[str, Any]]:
+    rows = (_row(now_of(job), excerpt_chars) for job in jobs)
     return _fitting(rows, MAX_REPLY_CHARS - _HEAD_CHARS)
 
 

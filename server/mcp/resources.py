@@ -148,7 +148,7 @@ async def _tree(call: Call, identity: str) -> str:
         sums,
         jobs,
         excerpt_chars=call.services.settings.excerpt_chars,
-        waiting_for=call.services.recursion.waiting_for,
+        now_of=call.services.now_of,
     )
 
 

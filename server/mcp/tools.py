@@ -123,10 +123,10 @@ async def claude_status(call: Call, arguments: JobArguments) -> str:
     job = await call.visibility.job(arguments.job_id)
     below = (await call.visibility.rollup(job.id)).without(job)
     attempt = await call.services.store.attempt(job.id, job.attempt) if job.attempt else None
-    why, pauses = call.services.recursion.waiting_for(job), call.services.recursion.pauses((job.root_id,))
-    children = await call.visibility.live_children(job) if why is WaitingFor.CHILDREN else 0
+    now, pauses = call.services.now_of(job), call.services.recursion.pauses((job.root_id,))
+    children = await call.visibility.live_children(job) if now.wait and now.wait.what is WaitingFor.CHILDREN else 0
     rollup = below if below.total else None
-    return replies.job_status(job, rollup, pauses, attempt=attempt, waiting_for=why, live_children=children)
+    return replies.job_status(now, rollup, pauses, attempt=attempt, live_children=children)
 
 
 @tool(
@@ -191,8 +191,8 @@ async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
     shown, recursion = found[: arguments.limit], call.services.recursion
     pauses = recursion.pauses({job.root_id for job in shown if job.status is JobStatus.QUEUED})
     excerpt_chars, more = call.services.settings.excerpt_chars, len(found) > arguments.limit
-    why = recursion.waiting_for
-    return replies.job_list(shown, more=more, excerpt_chars=excerpt_chars, waiting_for=why, pauses=pauses)
+    now_of = call.services.now_of
+    return replies.job_list(shown, more=more, excerpt_chars=excerpt_chars, now_of=now_of, pauses=pauses)
 
 
 @tool(

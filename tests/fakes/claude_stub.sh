@@ -6,7 +6,7 @@
 #   stub:cost=USD   the answer's cost                     stub:say=WORD   the answer's text
 #   stub:ledger=F   append "session begin" and "session end" to the file F
 #   stub:wait=F     wait until the file F exists, two minutes at most
-#   stub:replay=F   say what the file F holds, and nothing else
+#   stub:replay=F   say what the file F holds, wait where it is told to, and say nothing else
 IFS= read -r initialize
 IFS= read -r message
 
@@ -36,16 +36,20 @@ directive cost 0.001; cost=$value
 directive say done; answer=$value
 directive wait ""; awaited=$value
 directive replay ""; replayed=$value
-[ -n "$replayed" ] && exec cat "$replayed"
+# Bounded, so that a test that dies leaves nothing for good.
+wait_for_file() {
+    turns=0
+    while [ -n "$awaited" ] && ! [ -e "$awaited" ] && [ "$turns" -lt 2400 ]; do turns=$((turns + 1)); sleep 0.05; done
+}
+
+[ -n "$replayed" ] && { cat "$replayed"; wait_for_file; exit 0; }
 
 echo '{"type":"system","subtype":"init","session_id":"'"$session"'","model":"stub","tools":[],"mcp_servers":[],"claude_code_version":"2.1.330"}'
 # The model's answer begins: from here on there is something to resume.
 echo '{"type":"stream_event","event":{"type":"message_start","message":{"id":"m1","model":"stub","usage":{"input_tokens":0,"output_tokens":0}}},"session_id":"'"$session"'"}'
 [ -n "$ledger" ] && echo "$session begin" >>"$ledger"
 [ "$pause" != 0 ] && sleep "$pause"
-# Bounded, so that a test that dies leaves nothing for good.
-turns=0
-while [ -n "$awaited" ] && ! [ -e "$awaited" ] && [ "$turns" -lt 2400 ]; do turns=$((turns + 1)); sleep 0.05; done
+wait_for_file
 [ -n "$code" ] && exit "$code"
 echo '{"type":"assistant","message":{"role":"assistant","model":"stub","content":[{"type":"text","text":"'"$answer"'"}]},"session_id":"'"$session"'"}'
 [ -n "$ledger" ] && echo "$session end" >>"$ledger"

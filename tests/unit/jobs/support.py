@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 import orchestration.patterns  # noqa: F401 - loaded here, so that the first batch of a test does not wait for it
+from jobs.activity import Activity
 from jobs.assembly import Parts as ManagerParts
 from jobs.claude.command import McpServer
 from jobs.client_context import ClientContext, ClientContextStore
@@ -121,6 +122,9 @@ class FakeRunner:
 
     async def abandon(self, job_id: str, why: str) -> Job:
         return await given_up(self._store, self._event_bus, job_id, why)
+
+    def activity(self, job_id: str) -> Activity | None:
+        return None
 
     def release(self, job_id: str) -> None:
         self._release_of(job_id).set()

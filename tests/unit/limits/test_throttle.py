@@ -323,7 +323,7 @@ def test_a_queued_job_is_told_what_keeps_it_in_line(throttle: Throttle, memory: 
     def held_back(account: str = "an account", of_account: int = 1) -> str:
         # What was read of the memory is kept for a moment.
         clock.moved += LOOK_SECONDS
-        return throttle.held_back_by(account, running=16, of_account=of_account)
+        return throttle.held_back_by(account, running=16, of_account=of_account).what
 
     limits = throttle.of("an account")
     assert held_back() == "slot"
@@ -332,15 +332,15 @@ def test_a_queued_job_is_told_what_keeps_it_in_line(throttle: Throttle, memory: 
     limits.on_rate_limited()
     assert held_back(of_account=8) == "limit"
     limits.back_off("the API answered: overloaded")
-    assert (held_back(), held_back("another")) == ("pause", "memory")
+    assert (held_back(), held_back("another")) == ("back_off", "memory")
     limits.on_usage_limit(clock.now() + 1000, "a limit")
     assert (held_back(), held_back("another")) == ("limit", "memory")
     throttle.refused("no process now")
-    assert held_back("another") == "pause"
+    assert held_back("another") == "back_off"
 
 
 def test_a_full_machine_is_no_limit_of_an_account(throttle: Throttle, limits: AccountLimits):
-    assert throttle.held_back_by("an account", running=16, of_account=16) == "slot"
+    assert throttle.held_back_by("an account", running=16, of_account=16).what == "slot"
 
 
 def test_a_pause_of_extra_usage_ends_once_the_setting_allows_it(clock: Clock, memory: Memory):

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from jobs.activity import Activity
 from jobs.event_bus import JobEventBus
 from jobs.model import EXCERPT_LENGTH, TERMINAL, Job, JobStatus, Outcome, Reason
 from jobs.ports import Store
@@ -71,6 +72,9 @@ class Dividing:
 
     async def abandon(self, job_id: str, why: str) -> Job:
         return await given_up(self._store, self._event_bus, job_id, why)
+
+    def activity(self, job_id: str) -> Activity | None:
+        return None
 
     def _outcome(self, job: Job) -> Outcome:
         task, again = job.spec.task, job.attempt > 1

@@ -1,0 +1,57 @@
+"""Why a live job does no work now, with its details; every reader asks here."""
+
+from dataclasses import replace
+
+from jobs.live_trees import LiveTrees
+from jobs.model import TERMINAL, Job, JobStatus
+from jobs.permissions.approvals import Approvals
+from jobs.recursion_manager import RecursionManager
+from jobs.waiting_for import Wait, WaitingFor
+
+_MOST_IDS = 3
+"""Most siblings that are named."""
+
+
+class WaitReasons:
+    """Tells what jobs wait for, from memory.
+
+    Args:
+        recursion: Knows what queued jobs wait for.
+        trees: The live trees.
+        approvals: The open permission requests.
+    """
+
+    def __init__(self, recursion: RecursionManager, trees: LiveTrees, approvals: Approvals) -> None:
+        self._recursion = recursion
+        self._trees = trees
+        self._approvals = approvals
+
+    def of(self, job: Job) -> Wait | None:
+        """Return what a job waits for, or None where it works or is over."""
+        wait = self._recursion.wait_of(job)
+        if wait is None or wait.because:
+            return wait
+        return replace(wait, because=self._because(job, wait.what))
+
+    def _because(self, job: Job, what: WaitingFor) -> str:
+        match what:
+            case WaitingFor.SIBLINGS:
+                return self._open_siblings(job)
+            case WaitingFor.CHILDREN:
+                return self._live_below(job)
+            case WaitingFor.PERMISSION:
+                return self._approvals.call_of(job.id)
+            case _:
+                return ""
+
+    def _open_siblings(self, job: Job) -> str:
+        siblings = (self._trees.job(one) for one in job.spec.depends_on)
+        ids = [one.id for one in siblings if one is not None and one.status not in TERMINAL]
+        more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
+        return ", ".join(ids[:_MOST_IDS]) + more
+
+    def _live_below(self, job: Job) -> str:
+        sums = self._trees.rollup(job.path)
+        live = 0 if sums is None else sums.live - (job.status not in TERMINAL)
+        running = 0 if sums is None else sums.counts.get(JobStatus.RUNNING, 0) - (job.status is JobStatus.RUNNING)
+        return f"{live} live below it, {running} of them running" if live else ""

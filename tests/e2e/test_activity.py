@@ -1,0 +1,117 @@
+"""What a running job does, as a model reads it in replies: its call, its silence, its usage; also after a crash."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.support.engines import House, Pump, house
+from tests.support.waiting import until_now
+
+SECONDS = 60.0
+
+MODEL = "claude-opus-5-5"
+
+
+def four_calls(work: Path) -> str:
+    """Return the output of a process that has called four tools and not heard of the last one yet."""
+    frames: list[dict[str, Any]] = [
+        {"type": "system", "subtype": "init", "model": MODEL, "claude_code_version": "2.1.330"}
+    ]
+    for number in range(4):
+        use = {
+            "type": "tool_use",
+            "id": f"t{number}",
+            "name": "Read",
+            "input": {"file_path": f"{work}/src/{number}.ts"},
+        }
+        content = [{"type": "text", "text": f"Reading file {number}"}, use]
+        usage = {"input_tokens": 10, "output_tokens": 5}
+        message = {"id": f"m{number}", "role": "assistant", "model": MODEL, "content": content, "usage": usage}
+        frames.append({"type": "assistant", "message": message})
+    return "".join(json.dumps(frame | {"session_id": "s"}) + "\n" for frame in frames)
+
+
+def status_with_activity(pump: Pump, job_id: str, activity: str) -> Any:
+    """Wait until a job does something, and return its status then."""
+    seen: list[Any] = []
+
+    def does() -> bool:
+        seen.append(pump.json("claude_status", jobId=job_id))
+        return bool(seen[-1].get("activity") == activity)
+
+    until_now(does, SECONDS, activity)
+    return seen[-1]
+
+
+def hanging_job(made: House, pump: Pump, **options: Any) -> str:
+    """Start a job that hangs after four calls of tools."""
+    output = made.base / "four_calls.ndjson"
+    output.write_text(four_calls(made.work))
+    task = f"stub:replay={output} stub:wait={made.base / 'gate'}"
+    return str(pump.json("claude_run_async", task=task, **options)["jobId"])
+
+
+def expect_four_calls(status: Any) -> None:
+    assert {name: status.get(name) for name in ("status", "model", "cliVersion", "turns")} == {
+        "status": "running",
+        "model": MODEL,
+        "cliVersion": "2.1.330",
+        "turns": 4,
+    }
+    assert (status["inputTokens"], status["outputTokens"]) == (40, 20)
+    assert status["costUsd"] > 0
+    assert status["cli"].endswith("claude_stub.sh")
+
+
+def test_a_job_that_hangs_in_a_call_says_which_and_for_how_long_and_the_next_engine_says_the_same():
+    with house() as made, made.pump() as pump:
+        job_id = hanging_job(made, pump, model="sonnet")
+        first = status_with_activity(pump, job_id, "Read: src/3.ts")
+        expect_four_calls(first)
+        assert first["modelNote"] == "asked for sonnet"
+        [row] = pump.json("claude_list_jobs")
+        assert row["activity"] == "Read: src/3.ts"
+        assert row["silentSeconds"] <= 5
+        until_now(lambda: pump.json("claude_status", jobId=job_id)["silentSeconds"] >= 2, SECONDS, "two silent seconds")
+        engine = made.control("status")
+        assert engine is not None
+        os.kill(engine["pid"], signal.SIGKILL)
+        # The pump starts the next one.
+        after = status_with_activity(pump, job_id, "Read: src/3.ts")
+        made.wait_for_another_engine(engine["pid"])
+        expect_four_calls(after)
+        # The restart was no output.
+        assert after["silentSeconds"] >= 2
+        (made.base / "gate").touch()
+        over = pump.settled(job_id)
+        assert not {"activity", "silentSeconds", "waitingFor"} & set(over)
+
+
+def called(command: str) -> dict[str, Any]:
+    """Return the frame of a call of Bash."""
+    use = {"type": "tool_use", "id": "t", "name": "Bash", "input": {"command": command}}
+    return {"type": "assistant", "message": {"content": [use]}}
+
+
+def test_a_call_is_shown_within_a_second():
+    with house() as made:
+        gates, script = made.base / "gates", made.base / "claude"
+        gates.mkdir()
+        calls = "".join(
+            f"while ! [ -e {gates}/{number} ]; do sleep 0.02; done; echo '{json.dumps(called(f'make {number}'))}'\n"
+            for number in range(3)
+        )
+        init = '{"type":"system","subtype":"init"}'
+        script.write_text(f"#!/bin/sh\nIFS= read -r first; IFS= read -r second\necho '{init}'\n{calls}sleep 60\n")
+        script.chmod(0o755)
+        with made.pump({"CLAUDE_JOBS_CLI": str(script)}) as pump:
+            job_id = pump.json("claude_run_async", task="x")["jobId"]
+            status_with_activity(pump, job_id, "thinking")
+            for number in range(3):
+                began = time.monotonic()
+                (gates / str(number)).touch()
+                status_with_activity(pump, job_id, f"Bash: make {number}")
+                assert time.monotonic() - began <= 1.0
