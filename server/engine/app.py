@@ -271,7 +271,7 @@ async def _serve(
         sources = FeedSources(
             store=services.store,
             event_bus=services.event_bus,
-            waiting_for=services.recursion.waiting_for,
+            waiting_for=lambda job: wait.what if (wait := services.wait_of(job)) else None,
             pauses=services.recursion.pauses,
             clock=clock,
         )
