@@ -142,7 +142,7 @@ def assemble_parts(
     pause_file.restore()
     tasks.keep(pause_file.keep)
     accounts = Accounts(client_contexts, clock)
-    scheduler = Scheduler(limits, settings.max_running, throttle, accounts.of)
+    scheduler = Scheduler(limits, settings.max_running, throttle, accounts.of, store.trees.subtree_slots)
     tasks.keep(accounts.follow_logins, scheduler, throttle)
     ledger = Ledger(store.trees)
     recursion = RecursionManager(limits, store, scheduler, ledger=ledger, throttle=throttle, look_up=accounts.look_up)

@@ -212,6 +212,7 @@ class LiveTrees:
     changed on the event loop, as transactions are committed; the sums of budgets may be asked from another thread.
 
     Attributes:
+        subtree_slots: By path, how many jobs of a subtree may run at once; only where a job has such a limit.
         lock: While it is held, every sum stays as it is; the event loop waits for it, so hold it for a moment only.
     """
 
@@ -225,6 +226,7 @@ class LiveTrees:
         self._over_jobs = 0
         self._held: Counter[str] = Counter()
         self._reserved: dict[str, Reservation] = {}
+        self.subtree_slots: dict[str, int] = {}
         self.lock = threading.Lock()
 
     def enter(self, tree: Tree, jobs: Iterable[Job], batch: Batch | None = None) -> None:
@@ -253,12 +255,19 @@ class LiveTrees:
             return
         with self.lock:
             before, node.job = node.job, job
+            if job.spec is not before.spec:
+                self._note_slots(job)
             goes_on = before.status is job.status is JobStatus.RUNNING and before.attempt == job.attempt
             settled = 0.0 if goes_on else node.own_running
             node.own_running -= settled
             node.carry(before, job, running=-settled)
             self._mark(node, job)
         self._note_end(job.root_id)
+
+    def limit(self, tree: Tree) -> None:
+        """Replace a tree, whose limits have changed; do nothing where it is not known."""
+        if tree.id in self._roots:
+            self._roots[tree.id].tree = tree
 
     def forget(self, root_id: str) -> None:
         """Drop a tree."""
@@ -270,6 +279,7 @@ class LiveTrees:
             if node.job is not None:
                 self._nodes.pop(node.job.id, None)
                 self._live.pop(node.job.id, None)
+                self.subtree_slots.pop(node.job.path, None)
         for batch_id in root.batches:
             self._batches.pop(batch_id, None)
             self._batch_values.pop(batch_id, None)
@@ -416,6 +426,7 @@ class LiveTrees:
             if job.batch_id not in self._batches:
                 self._batches[job.batch_id] = BatchJobs(job.batch_id, job.root_id)
             self._batches[job.batch_id].add(node, job)
+            self._note_slots(job)
             node.carry(None, job)
             self._mark(node, job)
 
@@ -429,6 +440,10 @@ class LiveTrees:
         node = Node(job.path, parent, job)
         parent.children.append(node)
         return node
+
+    def _note_slots(self, job: Job) -> None:
+        if job.spec.subtree_slots is not None:
+            self.subtree_slots[job.path] = job.spec.subtree_slots
 
     def _mark(self, node: Node, job: Job) -> None:
         if job.status in LIVE:

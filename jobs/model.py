@@ -215,6 +215,9 @@ class Tree:
         client: Who submitted it, for a person to read: the client's session id or name, or None.
         max_budget_usd: Most US dollars for the whole tree, or None.
         deadline: Seconds since the epoch after which nothing of it may run, or None.
+        max_jobs: Most jobs below its root, or None for the setting alone.
+        limits_at: Seconds since the epoch at which a person last changed a limit of the tree or of a part of it, or
+            None.
     """
 
     id: str
@@ -222,6 +225,8 @@ class Tree:
     client: str | None
     max_budget_usd: float | None = None
     deadline: float | None = None
+    max_jobs: int | None = None
+    limits_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,36 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewLimits:
+    """Limits of a tree, a job with all below it, or a batch that a person sets; None leaves one as it is.
+
+    Args:
+        budget_usd: Most US dollars in all, what has been spent included.
+        deadline: Seconds since the epoch after which nothing of it may run.
+        max_jobs: Most jobs below it, those that there are included.
+        max_concurrent: Most jobs that run at once: of a batch its own, of a job itself and all below it.
+    """
+
+    budget_usd: float | None = None
+    deadline: float | None = None
+    max_jobs: int | None = None
+    max_concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limited:
+    """A tree whose limits, or those of a part of it, were changed.
+
+    Args:
+        tree: The tree as it is now.
+        jobs: The jobs that changed with it, as they are now.
+    """
+
+    tree: Tree
+    jobs: Sequence[Job]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionFacts:
     """State of a tree at the moment of a spawn, read inside the transaction that admits it.
 
@@ -254,6 +284,19 @@ class Store(Protocol):
         """Return the pauses, the oldest first."""
         ...
 
+    async def set_limits(self, identity: str, limits: NewLimits, *, at: float) -> Limited | None:
+        """Set limits of a job with all below it, or of a batch; None where there is no such job or batch.
+
+        A job that is its tree's root, and a batch that is, set the tree's limits too. A batch that is no root has no
+        limit but `max_concurrent`: the others are left out.
+
+        Args:
+            identity: Id of a job or a batch.
+            limits: The limits.
+            at: Seconds since the epoch.
+        """
+        ...
+
     async def job(self, job_id: str) -> Job | None:
         """Return a job, or None."""
         ...
@@ -369,6 +412,10 @@ class Runner(Protocol):
 
     async def cancel(self, job_id: str) -> None:
         """End the job's process; `run` then returns. Does nothing where nothing runs."""
+        ...
+
+    def apply_limits(self, path: str) -> None:
+        """Apply limits that a person has changed to what runs at and below a path; a used-up budget ends it."""
         ...
 
     async def abandon(self, job_id: str, why: str) -> Job:

@@ -6,13 +6,15 @@ All jobs of a tree use one account. The trees of an account that may launch noth
 import asyncio
 import heapq
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from types import MappingProxyType
 
 import anyio
 
+from jobs.ids import contains
 from jobs.model import Job, JobStatus
 from jobs.ports import LaunchGate
 from orchestration.limits import TreeLimits
@@ -68,6 +70,8 @@ class Scheduler:
         max_running: How many jobs may run on the machine.
         gate: Tells whether one more may be launched now. Call `reschedule` when it opens.
         account_of: Returns the account that a tree uses, by the tree's id. Call `move` when that changes.
+        subtree_slots: By path, how many jobs of a subtree may hold a slot at once, kept up to date by its owner. Call
+            `reschedule` when one is raised.
     """
 
     def __init__(
@@ -76,7 +80,9 @@ class Scheduler:
         max_running: int,
         gate: LaunchGate,
         account_of: Callable[[str], str] = lambda _: "",
+        subtree_slots: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
+        self._subtree_slots = subtree_slots
         self._limits = limits
         self._max_running = max_running
         self._gate = gate
@@ -194,6 +200,11 @@ class Scheduler:
     def reschedule(self) -> None:
         """Look again whether a queued job may run: the gate may have opened."""
         self._dispatch()
+
+    def update(self, job: Job) -> None:
+        """Take over a new limit of a job's batch."""
+        if (ticket := self._tickets.get(job.id)) is not None:
+            ticket.job = job
 
     async def refused(self) -> None:
         """Wait until the gate keeps out a job for which there is a slot: from then on call `reschedule`."""
@@ -337,7 +348,8 @@ class Scheduler:
             room = (
                 ticket
                 for ticket in lines[depth]
-                if (slots := ticket.job.spec.batch_slots) is None or self._of_batch[ticket.job.batch_id] < slots
+                if ((slots := ticket.job.spec.batch_slots) is None or self._of_batch[ticket.job.batch_id] < slots)
+                and (not self._subtree_slots or self._fits(ticket.job.path))
             )
             ticket = next(room, None)
             if ticket is not None:
@@ -347,3 +359,8 @@ class Scheduler:
                 self._dequeue(ticket)
                 return ticket
         return None
+
+    def _fits(self, path: str) -> bool:
+        # Only a person sets such limits, on few subtrees: counting is cheaper than sums kept for every job.
+        bounds = [(top, most) for top, most in self._subtree_slots.items() if contains(top, path)]
+        return all(sum(contains(top, one.job.path) for one in self._busy) < most for top, most in bounds)

@@ -253,6 +253,8 @@ class JobSpec(TaskOptions):
         cwd: Absolute path of the directory that the job works in.
         permission_mode: The CLI's permission mode.
         deadline: Seconds since the epoch after which nothing of this job's subtree may run, or None.
+        subtree_slots: Most jobs of this job's subtree that may run at once, itself included, or None; a limit below
+            those of the tree and the machine.
         timeout_seconds: Seconds that one attempt may run.
         allowed_tools: Tools that need no permission, in the CLI's spelling.
         disallowed_tools: Tools that are off, in the CLI's spelling.
@@ -267,6 +269,7 @@ class JobSpec(TaskOptions):
     cwd: str
     permission_mode: str = "acceptEdits"
     deadline: float | None = None
+    subtree_slots: int | None = None
     timeout_seconds: float = 1800.0
     allowed_tools: tuple[str, ...] = ()
     disallowed_tools: tuple[str, ...] = ()

@@ -102,7 +102,15 @@ def budget_owners(tree: Tree | None, line: Sequence[Job]) -> list[BudgetOwner]:
     """
     owners = []
     if tree is not None:
-        owners = [BudgetOwner(path=tree.id, name=f"tree {tree.id}", usd=tree.max_budget_usd, deadline=tree.deadline)]
+        owners = [
+            BudgetOwner(
+                path=tree.id,
+                name=f"tree {tree.id}",
+                usd=tree.max_budget_usd,
+                jobs=tree.max_jobs,
+                deadline=tree.deadline,
+            )
+        ]
     return owners + [
         BudgetOwner(
             path=job.path,
@@ -252,6 +260,10 @@ class Ledger:
     def deadline(self, job: Job) -> float | None:
         """Return the seconds since the epoch after which a job must not run, or None."""
         return deadline_of(self.owners(job))
+
+    def spent(self, path: str) -> float:
+        """Return the US dollars that a subtree has cost, running attempts included; 0 where it is not in memory."""
+        return self._trees.spent(path)
 
     def budget_exhausted(self, owners: Sequence[BudgetOwner]) -> BudgetOwner | None:
         """Return the first of these whose budget of US dollars is used up, or None."""

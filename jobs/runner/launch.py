@@ -131,6 +131,12 @@ class Launcher:
         live = self._running(job, attempt, process, over=not lives)
         return replace(live, ran=ran, adopted_at=directory.output_size())
 
+    def apply_limits(self, live: RunningAttempt) -> None:
+        """Take over the budgets and the deadline that hold for an attempt now."""
+        live.owners = self._ledger.owners(live.job)
+        left = seconds_until(deadline_of(live.owners), self._clock.now())
+        live.watchdog.latest = self._clock.monotonic() + left
+
     async def record(self, live: RunningAttempt) -> None:
         """Write down which process runs an attempt."""
         identity = live.process.identity
@@ -181,9 +187,7 @@ class Launcher:
     def _running(self, job: Job, attempt: Attempt, process: Process, *, over: bool = False) -> RunningAttempt:
         owners = self._ledger.owners(job)
         # An attempt that is over already is settled or lost; it did not time out, however long ago it began.
-        deadline = None if over else deadline_of(owners)
-        seconds = math.inf if over else self._seconds_left(job, attempt, process, deadline)
-        left = math.inf if deadline is None else deadline - self._clock.now()
+        seconds = math.inf if over else self._seconds_left(job, attempt, process)
         now = self._clock.monotonic()
         limits = WatchdogLimits(
             silence=self._settings.silence_seconds,
@@ -197,19 +201,23 @@ class Launcher:
             directory=process.directory,
             process=process,
             output_tail=OutputTail(process.directory, process.written),
-            watchdog=Watchdog(limits=limits, deadline=now + seconds, heard_at=now, latest=now + left),
+            watchdog=Watchdog(
+                limits=limits,
+                deadline=now + seconds,
+                heard_at=now,
+                latest=math.inf if over else now + seconds_until(deadline_of(owners), self._clock.now()),
+            ),
             owners=owners,
             tracker=ActivityTracker(job.spec.cwd),
         )
 
-    def _seconds_left(self, job: Job, attempt: Attempt, process: Process, deadline: float | None) -> float:
+    def _seconds_left(self, job: Job, attempt: Attempt, process: Process) -> float:
         now = self._clock.now()
         age = process.age()
         # The time of day may have been set since the attempt began. It counts only where nothing else tells its age,
         # and gives no job more time than it had.
         spent = max(0.0, now - attempt.started_at if age is None else age)
-        seconds = job.spec.timeout_seconds - spent
-        return max(0.0, seconds if deadline is None else min(seconds, deadline - now))
+        return max(0.0, job.spec.timeout_seconds - spent)
 
     async def _fail_unpaid(self, job: Job) -> None:
         outcome = Outcome(
@@ -220,6 +228,11 @@ class Launcher:
         failed = await self._store.fail_queued(job.id, outcome, at=self._clock.now())
         if failed is not None:
             self._event_bus.publish(failed)
+
+
+def seconds_until(deadline: float | None, now: float) -> float:
+    """Return the seconds to a deadline; without one there is no end of them."""
+    return math.inf if deadline is None else deadline - now
 
 
 def known_process(attempt: Attempt) -> ProcessIdentity | None:

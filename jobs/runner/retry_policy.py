@@ -54,9 +54,11 @@ class RetryPolicy:
     Args:
         store: Where attempts are.
         max_depth: Deepest level of a tree: a job there asks for no subtasks.
+        remaining: Returns the US dollars that a job may still spend, or None without a budget.
     """
 
-    def __init__(self, store: Store, max_depth: int) -> None:
+    def __init__(self, store: Store, max_depth: int, remaining: Callable[[Job], float | None] = lambda _: 0.0) -> None:
+        self._remaining = remaining
         self._store = store
         self._max_depth = max_depth
 
@@ -73,10 +75,20 @@ class RetryPolicy:
         """
         if job.spec.can_decompose and outcome.status is JobStatus.COMPLETED:
             return await self._divided(job, attempt, outcome)
-        if await self._goes_on(attempt, outcome, ran):
+        if await self._goes_on(attempt, outcome, ran) or await self._budget_was_raised(job, attempt, outcome):
             logger.info("job %s: attempt %d ended with %s; another follows", job.id, attempt.number, outcome.reason)
             return replace(outcome, status=JobStatus.QUEUED)
         return outcome
+
+    async def _budget_was_raised(self, job: Job, attempt: Attempt, outcome: Outcome) -> bool:
+        """Tell whether an attempt ended by the budget that it was launched with, and a person has raised it since."""
+        if outcome.reason is not Reason.BUDGET_EXHAUSTED or outcome.status is not JobStatus.FAILED:
+            return False
+        tree = await self._store.tree(job.root_id)
+        if tree is None or tree.limits_at is None or tree.limits_at < attempt.started_at:
+            return False
+        left = self._remaining(job)
+        return left is None or left > 0
 
     async def of_refusal(self, attempt: Attempt, outcome: Outcome) -> Outcome:
         """Return the outcome of an attempt whose process the system refused for now, as it is to be written."""

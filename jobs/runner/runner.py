@@ -78,7 +78,7 @@ class LocalRunner:
         self._settler = Settler(
             store=store,
             launch_planner=launch_planner,
-            retry_policy=RetryPolicy(store, settings.max_depth),
+            retry_policy=RetryPolicy(store, settings.max_depth, self._ledger.remaining),
             throttle=throttle,
             event_bus=event_bus,
             clock=clock,
@@ -157,6 +157,14 @@ class LocalRunner:
         """Return what a job does now; None where no attempt of it runs under this engine."""
         live = self._live.get(job_id)
         return None if live is None else live.activity(self._launch_planner.secrets_of(live.job), self._clock.now())
+
+    def apply_limits(self, path: str) -> None:
+        """Apply new limits to what runs at and below a path; a budget that is used up ends it."""
+        for live in list(self._live.values()):
+            if contains(path, live.job.path):
+                self._launcher.apply_limits(live)
+                if (owner := self._ledger.budget_exhausted(live.owners)) is not None:
+                    self._end_below(owner)
 
     def kill_all(self) -> None:
         """Kill the processes of every job at once. Blocks, and settles nothing: for an event loop that ends."""

@@ -122,15 +122,18 @@ class LookTimer:
 
     Args:
         live: The attempt.
-        eager: Everything that it writes is read at once.
     """
 
-    def __init__(self, live: RunningAttempt, *, eager: bool) -> None:
+    def __init__(self, live: RunningAttempt) -> None:
         self.live = live
-        self.eager = eager
         self._looked = -math.inf
         self._due = math.inf
         self._scope = anyio.CancelScope()
+
+    @property
+    def eager(self) -> bool:
+        """Whether everything that it writes is read at once: it spends a budget, maybe given while it runs."""
+        return any(owner.usd is not None for owner in self.live.owners)
 
     @contextmanager
     def wait(self) -> Iterator[None]:
@@ -241,7 +244,7 @@ class Supervisor:
 
     async def _follow(self, live: RunningAttempt) -> int | None:
         live.output_tail.hold()
-        timer = LookTimer(live, eager=any(owner.usd is not None for owner in live.owners))
+        timer = LookTimer(live)
         with self._followed(timer):
             while True:
                 with timer.wait():

@@ -8,7 +8,7 @@ from anyio import CancelScope
 from jobs.live_trees import LiveTrees
 from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.paused import PausedPath, PausedPaths
-from jobs.ports import Admission, EndedTree, LiveRows, SpawnCheck, Store, Submission
+from jobs.ports import Admission, EndedTree, Limited, LiveRows, NewLimits, SpawnCheck, Store, Submission
 from jobs.store.rows import ended_attempt
 from jobs.util.keyed import KeyedLock
 from jobs.waiting_for import WaitingFor
@@ -180,6 +180,16 @@ class LiveStore(Store):
     async def paused(self) -> Sequence[PausedPath]:
         """Return the pauses, as they are behind."""
         return await self._behind.paused()
+
+    async def set_limits(self, identity: str, limits: NewLimits, *, at: float) -> Limited | None:
+        """Set limits of a job or a batch."""
+        with CancelScope(shield=True):
+            limited = await self._behind.set_limits(identity, limits, at=at)
+        if limited is not None:
+            self.trees.limit(limited.tree)
+            for job in limited.jobs:
+                self.trees.put(job)
+        return limited
 
     async def job(self, job_id: str) -> Job | None:
         """Return a job, or None."""

@@ -21,13 +21,15 @@ from jobs.model import (
     Usage,
 )
 from jobs.paused import PausedPath
-from jobs.ports import Admission, AdmissionFacts, EndedTree, LiveRows, SpawnCheck, Store, Submission
+from jobs.ports import Admission, AdmissionFacts, EndedTree, Limited, LiveRows, NewLimits, SpawnCheck, Store, Submission
 from jobs.store.rows import ended_attempt, excerpt_of, writable
 from jobs.store.writes import (
     TreePosition,
     admission_at,
     check_same_request,
     closed_by_cancel,
+    limited_job,
+    limited_tree,
     refusal,
     tree_position,
 )
@@ -182,6 +184,18 @@ class MemoryStore(Store):
             started_at=None, ended_at=None,
         )  # fmt: skip
         return self._jobs[job_id]
+
+    async def set_limits(self, identity: str, limits: NewLimits, *, at: float) -> Limited | None:
+        """Set limits of a job or a batch."""
+        part = self._jobs.get(identity) or self._batches.get(identity)
+        if part is None:
+            return None
+        tree = limited_tree(self._trees[part.root_id], identity, limits, at)
+        self._trees[tree.id] = tree
+        jobs = [limited_job(job, identity, limits) for job in self._jobs.values() if identity in {job.id, job.batch_id}]
+        changed = [job for job in jobs if job != self._jobs[job.id]]
+        self._jobs.update((job.id, job) for job in changed)
+        return Limited(tree=tree, jobs=changed)
 
     async def job(self, job_id: str) -> Job | None:
         """Return a job, or None."""

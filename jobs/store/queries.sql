@@ -261,6 +261,18 @@ SELECT path, since, by_job, ends_running FROM paused_path ORDER BY since, path;
 -- A tree that is forgotten has nothing left to resume.
 DELETE FROM paused_path WHERE path = ?1 OR (path > ?1 || '/' AND path < ?1 || '0');
 
+-- name: limit_tree
+-- Every change is noted, also one of a part; what is NULL stays as it is.
+UPDATE tree
+SET max_budget_usd = coalesce(:budget_usd, max_budget_usd), deadline = coalesce(:deadline, deadline),
+    max_jobs = coalesce(:max_jobs, max_jobs), limits_at = :at
+WHERE id = :root_id
+RETURNING *;
+
+-- name: set_spec
+-- Only limits change in it.
+UPDATE job SET spec = ? WHERE id = ?;
+
 -- name: job
 -- By the id that callers know.
 SELECT * FROM job WHERE id = ?;

@@ -171,8 +171,16 @@ def batch_of(row: Row) -> Batch:
 
 def tree_of(row: Row) -> Tree:
     """Return the tree of a row."""
-    id_, created_at, client, max_budget_usd, deadline = row
-    return Tree(id=id_, created_at=created_at, client=client, max_budget_usd=max_budget_usd, deadline=deadline)
+    id_, created_at, client, max_budget_usd, deadline, max_jobs, limits_at = row
+    return Tree(
+        id=id_,
+        created_at=created_at,
+        client=client,
+        max_budget_usd=max_budget_usd,
+        deadline=deadline,
+        max_jobs=max_jobs,
+        limits_at=limits_at,
+    )
 
 
 def paused_path_of(row: Row) -> PausedPath:

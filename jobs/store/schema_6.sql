@@ -37,5 +37,11 @@ CREATE TABLE noted_pause (
     because TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Limits of a whole tree that a person may set while it lives. A job's own limits are in its spec.
+-- max_jobs: most jobs below the root. limits_at: when a limit was last changed; an attempt that was launched before it
+-- may have ended by a budget that was raised since.
+ALTER TABLE tree ADD COLUMN max_jobs INTEGER CHECK (max_jobs >= 0);
+ALTER TABLE tree ADD COLUMN limits_at REAL;
+
 PRAGMA user_version = 6;
 COMMIT;

@@ -174,6 +174,7 @@ class SqliteStore(Store, NoticeStore):
     requeue = _writing("requeue a job", writes.requeue)
     pause = _writing("pause jobs", writes.pause)
     unpause = _writing("resume jobs", writes.unpause)
+    set_limits = _writing("set limits", writes.set_limits)
     # On a full disk too: forgetting what is old frees space.
     delete_tree = _writing("delete a tree", writes.delete_tree, in_need=True)
     last_attempts = _writing("look how far jobs are", restoration.last_attempts)

@@ -3,12 +3,13 @@
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from jobs.errors import IdempotencyKeyError, IllegalTransitionError, NotFoundError, TreeClosedError
-from jobs.model import NEXT, TERMINAL, Attempt, Batch, Job, JobStatus, Outcome
+from jobs.model import NEXT, TERMINAL, Attempt, Batch, Job, JobStatus, Outcome, Tree
 from jobs.paused import PausedPath
-from jobs.ports import Admission, AdmissionFacts, SpawnCheck, Submission
+from jobs.ports import Admission, AdmissionFacts, Limited, NewLimits, SpawnCheck, Submission
 from jobs.spec import TASK_PREVIEW, JobSpec
 from jobs.store.queries import SQL
 from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, paused_path_of, spec_text, tree_of, writable
@@ -254,6 +255,55 @@ def pause(connection: sqlite3.Connection, rows: Sequence[PausedPath]) -> Sequenc
 def unpause(connection: sqlite3.Connection, paths: Sequence[str]) -> None:
     """Delete the pauses of these paths."""
     connection.execute(SQL["unpause"], (json.dumps(list(paths)),))
+
+
+def set_limits(connection: sqlite3.Connection, identity: str, limits: NewLimits, *, at: float) -> Limited | None:
+    """Set limits of a job or a batch, and those of the tree where it is the root."""
+    batch = connection.execute(SQL["batch"], (identity,)).fetchone()
+    part = _job(connection, identity) if batch is None else batch_of(batch)
+    if part is None:
+        return None
+    of_tree = limits if part.root_id == identity else NewLimits()
+    values = {
+        "budget_usd": of_tree.budget_usd,
+        "deadline": of_tree.deadline,
+        "max_jobs": of_tree.max_jobs,
+        "at": at,
+        "root_id": part.root_id,
+    }
+    tree = tree_of(connection.execute(SQL["limit_tree"], values).fetchone())
+    jobs = [part] if isinstance(part, Job) else map(job_of, connection.execute(SQL["jobs_in_batch"], (identity,)))
+    changed = [new for job in list(jobs) if (new := limited_job(job, identity, limits)) != job]
+    for job in changed:
+        connection.execute(SQL["set_spec"], (spec_text(job.spec), job.id))
+    return Limited(tree=tree, jobs=changed)
+
+
+def limited_job(job: Job, identity: str, limits: NewLimits) -> Job:
+    """Return a job with its limits changed.
+
+    Args:
+        job: The job, or one of the batch.
+        identity: What has the limits: the job, or its batch.
+        limits: The limits.
+    """
+    if identity == job.batch_id:
+        return replace(job, spec=replace(job.spec, batch_slots=limits.max_concurrent or job.spec.batch_slots))
+    asked = {
+        "max_budget_usd": limits.budget_usd,
+        "deadline": limits.deadline,
+        "max_jobs": limits.max_jobs,
+        "subtree_slots": limits.max_concurrent,
+    }
+    changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    return replace(job, spec=replace(job.spec, **changes))
+
+
+def limited_tree(tree: Tree, identity: str, limits: NewLimits, at: float) -> Tree:
+    """Return a tree after limits of it, or of a part of it, were changed."""
+    asked = {"max_budget_usd": limits.budget_usd, "deadline": limits.deadline, "max_jobs": limits.max_jobs}
+    changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    return replace(tree, limits_at=at, **(changes if identity == tree.id else {}))
 
 
 def refusal(job_id: str, job: Job | None, attempt: int, requested: JobStatus) -> NotFoundError | IllegalTransitionError:

@@ -11,7 +11,7 @@ import typer
 
 from jobs.errors import JobsError
 from server import __version__
-from server.cli import engine, jobs, submit
+from server.cli import engine, jobs, limits, submit
 from server.cli.answers import answer_of, is_batch, jobs_in, say_answer, say_answers
 from server.cli.completion import complete_id
 from server.cli.console import (
@@ -367,6 +367,12 @@ _COMMANDS: Sequence[tuple[str, str, Callable[..., None], Sequence[str]]] = (
     (_LOOK, "dashboard", dashboard, ()),
     (_ACT, "kill", jobs.kill, ("claude-jobs kill bts67", "claude-jobs kill jyq4k jrnwf")),
     (_ACT, "approve", jobs.approve, ("claude-jobs approve", "claude-jobs approve p3 --deny")),
+    (
+        _ACT,
+        "limits",
+        limits.limits,
+        ("claude-jobs limits bts67", "claude-jobs limits bts67 --budget-usd 10 --max-concurrent 4"),
+    ),
     (_ACT, "prune", jobs.prune, ("claude-jobs prune --dry-run", "claude-jobs prune bts67")),
     (_ENGINE, "doctor", doctor, ()),
     (_ENGINE, "settings", engine.settings, ()),

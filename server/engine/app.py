@@ -22,6 +22,7 @@ from jobs.client_context import ClientContextStore
 from jobs.effective_settings import EffectiveSettings
 from jobs.errors import JobsError, StoreError
 from jobs.event_bus import JobEventBus
+from jobs.limit_changes import LimitChanges
 from jobs.maintenance.db_recovery import open_with_recovery
 from jobs.maintenance.integrity import check_after_crash
 from jobs.maintenance.orphan_sweep import OrphanSweep
@@ -170,6 +171,7 @@ async def assemble(
             resident=_resident,
             in_use=partial(_in_use, assembled.claudes, parts.client_contexts),
             end_pauses=assembled.pause_file.end,
+            limits=LimitChanges(parts),
         )
 
 
@@ -284,6 +286,7 @@ async def _serve(
             connection_counter=connection_counter,
             in_use=services.in_use,
             end_pauses=services.end_pauses,
+            limits=services.limits,
             settings=effective,
             details=JobDetails(services.store, partial(services.approvals.open_to, None)),
             on_pruned=feed.drop,

@@ -1,10 +1,11 @@
-"""Answers control requests to the engine: `status`, `settings`, `job`, `prune` and `stop`."""
+"""Answers control requests to the engine: status, settings, one job, pruning, limits and the stop."""
 
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -12,6 +13,7 @@ import anyio.to_thread
 from jobs.effective_settings import EffectiveSettings
 from jobs.errors import StoreError
 from jobs.ids import is_batch_id
+from jobs.limit_changes import LimitChanges
 from jobs.maintenance.db_recovery import damage_words, last_recovery
 from jobs.maintenance.pruning import Retention
 from jobs.model import LIVE
@@ -23,7 +25,11 @@ from server.client.location import read_location
 from server.client.state_dir import StatePaths
 from server.engine.job_details import JobDetails
 from server.engine.lifecycle import ConnectionCounter
+from server.engine.limit_requests import answer_limits
 from server.mcp import replies
+
+Handler = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+"""Answers a control request."""
 
 
 class Control:
@@ -37,6 +43,7 @@ class Control:
         connection_counter: Counts the connections.
         in_use: Returns which `claude` and which accounts jobs use; blocks.
         end_pauses: Forgets usage limits, so that the next engine keeps none.
+        limits: Reads and changes limits of trees.
         settings: The settings in force.
         details: Reads everything about one job.
         on_pruned: Called with the id of each tree that a person has deleted.
@@ -52,6 +59,7 @@ class Control:
         connection_counter: ConnectionCounter,
         in_use: Callable[[], Mapping[str, Any]],
         end_pauses: Callable[[], None],
+        limits: LimitChanges,
         settings: EffectiveSettings,
         details: JobDetails,
         on_pruned: Callable[[str], None],
@@ -66,31 +74,40 @@ class Control:
         self._settings = settings
         self._details = details
         self._on_pruned = on_pruned
+        self._handlers: Mapping[str, Handler] = {
+            "stop": self._stop,
+            "status": self._status,
+            "settings": self._settings_of,
+            "prune": self._prune,
+            "limits": partial(answer_limits, limits),
+            "job": self._job,
+        }
 
     async def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a request: `status`, `settings`, `job`, `prune` or `stop`.
+        """Answer a request, by its `do`: one of those of `_handlers`.
 
         `leaving` in the answer makes the engine stop once the answer is sent.
         """
-        match request.get("do"):
-            case "status":
-                return {**await self._status(), **await self._settings_for(request)}
-            case "settings":
-                return {"ok": True, "pid": os.getpid(), **await self._settings_for(request)}
-            case "stop":
-                if request.get("if_idle") and not await self.idle():
-                    return {"ok": False, "error": "The engine has work."}
-                if not request.get("if_idle"):
-                    # A person's request: a newer client that replaces an idle engine sends `if_idle`.
-                    self._end_pauses()
-                return {"ok": True, "pid": os.getpid(), "leaving": True, "jobs": await self._fate_of_jobs()}
-            case "prune":
-                return await self._prune(request.get("trees") or (), dry_run=bool(request.get("dry_run")))
-            case "job":
-                return await self._details.of(str(request.get("job")))
-            case other:
-                known = "stop, status, settings, prune, feed and job"
-                return {"ok": False, "error": f"Unknown request {str(other)[:40]!r}; there are {known}."}
+        do = request.get("do")
+        handler = self._handlers.get(do) if isinstance(do, str) else None
+        if handler is None:
+            known = f"{', '.join(self._handlers)} and feed"
+            return {"ok": False, "error": f"Unknown request {str(do)[:40]!r}; there are {known}."}
+        return await handler(request)
+
+    async def _stop(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        if request.get("if_idle") and not await self.idle():
+            return {"ok": False, "error": "The engine has work."}
+        if not request.get("if_idle"):
+            # A person's request: a newer client that replaces an idle engine sends `if_idle`.
+            self._end_pauses()
+        return {"ok": True, "pid": os.getpid(), "leaving": True, "jobs": await self._fate_of_jobs()}
+
+    async def _settings_of(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return {"ok": True, "pid": os.getpid(), **await self._settings_for(request)}
+
+    async def _job(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._details.of(str(request.get("job")))
 
     async def idle(self) -> bool:
         """Tell whether nothing would be lost if the engine stopped: no other client is connected and no job is live."""
@@ -115,7 +132,8 @@ class Control:
             "note": self._settings.notice(variables, jobs_live=live),
         }
 
-    async def _prune(self, only: Sequence[str], *, dry_run: bool) -> dict[str, Any]:
+    async def _prune(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        only, dry_run = request.get("trees") or (), bool(request.get("dry_run"))
         try:
             for tree_id in only:
                 if (problem := await self._no_ended_tree(tree_id)) is not None:
@@ -145,7 +163,7 @@ class Control:
             return f"The tree {identity} is not over. `claude-jobs kill {identity}` ends it."
         return None
 
-    async def _status(self) -> dict[str, Any]:
+    async def _status(self, request: Mapping[str, Any]) -> dict[str, Any]:
         everything = await self._store.rollup_all()
         report = await anyio.to_thread.run_sync(last_recovery, self._paths.database)
         damage = await anyio.to_thread.run_sync(noted_damage, self._paths.database)
@@ -164,6 +182,7 @@ class Control:
             "copy": None if location is None else location.says(),
             **replies.paused(self._recursion.pauses()),
             **await anyio.to_thread.run_sync(self._in_use),
+            **await self._settings_for(request),
         }
 
 

@@ -18,6 +18,7 @@ from jobs.client_context import ClientContext
 from jobs.errors import BadInputError, JobsError
 from jobs.event_bus import JobEventBus
 from jobs.ids import hash_token
+from jobs.limit_changes import LimitChanges
 from jobs.manager import EnhancedJobManager
 from jobs.model import Job
 from jobs.permissions.approvals import Approvals
@@ -67,6 +68,7 @@ class Services:
         resident: Returns the bytes of memory that the engine holds.
         in_use: Returns which `claude` and which accounts jobs use, with nothing secret; blocks.
         end_pauses: Forgets usage limits, so that the next engine keeps none.
+        limits: Reads and changes limits of trees.
     """
 
     settings: Settings
@@ -86,6 +88,7 @@ class Services:
     resident: Callable[[], int]
     in_use: Callable[[], Mapping[str, Any]]
     end_pauses: Callable[[], None]
+    limits: LimitChanges
 
     def now_of(self, job: Job) -> JobNow:
         """Return a job as it is now."""

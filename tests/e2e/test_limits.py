@@ -10,6 +10,7 @@ import pytest
 
 from jobs.client_context import ClientContext
 from jobs.model import Job, JobStatus, Reason
+from jobs.ports import NewLimits
 from jobs.spec import TaskRequest
 from jobs.validation import TreeBounds
 from server.demo.environment import DUMMY_KEY, isolated_environment
@@ -114,6 +115,25 @@ async def test_a_trees_budget_ends_its_jobs_at_most_one_call_each_too_late(
         assert {job.reason for job in over} == {Reason.BUDGET_EXHAUSTED}
         assert 4.5 * PRICE <= spent <= (4.5 + 2) * PRICE
         assert len(api.requests) <= 5 + 2
+
+
+async def test_a_budget_that_is_raised_while_a_job_runs_is_used_by_it_at_once(
+    claude_cli: Path, scripted: Serve, tmp_path: Path
+):
+    turns = [{"text": "On.", "tool_calls": [READ], "usage": CALL, "delay": 0.5}] * 4
+    api = scripted(story(*turns, {"text": "Done.", "usage": CALL}))
+    async with bench(tmp_path, claude_cli, api) as stand:
+        [job_id] = await stand.start(sonnet(max_budget_usd=1.5 * PRICE))
+        await stand.asked(1)
+        raised = NewLimits(budget_usd=50 * PRICE)
+        await stand.engine.store.set_limits(job_id, raised, at=time.time())
+        stand.engine.runner.apply_limits((await stand.engine.job(job_id)).path)
+        [over] = await stand.over(job_id)
+        first = await stand.engine.store.attempt(job_id, 1)
+        assert first is not None
+        # Its process was started with the smaller budget and ended itself by it.
+        assert (first.reason, first.status) == (Reason.BUDGET_EXHAUSTED, JobStatus.QUEUED)
+        assert (over.status, over.attempt) == (JobStatus.COMPLETED, 2)
 
 
 async def test_an_overloaded_job_is_resumed_and_billed_once(claude_cli: Path, scripted: Serve, tmp_path: Path):

@@ -120,6 +120,9 @@ class FakeRunner:
         if "stubborn" not in (await known(self._store, job_id)).spec.task:
             self.release(job_id)
 
+    def apply_limits(self, path: str) -> None:
+        pass
+
     async def abandon(self, job_id: str, why: str) -> Job:
         return await given_up(self._store, self._event_bus, job_id, why)
 

@@ -1,7 +1,8 @@
 """The line: who runs next, how many run, and what a wait gives back."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 import anyio
 import pytest
@@ -104,8 +105,9 @@ async def line(
     max_running: int = 100,
     gate: Gate | None = None,
     account_of: Callable[[str], str] = lambda _: "",
+    subtree_slots: Mapping[str, int] = MappingProxyType({}),
 ) -> AsyncIterator[Line]:
-    scheduler = Scheduler(limits, max_running, gate or OpenGate(), account_of)
+    scheduler = Scheduler(limits, max_running, gate or OpenGate(), account_of, subtree_slots)
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             yield (queue := Line(scheduler, group, gate))
@@ -118,6 +120,21 @@ async def test_jobs_of_one_depth_are_served_in_the_order_they_came():
         await queue.come(*[job(f"j{number}") for number in range(4)])
         await queue.end("j0", "j1", "j2")
         assert queue.served == ["j0", "j1", "j2", "j3"]
+
+
+async def test_a_subtree_has_no_more_slots_than_it_may_and_other_subtrees_go_on():
+    slots = {"r/a": 2}
+    async with line(subtree_slots=slots) as queue:
+        inside = [job(f"a{number}", root="r", path=f"r/a/a{number}") for number in range(3)]
+        await queue.come(job("a", root="r", path="r/a"), *inside, job("ab", root="r", path="r/ab"))
+        assert queue.served == ["a", "a0", "ab"]
+        slots["r/a"] = 3
+        queue.scheduler.reschedule()
+        await settle()
+        assert queue.served == ["a", "a0", "ab", "a1"]
+        del slots["r/a"]
+        await queue.end("ab")
+        assert queue.served == ["a", "a0", "ab", "a1", "a2"]
 
 
 async def test_trees_take_turns_however_many_jobs_one_of_them_has():

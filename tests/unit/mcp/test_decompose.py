@@ -70,6 +70,9 @@ class Dividing:
     async def cancel(self, job_id: str) -> None:
         self.held.set()
 
+    def apply_limits(self, path: str) -> None:
+        pass
+
     async def abandon(self, job_id: str, why: str) -> Job:
         return await given_up(self._store, self._event_bus, job_id, why)
 

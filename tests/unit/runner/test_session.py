@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason, Usage
-from jobs.ports import NewJob, Store, Submission
+from jobs.ports import NewJob, NewLimits, Store, Submission
 from jobs.prompts.briefing import Prompts
 from jobs.runner.launch_plan import LaunchPlanner
 from jobs.runner.retry_policy import (
@@ -230,3 +230,18 @@ async def test_a_message_to_a_session_that_is_gone_fails_at_every_retry():
     past = await Past.of(MemoryStore(), resume_session=ASKED)
     await past.had(ASKED, Reason.NO_SESSION, frame={"num_turns": 0})
     assert not await follows(past, Reason.NO_SESSION, session=ASKED, frame={"num_turns": 0})
+
+
+@pytest.mark.parametrize(
+    ("raised_at", "left", "goes_on"), [(None, 3.0, False), (0.5, 3.0, False), (9.0, 3.0, True), (9.0, 0.0, False)]
+)
+async def test_an_attempt_that_met_the_budget_of_its_launch_goes_on_where_that_was_raised_since(
+    raised_at: float | None, left: float, goes_on: bool
+):
+    past = await Past.of(MemoryStore())
+    attempt = await past.begins("s1")
+    if raised_at is not None:
+        await past.store.set_limits("j1", NewLimits(budget_usd=9.0), at=raised_at)
+    ended = Outcome(reason=Reason.BUDGET_EXHAUSTED, status=JobStatus.FAILED)
+    decided = await RetryPolicy(past.store, 5, lambda _: left).decide(await past.job(), attempt, ended)
+    assert (decided.status is JobStatus.QUEUED) is goes_on

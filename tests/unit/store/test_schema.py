@@ -72,7 +72,7 @@ def test_every_table_is_strict(connection: sqlite3.Connection) -> None:
 def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connection) -> None:
     connection.executescript(
         """
-        INSERT INTO tree VALUES ('r', 0, NULL, NULL, NULL);
+        INSERT INTO tree (id, created_at) VALUES ('r', 0);
         INSERT INTO batch (id, root_id, caller, created_at) VALUES ('b', 'r', '', 0);
         INSERT INTO job VALUES (7, 'id', 'r', 'parent', 'b', 5, 2, 'path', '{"task": "t", "cwd": "c"}', 'timeout',
             'deadline', 3, 'session', 'excerpt', 'error', 0.5, 11, 12, 13, 1, 1.5, 2.5, 3.5, 'children');
@@ -112,7 +112,7 @@ def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connectio
 def test_a_row_that_contradicts_the_model_is_refused(connection: sqlite3.Connection, change: str) -> None:
     connection.executescript(
         """
-        INSERT INTO tree VALUES ('r', 0, NULL, NULL, NULL);
+        INSERT INTO tree (id, created_at) VALUES ('r', 0);
         INSERT INTO batch (id, root_id, caller, created_at) VALUES ('b', 'r', '', 0);
         INSERT INTO job (id, root_id, batch_id, position, depth, path, spec, status, created_at)
         VALUES ('j', 'r', 'b', 0, 0, 'j', '{}', 'queued', 0);
