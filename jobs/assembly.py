@@ -142,10 +142,25 @@ def assemble_parts(
     pause_file.restore()
     tasks.keep(pause_file.keep)
     accounts = Accounts(client_contexts, clock)
-    scheduler = Scheduler(limits, settings.max_running, throttle, accounts.of, store.trees.subtree_slots)
+    scheduler = Scheduler(
+        limits,
+        settings.max_running,
+        throttle,
+        accounts.of,
+        store.trees.subtree_slots,
+        store.paused_paths,
+    )
     tasks.keep(accounts.follow_logins, scheduler, throttle)
     ledger = Ledger(store.trees)
-    recursion = RecursionManager(limits, store, scheduler, ledger=ledger, throttle=throttle, look_up=accounts.look_up)
+    recursion = RecursionManager(
+        limits,
+        store,
+        scheduler,
+        ledger=ledger,
+        throttle=throttle,
+        look_up=accounts.look_up,
+        pauses=store.paused_paths,
+    )
     claudes = ClaudeFinder()
     launch_planner = LaunchPlanner(
         settings=settings,
@@ -168,6 +183,7 @@ def assemble_parts(
         start_soon=tasks.start,
         ledger=ledger,
         spawner=spawner,
+        pauses=store.paused_paths,
     )
     tasks.keep(_reschedule_when_open, scheduler, throttle)
     tasks.keep(runner.watch_for_nested_claudes)

@@ -6,15 +6,32 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import anyio
 
 from jobs.model import Job
+from jobs.paused import PausedPath
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 ACTIVITY_SECONDS = 1.0
 """Least time between two announcements of what one job does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseChange:
+    """A pause by a person or a job that began or ended.
+
+    Args:
+        began: Whether it began.
+        pauses: The paused parts of the trees.
+    """
+
+    began: bool
+    pauses: tuple[PausedPath, ...]
 
 
 @dataclass(eq=False)
@@ -51,6 +68,7 @@ class JobEventBus:
         self._activity_observers: dict[object, Callable[[Job], None]] = {}
         # Jobs that were announced within the last second, with what is to be announced after it.
         self._announced: dict[str, Job | None] = {}
+        self._pause_observers: dict[object, Callable[[PauseChange], None]] = {}
 
     @contextmanager
     def subscribe(self, root_ids: Collection[str], wants: Callable[[Job], bool]) -> Iterator[Subscription]:
@@ -112,6 +130,22 @@ class JobEventBus:
         if job is not None:
             self.publish_activity(job)
 
+    def announce_pause(self, change: PauseChange) -> None:
+        """Tell that a person or a job has paused something or resumed it; its jobs are published too."""
+        for observer in tuple(self._pause_observers.values()):
+            try:
+                observer(change)
+            except Exception:
+                logger.exception("an observer of a pause failed")
+
+    def observe_pauses(self, observer: Callable[[PauseChange], None]) -> Callable[[], None]:
+        """Call `observer` on each pause that begins or ends, until the returned call.
+
+        Args:
+            observer: Must not wait; its errors are logged.
+        """
+        return _add(self._pause_observers, observer)
+
     def _unsubscribe(self, root_id: str, subscription: Subscription) -> None:
         waiting = self._by_root[root_id]
         waiting.discard(subscription)
@@ -119,7 +153,7 @@ class JobEventBus:
             del self._by_root[root_id]
 
 
-def _add(observers: dict[object, Callable[[Job], None]], observer: Callable[[Job], None]) -> Callable[[], None]:
+def _add(observers: dict[object, Callable[[T], None]], observer: Callable[[T], None]) -> Callable[[], None]:
     key = object()
     observers[key] = observer
 

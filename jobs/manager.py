@@ -153,7 +153,7 @@ class EnhancedJobManager:
         # The reply goes out first: entering the graph takes the loop for some milliseconds.
         for _ in range(_PASSES_OF_A_REPLY):
             await checkpoint()
-        await self._parts.recursion.run_batch(jobs, self._graph.run)
+        await self._parts.recursion.run_batch(jobs, self._graph.run, self._parts.clock.now)
         await self._parts.client_contexts.forget_if_ended(self._parts.store, jobs[0].root_id)
 
     async def resume(self) -> int:
@@ -210,6 +210,8 @@ class EnhancedJobManager:
             if each.cancel_requested:
                 self._parts.start_soon(self._parts.runner.cancel, each.id)
             self._parts.event_bus.publish(each)
+        if cancelled:
+            self._parts.recursion.waves.recheck()
         return cancelled
 
     async def _known(self, job_id: str) -> Job:

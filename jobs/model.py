@@ -79,6 +79,7 @@ class Reason(StrEnum):
     NO_SESSION = "no_session"
     SESSION_IN_USE = "session_in_use"
     INTERRUPTED = "interrupted"
+    """A hook stopped it, or it was ended for a pause: then it is queued again."""
     SIGNAL = "signal"
     """The process was interrupted, with SIGINT or SIGQUIT, before it answered."""
     TRUNCATED = "truncated"
@@ -277,6 +278,11 @@ class Attempt:
     def asked_for_subtasks(self) -> bool:
         """Whether it ended by asking for subtasks, with whose results its session goes on."""
         return self.status is JobStatus.QUEUED and self.reason in DIVIDED
+
+    @property
+    def was_paused(self) -> bool:
+        """Whether it was ended for a pause, after which its session goes on."""
+        return self.status is JobStatus.QUEUED and self.reason is Reason.INTERRUPTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,10 +29,11 @@ class PausedPath:
         """The id of the job or tree, or None for everything."""
         return self.path.rpartition("/")[2] or None
 
-    @property
-    def words(self) -> str:
-        """Who paused it, as what goes with "because"."""
-        return "paused by a person" if self.by_job is None else f"paused by job {self.by_job}"
+    def words_for(self, path: str) -> str:
+        """Return who paused a path, and with what above it."""
+        who = "a person" if self.by_job is None else f"job {self.by_job}"
+        above = "" if path == self.path else f", with {self.id or 'everything'}"
+        return f"paused by {who}{above}"
 
     def joined(self, earlier: "PausedPath | None") -> "PausedPath":
         """Return this pause on top of an earlier one of the same path: it began then, and the stricter one counts."""
@@ -72,9 +73,10 @@ class PausedPaths:
             if self._rows.pop(path, None) is not None:
                 self._above -= Counter(_above(path))
 
-    def __bool__(self) -> bool:
-        """Tell whether anything is paused."""
-        return bool(self._rows)
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is paused."""
+        return not self._rows
 
     def at(self, path: str) -> PausedPath | None:
         """Return the pause of exactly this path, or None."""

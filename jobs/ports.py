@@ -418,6 +418,10 @@ class Runner(Protocol):
         """Apply limits that a person has changed to what runs at and below a path; a used-up budget ends it."""
         ...
 
+    async def interrupt(self, job_id: str) -> None:
+        """End the job's process for a pause; `run` then returns, with the job queued. Does nothing where none runs."""
+        ...
+
     async def abandon(self, job_id: str, why: str) -> Job:
         """Fail a job that cannot be followed any more, and end what runs of it once that is written; return the job."""
         ...

@@ -1,8 +1,9 @@
 """RecursionManager: admits spawns by limits and budgets, and gives out slots; large batches are queued in waves."""
 
 import asyncio
+import math
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +13,7 @@ import anyio
 from jobs.limits.budget import Ledger
 from jobs.limits.throttle import Pause, Throttle
 from jobs.model import TERMINAL, Job, JobStatus, Outcome, Reason
+from jobs.paused import PausedPaths
 from jobs.ports import Admission, AdmissionFacts, Store, Submission
 from jobs.scheduler import Scheduler
 from jobs.util.keyed import KeyedLock
@@ -33,17 +35,29 @@ Enter = Callable[[Sequence[Job]], Coroutine[Any, Any, None]]
 
 @dataclass(eq=False)
 class _WaveProgress:
-    """How many jobs of one batch are queued for a slot."""
+    """The jobs of one batch that are queued for a slot, and those that wait for their wave."""
 
-    queued: int = 0
+    waiting: Sequence[Job]
+    queued: dict[str, Job] = field(default_factory=dict)
     moved: anyio.Event = field(default_factory=anyio.Event)
 
 
 class Waves:
-    """Runs batches, a large one in waves: the next wave is queued when half of the one before it has left the queue."""
+    """Runs batches, a large one in waves: the next wave is queued when half of the one before it has left the queue.
 
-    def __init__(self) -> None:
+    A paused job waits for its wave until it is resumed, and one that was queued before the pause keeps no others from
+    theirs.
+
+    Args:
+        pauses: What is paused.
+        read: Returns jobs as they are now.
+    """
+
+    def __init__(self, pauses: PausedPaths, read: Callable[[Sequence[str]], Awaitable[Sequence[Job]]]) -> None:
+        self._pauses = pauses
+        self._read = read
         self._progress_of: dict[str, _WaveProgress] = {}
+        self._running: set[_WaveProgress] = set()
         self._held_back: Counter[str] = Counter()
 
     @property
@@ -51,7 +65,9 @@ class Waves:
         """How many jobs of each tree wait for their wave."""
         return self._held_back
 
-    async def run_in_waves(self, jobs: Sequence[Job], enter: Enter) -> None:
+    async def run_in_waves(
+        self, jobs: Sequence[Job], enter: Enter, seconds_left: Callable[[], float] = lambda: math.inf
+    ) -> None:
         """Run the jobs of a batch to their ends.
 
         A batch in which one job waits for another is queued as a whole: the other one may be anywhere in it. So
@@ -60,44 +76,66 @@ class Waves:
         Args:
             jobs: In the order in which they are queued; those that run already come first.
             enter: Runs a wave.
+            seconds_left: Returns the seconds until the deadline of the jobs, which is kept in the queue: then paused
+                ones enter too.
         """
         if len(jobs) <= FIRST or not _alike(jobs):
             await enter(jobs)
             return
-        jobs = sorted(jobs, key=lambda job: job.status is not JobStatus.RUNNING)
-        progress = _WaveProgress()
-        left = len(jobs)
-        root_id = jobs[0].root_id
-        self._held_back[root_id] += left
+        progress = _WaveProgress(sorted(jobs, key=lambda job: job.status is not JobStatus.RUNNING))
+        root_id, size = jobs[0].root_id, FIRST
+        self._held_back[root_id] += len(jobs)
+        self._running.add(progress)
         try:
             async with anyio.create_task_group() as group:
-                for wave in _waves(jobs):
-                    left -= len(wave)
-                    self._held_back[root_id] -= len(wave)
-                    progress.queued += len(wave)
-                    self._progress_of.update((job.id, progress) for job in wave)
-                    group.start_soon(enter, wave)
-                    while progress.queued > len(wave) // 2:
-                        await progress.moved.wait()
+                room, last = True, 0
+                while progress.waiting:
+                    left = seconds_left()
+                    if not room or not (wave := await self._next_wave(progress, size, late=left <= 0)):
+                        with anyio.move_on_after(left if left > 0 else math.inf):
+                            await progress.moved.wait()
                         progress.moved = anyio.Event()
+                    else:
+                        self._held_back[root_id] -= len(wave)
+                        progress.queued.update((job.id, job) for job in wave)
+                        self._progress_of.update((job.id, progress) for job in wave)
+                        group.start_soon(enter, wave)
+                        last, size = len(wave), min(2 * size, WAVE)
+                    room = self._unpaused(progress.queued) <= last // 2
         finally:
-            self._held_back[root_id] -= left
+            self._running.discard(progress)
+            self._held_back[root_id] -= len(progress.waiting)
             if not self._held_back[root_id]:
                 del self._held_back[root_id]
+
+    def recheck(self) -> None:
+        """Look again which jobs may enter: something was paused or resumed, or jobs that are paused were cancelled."""
+        for progress in self._running:
+            progress.moved.set()
+
+    async def _next_wave(self, progress: _WaveProgress, size: int, *, late: bool) -> Sequence[Job]:
+        """Take at most so many of the waiting jobs that are not paused, in order; those that are over come too."""
+        waiting = progress.waiting
+        if late or self._pauses.is_empty:
+            progress.waiting = waiting[size:]
+            return waiting[:size]
+        now = await self._read([job.id for job in waiting])
+        free = [job for job in now if job.status is not JobStatus.QUEUED or not self._pauses.holds(job.path)][:size]
+        taken = {job.id for job in free}
+        progress.waiting = [job for job in waiting if job.id not in taken]
+        return free
+
+    def _unpaused(self, queued: Mapping[str, Job]) -> int:
+        if self._pauses.is_empty:
+            return len(queued)
+        return sum(not self._pauses.holds(job.path) for job in queued.values())
 
     def left_queue(self, job_id: str) -> None:
         """Note that a job has left the queue and been launched, or that it never will be."""
         progress = self._progress_of.pop(job_id, None)
         if progress is not None:
-            progress.queued -= 1
+            del progress.queued[job_id]
             progress.moved.set()
-
-
-def _waves(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
-    first, size = 0, FIRST
-    while first < len(jobs):
-        yield jobs[first : first + size]
-        first, size = first + size, min(2 * size, WAVE)
 
 
 def _alike(jobs: Sequence[Job]) -> bool:
@@ -144,6 +182,7 @@ class RecursionManager:
         ledger: The ledger of the budgets; None takes an empty one.
         throttle: Knows whether launches are paused; None where they never are.
         look_up: Looks up which account a tree uses; None where accounts do not matter.
+        pauses: What a person or a job has paused; None where nothing ever is.
 
     Attributes:
         turns: Lets one spawn of a job at a time through. A job that sends a thousand spawns at once then has one of
@@ -160,6 +199,7 @@ class RecursionManager:
         ledger: Ledger | None = None,
         throttle: Throttle | None = None,
         look_up: Callable[[str], Awaitable[None]] | None = None,
+        pauses: PausedPaths | None = None,
     ) -> None:
         self.limits = limits
         self._store = store
@@ -168,7 +208,8 @@ class RecursionManager:
         self._throttle = throttle
         self._look_up = look_up
         self.turns = KeyedLock()
-        self.waves = Waves()
+        self.paused_paths = pauses or PausedPaths()
+        self.waves = Waves(self.paused_paths, store.jobs)
 
     def pauses(self, root_ids: Collection[str] | None = None) -> Sequence[Pause]:
         """Return the pause of the machine, or of each account that has one; the one that ends first comes first.
@@ -191,6 +232,8 @@ class RecursionManager:
         """Return what a live job waits for, or None where it works or is over. Every reader asks here."""
         if job.status in TERMINAL:
             return None
+        if job.status is JobStatus.QUEUED and (pause := self.paused_paths.outermost(job.path)) is not None:
+            return Wait(what=WaitingFor.PAUSE, because=pause.words_for(job.path))
         if job.waiting_for is not None:
             return Wait(what=job.waiting_for)
         if job.status is JobStatus.RUNNING:
@@ -238,12 +281,19 @@ class RecursionManager:
         finally:
             self.ledger.release(submission.batch_id)
 
-    async def run_batch(self, jobs: Sequence[Job], enter: Enter) -> None:
-        """Run the jobs of a batch to their ends, as `Waves.run_in_waves` does."""
+    async def run_batch(self, jobs: Sequence[Job], enter: Enter, now: Callable[[], float] = lambda: 0.0) -> None:
+        """Run the jobs of a batch to their ends, as `Waves.run_in_waves` does.
+
+        Args:
+            jobs: The jobs.
+            enter: Runs a wave.
+            now: Returns the seconds since the epoch.
+        """
         if self._look_up is not None:
             # Before any of them is queued: a wait between two of them would change their order.
             await self._look_up(jobs[0].root_id)
-        await self.waves.run_in_waves(jobs, enter)
+        deadline = self.ledger.deadline(jobs[0])
+        await self.waves.run_in_waves(jobs, enter, lambda: math.inf if deadline is None else deadline - now())
 
     @asynccontextmanager
     async def slot(self, job: Job, *, deadline: float | None = None, now: float = 0.0) -> AsyncIterator[bool]:

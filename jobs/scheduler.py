@@ -1,12 +1,13 @@
 """Scheduler: the queue for slots, in order within a tree, round-robin between trees, deeper jobs first.
 
 All jobs of a tree use one account. The trees of an account that may launch nothing now are passed over as a whole.
+Paused jobs are not in the queue: they stand aside until they are resumed, and come back to their places.
 """
 
 import asyncio
 import heapq
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -16,6 +17,7 @@ import anyio
 
 from jobs.ids import contains
 from jobs.model import Job, JobStatus
+from jobs.paused import PausedPaths
 from jobs.ports import LaunchGate
 from orchestration.limits import TreeLimits
 
@@ -25,6 +27,7 @@ class _Ticket:
     """One job's place in the queue, answered once: it is granted a slot or withdrawn."""
 
     job: Job
+    number: int
     account: str = ""
     granted: bool = False
     answered: bool = False
@@ -72,6 +75,7 @@ class Scheduler:
         account_of: Returns the account that a tree uses, by the tree's id. Call `move` when that changes.
         subtree_slots: By path, how many jobs of a subtree may hold a slot at once, kept up to date by its owner. Call
             `reschedule` when one is raised.
+        pauses: What is paused; None where nothing ever is. Call `sort_paused` when that changes.
     """
 
     def __init__(
@@ -81,12 +85,17 @@ class Scheduler:
         gate: LaunchGate,
         account_of: Callable[[str], str] = lambda _: "",
         subtree_slots: Mapping[str, int] = MappingProxyType({}),
+        pauses: PausedPaths | None = None,
     ) -> None:
         self._subtree_slots = subtree_slots
         self._limits = limits
         self._max_running = max_running
         self._gate = gate
         self._account_of = account_of
+        self._pauses = pauses or PausedPaths()
+        # The paused jobs of each tree: no dispatch looks at them.
+        self._aside: dict[str, dict[_Ticket, None]] = {}
+        self._numbers = count()
         self._trees: dict[str, _Tree] = {}
         # The queued trees of each account, in the order of their turns.
         self._by_account: dict[str, OrderedDict[str, _Tree]] = {}
@@ -114,7 +123,7 @@ class Scheduler:
         """
         ticket = self._expected.pop(job.id, None)
         if ticket is None:
-            ticket = _Ticket(job)
+            ticket = _Ticket(job, next(self._numbers))
             self._join(ticket, lives=job.status is JobStatus.RUNNING)
         else:
             # The account of its tree is known from here on. By now the job may wait in a call.
@@ -135,7 +144,7 @@ class Scheduler:
         Otherwise the first jobs after a start would take the slots of processes that live, and twice as many
         would run as may.
         """
-        ticket = _Ticket(job)
+        ticket = _Ticket(job, next(self._numbers))
         self._expected[job.id] = ticket
         self._join(ticket, lives=True)
 
@@ -177,6 +186,17 @@ class Scheduler:
         self._drop(root_id, tree)
         self._waiting[account] += jobs
         self._add(root_id, _Tree(account, next(self._turns), tree.lines))
+        self._dispatch()
+
+    def sort_paused(self, root_ids: Iterable[str] | None = None) -> None:
+        """Take what is paused now out of the queue, and put what is not paused any more back to its place in it.
+
+        Args:
+            root_ids: The trees in which something was paused or resumed; None for all.
+        """
+        for root_id in (*self._trees, *self._aside) if root_ids is None else root_ids:
+            self._put_aside(root_id)
+            self._bring_back(root_id)
         self._dispatch()
 
     def account_of(self, job_id: str) -> str:
@@ -233,14 +253,43 @@ class Scheduler:
         if lives:
             self._grant(ticket, self._account_of(ticket.job.root_id))
             return
-        self.move(ticket.job.root_id)
-        tree = self._trees.get(ticket.job.root_id)
-        if tree is None:
-            tree = _Tree(self._account_of(ticket.job.root_id), next(self._turns))
-            self._add(ticket.job.root_id, tree)
-        tree.lines.setdefault(ticket.job.depth, OrderedDict())[ticket] = None
-        self._waiting[tree.account] += 1
+        if self._pauses.holds(ticket.job.path):
+            self._aside.setdefault(ticket.job.root_id, {})[ticket] = None
+            return
+        self._queue_of(ticket.job.root_id).lines.setdefault(ticket.job.depth, OrderedDict())[ticket] = None
+        self._waiting[self._trees[ticket.job.root_id].account] += 1
         self._dispatch()
+
+    def _queue_of(self, root_id: str) -> _Tree:
+        self.move(root_id)
+        if root_id not in self._trees:
+            self._add(root_id, _Tree(self._account_of(root_id), next(self._turns)))
+        return self._trees[root_id]
+
+    def _put_aside(self, root_id: str) -> None:
+        tree = self._trees.get(root_id)
+        lines = () if tree is None else tree.lines.values()
+        for ticket in [one for line in lines for one in line if self._pauses.holds(one.job.path)]:
+            self._dequeue(ticket)
+            self._aside.setdefault(root_id, {})[ticket] = None
+
+    def _bring_back(self, root_id: str) -> None:
+        back = [one for one in self._aside.get(root_id, ()) if not self._pauses.holds(one.job.path)]
+        if not back:
+            return
+        tree = self._queue_of(root_id)
+        for ticket in back:
+            self._forget_aside(ticket)
+            tree.lines.setdefault(ticket.job.depth, OrderedDict())[ticket] = None
+        for depth in {ticket.job.depth for ticket in back}:
+            # Before those that came meanwhile.
+            tree.lines[depth] = OrderedDict.fromkeys(sorted(tree.lines[depth], key=lambda one: one.number))
+        self._waiting[tree.account] += len(back)
+
+    def _forget_aside(self, ticket: _Ticket) -> None:
+        tickets = self._aside.get(ticket.job.root_id, {})
+        if tickets.pop(ticket, ticket) is None and not tickets:
+            del self._aside[ticket.job.root_id]
 
     def _leave(self, ticket: _Ticket) -> None:
         if self._tickets.get(ticket.job.id) is ticket:
@@ -263,6 +312,8 @@ class Scheduler:
             del self._of_batch[ticket.job.batch_id]
 
     def _dequeue(self, ticket: _Ticket) -> None:
+        if self._aside:
+            self._forget_aside(ticket)
         tree = self._trees.get(ticket.job.root_id)
         line = tree.lines.get(ticket.job.depth) if tree is not None else None
         if tree is None or line is None or ticket not in line:

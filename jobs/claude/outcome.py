@@ -43,6 +43,7 @@ _ENDED_FOR: Final = {
     Reason.STALLED: "It was ended because it wrote nothing for too long.",
     Reason.OUTPUT_LIMIT: "It was ended because it wrote more than a job may.",
     Reason.BUDGET_EXHAUSTED: "It was ended because a budget of its tree was used up.",
+    Reason.INTERRUPTED: "It was ended for a pause; its session goes on after it.",
     Reason.UNMANAGED_CLAUDE: "It was ended because it started a claude itself, outside the limits of its tree.",
 }
 _OF_A_LOST_RESULT: Final[Mapping[str, Any]] = MappingProxyType(
@@ -128,7 +129,8 @@ class OutcomeReader:
         A whole answer that came before we ended the process counts where the process was only late to exit
         or left something running (`DEADLINE`, `STALLED`, `OUTPUT_LIMIT`, `BUDGET_EXHAUSTED`, `UNMANAGED_CLAUDE`): the
         work is done and paid for, even if the process waited for a background task. It does not overrule
-        `CANCELLED`, which a caller was promised; the text is kept all the same.
+        `CANCELLED`, which a caller was promised; the text is kept all the same. Where the process was ended for a pause
+        (`INTERRUPTED`), it counts if nothing was left to do: a background task is gone on with after the pause.
 
         Args:
             exit_code: As the shim wrote it, or None where it wrote none.
@@ -352,7 +354,7 @@ class OutcomeReader:
     @staticmethod
     def _stands_against(stop_reason: Reason, reason: Reason) -> bool:
         done = reason in {Reason.COMPLETED, Reason.COMPLETED_WITH_DENIALS}
-        return done and stop_reason in _LATE
+        return done and stop_reason in {*_LATE, Reason.INTERRUPTED}
 
     def _answer(self) -> str | None:
         if self._result is None or self._failure(self._result) is not None:

@@ -38,18 +38,20 @@ def initial_briefing(job: Job, limits: TreeLimits) -> str:
     return f"[claude-jobs] You are job {job.id}, at depth {job.depth} of a tree of jobs. {may}"
 
 
-def resume_message(reason: Reason | None) -> str:
+def resume_message(reason: Reason | None, *, was_paused: bool = False) -> str:
     """Return what a resumed session is told in place of its task.
 
     Args:
         reason: How the last attempt ended.
+        was_paused: It was ended for a pause.
     """
     if reason in {Reason.USAGE_LIMIT, Reason.RATE_LIMIT, Reason.OVERLOADED}:
         return "[claude-jobs] You were paused by a limit of the API. Go on with your task where you stopped."
     if reason in _REFUSED:
         return "[claude-jobs] The API refused your last request, so nothing was cut off. Go on with your task."
+    what = "paused, and so cut off" if was_paused else "cut off"
     return (
-        "[claude-jobs] You were cut off. The outcome of what you were doing at that moment is unknown: it may have "
+        f"[claude-jobs] You were {what}. The outcome of what you were doing at that moment is unknown: it may have "
         "taken effect or not. Check before you repeat it, then go on with your task."
     )
 
@@ -115,7 +117,7 @@ class Prompts:
             return Prompt(briefing=briefing, text=await self._task(job))
         if resumed.asked_for_subtasks:
             return Prompt(briefing="", text=await self._subtasks_are_over(job, resumed))
-        return Prompt(briefing="", text=resume_message(resumed.reason))
+        return Prompt(briefing="", text=resume_message(resumed.reason, was_paused=resumed.was_paused))
 
     async def _task(self, job: Job) -> str:
         if not job.spec.depends_on:

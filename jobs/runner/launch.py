@@ -19,6 +19,7 @@ from jobs.ids import hash_token
 from jobs.limits.budget import Ledger, deadline_of
 from jobs.limits.watchdog import Watchdog, WatchdogLimits
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
+from jobs.paused import PausedPaths
 from jobs.ports import Clock, Store
 from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError, is_alive
 from jobs.processes.process import Process, attach, launch, refused_for_now
@@ -45,6 +46,7 @@ class Launcher:
         event_bus: Where changes of jobs are announced.
         clock: Time.
         spawner: Starts processes.
+        pauses: What is paused.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Launcher:
         event_bus: JobEventBus,
         clock: Clock,
         spawner: Spawner,
+        pauses: PausedPaths,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -67,9 +70,10 @@ class Launcher:
         self._event_bus = event_bus
         self._clock = clock
         self._spawner = spawner
+        self._pauses = pauses
 
     async def launch(self, job: Job) -> RunningAttempt | None:
-        """Claim a queued job and start its process; None where it was claimed already or ended without one.
+        """Claim a queued job and start its process; None where it was claimed already, ended without one or is paused.
 
         A launch that fails is written as an outcome of the job like any other.
 
@@ -81,6 +85,9 @@ class Launcher:
             await self._fail_unpaid(job)
             return None
         plan = await self._launch_planner.plan(job)
+        if self._pauses.holds(job.path):
+            # It had its slot before the pause, and waits for another one after it.
+            return None
         claude = plan.claude if isinstance(plan.claude, Claude) else None
         attempt = await self._store.claim(
             job.id,

@@ -63,7 +63,13 @@ class RetryPolicy:
         self._max_depth = max_depth
 
     async def decide(
-        self, job: Job, attempt: Attempt, outcome: Outcome, *, ran: Callable[[Attempt], bool] = lambda _: True
+        self,
+        job: Job,
+        attempt: Attempt,
+        outcome: Outcome,
+        *,
+        ran: Callable[[Attempt], bool] = lambda _: True,
+        stop_reason: Reason | None = None,
     ) -> Outcome:
         """Return the outcome as it is to be written: with the status `QUEUED` where another attempt follows.
 
@@ -72,7 +78,11 @@ class RetryPolicy:
             attempt: The attempt that ended.
             outcome: How it ended.
             ran: Tells whether a process of an attempt of the job was ever started.
+            stop_reason: Why we ended the attempt, or None where it ended by itself.
         """
+        if outcome.reason is stop_reason is Reason.INTERRUPTED:
+            # For a pause, however often: that is nothing of what is counted here. A hook can interrupt a job too.
+            return replace(outcome, status=JobStatus.QUEUED)
         if job.spec.can_decompose and outcome.status is JobStatus.COMPLETED:
             return await self._divided(job, attempt, outcome)
         if await self._goes_on(attempt, outcome, ran) or await self._budget_was_raised(job, attempt, outcome):

@@ -13,6 +13,7 @@ from jobs.ids import contains
 from jobs.limits.budget import BudgetOwner, Ledger
 from jobs.limits.throttle import Throttle
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason, Usage
+from jobs.paused import PausedPaths
 from jobs.ports import Clock, Store
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.processes.kill import Reaper, Target, kill_all
@@ -45,6 +46,7 @@ class LocalRunner:
         start_soon: Starts a coroutine function in the engine's task group.
         ledger: Is told what running attempts cost; None takes a private one.
         spawner: Starts processes; None starts them as children of this one.
+        pauses: What is paused; None where nothing ever is.
     """
 
     def __init__(
@@ -60,8 +62,11 @@ class LocalRunner:
         start_soon: Callable[..., object],
         ledger: Ledger | None = None,
         spawner: Spawner | None = None,
+        pauses: PausedPaths | None = None,
     ) -> None:
+        pauses = pauses or PausedPaths()
         self._store = store
+        self._pauses = pauses
         self._launch_planner = launch_planner
         self._event_bus = event_bus
         self._clock = clock
@@ -92,6 +97,7 @@ class LocalRunner:
             event_bus=event_bus,
             clock=clock,
             spawner=spawner,
+            pauses=pauses,
         )
         self._supervisor = Supervisor(
             settings=settings,
@@ -103,6 +109,7 @@ class LocalRunner:
             secrets_of=launch_planner.secrets_of,
             on_budget_exhausted=self._end_below,
             on_activity=event_bus.publish_activity,
+            pauses=pauses,
         )
 
     async def run(self, job_id: str, on_launched: Callable[[], None] = lambda: None) -> Job:
@@ -166,6 +173,13 @@ class LocalRunner:
                 if (owner := self._ledger.budget_exhausted(live.owners)) is not None:
                     self._end_below(owner)
 
+    async def interrupt(self, job_id: str) -> None:
+        """End the job's process and everything that it started for a pause; `run` then returns, with the job queued."""
+        live = self._live.get(job_id)
+        # One that is being ended already ends for that.
+        if live is not None and live.stop_reason is None:
+            await self._end(live, Reason.INTERRUPTED)
+
     def kill_all(self) -> None:
         """Kill the processes of every job at once. Blocks, and settles nothing: for an event loop that ends."""
         if targets := [live.target for live in self._live.values()]:
@@ -198,6 +212,9 @@ class LocalRunner:
         if live is not None and (await self._job(job_id)).cancel_requested:
             # A cancel that came between the claim and the launch, or before the engine's last end, found no process.
             await self._end(live, Reason.CANCELLED)
+        elif live is not None and self._pauses.ends(job.path) and live.process.lives():
+            # So did a pause that ends what runs. What was over before it is settled as it ended.
+            await self._end(live, Reason.INTERRUPTED)
         return live
 
     async def _launch(self, job: Job) -> RunningAttempt | None:

@@ -53,7 +53,9 @@ class Settler:
             same = attempt.number == live.attempt.number
             return live.ran if same else self._launch_planner.ever_ran(live.job, attempt)
 
-        follow = partial(self._retry_policy.decide, live.job, live.attempt, outcome, ran=ran)
+        follow = partial(
+            self._retry_policy.decide, live.job, live.attempt, outcome, ran=ran, stop_reason=live.stop_reason
+        )
         outcome = await retry_while_unavailable(follow, f"deciding what follows job {live.job.id}")
         settled = await self.write(live.job, live.attempt, outcome)
         if outcome.status is JobStatus.COMPLETED:

@@ -19,6 +19,7 @@ from jobs.limits.budget import BudgetOwner, Ledger
 from jobs.limits.throttle import Throttle
 from jobs.limits.watchdog import Watchdog
 from jobs.model import Attempt, Job, JobStatus, Outcome, Reason
+from jobs.paused import PausedPaths
 from jobs.ports import Clock
 from jobs.processes import out_of_memory
 from jobs.processes.attempt_dir import AttemptDirectory, UnsafeDirectoryError
@@ -182,6 +183,7 @@ class Supervisor:
         secrets_of: Returns the secrets in a job's environment.
         on_budget_exhausted: Called with the owner of a budget that is used up.
         on_activity: Called with a job that has written something.
+        pauses: What is paused.
     """
 
     def __init__(
@@ -196,6 +198,7 @@ class Supervisor:
         secrets_of: Callable[[Job], Collection[str]],
         on_budget_exhausted: Callable[[BudgetOwner], None],
         on_activity: Callable[[Job], None],
+        pauses: PausedPaths,
     ) -> None:
         self._settings = settings
         self._scheduler = scheduler
@@ -206,6 +209,7 @@ class Supervisor:
         self._secrets_of = secrets_of
         self._on_budget_exhausted = on_budget_exhausted
         self._on_activity = on_activity
+        self._pauses = pauses
         self._events = FileEvents()
         self._timers: dict[LookTimer, bool] = {}
         self._tick: asyncio.TimerHandle | None = None
@@ -327,8 +331,11 @@ class Supervisor:
         parked = self._scheduler.is_parked(live.job.id)
         if parked:
             live.watchdog.note_waiting(now)
-        live.watchdog.held(now, back=parked and self._throttle.pause_of(live.account) is not None)
+        live.watchdog.held(now, back=parked and self._is_held_back(live))
         return live.watchdog.check(now, live.output_tail.size_of_all())
+
+    def _is_held_back(self, live: RunningAttempt) -> bool:
+        return self._throttle.pause_of(live.account) is not None or self._pauses.holds_back(live.job.path)
 
     async def _look(self, live: RunningAttempt) -> bool:
         """Read what an attempt has written, and tell whether more is left to read than one look takes."""
@@ -349,11 +356,12 @@ class Supervisor:
 
     async def _conclude(self, live: RunningAttempt, exit_code: int | None) -> Outcome:
         await self._read_rest(live)
+        live.stop_reason = live.stop_reason or self._stopped_for(live, exit_code)
         outcome = live.reader.conclude(
             exit_code=exit_code,
             stderr=live.output_tail.error_tail(),
             asked_schema=live.job.spec.json_schema is not None,
-            stop_reason=live.stop_reason or self._stopped_for(live, exit_code),
+            stop_reason=live.stop_reason,
         )
         notes = [outcome.detail, live.directory.note]
         if live.stop_reason is Reason.UNMANAGED_CLAUDE and live.nested_claude:

@@ -29,12 +29,12 @@ class LiveStore(Store):
         trees: Where the live trees are kept.
 
     Attributes:
-        pauses: The paused parts of the trees.
+        paused_paths: The paused parts of the trees.
     """
 
     def __init__(self, behind: Store, trees: LiveTrees | None = None) -> None:
         self.trees = trees or LiveTrees()
-        self.pauses = PausedPaths(lives=self.trees.lives)
+        self.paused_paths = PausedPaths(lives=self.trees.lives)
         self._behind = behind
         self._attempts: dict[str, Attempt] = {}
         self._tokens: dict[str, str] = {}
@@ -48,7 +48,7 @@ class LiveStore(Store):
             StoreError: The trees cannot be read.
         """
         store = cls(behind)
-        store.pauses.put(await behind.paused())
+        store.paused_paths.put(await behind.paused())
         rows = await behind.live_rows()
         for attempt in rows.attempts:
             store._remember(attempt)
@@ -168,14 +168,14 @@ class LiveStore(Store):
         """Write pauses."""
         with CancelScope(shield=True):
             written = await self._behind.pause(rows)
-        self.pauses.put(written)
+        self.paused_paths.put(written)
         return written
 
     async def unpause(self, paths: Sequence[str]) -> None:
         """Forget pauses."""
         with CancelScope(shield=True):
             await self._behind.unpause(paths)
-        self.pauses.drop(paths)
+        self.paused_paths.drop(paths)
 
     async def paused(self) -> Sequence[PausedPath]:
         """Return the pauses, as they are behind."""
@@ -274,7 +274,7 @@ class LiveStore(Store):
             deleted = await self._behind.delete_tree(root_id)
         if deleted:
             self.trees.forget(root_id)
-            self.pauses.drop([row.path for row in self.pauses.under(root_id)])
+            self.paused_paths.drop([row.path for row in self.paused_paths.under(root_id)])
         return deleted
 
     async def shrink(self) -> None:

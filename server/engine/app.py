@@ -30,6 +30,7 @@ from jobs.maintenance.pruning import Retention
 from jobs.maintenance.snapshots import Snapshots
 from jobs.manager import EnhancedJobManager
 from jobs.model import Job
+from jobs.pausing import PauseService
 from jobs.permissions.approvals import Approvals
 from jobs.ports import Clock, Store
 from jobs.processes.spawning import spawner
@@ -160,6 +161,14 @@ async def assemble(
             manager=manager,
             sessions=sessions,
             recursion=parts.recursion,
+            pausing=PauseService(
+                store=store,
+                recursion=parts.recursion,
+                runner=runner,
+                event_bus=parts.event_bus,
+                clock=clock,
+                start_soon=tasks.start,
+            ),
             waiting=Waiting(parts.event_bus, parts.recursion.pauses),
             event_bus=parts.event_bus,
             start_soon=tasks.start,

@@ -21,6 +21,7 @@ from jobs.ids import hash_token
 from jobs.limit_changes import LimitChanges
 from jobs.manager import EnhancedJobManager
 from jobs.model import Job
+from jobs.pausing import PauseService
 from jobs.permissions.approvals import Approvals
 from jobs.permissions.visibility import JobSelection, Visibility
 from jobs.ports import Store
@@ -57,6 +58,7 @@ class Services:
         manager: Admits, runs and cancels.
         sessions: Continues sessions and retries jobs.
         recursion: Slots, parking and statistics.
+        pausing: Pauses and resumes.
         waiting: Waits.
         event_bus: Where changes of jobs are announced.
         start_soon: Starts a coroutine function in the engine's task group.
@@ -77,6 +79,7 @@ class Services:
     manager: EnhancedJobManager
     sessions: SessionService
     recursion: RecursionManager
+    pausing: PauseService
     waiting: Waiting
     event_bus: JobEventBus
     start_soon: Callable[..., object]

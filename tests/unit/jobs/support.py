@@ -20,6 +20,7 @@ from jobs.limits.budget import Ledger
 from jobs.limits.throttle import Throttle
 from jobs.manager import EnhancedJobManager
 from jobs.model import TERMINAL, Job, JobStatus, Outcome, Reason
+from jobs.pausing import PauseService
 from jobs.ports import AdmissionFacts, Runner, Store
 from jobs.ports import Clock as SystemClock
 from jobs.recursion_manager import RecursionManager
@@ -88,6 +89,7 @@ class FakeRunner:
         self.started: list[str] = []
         self.adopted: list[str] = []
         self.cancelled: list[str] = []
+        self.interrupted: list[str] = []
         self._store = store
         self._event_bus = event_bus
         self._released: dict[str, anyio.Event] = {}
@@ -123,6 +125,10 @@ class FakeRunner:
     def apply_limits(self, path: str) -> None:
         pass
 
+    async def interrupt(self, job_id: str) -> None:
+        self.interrupted.append(job_id)
+        self.release(job_id)
+
     async def abandon(self, job_id: str, why: str) -> Job:
         return await given_up(self._store, self._event_bus, job_id, why)
 
@@ -138,6 +144,9 @@ class FakeRunner:
     def _outcome(self, found: Job) -> Outcome:
         if found.id in self.cancelled:
             return Outcome(reason=Reason.CANCELLED, status=JobStatus.CANCELLED)
+        if found.id in self.interrupted:
+            self.interrupted.remove(found.id)
+            return Outcome(reason=Reason.INTERRUPTED, status=JobStatus.QUEUED)
         if found.spec.task.startswith("fail once") and found.attempt > 1:
             return Outcome(reason=Reason.COMPLETED, status=JobStatus.COMPLETED)
         if found.spec.task.startswith("fail"):
@@ -165,6 +174,7 @@ class Parts:
     ledger: Ledger
     runner: Any
     manager: EnhancedJobManager
+    pausing: PauseService
     trees: Path
     work: Path
     clock: Clock
@@ -269,9 +279,11 @@ async def parts(
         memory_floor=chosen.memory_floor_bytes,
         clock=clock,
     )
-    scheduler = Scheduler(chosen.tree_limits, chosen.max_running, throttle)
+    scheduler = Scheduler(chosen.tree_limits, chosen.max_running, throttle, pauses=store.paused_paths)
     ledger = Ledger(store.trees)
-    recursion = RecursionManager(chosen.tree_limits, store, scheduler, ledger=ledger, throttle=throttle)
+    recursion = RecursionManager(
+        chosen.tree_limits, store, scheduler, ledger=ledger, throttle=throttle, pauses=store.paused_paths
+    )
     async with anyio.create_task_group() as group:
         made: Runner = (
             LocalRunner(
@@ -284,6 +296,7 @@ async def parts(
                 clock=clock,
                 start_soon=group.start_soon,
                 ledger=ledger,
+                pauses=store.paused_paths,
             )
             if processes
             else (runner or _fake)(chosen, store, event_bus)
@@ -311,6 +324,14 @@ async def parts(
             client_contexts=client_contexts,
             runner=made,
             manager=manager,
+            pausing=PauseService(
+                store=store,
+                recursion=recursion,
+                runner=made,
+                event_bus=event_bus,
+                clock=clock,
+                start_soon=group.start_soon,
+            ),
             trees=home / "trees",
             work=work,
             clock=clock,

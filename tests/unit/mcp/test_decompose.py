@@ -73,6 +73,9 @@ class Dividing:
     def apply_limits(self, path: str) -> None:
         pass
 
+    async def interrupt(self, job_id: str) -> None:
+        pass
+
     async def abandon(self, job_id: str, why: str) -> Job:
         return await given_up(self._store, self._event_bus, job_id, why)
 
