@@ -210,8 +210,7 @@ class EnhancedJobManager:
             if each.cancel_requested:
                 self._parts.start_soon(self._parts.runner.cancel, each.id)
             self._parts.event_bus.publish(each)
-        if cancelled:
-            self._parts.recursion.waves.recheck()
+        self._parts.recursion.waves.recheck()
         return cancelled
 
     async def _known(self, job_id: str) -> Job:

@@ -1,6 +1,6 @@
 """Pauses and resumes jobs, trees, or everything, on the order of a person or of a job above them."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -63,7 +63,6 @@ class PauseService:
         runner: Ends what runs.
         event_bus: Where pauses are announced.
         clock: Time.
-        start_soon: Starts a coroutine function in the engine's task group.
     """
 
     def __init__(
@@ -74,14 +73,12 @@ class PauseService:
         runner: Runner,
         event_bus: JobEventBus,
         clock: Clock,
-        start_soon: Callable[..., object],
     ) -> None:
         self._store = store
         self._recursion = recursion
         self._runner = runner
         self._event_bus = event_bus
         self._clock = clock
-        self._start_soon = start_soon
         self._turn = anyio.Lock()
 
     async def pause(self, paths: Sequence[str], *, now: bool = False, by_job: str | None = None) -> PauseResult:
@@ -131,8 +128,7 @@ class PauseService:
             self._event_bus.announce_pause(PauseChange(began=True, pauses=tuple(written)))
         running = [job for job in jobs if job.status is JobStatus.RUNNING]
         if now:
-            for job in running:
-                self._start_soon(self._runner.interrupt, job.id)
+            self._runner.end_paused()
         queued = [job for job in jobs if job.status is JobStatus.QUEUED]
         if written:
             await self._publish(queued)

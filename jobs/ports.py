@@ -418,8 +418,8 @@ class Runner(Protocol):
         """Apply limits that a person has changed to what runs at and below a path; a used-up budget ends it."""
         ...
 
-    async def interrupt(self, job_id: str) -> None:
-        """End the job's process for a pause; `run` then returns, with the job queued. Does nothing where none runs."""
+    def end_paused(self) -> None:
+        """End what runs where a pause ends it; `run` then returns, with the job queued."""
         ...
 
     async def abandon(self, job_id: str, why: str) -> Job:

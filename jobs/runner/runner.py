@@ -173,12 +173,13 @@ class LocalRunner:
                 if (owner := self._ledger.budget_exhausted(live.owners)) is not None:
                     self._end_below(owner)
 
-    async def interrupt(self, job_id: str) -> None:
-        """End the job's process and everything that it started for a pause; `run` then returns, with the job queued."""
-        live = self._live.get(job_id)
-        # One that is being ended already ends for that.
-        if live is not None and live.stop_reason is None:
-            await self._end(live, Reason.INTERRUPTED)
+    def end_paused(self) -> None:
+        """End what runs where a pause ends it, processes side by side; `run` then returns, with the job queued."""
+        for live in self._live.values():
+            # One that is being ended already ends for that.
+            if live.stop_reason is None and self._pauses.ends(live.job.path):
+                live.stop_reason = Reason.INTERRUPTED
+                self._start_soon(self._end, live, Reason.INTERRUPTED)
 
     def kill_all(self) -> None:
         """Kill the processes of every job at once. Blocks, and settles nothing: for an event loop that ends."""

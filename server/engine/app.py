@@ -167,7 +167,6 @@ async def assemble(
                 runner=runner,
                 event_bus=parts.event_bus,
                 clock=clock,
-                start_soon=tasks.start,
             ),
             waiting=Waiting(parts.event_bus, parts.recursion.pauses),
             event_bus=parts.event_bus,

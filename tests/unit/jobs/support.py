@@ -125,9 +125,12 @@ class FakeRunner:
     def apply_limits(self, path: str) -> None:
         pass
 
-    async def interrupt(self, job_id: str) -> None:
-        self.interrupted.append(job_id)
-        self.release(job_id)
+    def end_paused(self) -> None:
+        assert isinstance(self._store, LiveStore)
+        for live in self._store.trees.live():
+            if live.status is JobStatus.RUNNING and self._store.paused_paths.ends(live.path):
+                self.interrupted.append(live.id)
+                self.release(live.id)
 
     async def abandon(self, job_id: str, why: str) -> Job:
         return await given_up(self._store, self._event_bus, job_id, why)
@@ -330,7 +333,6 @@ async def parts(
                 runner=made,
                 event_bus=event_bus,
                 clock=clock,
-                start_soon=group.start_soon,
             ),
             trees=home / "trees",
             work=work,

@@ -73,7 +73,7 @@ class Dividing:
     def apply_limits(self, path: str) -> None:
         pass
 
-    async def interrupt(self, job_id: str) -> None:
+    def end_paused(self) -> None:
         pass
 
     async def abandon(self, job_id: str, why: str) -> Job:
