@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from server.cli.doing import SILENCE_SECONDS
 from server.demo.environment import isolated_environment
 from server.demo.messages_api import ScriptedApi
 from server.demo.picnic import root_tasks, story
@@ -109,20 +110,29 @@ def printed(made: House, cli: Path) -> str:
 
 
 def _is_held(pump: Pump, batch: str) -> bool:
-    """Whether all is over that will be, and the parents of the held jobs wait for them."""
+    """Whether all is over that will be, the parents of the held jobs wait for them, and those are silent."""
     jobs = pump.json("claude_list_jobs", under=batch)
     waiting = sum(job.get("waitingFor") == "children" for job in jobs)
-    return waiting == len(_HELD) and Counter(job["status"] for job in jobs) == _THERE
+    silent = sum(job.get("silentSeconds", 0) >= SILENCE_SECONDS and "waitingFor" not in job for job in jobs)
+    return waiting == silent == len(_HELD) and Counter(job["status"] for job in jobs) == _THERE
 
 
 def settled(shown: str) -> str:
     """Replace what differs from run to run by what might have been."""
     shown = shown.replace("\r\n", "\n")
-    plain = Text.from_ansi(shown).plain
-    for number, identity in enumerate(dict.fromkeys(re.findall(r"\b[bj][0-9a-z]{16}\b", plain))):
+    # Where a job waits for others, their ids are plain; each is bold in its own line.
+    for number, identity in enumerate(dict.fromkeys(re.findall(r"\x1b\[1m([bj][0-9a-z]{5,16})\x1b", shown))):
         digest = hashlib.sha256(str(number).encode()).hexdigest()[:16]
         shown = shown.replace(identity, identity[0] + digest).replace(identity[:6], identity[0] + digest[:5])
-    return re.sub(r"· \d+s$", "· 6s", re.sub(r"\[role: \S+\] ", "", shown), flags=re.MULTILINE)
+    shown = re.sub(r"· \d+s(?=\x1b\[0m {2})", "· 4s", shown)
+    shown = re.sub(r"· \d+s$", "· 6s", re.sub(r"\[role: \S+\] ", "", shown), flags=re.MULTILINE)
+    return "\n".join(map(_with_its_time, shown.split("\n")))
+
+
+def _with_its_time(line: str) -> str:
+    """Replace the time of a job: that of a child that is over is the shortest."""
+    seconds = 2 if "●" in line and ("│   " in line or line.startswith("    ")) else 5
+    return re.sub(r"\b(\d+m )?\d+s(?=\x1b\[0m$)", lambda found: f"{seconds}s".rjust(len(found[0])), line)
 
 
 def svg(shown: str) -> str:

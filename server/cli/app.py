@@ -13,6 +13,7 @@ from jobs.errors import JobsError
 from server import __version__
 from server.cli import engine, jobs, limits, submit
 from server.cli.answers import answer_of, is_batch, jobs_in, say_answer, say_answers
+from server.cli.columns import laid_out
 from server.cli.completion import complete_id
 from server.cli.console import (
     AsJson,
@@ -30,14 +31,26 @@ from server.cli.console import (
     say,
     say_json,
 )
-from server.cli.follow import jobs_of, listed, pause_reporter, picture_of, until_interrupted, waited, watch, watch_any
+from server.cli.doing import ids_apart
+from server.cli.follow import (
+    jobs_of,
+    listed,
+    pause_reporter,
+    picture_of,
+    requests_of,
+    until_interrupted,
+    waited,
+    watch,
+    watch_any,
+)
 from server.cli.interrupts import interrupt_hint
 from server.cli.job_ids import whole_id, whole_ids
 from server.cli.lines import show, width_of, wrapped
+from server.cli.status_view import description, job_row
 from server.cli.task_options import finite
 from server.cli.times import here
 from server.cli.transcript import Selection, followed, transcript_of
-from server.cli.tree_view import description, draw, job_line
+from server.cli.tree_view import draw
 from server.cli.wording import for_a_person
 from server.client.state_dir import StatePaths, state_dir
 from server.client.tool_client import Client
@@ -75,10 +88,12 @@ def status(identity: AnyId, *, as_json: AsJson = False) -> None:
     """Print the status of a job, a batch or a tree."""
     with client() as engine:
         text = engine.call("claude_status", {"jobId": whole_id(engine, identity)})
+        reply = json.loads(text)
+        request = requests_of(engine, [reply]).get(reply.get("jobId"), "")
     if as_json:
         say(text)
     else:
-        show(out, description(json.loads(text), width=width_of(out)))
+        show(out, description(reply, width=width_of(out), request=request))
 
 
 def tree(
@@ -251,14 +266,19 @@ def list_jobs(
     with client() as engine:
         above, than = (None if one is None else whole_id(engine, one) for one in (under, before))
         jobs, more, paused = listed(engine, limit=limit, before=than, under=above, status=status)
+        asked = requests_of(engine, jobs)
     older = f"claude-jobs list --before {jobs[-1]['jobId']}" if more and jobs else ""
     if as_json:
         say_json({"jobs": jobs, **({"more": older} if older else {}), **({"paused": paused} if paused else {})})
         return
-    for job in jobs:
-        show(out, [job_line(job, width=width_of(out))])
+    width = width_of(out)
+    brief = ids_apart(job["jobId"] for job in jobs)
+    rows = [job_row(job, width=width, brief=brief) for job in jobs]
+    show(out, laid_out(rows, width))
     if paused:
         note(here(paused, time.time()))
+    if asked:
+        note(f"asks for a permission: {', '.join(asked)} · answer: claude-jobs approve")
     if not jobs:
         note("No such jobs." if before or status or under else "No jobs.")
     if older:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import typer
 from rich.console import Console
 
-from server.cli.console import note
+from server.cli.console import err, note
+from server.cli.live_wait import open_requests, wait_view_on
 from server.cli.screen import live_view_on
 from server.cli.times import here, moment
 from server.cli.tree_view import LIVE, Picture
@@ -86,25 +87,44 @@ def listed(
         before = page[-1]["jobId"]
 
 
-def picture_of(client: Client, identity: str | None, title: str) -> Picture:
+def picture_of(client: Client, identity: str | None, title: str, totals: Mapping[str, Any] | None = None) -> Picture:
     """Return a picture of everything below an id, or of the newest jobs.
 
     Args:
         client: A client of the engine.
         identity: A job, a batch or a tree, or None.
         title: The first line.
+        totals: A present reply of `claude_status`, or None to ask for one.
     """
     listing = jobs_of(client, identity)
     jobs = listing.jobs[::-1]
     counts, cost = _sums(jobs)
-    if listing.more and identity is not None:
-        # Where a tree is too large to be listed whole, the oldest jobs are missing here.
-        counts, cost = _sums_of(client.call_json("claude_status", {"jobId": identity}))
-    whole = f"claude-jobs tree {identity}" if identity else ""
-    seconds = _seconds(jobs) if identity else None
+    tokens = budget = None
+    if identity is not None:
+        status = totals or client.call_json("claude_status", {"jobId": identity})
+        tokens, budget = _tokens_of(status), status.get("budgetUsd")
+        if listing.more:
+            # Where a tree is too large to be listed whole, the oldest jobs are missing here.
+            counts, cost = _sums_of(status)
     return Picture(
-        title=title, jobs=jobs, counts=counts, cost=cost, seconds=seconds, paused=listing.paused, whole=whole
+        title=title,
+        jobs=jobs,
+        counts=counts,
+        cost=cost,
+        budget=budget,
+        tokens=tokens,
+        seconds=_seconds(jobs) if identity else None,
+        paused=listing.paused,
+        requests=requests_of(client, jobs),
+        whole=f"claude-jobs tree {identity}" if identity else "",
     )
+
+
+def requests_of(client: Client, jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the ids of open permission requests by job; nothing is asked where no job waits for one."""
+    if all(job.get("waitingFor") != "permission" for job in jobs):
+        return {}
+    return {one["jobId"]: one["requestId"] for one in open_requests(client)}
 
 
 def watch(client: Client, identity: str, title: str, console: Console) -> Sequence[Mapping[str, Any]]:
@@ -138,13 +158,14 @@ class _TreePoll:
 
     def __call__(self) -> Picture:
         """Return the tree as it is now; the costs of a large one may be some seconds old."""
-        known, before = self._known, self._counts
+        known, before, totals = self._known, self._counts, None
         if known is not None and len(known.jobs) > _LARGE:
-            self._counts, _ = _sums_of(self._client.call_json("claude_status", {"jobId": self._identity}))
+            totals = self._client.call_json("claude_status", {"jobId": self._identity})
+            self._counts, _ = _sums_of(totals)
             if self._counts == before and time.monotonic() - self._listed_at < _LISTING_SECONDS:
                 return replace(known, seconds=_seconds(known.jobs))
         self._listed_at = time.monotonic()
-        self._known = picture_of(self._client, self._identity, self._title)
+        self._known = picture_of(self._client, self._identity, self._title, totals)
         return self._known
 
 
@@ -163,7 +184,8 @@ def _picture_of_live(client: Client, *, since: float) -> Picture:
     listing = listed(client, limit=_MOST_FOLLOWED)
     jobs = [job for job in listing.jobs[::-1] if job["status"] in LIVE or (_ended(job) or 0.0) >= since]
     counts, cost = _sums(jobs)
-    return Picture(title="live jobs", jobs=jobs, counts=counts, cost=cost, paused=listing.paused)
+    requests = requests_of(client, jobs)
+    return Picture(title="live jobs", jobs=jobs, counts=counts, cost=cost, paused=listing.paused, requests=requests)
 
 
 def _follow(read: Callable[[], Picture], console: Console) -> Picture:
@@ -224,6 +246,12 @@ def _sums_of(status: Mapping[str, Any]) -> tuple[dict[str, int], float]:
     return {**below["counts"], own: below["counts"].get(own, 0) + 1}, below["costUsd"] + status["costUsd"]
 
 
+def _tokens_of(status: Mapping[str, Any]) -> int:
+    """Return the tokens of a batch, or of a job together with everything below it, as far as known."""
+    parts = (status, status.get("descendants", {}))
+    return sum(part.get(key) or 0 for part in parts for key in ("inputTokens", "outputTokens"))
+
+
 def _seconds(jobs: Sequence[Mapping[str, Any]]) -> float | None:
     created = [then for job in jobs if (then := moment(job.get("createdAt"))) is not None]
     if not created:
@@ -270,21 +298,19 @@ def waited(client: Client, scope: Mapping[str, Any], mode: str = "all", *, secon
     deadline = None if seconds is None else time.monotonic() + seconds
     lines: list[dict[str, Any]] = []
     cursor: str | None = None
-    tell = pause_reporter()
-
-    def on_progress(message: str) -> None:
-        tell(message.partition("; ")[2])
-
-    while True:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        asked = {**scope, "mode": mode, "cursor": cursor, "timeoutSeconds": left}
-        reply = client.call_json("claude_wait", asked, on_progress)
-        lines += reply["done"]
-        cursor = reply["cursor"]
-        if reply.get("left"):
-            continue
-        if not reply["pending"] or _enough(mode, reply["done"]) or left == 0.0:
-            return Waited(lines, reply["pending"])
+    view = wait_view_on(err, pause_reporter())
+    with closing(view):
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            step = view.seconds if left is None else min(left, view.seconds)
+            reply = client.call_json("claude_wait", {**scope, "mode": mode, "cursor": cursor, "timeoutSeconds": step})
+            lines += reply["done"]
+            cursor = reply["cursor"]
+            if reply.get("left"):
+                continue
+            if not reply["pending"] or _enough(mode, reply["done"]) or left == 0.0:
+                return Waited(lines, reply["pending"])
+            view.look(client, scope, reply, {line["jobId"] for line in lines})
 
 
 def _enough(mode: str, done: Sequence[Mapping[str, Any]]) -> bool:

@@ -1,5 +1,7 @@
 """Live views of jobs: redrawn in place in a terminal, elsewhere a line for each change of a job."""
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -8,6 +10,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from server.cli.console import note
+from server.cli.doing import asks
 from server.cli.lines import is_screen, show, width_of
 from server.cli.tree_view import LIVE, Picture, change_line, draw
 
@@ -40,21 +44,26 @@ def live_view_on(console: Console, tell: Callable[[str], None]) -> LiveView:
     return _Screen(console) if is_screen(console) else _Log(console, tell)
 
 
-class _Screen:
-    """Draws each picture in the place of the one before, within the terminal's present size."""
+class Redrawn:
+    """Lines of a terminal that are redrawn in place.
+
+    Args:
+        console: The terminal.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._widths: list[int] = []
+        if threading.current_thread() is threading.main_thread():
+            # After Ctrl-Z and `fg` the shell's lines are below the drawing: the next one is a new one.
+            signal.signal(signal.SIGCONT, lambda *_: self._widths.clear())
 
-    def show(self, picture: Picture) -> None:
-        # One line less: the cursor is in the line below the drawing.
-        self._put(draw(picture, width=self._console.width, height=self._console.height - 1))
+    def put(self, lines: Sequence[Text]) -> None:
+        """Show lines in the place of those before.
 
-    def close(self, picture: Picture) -> None:
-        self.show(picture)
-
-    def _put(self, lines: Sequence[Text]) -> None:
+        Args:
+            lines: Each at most as wide as the terminal, and fewer than it has.
+        """
         with self._console.capture() as capture:
             show(self._console, lines)
         # A terminal that has become narrower shows an earlier line in several.
@@ -65,7 +74,27 @@ class _Screen:
         # must find the first line of this one. In one write, so that nothing flickers.
         self._console.file.write(f"{up}\r{_ERASE_BELOW}{_NO_WRAP}{capture.get()}{_WRAP}")
         self._console.file.flush()
-        self._widths = [cell_len(line.plain) for line in lines]
+        self._widths[:] = [cell_len(line.plain) for line in lines]
+
+    def clear(self) -> None:
+        """Remove the lines."""
+        if self._widths:
+            self.put(())
+
+
+class _Screen:
+    """Draws each picture in the place of the one before, within the terminal's present size."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lines = Redrawn(console)
+
+    def show(self, picture: Picture) -> None:
+        # One line less: the cursor is in the line below the drawing.
+        self._lines.put(draw(picture, width=self._console.width, height=self._console.height - 1))
+
+    def close(self, picture: Picture) -> None:
+        self.show(picture)
 
 
 class _Log:
@@ -75,6 +104,7 @@ class _Log:
         self._console = console
         self._tell = tell
         self._known: dict[str, str] | None = None
+        self._asked: set[str] = set()
 
     def show(self, picture: Picture) -> None:
         now = time.time()
@@ -86,6 +116,11 @@ class _Log:
         self._known = {job["jobId"]: job["status"] for job in picture.jobs}
         self._console.file.flush()
         self._tell(picture.paused)
+        for job in picture.jobs:
+            request = picture.requests.get(job["jobId"], "")
+            if request and request not in self._asked:
+                self._asked.add(request)
+                note(asks(job["jobId"], request, str(job.get("waitingBecause") or "")))
 
     def close(self, picture: Picture) -> None:
         self.show(picture)

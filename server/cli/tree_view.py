@@ -1,8 +1,7 @@
-"""Draws jobs in a terminal: a tree of limited height, a line of a list, a status."""
+"""Draws a tree of jobs in a terminal, of limited height: what each does now, what it waits for, cost and time."""
 
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +9,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from jobs.util.text import strip_terminal_codes
-from jobs.waiting_for import FOR_JOBS, WaitingFor
+from server.cli.columns import Row, laid_out
+from server.cli.doing import Surroundings, doing, ids_apart
 from server.cli.lines import one_line, wrapped
-from server.cli.times import clock, here, moment, span, told
+from server.cli.times import clock, here, moment, span
 from server.cli.wording import for_a_person
 
 STYLES: Mapping[str, tuple[str, str]] = {
@@ -28,18 +28,15 @@ STYLES: Mapping[str, tuple[str, str]] = {
 FAILED = frozenset(("failed", "timeout"))
 LIVE = frozenset(("queued", "running"))
 
-_KNOWN_WAITS = frozenset(WaitingFor)
-_FOR_SOMEBODY = FOR_JOBS | {WaitingFor.PERMISSION}
-
 _COUNTED = ("running", "queued", "completed", "failed", "timeout", "cancelled")
 """The order in which statuses are counted."""
 
-_TASK_WIDTH = 48
-_LEAST_TASK_WIDTH = 16
+_MOST_ASKED = 3
+"""Most permission requests above a drawing."""
+
 _ANSWER_WIDTH = 72
-_PHRASE_WIDTH = 500
 _WIDEST = 200
-"""Most columns of a task or an answer in a file; a list's reply holds no more of either."""
+"""Most columns of an answer in a file; a list's reply holds no more of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +49,11 @@ class Picture:
             optional fields.
         counts: How many jobs have each status; of a large tree more than `jobs` names.
         cost: What all of them cost, in US dollars.
+        budget: What all of them may cost, in US dollars, or None.
+        tokens: Tokens that all of them read and wrote, or None where that is not known.
         seconds: Seconds from the first start until now or the end, or None where that has no meaning.
         paused: Why some of them wait, or an empty text.
+        requests: Ids of open permission requests by the job that waits for the answer.
         whole: The command that draws all of them, or an empty text.
     """
 
@@ -61,8 +61,11 @@ class Picture:
     jobs: Sequence[Mapping[str, Any]]
     counts: Mapping[str, int]
     cost: float = 0.0
+    budget: float | None = None
+    tokens: int | None = None
     seconds: float | None = None
     paused: str = ""
+    requests: Mapping[str, str] = field(default_factory=dict)
     whole: str = ""
 
     @property
@@ -77,6 +80,15 @@ class _Node:
     below: list["_Node"] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Sums:
+    """What is known of a job and all below it: its cost in US dollars, and how many children it has and are live."""
+
+    cost: float = 0.0
+    children: int = 0
+    live_children: int = 0
+
+
 def draw(picture: Picture, *, width: int | None = None, height: int | None = None) -> list[Text]:
     """Return the lines of a drawing.
 
@@ -88,85 +100,118 @@ def draw(picture: Picture, *, width: int | None = None, height: int | None = Non
         width: Columns at most, or None for as many as a line takes.
         height: Lines at most, or None for as many as there are.
     """
-    head = _head(picture, width)
-    for told_of in (frozenset(_COUNTED), FAILED, frozenset[str]()):
-        lines = [*head, *_rows(_forest(picture.jobs), width, told_of)]
-        if height is None or (len(lines) <= height and sum(picture.counts.values()) <= len(picture.jobs)):
-            return lines
-    room = height or 1
-    return [*head, *_part(picture, width, room - len(head))][:room]
+    return _Drawing(picture, width).lines(height)
 
 
-def job_line(job: Mapping[str, Any], *, width: int | None = None, now: float | None = None) -> Text:
-    """Return one line of `claude_list_jobs` for a person: mark, id, status, cost, start time and task.
+class _Drawing:
+    """One drawing of a picture.
 
     Args:
-        job: The line.
-        width: Columns at most, or None for as many as it takes.
-        now: The present, in seconds since the epoch, or None for the clock's.
-    """
-    mark, style = STYLES.get(job["status"], ("?", ""))
-    began = _begin(job)
-    when = "" if began is None else told(began, time.time() if now is None else now, brief=True)
-    line = Text.assemble(
-        (f"{mark} ", style),
-        (strip_terminal_codes(job["jobId"]), "bold"),
-        (f"  {'waiting' if _is_for_jobs(job) else job['status']:<9}", style),
-        f"  {_dollars(job.get('costUsd')):>7}  {when:<14}  ",
-    )
-    return _with_task(line, job["task"], Text.assemble(*_waits(job)), width)
-
-
-def description(status: Mapping[str, Any], *, width: int | None = None, now: float | None = None) -> list[Text]:
-    """Return a reply of `claude_status` for a person: a line for each field.
-
-    Args:
-        status: The reply.
+        picture: The jobs.
         width: Columns at most, or None for as many as a line takes.
-        now: The present, in seconds since the epoch, or None for the clock's.
     """
-    now = time.time() if now is None else now
-    said = {
-        _words(key): _phrase(value) for key, value in _in_words(status, now).items() if value not in (None, "", {}, [])
-    }
-    column = max(map(len, said), default=0) + 2
-    lines = []
-    for name, phrase in said.items():
-        room = None if width is None else max(_LEAST_TASK_WIDTH, width - column)
-        for index, part in enumerate(wrapped(here(phrase, now), room)):
-            lines.append(Text.assemble((f"{'' if index else name:<{column}}", "dim"), part))
-    return lines
 
+    def __init__(self, picture: Picture, width: int | None) -> None:
+        self._picture = picture
+        self._width = width
+        self._now = time.time()
+        self._sums = _sums(picture.jobs)
+        # A file has room for whole ids, and its reader may be a program.
+        self._brief: Callable[[str], str] = str if width is None else ids_apart(job["jobId"] for job in picture.jobs)
 
-def _in_words(status: Mapping[str, Any], now: float) -> Mapping[str, Any]:
-    """Rewrite a status for a person: times in this terminal's zone, commands for tools, no name twice."""
-    shown = dict(status)
-    if moment(shown.get("createdAt")) is not None:
-        # The older server's key is in the engine's time zone, and mixes two times.
-        shown.pop("startTime", None)
-        shown.pop("endTime", None)
-    for key in ("createdAt", "startedAt", "endedAt"):
-        if (then := moment(shown.pop(key, None))) is not None:
-            shown[key.removesuffix("At")] = told(then, now)
-    if (seconds := shown.pop("durationSeconds", None)) is not None:
-        shown["duration"] = span(seconds)
-    shown |= _status_in_words(shown.pop("waitingFor", None), shown.pop("liveChildren", 0), status)
-    if paused := shown.get("paused"):
-        shown["paused"] = str(paused).removeprefix("paused ")
-    for key in ("error", "note"):
-        if said := shown.get(key):
-            shown[key] = for_a_person(said)
-    return shown
+    def lines(self, height: int | None) -> list[Text]:
+        """Return at most `height` lines, or as many as there are."""
+        picture, head = self._picture, [*_head(self._picture, self._width), *self._asks()]
+        if height is None or len(head) + sum(picture.counts.values()) <= height:
+            forest = _forest(picture.jobs)
+            for told_of in (frozenset(_COUNTED), FAILED, frozenset[str]()):
+                rows = list(self._rows(forest, told_of))
+                if height is None or len(head) + len(rows) <= height:
+                    return [*head, *laid_out(rows, self._width)]
+        room = height or 1
+        return [*head, *laid_out(list(self._part(room - len(head))), self._width)][:room]
 
+    def _asks(self) -> Iterator[Text]:
+        """Yield a line for each of the first open requests, with the command that answers it."""
+        jobs = [job for job in self._picture.jobs if job["jobId"] in self._picture.requests]
+        for job in jobs[:_MOST_ASKED]:
+            name, call = self._brief(job["jobId"]), str(job.get("waitingBecause") or "a permission")
+            answer = f" · claude-jobs approve {self._picture.requests[job['jobId']]}"
+            room = _WIDEST if self._width is None else self._width - 2 - len(answer)
+            line = Text(f"  {one_line(f'{name} asks: {call}', max(0, room))}{answer}", "yellow")
+            if self._width is not None:
+                line.truncate(self._width, overflow="ellipsis")
+            yield line
+        if (left := len(jobs) - _MOST_ASKED) > 0:
+            yield Text(f"  {left} more ask · claude-jobs approve", "yellow")
 
-def _words(key: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", strip_terminal_codes(key)).lower()
+    def _rows(self, nodes: Sequence[_Node], told_of: frozenset[str], indent: str = "") -> Iterator[Row | Text]:
+        """Yield the rows of nodes and all below them; for a status in `told_of`, a separate line with answer or error.
 
+        Args:
+            nodes: Siblings.
+            told_of: Statuses whose answer or error has a line; where there is none, it is in the row.
+            indent: The text before each line.
+        """
+        for node in nodes:
+            last = node is nodes[-1]
+            said = _said(node.job)
+            apart = node.job["status"] in told_of
+            yield self._row(f"{indent}{'└── ' if last else '├── '}", node.job, "" if apart else said)
+            below = f"{indent}{'    ' if last else '│   '}"
+            if said and apart:
+                room = _WIDEST if self._width is None else min(_ANSWER_WIDTH, self._width - cell_len(below) - 2)
+                yield Text.assemble(f"{below}  ", (one_line(said, room), "italic"))
+            yield from self._rows(node.below, told_of, below)
 
-def _phrase(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{_words(str(key))} {_phrase(inner)}" for key, inner in value.items() if inner is not None)
-    return one_line(str(value), _PHRASE_WIDTH)
+    def _row(self, indent: str, job: Mapping[str, Any], said: str) -> Row:
+        mark, style = STYLES.get(job["status"], ("?", ""))
+        sums = self._sums[job["jobId"]]
+        where = Surroundings(
+            now=self._now,
+            live_children=sums.live_children,
+            children=sums.children,
+            brief=self._brief,
+        )
+        now = Text(*doing(job, where)) if job["status"] in LIVE else _end(job, said, style)
+        return Row(
+            head=Text.assemble(
+                indent, (mark, style), " ", (strip_terminal_codes(self._brief(job["jobId"])), "bold"), " "
+            ),
+            task=job["task"],
+            now=now,
+            cost=dollars(sums.cost, cents=self._picture.cost >= 1),
+            time=took(job, self._now),
+        )
+
+    def _part(self, height: int) -> Iterator[Row | Text]:
+        """Yield at most `height` rows: running jobs, then failed ones, below their parents, and a count of the rest."""
+        picture = self._picture
+        by_id = {job["jobId"]: job for job in picture.jobs}
+        chosen: dict[str, Mapping[str, Any]] = {}
+        active: set[str] = set()
+        # A finished picture has room for errors in separate lines.
+        errors = sum(job["status"] in FAILED for job in picture.jobs) if picture.is_over else 0
+        told_of = FAILED if errors and 2 * errors < height else frozenset[str]()
+        for statuses in ({"running"}, FAILED):
+            for job in (job for job in picture.jobs if job["status"] in statuses):
+                lineage = _lineage(job, by_id)
+                more = [each for each in lineage if each["jobId"] not in chosen]
+                if (1 + bool(told_of)) * (len(chosen) + len(more)) < height:
+                    chosen |= {each["jobId"]: each for each in more}
+                    active.update(each["jobId"] for each in lineage if "running" in statuses)
+        # In order of admission, but running jobs and their ancestors first.
+        drawn = sorted(
+            (job for job in picture.jobs if job["jobId"] in chosen), key=lambda job: job["jobId"] not in active
+        )
+        yield from self._rows(_forest(drawn), told_of)
+        left = dict(picture.counts)
+        for job in drawn:
+            left[job["status"]] = left.get(job["status"], 0) - 1
+        rest = f"… {counted({status: count for status, count in left.items() if count > 0})}"
+        if picture.is_over and picture.whole:
+            rest += f". `{picture.whole}` draws all."
+        yield Text(rest, "dim")
 
 
 def counted(counts: Mapping[str, int]) -> str:
@@ -175,11 +220,43 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[status]} {status}" for status in [*known, *sorted(counts.keys() - set(_COUNTED))])
 
 
+def dollars(amount: float | None, *, cents: bool = False) -> str:
+    """Return an amount of US dollars, or an empty text for none.
+
+    Args:
+        amount: The amount.
+        cents: Round it to cents where it is below a dollar, too: it is shown with amounts that are not.
+    """
+    if not amount:
+        return ""
+    return f"${amount:.2f}" if cents or amount >= 1 else f"${amount:.4f}"
+
+
+def tokens(count: int) -> str:
+    """Return a number of tokens in three digits: "950 tokens", "31k tokens", "1.2M tokens"."""
+    if count < 1000:
+        return f"{count} tokens"
+    return f"{count / 1000:.0f}k tokens" if count < 999_500 else f"{count / 1_000_000:.1f}M tokens"
+
+
+def took(job: Mapping[str, Any], now: float) -> str:
+    """Return how long a job has run, or an empty text before its start."""
+    then = moment(job.get("startedAt"))
+    if then is None:
+        return ""
+    end = now if job["status"] in LIVE else moment(job.get("endedAt"))
+    # Rows have times in whole seconds; one that is live would change its width ten times a second.
+    return "" if end is None else span(int(max(0.0, end - then)))
+
+
 def _head(picture: Picture, width: int | None) -> list[Text]:
     total = sum(picture.counts.values())
     parts = [f"{total} job{'' if total == 1 else 's'}: {counted(picture.counts)}"]
-    if picture.cost:
-        parts.append(_dollars(picture.cost))
+    if picture.cost or picture.budget is not None:
+        of = "" if picture.budget is None else f" of {dollars(picture.budget)}"
+        parts.append(f"{dollars(picture.cost) or '$0'}{of}")
+    if picture.tokens:
+        parts.append(tokens(picture.tokens))
     if picture.seconds is not None:
         # A list has times in whole seconds.
         parts.append(span(int(picture.seconds)))
@@ -196,6 +273,22 @@ def _head(picture: Picture, width: int | None) -> list[Text]:
     return [*lines, *(paused if picture.paused else ())]
 
 
+def _sums(jobs: Sequence[Mapping[str, Any]]) -> dict[str, _Sums]:
+    sums = {job["jobId"]: _Sums(cost=job.get("costUsd") or 0.0) for job in jobs}
+    parents = {job["jobId"]: job["parentJobId"] for job in jobs}
+    for job in jobs:
+        if (parent := sums.get(job["parentJobId"] or "")) is not None:
+            parent.children += 1
+            parent.live_children += job["status"] in LIVE
+        above = parents[job["jobId"]]
+        while cost := job.get("costUsd"):
+            if above not in sums:
+                break
+            sums[above].cost += cost
+            above = parents[above]
+    return sums
+
+
 def _forest(jobs: Sequence[Mapping[str, Any]]) -> list[_Node]:
     nodes = {job["jobId"]: _Node(job) for job in jobs}
     roots: list[_Node] = []
@@ -205,85 +298,12 @@ def _forest(jobs: Sequence[Mapping[str, Any]]) -> list[_Node]:
     return roots
 
 
-def _rows(
-    nodes: Sequence[_Node], width: int | None, told_of: frozenset[str], *, inline: bool = False, indent: str = ""
-) -> Iterator[Text]:
-    """Yield the lines of nodes and all below them; for a status in `told_of`, a separate line with the answer or error.
-
-    Args:
-        nodes: Siblings.
-        width: Columns at most, or None.
-        told_of: Statuses whose answer or error is shown.
-        inline: Put errors after the task instead.
-        indent: The text before each line.
-    """
-    for node in nodes:
-        last = node is nodes[-1]
-        yield _label(f"{indent}{'└── ' if last else '├── '}", node, width, inline=inline)
-        below = f"{indent}{'    ' if last else '│   '}"
-        said = _said(node.job) if node.job["status"] in told_of else ""
-        if said:
-            room = _WIDEST if width is None else min(_ANSWER_WIDTH, width - cell_len(below) - 2)
-            yield Text.assemble(f"{below}  ", (one_line(said, room), "italic"))
-        yield from _rows(node.below, width, told_of, inline=inline, indent=below)
-
-
-def _label(indent: str, node: _Node, width: int | None, *, inline: bool) -> Text:
-    job = node.job
-    live_children = sum(one.job["status"] in LIVE for one in node.below)
-    mark, style = STYLES.get(job["status"], ("?", ""))
-    label = Text.assemble(indent, (mark, style), " ", (strip_terminal_codes(job["jobId"]), "bold"), " ")
-    tail = Text.assemble(
-        (f"  {_dollars(job['costUsd'])}" if job.get("costUsd") else "", "dim"), *_waits(job, live_children)
-    )
+def _end(job: Mapping[str, Any], said: str, style: str) -> Text:
+    """Return why a job ended, where that is not plain, and its answer or error."""
     reason = job.get("reason")
-    if reason not in (None, "completed"):
-        tail.append(f"  {strip_terminal_codes(str(reason))}", style=style)
-    label = _with_task(label, job["task"], tail, width)
-    if inline and width is not None and job["status"] in FAILED and (said := _said(job)):
-        label.append(f": {one_line(said, max(0, width - label.cell_len - 2))}".rstrip(": "), style=style)
-    return label
-
-
-def _with_task(line: Text, task: str, tail: Text, width: int | None) -> Text:
-    """Put a task between line and tail, as much of it as fits, and cut the whole if it is still too long."""
-    room = _WIDEST
-    if width is not None:
-        room = max(_LEAST_TASK_WIDTH, min(_TASK_WIDTH, width - line.cell_len - tail.cell_len))
-    line = Text.assemble(line, one_line(task, room), tail)
-    if width is not None:
-        line.truncate(width, overflow="ellipsis")
-    return line
-
-
-def _part(picture: Picture, width: int | None, height: int) -> Iterator[Text]:
-    """Yield at most `height` lines: running jobs, then failed ones, each below its parents, and a count of the rest."""
-    by_id = {job["jobId"]: job for job in picture.jobs}
-    chosen: dict[str, Mapping[str, Any]] = {}
-    active: set[str] = set()
-    # A finished picture has room for errors in separate lines.
-    errors = sum(job["status"] in FAILED for job in picture.jobs) if picture.is_over else 0
-    told_of = FAILED if errors and 2 * errors < height else frozenset[str]()
-    for statuses in ({"running"}, FAILED):
-        for job in (job for job in picture.jobs if job["status"] in statuses):
-            lineage = _lineage(job, by_id)
-            more = [each for each in lineage if each["jobId"] not in chosen]
-            if (1 + bool(told_of)) * (len(chosen) + len(more)) < height:
-                chosen |= {each["jobId"]: each for each in more}
-                active.update(each["jobId"] for each in lineage if "running" in statuses)
-    # In order of admission, but running jobs and their ancestors first.
-    drawn = sorted((job for job in picture.jobs if job["jobId"] in chosen), key=lambda job: job["jobId"] not in active)
-    yield from _rows(_forest(drawn), width, told_of, inline=not told_of)
-    left = dict(picture.counts)
-    for job in drawn:
-        left[job["status"]] = left.get(job["status"], 0) - 1
-    rest = f"… {counted({status: count for status, count in left.items() if count > 0})}"
-    if picture.is_over and picture.whole:
-        rest += f". `{picture.whole}` draws all."
-    line = Text(rest, "dim")
-    if width is not None:
-        line.truncate(width, overflow="ellipsis")
-    yield line
+    why = "" if reason in (None, "completed") else strip_terminal_codes(str(reason))
+    # An answer is set apart from what a live job says.
+    return Text(": ".join(filter(None, (why, one_line(said, _WIDEST)))), "dim italic" if not why else style)
 
 
 def _lineage(job: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -297,49 +317,20 @@ def _said(job: Mapping[str, Any]) -> str:
     return job.get("excerpt") or for_a_person(job.get("error") or "")
 
 
-def _waits(job: Mapping[str, Any], live_children: int = 0) -> list[tuple[str, str]]:
-    """Return the text after a job's task: what it waits for. Why queued jobs wait is in the head."""
-    what = job.get("waitingFor")
-    return [(f"  {_waiting(what, live_children)}", "yellow")] if what in _FOR_SOMEBODY else []
-
-
-def _status_in_words(what: str | None, live_children: int, job: Mapping[str, Any]) -> dict[str, str]:
-    if what is None:
-        return {}
-    waiting = _waiting(what, live_children)
-    # A job that waits for other jobs is not queued.
-    return {"status": waiting if _is_for_jobs(job) else f"{job['status']}, {waiting}"}
-
-
-def _is_for_jobs(job: Mapping[str, Any]) -> bool:
-    return job["status"] == "queued" and job.get("waitingFor") in FOR_JOBS
-
-
-def _waiting(what: str, live_children: int = 0) -> str:
-    if what == WaitingFor.CHILDREN and live_children:
-        return f"waiting for its {live_children} children" if live_children > 1 else "waiting for its child"
-    return f"waiting for {WaitingFor(what).words if what in _KNOWN_WAITS else strip_terminal_codes(what)}"
-
-
-def _dollars(amount: float | None) -> str:
-    if not amount:
-        return ""
-    return f"${amount:.4f}" if amount < 1 else f"${amount:.2f}"
-
-
-def _begin(job: Mapping[str, Any]) -> float | None:
+def began(job: Mapping[str, Any]) -> float | None:
+    """Return when a job was started, or admitted where it was not, in seconds since the epoch."""
     return moment(job.get("startedAt") or job.get("createdAt") or job.get("startTime"))
 
 
 def change_line(job: Mapping[str, Any], now: float) -> Text:
     """Return a line for a job that began or ended: time, id, status, cost, task and error."""
-    then = _begin(job) if job["status"] in LIVE else moment(job.get("endedAt") or job.get("endTime"))
+    then = began(job) if job["status"] in LIVE else moment(job.get("endedAt") or job.get("endTime"))
     mark, style = STYLES.get(job["status"], ("?", ""))
     parts = [
         clock(now if then is None else then, now),
         strip_terminal_codes(job["jobId"]),
         job["status"],
-        _dollars(job.get("costUsd")),
+        dollars(job.get("costUsd")),
     ]
     line = Text(" ".join(filter(None, parts)), style)
     line.append(f" {one_line(job['task'], _WIDEST)}", style="")

@@ -35,8 +35,8 @@ def expect_a_waiting_parent(made: House, pump: Pump, parent: str) -> None:
     assert (status["status"], status["waitingFor"], status["liveChildren"]) == ("queued", "children", 3)
     of_parent = {line["jobId"]: line.get("waitingFor") for line in pump.json("claude_list_jobs")}
     assert of_parent[parent] == "children"
-    assert shown(made, parent, "tree", parent).endswith("  waiting for its 3 children")
-    assert re.search(r"waiting .* waiting for its children$", shown(made, parent, "list"))
+    assert shown(made, parent, "tree", parent).endswith("  waiting for 3 of 4 children")
+    assert re.search(r"waiting .* waiting for its children: 3 live below it, \d of", shown(made, parent, "list"))
     status_lines = [re.split(r"\s{2,}", line) for line in lines(made, "status", parent)]
     assert ["status", "waiting for its 3 children"] in status_lines
 
@@ -88,9 +88,9 @@ def test_a_queued_job_says_whether_it_waits_for_siblings_or_for_a_slot():
         waits_for(pump, first, None)
         waits_for(pump, dependent, "siblings")
         waits_for(pump, another, "slot")
-        assert shown(made, dependent, "tree").endswith("  waiting for tasks it depends on")
-        assert "waiting" not in shown(made, another, "tree")
-        assert "waiting for tasks it depends on" in "\n".join(lines(made, "status", dependent))
+        assert shown(made, dependent, "tree").endswith(f"  waiting for {first}")
+        assert shown(made, another, "tree").endswith("  waiting for a slot")
+        assert f"waiting for {first}" in "\n".join(lines(made, "status", dependent))
         assert "queued, waiting for a slot" in "\n".join(lines(made, "status", another))
         assert "waiting for a slot" in pump.refusal("claude_result", jobId=another)
         gate.touch()

@@ -5,14 +5,21 @@ from collections import Counter
 from rich.cells import cell_len
 
 from jobs.model import JobStatus
+from server.cli.columns import laid_out
 from server.cli.lines import one_line
-from server.cli.tree_view import STYLES, Picture, description, draw, job_line
+from server.cli.status_view import description, job_row
+from server.cli.tree_view import STYLES, Picture, draw
 
 
 def line(job_id: str, parent: str | None = None, **more: object) -> dict:
     depth = 2 if parent else 1
     job = {"jobId": job_id, "parentJobId": parent, "status": "completed", "task": f"task of {job_id}"}
     return job | {"recursionDepth": depth, "startTime": "2026-01-01T00:00:00", "costUsd": 0} | more
+
+
+def listed(job: dict, *, width: int | None = None) -> str:
+    [text] = laid_out([job_row(job, width=width)], width)
+    return text.plain
 
 
 def drawn(*newest_first: dict, width: int | None = 120, height: int | None = None) -> list[str]:
@@ -41,21 +48,21 @@ def test_siblings_of_one_time_stand_in_the_order_of_their_tasks():
 def test_a_job_that_waits_for_a_permission_says_so_in_a_tree_and_in_a_list():
     asking = line("j1", waitingFor="permission", status="running")
     assert [text.endswith("task of j1  waiting for permission") for text in drawn(asking)] == [False, True]
-    assert job_line(asking).plain.endswith("task of j1  waiting for permission")
-    assert "waiting" not in job_line(line("j2")).plain
+    assert listed(asking).endswith("task of j1  waiting for permission")
+    assert "waiting" not in listed(line("j2"))
 
 
 def test_a_parent_whose_children_are_live_is_not_called_queued():
     parent = line("j1", waitingFor="children", status="queued")
     children = [line(f"j{n}", "j1", status=status) for n, status in enumerate(("running", "queued", "completed"), 2)]
-    assert drawn(*children[::-1], parent)[1].endswith("task of j1  waiting for its 2 children")
+    assert drawn(*children[::-1], parent)[1].endswith("task of j1  waiting for 2 of 3 children")
     assert drawn(children[0], parent)[1].endswith("task of j1  waiting for its child")
-    assert job_line(parent).plain.startswith("○ j1  waiting ")
-    assert job_line(parent).plain.endswith("task of j1  waiting for its children")
+    assert listed(parent).startswith("○ j1  waiting ")
+    assert listed(parent).endswith("task of j1  waiting for its children")
 
 
 def test_a_job_in_line_is_called_queued_and_a_later_engines_reason_is_shown_as_it_is():
-    assert job_line(line("j1", waitingFor="slot", status="queued")).plain.endswith("task of j1")
+    assert listed(line("j1", waitingFor="slot", status="queued")).endswith("task of j1  waiting for a slot")
     told = [text.plain for text in description({"status": "queued", "waitingFor": "host"})]
     assert [text.split(maxsplit=1) for text in told] == [["status", "queued, waiting for host"]]
 
@@ -66,7 +73,7 @@ def test_a_job_whose_parent_is_not_shown_stands_at_the_top():
 
 def test_cost_reason_and_answer_are_shown_and_markup_is_text():
     text = "\n".join(drawn(line("j1", costUsd=0.25, reason="max_turns", excerpt="[red]all\x1b[2J good[/red]")))
-    assert "$0.2500" in text
+    assert "$0.2500\n" in text
     assert "max_turns" in text
     assert "[red]all good[/red]" in text
 
