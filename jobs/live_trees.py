@@ -13,6 +13,8 @@ from jobs.model import LIVE, TERMINAL, Batch, Job, JobStatus, Rollup, Tree, Usag
 KEPT_JOBS = 1000
 """Jobs of trees that are over and stay in memory: callers that waited for a tree read it once more after its end."""
 
+NOTHING = Usage()
+
 _PLACES = {status: place for place, status in enumerate(JobStatus)}
 _LIVE_PLACES = tuple(_PLACES[status] for status in LIVE)
 
@@ -37,8 +39,11 @@ class Node:
     output_tokens: int = 0
     turns: int = 0
     deepest: int = 0
-    own_running: float = 0.0
+    own_running: Usage = NOTHING
     running: float = 0.0
+    running_input: int = 0
+    running_output: int = 0
+    running_turns: int = 0
     charged: float = 0.0
     below: int = 0
     share: float = 0.0
@@ -68,17 +73,17 @@ class Node:
             yield node
             pending.extend(node.children)
 
-    def carry(self, before: Job | None, now: Job, *, running: float = 0.0) -> None:
+    def carry(self, before: Job | None, now: Job, *, running: Usage = NOTHING) -> None:
         """Add a change of its job to its own sums and to those of every node above it.
 
         Args:
             before: The job before the change, or None for a new one.
             now: The job.
-            running: By how many US dollars more is known of what a running attempt cost.
+            running: By how much more is known of what a running attempt consumed.
         """
         old, new = Usage() if before is None else before.usage, now.usage
         cost = new.cost_usd - old.cost_usd
-        charged, below = cost + running, 0
+        charged, below = cost + running.cost_usd, 0
         if self.batch is not None:
             bit = 1 << self.place
             self.batch.over = self.batch.over | bit if now.status in TERMINAL else self.batch.over & ~bit
@@ -91,7 +96,10 @@ class Node:
             at.input_tokens += new.input_tokens - old.input_tokens
             at.output_tokens += new.output_tokens - old.output_tokens
             at.turns += new.turns - old.turns
-            at.running += running
+            at.running += running.cost_usd
+            at.running_input += running.input_tokens
+            at.running_output += running.output_tokens
+            at.running_turns += running.turns
             at.deepest = max(at.deepest, now.depth)
             at.charged += charged
             at.below += below
@@ -158,6 +166,7 @@ class BatchJobs(Sequence[Job]):
 def rollup_of(nodes: Iterable[Node]) -> Rollup:
     """Sum up subtrees that do not overlap."""
     counts, costs, tokens_in, tokens_out, turns, deepest = [0] * len(_PLACES), 0.0, 0, 0, 0, 0
+    running = NOTHING
     for node in nodes:
         counts = [one + other for one, other in zip(counts, node.counts, strict=True)]
         costs += node.cost
@@ -165,10 +174,18 @@ def rollup_of(nodes: Iterable[Node]) -> Rollup:
         tokens_out += node.output_tokens
         turns += node.turns
         deepest = max(deepest, node.deepest)
+        running += Usage(
+            # Sums of what is added and taken away again may be slightly below zero.
+            cost_usd=max(0.0, node.running),
+            input_tokens=node.running_input,
+            output_tokens=node.running_output,
+            turns=node.running_turns,
+        )
     return Rollup(
         counts={status: counts[place] for status, place in _PLACES.items() if counts[place]},
         usage=Usage(cost_usd=costs, input_tokens=tokens_in, output_tokens=tokens_out, turns=turns),
         deepest=deepest,
+        running=running,
     )
 
 
@@ -258,9 +275,9 @@ class LiveTrees:
             if job.spec is not before.spec:
                 self._note_slots(job)
             goes_on = before.status is job.status is JobStatus.RUNNING and before.attempt == job.attempt
-            settled = 0.0 if goes_on else node.own_running
-            node.own_running -= settled
-            node.carry(before, job, running=-settled)
+            settled = NOTHING if goes_on else node.own_running
+            node.own_running = node.own_running if goes_on else NOTHING
+            node.carry(before, job, running=NOTHING if settled is NOTHING else NOTHING - settled)
             self._mark(node, job)
         self._note_end(job.root_id)
 
@@ -365,17 +382,21 @@ class LiveTrees:
         jobs = self._batches.get(batch_id)
         return None if jobs is None else jobs.rollup()
 
-    def note_cost(self, job_id: str, attempt: int, cost_usd: float) -> bool:
-        """Record the US dollars that a running attempt has cost so far, and tell whether the sum changed."""
+    def note_usage(self, job_id: str, attempt: int, usage: Usage) -> bool:
+        """Record what a running attempt has consumed so far, and tell whether that changed."""
         node = self._nodes.get(job_id)
         if node is None or node.job is None or node.job.status is not JobStatus.RUNNING:
             return False
-        if node.job.attempt != attempt or node.own_running == cost_usd:
+        if node.job.attempt != attempt or node.own_running == usage:
             return False
         with self.lock:
-            more, node.own_running = cost_usd - node.own_running, cost_usd
+            more, node.own_running = usage - node.own_running, usage
             node.carry(node.job, node.job, running=more)
         return True
+
+    def running_usage(self) -> Usage:
+        """Return what all running attempts have consumed so far."""
+        return rollup_of(root.node for root in self._roots.values() if root.node.live).running
 
     # Budgets: the methods below may be called on the store's thread, which checks a spawn inside its transaction.
 

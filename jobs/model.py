@@ -128,6 +128,15 @@ class Usage:
             turns=self.turns + other.turns,
         )
 
+    def __sub__(self, other: "Usage") -> "Usage":
+        """Return the difference of both."""
+        return Usage(
+            cost_usd=self.cost_usd - other.cost_usd,
+            input_tokens=self.input_tokens - other.input_tokens,
+            output_tokens=self.output_tokens - other.output_tokens,
+            turns=self.turns - other.turns,
+        )
+
 
 EXCERPT_LENGTH = 500
 """Characters of a result that are kept with the job itself."""
@@ -323,13 +332,20 @@ class Rollup:
 
     Args:
         counts: Number of jobs by status; a status without jobs is missing.
-        usage: What they consumed together.
+        usage: What their attempts that are over consumed together.
         deepest: Depth of the deepest job.
+        running: What their running attempts have consumed so far, as far as this is known.
     """
 
     counts: Mapping[JobStatus, int]
     usage: Usage
     deepest: int
+    running: Usage = field(default_factory=Usage)
+
+    @property
+    def usage_so_far(self) -> Usage:
+        """What they have consumed together, running attempts included."""
+        return self.usage + self.running
 
     @property
     def total(self) -> int:
@@ -341,13 +357,13 @@ class Rollup:
         """Number of jobs that are not over."""
         return sum(count for status, count in self.counts.items() if status in LIVE)
 
-    def without(self, job: Job) -> "Rollup":
-        """Return the totals without one of the jobs."""
+    def without(self, job: Job, running: Usage) -> "Rollup":
+        """Return the totals without one of the jobs, whose running attempt has consumed `running`."""
         counts = {status: count - (status is job.status) for status, count in self.counts.items()}
-        usage = Usage(
-            cost_usd=max(0.0, self.usage.cost_usd - job.usage.cost_usd),
-            input_tokens=self.usage.input_tokens - job.usage.input_tokens,
-            output_tokens=self.usage.output_tokens - job.usage.output_tokens,
-            turns=self.usage.turns - job.usage.turns,
+        usage, left = self.usage - job.usage, self.running - running
+        return replace(
+            self,
+            counts={status: count for status, count in counts.items() if count},
+            usage=replace(usage, cost_usd=max(0.0, usage.cost_usd)),
+            running=replace(left, cost_usd=max(0.0, left.cost_usd)),
         )
-        return replace(self, counts={status: count for status, count in counts.items() if count}, usage=usage)

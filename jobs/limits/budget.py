@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from jobs.errors import JobsError
 from jobs.live_trees import LiveTrees, Reservation
-from jobs.model import Job, Tree
+from jobs.model import Job, Tree, Usage
 from jobs.ports import AdmissionFacts
 
 CENT_FRACTION = 1e-9
@@ -218,15 +218,15 @@ class Ledger:
     def __init__(self, trees: LiveTrees | None = None) -> None:
         self._trees = trees or LiveTrees()
 
-    def note(self, job: Job, attempt: int, cost_usd: float) -> bool:
-        """Record what a running attempt has cost so far, and tell whether the sum changed.
+    def note(self, job: Job, attempt: int, usage: Usage) -> bool:
+        """Record what a running attempt has consumed so far, and tell whether that changed.
 
         Args:
             job: The job.
             attempt: The attempt's number.
-            cost_usd: US dollars.
+            usage: What it has consumed.
         """
-        return self._trees.note_cost(job.id, attempt, cost_usd)
+        return self._trees.note_usage(job.id, attempt, usage)
 
     def reserve(self, facts: AdmissionFacts) -> None:
         """Refuse a spawn for which a budget above has no room, or hold what it takes until it is written or released.

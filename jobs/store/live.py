@@ -262,7 +262,7 @@ class LiveStore(Store):
 
     async def rollup_all(self) -> Rollup:
         """Sum up every job."""
-        return await self._behind.rollup_all()
+        return replace(await self._behind.rollup_all(), running=self.trees.running_usage())
 
     async def ended_trees(self, *, before: float) -> Sequence[EndedTree]:
         """Return the trees that ended before this time."""

@@ -15,7 +15,7 @@ from server.client.client_env import client_environment, named_in, own_umask
 from server.client.connect import connect, connect_running, connect_with_retry
 from server.client.engine_socket import EngineEndpoint
 from server.client.state_dir import StatePaths, prepare, state_dir
-from server.client.wire import ClientError, Hello, setting_variables
+from server.client.wire import WHOLE, ClientError, Hello, setting_variables
 
 PROTOCOL = "2025-11-25"
 """Newest MCP version that begins with `initialize`; it is simpler to write by hand than the later ones."""
@@ -142,9 +142,8 @@ class Client:
             ClientError: No other engine can be reached.
         """
         given = {name: value for name, value in arguments.items() if value is not None}
-        params: dict[str, Any] = {"name": tool, "arguments": given}
-        if on_progress is not None:
-            params["_meta"] = {"progressToken": tool}
+        meta = {WHOLE: True} | ({} if on_progress is None else {"progressToken": tool})
+        params = {"name": tool, "arguments": given, "_meta": meta}
         result = self._ask("tools/call", params, on_progress)
         text = "\n".join(block["text"] for block in result["content"] if block["type"] == "text")
         if result.get("isError"):

@@ -27,6 +27,9 @@ MAX_LINE = 1 << 20
 MAX_MESSAGE = 16 * 1024 * 1024
 """Most bytes of one JSON-RPC line, at either end of the socket; Claude Code was seen to write lines of 6 MB."""
 
+WHOLE = "claude-jobs/whole"
+"""Key in the `_meta` of a call by a program that wants statuses and lists with whole texts: a model gets them cut."""
+
 # The older server's settings, which still count as fall-backs.
 _OLDER_LIMITS = "CLAUDE_MAX_RECURSION_DEPTH CLAUDE_MAX_CONCURRENT_AT_DEPTH CLAUDE_MAX_TOTAL_JOBS"
 _OLDER_OTHERS = "CLAUDE_TIMEOUT_MULTIPLIER CLAUDE_LOG_LEVEL"

@@ -176,7 +176,7 @@ class Control:
             "connections": self._connection_counter.connections,
             "tasks": len(asyncio.all_tasks()),
             "jobs": {str(status): count for status, count in sorted(everything.counts.items())},
-            "costUsd": round(everything.usage.cost_usd, 6),
+            "costUsd": round(everything.usage_so_far.cost_usd, 6),
             "damage": None if damage is None else damage_words(damage),
             "rescue": None if report is None else {**asdict(report), "says": str(report)},
             "copy": None if location is None else location.says(),

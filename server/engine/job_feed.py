@@ -424,9 +424,9 @@ def tree_row_of(tree: Tree, sums: Rollup) -> dict[str, Any]:
         "maxBudgetUsd": tree.max_budget_usd,
         "deadline": tree.deadline,
         "counts": dict(sums.counts),
-        "costUsd": round(sums.usage.cost_usd, 6),
-        "inputTokens": sums.usage.input_tokens,
-        "outputTokens": sums.usage.output_tokens,
+        "costUsd": round(sums.usage_so_far.cost_usd, 6),
+        "inputTokens": sums.usage_so_far.input_tokens,
+        "outputTokens": sums.usage_so_far.output_tokens,
         "deepest": sums.deepest,
     }
     return {name: value for name, value in row.items() if value is not None}

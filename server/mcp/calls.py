@@ -15,6 +15,7 @@ from jobs.ids import JOB_PREFIX, is_batch_id
 from jobs.waiting import OnProgress, Progress
 from orchestration.limits import RecursionLimitError
 from server.client.pending_requests import CALL_ID, LEAST_GROWTH, TOOL_USE_ID
+from server.client.wire import WHOLE
 from server.mcp import elicitation, progress
 from server.mcp.advice import advice_on
 from server.mcp.arguments import Arguments, BatchArguments, TaskArguments
@@ -71,6 +72,7 @@ async def call_of(ctx: Context) -> Call:
         on_progress=_progress(ctx),
         wait_wrapper=partial(elicitation.wait_with_forms, ctx),
         flow=connection.flow,
+        whole=bool((ctx.meta or {}).get(WHOLE)),
     )
 
 

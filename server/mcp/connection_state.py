@@ -287,6 +287,7 @@ class Call:
         on_progress: Reports where a wait is, or None where the caller does not ask for it.
         wait_wrapper: Runs a wait, given it and a reader of its jobs; it may show permission forms meanwhile.
         flow: Counts the open requests of the caller's connection.
+        whole: Replies are for a program, which cuts them itself.
     """
 
     services: Services
@@ -298,6 +299,7 @@ class Call:
         [Callable[[], Awaitable[WaitReport]], Callable[[], Awaitable[JobSelection]]], Awaitable[WaitReport]
     ] = plain_wait
     flow: FlowControl = field(default_factory=FlowControl)
+    whole: bool = False
 
     @property
     def visibility(self) -> Visibility:

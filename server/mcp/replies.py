@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from jobs.ids import is_batch_id
@@ -11,9 +10,20 @@ from jobs.model import Attempt, Batch, Job, JobStatus, Rollup
 from jobs.permissions.approvals import PermissionRequest
 from jobs.ports import Admission
 from jobs.sessions import RetryResult
-from jobs.spec import JobSpec
 from jobs.util.text import redact
 from jobs.waiting import WaitReport
+from server.mcp.fitting import cut, fitted
+from server.mcp.job_fields import (
+    STATUS_BYTES,
+    how_it_ran,
+    line,
+    note,
+    row_fields,
+    short_row,
+    short_status,
+    status_fields,
+    totals,
+)
 from server.mcp.job_now import JobNow, NowOf
 
 T = TypeVar("T")
@@ -31,9 +41,6 @@ MAX_REQUESTS_CHARS: Final = 12_000
 _SHOWN_OF_A_CALL = 2000
 """Most characters of a tool call's arguments in a permission request."""
 
-_LISTED_CHARS = 120
-"""Characters of a task and of an answer in a list."""
-
 _EXCERPT_BUDGET = 16_000
 """Characters of excerpts in one reply of `claude_wait`: a hundred jobs must not flood the caller."""
 
@@ -47,6 +54,9 @@ _END_YOUR_TURN = (
     "Nothing goes on before {0}. Tell the user so and end your turn; call claude_wait again with this cursor after {0}."
 )
 """Advice to a model where no job can end for long."""
+
+_PAUSED_BYTES = 400
+"""Most bytes of what a list says of pauses."""
 
 _MOST_PAUSES = 3
 """Most accounts whose pauses are listed one by one."""
@@ -74,11 +84,11 @@ def _shown(reply: dict[str, Any]) -> str:
 def _fitting(lines: Iterable[T], room: int) -> list[T]:
     """Return as many of the first lines as fit into `room` characters of JSON, and at least one where there is any."""
     shown: list[T] = []
-    for line in lines:
-        room -= len(json.dumps(line, ensure_ascii=False)) + 1
+    for one in lines:
+        room -= len(json.dumps(one, ensure_ascii=False)) + 1
         if room < 0 and shown:
             break
-        shown.append(line)
+        shown.append(one)
     return shown
 
 
@@ -149,6 +159,7 @@ def job_status(
     *,
     attempt: Attempt | None = None,
     live_children: int = 0,
+    whole: bool = False,
 ) -> str:
     """Answer `claude_status` for a job; with what is below it, if anything, and a pause that it waits for.
 
@@ -158,23 +169,35 @@ def job_status(
         pauses: Why jobs of its tree wait.
         attempt: Its last attempt, or None before the first.
         live_children: How many of its children are not over, where it waits for them.
+        whole: Cut nothing; otherwise it has at most `STATUS_BYTES`.
     """
-    waits = now.job.status is JobStatus.QUEUED or (below is not None and JobStatus.QUEUED in below.counts)
+    job = now.job
+    waits = job.status is JobStatus.QUEUED or (below is not None and JobStatus.QUEUED in below.counts)
     children = {"liveChildren": live_children} if live_children else {}
-    status = _status(now) | children | (paused(pauses) if waits else {})
-    more = (
-        (_how_it_ran(attempt) if attempt else {})
-        | now.details()
-        | ({"descendants": _rollup(below)} if below is not None else {})
-    )
-    return pretty(status | more)
+    status = status_fields(now) | children | (paused(pauses) if waits else {})
+    status |= (how_it_ran(attempt) if attempt else {}) | now.details()
+    if below is not None:
+        began = job.started_at or job.created_at
+        status["descendants"] = totals(below, (job.ended_at or now.at) - began)
+    return pretty(status) if whole else compact(short_status(status, job))
 
 
-def batch_status(batch_id: str, parent_id: str | None, rollup: Rollup, pauses: Sequence[Pause] = ()) -> str:
-    """Answer `claude_status` for a batch or the tree that it began, with a pause that it waits for."""
+def batch_status(
+    batch: Batch, rollup: Rollup, pauses: Sequence[Pause] = (), *, seconds: float, whole: bool = False
+) -> str:
+    """Answer `claude_status` for a batch or the tree that it began, with a pause that it waits for.
+
+    Args:
+        batch: The batch.
+        rollup: Its totals.
+        pauses: Why jobs of it wait.
+        seconds: Since it was submitted, until now or the end of its last job.
+        whole: Cut nothing; otherwise it has at most `STATUS_BYTES`.
+    """
     waits = JobStatus.QUEUED in rollup.counts
-    status = {"batchId": batch_id, "parentJobId": parent_id, **_rollup(rollup)}
-    return pretty(status | (paused(pauses) if waits else {}))
+    status = {"batchId": batch.id, "parentJobId": batch.parent_id, **totals(rollup, seconds)}
+    status |= paused(pauses) if waits else {}
+    return pretty(status) if whole else compact(fitted(status, STATUS_BYTES, texts={"paused": 100}, droppable=()))
 
 
 def paused(pauses: Sequence[Pause]) -> dict[str, str]:
@@ -233,11 +256,6 @@ def _call_of(request: PermissionRequest) -> str:
     return f"{head[:most]}… ({left} characters more)" if left else head
 
 
-def note(job: Job) -> dict[str, str]:
-    """Return the remark on a completed job's answer as a field of a reply; nothing for other jobs."""
-    return {"note": job.error} if job.status is JobStatus.COMPLETED and job.error else {}
-
-
 def page(text: str, *, offset: int, limit: int, asked: str, where: str) -> str:
     """Return a part of a result, saying how much is left and how to get it.
 
@@ -266,6 +284,7 @@ def job_list(
     excerpt_chars: int,
     now_of: NowOf,
     pauses: Sequence[Pause] = (),
+    whole: bool = False,
 ) -> str:
     """Answer `claude_list_jobs`: a line per job, newest first.
 
@@ -275,19 +294,21 @@ def job_list(
         excerpt_chars: Most characters of an answer.
         now_of: Returns a job as it is now.
         pauses: Why some of them wait.
+        whole: Show tasks and answers as far as a person's terminal does; otherwise a row has at most `ROW_BYTES`.
     """
-    rows: list[dict[str, Any]] = _rows(jobs, excerpt_chars, now_of)
+    rows: list[dict[str, Any]] = _rows(jobs, excerpt_chars, now_of, whole=whole)
     if jobs and (more or len(rows) < len(jobs)):
         rows.append({"more": f"Call claude_list_jobs with before {rows[-1]['jobId']!r}."})
     if pauses:
-        rows.append(paused(pauses))
+        said = paused(pauses)["paused"]
+        rows.append({"paused": said if whole else cut(said, _PAUSED_BYTES)})
     return f"[\n{text}\n]" if (text := ",\n".join(map(compact, rows))) else "[]"
 
 
 def tree(identity: str, sums: Rollup, jobs: Sequence[Job], *, excerpt_chars: int, now_of: NowOf) -> str:
     """Answer the resource `tree://`: the counts of all, and the first jobs in order of their admission."""
     rows = _rows(jobs, excerpt_chars, now_of)
-    figures = {name: value for name, value in _rollup(sums).items() if "Tokens" not in name}
+    figures = {name: value for name, value in totals(sums).items() if "Tokens" not in name}
     how = f"Call claude_list_jobs with under {identity!r}."
     return compact({"id": identity, **figures, **_rest(len(jobs) - len(rows), how), "jobs": rows})
 
@@ -335,62 +356,10 @@ def retried(what: RetryResult) -> str:
     return _shown(reply)
 
 
-def _status(now: JobNow, *, timespec: str = "milliseconds") -> dict[str, Any]:
-    job = now.job
-    status: dict[str, Any] = {
-        "jobId": job.id,
-        "status": job.status,
-        "task": job.spec.task if job.spec.task_chars is None else _beginning(job.spec),
-        "startTime": _iso(job.started_at or job.created_at),
-        "endTime": _iso(job.ended_at),
-        "error": None if job.status is JobStatus.COMPLETED else job.error,
-        "recursionDepth": job.depth,
-        "parentJobId": job.parent_id,
-        "batchId": job.batch_id,
-        "rootId": job.root_id,
-        "reason": job.reason,
-        "attempt": job.attempt,
-        "sessionId": job.session_id,
-        "costUsd": round(now.usage.cost_usd, 6),
-    }
-    return status | note(job) | now.fields() | _times(job, timespec)
-
-
-def _how_it_ran(attempt: Attempt) -> dict[str, str]:
-    """Return the settings sources, the binary, its version and the model of an attempt, as far as known."""
-    known = {
-        "settingSources": attempt.setting_sources,
-        "cli": attempt.cli,
-        "cliVersion": attempt.cli_version,
-        "model": attempt.model,
-    }
-    return {name: value for name, value in known.items() if value}
-
-
-def _row(now: JobNow, excerpt_chars: int) -> dict[str, Any]:
-    """Return a job's status without the details of `claude_status`, and with task and answer cut to a line."""
-    job = now.job
-    status = _status(now, timespec="seconds") | {"task": _line(job.spec.task, _LISTED_CHARS)}
-    row = {name: value for name, value in status.items() if name not in {"rootId", "sessionId", "note"}}
-    if job.reason is None:
-        del row["reason"]
-    return row | ({"excerpt": _line(job.excerpt, min(excerpt_chars, _LISTED_CHARS))} if job.excerpt else {})
-
-
-def _rows(jobs: Sequence[Job], excerpt_chars: int, now_of: NowOf) -> list[dict[str, Any]]:
-    rows = (_row(now_of(job), excerpt_chars) for job in jobs)
+def _rows(jobs: Sequence[Job], excerpt_chars: int, now_of: NowOf, *, whole: bool = False) -> list[dict[str, Any]]:
+    row = row_fields if whole else short_row
+    rows = (row(now_of(job), excerpt_chars) for job in jobs)
     return _fitting(rows, MAX_REPLY_CHARS - _HEAD_CHARS)
-
-
-def _rollup(rollup: Rollup) -> dict[str, Any]:
-    return {
-        "counts": dict(sorted(rollup.counts.items())),
-        "total": rollup.total,
-        "costUsd": round(rollup.usage.cost_usd, 6),
-        "inputTokens": rollup.usage.input_tokens,
-        "outputTokens": rollup.usage.output_tokens,
-        "deepest": rollup.deepest,
-    }
 
 
 def _lines(jobs: Sequence[Job], excerpt_chars: int) -> list[dict[str, Any]]:
@@ -399,37 +368,12 @@ def _lines(jobs: Sequence[Job], excerpt_chars: int) -> list[dict[str, Any]]:
 
 
 def _done_line(job: Job, excerpt_chars: int, share: int) -> dict[str, Any]:
-    line: dict[str, Any] = {"jobId": job.id, "status": job.status}
+    done: dict[str, Any] = {"jobId": job.id, "status": job.status}
     if job.spec.key is not None:
-        line["key"] = job.spec.key
+        done["key"] = job.spec.key
     if job.status is not JobStatus.COMPLETED:
-        line["reason"] = job.reason
+        done["reason"] = job.reason
     # The reason of a failure is no excerpt: cut to an excerpt's least length, it would say nothing.
     why = "" if note(job) else job.error or ""
-    line["excerpt"] = _line(job.excerpt, min(excerpt_chars, share)) if job.excerpt else _line(why, share)
-    return line | {name: _line(said, share) for name, said in note(job).items()}
-
-
-def _beginning(spec: JobSpec) -> str:
-    return f"{spec.task}… [{spec.task_chars} characters in all]"
-
-
-def _line(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
-
-
-def _times(job: Job, timespec: str) -> dict[str, Any]:
-    """Return when a job was admitted, started and ended, and the time since its last start, as far as known; in UTC."""
-    known = {"createdAt": job.created_at, "startedAt": job.started_at, "endedAt": job.ended_at}
-    times: dict[str, Any] = {
-        name: f"{datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"
-        for name, seconds in known.items()
-        if seconds is not None
-    }
-    if job.started_at is not None and job.ended_at is not None:
-        times["durationSeconds"] = round(max(0.0, job.ended_at - job.started_at), 3)
-    return times
-
-
-def _iso(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds).isoformat()  # noqa: DTZ006 - the older server's form
+    done["excerpt"] = line(job.excerpt, min(excerpt_chars, share)) if job.excerpt else line(why, share)
+    return done | {name: line(said, share) for name, said in note(job).items()}

@@ -9,6 +9,7 @@ from jobs.model import LIVE, Attempt, Job, JobStatus
 from jobs.ports import Store
 from server.mcp import replies
 from server.mcp.advice import advice_on
+from server.mcp.job_fields import note
 
 MAX_SECTIONS = 100
 """Most jobs in one reply of `claude_result`: the notes on how to read on then take 20,000 characters."""
@@ -112,12 +113,12 @@ def result_text(job: Job, attempt: Attempt) -> str:
     if job.spec.output_format == "text" or attempt.frame is None:
         return with_note(job, attempt.result or "")
     frame = attempt.frame if job.spec.verbose else _kept(attempt.frame)
-    return replies.pretty({**rounded(frame), "jobId": job.id, **replies.note(job)})
+    return replies.pretty({**rounded(frame), "jobId": job.id, **note(job)})
 
 
 def with_note(job: Job, answer: str) -> str:
     """Return an answer as a text, followed by the remark on it, if any."""
-    return "".join((answer, *(NOTE.format(said) for said in replies.note(job).values())))
+    return "".join((answer, *(NOTE.format(said) for said in note(job).values())))
 
 
 def rounded(value: Any, *, costs: bool = False) -> Any:

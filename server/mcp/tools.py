@@ -10,7 +10,7 @@ from mcp_types import Tool
 
 from jobs.errors import BadInputError, NotFoundError
 from jobs.ids import is_batch_id
-from jobs.model import Job, JobStatus
+from jobs.model import Batch, Job, JobStatus, Usage
 from jobs.permissions.approvals import PermissionRequest
 from jobs.permissions.visibility import JobSelection
 from jobs.ports import Admission
@@ -118,15 +118,24 @@ async def claude_status(call: Call, arguments: JobArguments) -> str:
     """Return the status of a job, a batch or a tree."""
     if is_batch_id(arguments.job_id):
         batch = await call.visibility.batch(arguments.job_id)
-        pauses = call.services.recursion.pauses((batch.root_id,))
-        return replies.batch_status(batch.id, batch.parent_id, await call.visibility.rollup(batch.id), pauses)
+        return await _batch_status(call, batch)
     job = await call.visibility.job(arguments.job_id)
-    below = (await call.visibility.rollup(job.id)).without(job)
     attempt = await call.services.store.attempt(job.id, job.attempt) if job.attempt else None
+    sums = await call.visibility.rollup(job.id)
     now, pauses = call.services.now_of(job), call.services.recursion.pauses((job.root_id,))
+    below = sums.without(job, now.activity.usage if now.activity else Usage())
     children = await call.visibility.live_children(job) if now.wait and now.wait.what is WaitingFor.CHILDREN else 0
     rollup = below if below.total else None
-    return replies.job_status(now, rollup, pauses, attempt=attempt, live_children=children)
+    return replies.job_status(now, rollup, pauses, attempt=attempt, live_children=children, whole=call.whole)
+
+
+async def _batch_status(call: Call, batch: Batch) -> str:
+    rollup, pauses = await call.visibility.rollup(batch.id), call.services.recursion.pauses((batch.root_id,))
+    until = call.services.now()
+    if not rollup.live:
+        ends = [job.ended_at for job in (await call.visibility.batch_selection(batch.id)).jobs if job.ended_at]
+        until = max(ends, default=batch.created_at)
+    return replies.batch_status(batch, rollup, pauses, seconds=until - batch.created_at, whole=call.whole)
 
 
 @tool(
@@ -192,7 +201,9 @@ async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
     pauses = recursion.pauses({job.root_id for job in shown if job.status is JobStatus.QUEUED})
     excerpt_chars, more = call.services.settings.excerpt_chars, len(found) > arguments.limit
     now_of = call.services.now_of
-    return replies.job_list(shown, more=more, excerpt_chars=excerpt_chars, now_of=now_of, pauses=pauses)
+    return replies.job_list(
+        shown, more=more, excerpt_chars=excerpt_chars, now_of=now_of, pauses=pauses, whole=call.whole
+    )
 
 
 @tool(

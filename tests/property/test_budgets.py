@@ -58,7 +58,7 @@ class BudgetMachine(RuleBasedStateMachine):
         assert left is not None
         key = (spender.id, spender.attempt)
         self.live[key] = self.live.get(key, 0.0) + left * share
-        self.live_trees.note_cost(*key, self.live[key])
+        self.live_trees.note_usage(*key, Usage(cost_usd=self.live[key]))
 
     @rule(who=picks, status=st.sampled_from([JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.QUEUED]))
     def settle(self, who: int, status: JobStatus) -> None:

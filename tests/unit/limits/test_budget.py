@@ -114,8 +114,8 @@ def test_a_child_without_a_budget_shares_what_is_left():
 
 def test_what_a_running_attempt_has_cost_counts_and_what_was_settled_counts_once():
     live_trees = live_trees_of(job_at("t/a"), job_at("t/b"))
-    assert live_trees.note_cost("a", 1, 0.75)
-    assert live_trees.note_cost("b", 1, 1.0)
+    assert live_trees.note_usage("a", 1, Usage(cost_usd=0.75))
+    assert live_trees.note_usage("b", 1, Usage(cost_usd=1.0))
     live_trees.put(job_at("t/b", cost=1.0, status=JobStatus.COMPLETED))
     assert live_trees.spent("t") == pytest.approx(1.75)
 

@@ -37,37 +37,37 @@ def tree_with(usd: float) -> BudgetOwner:
 async def test_running_attempts_use_a_budget_up_together(store: LiveStore):
     ledger = Ledger(store.trees)
     first, second = await two_running(store)
-    ledger.note(first, 1, 1.0)
-    ledger.note(second, 1, 0.4)
+    ledger.note(first, 1, Usage(cost_usd=1.0))
+    ledger.note(second, 1, Usage(cost_usd=0.4))
     assert ledger.budget_exhausted([tree_with(1.5)]) is None
-    assert ledger.note(second, 1, 0.5)
+    assert ledger.note(second, 1, Usage(cost_usd=0.5))
     assert ledger.budget_exhausted([tree_with(1.5)]) == tree_with(1.5)
 
 
 async def test_an_attempt_that_is_settled_counts_once(store: LiveStore):
     ledger = Ledger(store.trees)
     first, second = await two_running(store)
-    ledger.note(first, 1, 1.0)
+    ledger.note(first, 1, Usage(cost_usd=1.0))
     await store.settle("j1", 1, ending(JobStatus.COMPLETED, usage=Usage(cost_usd=1.0)), at=3.0)
     assert ledger.budget_exhausted([tree_with(1.5)]) is None
-    ledger.note(second, 1, 0.5)
+    ledger.note(second, 1, Usage(cost_usd=0.5))
     assert ledger.budget_exhausted([tree_with(1.5)]) == tree_with(1.5)
 
 
 async def test_an_earlier_attempt_of_a_job_that_runs_again_counts_once(store: LiveStore):
     ledger = Ledger(store.trees)
     first, _ = await two_running(store)
-    ledger.note(first, 1, 1.0)
+    ledger.note(first, 1, Usage(cost_usd=1.0))
     await store.settle("j1", 1, ending(JobStatus.QUEUED, usage=Usage(cost_usd=1.0)), at=3.0)
     await start(store, "j1")
-    ledger.note(await known(store, "j1"), 2, 0.4)
+    ledger.note(await known(store, "j1"), 2, Usage(cost_usd=0.4))
     assert ledger.budget_exhausted([tree_with(1.5)]) is None
 
 
 async def test_what_lies_elsewhere_uses_nothing_of_a_budget(store: LiveStore):
     ledger = Ledger(store.trees)
     first, second = await two_running(store)
-    ledger.note(second, 1, 9.0)
+    ledger.note(second, 1, Usage(cost_usd=9.0))
     assert ledger.budget_exhausted([BudgetOwner(path=first.path, name="job j1", usd=1.0)]) is None
 
 

@@ -187,7 +187,7 @@ async def test_a_list_cuts_long_tasks(home: Path):
     async with world(home) as here, here.client() as client:
         await call_json(client, "claude_run_async", task="x" * 5000)
         [line] = await call_json(client, "claude_list_jobs")
-        assert len(line["task"]) == 120
+        assert 40 <= len(line["task"]) <= 80
 
 
 async def test_killing_a_job_ends_everything_below_it_and_nothing_beside_it(home: Path):
@@ -226,7 +226,7 @@ async def test_a_list_of_thirty_jobs_is_a_line_each_and_smaller_than_the_older_s
         text = await call(client, "claude_list_jobs", {})
         assert len(text.splitlines()) == 32
         # It took 20 KB for as many, measured, and said nothing of their answers.
-        assert len(text.encode()) <= 19_800
+        assert len(text.encode()) <= 9000
 
 
 async def test_a_batch_is_cancelled_as_a_whole(home: Path):
