@@ -344,6 +344,13 @@ class LiveTrees:
             return None
         return sorted((one.job for one in node.walk() if one.job is not None), key=lambda job: job.seq)
 
+    def live_under(self, path: str) -> Iterator[Job]:
+        """Yield every queued or running job at or below a path, in no order; none where it is not known."""
+        node = self._at(path)
+        for one in () if node is None else node.walk():
+            if one.job is not None and one.job.status in LIVE:
+                yield one.job
+
     def ancestry(self, job: Job) -> Sequence[Job]:
         """Return a job and its ancestors, the root first; only the job where its tree is not known."""
         node = self._nodes.get(job.id)

@@ -6,7 +6,7 @@ from jobs.live_trees import LiveTrees
 from jobs.model import TERMINAL, Job, JobStatus
 from jobs.permissions.approvals import Approvals
 from jobs.recursion_manager import RecursionManager
-from jobs.waiting_for import Wait, WaitingFor
+from jobs.waiting_for import FOR_JOBS, Wait, WaitingFor
 
 _MOST_IDS = 3
 """Most siblings that are named."""
@@ -33,6 +33,34 @@ class WaitReasons:
             return wait
         return replace(wait, because=self._because(job, wait.what))
 
+    def hold_of(self, job: Job) -> Wait | None:
+        """Return why neither a job nor anything below it goes on, until a time or until a person resumes it.
+
+        None where it works, where it may go on at any moment, and where it is over.
+        """
+        wait = self._recursion.wait_of(job)
+        if wait is None:
+            return None
+        match wait.what:
+            case WaitingFor.CHILDREN:
+                return self._hold_of_all(job.path)
+            case WaitingFor.SIBLINGS:
+                return self._hold_of_all(job.path.rpartition("/")[0] or job.path)
+            case _:
+                return _hold(wait)
+
+    def _hold_of_all(self, path: str) -> Wait | None:
+        """Return the hold that ends first of all that lives below a path; None where something may go on."""
+        first: Wait | None = None
+        for job in self._trees.live_under(path):
+            wait = self._recursion.wait_of(job)
+            if wait is not None and wait.what in FOR_JOBS:
+                continue
+            if wait is None or _hold(wait) is None:
+                return None
+            first = wait if first is None else first.earlier(wait)
+        return first
+
     def _because(self, job: Job, what: WaitingFor) -> str:
         match what:
             case WaitingFor.SIBLINGS:
@@ -55,3 +83,7 @@ class WaitReasons:
         live = 0 if sums is None else sums.live - (job.status not in TERMINAL)
         running = 0 if sums is None else sums.counts.get(JobStatus.RUNNING, 0) - (job.status is JobStatus.RUNNING)
         return f"{live} live below it, {running} of them running" if live else ""
+
+
+def _hold(wait: Wait) -> Wait | None:
+    return wait if wait.until is not None or wait.what is WaitingFor.PAUSE else None

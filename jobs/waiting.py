@@ -14,7 +14,7 @@ from jobs.limits.throttle import Pause
 from jobs.live_trees import BatchJobs
 from jobs.model import TERMINAL, Job, JobStatus
 from jobs.permissions.visibility import JobSelection
-from jobs.waiting_for import FOR_JOBS
+from jobs.waiting_for import FOR_JOBS, Wait
 
 PROGRESS_SECONDS = 5.0
 """Between two progress reports; clients of the MCP SDKs give up on a call that is silent for 60 seconds."""
@@ -23,6 +23,9 @@ _HALF_WAY_SECONDS = 60.0
 """Seconds after which a wait in which no job ended shows half a job of progress."""
 
 _CURSOR = re.compile(r"[0-9a-f]+", re.ASCII)
+
+MOST_QUEUED = 5
+"""Most queued jobs that a report or a progress names: all of them may be thousands."""
 
 LEAST_PROGRESS_SECONDS = 1.0
 """Least time between two reports: a batch of hundreds must not flood its caller with them."""
@@ -40,6 +43,7 @@ class Progress:
         seconds: Since the wait began.
         pauses: Why some of them wait.
         only: The job, where it is one.
+        live: Jobs that run, and the first `MOST_QUEUED` of those that are queued.
     """
 
     over: int
@@ -49,6 +53,7 @@ class Progress:
     for_jobs: int = 0
     pauses: Sequence[Pause] = ()
     only: Job | None = None
+    live: Sequence[Job] = ()
 
     @property
     def value(self) -> float:
@@ -90,7 +95,8 @@ class WaitReport:
         positions: Where in the selection each of `done` is.
         left: Number of jobs that are over and are in neither `done` nor the cursor.
         pauses: Why pending jobs wait for a time; the pause that ends first comes first.
-        held_until: Seconds since the epoch before which no pending job goes on, or None where one may.
+        held: Why no pending job goes on, until a time or until a person does something; None where one may.
+        live: Pending jobs that run, and the first `MOST_QUEUED` of those that are queued.
     """
 
     done: tuple[Job, ...]
@@ -100,7 +106,8 @@ class WaitReport:
     positions: tuple[int, ...] = ()
     left: int = 0
     pauses: Sequence[Pause] = ()
-    held_until: float | None = None
+    held: Wait | None = None
+    live: Sequence[Job] = ()
 
     @classmethod
     def of_all(cls, jobs: Sequence[Job]) -> "WaitReport":
@@ -151,11 +158,18 @@ class Waiting:
     Args:
         event_bus: Where changes are announced.
         pauses_of: Tells why jobs wait.
+        hold_of: Tells why neither a job nor anything below it goes on; None where it may.
     """
 
-    def __init__(self, event_bus: JobEventBus, pauses_of: PausesOf = lambda _: ()) -> None:
+    def __init__(
+        self,
+        event_bus: JobEventBus,
+        pauses_of: PausesOf = lambda _: (),
+        hold_of: Callable[[Job], Wait | None] = lambda _: None,
+    ) -> None:
         self._event_bus = event_bus
         self._pauses_of = pauses_of
+        self._hold_of = hold_of
 
     async def wait(
         self,
@@ -193,8 +207,12 @@ class Waiting:
         if selection.path is not None:
             # The changes of a growing subtree may come in another order than its rows, by which the cursor counts.
             watch = _Watch(await read(), seen, mode, watch.live)
-        pauses, held_until = self._pauses(watch, selection.root_ids)
-        return replace(watch.report(), pauses=pauses, held_until=held_until)
+        return replace(
+            watch.report(),
+            pauses=self._pauses(watch, selection.root_ids),
+            held=self._held(watch.pending()),
+            live=_live_ones(watch.pending()),
+        )
 
     async def _until_met(
         self,
@@ -216,7 +234,6 @@ class Waiting:
                 watch.note(await subscription.changes())
 
     def _progress(self, watch: "_Watch | _BatchWatch", root_ids: Collection[str], seconds: float) -> Progress:
-        pauses, _ = self._pauses(watch, root_ids)
         jobs = watch.jobs()
         return Progress(
             over=watch.over(),
@@ -224,20 +241,37 @@ class Waiting:
             for_jobs=sum(job.waiting_for in FOR_JOBS for job in jobs),
             total=len(jobs),
             seconds=seconds,
-            pauses=pauses,
+            pauses=self._pauses(watch, root_ids),
+            live=_live_ones(watch.pending()),
             only=next(iter(jobs)) if len(jobs) == 1 else None,
         )
 
-    def _pauses(self, watch: "_Watch | _BatchWatch", root_ids: Collection[str]) -> tuple[Sequence[Pause], float | None]:
-        """Return why pending jobs wait, and before when none of them goes on or None."""
+    def _pauses(self, watch: "_Watch | _BatchWatch", root_ids: Collection[str]) -> Sequence[Pause]:
         # Asked first: only a wait in a pause has to look at every pending job.
         if not self._pauses_of(root_ids):
-            return (), None
-        queued = {job.root_id for job in watch.pending() if job.status is JobStatus.QUEUED}
-        pauses = self._pauses_of(queued)
-        runs = any(job.status is JobStatus.RUNNING for job in watch.pending())
-        held = not runs and all(self._pauses_of((root_id,)) for root_id in queued)
-        return pauses, pauses[0].until if held and pauses else None
+            return ()
+        return self._pauses_of({job.root_id for job in watch.pending() if job.status is JobStatus.QUEUED})
+
+    def _held(self, pending: Iterable[Job]) -> Wait | None:
+        """Return the hold that ends first where each of some jobs is held; None where one may go on."""
+        first: Wait | None = None
+        for job in pending:
+            # Mostly the first job answers this.
+            if (hold := self._hold_of(job)) is None:
+                return None
+            first = hold if first is None else first.earlier(hold)
+        return first
+
+
+def _live_ones(pending: Iterable[Job]) -> Sequence[Job]:
+    running: list[Job] = []
+    queued: list[Job] = []
+    for job in pending:
+        if job.status is JobStatus.RUNNING:
+            running.append(job)
+        elif len(queued) < MOST_QUEUED:
+            queued.append(job)
+    return running + queued
 
 
 def _watch(selection: JobSelection, seen: _Seen, mode: WaitMode, live: frozenset[str]) -> "_Watch | _BatchWatch":

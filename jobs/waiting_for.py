@@ -1,5 +1,6 @@
 """Reasons why a live job waits: a closed set."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -44,6 +45,10 @@ class Wait:
     what: WaitingFor
     until: float | None = None
     because: str = ""
+
+    def earlier(self, other: "Wait") -> "Wait":
+        """Return the one of both that ends first; one without an end ends last."""
+        return min(self, other, key=lambda wait: math.inf if wait.until is None else wait.until)
 
 
 FOR_JOBS = frozenset({WaitingFor.SIBLINGS, WaitingFor.CHILDREN})

@@ -154,6 +154,7 @@ async def assemble(
             parts.client_contexts.secrets_of,
             partial(_note_permission, store, parts.event_bus),
         )
+        waits = WaitReasons(parts.recursion, store.trees, approvals)
         yield Services(
             settings=settings,
             for_tree=for_tree or (lambda _: settings.for_trees),
@@ -168,13 +169,13 @@ async def assemble(
                 event_bus=parts.event_bus,
                 clock=clock,
             ),
-            waiting=Waiting(parts.event_bus, parts.recursion.pauses),
+            waiting=Waiting(parts.event_bus, parts.recursion.pauses, waits.hold_of),
             event_bus=parts.event_bus,
             start_soon=tasks.start,
             transcript=runner.transcript,
             approvals=approvals,
             activity_of=lambda job: runner.activity(job.id),
-            wait_of=WaitReasons(parts.recursion, store.trees, approvals).of,
+            wait_of=waits.of,
             now=clock.now,
             resident=_resident,
             in_use=partial(_in_use, assembled.claudes, parts.client_contexts),

@@ -1,10 +1,12 @@
-"""Advice on a failed job, by its reason; it never says to repeat what would fail again."""
+"""Advice on a failed job, by its reason, and on a wait in a pause; it never says to repeat what would fail again."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from jobs.limits.throttle import clock_time
 from jobs.model import Reason
+from jobs.waiting_for import Wait
 
 _AGAIN: Final = "claude_retry with jobId {!r} tries it again."
 _SESSION: Final = "claude_send with jobId {!r}"
@@ -40,6 +42,29 @@ _BY_REASON: Final[Mapping[str, str]] = MappingProxyType(
         Reason.OUTPUT_LIMIT: "It would be ended again where it writes as much. Submit a task that writes less.",
     }
 )
+
+
+def advice_on_hold(hold: Wait, *, is_job: bool) -> str:
+    """Return what a model does that waits for jobs of which none goes on for long.
+
+    Args:
+        hold: Until when, and why.
+        is_job: It is a job itself: once it ends its turn it is over, and nothing wakes it.
+    """
+    if hold.until is None:
+        before, after = f"a person resumes it ({hold.because or 'paused'})", "once it is resumed"
+    else:
+        before = f"{clock_time(hold.until)} ({hold.because})" if hold.because else clock_time(hold.until)
+        after = f"after {clock_time(hold.until)}"
+    if is_job:
+        return (
+            f"Nothing goes on before {before}. Call claude_wait again with this cursor and without timeoutSeconds: "
+            "that call lasts until something goes on."
+        )
+    return (
+        f"Nothing goes on before {before}. Tell the user so and end your turn; "
+        f"call claude_wait again with this cursor {after}."
+    )
 
 
 def advice_on(job_id: str, reason: str | None) -> str:

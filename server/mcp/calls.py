@@ -94,8 +94,8 @@ def _progress(ctx: Context) -> OnProgress | None:
         nonlocal last
         # A job that is retried is not over any more, and MCP progress must increase.
         last = round(max(where.value, last + LEAST_GROWTH), 6)
-        now = ctx.lifespan_context.services.now()
-        await ctx.session.report_progress(last, where.total, progress.progress(where, now))
+        message = progress.progress(where, ctx.lifespan_context.services.now_of)
+        await ctx.session.report_progress(last, where.total, message)
 
     return report
 

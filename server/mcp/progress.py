@@ -2,24 +2,37 @@
 
 from collections.abc import Sequence
 
-from jobs.limits.throttle import Pause
+from jobs.limits.throttle import Pause, clock_time
 from jobs.model import Job
 from jobs.waiting import Progress
+from server.mcp.job_now import JobNow, NowOf
+from server.mcp.pending_lines import most_telling
 from server.mcp.replies import paused
 
 
-def progress(where: Progress, now: float) -> str:
-    """Describe the progress of a wait: one job's state and its time, or how many of several are in each state.
+def progress(where: Progress, now_of: NowOf) -> str:
+    """Describe the progress of a wait: what one job does, or how many of several are in each state and what tells most.
 
     Args:
         where: The wait.
-        now: Seconds since the epoch.
+        now_of: Returns a job as it is now.
     """
-    if where.only is None:
-        return going_on(where.over, where.running, where.total, where.pauses, for_jobs=where.for_jobs)
-    job = where.only
-    seconds = max(0.0, now - (job.started_at or job.created_at))
-    return "; ".join((f"{state(job)}, {seconds:.0f} s", *paused(where.pauses).values()))
+    if where.only is not None:
+        return "; ".join((_doing(now_of(where.only)), *paused(where.pauses).values()))
+    counts = going_on(where.over, where.running, where.total, where.pauses, for_jobs=where.for_jobs)
+    telling = most_telling(where.live, now_of)
+    return counts if telling is None else f"{counts}; {telling.job.id}: {_doing(telling)}"
+
+
+def _doing(now: JobNow) -> str:
+    """Return what a job does and for how long it has been silent, or what it waits for."""
+    if now.wait is not None:
+        because = f" ({now.wait.because})" if now.wait.because else ""
+        until = "" if now.wait.until is None else f" until {clock_time(now.wait.until)}"
+        return f"waiting for {now.wait.what.words}{because}{until}"
+    if now.activity is not None:
+        return f"{now.activity.doing}, {now.silent_seconds} s"
+    return f"{now.job.status}, {max(0.0, now.at - (now.job.started_at or now.job.created_at)):.0f} s"
 
 
 def state(job: Job) -> str:

@@ -25,6 +25,7 @@ from server.mcp.job_fields import (
     totals,
 )
 from server.mcp.job_now import JobNow, NowOf
+from server.mcp.pending_lines import pending_lines
 
 T = TypeVar("T")
 
@@ -49,11 +50,6 @@ _LEAST_EXCERPT = 40
 
 _HEAD_CHARS = 1000
 """Characters of a reply without its list of jobs, about."""
-
-_END_YOUR_TURN = (
-    "Nothing goes on before {0}. Tell the user so and end your turn; call claude_wait again with this cursor after {0}."
-)
-"""Advice to a model where no job can end for long."""
 
 _PAUSED_BYTES = 400
 """Most bytes of what a list says of pauses."""
@@ -213,7 +209,8 @@ def waited(
     requests: Sequence[PermissionRequest] = (),
     *,
     excerpt_chars: int,
-    come_back: float | None = None,
+    now_of: NowOf,
+    next_step: str = "",
 ) -> str:
     """Answer `claude_wait`: the jobs that ended since the cursor, how many are not over, and the next cursor.
 
@@ -221,7 +218,8 @@ def waited(
         report: What the wait found.
         requests: Permission requests that the caller may answer.
         excerpt_chars: Most characters of an answer in a line.
-        come_back: Seconds since the epoch before which no job can end, so the caller need not call again; or None.
+        now_of: Returns a job as it is now.
+        next_step: What to do next instead of calling again at once, or empty.
     """
     asked = {"waitingForPermission": permission_requests(requests)} if requests else {}
     room = MAX_REPLY_CHARS - len(compact(asked)) - len(report.cursor) - _HEAD_CHARS
@@ -229,9 +227,9 @@ def waited(
     shown = report.first(len(lines))
     reply: dict[str, Any] = {"cursor": shown.cursor, "pending": shown.pending, **paused(report.pauses)}
     if shown.pending:
-        reply["next"] = "Call claude_wait again with this cursor."
-    if come_back is not None:
-        reply["next"] = _END_YOUR_TURN.format(clock_time(come_back))
+        reply["next"] = next_step or "Call claude_wait again with this cursor."
+        if live := pending_lines(report.live, now_of):
+            reply["live"] = live
     # Without a wait: in the mode "all" it would last until the last job is over.
     reply |= _rest(shown.left, "Call claude_wait again with this cursor and timeoutSeconds 0 for the others.")
     if requests:

@@ -18,6 +18,7 @@ from jobs.validation import TreeBounds
 from jobs.waiting import WaitMode, WaitReport
 from jobs.waiting_for import WaitingFor
 from server.mcp import replies, statistics
+from server.mcp.advice import advice_on_hold
 from server.mcp.arguments import (
     BatchArguments,
     JobArguments,
@@ -33,6 +34,10 @@ from server.mcp.interrupted_calls import batch_asks, run_asks
 from server.mcp.tool_definitions import Definition, as_tool, tool
 
 UNBOUNDED = float("inf")
+
+LONGEST_HOLD_SECONDS = 20 * 3600.0
+"""Longest wait of a job in a pause. Claude Code 2.1.330 ends a call of a tool after 27.8 hours, whatever it is told of
+its progress (measured)."""
 
 MAX_RESULT_CHARS = 200_000
 """Most characters of results in one reply of `claude_result`."""
@@ -153,17 +158,24 @@ async def claude_wait(call: Call, arguments: WaitArguments) -> str:
     longest = call.services.settings.wait_seconds
     asked = longest if arguments.timeout_seconds is None else min(arguments.timeout_seconds, longest)
     mode = WaitMode(arguments.mode)
-    report, requests = await _wait_unless_asked(call, read, mode=mode, seconds=asked, cursor=arguments.cursor)
+    wait = partial(_wait_unless_asked, call, read, mode=mode, seconds=asked, cursor=arguments.cursor)
+    report, requests = await wait()
+    if call.job is not None and arguments.timeout_seconds is None:
+        # A model that is told to call again does so every two minutes, for hours.
+        until = anyio.current_time() + LONGEST_HOLD_SECONDS
+        while report.held and not report.done and not requests and anyio.current_time() < until:
+            report, requests = await wait()
     return wait_reply(call, report, requests)
 
 
 def wait_reply(call: Call, report: WaitReport, requests: Sequence[PermissionRequest]) -> str:
-    """Answer a wait; where no job can end for long, advise a caller that can come back later to do so."""
-    # A job that ends its turn is over and would not be woken.
-    settings = call.services.settings
-    long = call.job is None and (report.held_until or 0.0) - call.services.now() > settings.wait_seconds
-    come_back = report.held_until if long else None
-    return replies.waited(report, requests, excerpt_chars=settings.excerpt_chars, come_back=come_back)
+    """Answer a wait; where nothing goes on for long, advise the caller what to do meanwhile."""
+    settings, hold = call.services.settings, report.held
+    is_long = hold and (hold.until is None or hold.until - call.services.now() > settings.wait_seconds)
+    step = advice_on_hold(hold, is_job=call.job is not None) if hold and is_long else ""
+    return replies.waited(
+        report, requests, excerpt_chars=settings.excerpt_chars, now_of=call.services.now_of, next_step=step
+    )
 
 
 @tool(

@@ -360,6 +360,24 @@ def test_who_waits_for_jobs_is_told_of_the_pause_and_a_model_to_come_back(made: 
         assert PAUSED.search(notes[0]), notes
 
 
+def test_a_job_that_waits_in_a_pause_makes_one_call_and_not_hundreds(made: House, api: Api):
+    with made.pump({"CLAUDE_JOBS_WAIT_SECONDS": "0.2"}) as pump:
+        parent = running(pump, pump.json("claude_run_async", task=f"stub:wait={made.base / 'gate'}")["jobId"])
+        with pump_of_job(made, attempt_directory(made, parent)) as job:
+            api.limit(4.0)
+            [child] = job.json("claude_run_batch_async", tasks=[api.task])["jobIds"]
+            until_now(lambda: status_of(pump, child).get("waitingFor") == "limit", SECONDS, "the pause")
+            assert status_of(pump, child)["waitingBecause"] == "the five-hour limit is reached"
+            api.answer()
+            resets = status_of(pump, child)["waitingUntil"]
+            reply = job.json("claude_wait", jobIds=[child])
+            assert time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) >= resets
+            # It goes on, and the next waits are as short as ever.
+            while reply["pending"]:
+                reply = job.json("claude_wait", jobIds=[child], cursor=reply["cursor"])
+            assert status_of(pump, child)["status"] == "completed"
+
+
 @pytest.mark.parametrize("command", ["run", "batch", "wait", "tree"])
 def test_a_command_that_goes_on_says_what_it_waits_for(made: House, api: Api, command: str):
     with made.pump() as pump:

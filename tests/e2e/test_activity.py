@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -88,6 +89,25 @@ def test_a_job_that_hangs_in_a_call_says_which_and_for_how_long_and_the_next_eng
         (made.base / "gate").touch()
         over = pump.settled(job_id)
         assert not {"activity", "silentSeconds", "waitingFor"} & set(over)
+
+
+def test_who_waits_is_told_what_the_job_does_in_the_reply_and_in_progress():
+    with house(CLAUDE_JOBS_WAIT_SECONDS="1.5") as made, made.pump() as pump:
+        job_id = hanging_job(made, pump)
+        status_with_activity(pump, job_id, "Read: src/3.ts")
+        waiting = {"name": "claude_wait", "arguments": {"jobIds": [job_id]}, "_meta": {"progressToken": "t"}}
+        reply = json.loads(pump.ask("tools/call", **waiting)["content"][0]["text"])
+        [line] = reply["live"]
+        assert (line["jobId"], line["activity"]) == (job_id, "Read: src/3.ts")
+        assert line["silentSeconds"] >= 1
+        [note, *_] = [told["params"] for told in pump.told if told["method"] == "notifications/progress"]
+        assert re.fullmatch(r"Read: src/3\.ts, \d+ s", note["message"])
+        tree = json.loads(pump.ask("resources/read", uri=f"tree://{job_id}")["contents"][0]["text"])
+        of_job = json.loads(pump.ask("resources/read", uri=f"job://{job_id}")["contents"][0]["text"])
+        assert tree["jobs"][0]["activity"] == of_job["activity"] == "Read: src/3.ts"
+        assert tree["costUsd"] == of_job["costUsd"] > 0
+        (made.base / "gate").touch()
+        pump.settled(job_id)
 
 
 def called(command: str) -> dict[str, Any]:

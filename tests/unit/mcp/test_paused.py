@@ -39,7 +39,7 @@ async def test_the_status_of_a_job_and_of_its_batch_say_until_when_nothing_is_la
         assert found["status"] == "queued"
 
 
-async def test_a_person_is_told_to_come_back_and_a_job_to_go_on_waiting(home: Path):
+async def test_a_person_is_told_to_come_back_and_a_job_to_wait_in_one_call(home: Path):
     (home / "reset").write_text(str(time.time() + 3600))
     task = f"stub:bill={home / 'bill'} stub:reset={home / 'reset'}"
     async with world(home, cli=STUB) as here, here.client() as client:
@@ -57,7 +57,8 @@ async def test_a_person_is_told_to_come_back_and_a_job_to_go_on_waiting(home: Pa
             await until(is_paused, 60.0)
         of_person, of_job = (reply["next"] for reply in replies)
         assert "end your turn" in of_person
-        assert of_job == "Call claude_wait again with this cursor."
+        assert "end your turn" not in of_job
+        assert "without timeoutSeconds" in of_job
 
 
 async def _token_of(here: World, job_id: str) -> str:
