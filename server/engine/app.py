@@ -282,7 +282,8 @@ async def _serve(
         sources = FeedSources(
             store=services.store,
             event_bus=services.event_bus,
-            waiting_for=lambda job: wait.what if (wait := services.wait_of(job)) else None,
+            wait_of=services.wait_of,
+            activity_of=services.activity_of,
             pauses=services.recursion.pauses,
             clock=clock,
         )

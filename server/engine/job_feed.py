@@ -14,11 +14,12 @@ from typing import Any, Final
 
 import anyio
 
+from jobs.activity import Activity
 from jobs.event_bus import JobEventBus
 from jobs.limits.throttle import Pause
-from jobs.model import LIVE, TERMINAL, Job, JobStatus, Rollup, Tree
+from jobs.model import LIVE, Job, JobStatus, Rollup, Tree
 from jobs.ports import Clock, Store
-from jobs.waiting_for import WaitingFor
+from jobs.waiting_for import Wait
 
 PAGE_ROWS: Final = 250
 """Most rows of one page. Building one takes 15 µs, for which the engine does nothing else."""
@@ -44,9 +45,6 @@ QUEUED_LOOKS: Final = 200
 _TEXT_CHARS: Final = 200
 """Most characters of a task, an answer or an error in a row."""
 
-Look = tuple[Any, ...]
-"""What a row says besides its job: why it waits, and what it does."""
-
 
 @dataclass(slots=True, kw_only=True)
 class _Entry:
@@ -54,7 +52,8 @@ class _Entry:
     root_id: str
     job: Job | None
     """None for a tree that was dropped."""
-    look: Look = ()
+    wait: Wait | None = None
+    """As its last row said it."""
 
 
 @dataclass(slots=True)
@@ -70,14 +69,16 @@ class FeedSources:
     Args:
         store: Where trees are kept.
         event_bus: Where changes of jobs are announced.
-        waiting_for: Returns why a job does no work now: `RecursionManager.waiting_for`.
+        wait_of: Returns what a job waits for, or None.
+        activity_of: Returns what a job does now, or None where no attempt of it runs.
         pauses: Returns until when accounts are paused, and why.
         clock: Time.
     """
 
     store: Store
     event_bus: JobEventBus
-    waiting_for: Callable[[Job], WaitingFor | None]
+    wait_of: Callable[[Job], Wait | None]
+    activity_of: Callable[[Job], Activity | None]
     pauses: Callable[[], Sequence[Pause]]
     clock: Clock
 
@@ -140,11 +141,21 @@ class JobFeed:
         async with self._opening:
             if not self._is_open:
                 self._stop_observing()
-                self._stop_observing = self._sources.event_bus.observe(self._put)
+                self._stop_observing = self._observe()
                 await self._read_first()
                 self._is_open = True
             if root_id is not None and root_id not in self._trees:
                 await self._read_tree(root_id)
+
+    def _observe(self) -> Callable[[], None]:
+        event_bus = self._sources.event_bus
+        stops = (event_bus.observe(self._put), event_bus.observe_activity(self._note_activity))
+
+        def stop() -> None:
+            for each in stops:
+                each()
+
+        return stop
 
     async def _read_first(self) -> None:
         store = self._sources.store
@@ -174,19 +185,25 @@ class JobFeed:
                 self._put(job)
 
     def _put(self, job: Job) -> None:
-        """Take in a job as it is now. Called for every change of any job while somebody watches."""
+        """Take in a job as it is now: called for every change of any job while somebody watches."""
         self.version += 1
         entry = self._entries.pop(job.id, None)
-        look = () if entry is None else entry.look
-        self._entries[job.id] = _Entry(version=self.version, root_id=job.root_id, job=job, look=look)
+        wait = None if entry is None else entry.wait
+        self._entries[job.id] = _Entry(version=self.version, root_id=job.root_id, job=job, wait=wait)
         tree = self._trees.get(job.root_id)
         if tree is None:
             tree = self._trees[job.root_id] = _KnownTree()
-            self._gone.pop(job.root_id, None)
-            self._entries.pop(job.root_id, None)
+            self._gone.pop(_gone(job.root_id), None)
+            self._entries.pop(_gone(job.root_id), None)
         tree.jobs.add(job.id)
         self._mark(job, tree)
         self.changed.set()
+
+    def _note_activity(self, claimed: Job) -> None:
+        # The job as it was claimed: it may be over by now.
+        entry = self._entries.get(claimed.id)
+        if entry is not None and entry.job is not None and entry.job.status is JobStatus.RUNNING:
+            self._put(entry.job)
 
     def _mark(self, job: Job, tree: _KnownTree) -> None:
         for status, marked in ((JobStatus.RUNNING, self._running), (JobStatus.QUEUED, self._queued)):
@@ -222,8 +239,8 @@ class JobFeed:
             self._queued.pop(job_id, None)
         self._over.pop(root_id, None)
         self.version += 1
-        self._entries[root_id] = _Entry(version=self.version, root_id=root_id, job=None)
-        self._gone[root_id] = None
+        self._entries[_gone(root_id)] = _Entry(version=self.version, root_id=root_id, job=None)
+        self._gone[_gone(root_id)] = None
         if len(self._gone) > GONE_TREES:
             oldest, _ = self._gone.popitem(last=False)
             self._forgotten = self._entries.pop(oldest).version
@@ -241,11 +258,8 @@ class JobFeed:
             self._queued[job_id] = self._queued.pop(job_id)
         for job_id in (*self._running, *some):
             entry = self._entries[job_id]
-            if entry.job is not None and entry.look and entry.look != self._look_at(entry.job):
+            if entry.job is not None and entry.wait != self._sources.wait_of(entry.job):
                 self._put(entry.job)
-
-    def _look_at(self, job: Job) -> Look:
-        return (self._sources.waiting_for(job),)
 
     def knows(self, version: int) -> bool:
         """Tell whether everything that changed after a version is still known."""
@@ -266,10 +280,10 @@ class JobFeed:
         return page, page[-1].version, True
 
     def row(self, entry: _Entry) -> dict[str, Any]:
-        """Return the row of an entry, and remember what it says besides the job."""
+        """Return the row of an entry, and remember what it says of a wait."""
         assert entry.job is not None
-        entry.look = self._look_at(entry.job)
-        return row_of(entry.job, *entry.look)
+        entry.wait = self._sources.wait_of(entry.job)
+        return row_of(entry.job, entry.wait, self._sources.activity_of(entry.job))
 
     async def tree_row(self, root_id: str) -> dict[str, Any] | None:
         """Return a tree's totals and budget, or None where it is gone."""
@@ -370,14 +384,20 @@ class FeedWatch:
                 await changed.wait()
 
 
-def row_of(job: Job, waiting_for: WaitingFor | None) -> dict[str, Any]:
-    """Return what a person sees of a job in a list; what is empty is left out.
+def _gone(root_id: str) -> str:
+    """Return the key of the entry that says a tree is gone; a job may have the tree's id itself."""
+    return f"gone {root_id}"
+
+
+def row_of(job: Job, wait: Wait | None, activity: Activity | None) -> dict[str, Any]:
+    """Return what a person sees of a job in a list; what is empty is left out. Times are in seconds since the epoch.
 
     Args:
         job: The job.
-        waiting_for: Why it does no work now, or None.
+        wait: What it waits for, or None.
+        activity: What its running attempt does, or None.
     """
-    spec, usage = job.spec, job.usage
+    spec, usage = job.spec, job.usage if activity is None else job.usage + activity.usage
     row = {
         "jobId": job.id,
         "parentJobId": job.parent_id,
@@ -393,6 +413,8 @@ def row_of(job: Job, waiting_for: WaitingFor | None) -> dict[str, Any]:
         "taskChars": spec.task_chars or len(spec.task),
         "key": spec.key and _text(spec.key),
         "model": spec.model,
+        **({} if activity is None else _does(activity)),
+        **({} if wait is None else _waits(wait)),
         "sessionId": job.session_id,
         "costUsd": round(usage.cost_usd, 6),
         "inputTokens": usage.input_tokens,
@@ -404,10 +426,22 @@ def row_of(job: Job, waiting_for: WaitingFor | None) -> dict[str, Any]:
         "endedAt": job.ended_at,
         "error": job.error and _text(job.error),
         "excerpt": job.excerpt and _text(job.excerpt),
-        "waitingFor": waiting_for if job.status not in TERMINAL else None,
         "dependsOn": list(spec.depends_on[:8]),
     }
     return {name: value for name, value in row.items() if value}
+
+
+def _does(activity: Activity) -> dict[str, Any]:
+    return {
+        "activity": activity.doing,
+        "lastOutputAt": activity.last_output_at,
+        "answeringModel": activity.model,
+        "cliVersion": activity.cli_version,
+    }
+
+
+def _waits(wait: Wait) -> dict[str, Any]:
+    return {"waitingFor": wait.what, "waitingUntil": wait.until, "waitingBecause": _text(wait.because)}
 
 
 def tree_row_of(tree: Tree, sums: Rollup) -> dict[str, Any]:

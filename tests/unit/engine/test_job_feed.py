@@ -88,6 +88,18 @@ async def test_what_is_there_comes_first_and_then_only_what_changed(home: Path, 
         assert seen.trees[root]["counts"] == {"completed": 2}
 
 
+async def test_a_tree_whose_root_is_a_job_that_comes_later_is_there_too(home: Path, tmp_path: Path):
+    async with running_engine(home) as paths, caller(paths) as client, watcher(paths) as seen:
+        await seen.everything()
+        task = f"stub:wait={tmp_path}/gate"
+        await client.ask("tools/call", name="claude_run_async", arguments={"task": task})
+        await seen.until("running", 1)
+        (tmp_path / "gate").touch()
+        await seen.until("completed", 1)
+        [job_id] = seen.jobs
+        assert [*seen.trees] == [job_id]
+
+
 async def test_changes_come_at_most_once_a_second_however_many_there_are(home: Path):
     async with running_engine(home, max_concurrent='{"0": 50}') as paths, caller(paths) as client:
         async with watcher(paths) as seen:

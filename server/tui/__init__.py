@@ -1,0 +1,1 @@
+"""The terminal view: `claude-jobs top`. Textual is imported by nothing else."""

@@ -1,0 +1,392 @@
+"""The terminal view itself: its layout, its keys, and how pages, details and transcripts reach the screen."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Final
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.events import Resize
+from textual.filter import LineFilter
+from textual.timer import Timer
+from textual.widgets import Input, Static
+
+from jobs.model import LIVE
+from server.client.wire import ClientError
+from server.tui.actions import Actions, resume_line
+from server.tui.background import Handover, hand_over, in_background
+from server.tui.cells import label_of
+from server.tui.details import DetailsPane
+from server.tui.dialogs import TextDialog, copy_dialog, help_dialog, kill_dialog, permission_dialog
+from server.tui.engine_link import EngineLink
+from server.tui.filters import parsed
+from server.tui.heading import EMPTY, LOADING, alert_line, head_line, key_bar
+from server.tui.job_list import JobList
+from server.tui.model import JobTable, Node, Row
+from server.tui.transcript_tail import TranscriptTail
+
+WIDE: Final = 110
+"""Columns from which on the details are next to the list."""
+
+SETTLE_SECONDS: Final = 0.15
+"""Seconds for which a job must stay selected before its details are read: keys that repeat read nothing."""
+
+NOTICE_SECONDS: Final = 10.0
+
+
+class TopApp(App[None]):
+    """Shows jobs and lets a person steer them.
+
+    Args:
+        table: The jobs.
+        actions: What can be done to them.
+        filters: Replace characters that the terminal lacks.
+        clock: Returns seconds since the epoch.
+    """
+
+    CSS_PATH = "top.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    TITLE = "claude-jobs"
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", show=False),
+        Binding("k", "kill", show=False),
+        Binding("r", "retry", show=False),
+        Binding("s", "send", show=False),
+        Binding("a", "answer", show=False),
+        Binding("y", "copy", show=False),
+        Binding("e", "start_engine", show=False),
+        Binding("question_mark,f1", "help", show=False),
+        Binding("escape", "leave", show=False),
+        Binding("q,ctrl+c", "quit", show=False, priority=False),
+    ]
+
+    def __init__(
+        self,
+        table: JobTable,
+        actions: Actions,
+        filters: Sequence[LineFilter] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(ansi_color=True)
+        self.theme = "ansi-dark"
+        self.table = table
+        self.link: EngineLink | None = None
+        self._actions = actions
+        self._clock = clock
+        self._filters_for_terminal = tuple(filters)
+        self._tail: TranscriptTail | None = None
+        self._details: Mapping[str, Any] | None = None
+        self._shown_row: Row | None = None
+        self._settling: Timer | None = None
+        self._connection_state = ""
+        self._notice: tuple[str, bool, float] = ("", True, 0.0)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Return what every line goes through before it is written."""
+        return [*super().get_line_filters(), *self._filters_for_terminal]
+
+    def compose(self) -> ComposeResult:
+        """Build the layout."""
+        yield Static(id="head", markup=False)
+        yield Static(id="alert", markup=False)
+        with Horizontal(id="body"):
+            yield Static(LOADING, id="empty", markup=False)
+            yield JobList(self.table, self._clock)
+            yield DetailsPane(self._clock)
+        yield Input(id="filter", placeholder="words, status:failed, cost>0.5", compact=True)
+        yield Static(id="notice", markup=False)
+        yield Static(id="keys")
+
+    @property
+    def jobs(self) -> JobList:
+        """The list."""
+        return self.screen_stack[0].query_one(JobList)
+
+    @property
+    def pane(self) -> DetailsPane:
+        """The details."""
+        return self.screen_stack[0].query_one(DetailsPane)
+
+    def _static(self, name: str) -> Static:
+        return self.screen_stack[0].query_one(f"#{name}", Static)
+
+    def on_mount(self) -> None:
+        """Begin to follow the engine."""
+        self.jobs.focus()
+        self.set_interval(1.0, self._tick)
+        self._fit(self.size.width)
+        self._show_heads()
+        if self.link is not None:
+            self.link.open()
+
+    def on_unmount(self) -> None:
+        """Let the threads end."""
+        if self._settling is not None:
+            self._settling.stop()
+        if self.link is not None:
+            self.link.close()
+        if self._tail is not None:
+            self._tail.stop()
+
+    def on_handover(self, message: Handover) -> None:
+        """Do what a thread asks for, unless the view is being closed."""
+        if self.screen_stack:
+            message.then()
+
+    def on_resize(self, event: Resize) -> None:
+        """Put the details next to the list where there is room."""
+        self._fit(event.size.width)
+
+    def _fit(self, width: int) -> None:
+        screen = self.screen_stack[0]
+        screen.set_class(width < WIDE, "narrow")
+        self._static("keys").update(key_bar(width))
+
+    # What the threads bring.
+
+    def page_arrived(self, page: Mapping[str, Any]) -> None:
+        """Show a page of the feed; called in the link's thread."""
+        hand_over(self, partial(self.take, page))
+
+    def state_changed(self, state: str) -> None:
+        """Show what is wrong with the connection; called in the link's thread."""
+        hand_over(self, partial(self._take_state, state))
+
+    def take(self, page: Mapping[str, Any]) -> None:
+        """Show a page of the feed."""
+        self.table.apply(page)
+        if page["more"] or not (page["jobs"] or page["gone"] or page["reset"]):
+            self._show_heads()
+            return
+        self.table.arrange()
+        self._show_list()
+        node = self.jobs.selected
+        if node is not None and _has_moved_on(self._shown_row, node.row):
+            self._read_details()
+
+    def _show_list(self) -> None:
+        has_lines = bool(self.table.visible)
+        self._static("empty").update(EMPTY if self.table.is_complete else LOADING)
+        self.screen_stack[0].set_class(not has_lines, "nothing")
+        self.jobs.update()
+        self._show_heads()
+        self.pane.show(self.jobs.selected, self._details)
+
+    def _take_state(self, state: str) -> None:
+        self._connection_state = state
+        self._show_notice()
+
+    def _tick(self) -> None:
+        if not self.screen_stack:
+            return
+        self.jobs.refresh()
+        self.pane.refresh_facts()
+        self._show_heads()
+        self._show_notice()
+
+    # The lines above and below.
+
+    def _show_heads(self) -> None:
+        filtered = self.screen_stack[0].query_one("#filter", Input).value.strip()
+        self._static("head").update(head_line(self.table.tops(), filtered, self.size.width))
+        alert = alert_line(self.table.asking(), self.table.pauses, self._clock())
+        self._static("alert").update(alert or "")
+        self._static("alert").display = alert is not None
+
+    def say(self, words: str, is_good: bool = True) -> None:
+        """Tell the person something, for some seconds, above the keys."""
+        self._notice = (words, is_good, time.monotonic())
+        self._show_notice()
+
+    def _show_notice(self) -> None:
+        words, is_good, since = self._notice
+        if self._connection_state:
+            self._static("notice").update(Text(self._connection_state, "bold red"))
+        elif time.monotonic() - since < NOTICE_SECONDS:
+            self._static("notice").update(Text(words, "green" if is_good else "bold red"))
+        else:
+            self._static("notice").update("")
+
+    # The selected node.
+
+    def on_job_list_selected(self) -> None:
+        """Show the newly selected node, and read its details once it stays selected."""
+        self._details = None
+        self._shown_row = None
+        self._stop_tail()
+        self.pane.clear_transcript()
+        self.pane.show(self.jobs.selected, None)
+        if self._settling is not None:
+            self._settling.stop()
+        self._settling = self.set_timer(SETTLE_SECONDS, self._read_details)
+
+    def on_job_list_opened(self) -> None:
+        """Go to the details."""
+        self.screen_stack[0].add_class("opened")
+        self.pane.transcript.focus()
+
+    def _read_details(self) -> None:
+        node = self.jobs.selected if self.screen_stack else None
+        if node is None or self.link is None:
+            return
+        self._shown_row = node.row
+        in_background(self, partial(self._details_of, node.id), self._take_details)
+        if node.row is not None and (self._tail is None or (self._tail.is_over and node.row["status"] in LIVE)):
+            self._stop_tail()
+            self.pane.clear_transcript()
+            self._tail = TranscriptTail(self._actions.paths, partial(self._status_of, node.id), self._lines_arrived)
+            self._tail.start()
+
+    def _details_of(self, identity: str) -> Mapping[str, Any] | None:
+        assert self.link is not None
+        try:
+            return self.link.details(identity)
+        except (ClientError, OSError):
+            # The line of the connection says what is wrong, and the next page asks again.
+            return None
+
+    def _take_details(self, details: Mapping[str, Any] | None) -> None:
+        node = self.jobs.selected
+        if details is not None and node is not None and details.get("jobId", details.get("batchId")) == node.id:
+            self._details = details
+            self.pane.show(node, details)
+
+    def _status_of(self, identity: str) -> Row | None:
+        """Return a job's row with its whole task; called in the thread of a transcript."""
+        node, details = self.table.node(identity), self._details
+        if node is None or node.row is None:
+            return None
+        is_same = details is not None and details.get("jobId") == identity
+        return {**node.row, "task": details["task"]} if is_same and details is not None else node.row
+
+    def _lines_arrived(self, tail: TranscriptTail, lines: Sequence[str]) -> None:
+        hand_over(self, lambda: self.pane.add_lines(lines) if tail is self._tail else None)
+
+    def _stop_tail(self) -> None:
+        if self._tail is not None:
+            self._tail.stop()
+            self._tail = None
+
+    # Keys.
+
+    def action_leave(self) -> None:
+        """Leave the filter, the details or the filtered list, in this order."""
+        line = self.screen_stack[0].query_one("#filter", Input)
+        if self.screen_stack[0].has_class("opened"):
+            self.screen_stack[0].remove_class("opened")
+        elif line.display or line.value:
+            line.value = ""
+            line.display = False
+        self.jobs.focus()
+
+    def action_filter(self) -> None:
+        """Open the line of the filter."""
+        self.screen_stack[0].remove_class("opened")
+        line = self.screen_stack[0].query_one("#filter", Input)
+        line.display = True
+        line.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while somebody types."""
+        if event.input.id == "filter":
+            self.table.filter(parsed(event.value))
+            self._show_list()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Keep the filter, and go back to the list."""
+        if event.input.id == "filter":
+            event.input.display = False
+            self.jobs.focus()
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.push_screen(help_dialog())
+
+    def action_start_engine(self) -> None:
+        """Start an engine where none runs."""
+        if self._connection_state and self.link is not None:
+            self._take_state("Starting the engine …")
+            self.link.start_engine()
+
+    def action_kill(self) -> None:
+        """Ask whether the selected node is to be killed."""
+        node = self.jobs.selected
+        if node is None:
+            return
+        if not node.live:
+            self.say("It is over already.", is_good=False)
+            return
+        is_live = node.row is not None and node.row["status"] in LIVE
+        dialog = kill_dialog(_named(node), node.live - is_live)
+        self.push_screen(dialog, lambda said: self._act(partial(self._actions.kill, node.id)) if said else None)
+
+    def action_retry(self) -> None:
+        """Retry the selected node."""
+        if (node := self.jobs.selected) is not None:
+            self._act(partial(self._actions.retry, node.id))
+
+    def action_send(self) -> None:
+        """Ask for a message to the session of the selected job."""
+        node = self.jobs.selected
+        if node is None or node.row is None:
+            self.say("Select a job: a batch has no session.", is_good=False)
+        elif node.row["status"] in LIVE:
+            self.say("It is not over yet; a message can be sent to its session then.", is_good=False)
+        else:
+            dialog = TextDialog("Send a message", f"{_named(node)}\n\nIts session goes on with this, as a new job.")
+            self.push_screen(
+                dialog, lambda said: self._act(partial(self._actions.send, node.id, said)) if said else None
+            )
+
+    def action_answer(self) -> None:
+        """Show what the selected job asks for; where it asks for nothing, go to the first one that does."""
+        node = self.jobs.selected
+        if node is None or node.row is None or node.row.get("waitingFor") != "permission":
+            node = self.table.asking()
+        if node is None:
+            self.say("No job asks for a permission.")
+            return
+        self.jobs.select(node.id)
+        in_background(self, partial(self._details_of, node.id), partial(self._ask_for, node))
+
+    def _ask_for(self, node: Node, details: Mapping[str, Any] | None) -> None:
+        requests = (details or {}).get("requests", ())
+        if not requests:
+            self.say("It asks for nothing any more.")
+            return
+        answer = partial(self._actions.answer, requests[0]["requestId"])
+        dialog = permission_dialog(_named(node), requests[0], len(requests) - 1)
+        self.push_screen(dialog, lambda said: self._act(partial(answer, allow=said == "allow")) if said else None)
+
+    def action_copy(self) -> None:
+        """Show what of the selected node can be copied."""
+        node = self.jobs.selected
+        if node is None:
+            return
+        line = resume_line(self._details or {})
+        texts = {"id": node.id, "resume": line or ""}
+        self.push_screen(copy_dialog(node.id, line), lambda said: self._copy(texts[said]) if said else None)
+
+    def _copy(self, text: str) -> None:
+        self.copy_to_clipboard(text)
+        # A terminal may ignore it, and does not say so.
+        self.say(f"Sent to the clipboard: {text}")
+
+    def _act(self, work: Any) -> None:
+        self.say("…")
+        in_background(self, work, lambda done: self.say(*done))
+
+
+def _named(node: Node) -> str:
+    return f"{label_of(node)} ({node.id})"
+
+
+def _has_moved_on(before: Row | None, now: Row | None) -> bool:
+    """Tell whether there may be news in the details of a job whose row has changed."""
+    if before is None or now is None:
+        return False
+    return any(before.get(name) != now.get(name) for name in ("status", "attempt", "waitingFor", "sessionId"))
