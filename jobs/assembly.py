@@ -17,6 +17,7 @@ from jobs.claude.command import McpServer
 from jobs.client_context import ClientContext, ClientContextStore
 from jobs.errors import ManagerClosedError
 from jobs.event_bus import JobEventBus
+from jobs.limits.account_budgets import AccountBudgets
 from jobs.limits.budget import Ledger
 from jobs.limits.pause_file import PauseFile
 from jobs.limits.throttle import Throttle
@@ -129,6 +130,7 @@ def assemble_parts(
     event_bus = JobEventBus()
     client_contexts = ClientContextStore(trees)
     limits = settings.tree_limits
+    account_budgets = AccountBudgets(settings, store.spent)
     throttle = Throttle(
         max_running=settings.max_running,
         max_starting=settings.max_starting,
@@ -137,6 +139,7 @@ def assemble_parts(
         clock=clock,
         # Asked each time: this setting is read again while jobs run.
         uses_extra=lambda: settings.extra_usage == "use",
+        budgets=account_budgets,
     )
     pause_file = PauseFile(pauses, throttle)
     pause_file.restore()
@@ -151,7 +154,7 @@ def assemble_parts(
         store.paused_paths,
     )
     tasks.keep(accounts.follow_logins, scheduler, throttle)
-    ledger = Ledger(store.trees)
+    ledger = Ledger(store.trees, store.spent)
     recursion = RecursionManager(
         limits,
         store,
@@ -159,6 +162,7 @@ def assemble_parts(
         ledger=ledger,
         throttle=throttle,
         look_up=accounts.look_up,
+        account_budgets=account_budgets,
         pauses=store.paused_paths,
     )
     claudes = ClaudeFinder()

@@ -308,6 +308,7 @@ class Outcome:
         exit_code: As the shim wrote it, or None.
         cli_version: What the CLI said its version is, or None where it said nothing.
         model: The model that answered, or None where none did.
+        account: The account that paid, as `jobs.claude.account` names it, or None where that is not known.
     """
 
     reason: Reason
@@ -319,11 +320,27 @@ class Outcome:
     exit_code: int | None = None
     cli_version: str | None = None
     model: str | None = None
+    account: str | None = None
 
     @property
     def waiting_for(self) -> WaitingFor | None:
         """What the job waits for before its next attempt, or None where it need not wait."""
         return WaitingFor.CHILDREN if self.status is JobStatus.QUEUED and self.reason in DIVIDED else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaySpending:
+    """What the attempts of an account that ended on one day have cost.
+
+    Args:
+        account: The account, as `jobs.claude.account` names it.
+        day: The local day: "2026-11-30".
+        cost_usd: US dollars.
+    """
+
+    account: str
+    day: str
+    cost_usd: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

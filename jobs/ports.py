@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from jobs.activity import Activity
-from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
+from jobs.model import Attempt, Batch, DaySpending, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.paused import PausedPath
 from jobs.spec import JobSpec
 from jobs.waiting_for import WaitingFor
@@ -391,6 +391,10 @@ class Store(Protocol):
 
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """Return one attempt, or None."""
+        ...
+
+    async def spending(self, since: str) -> Sequence[DaySpending]:
+        """Return what accounts have spent since a local day, "2026-11-30"; it outlives the jobs."""
         ...
 
     async def caller(self, token_hash: str) -> Job | None:

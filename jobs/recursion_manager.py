@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 
+from jobs.limits.account_budgets import AccountBudgets, AccountFigures
 from jobs.limits.budget import Ledger
 from jobs.limits.throttle import Pause, Throttle
 from jobs.model import TERMINAL, Job, JobStatus, Outcome, Reason
@@ -158,6 +159,7 @@ class RecursionStatistics:
         waiting: Jobs that are queued for one.
         window: How many of the most limited account may run at once by the API's limits, or None without a throttle.
         pauses: Why jobs wait that could run otherwise, until when, and how many; the one that ends first comes first.
+        spending: What each account has spent, the one that spent most first.
     """
 
     limits: TreeLimits
@@ -167,6 +169,7 @@ class RecursionStatistics:
     waiting: int
     window: int | None = None
     pauses: Sequence[Pause] = ()
+    spending: Sequence[AccountFigures] = ()
 
 
 class RecursionManager:
@@ -183,11 +186,13 @@ class RecursionManager:
         throttle: Knows whether launches are paused; None where they never are.
         look_up: Looks up which account a tree uses; None where accounts do not matter.
         pauses: What a person or a job has paused; None where nothing ever is.
+        account_budgets: Refuses spawns of accounts that have used up a budget; None where there are none.
 
     Attributes:
         turns: Lets one spawn of a job at a time through. A job that sends a thousand spawns at once then has one of
             them in work, and a request for a status comes between two of them, not after all.
         waves: Runs large batches in parts.
+        account_budgets: As it was given.
     """
 
     def __init__(
@@ -200,7 +205,9 @@ class RecursionManager:
         throttle: Throttle | None = None,
         look_up: Callable[[str], Awaitable[None]] | None = None,
         pauses: PausedPaths | None = None,
+        account_budgets: AccountBudgets | None = None,
     ) -> None:
+        self.account_budgets = account_budgets
         self.limits = limits
         self._store = store
         self.scheduler = scheduler
@@ -210,6 +217,10 @@ class RecursionManager:
         self.turns = KeyedLock()
         self.paused_paths = pauses or PausedPaths()
         self.waves = Waves(self.paused_paths, store.jobs)
+
+    def spending(self) -> Sequence[AccountFigures]:
+        """Return what each account has spent today and this month, the one that spent most first."""
+        return () if self.account_budgets is None else self.account_budgets.figures()
 
     def pauses(self, root_ids: Collection[str] | None = None) -> Sequence[Pause]:
         """Return the pause of the machine, or of each account that has one; the one that ends first comes first.
@@ -267,19 +278,31 @@ class RecursionManager:
         Raises:
             RecursionLimitError: A total of the tree would be exceeded; nothing was written.
             BudgetError: A budget above has no room; nothing was written.
+            AccountBudgetError: The account has used up its budget of today or of this month; nothing was written.
             NotFoundError: Unknown parent.
             TreeClosedError: The parent is over or being cancelled.
         """
+        budgets = self.account_budgets
+        account = None if budgets is None or not budgets.are_set else await self._account_of(submission)
 
         def check(facts: AdmissionFacts) -> None:
             # On the store's thread, inside the transaction.
             self.limits.check(facts.spawn)
+            if budgets is not None and account is not None:
+                budgets.check(account)
             self.ledger.reserve(facts)
 
         try:
             return await self._store.admit(submission, check)
         finally:
             self.ledger.release(submission.batch_id)
+
+    async def _account_of(self, submission: Submission) -> str:
+        parent = None if submission.parent_id is None else await self._store.job(submission.parent_id)
+        root_id = submission.new_tree.id if parent is None else parent.root_id
+        if self._look_up is not None:
+            await self._look_up(root_id)
+        return self.scheduler.account_of_tree(root_id)
 
     async def run_batch(self, jobs: Sequence[Job], enter: Enter, now: Callable[[], float] = lambda: 0.0) -> None:
         """Run the jobs of a batch to their ends, as `Waves.run_in_waves` does.
@@ -347,4 +370,5 @@ class RecursionManager:
             waiting=self._waiting(),
             window=self._throttle.window if self._throttle else None,
             pauses=self.pauses(),
+            spending=self.spending(),
         )

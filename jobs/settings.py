@@ -145,6 +145,10 @@ class Settings(BaseModel):
     longest ended go first."""
     extra_usage: Annotated[Literal["use", "wait"], SettingScope.ENGINE_RELOADED] = "use"
     """What jobs do where their account has reached a usage limit and goes on with usage that is paid for beyond it."""
+    daily_budget_usd: Annotated[PositiveFloat | None, SettingScope.ENGINE_RELOADED, Field(examples=[20.0])] = None
+    """Most US dollars of an account on one local day, over all its trees; then its jobs wait for the next day."""
+    monthly_budget_usd: Annotated[PositiveFloat | None, SettingScope.ENGINE_RELOADED, Field(examples=[200.0])] = None
+    """The same for a month of the calendar."""
     permission_mode: Annotated[PermissionMode, SettingScope.TREE] = "acceptEdits"
     """Permission mode of a job that names none."""
     allow_bypass_permissions: Annotated[bool, SettingScope.ENGINE_RELOADED] = False

@@ -284,13 +284,20 @@ def check_engine(paths: StatePaths, environ: Mapping[str, str]) -> Finding:
     paused = answer.get("paused")
     detail = f"version {answer['version']}, pid {answer['pid']}{_in_use(answer)}{f'; {paused}' if paused else ''}"
     if answer["version"] == __version__:
-        remedy = "Jobs go on by themselves then. To try at once, run `claude-jobs engine stop`."
+        remedy = f"Jobs go on by themselves then. {to_go_on_at_once(paused or '')}"
         return Finding(name="Engine", good=not paused, detail=detail, remedy=remedy, needed=False)
     remedy = (
         f"This is version {__version__}. Run `claude-jobs engine stop`: jobs go on, and the next command starts an "
         "engine of this version."
     )
     return Finding(name="Engine", good=False, detail=detail, remedy=remedy, needed=False)
+
+
+def to_go_on_at_once(paused: str) -> str:
+    """Return what a person does who does not want to wait for the end of a pause."""
+    if "_budget_usd" in paused:
+        return "To go on at once, raise that setting in `config.toml`."
+    return "To try at once, run `claude-jobs engine stop`."
 
 
 def _in_use(answer: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from jobs.errors import JobsError
 from jobs.live_trees import LiveTrees, Reservation
 from jobs.model import Job, Tree, Usage
 from jobs.ports import AdmissionFacts
+from jobs.spending import Spending
 
 CENT_FRACTION = 1e-9
 """Dollars below which a difference is one of floating point."""
@@ -213,20 +214,26 @@ class Ledger:
 
     Args:
         trees: The live trees, with what each subtree has cost; None for a ledger that knows of none.
+        spending: What each account spends; None where nobody asks.
     """
 
-    def __init__(self, trees: LiveTrees | None = None) -> None:
+    def __init__(self, trees: LiveTrees | None = None, spending: Spending | None = None) -> None:
         self._trees = trees or LiveTrees()
+        self._spending = spending or Spending()
 
-    def note(self, job: Job, attempt: int, usage: Usage) -> bool:
+    def note(self, job: Job, attempt: int, usage: Usage, account: str = "") -> bool:
         """Record what a running attempt has consumed so far, and tell whether that changed.
 
         Args:
             job: The job.
             attempt: The attempt's number.
             usage: What it has consumed.
+            account: The account that pays.
         """
-        return self._trees.note_usage(job.id, attempt, usage)
+        changed = self._trees.note_usage(job.id, attempt, usage)
+        if changed:
+            self._spending.note(account, job.id, usage.cost_usd)
+        return changed
 
     def reserve(self, facts: AdmissionFacts) -> None:
         """Refuse a spawn for which a budget above has no room, or hold what it takes until it is written or released.

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 from jobs.ports import Clock
 from jobs.util.text import strip_terminal_codes
@@ -262,6 +263,30 @@ def _shown(because: str) -> str:
     return words if len(words) <= REASON_CHARS else words[: REASON_CHARS - 1] + "…"
 
 
+class BudgetGate(Protocol):
+    """Tells which accounts have used up a budget."""
+
+    def pause_of(self, account: str) -> Pause | None:
+        """Return until when nothing of an account starts, or None."""
+        ...
+
+    def pauses(self) -> Mapping[str, Pause]:
+        """Return the pause of each account that has one."""
+        ...
+
+
+class _NoBudgets(BudgetGate):
+    def pause_of(self, account: str) -> Pause | None:
+        return None
+
+    def pauses(self) -> Mapping[str, Pause]:
+        return {}
+
+
+def _later(one: Pause | None, other: Pause | None) -> Pause | None:
+    return max((one, other), key=lambda pause: 0.0 if pause is None else pause.until)
+
+
 class Throttle:
     """The limits of the machine, and those of each account.
 
@@ -275,6 +300,7 @@ class Throttle:
         clock: Time.
         jitter: Returns a number from 0 to 1.
         uses_extra: Tells whether jobs use what is paid for beyond a usage limit, now.
+        budgets: Tells which accounts have used up a budget; None where there are no budgets.
 
     Attributes:
         machine: What holds for the machine as a whole: its pause is one of all accounts.
@@ -290,7 +316,10 @@ class Throttle:
         clock: Clock,
         jitter: Callable[[], float] = random.random,
         uses_extra: Callable[[], bool] = lambda: False,
+        budgets: BudgetGate | None = None,
     ) -> None:
+        self._budgets = budgets or _NoBudgets()
+        self._used_up: set[str] = set()
         self._max_running = max_running
         self._max_starting = max_starting
         self._free_memory = free_memory
@@ -319,11 +348,14 @@ class Throttle:
     def pause_of(self, account: str) -> Pause | None:
         """Return why nothing of an account is launched, and until when; None where things go on."""
         limits = self._accounts.get(account)
-        return self.machine.pause or (limits.pause if limits else None)
+        return self.machine.pause or _later(limits.pause if limits else None, self._budgets.pause_of(account))
 
     def pauses(self) -> Mapping[str, Pause]:
         """Return the pause of each account that has one."""
-        return {name: pause for name, limits in self._accounts.items() if (pause := limits.pause) is not None}
+        found = {name: pause for name, limits in self._accounts.items() if (pause := limits.pause) is not None}
+        for name, pause in self._budgets.pauses().items():
+            found[name] = _later(found.get(name), pause) or pause
+        return found
 
     def usage_limits(self) -> Iterator[tuple[str, UsageLimit]]:
         """Yield each account with each usage limit of it that holds."""
@@ -332,7 +364,7 @@ class Throttle:
                 yield name, limit
 
     def observe(self, observer: Callable[[], None]) -> None:
-        """Call something whenever a usage limit was noted or lifted; it must not wait."""
+        """Call something whenever a usage limit was noted or lifted, or a budget holds jobs back; it must not wait."""
         self._observers.append(observer)
 
     def admits(self, running: int) -> bool:
@@ -347,7 +379,7 @@ class Throttle:
     def admits_of(self, account: str, running: int) -> bool:
         """Tell whether one more job of an account may be launched while this number of them runs."""
         limits = self._accounts.get(account)
-        return limits is None or limits.admits(running)
+        return self._may_spend(account) and (limits is None or limits.admits(running))
 
     def held_back_by(self, account: str, *, running: int, of_account: int) -> Wait:
         """Return what a queued job of an account waits for: a slot, where nothing else delays it.
@@ -360,7 +392,11 @@ class Throttle:
         limits = self._accounts.get(account)
         if (back_off := self.machine.pause) is not None:
             return Wait(what=WaitingFor.BACK_OFF, until=back_off.until, because=back_off.because)
-        if limits is not None and (wait := limits.wait(of_account)) is not None:
+        wait = None if limits is None else limits.wait(of_account)
+        budget = self._budgets.pause_of(account)
+        if budget is not None and (wait is None or budget.until > (wait.until or 0.0)):
+            return Wait(what=WaitingFor.LIMIT, until=budget.until, because=budget.because)
+        if wait is not None:
             return wait
         if running == 0 or self._memory_suffices():
             return Wait(what=WaitingFor.SLOT)
@@ -399,6 +435,14 @@ class Throttle:
     def _tell(self) -> None:
         for observer in self._observers:
             observer()
+
+    def _may_spend(self, account: str) -> bool:
+        # Asked where a job of the account could be launched, so this is where its pause begins for others.
+        used_up = self._budgets.pause_of(account) is not None
+        if used_up != (account in self._used_up):
+            self._used_up ^= {account}
+            self._tell()
+        return not used_up
 
     def _drop_idle(self) -> None:
         if len(self._accounts) >= _MOST_IDLE:

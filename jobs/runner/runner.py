@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import anyio
 import anyio.to_thread
@@ -269,6 +270,7 @@ class LocalRunner:
     async def _abandon(self, job: Job, live: RunningAttempt | None, why: str) -> Job:
         usage = live.reader.usage if live else Usage()
         outcome = Outcome(reason=Reason.UNKNOWN_ERROR, status=JobStatus.FAILED, detail=why, usage=usage)
+        outcome = outcome if live is None else replace(outcome, account=live.account)
         attempt = await self._store.attempt(job.id, job.attempt) if job.status is JobStatus.RUNNING else None
         if attempt is not None:
             marker = self._launch_planner.marker(job, attempt.number)

@@ -57,7 +57,7 @@ class Settler:
             self._retry_policy.decide, live.job, live.attempt, outcome, ran=ran, stop_reason=live.stop_reason
         )
         outcome = await retry_while_unavailable(follow, f"deciding what follows job {live.job.id}")
-        settled = await self.write(live.job, live.attempt, outcome)
+        settled = await self.write(live.job, live.attempt, replace(outcome, account=live.account))
         if outcome.status is JobStatus.COMPLETED:
             self._throttle.launched()
             self._throttle.of(live.account).on_success()

@@ -315,7 +315,7 @@ class Supervisor:
                 timer.schedule()
 
     def _mind_budget(self, live: RunningAttempt) -> None:
-        if not self._ledger.note(live.job, live.attempt.number, live.reader.usage):
+        if not self._ledger.note(live.job, live.attempt.number, live.reader.usage, live.account):
             return
         owner = self._ledger.budget_exhausted(live.owners)
         if owner is not None:

@@ -1,14 +1,16 @@
 """LiveStore: a store that answers from memory about live trees, in front of one that keeps everything."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 from anyio import CancelScope
 
 from jobs.live_trees import LiveTrees
-from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
+from jobs.model import Attempt, Batch, DaySpending, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.paused import PausedPath, PausedPaths
 from jobs.ports import Admission, EndedTree, Limited, LiveRows, NewLimits, SpawnCheck, Store, Submission
+from jobs.spending import LOADED_DAYS, Spending, local_day
 from jobs.store.rows import ended_attempt
 from jobs.util.keyed import KeyedLock
 from jobs.waiting_for import WaitingFor
@@ -35,6 +37,7 @@ class LiveStore(Store):
     def __init__(self, behind: Store, trees: LiveTrees | None = None) -> None:
         self.trees = trees or LiveTrees()
         self.paused_paths = PausedPaths(lives=self.trees.lives)
+        self.spent = Spending()
         self._behind = behind
         self._attempts: dict[str, Attempt] = {}
         self._tokens: dict[str, str] = {}
@@ -57,6 +60,7 @@ class LiveStore(Store):
             by_root[job.root_id].append(job)
         for tree in rows.trees:
             store.trees.enter(tree, by_root[tree.id])
+        store.spent.load(await behind.spending(local_day(time.time() - LOADED_DAYS * 86_400)))
         return store
 
     async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
@@ -120,6 +124,7 @@ class LiveStore(Store):
         """Write how the attempt ended."""
         with CancelScope(shield=True):
             job = await self._behind.settle(job_id, attempt, outcome, at=at)
+        self.spent.settle(job_id, outcome.account, outcome.usage.cost_usd, at=at)
         ended = self._attempts.get(job_id)
         self._changed(job)
         if ended is not None and job.status is JobStatus.QUEUED:
@@ -285,6 +290,10 @@ class LiveStore(Store):
         """Return one attempt, or None."""
         known = self._attempts.get(job_id)
         return known if known and known.number == number else await self._behind.attempt(job_id, number)
+
+    async def spending(self, since: str) -> Sequence[DaySpending]:
+        """Return what accounts have spent, as it is behind."""
+        return await self._behind.spending(since)
 
     async def caller(self, token_hash: str) -> Job | None:
         """Return the running job that holds this token, or None."""

@@ -12,6 +12,7 @@ from jobs.model import (
     TERMINAL,
     Attempt,
     Batch,
+    DaySpending,
     Job,
     JobStatus,
     Outcome,
@@ -22,6 +23,7 @@ from jobs.model import (
 )
 from jobs.paused import PausedPath
 from jobs.ports import Admission, AdmissionFacts, EndedTree, Limited, LiveRows, NewLimits, SpawnCheck, Store, Submission
+from jobs.spending import local_day
 from jobs.store.rows import ended_attempt, excerpt_of, writable
 from jobs.store.writes import (
     TreePosition,
@@ -49,6 +51,7 @@ class MemoryStore(Store):
         self._tasks: dict[str, str] = {}
         self._attempts: dict[tuple[str, int], Attempt] = {}
         self._tokens: dict[str, str] = {}
+        self._spending: dict[tuple[str, str], float] = {}
         self._paused: dict[str, PausedPath] = {}
 
     async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
@@ -134,6 +137,9 @@ class MemoryStore(Store):
             ended_at=None if waits else at,
         )
         self._jobs[job_id] = ended
+        if outcome.account is not None and outcome.usage.cost_usd:
+            key = (outcome.account, local_day(at))
+            self._spending[key] = self._spending.get(key, 0.0) + outcome.usage.cost_usd
         return ended
 
     async def fail_queued(self, job_id: str, outcome: Outcome, *, at: float) -> Job | None:
@@ -320,6 +326,11 @@ class MemoryStore(Store):
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """Return one attempt, or None."""
         return self._attempts.get((job_id, number))
+
+    async def spending(self, since: str) -> Sequence[DaySpending]:
+        """Return what accounts have spent since a day."""
+        rows = sorted((account, day, cost) for (account, day), cost in self._spending.items() if day >= since)
+        return [DaySpending(account=account, day=day, cost_usd=cost) for account, day, cost in rows]
 
     async def caller(self, token_hash: str) -> Job | None:
         """Return the running job that holds this token, or None."""

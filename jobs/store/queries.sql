@@ -198,6 +198,15 @@ SET status = ?, reason = ?, exit_code = ?, result = ?, frame = ?,
     pid = coalesce(?, pid), pid_start = coalesce(?, pid_start), cli_version = coalesce(?, cli_version), model = ?
 WHERE job_id = ? AND number = ?;
 
+-- name: add_spending
+-- One row for a day of an account, however many attempts end.
+INSERT INTO spending (account, day, cost_usd) VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET cost_usd = cost_usd + excluded.cost_usd;
+
+-- name: spending
+-- Read once, at the start of an engine.
+SELECT account, day, cost_usd FROM spending WHERE day >= ? ORDER BY account, day;
+
 -- name: fail_queued
 -- Guarded: a job that was claimed meanwhile is settled by its attempt.
 UPDATE job

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from jobs.model import EXCERPT_LENGTH, Attempt, Batch, Job, JobStatus, Outcome, Reason, Rollup, Tree, Usage
+from jobs.model import EXCERPT_LENGTH, Attempt, Batch, DaySpending, Job, JobStatus, Outcome, Reason, Rollup, Tree, Usage
 from jobs.paused import PausedPath
 from jobs.ports import EndedTree
 from jobs.spec import JobSpec
@@ -193,6 +193,12 @@ def ended_tree_of(row: Row) -> EndedTree:
     """Return the ended tree of a row (root, end, number of jobs)."""
     root_id, ended_at, jobs = row
     return EndedTree(id=root_id, ended_at=ended_at, jobs=jobs)
+
+
+def day_spending_of(row: Row) -> DaySpending:
+    """Return the spending of a row (account, day, cost)."""
+    account, day, cost_usd = row
+    return DaySpending(account=account, day=day, cost_usd=cost_usd)
 
 
 def rollup_of(rows: Iterable[Row]) -> Rollup:

@@ -43,5 +43,14 @@ CREATE TABLE noted_pause (
 ALTER TABLE tree ADD COLUMN max_jobs INTEGER CHECK (max_jobs >= 0);
 ALTER TABLE tree ADD COLUMN limits_at REAL;
 
+-- What attempts that ended have cost, by account and local day. Kept apart from the attempts, which are pruned within a
+-- month, and written with their ends, so that a day's sum needs no look at them.
+CREATE TABLE spending (
+    account TEXT NOT NULL,  -- a digest, as the throttle names it
+    day TEXT NOT NULL CHECK (day GLOB '????-??-??'),
+    cost_usd REAL NOT NULL,
+    PRIMARY KEY (account, day)
+) STRICT, WITHOUT ROWID;
+
 PRAGMA user_version = 6;
 COMMIT;

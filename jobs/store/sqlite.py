@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from anyio import CancelScope, to_thread
 
 from jobs.errors import DiskFullError, StoreError
-from jobs.model import Attempt, Batch, Job, JobStatus, Outcome, Rollup, Tree
+from jobs.model import Attempt, Batch, DaySpending, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.notice import NotedPause, Notice, NoticeKind, NoticeStore, UndeliveredNotices, WantedNotices
 from jobs.paused import PausedPath
 from jobs.ports import EndedTree, LiveRows, Store
@@ -26,6 +26,7 @@ from jobs.store.rows import (
     Row,
     attempt_of,
     batch_of,
+    day_spending_of,
     ended_tree_of,
     job_of,
     paused_path_of,
@@ -331,6 +332,10 @@ class SqliteStore(Store, NoticeStore):
         """Return one attempt, or None."""
         attempt = await self._first("attempt", (job_id, number), attempt_of)
         return None if attempt is None else self._launches.seen_in(attempt)
+
+    async def spending(self, since: str) -> Sequence[DaySpending]:
+        """Return what accounts have spent since a day."""
+        return await self._read("spending", (since,), day_spending_of)
 
     async def caller(self, token_hash: str) -> Job | None:
         """Return the running job that holds this token, or None."""

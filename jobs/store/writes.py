@@ -11,6 +11,7 @@ from jobs.model import NEXT, TERMINAL, Attempt, Batch, Job, JobStatus, Outcome, 
 from jobs.paused import PausedPath
 from jobs.ports import Admission, AdmissionFacts, Limited, NewLimits, SpawnCheck, Submission
 from jobs.spec import TASK_PREVIEW, JobSpec
+from jobs.spending import local_day
 from jobs.store.queries import SQL
 from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, paused_path_of, spec_text, tree_of, writable
 from jobs.store.writer import ProcessNote
@@ -210,6 +211,8 @@ def settle(
             attempt,
         ),
     )
+    if outcome.account is not None and usage.cost_usd:
+        connection.execute(SQL["add_spending"], (outcome.account, local_day(at), usage.cost_usd))
     return job
 
 

@@ -45,7 +45,7 @@ from server.cli.follow import (
 )
 from server.cli.interrupts import interrupt_hint
 from server.cli.job_ids import whole_id, whole_ids
-from server.cli.lines import show, width_of, wrapped
+from server.cli.lines import show, spending_lines, width_of, wrapped
 from server.cli.status_view import description, job_row
 from server.cli.task_options import finite
 from server.cli.times import here
@@ -301,6 +301,8 @@ def dashboard(*, as_json: AsJson = False) -> None:
         say(f"{figures['activeJobs']} live, {over}")
         say(f"a job took {figures['averageDuration']} s on average; {figures['parallelEfficiency']} ran at once")
         say(f"deepest live job at depth {figures['nestedDepth']}; the engine uses {figures['systemLoad']} MB")
+        for line in spending_lines(figures.get("spending", ()), {}):
+            say(line)
         if paused := figures["recursionStats"].get("paused"):
             say(here(paused, time.time()))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from server.cli.console import AsJson, asked_for_json, errors_as_messages, fail, note, out, say, say_json
-from server.cli.lines import setting_lines, show, width_of
+from server.cli.lines import setting_lines, show, spending_lines, width_of
 from server.cli.times import here
 from server.client.connect import control
 from server.client.engine_socket import EngineUnreachableError
@@ -151,21 +151,29 @@ def status(*, as_json: AsJson = False) -> None:
     elif answer is None:
         say("No engine runs; the next command that needs one starts it.")
     else:
-        jobs = ", ".join(f"{count} {status}" for status, count in answer["jobs"].items()) or "none"
-        say(f"Engine {answer['version']}, pid {answer['pid']}, socket {answer['socket']}\nJobs: {jobs}")
-        # An engine of an older version that still has work reports less.
-        if answer.get("damage"):
-            say(answer["damage"])
-        if answer["rescue"]:
-            say(answer["rescue"]["says"])
-        if answer.get("copy"):
-            say(answer["copy"])
-        if answer.get("paused"):
-            paused = here(answer["paused"], time.time())
-            say(f"{paused}. To try at once, run `claude-jobs engine stop`.")
-        say_settings(answer.get("settings", ()), answer.get("note"))
+        _say_status(answer)
     if answer is None:
         raise typer.Exit(3)
+
+
+def _say_status(answer: Mapping[str, Any]) -> None:
+    # Imported here: no other command needs it.
+    from server.checks import to_go_on_at_once
+
+    jobs = ", ".join(f"{count} {status}" for status, count in answer["jobs"].items()) or "none"
+    say(f"Engine {answer['version']}, pid {answer['pid']}, socket {answer['socket']}\nJobs: {jobs}")
+    # An engine of an older version that still has work reports less.
+    if answer.get("damage"):
+        say(answer["damage"])
+    if answer["rescue"]:
+        say(answer["rescue"]["says"])
+    if answer.get("copy"):
+        say(answer["copy"])
+    for line in spending_lines(answer.get("spending", ()), answer.get("accountNames", {})):
+        say(line)
+    if answer.get("paused"):
+        say(f"{here(answer['paused'], time.time())}. {to_go_on_at_once(answer['paused'])}")
+    say_settings(answer.get("settings", ()), answer.get("note"))
 
 
 def settings(*, as_json: AsJson = False) -> None:

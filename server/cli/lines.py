@@ -100,3 +100,24 @@ def setting_lines(rows: Sequence[Mapping[str, Any]], width: int | None) -> Itera
         yield f"  {name:<{names}}  {first.strip()}"
         yield from others
         yield from wrapped(f"{indent}  {source}", width)
+
+
+def spending_lines(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
+    """Return what each account has spent, a line each.
+
+    Args:
+        rows: As replies have them.
+        names: What is known of an account, by the beginning of its digest.
+    """
+    found = []
+    for row in rows:
+        name = names.get(row["account"])
+        whose = "" if len(rows) == 1 else f"account {row['account']}{f' ({name})' if name else ''} "
+        today = _of_budget(row["todayUsd"], row["dailyBudgetUsd"])
+        month = _of_budget(row["monthUsd"], row["monthlyBudgetUsd"])
+        found.append(f"{whose}spent {today} today, {month} this month")
+    return found
+
+
+def _of_budget(spent: float, budget: float | None) -> str:
+    return f"{spent:.2f} USD" if budget is None else f"{spent:.2f} of {budget:.2f} USD"

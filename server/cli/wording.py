@@ -71,6 +71,7 @@ _PATTERNS: Final = (
     (re.compile(r"\bcall (?=`claude-jobs )"), "run "),
     (re.compile(r"^(Request \S+ not found\.) .*"), r"\1 `claude-jobs approve` lists those that are open."),
     (re.compile(r"so it cannot spawn\. Finish with what you have\."), "so nothing can run below it. Name a live one."),
+    (re.compile(r"\bFinish with what you have, without spawning; a person can raise\b"), "Wait, or raise"),
     (re.compile(r"\bSpawn (?=fewer)"), "Give "),
     (
         re.compile(r"Read it with `claude-jobs result`, or go on with `claude-jobs send`\."),

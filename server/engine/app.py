@@ -15,7 +15,7 @@ import psutil
 from anyio.abc import TaskGroup
 
 from jobs.assembly import assemble_parts
-from jobs.claude.account import accounts_of
+from jobs.claude.account import account_key, accounts_of
 from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import McpServer
 from jobs.client_context import ClientContextStore
@@ -58,6 +58,7 @@ from server.engine.settings_notices import SettingsNotices
 from server.engine.state_binding import bind
 from server.engine.state_watch import EngineSocket, StateWatch
 from server.engine.supervised_tasks import SupervisedTasks
+from server.mcp import replies
 from server.mcp.connection_state import Services
 
 logger = logging.getLogger(__name__)
@@ -187,8 +188,12 @@ async def assemble(
 def _in_use(claudes: ClaudeFinder, client_contexts: ClientContextStore) -> dict[str, Any]:
     # Many trees come from one client: each environment is checked once.
     environments = {tuple(sorted(env.items())) for env in client_contexts.environments()}
-    accounts = {str(account) for env in environments for account in accounts_of(dict(env))}
-    return {"claudes": dict(claudes.versions), "accounts": sorted(accounts)}
+    found = {account_key(dict(env)): accounts_of(dict(env)) for env in environments}
+    return {
+        "claudes": dict(claudes.versions),
+        "accounts": sorted({str(account) for accounts in found.values() for account in accounts}),
+        "accountNames": {replies.account_shown(key): str(accounts[0]) for key, accounts in found.items() if accounts},
+    }
 
 
 def _resident() -> int:

@@ -181,6 +181,7 @@ class Control:
             "rescue": None if report is None else {**asdict(report), "says": str(report)},
             "copy": None if location is None else location.says(),
             **replies.paused(self._recursion.pauses()),
+            **replies.spending(self._recursion.spending()),
             **await anyio.to_thread.run_sync(self._in_use),
             **await self._settings_for(request),
         }

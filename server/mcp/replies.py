@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from jobs.ids import is_batch_id
+from jobs.limits.account_budgets import AccountFigures
 from jobs.limits.throttle import Pause, clock_time
 from jobs.model import Attempt, Batch, Job, JobStatus, Rollup
 from jobs.permissions.approvals import PermissionRequest
@@ -53,6 +54,12 @@ _HEAD_CHARS = 1000
 
 _PAUSED_BYTES = 400
 """Most bytes of what a list says of pauses."""
+
+_ACCOUNT_CHARS = 8
+"""Characters of an account's digest that tell it from another one."""
+
+_MOST_ACCOUNTS = 20
+"""Most accounts whose spending is listed."""
 
 _MOST_PAUSES = 3
 """Most accounts whose pauses are listed one by one."""
@@ -194,6 +201,26 @@ def batch_status(
     status = {"batchId": batch.id, "parentJobId": batch.parent_id, **totals(rollup, seconds)}
     status |= paused(pauses) if waits else {}
     return pretty(status) if whole else compact(fitted(status, STATUS_BYTES, texts={"paused": 100}, droppable=()))
+
+
+def account_shown(account: str) -> str:
+    """Return as much of an account's digest as tells it from another one."""
+    return account[:_ACCOUNT_CHARS]
+
+
+def spending(figures: Sequence[AccountFigures]) -> dict[str, Any]:
+    """Return what the accounts that spent most have spent, and may; nothing where none has."""
+    rows = [
+        {
+            "account": account_shown(one.account),
+            "todayUsd": round(one.today, 4),
+            "dailyBudgetUsd": one.daily,
+            "monthUsd": round(one.month, 4),
+            "monthlyBudgetUsd": one.monthly,
+        }
+        for one in figures[:_MOST_ACCOUNTS]
+    ]
+    return {"spending": rows} if rows else {}
 
 
 def paused(pauses: Sequence[Pause]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from jobs.model import LIVE, JobStatus, Rollup
 from jobs.recursion_manager import RecursionStatistics
 from server.mcp.arguments import NoArguments
 from server.mcp.connection_state import Call
-from server.mcp.replies import paused, pretty
+from server.mcp.replies import paused, pretty, spending
 from server.mcp.tool_definitions import tool
 
 _FIGURES_OVER = 5000
@@ -57,7 +57,8 @@ async def _statistics(call: Call) -> RecursionStatistics:
         return statistics
     own = call.job.root_id
     own_pauses = call.services.recursion.pauses((own,))
-    return replace(statistics, live_by_root={own: statistics.live_by_root.get(own, 0)}, pauses=own_pauses)
+    by_root = {own: statistics.live_by_root.get(own, 0)}
+    return replace(statistics, live_by_root=by_root, pauses=own_pauses, spending=())
 
 
 def dashboard(
@@ -84,6 +85,7 @@ def dashboard(
             "systemLoad": round(resident / 2**20, 1),
             "recursionStats": _recursion(statistics),
             "cancelledJobs": sums.counts.get(JobStatus.CANCELLED, 0),
+            **spending(statistics.spending),
         }
     )
 

@@ -227,6 +227,15 @@ def test_max_output_bytes(lived: Lived):
     assert lived.pump.settled(lived.start("chatter"))["reason"] == "output_limit"
 
 
+@pytest.mark.parametrize("setting", ["daily_budget_usd", "monthly_budget_usd"])
+def test_daily_budget_usd_and_monthly_budget_usd(lived: Lived, setting: str):
+    lived.pump.text("claude_run", task="stub:cost=0.02")
+    lived.configured(**{setting: 0.01})
+    assert setting in lived.pump.refusal("claude_run_async", task="x")
+    lived.configured(**{setting: 1000.0})
+    assert lived.pump.text("claude_run", task="stub:say=on", outputFormat="text") == "on"
+
+
 def test_permission_mode(lived: Lived):
     argv = lived.told(environ={"CLAUDE_JOBS_PERMISSION_MODE": "plan"})["argv"]
     assert "--permission-mode=plan" in argv
