@@ -1,7 +1,7 @@
 """Paused parts of the trees: which a person or a job has paused, and which job is below one of them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 EVERYTHING = ""
@@ -29,11 +29,19 @@ class PausedPath:
         """The id of the job or tree, or None for everything."""
         return self.path.rpartition("/")[2] or None
 
+    def __str__(self) -> str:
+        """Say who paused what, and the command that ends it."""
+        what = f" {self.id}" if self.id else ""
+        return f"paused because {self._who} paused{what or ' everything'}: `claude-jobs resume{what}` lets it go on"
+
     def words_for(self, path: str) -> str:
         """Return who paused a path, and with what above it."""
-        who = "a person" if self.by_job is None else f"job {self.by_job}"
         above = "" if path == self.path else f", with {self.id or 'everything'}"
-        return f"paused by {who}{above}"
+        return f"paused by {self._who}{above}"
+
+    @property
+    def _who(self) -> str:
+        return "a person" if self.by_job is None else f"job {self.by_job}"
 
     def joined(self, earlier: "PausedPath | None") -> "PausedPath":
         """Return this pause on top of an earlier one of the same path: it began then, and the stricter one counts."""
@@ -95,7 +103,8 @@ class PausedPaths:
 
     def holds(self, path: str) -> bool:
         """Tell whether a pause holds for a path."""
-        return any(True for _ in self.covering(path))
+        # Asked for each job: where nothing is paused it costs one look.
+        return bool(self._rows) and self.outermost(path) is not None
 
     def ends(self, path: str) -> bool:
         """Tell whether a pause holds for a path that ends what runs there."""
@@ -114,9 +123,15 @@ class PausedPaths:
         below = f"{path}/"
         return [row for name, row in self._rows.items() if name == path or name.startswith(below)]
 
-    def live(self) -> list[PausedPath]:
-        """Return the pauses under which a job is queued or running, in the order in which they began."""
-        return sorted((row for row in self._rows.values() if self._lives(row.path)), key=lambda row: row.since)
+    def live(self, root_ids: Collection[str] | None = None) -> list[PausedPath]:
+        """Return the pauses under which a job is queued or running, in the order in which they began.
+
+        Args:
+            root_ids: Only those that hold in one of these trees; None for all.
+        """
+        wanted = None if root_ids is None else {EVERYTHING, *root_ids} if root_ids else frozenset[str]()
+        rows = [row for row in self._rows.values() if wanted is None or row.path.partition("/")[0] in wanted]
+        return sorted((row for row in rows if self._lives(row.path)), key=lambda row: row.since)
 
 
 def _above(path: str) -> tuple[str, ...]:

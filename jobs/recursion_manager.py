@@ -14,7 +14,7 @@ from jobs.limits.account_budgets import AccountBudgets, AccountFigures
 from jobs.limits.budget import Ledger
 from jobs.limits.throttle import Pause, Throttle
 from jobs.model import TERMINAL, Job, JobStatus, Outcome, Reason
-from jobs.paused import PausedPaths
+from jobs.paused import PausedPath, PausedPaths
 from jobs.ports import Admission, AdmissionFacts, Store, Submission
 from jobs.scheduler import Scheduler
 from jobs.util.keyed import KeyedLock
@@ -168,7 +168,7 @@ class RecursionStatistics:
     running: int
     waiting: int
     window: int | None = None
-    pauses: Sequence[Pause] = ()
+    pauses: Sequence[Pause | PausedPath] = ()
     spending: Sequence[AccountFigures] = ()
 
 
@@ -239,6 +239,10 @@ class RecursionManager:
         counted = [replace(pause, waiting=self._waiting(account)) for account, pause in found.items()]
         return sorted(counted, key=lambda pause: pause.until)
 
+    def all_pauses(self, root_ids: Collection[str] | None = None) -> Sequence[Pause | PausedPath]:
+        """Return what `pauses` does, and after it what a person or a job has paused in these trees: for a reader."""
+        return (*self.pauses(root_ids), *self.paused_paths.live(root_ids))
+
     def wait_of(self, job: Job) -> Wait | None:
         """Return what a live job waits for, or None where it works or is over. Every reader asks here."""
         if job.status in TERMINAL:
@@ -255,14 +259,22 @@ class RecursionManager:
         running = self.scheduler.running()
         return self._throttle.held_back_by(account, running=running, of_account=self.scheduler.running(account))
 
-    async def pause_ahead(self, admission: Admission) -> Pause | None:
-        """Return the pause for which jobs wait that have just been admitted, or None; how many wait it does not say."""
-        if self._throttle is None or self._look_up is None or admission.jobs[0].status is not JobStatus.QUEUED:
+    async def pause_ahead(self, jobs: Sequence[Job]) -> Pause | PausedPath | None:
+        """Return the pause for which the first of these jobs waits, or None; how many wait it does not say.
+
+        Args:
+            jobs: Jobs of one tree that have just been queued.
+        """
+        if not jobs or jobs[0].status is not JobStatus.QUEUED:
+            return None
+        if (paused := self.paused_paths.outermost(jobs[0].path)) is not None:
+            return paused
+        if self._throttle is None or self._look_up is None:
             return None
         # Only in a pause: nothing else waits for the account to be looked up.
         if self._throttle.machine.pause is None and not self._throttle.pauses():
             return None
-        root_id = admission.batch.root_id
+        root_id = jobs[0].root_id
         await self._look_up(root_id)
         return self._throttle.pause_of(self.scheduler.account_of_tree(root_id))
 
@@ -355,6 +367,13 @@ class RecursionManager:
         outcome = Outcome(reason=Reason.DEADLINE, status=JobStatus.FAILED, detail=said)
         return await self._store.fail_queued(job.id, outcome, at=at)
 
+    async def has_work(self) -> bool:
+        """Tell whether a live job can go on without somebody who resumes it first."""
+        return any(
+            job.status is JobStatus.RUNNING or not self.paused_paths.holds(job.path)
+            for job in await self._store.unfinished()
+        )
+
     async def statistics(self) -> RecursionStatistics:
         """Return the limits and how much of them is in use."""
         by_depth: dict[int, int] = {}
@@ -369,6 +388,6 @@ class RecursionManager:
             running=self.scheduler.running(),
             waiting=self._waiting(),
             window=self._throttle.window if self._throttle else None,
-            pauses=self.pauses(),
+            pauses=self.all_pauses(),
             spending=self.spending(),
         )

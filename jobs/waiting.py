@@ -13,6 +13,7 @@ from jobs.event_bus import JobEventBus, Subscription
 from jobs.limits.throttle import Pause
 from jobs.live_trees import BatchJobs
 from jobs.model import TERMINAL, Job, JobStatus
+from jobs.paused import PausedPath
 from jobs.permissions.visibility import JobSelection
 from jobs.waiting_for import FOR_JOBS, Wait
 
@@ -51,7 +52,7 @@ class Progress:
     total: int
     seconds: float
     for_jobs: int = 0
-    pauses: Sequence[Pause] = ()
+    pauses: Sequence[Pause | PausedPath] = ()
     only: Job | None = None
     live: Sequence[Job] = ()
 
@@ -64,7 +65,7 @@ class Progress:
 OnProgress = Callable[[Progress], Awaitable[None]]
 """Called at once and at least every `PROGRESS_SECONDS`."""
 
-PausesOf = Callable[[Collection[str]], Sequence[Pause]]
+PausesOf = Callable[[Collection[str]], Sequence[Pause | PausedPath]]
 """Returns why jobs of some trees wait; the pause that ends first comes first."""
 
 
@@ -105,7 +106,7 @@ class WaitReport:
     cursor: str
     positions: tuple[int, ...] = ()
     left: int = 0
-    pauses: Sequence[Pause] = ()
+    pauses: Sequence[Pause | PausedPath] = ()
     held: Wait | None = None
     live: Sequence[Job] = ()
 
@@ -246,7 +247,7 @@ class Waiting:
             only=next(iter(jobs)) if len(jobs) == 1 else None,
         )
 
-    def _pauses(self, watch: "_Watch | _BatchWatch", root_ids: Collection[str]) -> Sequence[Pause]:
+    def _pauses(self, watch: "_Watch | _BatchWatch", root_ids: Collection[str]) -> Sequence[Pause | PausedPath]:
         # Asked first: only a wait in a pause has to look at every pending job.
         if not self._pauses_of(root_ids):
             return ()

@@ -173,6 +173,8 @@ def _say_status(answer: Mapping[str, Any]) -> None:
         say(line)
     if answer.get("paused"):
         say(f"{here(answer['paused'], time.time())}. {to_go_on_at_once(answer['paused'])}")
+    for paused in answer.get("pausedByRequest", ()):
+        say(paused)
     say_settings(answer.get("settings", ()), answer.get("note"))
 
 

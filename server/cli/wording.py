@@ -63,6 +63,8 @@ _PATTERNS: Final = (
         re.compile(rf"{_TOOL}\w* with (?:jobIds?|batchId|requestId) \[?'(\w+)'\]?"),
         r"`claude-jobs \1 \2`",
     ),
+    (re.compile(r"\bclaude_pause with jobId '(\w+)' and resume true"), r"`claude-jobs resume \1`"),
+    (re.compile(r"\bclaude_pause with resume true"), "`claude-jobs resume`"),
     (re.compile(r"\bclaude_list_jobs with (under|before) '(\w+)'"), r"`claude-jobs list --\1 \2`"),
     (re.compile(r"\bclaude_recursion_stats\b"), "`claude-jobs dashboard`"),
     (re.compile(r"\bclaude_run_batch(?:_async)?\b"), "`claude-jobs batch`"),

@@ -170,7 +170,7 @@ async def assemble(
                 event_bus=parts.event_bus,
                 clock=clock,
             ),
-            waiting=Waiting(parts.event_bus, parts.recursion.pauses, waits.hold_of),
+            waiting=Waiting(parts.event_bus, parts.recursion.all_pauses, waits.hold_of),
             event_bus=parts.event_bus,
             start_soon=tasks.start,
             transcript=runner.transcript,

@@ -110,8 +110,12 @@ class Control:
         return await self._details.of(str(request.get("job")))
 
     async def idle(self) -> bool:
-        """Tell whether nothing would be lost if the engine stopped: no other client is connected and no job is live."""
-        return self._connection_counter.connections <= 1 and not await self._store.has_unfinished()
+        """Tell whether nothing would be lost if the engine stopped: no other client is connected and no job goes on."""
+        if self._connection_counter.connections > 1:
+            return False
+        # Paused jobs need no engine, unless its end is theirs.
+        ends = self._settings.settings.end_jobs_on_stop
+        return not await (self._store.has_unfinished() if ends else self._recursion.has_work())
 
     async def _fate_of_jobs(self) -> str:
         """Return what happens to live jobs when the engine stops, as the end of a sentence."""
@@ -182,6 +186,7 @@ class Control:
             "copy": None if location is None else location.says(),
             **replies.paused(self._recursion.pauses()),
             **replies.spending(self._recursion.spending()),
+            "pausedByRequest": [str(pause) for pause in self._recursion.paused_paths.live()],
             **await anyio.to_thread.run_sync(self._in_use),
             **await self._settings_for(request),
         }

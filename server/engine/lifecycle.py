@@ -137,8 +137,10 @@ class Engine:
             await beat(min(self._settings.idle_seconds / IDLE_CHECKS, FILE_SECONDS))
             if self._connection_counter.idle_for() < self._settings.idle_seconds:
                 continue
-            if not await retry_while_unavailable(self._services.store.unfinished, "asking for live jobs"):
-                logger.info("stopping: no client and no live job for %s s", self._settings.idle_seconds)
+            # Paused jobs need no engine: whoever resumes them starts one. Not where its end would be theirs.
+            work = self._services.store.has_unfinished if self.end_jobs else self._services.recursion.has_work
+            if not await retry_while_unavailable(work, "asking for live jobs"):
+                logger.info("stopping: no client and no job to run for %s s", self._settings.idle_seconds)
                 self.stop()
 
 

@@ -177,6 +177,14 @@ class RetryArguments(Arguments):
     subtree: bool = False
 
 
+class PauseArguments(Arguments):
+    """Arguments of `claude_pause`."""
+
+    job_id: str | None = None
+    resume: bool = False
+    now: bool = False
+
+
 class ListArguments(Arguments):
     """Arguments of `claude_list_jobs`."""
 

@@ -313,5 +313,5 @@ class Call:
 
     def _why_it_waits(self, job: Job) -> str:
         wait = self.services.wait_of(job)
-        paused = replies.paused(self.services.recursion.pauses((job.root_id,))).get("paused", "")
+        paused = replies.paused(self.services.recursion.all_pauses((job.root_id,))).get("paused", "")
         return paused or (f"waiting for {wait.what.words}" if wait else "")

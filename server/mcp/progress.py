@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from jobs.limits.throttle import Pause, clock_time
 from jobs.model import Job
+from jobs.paused import PausedPath
 from jobs.waiting import Progress
 from server.mcp.job_now import JobNow, NowOf
 from server.mcp.pending_lines import most_telling
@@ -40,7 +41,7 @@ def state(job: Job) -> str:
     return job.status if job.waiting_for is None else f"waiting for {job.waiting_for.words}"
 
 
-def going_on(over: int, running: int, total: int, pauses: Sequence[Pause], *, for_jobs: int = 0) -> str:
+def going_on(over: int, running: int, total: int, pauses: Sequence[Pause | PausedPath], *, for_jobs: int = 0) -> str:
     """Say how many jobs are over, run, wait for other jobs and wait for their turn, and why they wait."""
     queued = total - over - running - for_jobs
     counts = [f"{over} of {total} over", f"{running} running"]

@@ -8,6 +8,7 @@ from jobs.ids import is_batch_id
 from jobs.limits.account_budgets import AccountFigures
 from jobs.limits.throttle import Pause, clock_time
 from jobs.model import Attempt, Batch, Job, JobStatus, Rollup
+from jobs.paused import PausedPath
 from jobs.permissions.approvals import PermissionRequest
 from jobs.ports import Admission
 from jobs.sessions import RetryResult
@@ -105,17 +106,19 @@ def _rest(count: int, how: str) -> dict[str, Any]:
     return {"left": count, "next": how} if count > 0 else {}
 
 
-def started(job: Job, pause: Pause | None = None) -> str:
+def started(job: Job, pause: Pause | PausedPath | None = None) -> str:
     """Answer `claude_run_async`; with the pause that the job waits for, if any."""
     return pretty({"jobId": job.id, "status": "started", "message": "Job started successfully", **_ahead(pause)})
 
 
-def _ahead(pause: Pause | None) -> dict[str, str]:
+def _ahead(pause: Pause | PausedPath | None) -> dict[str, str]:
+    if isinstance(pause, PausedPath):
+        return {"paused": str(pause)}
     # How many wait is not known yet: these are not queued yet.
     return {"paused": f"no job starts before {clock_time(pause.until)}: {pause.because}"} if pause else {}
 
 
-def spawned(admission: Admission, pause: Pause | None = None) -> str:
+def spawned(admission: Admission, pause: Pause | PausedPath | None = None) -> str:
     """Answer `claude_run_batch_async`; with the pause that the jobs wait for, if any."""
     ids = [job.id for job in admission.jobs]
     shown = _fitting(ids, MAX_REPLY_CHARS - _HEAD_CHARS)
@@ -158,7 +161,7 @@ def batch_done(batch: Batch, report: WaitReport, milliseconds: int, *, excerpt_c
 def job_status(
     now: JobNow,
     below: Rollup | None,
-    pauses: Sequence[Pause] = (),
+    pauses: Sequence[Pause | PausedPath] = (),
     *,
     attempt: Attempt | None = None,
     live_children: int = 0,
@@ -186,7 +189,7 @@ def job_status(
 
 
 def batch_status(
-    batch: Batch, rollup: Rollup, pauses: Sequence[Pause] = (), *, seconds: float, whole: bool = False
+    batch: Batch, rollup: Rollup, pauses: Sequence[Pause | PausedPath] = (), *, seconds: float, whole: bool = False
 ) -> str:
     """Answer `claude_status` for a batch or the tree that it began, with a pause that it waits for.
 
@@ -223,7 +226,7 @@ def spending(figures: Sequence[AccountFigures]) -> dict[str, Any]:
     return {"spending": rows} if rows else {}
 
 
-def paused(pauses: Sequence[Pause]) -> dict[str, str]:
+def paused(pauses: Sequence[Pause | PausedPath]) -> dict[str, str]:
     """Return until when jobs wait, why, and how many; nothing where none is paused."""
     said = [str(pause) for pause in pauses[:_MOST_PAUSES]]
     if left := len(pauses) - len(said):
@@ -308,7 +311,7 @@ def job_list(
     more: bool,
     excerpt_chars: int,
     now_of: NowOf,
-    pauses: Sequence[Pause] = (),
+    pauses: Sequence[Pause | PausedPath] = (),
     whole: bool = False,
 ) -> str:
     """Answer `claude_list_jobs`: a line per job, newest first.
@@ -349,19 +352,24 @@ def killed(job_id: str, cancelled: Sequence[Job]) -> str:
     return pretty({"success": True, "message": message})
 
 
-def sent(job: Job, original: Job, pause: Pause | None = None) -> str:
+def sent(job: Job, original: Job, pause: Pause | PausedPath | None = None) -> str:
     """Answer `claude_send`; with the pause that the job waits for, if any."""
     session = "a copy of the session" if job.spec.fork_session else "the session"
     message = f"Goes on with {session} of {original.id}"
     return pretty({"jobId": job.id, "status": "started", "message": message, **_ahead(pause)})
 
 
-def retried(what: RetryResult) -> str:
-    """Answer `claude_retry`: the jobs queued again, those not over, and those whose session another job continues."""
+def retried(what: RetryResult, pause: Pause | PausedPath | None = None) -> str:
+    """Answer `claude_retry`: the jobs queued again, those not over, and those whose session another job continues.
+
+    Args:
+        what: What came of it.
+        pause: Why the first of them does not start, or None.
+    """
     again = [job.id for job in what.restarted]
     live = [job.id for job in what.live]
     status = "requeued" if again else "nothing_requeued"
-    reply: dict[str, Any] = {"jobIds": again[:_NAMED], "count": len(again), "status": status}
+    reply: dict[str, Any] = {"jobIds": again[:_NAMED], "count": len(again), "status": status, **_ahead(pause)}
     if live:
         reply["live"] = live[:_NAMED]
     steps = []

@@ -20,7 +20,7 @@ _ROOTS = 100
 
 @tool(
     title="Show figures",
-    about="How many jobs run, completed and failed, how long they take, and what the engine holds.",
+    about="How many jobs run, completed and failed, how long they take, what the engine holds.",
     reads=True,
 )
 async def claude_dashboard(call: Call, _: NoArguments) -> str:
@@ -56,7 +56,7 @@ async def _statistics(call: Call) -> RecursionStatistics:
     if call.job is None:
         return statistics
     own = call.job.root_id
-    own_pauses = call.services.recursion.pauses((own,))
+    own_pauses = call.services.recursion.all_pauses((own,))
     by_root = {own: statistics.live_by_root.get(own, 0)}
     return replace(statistics, live_by_root=by_root, pauses=own_pauses, spending=())
 

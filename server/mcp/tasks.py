@@ -27,6 +27,7 @@ from jobs.errors import JobsError
 from jobs.ids import BATCH_PREFIX, JOB_PREFIX
 from jobs.limits.throttle import Pause
 from jobs.model import LIVE, Job, JobStatus
+from jobs.paused import PausedPath
 from jobs.permissions.visibility import JobSelection
 from jobs.waiting import WaitMode, WaitReport
 from jobs.waiting_for import FOR_JOBS
@@ -201,7 +202,7 @@ async def _of_run(call: Call, job_id: str) -> Snapshot:
     job = await call.visibility.job(job_id)
     created, updated = job.created_at, _touched(job)
     if job.status in LIVE:
-        pauses = call.services.recursion.pauses((job.root_id,)) if job.status is JobStatus.QUEUED else ()
+        pauses = call.services.recursion.all_pauses((job.root_id,)) if job.status is JobStatus.QUEUED else ()
         message = "; ".join((f"job {job.id} is {progress.state(job)}", *replies.paused(pauses).values()))
         return Snapshot(status="working", created=created, updated=updated, message=message)
     if job.status is JobStatus.CANCELLED:
@@ -216,7 +217,7 @@ async def _of_batch(call: Call, batch_id: str) -> Snapshot:
     updated = max(map(_touched, jobs))
     live = sum(job.status in LIVE for job in jobs)
     if live:
-        message = _going_on(jobs, call.services.recursion.pauses((batch.root_id,)))
+        message = _going_on(jobs, call.services.recursion.all_pauses((batch.root_id,)))
         return Snapshot(status="working", created=batch.created_at, updated=updated, message=message)
     if all(job.status is JobStatus.CANCELLED for job in jobs):
         return Snapshot(status="cancelled", created=batch.created_at, updated=updated)
@@ -241,7 +242,7 @@ async def _of_wait(call: Call, task_id: str) -> Snapshot:
     return Snapshot(status="working", created=created, updated=updated, message=message)
 
 
-def _going_on(jobs: Sequence[Job], pauses: Sequence[Pause]) -> str:
+def _going_on(jobs: Sequence[Job], pauses: Sequence[Pause | PausedPath]) -> str:
     over = sum(job.status not in LIVE for job in jobs)
     running = sum(job.status is JobStatus.RUNNING for job in jobs)
     return progress.going_on(

@@ -97,19 +97,18 @@ def lean_schema(arguments: type[Arguments], *, brief: bool = False) -> dict[str,
 
     Titles repeat the names, a default that is null, false, 0 or empty is what a reader expects, and "or null" is what
     leaving an optional argument out means; references are written out, since clients differ in how they follow them.
+    That no other argument is taken is not said: the tool refuses what it does not know and names what it takes.
     Inside an argument no default is given: a client that fills it in would override what a batch says of all its tasks.
 
     Args:
         arguments: What the tool accepts.
-        brief: Only what is required or used most, and more is valid by the schema; the tool itself refuses what it
-            does not know.
+        brief: Only what is required or used most.
     """
     schema = arguments.model_json_schema(by_alias=True)
     definitions = schema.get("$defs", {})
     if brief:
         shown = (*schema["required"], *_USED_MOST)
         schema["properties"] = {name: schema["properties"][name] for name in shown}
-        del schema["additionalProperties"]
     definitions = {
         name: _own(item, schema, brief=brief) if item["type"] == "object" else item
         for name, item in definitions.items()
@@ -148,12 +147,8 @@ def _lean(node: Any, definitions: Mapping[str, Any]) -> Any:
     return {
         key: _lean_properties(value, definitions) if key == "properties" else _lean(value, definitions)
         for key, value in node.items()
-        if key not in {"title", "default", "description", "additionalProperties"} or key in _kept(node)
+        if key not in {"title", "default", "description", "additionalProperties"}
     }
-
-
-def _kept(node: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset({"additionalProperties"} if node.get("additionalProperties") is False else ())
 
 
 def _lean_properties(properties: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from server.mcp.arguments import (
 )
 from server.mcp.connection_state import Call
 from server.mcp.interrupted_calls import batch_asks, run_asks
+from server.mcp.pause_tool import claude_pause
 from server.mcp.tool_definitions import Definition, as_tool, tool
 
 UNBOUNDED = float("inf")
@@ -76,7 +77,7 @@ async def claude_run(call: Call, arguments: RunArguments) -> str:
 async def claude_run_async(call: Call, arguments: RunArguments) -> str:
     """Start one job and return its id."""
     admission = await submit(call, arguments)
-    return replies.started(admission.jobs[0], await call.services.recursion.pause_ahead(admission))
+    return replies.started(admission.jobs[0], await call.services.recursion.pause_ahead(admission.jobs))
 
 
 @tool(
@@ -110,7 +111,7 @@ async def claude_run_batch(call: Call, arguments: BatchArguments) -> str:
 async def claude_run_batch_async(call: Call, arguments: BatchArguments) -> str:
     """Start several jobs and return their ids."""
     admission = await submit(call, arguments)
-    return replies.spawned(admission, await call.services.recursion.pause_ahead(admission))
+    return replies.spawned(admission, await call.services.recursion.pause_ahead(admission.jobs))
 
 
 @tool(
@@ -127,7 +128,7 @@ async def claude_status(call: Call, arguments: JobArguments) -> str:
     job = await call.visibility.job(arguments.job_id)
     attempt = await call.services.store.attempt(job.id, job.attempt) if job.attempt else None
     sums = await call.visibility.rollup(job.id)
-    now, pauses = call.services.now_of(job), call.services.recursion.pauses((job.root_id,))
+    now, pauses = call.services.now_of(job), call.services.recursion.all_pauses((job.root_id,))
     below = sums.without(job, now.activity.usage if now.activity else Usage())
     children = await call.visibility.live_children(job) if now.wait and now.wait.what is WaitingFor.CHILDREN else 0
     rollup = below if below.total else None
@@ -135,7 +136,7 @@ async def claude_status(call: Call, arguments: JobArguments) -> str:
 
 
 async def _batch_status(call: Call, batch: Batch) -> str:
-    rollup, pauses = await call.visibility.rollup(batch.id), call.services.recursion.pauses((batch.root_id,))
+    rollup, pauses = await call.visibility.rollup(batch.id), call.services.recursion.all_pauses((batch.root_id,))
     until = call.services.now()
     if not rollup.live:
         ends = [job.ended_at for job in (await call.visibility.batch_selection(batch.id)).jobs if job.ended_at]
@@ -210,7 +211,7 @@ async def claude_list_jobs(call: Call, arguments: ListArguments) -> str:
         limit=arguments.limit + 1, before_seq=before, status=arguments.status, under=arguments.under
     )
     shown, recursion = found[: arguments.limit], call.services.recursion
-    pauses = recursion.pauses({job.root_id for job in shown if job.status is JobStatus.QUEUED})
+    pauses = recursion.all_pauses({job.root_id for job in shown if job.status is JobStatus.QUEUED})
     excerpt_chars, more = call.services.settings.excerpt_chars, len(found) > arguments.limit
     now_of = call.services.now_of
     return replies.job_list(
@@ -253,7 +254,7 @@ async def claude_send(call: Call, arguments: SendArguments) -> str:
     admission = await call.services.sessions.send(
         job, message, parent_id=parent_id, client_context=call.client_context, idempotency_key=key
     )
-    return replies.sent(admission.jobs[0], job, await call.services.recursion.pause_ahead(admission))
+    return replies.sent(admission.jobs[0], job, await call.services.recursion.pause_ahead(admission.jobs))
 
 
 @tool(
@@ -265,7 +266,8 @@ async def claude_retry(call: Call, arguments: RetryArguments) -> str:
     whole, see = arguments.subtree or is_batch_id(arguments.job_id), call.visibility
     jobs = (await see.subtree_selection(arguments.job_id)).jobs if whole else [await see.job(arguments.job_id)]
     mine = [job for job in jobs if call.job is None or job.id != call.job.id]
-    return replies.retried(await call.services.sessions.retry(mine, client_context=call.client_context))
+    result = await call.services.sessions.retry(mine, client_context=call.client_context)
+    return replies.retried(result, await call.services.recursion.pause_ahead(result.restarted))
 
 
 async def submit(call: Call, arguments: RunArguments | BatchArguments) -> Admission:
@@ -395,6 +397,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     claude_status,
     claude_list_jobs,
     claude_kill_job,
+    claude_pause,
     claude_send,
     claude_retry,
     *statistics.TOOLS,

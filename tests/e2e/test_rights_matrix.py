@@ -35,6 +35,8 @@ BY_JOB: Mapping[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
 }
 BY_JOB_THAT_ACTS: Mapping[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
     "kill": ("claude_kill_job", lambda one: {"jobId": one}),
+    "pause": ("claude_pause", lambda one: {"jobId": one}),
+    "resume": ("claude_pause", lambda one: {"jobId": one, "resume": True}),
     "run": ("claude_run", lambda one: {"task": "x", "parentJobId": one}),
     "run async": ("claude_run_async", lambda one: {"task": "x", "parentJobId": one}),
     "run batch": ("claude_run_batch", lambda one: {"tasks": ["x"], "parentJobId": one}),

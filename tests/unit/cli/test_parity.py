@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "claude_status": "status",
     "claude_list_jobs": "list",
     "claude_kill_job": "kill",
+    "claude_pause": "pause",
     "claude_send": "send",
     "claude_retry": "retry",
     "claude_dashboard": "dashboard",
@@ -42,6 +43,7 @@ OTHERWISE: Mapping[tuple[str, str], str] = {
     ("result", "job_ids"): "identities",
     ("status", "job_id"): "identity",
     ("kill", "job_id"): "identities",
+    ("pause", "job_id"): "identity",
     ("retry", "job_id"): "identities",
     ("approve", "request_id"): "requests",
     ("approve", "allow"): "deny",
@@ -49,6 +51,7 @@ OTHERWISE: Mapping[tuple[str, str], str] = {
 """Arguments that a command calls otherwise."""
 
 LEFT_OUT: Mapping[tuple[str, str], str] = {
+    ("pause", "resume"): "`claude-jobs resume` does that",
     ("wait", "cursor"): "the command goes on by itself until what it waits for is over",
 }
 """Arguments that a command does without, and why."""

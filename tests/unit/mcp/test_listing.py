@@ -84,6 +84,7 @@ def test_each_tool_takes_what_it_took():
             "claude_status": ["jobId"],
             "claude_list_jobs": ["under", "status", "limit", "before"],
             "claude_kill_job": ["jobId"],
+            "claude_pause": ["jobId", "resume", "now"],
             "claude_send": [
                 "jobId",
                 "task",

@@ -48,6 +48,7 @@ async def test_the_replies_have_the_keys_that_the_readme_says(home: Path):
             await ask("claude_wait", **over)
         await ask("claude_send", jobId=job, task="more")
         await ask("claude_retry", jobId=batch)
+        await ask("claude_pause", jobId=batch)
         await ask("claude_kill_job", jobId=batch)
     assert {tool: set(reply) for tool, reply in replies.items()} == {tool: set(keys.split(", ")) for tool, keys in rows}
 

@@ -70,6 +70,8 @@ async def test_every_key_of_every_reply_is_camel_case_but_for_the_older_ones(hom
             [json.loads(each.text) for each in (await client.read_resource(f"tree://{parent.root_id}")).contents]  # type: ignore[union-attr] # a text
         )
         await ask("claude_approve")
+        await ask("claude_pause", jobId=parent.id)
+        await ask("claude_pause", jobId=parent.id, resume=True)
         await ask("claude_kill_job", jobId=parent.id)
 
     assert set(replies) >= {definition.name for definition in DEFINITIONS}

@@ -1,0 +1,91 @@
+"""The tool that pauses and resumes jobs, and its replies."""
+
+from typing import Any
+
+from jobs.errors import BadInputError
+from jobs.ids import contains, is_batch_id
+from jobs.limits.throttle import clock_time
+from jobs.paused import EVERYTHING, PausedPath
+from jobs.pausing import PauseResult, ResumeResult
+from server.mcp import replies
+from server.mcp.arguments import PauseArguments
+from server.mcp.connection_state import Call
+from server.mcp.tool_definitions import tool
+
+
+@tool(
+    title="Pause jobs",
+    about=(
+        "Pause or resume a job or batch and all below: nothing starts there. now also ends what runs, to go on later."
+    ),
+)
+async def claude_pause(call: Call, arguments: PauseArguments) -> str:
+    """Pause or resume a job, a batch, a tree or, for a caller outside every tree, everything."""
+    identity, by_job = arguments.job_id, call.job.id if call.job else None
+    paths = await _paths(call, identity)
+    if arguments.resume:
+        if arguments.now:
+            raise BadInputError("now", "it goes with a pause", "Leave it out to resume.")
+        resumed = await call.services.pausing.resume(paths, by_job=by_job)
+        return replies.pretty(_resumed(call, identity, resumed))
+    paused = await call.services.pausing.pause(paths, now=arguments.now, by_job=by_job)
+    return replies.pretty(_paused(identity, paused))
+
+
+async def _paths(call: Call, identity: str | None) -> list[str]:
+    if identity is None:
+        if call.job is not None:
+            raise BadInputError("jobId", "no job is named", "Name one below you: only a person pauses everything.")
+        return [EVERYTHING]
+    if is_batch_id(identity):
+        batch = await call.visibility.batch(identity)
+        jobs = (await call.visibility.batch_selection(identity)).jobs
+        return [batch.id] if batch.id == batch.root_id else [job.path for job in jobs]
+    call.visibility.refuse_self("pause or resume itself", "Name a job below you.", jobs=(identity,))
+    return [(await call.visibility.job(identity)).path]
+
+
+def _paused(identity: str | None, result: PauseResult) -> dict[str, Any]:
+    what = identity or "Everything"
+    waits = _counted(result.queued, "job waits", "jobs wait")
+    runs = ""
+    if result.running:
+        many = "go on to their ends" if result.running > 1 else "goes on to its end"
+        fate = "ended, and queued again with the session of each" if result.ends_running else many
+        verb = (" are" if result.running > 1 else " is") if result.ends_running else ""
+        runs = f"; {_counted(result.running, 'running job', 'running jobs')}{verb} {fate}"
+    since = f" since {clock_time(result.since)} already" if result.was_paused else ""
+    named = "" if identity is None else f"jobId {identity!r} and "
+    return {
+        "success": True,
+        "message": f"{what} is paused{since}: {waits}{runs}.",
+        "queued": result.queued,
+        "running": result.running,
+        "next": f"claude_pause with {named}resume true lets it go on.",
+    }
+
+
+def _resumed(call: Call, identity: str | None, result: ResumeResult) -> dict[str, Any]:
+    what = identity or "Everything"
+    if result.still is not None:
+        return {"success": False, "message": _still(call, what, result.still), "queued": result.queued}
+    if not result.lifted:
+        message = f"{what} was not paused." if identity else "Nothing was paused."
+    else:
+        message = f"{what} goes on: {_counted(result.queued, 'job waits', 'jobs wait')} for a slot."
+    if result.persons:
+        message += " What a person paused there stays paused: only a person resumes it, with `claude-jobs resume`."
+    return {"success": not result.persons, "message": message, "queued": result.queued}
+
+
+def _still(call: Call, what: str, pause: PausedPath) -> str:
+    name = pause.id or "everything"
+    above = "" if name == what else f", because {name} is"
+    if call.job is not None and (pause.by_job is None or not contains(call.job.path, pause.path)):
+        return f"{what} is still paused{above}. Only a person resumes that, with `claude-jobs resume`."
+    named = f"with jobId {name!r} and" if pause.id else "with"
+    return f"{what} is still paused{above}. Call claude_pause {named} resume true."
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
