@@ -267,8 +267,8 @@ class RecursionManager:
         """
         if not jobs or jobs[0].status is not JobStatus.QUEUED:
             return None
-        if (paused := self.paused_paths.outermost(jobs[0].path)) is not None:
-            return paused
+        if self.paused_paths.holds(jobs[0].path):
+            return self.paused_paths.outermost(jobs[0].path)
         if self._throttle is None or self._look_up is None:
             return None
         # Only in a pause: nothing else waits for the account to be looked up.
