@@ -112,9 +112,9 @@ class PausedPaths:
 
     def holds_back(self, path: str) -> bool:
         """Tell whether something that lives below a path is paused, or the path itself."""
-        if self.holds(path):
-            return True
-        return path in self._above and any(self._lives(row.path) for row in self.under(path))
+        if not self._rows:
+            return False
+        return self.holds(path) or (path in self._above and any(self._lives(row.path) for row in self.under(path)))
 
     def under(self, path: str) -> list[PausedPath]:
         """Return the pauses of a path and of all below it."""

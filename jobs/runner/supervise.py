@@ -331,11 +331,9 @@ class Supervisor:
         parked = self._scheduler.is_parked(live.job.id)
         if parked:
             live.watchdog.note_waiting(now)
-        live.watchdog.held(now, back=parked and self._is_held_back(live))
+        held = parked and (self._throttle.pause_of(live.account) is not None or self._pauses.holds_back(live.job.path))
+        live.watchdog.held(now, back=held)
         return live.watchdog.check(now, live.output_tail.size_of_all())
-
-    def _is_held_back(self, live: RunningAttempt) -> bool:
-        return self._throttle.pause_of(live.account) is not None or self._pauses.holds_back(live.job.path)
 
     async def _look(self, live: RunningAttempt) -> bool:
         """Read what an attempt has written, and tell whether more is left to read than one look takes."""
