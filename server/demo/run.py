@@ -88,11 +88,13 @@ def made_of_children(jobs: Sequence[Mapping[str, Any]], answers: Mapping[str, st
         jobs: Lines of `claude_list_jobs`.
         answers: Job id to its answer.
     """
-    parents = {job["parentJobId"] for job in jobs} & answers.keys()
+    parents = {job.get("parentJobId") for job in jobs} & answers.keys()
     return (
         bool(parents)
         and all(job["jobId"] in answers for job in jobs)
-        and all(answers[job["jobId"]] in answers[job["parentJobId"]] for job in jobs if job["parentJobId"] in parents)
+        and all(
+            answers[job["jobId"]] in answers[job["parentJobId"]] for job in jobs if job.get("parentJobId") in parents
+        )
     )
 
 

@@ -22,7 +22,7 @@ _ROW_TASK_CHARS: Final = 80
 _STATUS_TEXTS: Final = {
     "error": 220,
     "task": 90,
-    "note": 120,
+    "note": 220,
     "activity": 100,
     "waitingBecause": 100,
     "paused": 120,
