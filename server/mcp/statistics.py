@@ -85,6 +85,7 @@ def dashboard(
             "systemLoad": round(resident / 2**20, 1),
             "recursionStats": _recursion(statistics),
             "cancelledJobs": sums.counts.get(JobStatus.CANCELLED, 0),
+            "costUsd": round(sums.usage_so_far.cost_usd, 6),
             **spending(statistics.spending),
         }
     )

@@ -8,6 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from server.demo.environment import isolated_environment
+from server.demo.messages_api import ScriptedApi
+from server.demo.script import Story
+from tests.e2e.support import SYSTEM_PATH
 from tests.support.engines import House, Pump, house
 from tests.support.waiting import until_now
 
@@ -135,3 +139,31 @@ def test_a_call_is_shown_within_a_second():
                 (gates / str(number)).touch()
                 status_with_activity(pump, job_id, f"Bash: make {number}")
                 assert time.monotonic() - began <= 1.0
+
+
+STARTED = "touch started; sleep 50"
+BASH = {"name": "Bash", "input": {"command": STARTED, "description": "Wait a while"}}
+TURNS = [{"text": "First I run it.", "tool_calls": [BASH]}, {"text": "It is over."}]
+STORY = Story.model_validate({"default": "worker", "roles": {"worker": TURNS}})
+
+
+def test_the_real_claude_is_followed_within_a_second_of_its_call_and_after_a_crash(claude_cli: Path):
+    with ScriptedApi(STORY) as api, house(CLAUDE_JOBS_CLI=str(claude_cli)) as made:
+        client = isolated_environment(made.base / "home", api.url, path=SYSTEM_PATH)
+        with made.pump(client) as pump:
+            job_id = pump.json("claude_run_async", task="Go on.", allowedTools=["Bash"])["jobId"]
+            until_now((made.work / "started").exists, SECONDS, "the call")
+            began = time.monotonic()
+            first = status_with_activity(pump, job_id, f"Bash: {STARTED}")
+            assert time.monotonic() - began <= 1.0
+            assert first["turns"] >= 1
+            assert first["model"]
+            assert first["cliVersion"][0].isdigit()
+            assert first["outputTokens"] > 0
+            engine = made.control("status")
+            assert engine is not None
+            os.kill(engine["pid"], signal.SIGKILL)
+            after = status_with_activity(pump, job_id, f"Bash: {STARTED}")
+            assert after["silentSeconds"] >= first["silentSeconds"]
+            assert (after["model"], after["turns"]) == (first["model"], first["turns"])
+            pump.json("claude_kill_job", jobId=job_id)

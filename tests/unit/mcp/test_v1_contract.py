@@ -37,7 +37,7 @@ DASHBOARD_KEYS = [
     "systemLoad",
     "recursionStats",
 ]
-NEWER_DASHBOARD_KEYS = ["cancelledJobs"]
+NEWER_DASHBOARD_KEYS = ["cancelledJobs", "costUsd"]
 STATISTICS_KEYS = ["max_depth", "depth_counts", "root_job_counts", "active_contexts"]
 
 
