@@ -78,6 +78,7 @@ class Assembled:
         launch_planner: Plans the launch of attempts.
         claudes: Finds binaries.
         pause_file: Keeps usage limits.
+        throttle: Knows them.
     """
 
     parts: Parts
@@ -85,6 +86,7 @@ class Assembled:
     launch_planner: LaunchPlanner
     claudes: ClaudeFinder
     pause_file: PauseFile
+    throttle: Throttle
 
 
 class Tasks(Protocol):
@@ -202,7 +204,14 @@ def assemble_parts(
         start_soon=tasks.keep,
         client_context=client_context,
     )
-    return Assembled(parts=parts, runner=runner, launch_planner=launch_planner, claudes=claudes, pause_file=pause_file)
+    return Assembled(
+        parts=parts,
+        runner=runner,
+        launch_planner=launch_planner,
+        claudes=claudes,
+        pause_file=pause_file,
+        throttle=throttle,
+    )
 
 
 class StandaloneParts:

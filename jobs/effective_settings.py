@@ -22,12 +22,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from jobs import kept_settings
 from jobs.errors import JobsError
-from jobs.settings import Settings, SettingScope, TreeSettings, names, scope_of
+from jobs.settings import Settings, SettingScope, TreeSettings, is_url, names, scope_of
 from jobs.settings_sources import (
-    SECRET,
     ClientVariables,
     InvalidSetting,
     InvalidSettingsError,
@@ -38,7 +38,7 @@ from jobs.settings_sources import (
     load_usable,
     read_file,
 )
-from jobs.util.text import strip_terminal_codes
+from jobs.util.text import redact, strip_terminal_codes
 
 logger = logging.getLogger(__name__)
 
@@ -299,15 +299,25 @@ def rows(loaded: LoadedSettings) -> list[dict[str, Any]]:
 
 def shown(settings: Settings, name: str) -> str:
     """Return a setting's value as a person may read it, on one line."""
-    return json.dumps(_public(settings, name)) + (" and values that are not shown" if name in SECRET else "")
+    return json.dumps(_public(settings, name)) + (" and values that are not shown" if name == "mcp_servers" else "")
 
 
 def _public(settings: Settings, name: str) -> Any:
     value = settings.model_dump(mode="json", include={name})[name]
-    if name in SECRET:
+    if name in {"on_end", "on_attention"}:
+        return None if value is None else public_hook(value)
+    if name == "mcp_servers":
         # Neither arguments nor environment of a server: both may hold credentials.
         return {server: {"command": given["command"]} for server, given in value.items()}
     return sorted(value) if name == "enabled_tools" else value
+
+
+def public_hook(hook: str) -> str:
+    """Return the command or URL of a hook as a person may read it: the path of a URL is often all its secret."""
+    if not is_url(hook):
+        return redact(hook)
+    url = urlsplit(hook)
+    return f"{url.scheme}://{url.netloc}/" + ("…" if url.path.strip("/") or url.query else "")
 
 
 def _load_strictly(

@@ -90,6 +90,13 @@ class UndeliveredNotices:
     given_up: int
     error: str
 
+    def __str__(self) -> str:
+        """Say how many, and what went wrong, for a person."""
+        tried = f"{self.waiting} {'is' if self.waiting == 1 else 'are'} tried again" if self.waiting else ""
+        left = f"{self.given_up} {'is' if self.given_up == 1 else 'are'} given up" if self.given_up else ""
+        counts = ", ".join(filter(None, (tried, left)))
+        return f"on_{self.kind} could not be told of everything: {counts}. The last time, {self.error}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedNotice:
@@ -112,16 +119,16 @@ class FailedNotice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotedPause:
-    """A pause of an account whose beginning was noted.
+    """A pause whose beginning was noted.
 
     Args:
-        account: The account, as the throttle names it.
-        until: Seconds since the epoch.
+        key: Of an account, as the throttle names it; of a paused path, "/" and the path.
+        until: Seconds since the epoch, or None where somebody has to end it.
         because: Why, for a person.
     """
 
-    account: str
-    until: float
+    key: str
+    until: float | None
     because: str
 
 
@@ -146,7 +153,7 @@ class NoticeStore(Protocol):
         ...
 
     async def note_pause(self, pause: NotedPause, notice: Notice | None, *, over: bool = False) -> None:
-        """Note that a pause of an account began, or is over, and add the notice of it in the same transaction."""
+        """Note that a pause began, or is over, and add the notice of it in the same transaction."""
         ...
 
     async def noted_pauses(self) -> Sequence[NotedPause]:
@@ -200,7 +207,6 @@ def tree_ended(tree: Tree, first: Job, rollup: Rollup, failed: Job | None, *, at
     is_job = first.id == tree.id
     status = first.status if is_job else next(one for one in _WORST_FIRST if one in rollup.counts)
     ended = first if is_job else failed
-    result = is_job and status is JobStatus.COMPLETED
     body = {
         "event": NoticeEvent.TREE_ENDED.value,
         "id": tree.id,
@@ -211,7 +217,7 @@ def tree_ended(tree: Tree, first: Job, rollup: Rollup, failed: Job | None, *, at
         **sums(rollup.usage),
         "elapsedSeconds": round(max(0.0, at - tree.created_at), 1),
         **_why(ended),
-        "next": f"claude-jobs {'result' if result else 'tree'} {tree.id}",
+        "next": f"claude-jobs {'tree' if status is JobStatus.CANCELLED else 'result'} {tree.id}",
     }
     return Notice(kind=NoticeKind.END, body=body, at=at)
 

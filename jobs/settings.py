@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
@@ -19,6 +20,7 @@ _RUN_CLAUDE = frozenset({"claude", "sh", "bash", "dash", "zsh", "node", "nodejs"
 """Programs in which the `claude` of a job runs, or may run."""
 
 _VARIABLES = re.compile(r"(?!\d)\w+\*?", re.ASCII)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 JOB_MEMORY = 250 * 1024 * 1024
@@ -180,13 +182,29 @@ class Settings(BaseModel):
     """Characters of a result in one reply; Claude Code spills a larger one to a file at 50,000 (measured)."""
     wait_seconds: Annotated[PositiveFloat, SettingScope.ENGINE_RELOADED] = 110.0
     """Longest `claude_wait`; Claude Code sends a call to the background after 120 s (measured)."""
+    on_end: Annotated[str | None, SettingScope.ENGINE_RELOADED, Field(examples=["cat >> ~/ended.jsonl"])] = None
+    """Command, or http(s) URL, that is told when a tree has ended; None tells nobody."""
+    on_attention: Annotated[
+        str | None, SettingScope.ENGINE_RELOADED, Field(examples=["https://example.com/claude-jobs"])
+    ] = None
+    """Command, or http(s) URL, that is told when a job waits for a permission, when a budget is used up, and when a
+    pause begins or ends; None tells nobody."""
+    desktop_notices: Annotated[bool, SettingScope.ENGINE_RELOADED] = False
+    """Whether both kinds are also shown on the desktop, where the platform's program for that is found."""
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], SettingScope.ENGINE_RELOADED] = "INFO"
     """Level of the engine's log."""
 
-    @field_validator("cli", mode="before")
+    @field_validator("cli", "on_end", "on_attention", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
         return None if value == "" else value
+
+    @field_validator("on_end", "on_attention")
+    @classmethod
+    def _hook(cls, value: str | None) -> str | None:
+        if value is not None and (problem := problem_of_hook(value)) is not None:
+            raise ValueError(problem)
+        return value
 
     @field_validator("max_concurrent")
     @classmethod
@@ -239,6 +257,29 @@ class Settings(BaseModel):
         for name in names(SettingScope.ENGINE_RELOADED):
             # Past the frozen model: this is the one place where its values change.
             self.__dict__[name] = getattr(newer, name)
+
+
+def is_url(hook: str) -> bool:
+    """Tell whether a hook is a URL; otherwise it is a command."""
+    return _SCHEME.match(hook) is not None
+
+
+def problem_of_hook(hook: str) -> str | None:
+    """Return why this can be neither the command nor the URL of a hook, or None; it does not repeat the value."""
+    if not hook.strip() or "\0" in hook:
+        return "give a command or a URL"
+    if not is_url(hook):
+        return None
+    try:
+        url = urlsplit(hook)
+        _ = url.port
+    except ValueError:
+        return "this is no URL"
+    if url.scheme not in {"http", "https"} or not url.hostname or any(char.isspace() for char in hook):
+        return "give a URL that begins with http:// or https:// and has a host and no blanks, or a command"
+    if "@" in url.netloc:
+        return "a URL here has no user and no password; run curl from a command for that"
+    return None
 
 
 def restored_tree_settings(values: Mapping[str, Any]) -> TreeSettings:

@@ -28,8 +28,8 @@ _OLDER: Mapping[str, str] = {
 }
 """Variables of the older server, each with the setting that it sets."""
 
-SECRET = frozenset({"mcp_servers"})
-"""Settings whose values hold credentials and are never shown."""
+SECRET = frozenset({"mcp_servers", "on_end", "on_attention"})
+"""Settings whose values may hold credentials and are never shown as they are."""
 
 _SHOWN = 40
 """Characters of a wrong value that its error quotes."""

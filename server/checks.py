@@ -283,6 +283,9 @@ def check_engine(paths: StatePaths, environ: Mapping[str, str]) -> Finding:
         return Finding(name="Engine", good=False, detail="runs, but cannot do its work", remedy=answer["error"])
     paused = answer.get("paused")
     detail = f"version {answer['version']}, pid {answer['pid']}{_in_use(answer)}{f'; {paused}' if paused else ''}"
+    if hooks := answer.get("hooks"):
+        remedy = "`claude-jobs doctor --hooks` sends them a test message."
+        return Finding(name="Engine", good=False, detail="; ".join((detail, *hooks)), remedy=remedy, needed=False)
     if answer["version"] == __version__:
         remedy = f"Jobs go on by themselves then. {to_go_on_at_once(paused or '')}"
         return Finding(name="Engine", good=not paused, detail=detail, remedy=remedy, needed=False)

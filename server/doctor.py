@@ -35,7 +35,8 @@ from server.client.client_env import named_in
 from server.client.connect import control
 from server.client.state_dir import StatePaths, state_dir
 from server.client.tool_client import endpoint_of
-from server.client.wire import JOB_MARKERS, ClientError, Hello, setting_variables
+from server.client.wire import HOOK_VARIABLES, JOB_MARKERS, ClientError, Hello, setting_variables
+from server.hook_checks import check_hooks
 from server.selftest.kill_test import KillTest, Plan
 
 _OLDEST_SQLITE = (3, 38, 0)
@@ -45,7 +46,9 @@ SELFTEST_SECONDS = 110.0
 """Seconds of killing; with the first engine's start and the end of the last jobs, about two minutes."""
 
 
-def examine(environ: Mapping[str, str], console: Console | None) -> tuple[bool, dict[str, Any]]:
+def examine(
+    environ: Mapping[str, str], console: Console | None, *, try_hooks: bool = False
+) -> tuple[bool, dict[str, Any]]:
     """Print each finding once it is known, and return whether jobs can run, and the object that `--json` prints.
 
     The object has `jobsCanRun`, and `findings` with `name`, `status` ("ok", "note" or "error"), `detail` and `remedy`.
@@ -53,9 +56,10 @@ def examine(environ: Mapping[str, str], console: Console | None) -> tuple[bool, 
     Args:
         environ: The environment of the person.
         console: Where to print, or None.
+        try_hooks: Send a test message to each hook.
     """
     found: list[Finding] = []
-    for finding in _findings(environ):
+    for finding in _findings(environ, try_hooks):
         found.append(finding)
         if console is not None:
             _print(finding, console)
@@ -96,14 +100,14 @@ def kill_engines(console: Console, seconds: float = SELFTEST_SECONDS) -> bool:
     return report.good
 
 
-def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
+def _findings(environ: Mapping[str, str], try_hooks: bool) -> Iterator[Finding]:
     yield _python()
     yield _sqlite()
     paths, directory = find_directory(environ)
     yield directory
     explicit = environ.get("CLAUDE_JOBS_CLI")
     named: tuple[str, ...] = ()
-    refused = False
+    settings: Settings | Exception | None = None
     if paths is not None:
         engine = check_engine(paths, environ)
         # An engine that did not answer is not asked again: that would take as long once more.
@@ -111,14 +115,15 @@ def _findings(environ: Mapping[str, str]) -> Iterator[Finding]:
         settings = _settings_of(environ)
         explicit = settings.for_trees.cli if isinstance(settings, Settings) else explicit
         named = named_in(environ, paths.directory)
-        refused = not isinstance(settings, Settings)
     yield check_claude(explicit, environ.get("PATH"))
     yield check_account(environ, named)
-    if not refused:
+    if not isinstance(settings, Exception):
         # Where the settings are refused, `pass_environment` is not known.
         yield check_environment(environ, named)
     if paths is not None:
         yield from check_copy(paths)
+        if isinstance(settings, Settings):
+            yield from check_hooks(settings, environ, tried=try_hooks)
         yield check_space(paths)
         yield from check_database(paths)
         yield engine
@@ -157,7 +162,7 @@ def _settings(environ: Mapping[str, str], *, ask_engine: bool) -> Finding:
     if not isinstance(settings, Settings):
         return Finding(name="Settings", good=False, detail="cannot be used", remedy=str(settings))
     # The markers of a job's processes are no settings and no mistake.
-    strange = misspelt(environ.keys() - JOB_MARKERS)
+    strange = misspelt(environ.keys() - JOB_MARKERS - HOOK_VARIABLES)
     said = [strange] if strange else []
     if ask_engine and (differs := _difference_from_engine(environ)):
         said.append(differs)

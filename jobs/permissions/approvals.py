@@ -88,6 +88,7 @@ class Approvals:
         monotonic: Returns seconds that never jump.
         secrets_of: Returns the secret values that the jobs of a tree know, by the id of its root.
         note: Called with a job whenever it begins to wait for an answer, and once it waits for none any more.
+        on_change: Called with each request when it is made, and once it is answered; it must not wait.
     """
 
     def __init__(
@@ -97,12 +98,14 @@ class Approvals:
         monotonic: Callable[[], float],
         secrets_of: Callable[[str], Collection[str]] = lambda _: (),
         note: NoteWait = _note_nothing,
+        on_change: Callable[[PermissionRequest], object] = lambda _: None,
     ) -> None:
         self._answerer = answerer
         self._seconds = seconds
         self._monotonic = monotonic
         self._secrets_of = secrets_of
         self._note = note
+        self._on_change = on_change
         self._open: dict[str, PermissionRequest] = {}
         self._listeners: dict[anyio.CancelScope, Callable[[PermissionRequest], bool]] = {}
         self._news = anyio.Event()
@@ -147,6 +150,7 @@ class Approvals:
         finally:
             self._open.pop(request.id, None)
             request.answered.set()
+            self._on_change(request)
             if job.id not in self.waiting():
                 with anyio.CancelScope(shield=True):
                     await self._note(job, waits=False)
@@ -261,6 +265,7 @@ class Approvals:
 
     def _add(self, request: PermissionRequest) -> None:
         self._open[request.id] = request
+        self._on_change(request)
         self._news.set()
         self._news = anyio.Event()
         for scope, is_news in self._listeners.items():

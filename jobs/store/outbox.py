@@ -37,11 +37,11 @@ def add(connection: sqlite3.Connection, notice: Notice) -> None:
 
 
 def note_pause(connection: sqlite3.Connection, pause: NotedPause, notice: Notice | None, *, over: bool = False) -> None:
-    """Note that a pause of an account began or is over, with the notice of it."""
+    """Note that a pause began or is over, with the notice of it."""
     if over:
-        connection.execute(SQL["forget_pause"], (pause.account,))
+        connection.execute(SQL["forget_pause"], (pause.key,))
     else:
-        connection.execute(SQL["note_pause"], (pause.account, pause.until, writable(pause.because)))
+        connection.execute(SQL["note_pause"], (pause.key, pause.until, writable(pause.because)))
     if notice is not None:
         add(connection, notice)
 
@@ -73,7 +73,7 @@ def undelivered_of(row: Row) -> UndeliveredNotices:
 
 def noted_pause_of(row: Row) -> NotedPause:
     """Return the pause of a row."""
-    return NotedPause(account=row[0], until=row[1], because=row[2])
+    return NotedPause(key=row[0], until=row[1], because=row[2])
 
 
 def _notices(

@@ -480,14 +480,14 @@ SELECT kind, count(*) - count(given_up_at), count(given_up_at), error, max(due_a
 WHERE attempts > 0 GROUP BY kind ORDER BY kind;
 
 -- name: noted_pauses
--- Few: one for each account that is paused.
-SELECT account, until, because FROM noted_pause ORDER BY account;
+-- Few: one for each account and each part of a tree that is paused.
+SELECT key, until, because FROM noted_pause ORDER BY key;
 
 -- name: note_pause
 -- A pause that is noted already may have another end now.
-INSERT INTO noted_pause (account, until, because) VALUES (?, ?, ?)
-ON CONFLICT (account) DO UPDATE SET until = excluded.until, because = excluded.because;
+INSERT INTO noted_pause (key, until, because) VALUES (?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET until = excluded.until, because = excluded.because;
 
 -- name: forget_pause
 -- With the notice that it is over.
-DELETE FROM noted_pause WHERE account = ?;
+DELETE FROM noted_pause WHERE key = ?;

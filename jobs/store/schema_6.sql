@@ -30,10 +30,10 @@ CREATE TABLE notice (
 -- The loop of each kind reads those that it still tries.
 CREATE INDEX notice_due ON notice (kind, due_at) WHERE given_up_at IS NULL;
 
--- Pauses of accounts whose beginning was noted, so that their end is noted too, by the next engine if need be.
+-- Pauses whose beginning was noted for a person, so that their end is noted too, by the next engine if need be.
 CREATE TABLE noted_pause (
-    account TEXT PRIMARY KEY,  -- a digest, as the throttle names it
-    until REAL NOT NULL,
+    key TEXT PRIMARY KEY,  -- of an account its digest, of a paused path a "/" and the path
+    until REAL,  -- NULL where somebody has to end it
     because TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 

@@ -323,12 +323,15 @@ def doctor(
             "--selftest", help="Also kill engines in a directory of its own, for two minutes, and count what is lost."
         ),
     ] = False,
+    hooks: Annotated[
+        bool, typer.Option("--hooks", help="Also send a test message to on_end, on_attention and the desktop.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check what jobs need to run, and print what to do where it is missing; status 1 if they cannot run."""
     from server.doctor import examine, kill_engines
 
-    good, found = examine(os.environ, None if as_json else out)
+    good, found = examine(os.environ, None if as_json else out, try_hooks=hooks)
     if selftest:
         # The figures are for a person; JSON has the result alone.
         kept = kill_engines(err if as_json else out)

@@ -175,6 +175,8 @@ def _say_status(answer: Mapping[str, Any]) -> None:
         say(f"{here(answer['paused'], time.time())}. {to_go_on_at_once(answer['paused'])}")
     for paused in answer.get("pausedByRequest", ()):
         say(paused)
+    for line in answer.get("hooks", ()):
+        say(f"{line}. `claude-jobs doctor --hooks` tries the hooks.")
     say_settings(answer.get("settings", ()), answer.get("note"))
 
 

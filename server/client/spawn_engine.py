@@ -14,7 +14,9 @@ _TAIL_BYTES = 4096
 _TAIL_LINES = 12
 
 _SYSTEM = "PATH HOME LANG TMPDIR TZ USER"
-_ALLOWED = frozenset(_SYSTEM.split())
+# What a hook, or a notice on the desktop, needs to be seen.
+_DESKTOP = "DISPLAY WAYLAND_DISPLAY XAUTHORITY DBUS_SESSION_BUS_ADDRESS"
+_ALLOWED = frozenset(f"{_SYSTEM} {_DESKTOP}".split())
 _ALLOWED_PREFIX = "XDG_"
 
 A_JOB = "a job"

@@ -43,6 +43,9 @@ STARTED_BY = "CLAUDE_JOBS_STARTED_BY"
 JOB_MARKERS = frozenset(("CLAUDE_JOBS_JOB", "CLAUDE_JOBS_TOKEN"))
 """Variables that mark the processes of a job; an engine's environment has none of them."""
 
+HOOK_VARIABLES = frozenset(("CLAUDE_JOBS_EVENT", "CLAUDE_JOBS_ID", "CLAUDE_JOBS_STATUS", "CLAUDE_JOBS_COST_USD"))
+"""Variables that the command of a hook gets, and hands on to a `claude-jobs` that it runs; they are no settings."""
+
 
 class ClientError(Exception):
     """A client cannot reach or use the engine; the message is written for a person."""
@@ -282,7 +285,7 @@ def setting_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
     The state directory's is not among them: it says which engine is meant, not how that engine is configured.
     """
-    apart = JOB_MARKERS | {"CLAUDE_JOBS_HOME", STARTED_BY}
+    apart = JOB_MARKERS | HOOK_VARIABLES | {"CLAUDE_JOBS_HOME", STARTED_BY}
     return {
         name: value
         for name, value in environ.items()

@@ -30,6 +30,10 @@ from jobs.maintenance.pruning import Retention
 from jobs.maintenance.snapshots import Snapshots
 from jobs.manager import EnhancedJobManager
 from jobs.model import Job
+from jobs.notice import NoticeKind
+from jobs.notices.hooks import Hooks
+from jobs.notices.notifier import Notifier
+from jobs.notices.pauses import PauseNotices
 from jobs.pausing import PauseService
 from jobs.permissions.approvals import Approvals
 from jobs.ports import Clock, Store
@@ -127,6 +131,7 @@ async def assemble(
         tasks.keep(Snapshots(database, paths.database, clock).keep)
         tasks.start(check_after_crash, paths.database)
         command, args = pump_command(paths.home)
+        mask = own_umask() if umask is None else umask
         assembled = assemble_parts(
             settings,
             store,
@@ -134,11 +139,26 @@ async def assemble(
             trees=paths.trees,
             pauses=paths.pauses,
             key=location.key,
-            umask=own_umask() if umask is None else umask,
+            umask=mask,
             mcp_server=McpServer(command=command, args=args),
             spawner=stack.enter_context(spawner()),
         )
         parts, runner = assembled.parts, assembled.runner
+        hooks = Hooks(os.environ, mask)
+        notifier = Notifier(
+            settings=settings, store=store, outbox=database, ledger=parts.recursion.ledger, hooks=hooks, clock=clock
+        )
+        tasks.keep(notifier.deliver, NoticeKind.END)
+        tasks.keep(notifier.deliver, NoticeKind.ATTENTION)
+        pauses = PauseNotices(
+            throttle=assembled.throttle,
+            store=store,
+            outbox=database,
+            notifier=notifier,
+            event_bus=parts.event_bus,
+            clock=clock,
+        )
+        tasks.keep(pauses.keep)
         tasks.start(_recover, OrphanSweep(store, assembled.launch_planner, keep=settings.keep_processes))
         manager = EnhancedJobManager(parts)
         sessions = SessionService(
@@ -154,6 +174,7 @@ async def assemble(
             clock.monotonic,
             parts.client_contexts.secrets_of,
             partial(_note_permission, store, parts.event_bus),
+            partial(tasks.start, notifier.permission),
         )
         waits = WaitReasons(parts.recursion, store.trees, approvals)
         yield Services(
@@ -177,6 +198,8 @@ async def assemble(
             approvals=approvals,
             activity_of=lambda job: runner.activity(job.id),
             wait_of=waits.of,
+            notifier=notifier,
+            own_commands=hooks.running,
             now=clock.now,
             resident=_resident,
             in_use=partial(_in_use, assembled.claudes, parts.client_contexts),
@@ -303,6 +326,7 @@ async def _serve(
             end_pauses=services.end_pauses,
             limits=services.limits,
             settings=effective,
+            undelivered=services.notifier.undelivered,
             details=JobDetails(services.store, partial(services.approvals.open_to, None)),
             on_pruned=feed.drop,
         )

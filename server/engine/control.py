@@ -61,6 +61,7 @@ class Control:
         end_pauses: Callable[[], None],
         limits: LimitChanges,
         settings: EffectiveSettings,
+        undelivered: Callable[[], Awaitable[list[str]]],
         details: JobDetails,
         on_pruned: Callable[[str], None],
     ) -> None:
@@ -72,6 +73,7 @@ class Control:
         self._in_use = in_use
         self._end_pauses = end_pauses
         self._settings = settings
+        self._undelivered = undelivered
         self._details = details
         self._on_pruned = on_pruned
         self._handlers: Mapping[str, Handler] = {
@@ -184,6 +186,7 @@ class Control:
             "damage": None if damage is None else damage_words(damage),
             "rescue": None if report is None else {**asdict(report), "says": str(report)},
             "copy": None if location is None else location.says(),
+            "hooks": await self._undelivered(),
             **replies.paused(self._recursion.pauses()),
             **replies.spending(self._recursion.spending()),
             "pausedByRequest": [str(pause) for pause in self._recursion.paused_paths.live()],

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -124,7 +125,8 @@ class Engine:
         job = await calling_job(self._services.store, caller)
         if job is None:
             # Its own limiter: clean-up after many jobs fills the threads that the rest shares.
-            await anyio.to_thread.run_sync(refuse_inside_job, peer, limiter=self._looks, abandon_on_cancel=True)
+            look = partial(refuse_inside_job, peer, own_commands=self._services.own_commands)
+            await anyio.to_thread.run_sync(look, limiter=self._looks, abandon_on_cancel=True)
             self._effective.for_tree(hello.settings)
         elif hello.role != Role.MCP:
             raise InsideJobError

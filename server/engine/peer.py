@@ -6,7 +6,7 @@ import select
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -133,7 +133,9 @@ class UnknownPeerError(JobsError):
         )
 
 
-def refuse_inside_job(peer: Peer | None, table: ProcessTable | None = None) -> None:
+def refuse_inside_job(
+    peer: Peer | None, table: ProcessTable | None = None, own_commands: Collection[ProcessIdentity] = ()
+) -> None:
     """Refuse a process of a job that comes without the job's token: it would escape its tree and the tree's limits.
 
     Blocks for as long as the process table is read: 0.6 ms for five ancestors (measured).
@@ -141,13 +143,14 @@ def refuse_inside_job(peer: Peer | None, table: ProcessTable | None = None) -> N
     Args:
         peer: The process that connected, or None where that is not known.
         table: The process table, or None for this platform's.
+        own_commands: As `inside_job` takes it.
 
     Raises:
         InsideJobError: It runs inside a job.
         UnknownPeerError: It has ended, or its ancestors cannot be read to the first one.
     """
     table = table or process_table()
-    inside = peer is not None and peer.alive(table) and inside_job(peer.identity.pid, table)
+    inside = peer is not None and peer.alive(table) and inside_job(peer.identity.pid, table, own_commands)
     # Checked once more: what was read by process id is about this process only if it lived until here.
     if peer is None or not peer.alive(table):
         raise UnknownPeerError
@@ -155,13 +158,19 @@ def refuse_inside_job(peer: Peer | None, table: ProcessTable | None = None) -> N
         raise InsideJobError
 
 
-def inside_job(pid: int, table: ProcessTable) -> bool:
+def inside_job(pid: int, table: ProcessTable, own_commands: Collection[ProcessIdentity] = ()) -> bool:
     """Tell whether a process or one of its ancestors has a job's mark, or an ancestor is this engine.
 
     A process that clears its environment still has a marked ancestor, and an orphan of a job gets a marked shim or the
     engine as its parent. One whose shim and engine were killed gets init, and is known by the resource limit that it
     inherited and that only root can raise. A process that another service starts for a job is not recognised:
     `systemd-run`, `at`, a running tmux.
+
+    Args:
+        pid: The process.
+        table: The process table.
+        own_commands: Processes that this engine started for the person: what they start is the person's. An orphan of
+            one falls to the engine or to init, and is not known any more.
 
     Raises:
         UnknownPeerError: The line of ancestors cannot be read to its end.
@@ -170,9 +179,9 @@ def inside_job(pid: int, table: ProcessTable) -> bool:
         line = _line_of(pid, table)
         if line is None:
             continue
-        if any(table.job_marker(one.pid) is not None or table.limited(one.pid) for one in line) or os.getpid() in (
-            one.pid for one in line[1:]
-        ):
+        own = next((place for place, one in enumerate(line) if one in own_commands), len(line))
+        is_marked = any(table.job_marker(one.pid) is not None or table.limited(one.pid) for one in line[: own + 1])
+        if is_marked or os.getpid() in (one.pid for one in line[1:own]):
             return True
         # Unchanged: no ancestor ended while it was read, so none was skipped.
         if line == _line_of(pid, table):

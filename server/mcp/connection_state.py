@@ -5,7 +5,7 @@ Without the MCP SDK: it is needed before the SDK is loaded.
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,10 +21,12 @@ from jobs.ids import hash_token
 from jobs.limit_changes import LimitChanges
 from jobs.manager import EnhancedJobManager
 from jobs.model import Job
+from jobs.notices.notifier import Notifier
 from jobs.pausing import PauseService
 from jobs.permissions.approvals import Approvals
 from jobs.permissions.visibility import JobSelection, Visibility
 from jobs.ports import Store
+from jobs.processes.process_table import ProcessIdentity
 from jobs.recursion_manager import RecursionManager
 from jobs.sessions import SessionService
 from jobs.settings import Settings, TreeSettings
@@ -71,6 +73,8 @@ class Services:
         in_use: Returns which `claude` and which accounts jobs use, with nothing secret; blocks.
         end_pauses: Forgets usage limits, so that the next engine keeps none.
         limits: Reads and changes limits of trees.
+        notifier: Tells a person what needs attention.
+        own_commands: Hooks that run: the engine is their parent, and they are the person's all the same.
     """
 
     settings: Settings
@@ -92,6 +96,8 @@ class Services:
     in_use: Callable[[], Mapping[str, Any]]
     end_pauses: Callable[[], None]
     limits: LimitChanges
+    notifier: Notifier
+    own_commands: Collection[ProcessIdentity]
 
     def now_of(self, job: Job) -> JobNow:
         """Return a job as it is now."""

@@ -68,7 +68,7 @@ async def test_the_last_end_of_a_tree_writes_one_notice_of_the_whole_tree(outbox
         "elapsedSeconds": 4.0,
         "reason": "max_turns",
         "error": "why",
-        "next": "claude-jobs tree b1",
+        "next": "claude-jobs result b1",
     }
     assert outbox.woken == 1
 
@@ -157,7 +157,7 @@ async def test_a_notice_waits_until_it_is_due_and_is_kept_for_a_look_once_it_is_
 
 async def test_a_pause_is_noted_with_its_notice_until_it_is_over(outbox: Outbox):
     database = outbox.database
-    pause = NotedPause(account="a", until=9.0, because="five-hour limit")
+    pause = NotedPause(key="a", until=9.0, because="five-hour limit")
     began = Notice(kind=NoticeKind.ATTENTION, body={"event": "pause_began"}, at=1.0)
     await database.note_pause(pause, began)
     later = replace(pause, until=10.0)

@@ -16,6 +16,7 @@ import pytest
 
 from jobs.settings import Settings
 from tests.support.engines import ROOT, House, Pump, house
+from tests.support.tokens import attempt_directory, pump_of_job, running
 from tests.support.waiting import until_now
 
 SECONDS = 60.0
@@ -332,6 +333,23 @@ def test_log_level(lived: Lived):
     lived.configured(log_level="DEBUG", wait_seconds=100)
     lived.configured(log_level="DEBUG", wait_seconds=90)
     assert any("was read again" in line for line in lines()[before:])
+
+
+def test_on_end_and_on_attention_and_desktop_notices(lived: Lived):
+    ended, asked = lived.made.base / "ended", lived.made.base / "asked"
+    lived.configured(on_end=f"cat >{ended}", on_attention=f"cat >{asked}", desktop_notices=True)
+    lived.pump.text("claude_run", task="x")
+    until_now(lambda: ended.exists() and "tree_ended" in ended.read_text(), SECONDS, "the notice of the end")
+    job = lived.pump.json("claude_run_async", task=HOLD)["jobId"]
+    directory = attempt_directory(lived.made, running(lived.pump, job))
+    with pump_of_job(lived.made, directory) as asker:
+        asker.send("tools/call", name="claude_permit", arguments={"tool_name": "Bash", "input": {}})
+        until_now(
+            lambda: asked.exists() and "permission_wanted" in asked.read_text(), SECONDS, "the notice of a question"
+        )
+    lived.kill(job)
+    found = {one["name"] for one in json.loads(lived.made.run("doctor", "--json").stdout)["findings"]}
+    assert {"on_end", "on_attention", "desktop_notices"} <= found
 
 
 def test_end_jobs_on_stop_and_idle_seconds(another: Callable[..., Lived]):

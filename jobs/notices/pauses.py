@@ -1,0 +1,115 @@
+"""Notes the beginning and the end of pauses, of usage limits and of what somebody paused, across restarts too."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import anyio
+
+from jobs.event_bus import JobEventBus
+from jobs.limits.throttle import Throttle
+from jobs.notice import NotedPause, Notice, NoticeEvent, NoticeKind, NoticeStore, utc
+from jobs.notices.notifier import Notifier
+from jobs.ports import Clock
+from jobs.store.live import LiveStore
+
+_LONGEST_LOOK_SECONDS = 60.0
+"""Seconds between two looks during a pause: the clocks by which it ends may differ."""
+
+_SLACK_SECONDS = 0.1
+
+_PATH = "/"
+"""Begins the key of a paused path; the digest of an account has none."""
+
+
+class PauseNotices:
+    """Adds a notice when a pause begins, and when it is over.
+
+    Args:
+        throttle: Knows the usage limits.
+        store: Knows which parts of the trees are paused.
+        outbox: Where notices are kept, and which pauses were noted.
+        notifier: Knows whether a person wants to be told.
+        event_bus: Where pauses of parts of the trees are announced.
+        clock: Time.
+    """
+
+    def __init__(
+        self,
+        *,
+        throttle: Throttle,
+        store: LiveStore,
+        outbox: NoticeStore,
+        notifier: Notifier,
+        event_bus: JobEventBus,
+        clock: Clock,
+    ) -> None:
+        self._throttle = throttle
+        self._store = store
+        self._outbox = outbox
+        self._notifier = notifier
+        self._clock = clock
+        self._changed = anyio.Event()
+        throttle.observe(self._note_change)
+        event_bus.observe_pauses(self._note_change)
+
+    async def keep(self) -> None:
+        """Note each change, for as long as the engine runs."""
+        noted = {pause.key: pause for pause in await self._outbox.noted_pauses()}
+        while True:
+            self._changed = anyio.Event()
+            paused = self._paused()
+            for key, pause in paused.items():
+                if noted.get(key) != pause:
+                    await self._began(pause, is_new=key not in noted)
+            for key in noted.keys() - paused.keys():
+                await self._ended(noted[key])
+            noted = paused
+            with anyio.move_on_after(self._until_next(paused.values())):
+                await self._changed.wait()
+
+    def _note_change(self, *_: object) -> None:
+        self._changed.set()
+
+    async def _began(self, pause: NotedPause, *, is_new: bool) -> None:
+        if NoticeKind.ATTENTION not in self._notifier.wanted():
+            return
+        until = {} if pause.until is None else {"until": utc(pause.until)}
+        way_on = f"resume {_id(pause)}".rstrip() if pause.key.startswith(_PATH) else "engine status"
+        notice = self._notice(NoticeEvent.PAUSE_BEGAN, pause, {**until, "next": f"claude-jobs {way_on}"})
+        await self._outbox.note_pause(pause, notice if is_new else None)
+        self._notifier.wake()
+
+    async def _ended(self, pause: NotedPause) -> None:
+        # Of a path below which nothing lives, nothing goes on.
+        is_told = not pause.key.startswith(_PATH) or self._store.trees.lives(pause.key.removeprefix(_PATH))
+        notice = self._notice(NoticeEvent.PAUSE_ENDED, pause, {"next": "claude-jobs list"})
+        wanted = NoticeKind.ATTENTION in self._notifier.wanted()
+        await self._outbox.note_pause(pause, notice if is_told and wanted else None, over=True)
+        self._notifier.wake()
+
+    def _notice(self, event: NoticeEvent, pause: NotedPause, more: dict[str, Any]) -> Notice:
+        body = {"event": event.value, "id": _id(pause), "because": pause.because, **more}
+        return Notice(kind=NoticeKind.ATTENTION, body=body, at=self._clock.now())
+
+    def _paused(self) -> dict[str, NotedPause]:
+        """Return the pauses that hold: of an account, the one that ends last."""
+        found: dict[str, NotedPause] = {}
+        for account, limit in self._throttle.usage_limits():
+            if account not in found or limit.until > (found[account].until or 0.0):
+                found[account] = NotedPause(key=account, until=limit.until, because=limit.because)
+        return found | {pause.key: pause for pause in self._paused_paths()}
+
+    def _paused_paths(self) -> Iterator[NotedPause]:
+        for row in self._store.paused_paths.live():
+            yield NotedPause(key=f"{_PATH}{row.path}", until=None, because=row.words_for(row.path))
+
+    def _until_next(self, paused: Iterable[NotedPause]) -> float | None:
+        ends = [pause.until for pause in paused if pause.until is not None]
+        if not ends:
+            return None
+        return min(max(min(ends) - self._clock.now(), 0.0) + _SLACK_SECONDS, _LONGEST_LOOK_SECONDS)
+
+
+def _id(pause: NotedPause) -> str:
+    """Return the id of a job or a tree, nothing for everything, and the digest of an account."""
+    return pause.key.rpartition("/")[2]

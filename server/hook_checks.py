@@ -1,0 +1,85 @@
+"""The checks of `claude-jobs doctor` on hooks: whether their commands and programs exist, and a message to try them."""
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import anyio
+
+from jobs.effective_settings import public_hook
+from jobs.notice import Notice, NoticeEvent, NoticeKind
+from jobs.notices.hooks import Hooks, desktop_program
+from jobs.ports import Clock
+from jobs.settings import Settings, is_url
+from server.checks import Finding
+from server.client.client_env import own_umask
+
+_LOOK_SECONDS = 5.0
+"""Seconds that a shell may take to find a program."""
+
+
+def check_hooks(settings: Settings, environ: Mapping[str, str], *, tried: bool) -> Iterator[Finding]:
+    """Yield a finding for each hook that is set, and for the desktop where notices are shown there.
+
+    Args:
+        settings: The settings.
+        environ: The environment of the person.
+        tried: Send a message to each, and say what came of it.
+    """
+    hooks = Hooks(environ, own_umask())
+    for kind, hook in ((NoticeKind.END, settings.on_end), (NoticeKind.ATTENTION, settings.on_attention)):
+        if hook is not None:
+            problem = _problem(hook, environ)
+            if tried and problem is None:
+                problem = anyio.run(hooks.deliver, hook, _test(kind))
+            yield _finding(f"on_{kind}", public_hook(hook), problem, tried=tried)
+    if settings.desktop_notices:
+        program = desktop_program(environ.get("PATH"))
+        problem = "no program shows notices on this desktop" if program is None else None
+        if tried and program is not None:
+            problem = anyio.run(partial(hooks.show, _test(NoticeKind.END)))
+        yield _finding("desktop_notices", program or "notify-send or osascript", problem, tried=tried)
+
+
+def _test(kind: NoticeKind) -> dict[str, object]:
+    body = {
+        "event": NoticeEvent.TEST.value,
+        "id": "",
+        "task": f"A test of on_{kind} by `claude-jobs doctor --hooks`.",
+        "status": "",
+        "costUsd": 0.0,
+        "next": "claude-jobs doctor",
+    }
+    return Notice(kind=kind, body=body, at=Clock().now()).message
+
+
+def _finding(name: str, shown: str, problem: str | None, *, tried: bool) -> Finding:
+    detail = f"{shown}: {problem}" if problem else f"{shown}{', a test message was taken' if tried else ''}"
+    remedy = "Correct the setting; `claude-jobs doctor --hooks` sends a test message."
+    if name == "desktop_notices":
+        remedy = "Install notify-send (libnotify), or turn the setting off."
+    return Finding(name=name, good=problem is None, detail=detail, remedy=remedy, needed=False)
+
+
+def _problem(hook: str, environ: Mapping[str, str]) -> str | None:
+    """Return what keeps a command from being run, as far as that can be told without running it."""
+    if is_url(hook):
+        return None
+    try:
+        words = shlex.split(hook, comments=True)
+    except ValueError:
+        return "the shell cannot read this command"
+    # What the shell has to expand is known only when it runs.
+    program = next((word for word in words if "=" not in word), "")
+    if not program or "$" in program or "`" in program:
+        return None
+    look = ["/bin/sh", "-c", 'command -v "$1"', "sh", os.path.expanduser(program)]  # noqa: PTH111 - not a path always
+    try:
+        done = subprocess.run(
+            look, env=dict(environ), capture_output=True, timeout=_LOOK_SECONDS, check=False, cwd=environ.get("HOME")
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"the shell does not run: {error}"
+    return f"there is no program {program}" if done.returncode else None
