@@ -1,5 +1,6 @@
 """Why a live job does no work now, with its details; every reader asks here."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from jobs.live_trees import LiveTrees
@@ -19,10 +20,14 @@ class WaitReasons:
         recursion: Knows what queued jobs wait for.
         trees: The live trees.
         approvals: The open permission requests.
+        now: Returns seconds since the epoch.
     """
 
-    def __init__(self, recursion: RecursionManager, trees: LiveTrees, approvals: Approvals) -> None:
+    def __init__(
+        self, recursion: RecursionManager, trees: LiveTrees, approvals: Approvals, now: Callable[[], float]
+    ) -> None:
         self._recursion = recursion
+        self._now = now
         self._trees = trees
         self._approvals = approvals
 
@@ -31,6 +36,8 @@ class WaitReasons:
         wait = self._recursion.wait_of(job)
         if wait is None or wait.because:
             return wait
+        if wait.what is WaitingFor.PERMISSION:
+            return self._permission(job, wait)
         return replace(wait, because=self._because(job, wait.what))
 
     def hold_of(self, job: Job) -> Wait | None:
@@ -67,10 +74,16 @@ class WaitReasons:
                 return self._open_siblings(job)
             case WaitingFor.CHILDREN:
                 return self._live_below(job)
-            case WaitingFor.PERMISSION:
-                return self._approvals.call_of(job.id)
+            case WaitingFor.SLOT:
+                return f"{self._recursion.scheduler.running()} running, {self._recursion.waiting()} in line"
             case _:
                 return ""
+
+    def _permission(self, job: Job, wait: Wait) -> Wait:
+        request = self._approvals.open_of(job.id)
+        if request is None:
+            return wait
+        return replace(wait, until=self._now() + self._approvals.seconds_left(request), because=request.call)
 
     def _open_siblings(self, job: Job) -> str:
         siblings = (self._trees.job(one) for one in job.spec.depends_on)
@@ -86,4 +99,5 @@ class WaitReasons:
 
 
 def _hold(wait: Wait) -> Wait | None:
-    return wait if wait.until is not None or wait.what is WaitingFor.PAUSE else None
+    ends = wait.what in {WaitingFor.LIMIT, WaitingFor.BACK_OFF} and wait.until is not None
+    return wait if ends or wait.what is WaitingFor.PAUSE else None

@@ -66,6 +66,11 @@ class PermissionRequest:
         allowed=False, why="Nobody answered in time, so it is denied. Go on without this call."
     )
 
+    @property
+    def call(self) -> str:
+        """The call in one short line, without secrets."""
+        return shown(described_call(self.tool, self.arguments, self.job.spec.cwd), self.secrets)
+
 
 class NoteWait(Protocol):
     """Notes whether a job waits for an answer."""
@@ -204,12 +209,13 @@ class Approvals:
         """Return the ids of the jobs that wait for permission."""
         return frozenset(request.job.id for request in self._open.values())
 
-    def call_of(self, job_id: str) -> str:
-        """Return the call for which a job waits, for a person or a model; empty where it waits for none."""
-        request = next((one for one in self._open.values() if one.job.id == job_id), None)
-        if request is None:
-            return ""
-        return shown(described_call(request.tool, request.arguments, request.job.spec.cwd), request.secrets)
+    def open_of(self, job_id: str) -> PermissionRequest | None:
+        """Return the oldest open request of a job, or None."""
+        return next((one for one in self._open.values() if one.job.id == job_id), None)
+
+    def seconds_left(self, request: PermissionRequest) -> float:
+        """Return the seconds after which a request is denied."""
+        return request.asked_at + self._seconds - self._monotonic()
 
     def answer(self, request_id: str, caller: Job | None, *, allow: bool) -> PermissionRequest:
         """Decide a request.

@@ -176,7 +176,7 @@ async def assemble(
             partial(_note_permission, store, parts.event_bus),
             partial(tasks.start, notifier.permission),
         )
-        waits = WaitReasons(parts.recursion, store.trees, approvals)
+        waits = WaitReasons(parts.recursion, store.trees, approvals, clock.now)
         yield Services(
             settings=settings,
             for_tree=for_tree or (lambda _: settings.for_trees),

@@ -19,13 +19,18 @@ def progress(where: Progress, now_of: NowOf) -> str:
         now_of: Returns a job as it is now.
     """
     if where.only is not None:
-        return "; ".join((_doing(now_of(where.only)), *paused(where.pauses).values()))
+        return "; ".join((doing(now_of(where.only)), *paused(where.pauses).values()))
     counts = going_on(where.over, where.running, where.total, where.pauses, for_jobs=where.for_jobs)
-    telling = most_telling(where.live, now_of)
-    return counts if telling is None else f"{counts}; {telling.job.id}: {_doing(telling)}"
+    return "; ".join((counts, *telling(where.live, now_of)))
 
 
-def _doing(now: JobNow) -> str:
+def telling(live: Sequence[Job], now_of: NowOf) -> tuple[str, ...]:
+    """Return what the job does that tells most of some live ones, or nothing where none runs."""
+    now = most_telling(live, now_of)
+    return () if now is None else (f"{now.job.id}: {doing(now)}",)
+
+
+def doing(now: JobNow) -> str:
     """Return what a job does and for how long it has been silent, or what it waits for."""
     if now.wait is not None:
         because = f" ({now.wait.because})" if now.wait.because else ""
@@ -34,11 +39,6 @@ def _doing(now: JobNow) -> str:
     if now.activity is not None:
         return f"{now.activity.doing}, {now.silent_seconds} s"
     return f"{now.job.status}, {max(0.0, now.at - (now.job.started_at or now.job.created_at)):.0f} s"
-
-
-def state(job: Job) -> str:
-    """Return a job's status, or what it waits for where that is stored."""
-    return job.status if job.waiting_for is None else f"waiting for {job.waiting_for.words}"
 
 
 def going_on(over: int, running: int, total: int, pauses: Sequence[Pause | PausedPath], *, for_jobs: int = 0) -> str:

@@ -165,6 +165,7 @@ def job_status(
     *,
     attempt: Attempt | None = None,
     live_children: int = 0,
+    request_id: str | None = None,
     whole: bool = False,
 ) -> str:
     """Answer `claude_status` for a job; with what is below it, if anything, and a pause that it waits for.
@@ -175,12 +176,14 @@ def job_status(
         pauses: Why jobs of its tree wait.
         attempt: Its last attempt, or None before the first.
         live_children: How many of its children are not over, where it waits for them.
+        request_id: Its permission request, where the caller may answer it.
         whole: Cut nothing; otherwise it has at most `STATUS_BYTES`.
     """
     job = now.job
     waits = job.status is JobStatus.QUEUED or (below is not None and JobStatus.QUEUED in below.counts)
-    children = {"liveChildren": live_children} if live_children else {}
-    status = status_fields(now) | children | (paused(pauses) if waits else {})
+    more: dict[str, Any] = {"liveChildren": live_children} if live_children else {}
+    more |= {"requestId": request_id} if request_id else {}
+    status = status_fields(now) | more | (paused(pauses) if waits else {})
     status |= (how_it_ran(attempt) if attempt else {}) | now.details()
     if below is not None:
         began = job.started_at or job.created_at

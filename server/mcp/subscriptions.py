@@ -1,7 +1,7 @@
 """Resource subscriptions: clients of 2026 get changes on their open stream, older ones as notifications."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary, finalize
 
@@ -48,11 +48,11 @@ class JobBus:
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
         """Call a listener with each resource that changes with a job."""
 
-        def tell(job: Job) -> None:
-            for uri in uris_of(job):
+        def tell(uris: Sequence[str]) -> None:
+            for uri in uris:
                 listener(ResourceUpdated(uri=uri))
 
-        return self._event_bus.observe(tell)
+        return _observed(self._event_bus, tell)
 
 
 @dataclass(eq=False)
@@ -69,9 +69,8 @@ class _Watcher:
     news: anyio.Event = field(default_factory=anyio.Event)
     gone: bool = False
 
-    def tell(self, job: Job) -> None:
-        touched = self.uris.intersection(uris_of(job))
-        if touched:
+    def tell(self, uris: Sequence[str]) -> None:
+        if touched := self.uris.intersection(uris):
             self.changed.update(dict.fromkeys(touched))
             self.news.set()
 
@@ -127,7 +126,7 @@ class Subscriptions:
         return watcher
 
     async def _deliver(self, watcher: _Watcher) -> None:
-        stop = self._event_bus.observe(watcher.tell)
+        stop = _observed(self._event_bus, watcher.tell)
         try:
             while not watcher.gone:
                 await watcher.news.wait()
@@ -137,6 +136,22 @@ class Subscriptions:
             # Also where it failed: the client's next subscription then begins another delivery.
             watcher.gone = True
             stop()
+
+
+def _observed(event_bus: JobEventBus, tell: Callable[[Sequence[str]], None]) -> Callable[[], None]:
+    """Call `tell` with the URIs of each resource that changes with a job or with what it does."""
+
+    def on_activity(job: Job) -> None:
+        # Not the tree: one of hundreds of jobs would change all the time.
+        tell((f"job://{job.id}", f"job://{job.id}/transcript"))
+
+    stops = (event_bus.observe(lambda job: tell(uris_of(job))), event_bus.observe_activity(on_activity))
+
+    def stop() -> None:
+        for one in stops:
+            one()
+
+    return stop
 
 
 async def _send(watcher: _Watcher, uris: list[str]) -> None:

@@ -203,7 +203,9 @@ async def _of_run(call: Call, job_id: str) -> Snapshot:
     created, updated = job.created_at, _touched(job)
     if job.status in LIVE:
         pauses = call.services.recursion.all_pauses((job.root_id,)) if job.status is JobStatus.QUEUED else ()
-        message = "; ".join((f"job {job.id} is {progress.state(job)}", *replies.paused(pauses).values()))
+        message = "; ".join(
+            (f"job {job.id}: {progress.doing(call.services.now_of(job))}", *replies.paused(pauses).values())
+        )
         return Snapshot(status="working", created=created, updated=updated, message=message)
     if job.status is JobStatus.CANCELLED:
         return Snapshot(status="cancelled", created=created, updated=updated, message=job.error)
@@ -217,7 +219,7 @@ async def _of_batch(call: Call, batch_id: str) -> Snapshot:
     updated = max(map(_touched, jobs))
     live = sum(job.status in LIVE for job in jobs)
     if live:
-        message = _going_on(jobs, call.services.recursion.all_pauses((batch.root_id,)))
+        message = _going_on(call, jobs, call.services.recursion.all_pauses((batch.root_id,)))
         return Snapshot(status="working", created=batch.created_at, updated=updated, message=message)
     if all(job.status is JobStatus.CANCELLED for job in jobs):
         return Snapshot(status="cancelled", created=batch.created_at, updated=updated)
@@ -238,16 +240,16 @@ async def _of_wait(call: Call, task_id: str) -> Snapshot:
     if asking or _met(report, mode) or (until is not None and call.services.now() >= until):
         result = result_of(wait_reply(call, report, asking))
         return Snapshot(status="completed", created=created, updated=updated, result=result)
-    message = _going_on(selection.jobs, report.pauses)
+    message = _going_on(call, selection.jobs, report.pauses)
     return Snapshot(status="working", created=created, updated=updated, message=message)
 
 
-def _going_on(jobs: Sequence[Job], pauses: Sequence[Pause | PausedPath]) -> str:
+def _going_on(call: Call, jobs: Sequence[Job], pauses: Sequence[Pause | PausedPath]) -> str:
     over = sum(job.status not in LIVE for job in jobs)
-    running = sum(job.status is JobStatus.RUNNING for job in jobs)
-    return progress.going_on(
-        over, running, len(jobs), pauses, for_jobs=sum(job.waiting_for in FOR_JOBS for job in jobs)
-    )
+    running = [job for job in jobs if job.status is JobStatus.RUNNING]
+    for_jobs = sum(job.waiting_for in FOR_JOBS for job in jobs)
+    counts = progress.going_on(over, len(running), len(jobs), pauses, for_jobs=for_jobs)
+    return "; ".join((counts, *progress.telling(running, call.services.now_of)))
 
 
 def _met(report: WaitReport, mode: WaitMode) -> bool:

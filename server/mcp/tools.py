@@ -132,7 +132,18 @@ async def claude_status(call: Call, arguments: JobArguments) -> str:
     below = sums.without(job, now.activity.usage if now.activity else Usage())
     children = await call.visibility.live_children(job) if now.wait and now.wait.what is WaitingFor.CHILDREN else 0
     rollup = below if below.total else None
-    return replies.job_status(now, rollup, pauses, attempt=attempt, live_children=children, whole=call.whole)
+    asks = _request_of(call, job)
+    return replies.job_status(
+        now, rollup, pauses, attempt=attempt, live_children=children, request_id=asks, whole=call.whole
+    )
+
+
+def _request_of(call: Call, job: Job) -> str | None:
+    """Return the id of the permission request of a job that the caller may answer, or None."""
+    if call.services.approvals.answerer != "parent" and not call.whole:
+        # A model would try to answer it.
+        return None
+    return next((one.id for one in call.services.approvals.open_to(call.job) if one.job.id == job.id), None)
 
 
 async def _batch_status(call: Call, batch: Batch) -> str:

@@ -95,6 +95,18 @@ def test_a_job_that_hangs_in_a_call_says_which_and_for_how_long_and_the_next_eng
         assert not {"activity", "silentSeconds", "waitingFor"} & set(over)
 
 
+def test_a_secret_of_the_client_is_not_shown_where_a_job_uses_it():
+    secret = "no-known-form-of-a-key-4711"
+    with house(SOME_API_KEY=secret, CLAUDE_JOBS_PASS_ENVIRONMENT='["SOME_API_KEY"]') as made, made.pump() as pump:
+        output = made.base / "secret.ndjson"
+        output.write_text(json.dumps(called(f"curl -u me:{secret} https://example.com")) + "\n")
+        job_id = pump.json("claude_run_async", task=f"stub:replay={output} stub:wait={made.base / 'gate'}")["jobId"]
+        status_with_activity(pump, job_id, "Bash: curl -u me:[redacted] https://example.com")
+        assert secret not in pump.text("claude_list_jobs") + pump.text("claude_wait", jobIds=[job_id], timeoutSeconds=0)
+        (made.base / "gate").touch()
+        pump.settled(job_id)
+
+
 def test_who_waits_is_told_what_the_job_does_in_the_reply_and_in_progress():
     with house(CLAUDE_JOBS_WAIT_SECONDS="1.5") as made, made.pump() as pump:
         job_id = hanging_job(made, pump)

@@ -3,7 +3,9 @@
 import anyio
 import pytest
 
+from jobs import event_bus as module
 from jobs.event_bus import JobEventBus
+from jobs.model import Job
 from tests.support.reachable import names_in
 from tests.unit.jobs.support import job
 
@@ -80,3 +82,42 @@ async def test_a_waiter_that_leaves_by_an_error_or_twice_over_one_tree_leaves_no
         leave_by_an_error()
     event_bus.publish(job("a"))
     assert not names_in(event_bus) & {"t", "u"}
+
+
+async def test_what_a_job_does_is_told_at_once_and_then_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "ACTIVITY_SECONDS", 0.05)
+    event_bus = JobEventBus()
+    event_bus.publish_activity(job("unseen"))
+    heard: list[str] = []
+    later = anyio.Event()
+
+    def hear(changed: Job) -> None:
+        heard.append(changed.id)
+        if heard.count("a") > 1:
+            later.set()
+
+    stop = event_bus.observe_activity(hear)
+    for _ in range(100):
+        event_bus.publish_activity(job("a"))
+    event_bus.publish_activity(job("b"))
+    assert heard == ["a", "b"]
+    # The last of them is not lost.
+    with anyio.fail_after(60):
+        await later.wait()
+    assert heard == ["a", "b", "a"]
+    stop()
+    event_bus.publish_activity(job("c"))
+    assert heard == ["a", "b", "a"]
+
+
+async def test_an_observer_that_fails_keeps_nobody_else_from_hearing_what_a_job_does():
+    event_bus = JobEventBus()
+    heard: list[str] = []
+
+    def fail(_: Job) -> None:
+        raise RuntimeError
+
+    event_bus.observe_activity(fail)
+    event_bus.observe_activity(lambda changed: heard.append(changed.id))
+    event_bus.publish_activity(job("a"))
+    assert heard == ["a"]

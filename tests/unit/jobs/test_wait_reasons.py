@@ -19,7 +19,8 @@ HOUR = 3600.0
 
 
 def reasons(engine: Parts, approvals: Approvals | None = None) -> WaitReasons:
-    return WaitReasons(engine.recursion, engine.store.trees, approvals or Approvals("person", 60.0, lambda: 0.0))
+    asked = approvals or Approvals("person", 60.0, lambda: 0.0)
+    return WaitReasons(engine.recursion, engine.store.trees, asked, lambda: 1000.0)
 
 
 async def wait_of(engine: Parts, job_id: str) -> Wait | None:
@@ -122,7 +123,7 @@ async def test_a_job_that_asks_for_a_permission_says_for_what_without_secrets(tm
             await settle()
             found = reasons(engine, approvals).of(job)
             assert found == Wait(
-                what=WaitingFor.PERMISSION, because="Bash: curl -H 'x-api-key: [redacted]' example.com"
+                what=WaitingFor.PERMISSION, until=1060.0, because="Bash: curl -H 'x-api-key: [redacted]' example.com"
             )
             # A person may answer at any moment.
             assert reasons(engine, approvals).hold_of(job) is None

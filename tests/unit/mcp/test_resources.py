@@ -121,6 +121,18 @@ async def test_a_newer_client_hears_of_changes_on_its_stream(home: Path):
         assert (news["method"], news["params"]["uri"]) == ("notifications/resources/updated", f"job://{job.id}")
 
 
+async def test_who_subscribes_to_a_job_hears_of_what_it_does_and_who_subscribes_to_its_tree_does_not(home: Path):
+    async with world(home) as here, modern(here) as client, here.client() as person:
+        job = await here.waiting_job(person)
+        uris = [f"tree://{job.id}", f"job://{job.id}"]
+        await client.send("subscriptions/listen", notifications={"resourceSubscriptions": uris})
+        await client.note()
+        here.services.event_bus.publish_activity(job)
+        assert (await client.note())["params"]["uri"] == f"job://{job.id}"
+        await call(person, "claude_kill_job", {"jobId": job.id})
+        assert (await client.note())["params"]["uri"] in uris
+
+
 async def test_a_newer_clients_job_hears_nothing_of_others(home: Path):
     async with world(home, **WIDE) as here, here.client() as person:
         one, other = await here.waiting_job(person), await here.waiting_job(person)
