@@ -54,7 +54,7 @@ class WaitReasons:
             case WaitingFor.SIBLINGS:
                 return self._hold_of_all(job.path.rpartition("/")[0] or job.path)
             case _:
-                return _hold(wait)
+                return wait if self._is_hold(job, wait) else None
 
     def _hold_of_all(self, path: str) -> Wait | None:
         """Return the hold that ends first of all that lives below a path; None where something may go on."""
@@ -63,10 +63,16 @@ class WaitReasons:
             wait = self._recursion.wait_of(job)
             if wait is not None and wait.what in FOR_JOBS:
                 continue
-            if wait is None or _hold(wait) is None:
+            if wait is None or not self._is_hold(job, wait):
                 return None
             first = wait if first is None else first.earlier(wait)
         return first
+
+    def _is_hold(self, job: Job, wait: Wait) -> bool:
+        if wait.what is WaitingFor.PAUSE:
+            # A job that paused others may resume them at any moment, and may be the one that waits for them.
+            return any(row.by_job is None for row in self._recursion.paused_paths.covering(job.path))
+        return wait.what in {WaitingFor.LIMIT, WaitingFor.BACK_OFF} and wait.until is not None
 
     def _because(self, job: Job, what: WaitingFor) -> str:
         match what:
@@ -96,8 +102,3 @@ class WaitReasons:
         live = 0 if sums is None else sums.live - (job.status not in TERMINAL)
         running = 0 if sums is None else sums.counts.get(JobStatus.RUNNING, 0) - (job.status is JobStatus.RUNNING)
         return f"{live} live below it, {running} of them running" if live else ""
-
-
-def _hold(wait: Wait) -> Wait | None:
-    ends = wait.what in {WaitingFor.LIMIT, WaitingFor.BACK_OFF} and wait.until is not None
-    return wait if ends or wait.what is WaitingFor.PAUSE else None

@@ -110,6 +110,21 @@ async def test_a_job_that_a_person_paused_is_held_without_an_end(tmp_path: Path)
         engine.runner.release(first)
 
 
+async def test_what_a_job_paused_is_not_held_for_it_may_resume_it(tmp_path: Path):
+    async with parts(tmp_path, max_running=1) as engine:
+        first, second = await engine.run("hold", "x")
+        await engine.reaches(first, JobStatus.RUNNING)
+        path = (await engine.job(second)).path
+        await engine.pausing.pause([path], by_job=first)
+        wait = await wait_of(engine, second)
+        assert wait is not None
+        assert wait.what is WaitingFor.PAUSE
+        assert await hold_of(engine, second) is None
+        await engine.pausing.pause([path])
+        assert await hold_of(engine, second) is not None
+        engine.runner.release(first)
+
+
 async def test_a_job_that_asks_for_a_permission_says_for_what_without_secrets(tmp_path: Path):
     key = "sk-ant-api03-" + "a1B2" * 10
     async with parts(tmp_path) as engine:
