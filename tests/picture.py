@@ -52,6 +52,8 @@ _SHAPES: Mapping[str, str] = {
     "●": f'<path class="{{style}}" d="M{{x}} {{y}}{_CIRCLE}"/>',
     "◐": f'<path class="{{style}} ring" d="M{{x}} {{y}}{_CIRCLE}"/>'
     f'<path class="{{style}}" d="M{{x}} {{y}}m0 {-_R}a{_R} {_R} 0 0 0 0 {2 * _R}z"/>',
+    "◌": f'<path class="{{style}} ring waits" d="M{{x}} {{y}}{_CIRCLE}"/>',
+    "▾": '<path class="{style}" d="M{x} {y}m-4 -2h8l-4 5z"/>',
 }
 """Characters that are drawn: fonts differ in their size, and leave gaps between lines."""
 
@@ -71,6 +73,8 @@ text {{ font: 14px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; whi
 text, path {{ fill: currentColor }}
 .guide, .ring {{ fill: none; stroke: currentColor; stroke-width: 1.5 }}
 .guide {{ color: var(--guide); stroke-width: 1 }}
+.selected {{ fill: var(--edge) }}
+.waits {{ stroke-dasharray: 2.1 2.2 }}
 .bold {{ font-weight: 600 }}
 .italic {{ font-style: italic; color: var(--dim) }}
 {colours}
@@ -135,13 +139,13 @@ def _with_its_time(line: str) -> str:
     return re.sub(r"\b(\d+m )?\d+s(?=\x1b\[0m$)", lambda found: f"{seconds}s".rjust(len(found[0])), line)
 
 
-def svg(shown: str) -> str:
-    """Return a picture of what a command printed, colours included."""
+def svg(shown: str, title: str = "") -> str:
+    """Return a picture of what a command printed, colours included; its title is the second line if none is given."""
     lines = [Text.from_ansi(line) for line in shown.splitlines()]
     width = round(max(cell_len(line.plain) for line in lines) * _WIDTH) + 2 * _MARGIN
     height = len(lines) * _HEIGHT + 2 * _MARGIN
     head = _HEAD.format(
-        title=escape(lines[1].plain),
+        title=escape(title or lines[1].plain),
         width=width,
         height=height,
         inner_width=width - 1,
@@ -157,10 +161,16 @@ def _line(line: Text, top: int) -> Iterator[str]:
     for segment in line.render(Console(file=io.StringIO())):
         for drawn, characters in groupby(segment.text.rstrip("\n"), key=_SHAPES.__contains__):
             text = "".join(characters)
+            if segment.style and segment.style.reverse:
+                yield _selected(_MARGIN + column * _WIDTH, top, cell_len(text) * _WIDTH)
             for piece in text if drawn else [text]:
                 if piece.strip():
                     yield _piece(piece, _classes(segment.style), _MARGIN + column * _WIDTH, top)
                 column += cell_len(piece)
+
+
+def _selected(left: float, top: int, width: float) -> str:
+    return f'<path class="selected" d="M{left:g} {top}h{width:g}v{_HEIGHT}h{-width:g}z"/>'
 
 
 def _piece(piece: str, style: str, left: float, top: int) -> str:
@@ -178,8 +188,8 @@ def _classes(style: Style | None) -> str:
 
 
 def _named(style: Style) -> Iterable[str]:
-    if style.color:
-        yield _COLOURS[style.color.number or 0]
+    if style.color and style.color.number is not None:
+        yield _COLOURS[style.color.number % 8]
     yield from (name for name in ("bold", "dim", "italic") if getattr(style, name))
 
 

@@ -344,12 +344,13 @@ def doctor(
 def demo(
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the state directory there and print its path.")] = False,
+    slow: Annotated[bool, typer.Option("--slow", help="Take about a minute, to be looked at with `top`.")] = False,
 ) -> None:
     """Play a recursive tree of real Claude processes against a scripted model; needs no account and costs nothing."""
     from server.demo.run import run_demo
 
     with errors_as_messages():
-        good = run_demo(out, keep=keep)
+        good = run_demo(out, keep=keep, slow=slow)
     raise typer.Exit(0 if good else 1)
 
 

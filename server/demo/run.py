@@ -1,6 +1,7 @@
 """Runs the demo: a separate engine, real `claude` processes, a scripted model, and the tree drawn live."""
 
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,12 +50,17 @@ class DemoEnvironment:
         return self.root / "picnic"
 
 
-def run_demo(console: Console, *, keep: bool = False) -> bool:
+SLOW_SECONDS = 8.0
+"""How much longer each answer of the model takes with `--slow`: the demo then lasts about a minute."""
+
+
+def run_demo(console: Console, *, keep: bool = False, slow: bool = False) -> bool:
     """Run the demo, draw it, and return whether every parent's answer is made of its children's.
 
     Args:
         console: Where to draw.
         keep: Do not remove the state directory.
+        slow: Have the model take its time, so that a person can look at the jobs and steer them.
     """
     try:
         cli = ClaudeFinder().find(os.environ.get("CLAUDE_JOBS_CLI"), os.environ.get("PATH")).path
@@ -67,10 +73,16 @@ def run_demo(console: Console, *, keep: bool = False) -> bool:
         f"claude: {cli}\nThe model is a script on loopback: no account, no cost.\n", markup=False, soft_wrap=True
     )
     with (
-        ScriptedApi(story()) as api,
+        ScriptedApi(story().slowed(SLOW_SECONDS if slow else 0.0)) as api,
         _set_up(api.url, cli, keep=keep) as demo,
         _client(demo) as client,
     ):
+        console.print(
+            f"To look at it in another terminal: CLAUDE_JOBS_HOME={shlex.quote(str(demo.state))} claude-jobs top\n",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
         spawned = client.call_json("claude_run_batch_async", {"tasks": root_tasks(), "outputFormat": "text"})
         jobs = watch(client, spawned["batchId"], f"tree {spawned['batchId']}", console)
         answers = {job["jobId"]: client.call("claude_result", {"jobId": job["jobId"]}) for job in _completed(jobs)}

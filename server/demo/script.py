@@ -123,6 +123,14 @@ class Story(_Value):
             raise ValueError(f"the default role {self.default!r} is not among the roles: {', '.join(self.roles)}.")
         return self
 
+    def slowed(self, seconds: float) -> "Story":
+        """Return the story with so many seconds more before each turn."""
+        roles = {
+            role: tuple(turn.model_copy(update={"delay": turn.delay + seconds}) for turn in turns)
+            for role, turns in self.roles.items()
+        }
+        return self.model_copy(update={"roles": roles})
+
     def role_of(self, opening: str) -> str:
         """Return the role that a job with this opening plays: the first one it names, else the default.
 

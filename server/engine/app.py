@@ -312,6 +312,7 @@ async def _serve(
             event_bus=services.event_bus,
             wait_of=services.wait_of,
             activity_of=services.activity_of,
+            is_paused=services.recursion.paused_paths.holds,
             pauses=services.recursion.pauses,
             clock=clock,
         )

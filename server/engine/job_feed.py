@@ -52,8 +52,8 @@ class _Entry:
     root_id: str
     job: Job | None
     """None for a tree that was dropped."""
-    wait: Wait | None = None
-    """As its last row said it."""
+    said: "tuple[Wait | None, bool]" = (None, False)
+    """What its last row said that nothing announces: what it waits for, and whether it is paused."""
 
 
 @dataclass(slots=True)
@@ -71,6 +71,7 @@ class FeedSources:
         event_bus: Where changes of jobs are announced.
         wait_of: Returns what a job waits for, or None.
         activity_of: Returns what a job does now, or None where no attempt of it runs.
+        is_paused: Tells whether a person or a job has paused a path, or what is above it.
         pauses: Returns until when accounts are paused, and why.
         clock: Time.
     """
@@ -79,6 +80,7 @@ class FeedSources:
     event_bus: JobEventBus
     wait_of: Callable[[Job], Wait | None]
     activity_of: Callable[[Job], Activity | None]
+    is_paused: Callable[[str], bool]
     pauses: Callable[[], Sequence[Pause]]
     clock: Clock
 
@@ -188,8 +190,8 @@ class JobFeed:
         """Take in a job as it is now: called for every change of any job while somebody watches."""
         self.version += 1
         entry = self._entries.pop(job.id, None)
-        wait = None if entry is None else entry.wait
-        self._entries[job.id] = _Entry(version=self.version, root_id=job.root_id, job=job, wait=wait)
+        said = (None, False) if entry is None else entry.said
+        self._entries[job.id] = _Entry(version=self.version, root_id=job.root_id, job=job, said=said)
         tree = self._trees.get(job.root_id)
         if tree is None:
             tree = self._trees[job.root_id] = _KnownTree()
@@ -258,8 +260,11 @@ class JobFeed:
             self._queued[job_id] = self._queued.pop(job_id)
         for job_id in (*self._running, *some):
             entry = self._entries[job_id]
-            if entry.job is not None and entry.wait != self._sources.wait_of(entry.job):
+            if entry.job is not None and entry.said != self._to_say(entry.job):
                 self._put(entry.job)
+
+    def _to_say(self, job: Job) -> tuple[Wait | None, bool]:
+        return self._sources.wait_of(job), job.status in LIVE and self._sources.is_paused(job.path)
 
     def knows(self, version: int) -> bool:
         """Tell whether everything that changed after a version is still known."""
@@ -280,15 +285,19 @@ class JobFeed:
         return page, page[-1].version, True
 
     def row(self, entry: _Entry) -> dict[str, Any]:
-        """Return the row of an entry, and remember what it says of a wait."""
+        """Return the row of an entry, and remember what it says that nothing announces."""
         assert entry.job is not None
-        entry.wait = self._sources.wait_of(entry.job)
-        return row_of(entry.job, entry.wait, self._sources.activity_of(entry.job))
+        entry.said = self._to_say(entry.job)
+        wait, is_paused = entry.said
+        return row_of(entry.job, wait, self._sources.activity_of(entry.job)) | ({"paused": True} if is_paused else {})
 
     async def tree_row(self, root_id: str) -> dict[str, Any] | None:
         """Return a tree's totals and budget, or None where it is gone."""
         tree = await self._sources.store.tree(root_id)
-        return None if tree is None else tree_row_of(tree, await self._sources.store.rollup_under(root_id))
+        if tree is None:
+            return None
+        row = tree_row_of(tree, await self._sources.store.rollup_under(root_id))
+        return row | ({"paused": True} if self._sources.is_paused(root_id) else {})
 
 
 class FeedWatch:

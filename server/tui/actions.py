@@ -56,6 +56,15 @@ class Actions:
 
         return self._call(ask)
 
+    def pause(self, identity: str, *, resume: bool) -> tuple[str, bool]:
+        """Let nothing start in a job or batch, or let it go on; what runs goes on to its end."""
+
+        def ask(client: Client) -> tuple[str, bool]:
+            answer = client.call_json("claude_pause", {"jobId": identity, "resume": resume})
+            return _shown(here(for_a_person(answer["message"]), time.time())), bool(answer["success"])
+
+        return self._call(ask)
+
     def send(self, job_id: str, message: str) -> tuple[str, bool]:
         """Continue a job's session with a message."""
         # The key makes a repeated call, after the engine ended, the same submission.

@@ -24,7 +24,7 @@ from server.tui.dialogs import TextDialog, copy_dialog, help_dialog, kill_dialog
 from server.tui.engine_link import EngineLink
 from server.tui.filters import parsed
 from server.tui.heading import EMPTY, LOADING, alert_line, head_line, key_bar
-from server.tui.job_list import JobList
+from server.tui.job_list import KEYS, JobList
 from server.tui.model import JobTable, Node, Row
 from server.tui.transcript_tail import TranscriptTail
 
@@ -35,6 +35,11 @@ SETTLE_SECONDS: Final = 0.15
 """Seconds for which a job must stay selected before its details are read: keys that repeat read nothing."""
 
 NOTICE_SECONDS: Final = 10.0
+
+_ACTIONS: Final = frozenset(
+    ("filter", "kill", "retry", "send", "answer", "pause", "copy", "start_engine", "help", "leave_program")
+)
+"""What keys of the list do."""
 
 
 class TopApp(App[None]):
@@ -51,17 +56,27 @@ class TopApp(App[None]):
     ENABLE_COMMAND_PALETTE = False
     TITLE = "claude-jobs"
 
+    # With priority: a key is dealt with before the next one is given to whatever has the focus by then.
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", show=False),
-        Binding("k", "kill", show=False),
-        Binding("r", "retry", show=False),
-        Binding("s", "send", show=False),
-        Binding("a", "answer", show=False),
-        Binding("y", "copy", show=False),
-        Binding("e", "start_engine", show=False),
-        Binding("question_mark,f1", "help", show=False),
+        *(
+            Binding(key, action, show=False, priority=True)
+            for key, action in (
+                ("slash", "filter"),
+                ("k", "kill"),
+                ("r", "retry"),
+                ("s", "send"),
+                ("a", "answer"),
+                ("p", "pause"),
+                ("y", "copy"),
+                ("e", "start_engine"),
+                ("question_mark,f1", "help"),
+                ("q", "leave_program"),
+            )
+        ),
+        *(Binding(key, f"on_list('{name}', {distance})", show=False, priority=True) for key, name, distance in KEYS),
+        Binding("enter", "keep_filter", show=False, priority=True),
         Binding("escape", "leave", show=False),
-        Binding("q,ctrl+c", "quit", show=False, priority=False),
+        Binding("ctrl+c", "quit", show=False, priority=True),
     ]
 
     def __init__(
@@ -111,12 +126,21 @@ class TopApp(App[None]):
         """The details."""
         return self.screen_stack[0].query_one(DetailsPane)
 
+    @property
+    def _is_shown(self) -> bool:
+        """Whether the widgets are there: a timer may still come while the view is being closed."""
+        return bool(self.screen_stack) and bool(self.screen_stack[0].query(JobList))
+
+    @property
+    def _filter_line(self) -> Input:
+        return self.screen_stack[0].query_one("#filter", Input)
+
     def _static(self, name: str) -> Static:
         return self.screen_stack[0].query_one(f"#{name}", Static)
 
     def on_mount(self) -> None:
         """Begin to follow the engine."""
-        self.jobs.focus()
+        self.screen_stack[0].set_focus(self.jobs)
         self.set_interval(1.0, self._tick)
         self._fit(self.size.width)
         self._show_heads()
@@ -134,7 +158,7 @@ class TopApp(App[None]):
 
     def on_handover(self, message: Handover) -> None:
         """Do what a thread asks for, unless the view is being closed."""
-        if self.screen_stack:
+        if self._is_shown:
             message.then()
 
     def on_resize(self, event: Resize) -> None:
@@ -181,7 +205,7 @@ class TopApp(App[None]):
         self._show_notice()
 
     def _tick(self) -> None:
-        if not self.screen_stack:
+        if not self._is_shown:
             return
         self.jobs.refresh()
         self.pane.refresh_facts()
@@ -191,7 +215,7 @@ class TopApp(App[None]):
     # The lines above and below.
 
     def _show_heads(self) -> None:
-        filtered = self.screen_stack[0].query_one("#filter", Input).value.strip()
+        filtered = self._filter_line.value.strip()
         self._static("head").update(head_line(self.table.tops(), filtered, self.size.width))
         alert = alert_line(self.table.asking(), self.table.pauses, self._clock())
         self._static("alert").update(alert or "")
@@ -227,10 +251,10 @@ class TopApp(App[None]):
     def on_job_list_opened(self) -> None:
         """Go to the details."""
         self.screen_stack[0].add_class("opened")
-        self.pane.transcript.focus()
+        self.screen_stack[0].set_focus(self.pane.transcript)
 
     def _read_details(self) -> None:
-        node = self.jobs.selected if self.screen_stack else None
+        node = self.jobs.selected if self._is_shown else None
         if node is None or self.link is None:
             return
         self._shown_row = node.row
@@ -273,34 +297,57 @@ class TopApp(App[None]):
 
     # Keys.
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Tell whether a key means an action: letters are text where somebody types, and dialogs have their own."""
+        if action in _ACTIONS:
+            return len(self.screen_stack) == 1 and not isinstance(self.focused, Input)
+        if action in ("on_list", "keep_filter"):
+            wanted = self.jobs if action == "on_list" else self._filter_line
+            return len(self.screen_stack) == 1 and self.focused is wanted
+        return super().check_action(action, parameters)
+
+    def action_on_list(self, name: str, distance: int) -> None:
+        """Do what a key of the list means."""
+        self.jobs.act(name, distance)
+
+    def action_open(self) -> None:
+        """Open the selected job."""
+        self.jobs.open()
+
+    def action_leave_program(self) -> None:
+        """Quit; jobs go on."""
+        self.exit()
+
     def action_leave(self) -> None:
         """Leave the filter, the details or the filtered list, in this order."""
-        line = self.screen_stack[0].query_one("#filter", Input)
+        line = self._filter_line
         if self.screen_stack[0].has_class("opened"):
             self.screen_stack[0].remove_class("opened")
         elif line.display or line.value:
             line.value = ""
             line.display = False
-        self.jobs.focus()
+        self.screen_stack[0].set_focus(self.jobs)
 
     def action_filter(self) -> None:
         """Open the line of the filter."""
         self.screen_stack[0].remove_class("opened")
-        line = self.screen_stack[0].query_one("#filter", Input)
+        line = self._filter_line
         line.display = True
-        line.focus()
+        # At once: the next key may have been read already.
+        self.screen_stack[0].set_focus(line)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while somebody types."""
         if event.input.id == "filter":
             self.table.filter(parsed(event.value))
             self._show_list()
+            if (line := self.table.first_match()) is not None:
+                self.jobs.select_line(line)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    def action_keep_filter(self) -> None:
         """Keep the filter, and go back to the list."""
-        if event.input.id == "filter":
-            event.input.display = False
-            self.jobs.focus()
+        self._filter_line.display = False
+        self.screen_stack[0].set_focus(self.jobs)
 
     def action_help(self) -> None:
         """Show the keys."""
@@ -328,6 +375,16 @@ class TopApp(App[None]):
         """Retry the selected node."""
         if (node := self.jobs.selected) is not None:
             self._act(partial(self._actions.retry, node.id))
+
+    def action_pause(self) -> None:
+        """Pause the selected node, or let it go on."""
+        node = self.jobs.selected
+        if node is None:
+            return
+        if not node.live:
+            self.say("It is over already.", is_good=False)
+            return
+        self._act(partial(self._actions.pause, node.id, resume=node.is_paused))
 
     def action_send(self) -> None:
         """Ask for a message to the session of the selected job."""

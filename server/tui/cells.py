@@ -146,7 +146,8 @@ def doing(node: Node, now: float) -> tuple[str, str]:
     """
     row = node.row
     if row is None or (node.is_folded and node.children):
-        return counted(node.counts), "" if node.live else "dim"
+        paused = "paused; " if node.live and node.is_paused else ""
+        return f"{paused}{counted(node.counts)}", "" if node.live else "dim"
     if row["status"] in LIVE:
         return _live(node, row, now)
     if row["status"] == "cancelled":
@@ -165,7 +166,8 @@ def _live(node: Node, row: Row, now: float) -> tuple[str, str]:
         return waits(node, row, what, now), "bold yellow" if what == "permission" else _style_of_wait(what)
     if row["status"] == "queued":
         return "queued", "dim"
-    return row.get("activity") or "running", ""
+    # It goes on to its end; then nothing more starts there.
+    return f"{'(paused) ' if node.is_paused else ''}{row.get('activity') or 'running'}", ""
 
 
 def _style_of_wait(what: str) -> str:

@@ -18,12 +18,12 @@ up down   or ctrl-p ctrl-n; pgup pgdn, home end or g G
 left      or h: fold, then the job above; right or l: unfold
 space     fold or unfold; so does enter on a batch
 enter     details of a job; esc goes back, tab changes sides
-/         filter: words, status:failed, status:waiting,
-          cost>0.5; esc clears it
+/         filter: words, status:waiting, cost>0.5; esc clears it
 k         kill a job and all below it; asks first
 r         retry a job that failed, or what failed in a batch
 s         send a message to the session of a finished job
 a         allow or deny what a job asks for
+p         pause a job and all below it, or let it go on
 y         copy an id, or the command that opens a session
 e         start the engine again after it stopped
 q         quit; jobs go on

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from jobs.activity import names_another_model
@@ -36,7 +37,8 @@ def facts_of(node: Node, details: Details | None, width: int, now: float) -> Tex
     head = Text.assemble((f"{mark} ", style), (one_line(label_of(node), max(1, width - 2)), "bold"))
     lines = [head]
     for name, value, value_style in _rows(node, details or {}, now):
-        lines += _lines(name, value, value_style, width)
+        shown = _end_of(value, width - _NAME_WIDTH) if name == "Directory" else value
+        lines += _lines(name, shown, value_style, width)
     return Text("\n").join(lines)
 
 
@@ -47,6 +49,13 @@ def _lines(name: str, value: str, style: str, width: int) -> Iterator[Text]:
         parts = [*parts[: _TASK_LINES - 1], one_line(" ".join(parts[_TASK_LINES - 1 :]), room)]
     for index, part in enumerate(parts):
         yield Text.assemble((f"{'' if index else name:<{_NAME_WIDTH}}", "dim"), (part, style))
+
+
+def _end_of(path: str, width: int) -> str:
+    """Return a path in one line; where it is too long, its end, which tells more than its beginning."""
+    while cell_len(path) > max(_LEAST_WIDTH, width):
+        path = f"…{path.removeprefix('…')[1:]}"
+    return path
 
 
 def _rows(node: Node, details: Details, now: float) -> Iterator[tuple[str, str, str]]:

@@ -21,9 +21,10 @@ Start one in another terminal:
 
   claude-jobs run "Say what this project does"
   claude-jobs batch "Review a.py" "Review b.py"
-  claude-jobs demo          a tree of jobs, without an account
 
-Or say to Claude Code: use claude-jobs to …"""
+Or say to Claude Code: use claude-jobs to …
+
+`claude-jobs demo --slow` plays a tree without an account, and says how to look at it."""
 
 _KEYS: Final = (
     ("enter", "open", "open", 3),
@@ -32,9 +33,10 @@ _KEYS: Final = (
     ("r", "retry", "retry", 5),
     ("s", "send", "send", 6),
     ("a", "answer", "allow", 3),
+    ("p", "pause", "pause", 4),
     ("y", "copy", "copy", 7),
     ("?", "help", "help", 1),
-    ("q", "quit", "quit", 1),
+    ("q", "leave_program", "quit", 1),
 )
 """Key, action and words of the bar at the bottom; where not all fit, those with the highest number are left out."""
 

@@ -1,11 +1,10 @@
 """The list of jobs: a widget that draws the lines that are seen and nothing else."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Final
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.binding import Binding, BindingType
 from textual.events import Click, Resize
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -14,6 +13,20 @@ from textual.strip import Strip
 
 from server.tui.cells import Columns, heading, row_segments
 from server.tui.model import JobTable, Node
+
+KEYS: Final = (
+    ("up,ctrl+p", "move", -1),
+    ("down,ctrl+n", "move", 1),
+    ("pageup,ctrl+b", "page", -1),
+    ("pagedown,ctrl+f", "page", 1),
+    ("home,g", "first", 0),
+    ("end,G", "last", 0),
+    ("left,h", "out", 0),
+    ("right,l", "into", 0),
+    ("space", "fold_or_unfold", 0),
+    ("enter", "open", 0),
+)
+"""Keys of the list, what they do, and how far. The program binds them: there they keep their order among its own."""
 
 
 class JobList(ScrollView, can_focus=True):
@@ -26,19 +39,6 @@ class JobList(ScrollView, can_focus=True):
     Attributes:
         selected_id: Id of the selected node, or None where nothing is visible.
     """
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,ctrl+p", "move(-1)", show=False),
-        Binding("down,ctrl+n", "move(1)", show=False),
-        Binding("pageup,ctrl+b", "page(-1)", show=False),
-        Binding("pagedown,ctrl+f", "page(1)", show=False),
-        Binding("home,g", "first", show=False),
-        Binding("end,G", "last", show=False),
-        Binding("left,h", "out", show=False),
-        Binding("right,l", "into", show=False),
-        Binding("space", "fold_or_unfold", show=False),
-        Binding("enter", "open", show=False),
-    ]
 
     class Selected(Message):
         """Another node is selected, or none."""
@@ -135,23 +135,26 @@ class JobList(ScrollView, can_focus=True):
         if line is not None:
             self.select_line(line)
 
-    def action_move(self, lines: int) -> None:
-        """Select the node so many lines further down."""
-        self.select_line(self._line + lines)
+    def act(self, name: str, distance: int) -> None:
+        """Do what a key means.
 
-    def action_page(self, pages: int) -> None:
-        """Select the node so many pages further down."""
-        self.select_line(self._line + pages * self._rows_seen)
+        Args:
+            name: As `KEYS` names it.
+            distance: How far, where that matters.
+        """
+        match name:
+            case "move":
+                self.select_line(self._line + distance)
+            case "page":
+                self.select_line(self._line + distance * self._rows_seen)
+            case "first":
+                self.select_line(0)
+            case "last":
+                self.select_line(len(self._table.visible) - 1)
+            case _:
+                {"out": self.fold, "into": self.unfold, "fold_or_unfold": self.toggle_fold, "open": self.open}[name]()
 
-    def action_first(self) -> None:
-        """Select the first node."""
-        self.select_line(0)
-
-    def action_last(self) -> None:
-        """Select the last node."""
-        self.select_line(len(self._table.visible) - 1)
-
-    def action_out(self) -> None:
+    def fold(self) -> None:
         """Fold the selected node, or select the one above it."""
         node = self.selected
         if node is None:
@@ -161,7 +164,7 @@ class JobList(ScrollView, can_focus=True):
         elif node.parent is not None and (line := self._table.line_of(node.parent.id)) is not None:
             self.select_line(line)
 
-    def action_into(self) -> None:
+    def unfold(self) -> None:
         """Unfold the selected node, or select the first one below it."""
         node = self.selected
         if node is None or not node.children:
@@ -171,16 +174,16 @@ class JobList(ScrollView, can_focus=True):
         else:
             self.select_line(self._line + 1)
 
-    def action_fold_or_unfold(self) -> None:
+    def toggle_fold(self) -> None:
         """Fold or unfold the selected node."""
         node = self.selected
         if node is not None and node.children:
             self._fold(node, folded=not node.is_folded)
 
-    def action_open(self) -> None:
+    def open(self) -> None:
         """Open the selected job, or fold or unfold the selected batch."""
         if self.selected is not None and self.selected.row is None:
-            self.action_fold_or_unfold()
+            self.toggle_fold()
         else:
             self.post_message(self.Opened())
 
@@ -196,6 +199,6 @@ class JobList(ScrollView, can_focus=True):
         self.select_line(index)
         node = self._table.visible[index]
         if node.children and event.x // 2 == node.depth:
-            self.action_fold_or_unfold()
+            self.toggle_fold()
         elif event.chain == 2:
-            self.action_open()
+            self.open()

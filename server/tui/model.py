@@ -68,12 +68,9 @@ class Node:
         return sum(self.counts.get(state, 0) for state in _LIVE_STATES)
 
     @property
-    def root(self) -> "Node":
-        """The root of its tree."""
-        node = self
-        while node.parent is not None:
-            node = node.parent
-        return node
+    def is_paused(self) -> bool:
+        """Whether a person or a job has paused it, or what is above it."""
+        return bool((self.row or self.tree or {}).get("paused"))
 
     def own_cost(self) -> float:
         """Return what the job itself cost, its running attempt included."""
@@ -122,6 +119,7 @@ class JobTable:
         self._lines: dict[str, int] = {}
         self._folded: dict[str, bool] = {}
         self._matches: Matches | None = None
+        self._first_match: str | None = None
 
     def apply(self, page: Row) -> None:
         """Take in a page of the feed; `arrange` shows it.
@@ -228,9 +226,12 @@ class JobTable:
     def _found(self) -> Iterator[Node]:
         assert self._matches is not None
         shown: set[str] = set()
+        self._first_match = None
         everything = [node for top in self._tops() for node in top.walk()]
         for node in everything:
             above: Node | None = node if node.row is not None and self._matches(node.row, node.cost) else None
+            if above is not None and self._first_match is None:
+                self._first_match = node.id
             while above is not None and above.id not in shown:
                 shown.add(above.id)
                 above = above.parent
@@ -240,6 +241,10 @@ class JobTable:
         """Show only the rows that match and what is above them; None shows all."""
         self._matches = matches
         self.choose()
+
+    def first_match(self) -> int | None:
+        """Return the line of the first node that the filter matches; None without a filter, and where none does."""
+        return None if self._first_match is None or self._matches is None else self._lines.get(self._first_match)
 
     def fold(self, node: Node, folded: bool) -> None:
         """Hide or show what is below a node."""

@@ -96,4 +96,4 @@ def test_the_commands_import_pydantic_and_psutil_only_where_one_needs_them():
 
     assert "server.cli.app" in names
     # 0.15 s of the 0.3 s that the import of all commands took.
-    assert names.isdisjoint({"pydantic", "psutil", "mcp", "langgraph", "aiosqlite"})
+    assert names.isdisjoint({"pydantic", "psutil", "mcp", "langgraph", "aiosqlite", "textual"})

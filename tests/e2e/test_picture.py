@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from tests import picture
+from tests import picture, picture_top
 
 
 def without_amounts(drawn: str) -> str:
@@ -35,3 +35,9 @@ def test_what_differs_from_run_to_run_is_replaced_and_nothing_else():
     )
     assert one == two
     assert one.endswith(" · 1 job: 1 running · 6s\n└── Go.")
+
+
+def test_the_picture_of_the_view_is_what_a_terminal_shows_of_the_review():
+    kept = picture_top.FILE.read_text(encoding="utf-8")
+    assert picture_top.picture() == kept, "The view has changed: run `poe picture`."
+    assert re.findall(r"\w+://[^\"]+", kept) == ["http://www.w3.org/2000/svg"]

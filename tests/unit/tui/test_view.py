@@ -30,7 +30,7 @@ async def test_at_80_columns_it_is_plain_what_runs_what_waits_and_what_it_cost()
                 "    ✗ db/migrate.py                prompt too long                $0.31     1:00",
                 "    ○ web/templates                waits for a slot",
                 "    ◌ summary                      waits for web/templates",
-                "enter open  / filter  k kill  r retry  s send  a allow  y copy  ? help  q quit",
+                "enter open  / filter  k kill  r retry  s send  a allow  p pause  ? help  q quit",
             ]
         )
 
@@ -118,7 +118,7 @@ async def test_trees_that_were_over_at_the_start_are_folded_and_one_that_ends_st
 async def test_the_filter_leaves_what_fits_and_what_is_above_it_and_escape_clears_it():
     async with view() as shown:
         await shown.press("slash", *"status:failed")
-        assert [line.split()[-2:] for line in shown.lines if "db/migrate" in line]
+        assert shown.selected == "j5"
         assert "oauth" not in shown.text
         await shown.press("enter")
         assert "filter: status:failed" in shown.text
@@ -157,6 +157,18 @@ async def test_a_message_is_typed_and_sent_and_its_letters_are_no_commands():
         assert shown.done == [("send", "j2", "kill q")]
         await shown.press("s", *"no", "escape")
         assert len(shown.done) == 1
+
+
+async def test_pause_and_resume_are_one_key_and_a_paused_job_says_so():
+    async with view() as shown:
+        await shown.press("down", "p")
+        await shown.pilot.pause(0.1)
+        assert shown.done == [("pause", "j1", False)]
+        await shown.take({**REVIEW[1], "paused": True}, {**REVIEW[3], "paused": True})
+        assert "(paused) Grep: redirect_uri" in shown.text
+        await shown.press("p")
+        await shown.pilot.pause(0.1)
+        assert shown.done[1:] == [("pause", "j1", True)]
 
 
 async def test_retry_needs_no_question():
