@@ -79,6 +79,7 @@ class Assembled:
         claudes: Finds binaries.
         pause_file: Keeps usage limits.
         throttle: Knows them.
+        account_budgets: Knows which budgets of accounts are used up.
     """
 
     parts: Parts
@@ -87,6 +88,7 @@ class Assembled:
     claudes: ClaudeFinder
     pause_file: PauseFile
     throttle: Throttle
+    account_budgets: AccountBudgets
 
 
 class Tasks(Protocol):
@@ -211,6 +213,7 @@ def assemble_parts(
         claudes=claudes,
         pause_file=pause_file,
         throttle=throttle,
+        account_budgets=account_budgets,
     )
 
 

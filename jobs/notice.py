@@ -122,7 +122,7 @@ class NotedPause:
     """A pause whose beginning was noted.
 
     Args:
-        key: Of an account, as the throttle names it; of a paused path, "/" and the path.
+        key: Of an account, as the throttle names it, after a "$" for its budget; of a paused path, "/" and the path.
         until: Seconds since the epoch, or None where somebody has to end it.
         because: Why, for a person.
     """

@@ -1,4 +1,4 @@
-"""Notes the beginning and the end of pauses, of usage limits and of what somebody paused, across restarts too."""
+"""Notes the beginning and the end of pauses, by limits and budgets of accounts and by persons, over restarts too."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 import anyio
 
 from jobs.event_bus import JobEventBus
+from jobs.limits.account_budgets import AccountBudgets
 from jobs.limits.throttle import Throttle
+from jobs.model import Job
 from jobs.notice import NotedPause, Notice, NoticeEvent, NoticeKind, NoticeStore, utc
 from jobs.notices.notifier import Notifier
 from jobs.ports import Clock
@@ -17,8 +19,9 @@ _LONGEST_LOOK_SECONDS = 60.0
 
 _SLACK_SECONDS = 0.1
 
-_PATH = "/"
-"""Begins the key of a paused path; the digest of an account has none."""
+_PATH, _BUDGET = "/", "$"
+"""What the key of a paused path begins with, and that of an account whose budget is used up; the others are accounts
+with a usage limit."""
 
 
 class PauseNotices:
@@ -26,6 +29,7 @@ class PauseNotices:
 
     Args:
         throttle: Knows the usage limits.
+        budgets: Knows which daily and monthly budgets are used up.
         store: Knows which parts of the trees are paused.
         outbox: Where notices are kept, and which pauses were noted.
         notifier: Knows whether a person wants to be told.
@@ -37,6 +41,7 @@ class PauseNotices:
         self,
         *,
         throttle: Throttle,
+        budgets: AccountBudgets,
         store: LiveStore,
         outbox: NoticeStore,
         notifier: Notifier,
@@ -44,6 +49,7 @@ class PauseNotices:
         clock: Clock,
     ) -> None:
         self._throttle = throttle
+        self._budgets = budgets
         self._store = store
         self._outbox = outbox
         self._notifier = notifier
@@ -51,6 +57,7 @@ class PauseNotices:
         self._changed = anyio.Event()
         throttle.observe(self._note_change)
         event_bus.observe_pauses(self._note_change)
+        event_bus.observe(self._note_cost)
 
     async def keep(self) -> None:
         """Note each change, for as long as the engine runs."""
@@ -70,12 +77,17 @@ class PauseNotices:
     def _note_change(self, *_: object) -> None:
         self._changed.set()
 
+    def _note_cost(self, job: Job) -> None:
+        if job.ended_at is not None and self._budgets.are_set:
+            self._changed.set()
+
     async def _began(self, pause: NotedPause, *, is_new: bool) -> None:
         if NoticeKind.ATTENTION not in self._notifier.wanted():
             return
         until = {} if pause.until is None else {"until": utc(pause.until)}
         way_on = f"resume {_id(pause)}".rstrip() if pause.key.startswith(_PATH) else "engine status"
-        notice = self._notice(NoticeEvent.PAUSE_BEGAN, pause, {**until, "next": f"claude-jobs {way_on}"})
+        event = NoticeEvent.BUDGET_USED_UP if pause.key.startswith(_BUDGET) else NoticeEvent.PAUSE_BEGAN
+        notice = self._notice(event, pause, {**until, "next": f"claude-jobs {way_on}"})
         await self._outbox.note_pause(pause, notice if is_new else None)
         self._notifier.wake()
 
@@ -97,9 +109,11 @@ class PauseNotices:
         for account, limit in self._throttle.usage_limits():
             if account not in found or limit.until > (found[account].until or 0.0):
                 found[account] = NotedPause(key=account, until=limit.until, because=limit.because)
-        return found | {pause.key: pause for pause in self._paused_paths()}
+        return found | {pause.key: pause for pause in self._other_pauses()}
 
-    def _paused_paths(self) -> Iterator[NotedPause]:
+    def _other_pauses(self) -> Iterator[NotedPause]:
+        for account, pause in self._budgets.pauses().items():
+            yield NotedPause(key=f"{_BUDGET}{account}", until=pause.until, because=pause.because)
         for row in self._store.paused_paths.live():
             yield NotedPause(key=f"{_PATH}{row.path}", until=None, because=row.words_for(row.path))
 
@@ -112,4 +126,4 @@ class PauseNotices:
 
 def _id(pause: NotedPause) -> str:
     """Return the id of a job or a tree, nothing for everything, and the digest of an account."""
-    return pause.key.rpartition("/")[2]
+    return pause.key.removeprefix(_BUDGET).rpartition(_PATH)[2]

@@ -32,7 +32,7 @@ CREATE INDEX notice_due ON notice (kind, due_at) WHERE given_up_at IS NULL;
 
 -- Pauses whose beginning was noted for a person, so that their end is noted too, by the next engine if need be.
 CREATE TABLE noted_pause (
-    key TEXT PRIMARY KEY,  -- of an account its digest, of a paused path a "/" and the path
+    key TEXT PRIMARY KEY,  -- of an account its digest, of its budget "$" and that, of a paused path "/" and the path
     until REAL,  -- NULL where somebody has to end it
     because TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

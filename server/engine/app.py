@@ -152,6 +152,7 @@ async def assemble(
         tasks.keep(notifier.deliver, NoticeKind.ATTENTION)
         pauses = PauseNotices(
             throttle=assembled.throttle,
+            budgets=assembled.account_budgets,
             store=store,
             outbox=database,
             notifier=notifier,

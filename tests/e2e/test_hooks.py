@@ -391,6 +391,40 @@ def test_a_usage_limit_is_told_when_it_pauses_jobs_and_when_they_go_on_also_over
         assert {told["noticeId"] for told in listener.messages(event="pause_began")} == {began["noticeId"]}
 
 
+def test_a_pause_by_a_person_is_told_when_it_begins_and_ends_also_over_a_kill(made: House, listener: Listener):
+    configure(made, on_attention=listener.command)
+    with made.pump() as pump:
+        job = pump.json("claude_run_async", task=HOLD)["jobId"]
+        running(pump, job)
+        assert made.run("pause", job).returncode == 0
+        [began] = listener.messages(event="pause_began")
+        assert {name: began[name] for name in ("id", "because", "next")} == {
+            "id": job,
+            "because": "paused by a person",
+            "next": f"claude-jobs resume {job}",
+        }
+        with killed_engine(made):
+            pass
+        assert made.run(*began["next"].split()[1:]).returncode == 0
+        [ended] = listener.messages(event="pause_ended")
+        assert ended["id"] == job
+        assert {told["noticeId"] for told in listener.messages(event="pause_began")} == {began["noticeId"]}
+        pump.json("claude_kill_job", jobId=job)
+
+
+def test_a_daily_budget_that_is_used_up_is_told_once(made: House, listener: Listener):
+    configure(made, on_attention=listener.command, daily_budget_usd=2.0)
+    with made.pump() as pump:
+        for _ in range(2):
+            pump.text("claude_run", task="stub:cost=1.5")
+        [told] = listener.messages()
+        assert "2.0000 USD" in pump.refusal("claude_run_async", task="x")
+    assert (told["event"], told["next"]) == ("budget_used_up", "claude-jobs engine status")
+    assert "the daily budget of 2.0000 USD is used up, with 3.0000 USD spent" in told["because"]
+    assert UTC.fullmatch(told["until"])
+    assert len(listener.calls()) == 1
+
+
 @pytest.fixture
 def desktop(made: House) -> Callable[[], list[str]]:
     """A `notify-send` on the PATH of the engine; returns what it was called with."""

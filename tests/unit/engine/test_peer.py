@@ -152,6 +152,18 @@ def test_what_fell_to_the_engine_is_inside_and_the_engine_itself_is_not():
     assert not inside_job(own, Tree({own: 1}))
 
 
+def test_what_a_hook_starts_is_the_persons_unless_it_is_a_jobs():
+    own, hook = os.getpid(), UNUSED + 1
+    tree = {UNUSED: hook, hook: own, own: 1}
+    hooks = {ProcessIdentity(pid=hook, start=1.0)}
+    assert not inside_job(UNUSED, Tree(tree), hooks)
+    assert not inside_job(hook, Tree(tree), hooks)
+    assert inside_job(UNUSED, Tree(tree, marked={UNUSED}), hooks)
+    # Another process with its id, and one that it left to the engine.
+    assert inside_job(UNUSED, Tree(tree), {ProcessIdentity(pid=hook, start=2.0)})
+    assert inside_job(UNUSED, Tree({UNUSED: own, own: 1}), hooks)
+
+
 def test_an_ancestor_that_ends_during_the_look_hides_nobody_above_it():
     tree = {UNUSED: UNUSED + 1, UNUSED + 1: UNUSED + 2, UNUSED + 2: 1}
     assert inside_job(UNUSED, Tree(tree, marked={UNUSED + 2}, dying={UNUSED + 1: UNUSED + 2}))
