@@ -32,11 +32,10 @@ _STATUS_TEXTS: Final = {
 """Texts of a status that may be cut, and the bytes that each keeps for as long as another field can go instead."""
 
 _STATUS_DROPPABLE: Final = (
-    *("settingSources", "cli", "createdAt", "sessionId", "durationSeconds", "cliVersion", "endedAt", "startedAt"),
-    *("rootId", "attempt", "model", "batchId", "liveChildren", "paused", "note", "turns"),
-    *("outputTokens", "inputTokens", "modelNote"),
+    *("settingSources", "cli", "createdAt", "liveChildren", "durationSeconds", "endedAt", "startedAt", "sessionId"),
+    *("cliVersion", "rootId", "attempt", "batchId", "paused", "note", "turns", "outputTokens", "inputTokens"),
+    *("modelNote", "model"),
 )
-
 _ROW_TEXTS: Final = {"error": 70, "activity": 70, "excerpt": 50, "task": 60, "waitingBecause": 40}
 _ROW_DROPPABLE: Final = (
     *("attempt", "createdAt", "durationSeconds", "endedAt", "startedAt", "batchId", "waitingBecause", "excerpt"),
@@ -78,7 +77,8 @@ def short_status(fields: Mapping[str, Any], job: Job) -> dict[str, Any]:
 
 
 def _fitted_status(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return fitted(fields, STATUS_BYTES, texts=_STATUS_TEXTS, droppable=_STATUS_DROPPABLE)
+    empty = [name for name in ("reason", "sessionId") if fields.get(name) is None]
+    return fitted(fields, STATUS_BYTES, texts=_STATUS_TEXTS, droppable=[*empty, *_STATUS_DROPPABLE])
 
 
 def row_fields(now: JobNow, excerpt_chars: int) -> dict[str, Any]:
