@@ -38,7 +38,10 @@ def test_a_kill_at_any_moment_leaves_a_pause_that_holds_or_a_resume_that_is_whol
             assert _attempts(pump, [*ids, other]) == [1, 1, 1, 0]
             _call(made, pump, delay if moment == "resume" else None, resume=True)
             until_now(lambda ids=ids, other=other: _all(pump, [*ids, other], "completed"), SECONDS, "the jobs")  # type: ignore[misc]
-            assert _attempts(pump, [*ids, other]) == [2, 2, 2, 1]
+            # An attempt that was claimed, and had no process yet when the engine was killed, is one more.
+            more = [now - then for now, then in zip(_attempts(pump, [*ids, other]), [2, 2, 2, 1], strict=True)]
+            assert set(more) <= {0, 1}
+            assert moment == "resume" or not any(more)
             assert {job_id: _status(pump, job_id)["sessionId"] for job_id in ids} == sessions
 
 
