@@ -124,14 +124,15 @@ class PausedPaths:
         return [row for name, row in self._rows.items() if name == path or name.startswith(below)]
 
     def live(self, root_ids: Collection[str] | None = None) -> list[PausedPath]:
-        """Return the pauses under which a job is queued or running, in the order in which they began.
+        """Return the pauses under which a job is queued or running, and that of everything, as they began.
 
         Args:
             root_ids: Only those that hold in one of these trees; None for all.
         """
         wanted = None if root_ids is None else {EVERYTHING, *root_ids} if root_ids else frozenset[str]()
         rows = [row for row in self._rows.values() if wanted is None or row.path.partition("/")[0] in wanted]
-        return sorted((row for row in rows if self._lives(row.path)), key=lambda row: row.since)
+        # Nobody is to wonder about a pause of everything once the first job comes.
+        return sorted((row for row in rows if not row.path or self._lives(row.path)), key=lambda row: row.since)
 
 
 def _above(path: str) -> tuple[str, ...]:

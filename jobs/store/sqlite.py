@@ -173,8 +173,9 @@ class SqliteStore(Store, NoticeStore):
     set_waiting_for = _writing("note a wait", writes.set_waiting_for)
     cancel_under = _ending("cancel jobs", writes.cancel_under, _all)
     requeue = _writing("requeue a job", writes.requeue)
-    pause = _writing("pause jobs", writes.pause)
-    unpause = _writing("resume jobs", writes.unpause)
+    # On a full disk too: a pause is what a person may want then.
+    pause = _writing("pause jobs", writes.pause, in_need=True)
+    unpause = _writing("resume jobs", writes.unpause, in_need=True)
     set_limits = _writing("set limits", writes.set_limits)
     # On a full disk too: forgetting what is old frees space.
     delete_tree = _writing("delete a tree", writes.delete_tree, in_need=True)

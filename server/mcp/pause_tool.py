@@ -54,11 +54,11 @@ def _paused(identity: str | None, result: PauseResult) -> dict[str, Any]:
         fate = "ended, and queued again with the session of each" if result.ends_running else many
         verb = (" are" if result.running > 1 else " is") if result.ends_running else ""
         runs = f"; {_counted(result.running, 'running job', 'running jobs')}{verb} {fate}"
-    since = f" since {clock_time(result.since)} already" if result.was_paused else ""
+    is_paused = f"was paused already, since {clock_time(result.since)}" if result.was_paused else "is paused"
     named = "" if identity is None else f"jobId {identity!r} and "
     return {
         "success": True,
-        "message": f"{what} is paused{since}: {waits}{runs}.",
+        "message": f"{what} {is_paused}: {waits}{runs}.",
         "queued": result.queued,
         "running": result.running,
         "next": f"claude_pause with {named}resume true lets it go on.",
@@ -72,7 +72,8 @@ def _resumed(call: Call, identity: str | None, result: ResumeResult) -> dict[str
     if not result.lifted:
         message = f"{what} was not paused." if identity else "Nothing was paused."
     else:
-        message = f"{what} goes on: {_counted(result.queued, 'job waits', 'jobs wait')} for a slot."
+        waits = f": {_counted(result.queued, 'job waits', 'jobs wait')} for a slot" if result.queued else ""
+        message = f"{what} goes on{waits}."
     if result.persons:
         message += " What a person paused there stays paused: only a person resumes it, with `claude-jobs resume`."
     return {"success": not result.persons, "message": message, "queued": result.queued}

@@ -53,6 +53,14 @@ def test_a_job_is_held_back_by_what_is_paused_below_it_while_that_lives():
     assert paused.live() == []
 
 
+def test_what_is_shown_is_what_keeps_a_live_job_from_starting_and_a_pause_of_everything():
+    paused = PausedPaths([row("b1", since=2.0), row("b2"), row(EVERYTHING, since=3.0)], lives={"b1"}.__contains__)
+
+    assert paused.live() == [row("b1", since=2.0), row(EVERYTHING, since=3.0)]
+    assert paused.live(["b2"]) == [row(EVERYTHING, since=3.0)]
+    assert paused.live([]) == []
+
+
 def test_a_path_that_is_put_twice_and_dropped_once_is_gone():
     paused = PausedPaths([row("b1/j1"), row("b1/j1", ends_running=True)])
 

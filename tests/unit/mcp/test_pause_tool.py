@@ -40,7 +40,7 @@ async def test_everything_is_paused_and_resumed_and_each_reply_says_so(home: Pat
         assert "end your turn" in waited["next"]
 
         again = await call_json(person, "claude_pause", jobId=job_id)
-        assert "already: 1 job waits." in again["message"]
+        assert f"{job_id} was paused already, since " in again["message"]
         part = await call_json(person, "claude_pause", jobId=job_id, resume=True)
         assert part["success"] is False
         assert part["message"] == (
