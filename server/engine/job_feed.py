@@ -108,7 +108,8 @@ class JobFeed:
         self._forgotten = 0
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._trees: dict[str, _KnownTree] = {}
-        self._over: OrderedDict[str, None] = OrderedDict()
+        self._over: OrderedDict[str, int] = OrderedDict()
+        self._over_jobs = 0
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._running: dict[str, None] = {}
         self._queued: dict[str, None] = {}
@@ -213,22 +214,16 @@ class JobFeed:
                 marked[job.id] = None
             else:
                 marked.pop(job.id, None)
+        self._over_jobs -= self._over.pop(job.root_id, 0)
         if job.status in LIVE:
             tree.live.add(job.id)
-            self._over.pop(job.root_id, None)
             return
         tree.live.discard(job.id)
         if not tree.live:
-            self._over[job.root_id] = None
-            self._over.move_to_end(job.root_id)
-            self._drop_oldest()
-
-    def _drop_oldest(self) -> None:
-        jobs = sum(len(self._trees[root_id].jobs) for root_id in self._over)
-        while jobs > ENDED_JOBS and len(self._over) > 1:
-            oldest = next(iter(self._over))
-            jobs -= len(self._trees[oldest].jobs)
-            self.drop(oldest)
+            self._over[job.root_id] = len(tree.jobs)
+            self._over_jobs += len(tree.jobs)
+            while self._over_jobs > ENDED_JOBS and len(self._over) > 1:
+                self.drop(next(iter(self._over)))
 
     def drop(self, root_id: str) -> None:
         """Forget a tree, and tell the watchers."""
@@ -239,7 +234,7 @@ class JobFeed:
             self._entries.pop(job_id, None)
             self._running.pop(job_id, None)
             self._queued.pop(job_id, None)
-        self._over.pop(root_id, None)
+        self._over_jobs -= self._over.pop(root_id, 0)
         self.version += 1
         self._entries[_gone(root_id)] = _Entry(version=self.version, root_id=root_id, job=None)
         self._gone[_gone(root_id)] = None

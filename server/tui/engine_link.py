@@ -21,6 +21,10 @@ OnPage = Callable[[Mapping[str, Any]], None]
 OnState = Callable[[str], None]
 
 STOPPED: Final = "The engine has stopped; running jobs go on without it. Press e to start it again."
+OLDER: Final = (
+    "The engine is of an older version without this view. `claude-jobs engine stop` ends it and no job; "
+    "then press e to start the next one."
+)
 CRASHED: Final = "The engine has ended unexpectedly; running jobs go on. Starting the next one …"
 
 
@@ -129,7 +133,7 @@ class EngineLink:
                     return
                 page = json.loads(line)
                 if not page["ok"]:
-                    raise FeedRefusedError(page["error"])
+                    raise FeedRefusedError(OLDER if page["error"].startswith("Unknown request") else page["error"])
                 if cursor is None:
                     self._on_state("")
                 cursor = page["cursor"]

@@ -1,6 +1,6 @@
 """The jobs that the terminal view knows, as a tree: order, totals, what is folded and what the filter leaves.
 
-Nothing here draws. A page with changes costs one pass over all jobs; moving the selection costs nothing.
+Nothing here draws. A page with changes costs as much as the trees are deep, one with new jobs a pass over all jobs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -120,6 +120,8 @@ class JobTable:
         self._folded: dict[str, bool] = {}
         self._matches: Matches | None = None
         self._first_match: str | None = None
+        self._changed: list[str] = []
+        self._is_new = False
 
     def apply(self, page: Row) -> None:
         """Take in a page of the feed; `arrange` shows it.
@@ -130,7 +132,11 @@ class JobTable:
         if page["reset"]:
             self._rows.clear()
             self._trees.clear()
-        self._rows.update((row["jobId"], row) for row in page["jobs"])
+        for row in page["jobs"]:
+            self._is_new |= row["jobId"] not in self._nodes
+            self._changed.append(row["jobId"])
+            self._rows[row["jobId"]] = row
+        self._is_new |= bool(page["reset"] or page["gone"] or page["more"] or not self.is_complete)
         self._trees.update((row["rootId"], row) for row in page["trees"])
         for root_id in page["gone"]:
             self._trees.pop(root_id, None)
@@ -139,7 +145,34 @@ class JobTable:
         self.is_complete = not page["more"]
 
     def arrange(self) -> None:
-        """Build the tree of all rows that have arrived, with its totals, and choose what is visible."""
+        """Show the rows that have arrived: jobs that are new build the tree anew, others change what is above them."""
+        changed, self._changed = dict.fromkeys(self._changed), []
+        if self._is_new:
+            self._build()
+        else:
+            for job_id in changed:
+                self._replace(self._nodes[job_id], self._rows[job_id])
+            for root in self._roots:
+                root.tree = self._trees.get(root.id)
+            if self._matches is not None:
+                self.choose()
+
+    def _replace(self, node: Node, row: Row) -> None:
+        """Give a node its new row, and everything above it the difference."""
+        assert node.row is not None
+        before, cost, asked = state_of(node.row), node.own_cost(), _asks(node)
+        node.row = row
+        state, more, asks = state_of(row), node.own_cost() - cost, _asks(node) - asked
+        above: Node | None = node
+        while above is not None:
+            above.counts[before] -= 1
+            above.counts[state] = above.counts.get(state, 0) + 1
+            above.cost += more
+            above.asking += asks
+            above = above.parent
+
+    def _build(self) -> None:
+        self._is_new = False
         ordered = sorted(self._rows.values(), key=lambda row: row.get("order", 0))
         self._nodes = {}
         self._roots = []
