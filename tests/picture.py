@@ -1,7 +1,8 @@
 """Draws `.github/tree.svg`, the picture in README.md: `poe picture`.
 
-The real `claude` plays the demo's story, two answers are held back, and `claude-jobs tree` prints what is there then in
-a terminal. What differs from run to run, ids and seconds, is replaced. The picture needs no font and no other file.
+The real `claude` plays the demo's story, one child is held in a call of a tool, another one asks for a permission, and
+`claude-jobs tree` prints what is there then in a terminal. What differs from run to run, ids and seconds, is replaced.
+The picture needs no font and no other file.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from itertools import count, groupby, islice
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -19,11 +20,10 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from server.cli.doing import SILENCE_SECONDS
 from server.demo.environment import isolated_environment
 from server.demo.messages_api import ScriptedApi
-from server.demo.picnic import root_tasks, story
-from server.demo.script import Story, Turn
+from server.demo.picnic import ALLOWED_TOOLS, invitation, root_tasks, story, write_files
+from server.demo.script import Story, ToolCall, Turn
 from tests.e2e.screens import seated
 from tests.e2e.support import SYSTEM_PATH, find_cli
 from tests.support.engines import House, Pump, house
@@ -33,9 +33,11 @@ FILE = Path(__file__).parents[1] / ".github" / "tree.svg"
 COLUMNS = 90
 """Width of the terminal, in characters."""
 SECONDS = 60.0
+MOST_DRAWINGS = 30
 
-_HELD = ("savoury", "rain")
-_LAST = "Write the invitation."
+_ASKING = "rain"
+_CALL = "curl -s wttr.in/orchard"
+_WAITS = {"children": 2, "permission": 1, None: 1}
 _THERE = {"completed": 5, "running": 4, "queued": 1}
 
 _WIDTH, _HEIGHT, _MARGIN = 8.4, 20, 20
@@ -86,9 +88,10 @@ _COLOURS = ("dim", "red", "green", "yellow", "blue", "magenta", "cyan")
 
 
 def held_story() -> Story:
-    """Return the demo's story, with two helpers that do not come to an answer."""
+    """Return the demo's story, with a helper that calls what needs a permission."""
     told = story()
-    return told.model_copy(update={"roles": {**told.roles, **{role: (Turn(delay=3600),) for role in _HELD}}})
+    call = ToolCall(name="Bash", input={"command": _CALL})
+    return told.model_copy(update={"roles": {**told.roles, _ASKING: (Turn(tool_calls=(call,)),)}})
 
 
 def printed(made: House, cli: Path) -> str:
@@ -104,21 +107,30 @@ def printed(made: House, cli: Path) -> str:
     with ScriptedApi(held_story()) as api:
         client = isolated_environment(made.base / "home", api.url, path=SYSTEM_PATH)
         with made.pump(environ={**client, "CLAUDE_JOBS_CLI": str(cli)}) as pump:
-            tasks = [*root_tasks(), {"task": _LAST, "dependsOn": [0, 1, 2]}]
-            batch = pump.json("claude_run_batch_async", tasks=tasks, outputFormat="text")["batchId"]
+            # The command of the other held helper does not end.
+            write_files(made.work, SECONDS)
+            asked = {"tasks": [*root_tasks(), invitation()], "outputFormat": "text", "allowedTools": ALLOWED_TOOLS}
+            batch = pump.json("claude_run_batch_async", **asked)["batchId"]
             until_now(lambda: _is_held(pump, batch), SECONDS, "the held tree")
-            with seated(made, "tree", batch, columns=COLUMNS) as seat:
-                seat.end()
+            drawings = (_drawn(made, batch) for _ in count())
+            # The real one says something every few seconds, so that it is silent for that long in some drawings.
+            drawing = next(each for each in islice(drawings, MOST_DRAWINGS) if not re.search(r" · \d+s\x1b", each))
             pump.json("claude_kill_job", jobId=batch)
-            return f"\x1b[2m$\x1b[0m claude-jobs tree {batch[:6]}\n{seat.written}"
+            return f"\x1b[2m$\x1b[0m claude-jobs tree {batch[:6]}\n{drawing}"
+
+
+def _drawn(made: House, batch: str) -> str:
+    with seated(made, "tree", batch, columns=COLUMNS) as seat:
+        seat.end()
+    return seat.written
 
 
 def _is_held(pump: Pump, batch: str) -> bool:
-    """Whether all is over that will be, the parents of the held jobs wait for them, and those are silent."""
+    """Whether all is over that will be, and the other jobs are in the calls that they stay in."""
     jobs = pump.json("claude_list_jobs", under=batch)
-    waiting = sum(job.get("waitingFor") == "children" for job in jobs)
-    silent = sum(job.get("silentSeconds", 0) >= SILENCE_SECONDS and "waitingFor" not in job for job in jobs)
-    return waiting == silent == len(_HELD) and Counter(job["status"] for job in jobs) == _THERE
+    waits = Counter(job.get("waitingFor") for job in jobs if job["status"] == "running")
+    calling = any(job.get("activity", "").startswith("Bash") and "waitingFor" not in job for job in jobs)
+    return calling and waits == _WAITS and Counter(job["status"] for job in jobs) == _THERE
 
 
 def settled(shown: str) -> str:
@@ -126,10 +138,10 @@ def settled(shown: str) -> str:
     shown = shown.replace("\r\n", "\n")
     # Where a job waits for others, their ids are plain; each is bold in its own line.
     for number, identity in enumerate(dict.fromkeys(re.findall(r"\x1b\[1m([bj][0-9a-z]{5,16})\x1b", shown))):
-        digest = hashlib.sha256(str(number).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(str(number).encode()).hexdigest()[: len(identity) - 1]
         shown = shown.replace(identity, identity[0] + digest).replace(identity[:6], identity[0] + digest[:5])
-    shown = re.sub(r"· \d+s(?=\x1b\[0m {2})", "· 4s", shown)
-    shown = re.sub(r"· \d+s$", "· 6s", re.sub(r"\[role: \S+\] ", "", shown), flags=re.MULTILINE)
+    shown = re.sub(r"(?<=claude-jobs approve )p\w+", lambda found: "p3f7k2"[: len(found[0])], shown)
+    shown = re.sub(r"· \d+s$", "· 6s", shown, flags=re.MULTILINE)
     return "\n".join(map(_with_its_time, shown.split("\n")))
 
 
@@ -199,7 +211,7 @@ def picture(cli: Path) -> str:
     Args:
         cli: The real binary.
     """
-    with house() as made:
+    with house(CLAUDE_JOBS_PERMISSION_REQUESTS="person") as made:
         return svg(settled(printed(made, cli)))
 
 

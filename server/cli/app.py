@@ -344,7 +344,9 @@ def doctor(
 def demo(
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the state directory there and print its path.")] = False,
-    slow: Annotated[bool, typer.Option("--slow", help="Take about a minute, to be looked at with `top`.")] = False,
+    slow: Annotated[
+        bool, typer.Option("--slow", help="Take about a minute: time to watch it from another terminal.")
+    ] = False,
 ) -> None:
     """Play a recursive tree of real Claude processes against a scripted model; needs no account and costs nothing."""
     from server.demo.run import run_demo

@@ -63,8 +63,9 @@ def laid_out(rows: Sequence[Row | Text], width: int | None) -> Iterator[Text]:
     room = width - sum(_GAP + each for each in figures if each) if width >= _LEAST_WIDTH else width
     begin = _second_column([row for row in only if row.now], room)
     for row in rows:
-        line = row.copy() if isinstance(row, Text) else _row(row, begin, room)
-        if isinstance(row, Row) and room < width:
+        has_figures = isinstance(row, Row) and bool(row.cost or row.time)
+        line = row.copy() if isinstance(row, Text) else _row(row, begin, room if has_figures else width)
+        if isinstance(row, Row) and has_figures and room < width:
             line.truncate(room, overflow="ellipsis")
             line.pad_right(room - line.cell_len)
             cells = zip((row.cost, row.time), figures, strict=True)
@@ -95,6 +96,8 @@ def _row(row: Row, begin: int, room: int) -> Text:
     left = row.head.cell_len
     if not row.now:
         return Text.assemble(row.head, one_line(_task(row), max(_LEAST_TASK, room - left)))
+    # A task that is longer may have the columns that this row does not need.
+    begin = max(begin, min(left + cell_len(_task(row)) + _GAP, room - row.now.cell_len))
     task = one_line(_task(row), max(_LEAST_TASK, begin - left - _GAP))
     line = Text.assemble(row.head, task)
     line.pad_right(max(0, begin - _GAP - line.cell_len))

@@ -171,7 +171,8 @@ class _TreePoll:
 
 def watch_any(client: Client, console: Console) -> None:
     """Draw every job that runs or waits until none does; where there is none, wait for the next one first."""
-    began, newest = time.time(), listed(client, limit=1).jobs
+    # Times in replies are in whole seconds.
+    began, newest = int(time.time()), listed(client, limit=1).jobs
     read = partial(_picture_of_live, client, since=began)
     if read().is_over:
         note("No job runs or waits; waiting for the next one. Ctrl-C ends this.")

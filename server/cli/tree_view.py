@@ -251,7 +251,7 @@ def took(job: Mapping[str, Any], now: float) -> str:
 
 def _head(picture: Picture, width: int | None) -> list[Text]:
     total = sum(picture.counts.values())
-    parts = [f"{total} job{'' if total == 1 else 's'}: {counted(picture.counts)}"]
+    parts = [f"{total} job{'' if total == 1 else 's'}: {counted(picture.counts)}".removesuffix(": ")]
     if picture.cost or picture.budget is not None:
         of = "" if picture.budget is None else f" of {dollars(picture.budget)}"
         parts.append(f"{dollars(picture.cost) or '$0'}{of}")

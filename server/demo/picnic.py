@@ -1,6 +1,9 @@
-"""The demo's story: three jobs plan a picnic; each spawns two children and answers with their answers."""
+"""The demo's story: three jobs plan a picnic, each with two children; a fourth one waits for them and invites."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
 from server.demo.script import Story, ToolCall, Turn, Usage
 
@@ -15,12 +18,14 @@ class Helper:
         role: Its name in the story.
         question: Its task.
         answer: Its answer; short enough that an excerpt holds all of it.
+        look: The tool that it calls before it answers.
         delay: Seconds before its answer, so that changes of the tree are seen.
     """
 
     role: str
     question: str
     answer: str
+    look: ToolCall
     delay: float
 
 
@@ -41,6 +46,33 @@ class Topic:
     helpers: tuple[Helper, ...]
 
 
+def _read(file: str) -> ToolCall:
+    return ToolCall(name="Read", input={"file_path": file})
+
+
+def _grep(pattern: str, file: str) -> ToolCall:
+    return ToolCall(name="Grep", input={"pattern": pattern, "path": file, "output_mode": "content"})
+
+
+def _bash(command: str) -> ToolCall:
+    return ToolCall(name="Bash", input={"command": command, "description": "Ask somebody who knows"})
+
+
+_FILES: Final[Mapping[str, str]] = {
+    "map.md": "The orchard by the river: a walnut tree, shade until four.\n",
+    "timetable.txt": "bus 12: every twenty minutes, along the water\n",
+    "recipes.md": "Plum cake: needs no plates. Ice cream: melts.\n",
+    "games.md": "Boules: a meadow, six balls.\n",
+    "taste.sh": '#!/bin/sh\nsleep {seconds:g}\necho "as good cold as warm: $1"\n',
+    "forecast.sh": '#!/bin/sh\nsleep {seconds:g}\necho "rain on $1: perhaps"\n',
+}
+
+ALLOWED_TOOLS: Final = ("Bash(./taste.sh:*)", "Bash(./forecast.sh:*)")
+"""What the jobs need permission for; reading needs none."""
+
+_INVITATION: Final = "Write the invitation."
+_INVITES: Final = "Come to the old orchard by the river on Sunday, and be hungry."
+
 _TOPICS = (
     Topic(
         role="place",
@@ -51,12 +83,14 @@ _TOPICS = (
                 role="shade",
                 question="Where is there shade at noon?",
                 answer="The walnut tree in the orchard keeps its shade until four.",
+                look=_read("map.md"),
                 delay=0.6,
             ),
             Helper(
                 role="way",
                 question="How do we all get there?",
                 answer="Bus 12 stops ten minutes' walk away, along the water.",
+                look=_grep("bus", "timetable.txt"),
                 delay=1.1,
             ),
         ),
@@ -70,12 +104,14 @@ _TOPICS = (
                 role="savoury",
                 question="Which savoury dish travels well?",
                 answer="A potato omelette is as good cold as it is warm.",
+                look=_bash("./taste.sh omelette"),
                 delay=1.4,
             ),
             Helper(
                 role="sweet",
                 question="Which dessert does not melt?",
                 answer="Plum cake stands the heat and needs no plates.",
+                look=_read("recipes.md"),
                 delay=0.4,
             ),
         ),
@@ -89,12 +125,14 @@ _TOPICS = (
                 role="outdoors",
                 question="Which game suits a meadow?",
                 answer="Boules needs six balls and no referee.",
+                look=_grep("meadow", "games.md"),
                 delay=0.8,
             ),
             Helper(
                 role="rain",
                 question="What if it rains?",
                 answer="Under the tarpaulin we read one story in turns.",
+                look=_bash("./forecast.sh sunday"),
                 delay=1.3,
             ),
         ),
@@ -103,16 +141,39 @@ _TOPICS = (
 
 
 def root_tasks() -> list[str]:
-    """Return the tasks of the demo's root batch."""
-    return [_task(topic) for topic in _TOPICS]
+    """Return the tasks of the demo's root batch that have children."""
+    return [topic.question for topic in _TOPICS]
+
+
+def invitation() -> dict[str, Any]:
+    """Return the last task of the root batch: it waits for the others."""
+    return {"task": _INVITATION, "dependsOn": list(range(len(_TOPICS)))}
+
+
+def write_files(directory: Path, seconds: float = 0.5) -> None:
+    """Write the files that the jobs look at.
+
+    Args:
+        directory: Where the jobs work.
+        seconds: How long each of the commands among them takes.
+    """
+    for name, content in _FILES.items():
+        file = directory / name
+        file.write_text(content.format(seconds=seconds), encoding="utf-8")
+        if name.endswith(".sh"):
+            file.chmod(0o755)
 
 
 def story() -> Story:
     """Return the demo's story, for the root batch's jobs and their children."""
     roles = {topic.role: _topic_turns(topic) for topic in _TOPICS}
-    roles.update({helper.role: (_helper_turn(helper),) for topic in _TOPICS for helper in topic.helpers})
-    roles["passer-by"] = (Turn(text="This task names no role of the picnic, so there is nothing to say."),)
-    return Story(roles=roles, default="passer-by")
+    helpers = [helper for topic in _TOPICS for helper in topic.helpers]
+    roles.update({helper.role: _helper_turns(helper) for helper in helpers})
+    roles["host"] = (Turn(text=_INVITES, delay=0.5),)
+    roles["passer-by"] = (Turn(text="This task is none of the picnic's, so there is nothing to say."),)
+    tasks = {_INVITATION: "host"} | {topic.question: topic.role for topic in _TOPICS}
+    tasks |= {helper.question: helper.role for helper in helpers}
+    return Story(roles=roles, default="passer-by", tasks=tasks)
 
 
 def expected_answer(role: str) -> str:
@@ -121,18 +182,17 @@ def expected_answer(role: str) -> str:
     Raises:
         KeyError: The picnic has no such role.
     """
-    answers = {helper.role: helper.answer for topic in _TOPICS for helper in topic.helpers}
+    answers = {helper.role: helper.answer for topic in _TOPICS for helper in topic.helpers} | {"host": _INVITES}
     for topic in _TOPICS:
         answers[topic.role] = "\n".join([topic.heading, *(f"- {helper.answer}" for helper in topic.helpers)])
     return answers[role]
 
 
-def _task(player: Topic | Helper) -> str:
-    return f"[role: {player.role}] {player.question}"
-
-
-def _helper_turn(helper: Helper) -> Turn:
-    return Turn(text=helper.answer, delay=helper.delay, usage=Usage(input_tokens=900, output_tokens=25))
+def _helper_turns(helper: Helper) -> tuple[Turn, ...]:
+    return (
+        Turn(tool_calls=(helper.look,), delay=helper.delay / 2, usage=Usage(input_tokens=900, output_tokens=40)),
+        Turn(text=helper.answer, delay=helper.delay / 2, usage=Usage(input_tokens=1000, output_tokens=25)),
+    )
 
 
 def _topic_turns(topic: Topic) -> tuple[Turn, ...]:
@@ -142,7 +202,7 @@ def _topic_turns(topic: Topic) -> tuple[Turn, ...]:
             tool_calls=(
                 ToolCall(
                     name=f"{_TOOL}claude_run_batch_async",
-                    input={"tasks": [_task(one) for one in topic.helpers], "outputFormat": "text"},
+                    input={"tasks": [one.question for one in topic.helpers], "outputFormat": "text"},
                 ),
             ),
             delay=0.4,

@@ -3,12 +3,13 @@
 import os
 import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
@@ -24,7 +25,7 @@ from server.client.tool_client import Client, ToolError, endpoint_of, open_clien
 from server.client.wire import ClientError, Hello
 from server.demo.environment import isolated_environment
 from server.demo.messages_api import ScriptedApi
-from server.demo.picnic import root_tasks, story
+from server.demo.picnic import ALLOWED_TOOLS, invitation, root_tasks, story, write_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ class DemoEnvironment:
         return self.root / "picnic"
 
 
-SLOW_SECONDS = 8.0
+SLOW_SECONDS: Final = 6.0
 """How much longer each answer of the model takes with `--slow`: the demo then lasts about a minute."""
 
 
@@ -60,8 +61,9 @@ def run_demo(console: Console, *, keep: bool = False, slow: bool = False) -> boo
     Args:
         console: Where to draw.
         keep: Do not remove the state directory.
-        slow: Have the model take its time, so that a person can look at the jobs and steer them.
+        slow: Take about a minute, and at a terminal end only when the person says so: there is time to look around.
     """
+    extra = SLOW_SECONDS if slow else 0.0
     try:
         cli = ClaudeFinder().find(os.environ.get("CLAUDE_JOBS_CLI"), os.environ.get("PATH")).path
     except JobsError as error:
@@ -70,27 +72,38 @@ def run_demo(console: Console, *, keep: bool = False, slow: bool = False) -> boo
         )
         return False
     console.print(
-        f"claude: {cli}\nThe model is a script on loopback: no account, no cost.\n", markup=False, soft_wrap=True
+        f"claude: {cli}\nThe model is a script on loopback: no account, no cost.", markup=False, soft_wrap=True
     )
     with (
-        ScriptedApi(story().slowed(SLOW_SECONDS if slow else 0.0)) as api,
+        ScriptedApi(story().slowed(extra)) as api,
         _set_up(api.url, cli, keep=keep) as demo,
         _client(demo) as client,
     ):
-        console.print(
-            f"To look at it in another terminal: CLAUDE_JOBS_HOME={shlex.quote(str(demo.state))} claude-jobs top\n",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-        spawned = client.call_json("claude_run_batch_async", {"tasks": root_tasks(), "outputFormat": "text"})
+        write_files(demo.project, 0.5 + extra)
+        watch_it = f"Watch it from another terminal, with `top` or with `tree -f`:\n  {_command_on(demo)} top\n"
+        console.print(watch_it, markup=False, highlight=False, soft_wrap=True)
+        tasks = [*root_tasks(), invitation()]
+        asked = {"tasks": tasks, "outputFormat": "text", "allowedTools": ALLOWED_TOOLS}
+        spawned = client.call_json("claude_run_batch_async", asked)
         jobs = watch(client, spawned["batchId"], f"tree {spawned['batchId']}", console)
         answers = {job["jobId"]: client.call("claude_result", {"jobId": job["jobId"]}) for job in _completed(jobs)}
         roll = client.call_json("claude_status", {"jobId": spawned["batchId"]})
         _report(console, jobs, answers, roll)
         if keep:
             console.print(f"State directory: {demo.state}", markup=False, soft_wrap=True)
+        if slow and sys.stdin.isatty() and console.is_terminal:
+            console.input("Press Enter to end: the engine stops, and its state directory is removed. ")
         return made_of_children(jobs, answers)
+
+
+def _command_on(demo: DemoEnvironment) -> str:
+    """Return what calls this `claude-jobs` on the demo's state directory."""
+    command = Path(sys.argv[0]).absolute()
+    # A module that was started by an interpreter is no command.
+    words = [sys.executable, str(command)] if command.suffix == ".py" else [str(command)]
+    if shutil.which(command.name) == str(command):
+        words = [command.name]
+    return f"CLAUDE_JOBS_HOME={shlex.quote(str(demo.state))} {shlex.join(words)}"
 
 
 def made_of_children(jobs: Sequence[Mapping[str, Any]], answers: Mapping[str, str]) -> bool:

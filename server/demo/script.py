@@ -104,10 +104,12 @@ class Story(_Value):
         roles: Turns by the role's name. A conversation that outlives its role gets the last turn again, so a role that
             ends with a tool call never ends.
         default: The role of a job whose task names none.
+        tasks: Roles by a text: a job whose task holds it and names no role plays this one. The first text counts.
     """
 
     roles: Mapping[str, tuple[Turn, ...]]
     default: str = "default"
+    tasks: Mapping[str, str] = Field(default_factory=dict)
 
     @field_validator("roles")
     @classmethod
@@ -132,13 +134,14 @@ class Story(_Value):
         return self.model_copy(update={"roles": roles})
 
     def role_of(self, opening: str) -> str:
-        """Return the role that a job with this opening plays: the first one it names, else the default.
+        """Return the role that a job with this opening plays: the first one it names, else that of its task's text.
 
         Raises:
             StoryError: The opening names a role that the story does not have.
         """
         marker = _MARKER.search(opening)
-        name = marker[1] if marker else self.default
+        by_text = next((role for text, role in self.tasks.items() if text in opening), self.default)
+        name = marker[1] if marker else by_text
         if name not in self.roles:
             raise StoryError(
                 f"The story has no role {name!r}", f"Name one of these in the task: {', '.join(self.roles)}."

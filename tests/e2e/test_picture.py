@@ -28,9 +28,7 @@ def test_the_picture_shows_each_line_and_fetches_nothing():
 
 def test_what_differs_from_run_to_run_is_replaced_and_nothing_else():
     one, two = (
-        picture.settled(
-            f"tree {batch[:6]}\r\n\x1b[1m{batch}\x1b[0m · 1 job: 1 running · {seconds}s\r\n└── [role: x] Go."
-        )
+        picture.settled(f"tree {batch[:6]}\r\n\x1b[1m{batch}\x1b[0m · 1 job: 1 running · {seconds}s\r\n└── Go.")
         for batch, seconds in (("b0123456789abcdef", 9), ("bzyxwvtsrqpnmkjhg", 123))
     )
     assert one == two

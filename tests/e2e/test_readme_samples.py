@@ -51,7 +51,7 @@ def test_a_command_of_ours_in_a_shell_sample_runs(command: list[str], claude_cli
             check=False,
         )
         assert done.returncode == 0, done.stdout
-        assert command[1:] != ["demo"] or "9 jobs: 9 completed" in done.stdout
+        assert command[1:] != ["demo"] or "10 jobs: 10 completed" in done.stdout
 
 
 def test_every_other_command_of_a_shell_sample_names_what_there_is():

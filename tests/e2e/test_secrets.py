@@ -14,7 +14,7 @@ import pytest
 from jobs.claude.command import MARKER
 from server.demo.environment import isolated_environment
 from server.demo.messages_api import ScriptedApi
-from server.demo.picnic import root_tasks, story
+from server.demo.picnic import ALLOWED_TOOLS, root_tasks, story, write_files
 from tests.support.engines import SYSTEM_PATH, House, house
 from tests.support.waiting import until_now
 
@@ -119,7 +119,9 @@ def test_in_a_whole_run_no_token_leaves_its_stdin_file_and_no_key_the_jobs_envir
         with made.pump(environ=client) as pump:
             search = Search(house=made, pump=pump.process.pid)
             with on_and_on(search.look):
-                batch = pump.json("claude_run_batch_async", tasks=root_tasks(), outputFormat="text")["batchId"]
+                write_files(made.work)
+                asked = {"tasks": root_tasks(), "outputFormat": "text", "allowedTools": ALLOWED_TOOLS}
+                batch = pump.json("claude_run_batch_async", **asked)["batchId"]
                 while pump.json("claude_wait", batchId=batch)["pending"]:
                     pass
                 counts = pump.json("claude_status", jobId=batch)["counts"]

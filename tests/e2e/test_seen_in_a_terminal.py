@@ -189,7 +189,7 @@ def test_times_are_those_of_the_terminal_with_their_age_and_carry_their_offset_i
     begun, ended = (datetime.fromisoformat(status[key]) for key in ("startedAt", "endedAt"))
     assert begun.utcoffset() == ended.utcoffset() == timedelta(0)
     assert datetime.fromisoformat(status["createdAt"]) <= begun <= ended
-    assert status["durationSeconds"] == pytest.approx((ended - begun).total_seconds(), abs=0.01)
+    assert status["durationSeconds"] == pytest.approx((ended - begun).total_seconds(), abs=1)
     # The older server's are as they were: of the engine's zone, without an offset.
     assert datetime.fromisoformat(status["startTime"]).tzinfo is None
     [row] = [job for job in json.loads(made.run("list", "--json").stdout)["jobs"] if job["jobId"] == job_id]

@@ -12,7 +12,7 @@ import pytest
 
 from server.demo.environment import isolated_environment
 from server.demo.messages_api import ScriptedApi
-from server.demo.picnic import expected_answer, root_tasks, story
+from server.demo.picnic import ALLOWED_TOOLS, expected_answer, root_tasks, story, write_files
 from server.demo.run import made_of_children
 from tests.support.engines import SYSTEM_PATH, House, house
 
@@ -46,7 +46,9 @@ def played(claude_cli: Path) -> Iterator[Played]:
     with ScriptedApi(story()) as api, house(CLAUDE_JOBS_CLI=str(claude_cli), CLAUDE_JOBS_LOG_LEVEL="DEBUG") as made:
         client = isolated_environment(made.base / "home", api.url, path=SYSTEM_PATH)
         with made.pump(environ=client) as pump:
-            batch = pump.json("claude_run_batch_async", tasks=root_tasks(), outputFormat="text")
+            write_files(made.work)
+            asked = {"tasks": root_tasks(), "outputFormat": "text", "allowedTools": ALLOWED_TOOLS}
+            batch = pump.json("claude_run_batch_async", **asked)
             reply = pump.json("claude_wait", batchId=batch["batchId"])
             assert reply["pending"] == 0
             lines = pump.json("claude_list_jobs", under=batch["batchId"], limit=100)
@@ -67,7 +69,7 @@ def rows_of(database: Path) -> list[Mapping[str, Any]]:
 
 
 def role_of(row: Mapping[str, Any]) -> str:
-    return str(json.loads(row["spec"])["task"]).removeprefix("[role: ").partition("]")[0]
+    return story().role_of(str(json.loads(row["spec"])["task"]))
 
 
 def test_parents_and_depths_are_those_of_the_story(played: Played):

@@ -1,13 +1,13 @@
 """The demo's story, told without a process: tool replies are made up as the tools write them."""
 
-import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from server.demo.conversation import read
 from server.demo.next_turn import NextTurn, find_next_turn
-from server.demo.picnic import expected_answer, root_tasks, story
+from server.demo.picnic import expected_answer, invitation, root_tasks, story, write_files
 from tests.unit.demo.dialogue import messages
 
 
@@ -16,9 +16,14 @@ def cue_after(task: str, *results: dict[str, Any]) -> NextTurn:
 
 
 def role_in(task: str) -> str:
-    match = re.match(r"\[role: ([^\]]+)\]", task)
-    assert match
-    return match[1]
+    return story().role_of(f"Before it: this.\n\n{task}")
+
+
+def answer_of(task: str) -> NextTurn:
+    """What a child says after it has looked something up."""
+    [(name, _)] = cue_after(task).tool_calls()
+    assert name in {"Read", "Grep", "Bash"}
+    return cue_after(task, {"found": 1})
 
 
 def spawned_tasks(task: str) -> list[str]:
@@ -34,6 +39,21 @@ SPAWNED: dict[str, Any] = {
     "status": "all_spawned_parallel",
     "parentJobId": "j0",
 }
+
+
+def test_the_last_job_of_the_root_batch_waits_for_the_others_and_has_a_role_of_its_own():
+    last = invitation()
+    assert last["dependsOn"] == list(range(len(root_tasks())))
+    opening = "\n".join((*root_tasks(), last["task"]))
+    assert find_next_turn(story(), read(messages(opening))).text() == expected_answer("host")
+
+
+def test_the_files_that_its_jobs_look_at_are_there(tmp_path: Path):
+    write_files(tmp_path, 0)
+    named = [call.input for turns in story().roles.values() for turn in turns for call in turn.tool_calls]
+    files = {str(given.get("file_path") or given.get("path")) for given in named} - {"None"}
+    scripts = {str(given["command"]).split()[0].removeprefix("./") for given in named if "command" in given}
+    assert files | scripts == {path.name for path in tmp_path.iterdir()}
 
 
 def test_the_root_batch_has_three_jobs_and_each_spawns_two_of_its_own():
@@ -53,7 +73,7 @@ def test_a_parent_waits_for_its_batch_and_again_with_the_cursor_while_some_are_p
 
 @pytest.mark.parametrize("task", root_tasks())
 def test_a_parents_answer_is_made_of_its_childrens_answers_in_the_order_of_the_spawn(task: str):
-    answers = [cue_after(child).text() for child in spawned_tasks(task)]
+    answers = [answer_of(child).text() for child in spawned_tasks(task)]
     done = [
         {"jobId": job, "status": "completed", "excerpt": answer}
         for job, answer in zip(SPAWNED["jobIds"], answers, strict=True)
@@ -68,10 +88,10 @@ def test_a_parents_answer_is_made_of_its_childrens_answers_in_the_order_of_the_s
 
 
 def test_every_child_answers_with_a_distinct_sentence_after_a_short_while():
-    cues = [cue_after(child) for task in root_tasks() for child in spawned_tasks(task)]
+    cues = [answer_of(child) for task in root_tasks() for child in spawned_tasks(task)]
     assert len({cue.text() for cue in cues}) == 6
     assert [cue.text() for cue in cues] == [expected_answer(cue.role) for cue in cues]
-    assert all(0.3 <= cue.turn.delay <= 1.5 for cue in cues)
+    assert all(0.2 <= cue.turn.delay <= 1.5 for cue in cues)
     # An excerpt of a short answer is the whole; a parent has no other look at it.
     assert max(len(cue.text()) for cue in cues) <= 100
 

@@ -2,6 +2,9 @@
 
 import io
 import os
+import re
+import shlex
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,7 +71,11 @@ def test_jobs_that_spawn_nothing_fail_the_demo_and_nothing_is_left(stage: Path, 
     monkeypatch.setattr(demo, "root_tasks", lambda: ["stub:say=a:bug:"] * 3)
     where = console()
     assert demo.run_demo(where) is False
-    assert "3 jobs: 3 completed" in said(where)
+    assert "4 jobs: 4 completed" in said(where)
+    [command] = re.findall(r"^  (CLAUDE_JOBS_HOME=.* top)$", said(where), re.MULTILINE)
+    home, *words = shlex.split(command)
+    assert home.startswith(f"CLAUDE_JOBS_HOME={stage}/")
+    assert shutil.which(words[0])
     assert said(where).count("answers:\na:bug:\n") == 3
 
 

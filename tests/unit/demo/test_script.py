@@ -11,6 +11,7 @@ from server.demo.template import StoryError
 
 STORY = {
     "default": "poet",
+    "tasks": {"Say that it is good.": "critic"},
     "roles": {
         "poet": [
             {
