@@ -89,12 +89,10 @@ def status(identity: AnyId, *, as_json: AsJson = False) -> None:
     """Print the status of a job, a batch or a tree."""
     with client() as engine:
         text = engine.call("claude_status", {"jobId": whole_id(engine, identity)})
-        reply = json.loads(text)
-        request = requests_of(engine, [reply]).get(reply.get("jobId"), "")
     if as_json:
         say(text)
     else:
-        show(out, description(reply, width=width_of(out), request=request))
+        show(out, description(json.loads(text), width=width_of(out)))
 
 
 def tree(

@@ -17,7 +17,9 @@ from server.cli.wording import for_a_person
 
 _LEAST_TASK_WIDTH = 16
 _PHRASE_WIDTH = 500
-_IN_WORDS = frozenset(("waitingFor", "waitingUntil", "waitingBecause", "liveChildren", "silentSeconds", "activity"))
+_IN_WORDS = frozenset(
+    ("waitingFor", "waitingUntil", "waitingBecause", "liveChildren", "silentSeconds", "activity", "requestId")
+)
 """Fields of a status that its first lines say in words."""
 
 _WIDE = 100
@@ -58,22 +60,17 @@ def job_row(
     return Row(head=head, task=job["task"], now=Text(*does))
 
 
-def description(
-    status: Mapping[str, Any], *, width: int | None = None, now: float | None = None, request: str = ""
-) -> list[Text]:
+def description(status: Mapping[str, Any], *, width: int | None = None, now: float | None = None) -> list[Text]:
     """Return a reply of `claude_status` for a person: a line for each field.
 
     Args:
         status: The reply.
         width: Columns at most, or None for as many as a line takes.
         now: The present, in seconds since the epoch, or None for the clock's.
-        request: Id of its open permission request, or an empty text.
     """
     now = time.time() if now is None else now
     said = {
-        _words(key): _phrase(value)
-        for key, value in _in_words(status, now, request).items()
-        if value not in (None, "", {}, [])
+        _words(key): _phrase(value) for key, value in _in_words(status, now).items() if value not in (None, "", {}, [])
     }
     column = max(map(len, said), default=0) + 2
     lines = []
@@ -84,10 +81,10 @@ def description(
     return lines
 
 
-def _in_words(status: Mapping[str, Any], now: float, request: str) -> Mapping[str, Any]:
+def _in_words(status: Mapping[str, Any], now: float) -> Mapping[str, Any]:
     """Rewrite a status for a person: times in this terminal's zone, commands for tools, no name twice."""
     shown: dict[str, Any] = {key: status[key] for key in ("jobId", "batchId", "status") if key in status}
-    shown |= _status_in_words(status, now, request) | {"now": _now(status)}
+    shown |= _status_in_words(status, now) | {"now": _now(status)}
     shown |= {key: value for key, value in status.items() if key not in shown and key not in _IN_WORDS}
     if moment(shown.get("createdAt")) is not None:
         # The older server's key is in the engine's time zone, and mixes two times.
@@ -114,7 +111,8 @@ def _figures(shown: dict[str, Any]) -> dict[str, Any]:
     """Return costs, tokens, times and the model of a status in words, and take them out of it."""
     words: dict[str, Any] = {}
     if (amount := shown.pop("costUsd", None)) is not None:
-        words["cost"] = dollars(amount) or "$0"
+        most = shown.pop("budgetUsd", None)
+        words["cost"] = f"{dollars(amount) or '$0'}{'' if most is None else f' of {dollars(most)}'}"
     read, wrote = (shown.pop(key, None) for key in ("inputTokens", "outputTokens"))
     if read is not None or wrote is not None:
         words["tokens"] = f"{read or 0:,} in, {wrote or 0:,} out"
@@ -129,11 +127,11 @@ def _figures(shown: dict[str, Any]) -> dict[str, Any]:
     return words
 
 
-def _status_in_words(status: Mapping[str, Any], now: float, request: str) -> dict[str, str]:
+def _status_in_words(status: Mapping[str, Any], now: float) -> dict[str, str]:
     if status.get("waitingFor") is None:
         return {}
     live = status.get("liveChildren", 0)
-    said = waiting(status, Surroundings(now=now, live_children=live, request=request))
+    said = waiting(status, Surroundings(now=now, live_children=live, request=status.get("requestId", "")))
     # A job that waits for other jobs is not queued.
     return {"status": said if is_for_jobs(status) else f"{status['status']}, {said}"}
 

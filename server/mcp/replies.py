@@ -166,6 +166,7 @@ def job_status(
     attempt: Attempt | None = None,
     live_children: int = 0,
     request_id: str | None = None,
+    budget_usd: float | None = None,
     whole: bool = False,
 ) -> str:
     """Answer `claude_status` for a job; with what is below it, if anything, and a pause that it waits for.
@@ -177,12 +178,14 @@ def job_status(
         attempt: Its last attempt, or None before the first.
         live_children: How many of its children are not over, where it waits for them.
         request_id: Its permission request, where the caller may answer it.
+        budget_usd: Its budget, for a person, or None.
         whole: Cut nothing; otherwise it has at most `STATUS_BYTES`.
     """
     job = now.job
     waits = job.status is JobStatus.QUEUED or (below is not None and JobStatus.QUEUED in below.counts)
     more: dict[str, Any] = {"liveChildren": live_children} if live_children else {}
     more |= {"requestId": request_id} if request_id else {}
+    more |= {} if budget_usd is None else {"budgetUsd": budget_usd}
     status = status_fields(now) | more | (paused(pauses) if waits else {})
     status |= (how_it_ran(attempt) if attempt else {}) | now.details()
     if below is not None:
@@ -192,7 +195,13 @@ def job_status(
 
 
 def batch_status(
-    batch: Batch, rollup: Rollup, pauses: Sequence[Pause | PausedPath] = (), *, seconds: float, whole: bool = False
+    batch: Batch,
+    rollup: Rollup,
+    pauses: Sequence[Pause | PausedPath] = (),
+    *,
+    seconds: float,
+    budget_usd: float | None = None,
+    whole: bool = False,
 ) -> str:
     """Answer `claude_status` for a batch or the tree that it began, with a pause that it waits for.
 
@@ -201,10 +210,12 @@ def batch_status(
         rollup: Its totals.
         pauses: Why jobs of it wait.
         seconds: Since it was submitted, until now or the end of its last job.
+        budget_usd: The budget of its tree, for a person, or None.
         whole: Cut nothing; otherwise it has at most `STATUS_BYTES`.
     """
     waits = JobStatus.QUEUED in rollup.counts
     status = {"batchId": batch.id, "parentJobId": batch.parent_id, **totals(rollup, seconds)}
+    status |= {} if budget_usd is None else {"budgetUsd": budget_usd}
     status |= paused(pauses) if waits else {}
     return pretty(status) if whole else compact(fitted(status, STATUS_BYTES, texts={"paused": 100}, droppable=()))
 

@@ -132,10 +132,24 @@ async def claude_status(call: Call, arguments: JobArguments) -> str:
     below = sums.without(job, now.activity.usage if now.activity else Usage())
     children = await call.visibility.live_children(job) if now.wait and now.wait.what is WaitingFor.CHILDREN else 0
     rollup = below if below.total else None
-    asks = _request_of(call, job)
+    asks, budget = _request_of(call, job), await _budget_of(call, job.id, job.root_id, job.spec.max_budget_usd)
     return replies.job_status(
-        now, rollup, pauses, attempt=attempt, live_children=children, request_id=asks, whole=call.whole
+        now,
+        rollup,
+        pauses,
+        attempt=attempt,
+        live_children=children,
+        request_id=asks,
+        budget_usd=budget,
+        whole=call.whole,
     )
+
+
+async def _budget_of(call: Call, identity: str, root_id: str, own: float | None = None) -> float | None:
+    """Return the budget of a job or a tree in US dollars, for a person; the smaller one where there are two."""
+    tree = await call.services.store.tree(root_id) if call.whole and identity == root_id else None
+    budgets = (own if call.whole else None, tree.max_budget_usd if tree else None)
+    return min((one for one in budgets if one is not None), default=None)
 
 
 def _request_of(call: Call, job: Job) -> str | None:
@@ -152,7 +166,9 @@ async def _batch_status(call: Call, batch: Batch) -> str:
     if not rollup.live:
         ends = [job.ended_at for job in (await call.visibility.batch_selection(batch.id)).jobs if job.ended_at]
         until = max(ends, default=batch.created_at)
-    return replies.batch_status(batch, rollup, pauses, seconds=until - batch.created_at, whole=call.whole)
+    budget = await _budget_of(call, batch.id, batch.root_id)
+    seconds = until - batch.created_at
+    return replies.batch_status(batch, rollup, pauses, seconds=seconds, budget_usd=budget, whole=call.whole)
 
 
 @tool(
