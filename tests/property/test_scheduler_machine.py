@@ -1,4 +1,4 @@
-"""Random trees in the line: jobs spawn, wait for what is below them, end and are cancelled, in any order."""
+"""Random trees in the line: jobs spawn, wait for what is below them, end, are cancelled and paused, in any order."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from jobs.model import Job
+from jobs.paused import PausedPath, PausedPaths
 from jobs.scheduler import Scheduler
 from jobs.spec import JobSpec
 from orchestration.limits import TreeLimits
@@ -94,6 +95,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.passed: dict[str, Counter[str]] = defaultdict(Counter)
         self.hopeful: set[str] = set()
         self.gate = Gate()
+        self.pauses = PausedPaths()
 
     @initialize(
         slots=st.dictionaries(st.integers(0, MAX_DEPTH), st.integers(1, 3), min_size=1), max_running=st.integers(1, 4)
@@ -101,7 +103,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def begin(self, slots: dict[int, int], max_running: int) -> None:
         self.limits = TreeLimits(max_concurrent=slots)
         self.max_running = max_running
-        self.scheduler = Scheduler(self.limits, max_running, self.gate)
+        self.scheduler = Scheduler(self.limits, max_running, self.gate, pauses=self.pauses)
 
     @rule(jobs=st.integers(1, 3))
     def begin_a_tree(self, jobs: int) -> None:
@@ -136,6 +138,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         for node in self.one(pick, self.running()):
             node.ended.set()
             self.act()
+
+    @rule(pick=picks, whole=st.booleans())
+    def pause(self, pick: int, whole: bool) -> None:
+        for node in self.one(pick, (node for node in self.nodes if not node.over)):
+            self.pauses.put([PausedPath(path=node.job.root_id if whole else node.job.path, since=0.0)])
+            self.act(self.sort(node.job.root_id))
+
+    @rule(pick=picks)
+    def resume(self, pick: int) -> None:
+        for path in [row.path for row in self.pauses.under("")][pick % 3 :: 3]:
+            self.pauses.drop([path])
+            self.act(self.sort(path.partition("/")[0]))
 
     @rule(pick=picks)
     def withdraw(self, pick: int) -> None:
@@ -185,7 +199,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def the_counters_tell_what_is_so(self) -> None:
         assert self.scheduler.running() == len(self.active())
-        assert self.scheduler.waiting() == len(self.standing())
+        assert self.scheduler.waiting() == len(self.queued())
 
     @invariant()
     def nobody_stands_while_there_is_room(self) -> None:
@@ -209,6 +223,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         if not hasattr(self, "scheduler"):
             return
         try:
+            self.pauses.drop([row.path for row in self.pauses.under("")])
+            self.act(self.sort(None))
             while any(not node.over for node in self.nodes):
                 free = [node for node in self.running() if not node.waits]
                 assert free, "jobs are left and none of them runs"
@@ -235,12 +251,15 @@ class SchedulerMachine(RuleBasedStateMachine):
     def standing(self) -> list[Node]:
         return [node for node in self.nodes if not node.runs and not node.over]
 
+    def queued(self) -> list[Node]:
+        return [node for node in self.standing() if not self.pauses.holds(node.job.path)]
+
     def below(self, node: Node) -> list[Node]:
         return [other for other in self.nodes if not other.over and other.is_below(node)]
 
     def runnable_trees(self) -> set[str]:
         held = Counter(node.place for node in self.running())
-        return {node.job.root_id for node in self.standing() if held[node.place] < self.limits.slots_at(node.job.depth)}
+        return {node.job.root_id for node in self.queued() if held[node.place] < self.limits.slots_at(node.job.depth)}
 
     @staticmethod
     def one(pick: int, among: Iterable[Node]) -> list[Node]:
@@ -267,6 +286,9 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     async def call(self, function: Callable[[str], None], argument: str) -> None:
         function(argument)
+
+    async def sort(self, root_id: str | None) -> None:
+        self.scheduler.sort_paused(None if root_id is None else [root_id])
 
     async def submit(self, parent: Node | None, root: str, depth: int, above: str) -> None:
         if len(self.nodes) >= MOST_JOBS:
