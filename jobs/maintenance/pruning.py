@@ -3,12 +3,13 @@
 import logging
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import checkpoint
 
 from jobs.errors import StoreError
 from jobs.ports import Clock, EndedTree, Store
@@ -53,9 +54,20 @@ class Retention:
         keep_days: Days for which a tree is kept after its end.
         keep_bytes: Most bytes of all trees' directories; the longest ended go first.
         clock: Time.
+        forget_texts: Removes what is kept elsewhere of trees that have been deleted.
     """
 
-    def __init__(self, *, store: Store, trees: Path, keep_days: float, keep_bytes: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        trees: Path,
+        keep_days: float,
+        keep_bytes: int,
+        clock: Clock,
+        forget_texts: Callable[[], Awaitable[None]] = checkpoint,
+    ) -> None:
+        self._forget_texts = forget_texts
         self._store = store
         self._trees = trees
         self._waste = trees.with_name(f"{trees.name}.pruned")
@@ -141,10 +153,11 @@ class Retention:
 
     async def _shrink(self) -> None:
         try:
+            await self._forget_texts()
             await self._store.shrink()
         except StoreError as error:
-            # What was forgotten is forgotten; the next pruning gives its space back.
-            logger.warning("the database keeps its size for now: %s", error)
+            # What was forgotten is forgotten; the next pruning gives its space back, the next search drops its texts.
+            logger.warning("the database or the index of the search keeps its size for now: %s", error)
 
     def _move_away(self, root_id: str) -> None:
         self._waste.mkdir(mode=0o700, exist_ok=True)

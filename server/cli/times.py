@@ -8,6 +8,9 @@ _MOMENT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:[+-]\d\d:\d\
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
+_AGE = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*([smhdw])")
+_UNITS = {"s": 1, "m": _MINUTE, "h": _HOUR, "d": _DAY, "w": 7 * _DAY}
+
 
 def moment(written: str | None) -> float | None:
     """Return the seconds since the epoch of a time in ISO 8601, or None where it is not one.
@@ -71,3 +74,15 @@ def here(text: str, now: float) -> str:
         return found[0] if seconds is None else f"{clock(seconds, now)} ({age(seconds, now)})"
 
     return _MOMENT.sub(spelled, text)
+
+
+def age_seconds(text: str) -> float:
+    """Return the seconds of an age as a person writes it: "90s", "30m", "2h", "3d", "1w".
+
+    Raises:
+        ValueError: It is written in another way.
+    """
+    found = _AGE.fullmatch(text.strip().lower())
+    if found is None:
+        raise ValueError(f"{text[:40]!r} is not an age; write a number and a unit, such as 30m, 2h, 3d or 1w")
+    return float(found[1]) * _UNITS[found[2]]

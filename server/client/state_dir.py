@@ -103,6 +103,11 @@ class StatePaths:
         return self.home / "jobs.db"
 
     @property
+    def search_index(self) -> Path:
+        """Index of `claude-jobs search`, made from the database."""
+        return self.home / "search.db"
+
+    @property
     def pauses(self) -> Path:
         """The usage limits that an engine keeps for the one after it; `engine stop` removes them."""
         return self.home / "pauses.json"

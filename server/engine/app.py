@@ -38,10 +38,12 @@ from jobs.pausing import PauseService
 from jobs.permissions.approvals import Approvals
 from jobs.ports import Clock, Store
 from jobs.processes.spawning import spawner
+from jobs.search import Search
 from jobs.sessions import SessionService
 from jobs.settings import Settings, TreeSettings
 from jobs.settings_sources import ClientVariables
 from jobs.store.live import LiveStore
+from jobs.store.search_index import SearchIndex
 from jobs.store.sqlite import SqliteStore
 from jobs.util.retrying import retry_while_unavailable
 from jobs.wait_reasons import WaitReasons
@@ -301,12 +303,14 @@ async def _serve(
         clock = Clock()
         connection_counter = ConnectionCounter(clock)
         engine = Engine(effective, services, connection_counter)
+        search = Search(SearchIndex(paths.search_index, paths.database), paths.trees)
         retention = Retention(
             store=services.store,
             trees=paths.trees,
             keep_days=settings.keep_days,
             keep_bytes=settings.keep_bytes,
             clock=clock,
+            forget_texts=search.forget_deleted,
         )
         sources = FeedSources(
             store=services.store,
@@ -327,6 +331,7 @@ async def _serve(
             in_use=services.in_use,
             end_pauses=services.end_pauses,
             limits=services.limits,
+            search=search,
             settings=effective,
             undelivered=services.notifier.undelivered,
             details=JobDetails(services.store, partial(services.approvals.open_to, None)),

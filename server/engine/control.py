@@ -19,6 +19,7 @@ from jobs.maintenance.pruning import Retention
 from jobs.model import LIVE
 from jobs.ports import Store
 from jobs.recursion_manager import RecursionManager
+from jobs.search import Search
 from jobs.store.corruption import noted_damage
 from server import __version__
 from server.client.location import read_location
@@ -26,6 +27,7 @@ from server.client.state_dir import StatePaths
 from server.engine.job_details import JobDetails
 from server.engine.lifecycle import ConnectionCounter
 from server.engine.limit_requests import answer_limits
+from server.engine.search_requests import answer_search
 from server.mcp import replies
 
 Handler = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
@@ -44,6 +46,7 @@ class Control:
         in_use: Returns which `claude` and which accounts jobs use; blocks.
         end_pauses: Forgets usage limits, so that the next engine keeps none.
         limits: Reads and changes limits of trees.
+        search: Searches all trees.
         settings: The settings in force.
         details: Reads everything about one job.
         on_pruned: Called with the id of each tree that a person has deleted.
@@ -60,6 +63,7 @@ class Control:
         in_use: Callable[[], Mapping[str, Any]],
         end_pauses: Callable[[], None],
         limits: LimitChanges,
+        search: Search,
         settings: EffectiveSettings,
         undelivered: Callable[[], Awaitable[list[str]]],
         details: JobDetails,
@@ -82,6 +86,7 @@ class Control:
             "settings": self._settings_of,
             "prune": self._prune,
             "limits": partial(answer_limits, limits),
+            "search": partial(answer_search, search),
             "job": self._job,
         }
 

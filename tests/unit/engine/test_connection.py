@@ -257,9 +257,9 @@ async def test_a_control_client_that_asks_nothing_is_let_go(home: Path, monkeypa
     ("line", "words"),
     [
         (b"no json", "not JSON"),
-        (b'{"do":"dance"}', "there are stop, status, settings, prune, limits, job and feed"),
-        (b'{"do":["stop"]}', "there are stop, status, settings, prune, limits, job and feed"),
-        (b'{"do":"\\ud800"}', "there are stop, status, settings, prune, limits, job and feed"),
+        (b'{"do":"dance"}', "there are stop, status, settings, prune, limits, search, job and feed"),
+        (b'{"do":["stop"]}', "there are stop, status, settings, prune, limits, search, job and feed"),
+        (b'{"do":"\\ud800"}', "there are stop, status, settings, prune, limits, search, job and feed"),
         (b"x" * (MAX_LINE + 10), "more than 1048576 bytes"),
         (b"x" * (2 * MAX_LINE), "too long"),
     ],
