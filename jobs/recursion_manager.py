@@ -231,12 +231,12 @@ class RecursionManager:
         if self._throttle is None:
             return ()
         if (pause := self._throttle.machine.pause) is not None:
-            return (replace(pause, waiting=self.waiting()),)
+            return (replace(pause, waiting=self._waiting()),)
         found = self._throttle.pauses()
         if root_ids is not None and found:
             queued_accounts = {self.scheduler.queued_account(root_id) for root_id in root_ids}
             found = {account: pause for account, pause in found.items() if account in queued_accounts}
-        counted = [replace(pause, waiting=self.waiting(account)) for account, pause in found.items()]
+        counted = [replace(pause, waiting=self._waiting(account)) for account, pause in found.items()]
         return sorted(counted, key=lambda pause: pause.until)
 
     def all_pauses(self, root_ids: Collection[str] | None = None) -> Sequence[Pause | PausedPath]:
@@ -278,7 +278,7 @@ class RecursionManager:
         await self._look_up(root_id)
         return self._throttle.pause_of(self.scheduler.account_of_tree(root_id))
 
-    def waiting(self, account: str | None = None) -> int:
+    def _waiting(self, account: str | None = None) -> int:
         """Return how many jobs are queued or wait for their wave; of an account, or of all."""
         held_back = self.waves.held_back.items()
         others = (jobs for root_id, jobs in held_back if account in {None, self.scheduler.queued_account(root_id)})
@@ -386,7 +386,7 @@ class RecursionManager:
             live_by_depth=by_depth,
             live_by_root=by_root,
             running=self.scheduler.running(),
-            waiting=self.waiting(),
+            waiting=self._waiting(),
             window=self._throttle.window if self._throttle else None,
             pauses=self.all_pauses(),
             spending=self.spending(),

@@ -80,8 +80,6 @@ class WaitReasons:
                 return self._open_siblings(job)
             case WaitingFor.CHILDREN:
                 return self._live_below(job)
-            case WaitingFor.SLOT:
-                return f"{self._recursion.scheduler.running()} running, {self._recursion.waiting()} in line"
             case _:
                 return ""
 

@@ -45,15 +45,20 @@ _ROW_EMPTY: Final = ("endTime", "error", "parentJobId", "reason")
 """Fields of a row that are left out where they are null. The older server had the first three also then."""
 
 
-def status_fields(now: JobNow) -> dict[str, Any]:
-    """Return the fields of `claude_status`, the older server's first; nothing is cut."""
+def status_fields(now: JobNow, *, timespec: str = "seconds") -> dict[str, Any]:
+    """Return the fields of `claude_status`, the older server's first; no text is cut.
+
+    Args:
+        now: The job as it is now.
+        timespec: How exact times are, as `datetime.isoformat` takes it.
+    """
     job = now.job
     status: dict[str, Any] = {
         "jobId": job.id,
         "status": job.status,
         "task": _task(job),
-        "startTime": _older_time(job.started_at or job.created_at),
-        "endTime": _older_time(job.ended_at),
+        "startTime": _older_time(job.started_at or job.created_at, timespec),
+        "endTime": _older_time(job.ended_at, timespec),
         "error": None if job.status is JobStatus.COMPLETED else job.error,
         "recursionDepth": job.depth,
         "parentJobId": job.parent_id,
@@ -64,7 +69,7 @@ def status_fields(now: JobNow) -> dict[str, Any]:
         "sessionId": job.session_id,
         "costUsd": round(now.usage.cost_usd, 6),
     }
-    return status | note(job) | now.fields() | _times(job)
+    return status | note(job) | now.fields() | _times(job, timespec)
 
 
 def short_status(fields: Mapping[str, Any], job: Job) -> dict[str, Any]:
@@ -144,15 +149,15 @@ def _task(job: Job) -> str:
     return spec.task if spec.task_chars is None else f"{spec.task}… [{spec.task_chars} characters in all]"
 
 
-def _times(job: Job) -> dict[str, Any]:
+def _times(job: Job, timespec: str) -> dict[str, Any]:
     """Return when a job was admitted, started and ended, and the time since its last start, as far as known; in UTC."""
     known = {"createdAt": job.created_at, "startedAt": job.started_at, "endedAt": job.ended_at}
-    times: dict[str, Any] = {name: utc(seconds) for name, seconds in known.items() if seconds is not None}
+    times: dict[str, Any] = {name: utc(seconds, timespec) for name, seconds in known.items() if seconds is not None}
     if job.started_at is not None and job.ended_at is not None:
         times["durationSeconds"] = round(max(0.0, job.ended_at - job.started_at), 3)
     return times
 
 
-def _older_time(seconds: float | None) -> str | None:
+def _older_time(seconds: float | None, timespec: str) -> str | None:
     """Return a time in the older server's form: ISO 8601, local and without a zone."""
-    return None if seconds is None else datetime.fromtimestamp(seconds).isoformat(timespec="seconds")  # noqa: DTZ006
+    return None if seconds is None else datetime.fromtimestamp(seconds).isoformat(timespec=timespec)  # noqa: DTZ006

@@ -78,6 +78,6 @@ def wait_fields(wait: Wait | None) -> dict[str, Any]:
     return {"waitingFor": wait.what} | until | because
 
 
-def utc(seconds: float) -> str:
-    """Return a time, in seconds since the epoch, in UTC and whole seconds."""
-    return f"{datetime.fromtimestamp(int(seconds), UTC).replace(tzinfo=None).isoformat()}Z"
+def utc(seconds: float, timespec: str = "seconds") -> str:
+    """Return a time, in seconds since the epoch, in UTC; `timespec` as `datetime.isoformat` takes it."""
+    return f"{datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"

@@ -186,7 +186,8 @@ def job_status(
     more: dict[str, Any] = {"liveChildren": live_children} if live_children else {}
     more |= {"requestId": request_id} if request_id else {}
     more |= {} if budget_usd is None else {"budgetUsd": budget_usd}
-    status = status_fields(now) | more | (paused(pauses) if waits else {})
+    more |= paused(pauses) if waits else {}
+    status = status_fields(now, timespec="milliseconds" if whole else "seconds") | more
     status |= (how_it_ran(attempt) if attempt else {}) | now.details()
     if below is not None:
         began = job.started_at or job.created_at
