@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-_LEAST_TEXT = 32
+_LEAST_TEXT = 30
 """Bytes of a text below which it is not cut any more."""
 
 

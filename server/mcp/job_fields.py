@@ -34,7 +34,7 @@ _STATUS_TEXTS: Final = {
 _STATUS_DROPPABLE: Final = (
     *("settingSources", "cli", "createdAt", "liveChildren", "durationSeconds", "endedAt", "startedAt", "sessionId"),
     *("cliVersion", "rootId", "attempt", "batchId", "paused", "note", "turns", "outputTokens", "inputTokens"),
-    *("modelNote", "model"),
+    *("modelNote", "model", "budgetUsd"),
 )
 _ROW_TEXTS: Final = {"error": 70, "activity": 70, "excerpt": 50, "task": 60, "waitingBecause": 40}
 _ROW_DROPPABLE: Final = (

@@ -101,7 +101,7 @@ PAUSES = [Pause(until=NOW, because="w" * 200, waiting=10_000)] * 5
 @pytest.mark.parametrize("kind", [running, queued, failed, completed])
 def test_a_status_is_bounded_and_keeps_what_matters(kind: Any, text: str):
     now = kind(text)
-    reply = replies.job_status(now, BELOW, PAUSES, attempt=ATTEMPT, live_children=99_999)
+    reply = replies.job_status(now, BELOW, PAUSES, attempt=ATTEMPT, live_children=99_999, request_id="p12345678")
     assert len(reply.encode()) <= STATUS_BYTES
     status = json.loads(reply)
     assert status.keys() >= OLDER | {"endTime", "error", "parentJobId", "costUsd", "descendants"}
