@@ -15,6 +15,7 @@ from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from jobs.model import LIVE
+from server.cli.times import clock
 from server.client.wire import ClientError
 from server.tui.actions import Actions, resume_line
 from server.tui.background import Handover, hand_over, in_background
@@ -368,7 +369,7 @@ class TopApp(App[None]):
             self.say("It is over already.", is_good=False)
             return
         is_live = node.row is not None and node.row["status"] in LIVE
-        dialog = kill_dialog(_named(node), node.live - is_live)
+        dialog = kill_dialog(_named(node), node.live - is_live, is_batch=node.row is None)
         self.push_screen(dialog, lambda said: self._act(partial(self._actions.kill, node.id)) if said else None)
 
     def action_retry(self) -> None:
@@ -416,7 +417,9 @@ class TopApp(App[None]):
             self.say("It asks for nothing any more.")
             return
         answer = partial(self._actions.answer, requests[0]["requestId"])
-        dialog = permission_dialog(_named(node), requests[0], len(requests) - 1)
+        until = (node.row or {}).get("waitingUntil")
+        when = "" if until is None else clock(until, self._clock())
+        dialog = permission_dialog(_named(node), requests[0], len(requests) - 1, when)
         self.push_screen(dialog, lambda said: self._act(partial(answer, allow=said == "allow")) if said else None)
 
     def action_copy(self) -> None:

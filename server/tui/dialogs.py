@@ -30,6 +30,7 @@ q         quit; jobs go on
 
 {marks}"""
 
+_KILL_KEYS: Final = {"y": ("yes", "kill"), "n": ("", "keep")}
 _MARKS: Final = "○ queued  ◐ running  ◌ waiting  ? asks you\n● completed  ✗ failed  ⧗ timed out  ⊘ cancelled"
 
 
@@ -109,17 +110,29 @@ def key_line(keys: Sequence[tuple[str, str]]) -> Text:
     return Text("   ").join(parts)
 
 
-def kill_dialog(name: str, below: int) -> Dialog:
-    """Return the question whether a job is to be killed."""
+def kill_dialog(name: str, below: int, *, is_batch: bool) -> Dialog:
+    """Return the question whether a job or a batch is to be killed."""
+    if is_batch:
+        return Dialog(
+            "Kill this batch?", f"{name}\n\nThis ends {below} job{'' if below == 1 else 's'} now.", _KILL_KEYS
+        )
     also = f" and {below} job{'' if below == 1 else 's'} below it that {'is' if below == 1 else 'are'} not over"
     body = f"{name}\n\nThis ends it now{also if below else ''}."
-    return Dialog("Kill this job?", body, {"y": ("yes", "kill"), "n": ("", "keep")})
+    return Dialog("Kill this job?", body, _KILL_KEYS)
 
 
-def permission_dialog(name: str, request: Mapping[str, Any], left: int) -> Dialog:
-    """Return a permission request, whole, with the keys that answer it."""
+def permission_dialog(name: str, request: Mapping[str, Any], left: int, until: str) -> Dialog:
+    """Return a permission request, whole, with the keys that answer it.
+
+    Args:
+        name: The job.
+        request: The request.
+        left: How many more the job has made.
+        until: When it is denied unless somebody answers, or an empty text.
+    """
     others = f"\n\nIt asks for {left} more." if left else ""
-    body = f"{name} asks to call {request['tool']}\n\n{_arguments(request)}{others}"
+    ends = f"\n\nWithout an answer it is denied at {until}." if until else ""
+    body = f"{name} asks to call {request['tool']}\n\n{_arguments(request)}{others}{ends}"
     keys = {"y": ("allow", "allow once"), "n": ("deny", "deny"), "escape": ("", "later")}
     return Dialog("Permission", body, keys)
 

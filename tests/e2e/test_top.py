@@ -47,7 +47,7 @@ def test_a_request_is_shown_whole_and_allowed_and_the_job_hears_of_it(scene: Sce
     with top(scene.made) as view:
         view.shows("a answers")
         view.type("a")
-        view.shows("asks to call Bash", f"command: {ASKED}")
+        view.shows("asks to call Bash", f"command: {ASKED}", "Without an answer it is denied at")
         view.type("y")
         view.shows("Allowed.")
         view.hides("a answers")

@@ -209,6 +209,24 @@ async def test_the_mouse_selects_folds_and_opens():
         assert top > 0
 
 
+async def test_a_click_on_a_key_of_the_bar_does_what_the_key_does():
+    async with view() as shown:
+        at = shown.lines[-1].index("? help")
+        await shown.pilot.click("#keys", offset=(at + 2, 0))
+        await shown.pilot.pause()
+        assert "quit; jobs go on" in shown.text
+
+
+async def test_a_batch_is_killed_as_a_whole_after_a_question():
+    async with view([row(1, rootId="b0"), row(2, "completed", rootId="b0")]) as shown:
+        assert shown.selected == "b0"
+        await shown.press("k")
+        assert "This ends 1 job now." in shown.text
+        await shown.press("y")
+        await shown.pilot.pause(0.1)
+        assert shown.done == [("kill", "b0")]
+
+
 async def test_help_names_every_key_of_the_bar():
     async with view() as shown:
         await shown.press("question_mark")
