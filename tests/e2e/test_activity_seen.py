@@ -79,7 +79,8 @@ def fits(seat: Seat, columns: int) -> None:
 @pytest.mark.parametrize(("lines", "columns"), [(20, 40), (24, 80), (40, 120)])
 def test_a_tree_says_what_each_job_does_in_every_size(lines: int, columns: int):
     with calling_house() as made, made.pump() as pump:
-        batch = pump.json("claude_run_batch_async", tasks=["one", {"task": "two", "dependsOn": [0]}])
+        tasks = ["one", {"task": "two", "dependsOn": [0]}]
+        batch = pump.json("claude_run_batch_async", tasks=tasks, treeBudgetUsd=5)
         calls(pump, 1)
         first = batch["jobIds"][0][:6]
         with seated(made, "tree", "-f", batch["batchId"], lines=lines, columns=columns, NO_COLOR="1") as seat:
@@ -94,8 +95,7 @@ def test_a_tree_says_what_each_job_does_in_every_size(lines: int, columns: int):
         # Cost and time are at the right edge.
         assert re.search(r"\d+s$", rows[0])
         assert cell_len(rows[0]) == columns
-        assert "$0.50" in seat.rows[0] or "$0.5000" in " ".join(seat.rows[:3])
-        assert "2k tokens" in " ".join(seat.rows[:3])
+        assert "$0.5000 of $5.00 · 2k tokens" in " ".join(" ".join(seat.rows[:3]).split())
 
 
 def test_a_list_and_a_status_say_what_a_job_does():
@@ -114,6 +114,20 @@ def test_a_list_and_a_status_say_what_a_job_does():
     assert shown["tokens"] == "900 in, 100 out"
     assert shown["model"] == "stub (asked for opus)"
     assert shown["turns"] == "1"
+
+
+def test_what_a_person_paused_says_so_in_its_row_and_how_to_go_on_above_it():
+    with calling_house(CLAUDE_JOBS_MAX_RUNNING="1") as made, made.pump() as pump:
+        batch = pump.json("claude_run_batch_async", tasks=["one", "two"])
+        calls(pump, 1)
+        made.run("pause", batch["batchId"])
+        with seated(made, "tree", batch["batchId"]) as seat:
+            assert seat.end() == 0
+        shown = dict(line.split(maxsplit=1) for line in made.run("status", batch["jobIds"][1]).stdout.splitlines())
+        (made.base / "gate").touch()
+    assert re.search(r"└── ○ \w+ two +paused by a person", seat.rows[-2]), seat.rows
+    assert f"claude-jobs resume {batch['batchId']}" in " ".join(" ".join(seat.rows).split())
+    assert shown["status"].startswith("queued, paused by a person")
 
 
 def test_a_run_and_a_wait_show_what_happens_and_leave_the_answer_alone():

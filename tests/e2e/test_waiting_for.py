@@ -4,6 +4,7 @@ import os
 import re
 import signal
 
+from tests.e2e.screens import seated
 from tests.support.engines import House, Pump, house
 from tests.support.subtasks import answering, asking, replaying
 from tests.support.tokens import attempt_directory, pump_of_job, running
@@ -74,6 +75,9 @@ def test_a_parent_that_waits_in_a_call_says_for_whom_while_it_runs():
             request = job.in_flight("tools/call", name="claude_wait", arguments={"jobIds": [child]})
             waits_for(pump, parent["jobId"], "children")
             assert shown(made, parent["jobId"], "tree", parent["jobId"]).endswith("  waiting for its child")
+            with seated(made, "wait", parent["jobId"]) as seat:
+                seat.wait_for("0 of 1 children over")
+                seat.interrupt()
             assert "running, waiting for its child" in "\n".join(lines(made, "status", parent["jobId"]))
             gate.touch()
             job.answer(request)
@@ -89,7 +93,7 @@ def test_a_queued_job_says_whether_it_waits_for_siblings_or_for_a_slot():
         waits_for(pump, dependent, "siblings")
         waits_for(pump, another, "slot")
         assert shown(made, dependent, "tree").endswith(f"  waiting for {first}")
-        assert shown(made, another, "tree").endswith("  waiting for a slot")
+        assert shown(made, another, "tree").endswith("  waiting for a slot: 1 running, 1 in line")
         assert f"waiting for {first}" in "\n".join(lines(made, "status", dependent))
         assert "queued, waiting for a slot" in "\n".join(lines(made, "status", another))
         assert "waiting for a slot" in pump.refusal("claude_result", jobId=another)

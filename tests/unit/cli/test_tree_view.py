@@ -1,6 +1,9 @@
 """What reaches a terminal: trees and lists of jobs."""
 
+import re
+import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 from rich.cells import cell_len
 
@@ -32,6 +35,40 @@ def drawn(*newest_first: dict, width: int | None = 120, height: int | None = Non
 def test_a_long_text_is_cut_to_one_line():
     assert one_line("a\n  b\tc", 10) == "a b c"
     assert one_line("x" * 50, 10) == "x" * 9 + "…"
+
+
+def test_a_parent_has_the_costs_of_all_below_it_and_the_figures_are_at_the_right_edge():
+    started = {"startedAt": "2026-01-01T00:00:00Z", "endedAt": "2026-01-01T00:01:05Z"}
+    tree = [line("j3", "j2", costUsd=0.5, **started), line("j2", "j1", costUsd=0.25), line("j1", costUsd=0.125)]
+    for width in (60, 80, 120):
+        rows = drawn(*tree, width=width)[1:]
+        assert [re.findall(r"\$[\d.]+", row) for row in rows] == [["$0.8750"], ["$0.7500"], ["$0.5000"]]
+        assert rows[2].endswith("  $0.5000  1m 05s")
+        assert cell_len(rows[2]) == width
+    assert "$" not in "".join(drawn(*tree, width=50)[1:])
+
+
+def test_a_wait_says_until_when_and_why():
+    soon = datetime.fromtimestamp(time.time() + 30, UTC)
+    later = soon.replace(microsecond=0) + timedelta(hours=5)
+    limited = line("j1", status="queued", waitingFor="limit", waitingBecause="five-hour limit")
+    row = drawn(limited | {"waitingUntil": later.isoformat()})[1]
+    assert re.search(r"  waiting for a limit until (\d+ \w+ )?\d\d:\d\d: five-hour limit$", row)
+    trouble = line("j1", status="queued", waitingFor="back_off", waitingUntil=soon.isoformat())
+    assert re.search(r"  waiting for the next try until (\d+ \w+ )?\d\d:\d\d:\d\d$", drawn(trouble)[1])
+
+
+def test_a_silence_is_told_from_three_seconds_on_and_called_so_from_a_minute_on():
+    busy = line("j1", status="running", activity="Bash: make")
+    told = [drawn(busy | {"silentSeconds": seconds})[1].partition("task of j1  ")[2] for seconds in (2, 3, 75)]
+    assert told == ["Bash: make", "Bash: make · 3s", "Bash: make · silent 1m 15s"]
+
+
+def test_ids_are_as_short_as_they_differ_and_whole_in_a_file():
+    names = ["j0123456789abcdef", "j01234z789abcdefg", "jz123456789abcdef"]
+    jobs = [line(name) for name in names]
+    assert [row.split()[2] for row in drawn(*jobs[::-1])[1:]] == ["j012345", "j01234z", "jz12345"]
+    assert [row.split()[2] for row in drawn(*jobs[::-1], width=None)[1:]] == names
 
 
 def test_children_stand_below_their_parents_whatever_the_order_of_the_lines():
