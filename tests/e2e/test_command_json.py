@@ -14,6 +14,7 @@ WITHOUT = {
     "mcp": "it speaks MCP on stdout",
     "engine": "it runs in the foreground and prints nothing",
     "demo": "it plays a tale to a person",
+    "top": "it fills a person's terminal",
 }
 """Commands that have no `--json`, and why."""
 
