@@ -46,8 +46,7 @@ def resume(identity: OneOrAll = None, *, as_json: AsJson = False) -> None:
 def _asked(identity: str | None, **arguments: bool) -> tuple[str | None, dict[str, Any]]:
     with client() as engine:
         whole = None if identity is None else whole_id(engine, identity)
-        named = {} if whole is None else {"jobId": whole}
-        return whole, engine.call_json("claude_pause", {**named, **arguments})
+        return whole, engine.call_json("claude_pause", {"jobId": whole or "all", **arguments})
 
 
 def _without_next(answer: dict[str, Any]) -> dict[str, Any]:

@@ -178,9 +178,9 @@ class RetryArguments(Arguments):
 
 
 class PauseArguments(Arguments):
-    """Arguments of `claude_pause`."""
+    """Arguments of `claude_pause`; the job id may be that of a batch, or "all"."""
 
-    job_id: str | None = None
+    job_id: str
     resume: bool = False
     now: bool = False
 

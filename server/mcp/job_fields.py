@@ -38,8 +38,8 @@ _STATUS_DROPPABLE: Final = (
 )
 _ROW_TEXTS: Final = {"error": 70, "activity": 70, "excerpt": 50, "task": 60, "waitingBecause": 40}
 _ROW_DROPPABLE: Final = (
-    *("attempt", "createdAt", "durationSeconds", "endedAt", "startedAt", "batchId", "waitingBecause", "excerpt"),
-    *("waitingUntil", "costUsd", "silentSeconds"),
+    *("createdAt", "durationSeconds", "endedAt", "startedAt", "batchId", "waitingBecause", "excerpt"),
+    *("waitingUntil", "costUsd", "silentSeconds", "attempt"),
 )
 _ROW_EMPTY: Final = ("endTime", "error", "parentJobId", "reason")
 """Fields of a row that are left out where they are null. The older server had the first three also then."""
@@ -98,9 +98,12 @@ def row_fields(now: JobNow, excerpt_chars: int) -> dict[str, Any]:
 
 def short_row(now: JobNow, excerpt_chars: int) -> dict[str, Any]:
     """Return a row in at most `ROW_BYTES`."""
-    fields = row_fields(now, excerpt_chars)
+    job, fields = now.job, row_fields(now, excerpt_chars)
     fields["task"] = line(" ".join(fields["task"].split()), _ROW_TASK_CHARS)
     fields = without_empty(fields, _ROW_EMPTY)
+    if job.attempt <= 1:
+        # Only a further attempt says something.
+        del fields["attempt"]
     return fitted(fields, ROW_BYTES, texts=_ROW_TEXTS, droppable=_ROW_DROPPABLE)
 
 

@@ -1,6 +1,6 @@
 """The tool that pauses and resumes jobs, and its replies."""
 
-from typing import Any
+from typing import Any, Final
 
 from jobs.errors import BadInputError
 from jobs.ids import contains, is_batch_id
@@ -12,11 +12,15 @@ from server.mcp.arguments import PauseArguments
 from server.mcp.connection_state import Call
 from server.mcp.tool_definitions import tool
 
+ALL: Final = "all"
+"""In place of an id: every job. An id that was left out by mistake must not stop the work of other sessions."""
+
 
 @tool(
     title="Pause jobs",
     about=(
-        "Pause or resume a job or batch and all below: nothing starts there. now also ends what runs, to go on later."
+        "Pause or resume a job or batch and all below: nothing starts there. now also ends what runs, to go on later. "
+        'jobId "all": every job.'
     ),
 )
 async def claude_pause(call: Call, arguments: PauseArguments) -> str:
@@ -32,10 +36,10 @@ async def claude_pause(call: Call, arguments: PauseArguments) -> str:
     return replies.pretty(_paused(identity, paused))
 
 
-async def _paths(call: Call, identity: str | None) -> list[str]:
-    if identity is None:
+async def _paths(call: Call, identity: str) -> list[str]:
+    if identity == ALL:
         if call.job is not None:
-            raise BadInputError("jobId", "no job is named", "Name one below you: only a person pauses everything.")
+            raise BadInputError("jobId", "a job cannot pause everything", "Name a job below you.")
         return [EVERYTHING]
     if is_batch_id(identity):
         batch = await call.visibility.batch(identity)
@@ -45,8 +49,8 @@ async def _paths(call: Call, identity: str | None) -> list[str]:
     return [(await call.visibility.job(identity)).path]
 
 
-def _paused(identity: str | None, result: PauseResult) -> dict[str, Any]:
-    what = identity or "Everything"
+def _paused(identity: str, result: PauseResult) -> dict[str, Any]:
+    what = _what(identity)
     waits = _counted(result.queued, "job waits", "jobs wait")
     runs = ""
     if result.running:
@@ -55,22 +59,21 @@ def _paused(identity: str | None, result: PauseResult) -> dict[str, Any]:
         verb = (" are" if result.running > 1 else " is") if result.ends_running else ""
         runs = f"; {_counted(result.running, 'running job', 'running jobs')}{verb} {fate}"
     is_paused = f"was paused already, since {clock_time(result.since)}" if result.was_paused else "is paused"
-    named = "" if identity is None else f"jobId {identity!r} and "
     return {
         "success": True,
         "message": f"{what} {is_paused}: {waits}{runs}.",
         "queued": result.queued,
         "running": result.running,
-        "next": f"claude_pause with {named}resume true lets it go on.",
+        "next": f"claude_pause with jobId {identity!r} and resume true lets it go on.",
     }
 
 
-def _resumed(call: Call, identity: str | None, result: ResumeResult) -> dict[str, Any]:
-    what = identity or "Everything"
+def _resumed(call: Call, identity: str, result: ResumeResult) -> dict[str, Any]:
+    what = _what(identity)
     if result.still is not None:
         return {"success": False, "message": _still(call, what, result.still), "queued": result.queued}
     if not result.lifted:
-        message = f"{what} was not paused." if identity else "Nothing was paused."
+        message = "Nothing was paused." if identity == ALL else f"{what} was not paused."
     else:
         waits = f": {_counted(result.queued, 'job waits', 'jobs wait')} for a slot" if result.queued else ""
         message = f"{what} goes on{waits}."
@@ -84,8 +87,11 @@ def _still(call: Call, what: str, pause: PausedPath) -> str:
     above = "" if name == what else f", because {name} is"
     if call.job is not None and (pause.by_job is None or not contains(call.job.path, pause.path)):
         return f"{what} is still paused{above}. Only a person resumes that, with `claude-jobs resume`."
-    named = f"with jobId {name!r} and" if pause.id else "with"
-    return f"{what} is still paused{above}. Call claude_pause {named} resume true."
+    return f"{what} is still paused{above}. Call claude_pause with jobId {pause.id or ALL!r} and resume true."
+
+
+def _what(identity: str) -> str:
+    return "Everything" if identity == ALL else identity
 
 
 def _counted(number: int, one: str, many: str) -> str:

@@ -146,7 +146,7 @@ def test_the_inspector_finds_nothing_to_criticise_and_can_call_every_tool(suites
             pump.text("claude_wait", jobIds=[done, failed])
         for definition in DEFINITIONS:
             job_id = failed if definition.name == "claude_retry" else done
-            asked = {"task": "stub:say=x", "tasks": ["stub:say=y"], "jobId": job_id, "jobIds": [job_id]}
+            asked = {"task": "stub:say=x", "tasks": ["stub:say=y"], "jobId": job_id, "jobIds": [job_id], "resume": True}
             fields = {field.alias or name for name, field in definition.arguments.model_fields.items()}
             arguments = json.dumps({name: value for name, value in asked.items() if name in fields})
             called = suites.run(

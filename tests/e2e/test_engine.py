@@ -166,7 +166,7 @@ def test_an_engine_that_nobody_needs_leaves_by_itself():
             pump.text("claude_run", task="x")
             assert made.control("status") is not None
         made.wait_for_the_engine_to_go()
-        assert b"no client and no live job" in made.paths.log.read_bytes()
+        assert b"no client and no job to run" in made.paths.log.read_bytes()
         assert b"Traceback" not in made.paths.log.read_bytes()
 
 

@@ -43,6 +43,8 @@ BY_JOB_THAT_ACTS: Mapping[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
     "run batch async": ("claude_run_batch_async", lambda one: {"tasks": ["x"], "parentJobId": one}),
 }
 """These change something, so they are asked only about what the caller must not reach."""
+ENDS_OR_PAUSES = ("claude_kill_job", "claude_pause")
+"""They reach what is below the caller; a job cannot pause itself."""
 
 BY_BATCH: Mapping[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
     "status": ("claude_status", lambda one: {"jobId": one}),
@@ -265,14 +267,17 @@ def test_what_acts_reaches_the_caller_and_what_is_below_it_and_takes_no_other_jo
         caller = running(person, person.json("claude_run_async", task=HOLD)["jobId"])
         with pump_of_job(made, attempt_directory(made, caller)) as itself:
             for tool, arguments in BY_JOB_THAT_ACTS.values():
-                if tool != "claude_kill_job":
+                if tool not in ENDS_OR_PAUSES:
                     itself.text(tool, **arguments(caller["jobId"]))
             child = itself.json("claude_run_async", task=HOLD, parentJobId=caller["jobId"])["jobId"]
             assert itself.json("claude_status", jobId=child)["parentJobId"] == caller["jobId"]
             for tool, arguments in BY_JOB_THAT_ACTS.values():
-                if tool != "claude_kill_job":
+                if tool not in ENDS_OR_PAUSES:
                     refused = without(itself.refusal(tool, **arguments(child)), child)
                     assert refused == without(itself.refusal(tool, **arguments(RANDOM_JOB)), RANDOM_JOB)
+            assert "itself" in itself.refusal("claude_pause", jobId=caller["jobId"])
+            for resume in (False, True):
+                assert itself.json("claude_pause", jobId=child, resume=resume)["success"]
             for own in (child, caller["jobId"]):
                 assert itself.json("claude_kill_job", jobId=own)["success"]
         assert person.settled(child)["status"] == "cancelled"

@@ -49,7 +49,7 @@ def _call(made: House, pump: Pump, kill_after: float | None, **arguments: bool) 
     """Pause or resume everything; the engine is killed so many seconds after the request."""
     status = made.control("status")
     assert status is not None
-    number = pump.send("tools/call", name="claude_pause", arguments=arguments)
+    number = pump.send("tools/call", name="claude_pause", arguments={"jobId": "all", **arguments})
     if kill_after is not None:
         time.sleep(kill_after)
         os.kill(status["pid"], signal.SIGKILL)

@@ -19,13 +19,13 @@ async def _status(here: World, job_id: str) -> JobStatus:
 
 async def test_everything_is_paused_and_resumed_and_each_reply_says_so(home: Path):
     async with world(home) as here, here.client() as person:
-        paused = await call_json(person, "claude_pause")
+        paused = await call_json(person, "claude_pause", jobId="all")
         assert paused == {
             "success": True,
             "message": "Everything is paused: 0 jobs wait.",
             "queued": 0,
             "running": 0,
-            "next": "claude_pause with resume true lets it go on.",
+            "next": "claude_pause with jobId 'all' and resume true lets it go on.",
         }
         started = await call_json(person, "claude_run_async", task="x")
         because = "paused because a person paused everything: `claude-jobs resume` lets it go on"
@@ -44,12 +44,12 @@ async def test_everything_is_paused_and_resumed_and_each_reply_says_so(home: Pat
         part = await call_json(person, "claude_pause", jobId=job_id, resume=True)
         assert part["success"] is False
         assert part["message"] == (
-            f"{job_id} is still paused, because everything is. Call claude_pause with resume true."
+            f"{job_id} is still paused, because everything is. Call claude_pause with jobId 'all' and resume true."
         )
-        resumed = await call_json(person, "claude_pause", resume=True)
+        resumed = await call_json(person, "claude_pause", jobId="all", resume=True)
         assert (resumed["success"], resumed["message"]) == (True, "Everything goes on: 1 job waits for a slot.")
         assert (await call_json(person, "claude_wait", jobIds=[job_id]))["pending"] == 0
-        assert (await call_json(person, "claude_pause", resume=True))["message"] == "Nothing was paused."
+        assert (await call_json(person, "claude_pause", jobId="all", resume=True))["message"] == "Nothing was paused."
 
 
 async def test_what_is_unknown_or_over_or_makes_no_sense_is_refused_with_what_to_do(home: Path):
@@ -59,7 +59,7 @@ async def test_what_is_unknown_or_over_or_makes_no_sense_is_refused_with_what_to
         assert "it is over" in await refusal(person, "claude_pause", jobId=job_id)
         assert "not found" in await refusal(person, "claude_pause", jobId="j0")
         assert "not found" in await refusal(person, "claude_pause", jobId="b0", resume=True)
-        assert "Leave it out" in await refusal(person, "claude_pause", resume=True, now=True)
+        assert "Leave it out" in await refusal(person, "claude_pause", jobId="all", resume=True, now=True)
         assert (await call_json(person, "claude_pause", jobId=job_id, resume=True))["success"]
 
 
@@ -68,7 +68,7 @@ async def test_a_job_pauses_what_is_below_it_and_neither_itself_nor_anything_els
         parent, other = await here.waiting_job(person), await here.waiting_job(person)
         async with here.client(token=here.token(parent)) as job:
             batch = await call_json(job, "claude_run_batch_async", tasks=["stub:wait=/nonexistent"] * 2)
-            assert "below you" in await refusal(job, "claude_pause")
+            assert "below you" in await refusal(job, "claude_pause", jobId="all")
             assert "itself" in await refusal(job, "claude_pause", jobId=parent.id)
             assert "not found" in await refusal(job, "claude_pause", jobId=other.id)
             paused = await call_json(job, "claude_pause", jobId=batch["batchId"])
@@ -95,7 +95,7 @@ async def test_a_retry_and_a_message_below_a_paused_path_are_queued_paused_and_s
         failed = (await call_json(person, "claude_run_async", task="stub:exit=3"))["jobId"]
         done = (await call_json(person, "claude_run_async", task="x"))["jobId"]
         await call_json(person, "claude_wait", jobIds=[failed, done])
-        await call_json(person, "claude_pause")
+        await call_json(person, "claude_pause", jobId="all")
         retried = await call_json(person, "claude_retry", jobId=failed)
         sent = await call_json(person, "claude_send", jobId=done, task="more")
         assert "claude-jobs resume" in retried["paused"]
