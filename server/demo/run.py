@@ -80,7 +80,7 @@ def run_demo(console: Console, *, keep: bool = False, slow: bool = False) -> boo
         _client(demo) as client,
     ):
         write_files(demo.project, 0.5 + extra)
-        watch_it = f"Watch it from another terminal, with `top` or with `tree -f`:\n  {_command_on(demo)} top\n"
+        watch_it = f"Watch it from another terminal, with `top` or with `tree -f`:\n  {shlex.quote(str(_command_on(demo)))} top\n"
         console.print(watch_it, markup=False, highlight=False, soft_wrap=True)
         tasks = [*root_tasks(), invitation()]
         asked = {"tasks": tasks, "outputFormat": "text", "allowedTools": ALLOWED_TOOLS}
@@ -96,14 +96,26 @@ def run_demo(console: Console, *, keep: bool = False, slow: bool = False) -> boo
         return made_of_children(jobs, answers)
 
 
-def _command_on(demo: DemoEnvironment) -> str:
-    """Return what calls this `claude-jobs` on the demo's state directory."""
-    command = Path(sys.argv[0]).absolute()
+_OF_THE_TERMINAL: Final = ("TERM", "COLORTERM", "NO_COLOR", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
+"""What another terminal's `claude-jobs` still takes from there."""
+
+
+def _command_on(demo: DemoEnvironment) -> Path:
+    """Write a command that calls this `claude-jobs` on the demo's state directory, and return it.
+
+    A retry or a message runs with the environment of the one who asks. So this command has the demo's: with the
+    person's own, such a job would use their account.
+    """
+    called = Path(sys.argv[0]).absolute()
     # A module that was started by an interpreter is no command.
-    words = [sys.executable, str(command)] if command.suffix == ".py" else [str(command)]
-    if shutil.which(command.name) == str(command):
-        words = [command.name]
-    return f"CLAUDE_JOBS_HOME={shlex.quote(str(demo.state))} {shlex.join(words)}"
+    words = [sys.executable, str(called)] if called.suffix == ".py" else [str(called)]
+    kept = " ".join(f'${{{name}+{name}="${name}"}}' for name in _OF_THE_TERMINAL)
+    variables = {name: value for name, value in demo.environ.items() if name not in _OF_THE_TERMINAL}
+    given = shlex.join(f"{name}={value}" for name, value in {**variables, "CLAUDE_JOBS_HOME": str(demo.state)}.items())
+    command = demo.root / "claude-jobs"
+    command.write_text(f'#!/bin/sh\nexec env -i {kept} {given} {shlex.join(words)} "$@"\n')
+    command.chmod(0o700)
+    return command
 
 
 def made_of_children(jobs: Sequence[Mapping[str, Any]], answers: Mapping[str, str]) -> bool:

@@ -4,16 +4,18 @@ import io
 import os
 import re
 import shlex
-import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from server.demo import run as demo
-from tests.support.engines import SHELL_STUB
+from tests.support.engines import MAIN, SECONDS, SHELL_STUB
 from tests.support.waiting import until_now
 
 UseClaude = Callable[[str], Path]
@@ -72,10 +74,7 @@ def test_jobs_that_spawn_nothing_fail_the_demo_and_nothing_is_left(stage: Path, 
     where = console()
     assert demo.run_demo(where) is False
     assert "4 jobs: 4 completed" in said(where)
-    [command] = re.findall(r"^  (CLAUDE_JOBS_HOME=.* top)$", said(where), re.MULTILINE)
-    home, *words = shlex.split(command)
-    assert home.startswith(f"CLAUDE_JOBS_HOME={stage}/")
-    assert shutil.which(words[0])
+    assert re.search(rf"^  {stage}/\S+/claude-jobs top$", said(where), re.MULTILINE)
     assert said(where).count("answers:\na:bug:\n") == 3
 
 
@@ -102,3 +101,33 @@ def test_a_demo_that_is_interrupted_ends_its_jobs(stage: Path, home: Path, monke
         demo.run_demo(console())
     started = [int(pid) for pid in pids.read_text().split()]
     until_now(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), what="the end of the jobs")
+
+
+def test_what_is_retried_from_another_terminal_stays_off_the_persons_account(
+    stage: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    claude = home / "tells"
+    claude.write_text(f"#!/bin/sh\nenv >>'{home}/seen'\nexec '{SHELL_STUB}' \"$@\"\n")
+    claude.chmod(0o755)
+    monkeypatch.setenv("CLAUDE_JOBS_CLI", str(claude))
+    monkeypatch.setattr(sys, "argv", [str(MAIN)])
+    monkeypatch.setattr(demo, "root_tasks", lambda: ["stub:exit=1"])
+    monkeypatch.setattr(demo, "invitation", lambda: "stub:say=b")
+    where, watch = console(), demo.watch
+    terminal = {**os.environ, "HOME": str(home), "ANTHROPIC_API_KEY": "sk-of-the-person", "TERM": "vt100"}
+
+    def retried(*given: Any) -> Any:
+        jobs = watch(*given)
+        failed = next(job["jobId"] for job in jobs if job["status"] == "failed")
+        (home / "seen").unlink()
+        command = shlex.split(re.findall(r"^  (.*) top$", said(where), re.MULTILINE)[0])
+        assignments = dict(word.split("=", 1) for word in command if "=" in word)
+        words = [word for word in command if "=" not in word]
+        subprocess.run([*words, "retry", failed], env={**terminal, **assignments}, timeout=SECONDS, check=False)
+        return jobs
+
+    monkeypatch.setattr(demo, "watch", retried)
+    demo.run_demo(where)
+    seen = (home / "seen").read_text()
+    assert "sk-of-the-person" not in seen
+    assert f"HOME={stage}/" in seen
