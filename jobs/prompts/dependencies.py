@@ -131,11 +131,13 @@ class DependencyWaiter:
         return all(sibling.status is JobStatus.COMPLETED for sibling in siblings)
 
     async def _give_up(self, job: Job, sibling: Job) -> None:
-        name = sibling.spec.key or sibling.id
+        name = f"{sibling.spec.key} ({sibling.id})" if sibling.spec.key else sibling.id
+        # The status `cancelled` has the reason `cancelled`: once is enough.
+        why = f" ({sibling.reason})" if sibling.reason and sibling.reason != sibling.status.value else ""
         outcome = Outcome(
             reason=Reason.DEPENDENCY_FAILED,
             status=JobStatus.CANCELLED,
-            detail=f"It depends on {name} ({sibling.id}), which is {sibling.status} ({sibling.reason}).",
+            detail=f"It depends on {name}, which is {sibling.status}{why}.",
         )
         cancelled = await self._store.fail_queued(job.id, outcome, at=self._clock.now())
         if cancelled is not None:

@@ -19,7 +19,14 @@ def limits(
     *,
     budget_usd: Annotated[
         float | None,
-        typer.Option(help="Most dollars in all, those that are spent included.", metavar="USD", show_default=False),
+        typer.Option(
+            # The second name is the one of `run` and `batch`.
+            "--budget-usd",
+            "--max-budget-usd",
+            help="Most dollars in all, those that are spent included.",
+            metavar="USD",
+            show_default=False,
+        ),
     ] = None,
     timeout: Annotated[
         float | None,

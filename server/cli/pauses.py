@@ -1,5 +1,6 @@
 """The commands `pause` and `resume`."""
 
+import time
 from typing import Annotated, Any
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from server.cli.completion import complete_id
 from server.cli.console import AsJson, client, note, say, say_json
 from server.cli.job_ids import whole_id
+from server.cli.times import here
 from server.cli.wording import for_a_person
 
 OneOrAll = Annotated[
@@ -28,7 +30,7 @@ def pause(
     if as_json:
         say_json(_without_next(answer))
         return
-    say(answer["message"])
+    say(here(for_a_person(answer["message"]), time.time()))
     note(f"resume: claude-jobs resume{f' {identity}' if identity else ''}")
 
 
@@ -38,7 +40,7 @@ def resume(identity: OneOrAll = None, *, as_json: AsJson = False) -> None:
     if as_json:
         say_json(_without_next(answer))
     else:
-        (say if answer["success"] else note)(for_a_person(answer["message"]))
+        (say if answer["success"] else note)(here(for_a_person(answer["message"]), time.time()))
     if not answer["success"]:
         raise typer.Exit(1)
 

@@ -80,7 +80,8 @@ def run_demo(console: Console, *, keep: bool = False, slow: bool = False) -> boo
         _client(demo) as client,
     ):
         write_files(demo.project, 0.5 + extra)
-        watch_it = f"Watch it from another terminal, with `top` or with `tree -f`:\n  {shlex.quote(str(_command_on(demo)))} top\n"
+        command = shlex.quote(str(_command_on(demo)))
+        watch_it = f"Watch it from another terminal, with `top` or with `tree -f`:\n  {command} top\n"
         console.print(watch_it, markup=False, highlight=False, soft_wrap=True)
         tasks = [*root_tasks(), invitation()]
         asked = {"tasks": tasks, "outputFormat": "text", "allowedTools": ALLOWED_TOOLS}

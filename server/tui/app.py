@@ -169,7 +169,12 @@ class TopApp(App[None]):
     def _fit(self, width: int) -> None:
         screen = self.screen_stack[0]
         screen.set_class(width < WIDE, "narrow")
-        self._static("keys").update(key_bar(width))
+        self._show_keys(width)
+
+    def _show_keys(self, width: int) -> None:
+        screen = self.screen_stack[0]
+        opened = screen.has_class("narrow") and screen.has_class("opened")
+        self._static("keys").update(key_bar(width, opened=opened))
 
     # What the threads bring.
 
@@ -251,8 +256,12 @@ class TopApp(App[None]):
 
     def on_job_list_opened(self) -> None:
         """Go to the details."""
-        self.screen_stack[0].add_class("opened")
+        self._set_opened(True)
         self.screen_stack[0].set_focus(self.pane.transcript)
+
+    def _set_opened(self, opened: bool) -> None:
+        self.screen_stack[0].set_class(opened, "opened")
+        self._show_keys(self.size.width)
 
     def _read_details(self) -> None:
         node = self.jobs.selected if self._is_shown else None
@@ -323,7 +332,7 @@ class TopApp(App[None]):
         """Leave the filter, the details or the filtered list, in this order."""
         line = self._filter_line
         if self.screen_stack[0].has_class("opened"):
-            self.screen_stack[0].remove_class("opened")
+            self._set_opened(False)
         elif line.display or line.value:
             line.value = ""
             line.display = False
@@ -331,7 +340,7 @@ class TopApp(App[None]):
 
     def action_filter(self) -> None:
         """Open the line of the filter."""
-        self.screen_stack[0].remove_class("opened")
+        self._set_opened(False)
         line = self._filter_line
         line.display = True
         # At once: the next key may have been read already.

@@ -92,8 +92,12 @@ def _present(node: Node, row: Row, now: float) -> Iterator[tuple[str, str, str]]
             said, style = doing(node, now) if not node.is_folded else (row.get("error", ""), "red")
             yield "Error", row.get("error") or said, style
         return
-    if what := row.get("waitingFor"):
-        yield "Waits", waits(node, row, what, now), "bold yellow" if what == "permission" else "yellow"
+    what = row.get("waitingFor")
+    if node.is_paused and what != "pause":
+        yield "Paused", "what runs goes on to its end; then nothing more starts (p resumes)", "yellow"
+    if what:
+        said = waits(node, row, what, now).removeprefix("waits ")
+        yield "Waits", said, "bold yellow" if what == "permission" else "yellow"
     if row["status"] == "running":
         silent = silence(row, now)
         yield "Now", " · ".join(filter(None, [row.get("activity", ""), f"{brief_span(silent)} ago"])), ""

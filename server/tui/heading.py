@@ -40,6 +40,8 @@ _KEYS: Final = (
 )
 """Key, action and words of the bar at the bottom; where not all fit, those with the highest number are left out."""
 
+_BACK: Final = ("esc", "leave", "back", 1)
+
 _MOST_ALERT: Final = 200
 
 
@@ -85,9 +87,14 @@ def alert_line(asking: Node | None, pauses: Sequence[Row], now: float) -> Text |
     return None
 
 
-def key_bar(width: int) -> Text:
-    """Return the keys and what they do, as many as fit; a click does the same."""
-    shown = list(_KEYS)
+def key_bar(width: int, *, opened: bool = False) -> Text:
+    """Return the keys and what they do, as many as fit; a click does the same.
+
+    Args:
+        width: Columns.
+        opened: Whether the details are in the place of the list, so that escape leads back.
+    """
+    shown = [_BACK, *_KEYS[1:]] if opened else list(_KEYS)
     while sum(len(key) + len(words) + 3 for key, _, words, _ in shown) - 2 > width:
         shown.remove(max(shown, key=lambda each: each[3]))
     parts = []

@@ -54,7 +54,8 @@ def test_a_raised_limit_starts_what_waits_and_holds_over_the_death_of_the_engine
         assert (after["running"], after["queued"], after["jobsBelow"]) == (2, 1, 3)
         assert lines_of(ledger) == 2
 
-        limits(made, batch, "--max-concurrent", "3")
+        assert limits(made, batch, "--max-budget-usd", "6")["budgetUsd"] == 6.0
+        limits(made, batch, "--max-budget-usd", "5", "--max-concurrent", "3")
         until_now(lambda: lines_of(ledger) == 3, 30.0, "the third job")
         told = made.run("limits", batch[:6]).stdout
         assert "5.0000 USD; 0.0000 USD spent, 5.0000 USD left" in told

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -200,6 +201,12 @@ def test_every_view_says_what_is_paused_and_which_command_ends_that():
         assert "claude-jobs resume" in part.stderr
         assert "everything" in said(made, "resume").lower()
         completed(pump, job_id)
+        assert made.run("pause").returncode == 0
+        again = made.run("pause").stdout
+        assert "paused already, since " in again
+        # A time of the reader's day, not of a log.
+        assert not re.search(r"\d{4}-\d\d-\d\dT", again)
+        assert made.run("resume").returncode == 0
         assert made.run("pause", job_id).returncode == 1
         assert said(made, "resume").strip() == "Nothing was paused."
         assert made.run("pause", "jnothing").returncode == 1

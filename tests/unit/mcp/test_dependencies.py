@@ -114,7 +114,18 @@ async def test_the_failure_of_one_cancels_those_that_wait_for_it_and_nobody_else
         for job, culprit in ((b, a), (c, b)):
             assert (job.status, job.reason) == (JobStatus.CANCELLED, Reason.DEPENDENCY_FAILED)
             assert culprit.id in (job.error or "")
+        assert b.error == f"It depends on a ({a.id}), which is failed ({a.reason})."
+        assert c.error == f"It depends on b ({b.id}), which is cancelled (dependency_failed)."
         assert here.runner.started == [a.id, d.id] or here.runner.started == [d.id, a.id]
+
+
+async def test_a_job_after_a_cancelled_one_names_that_one_and_its_state_once(tmp_path: Path):
+    async with parts(tmp_path) as here:
+        first, second = await submit(here, TaskRequest(task="hold a"), TaskRequest(task="b", depends_on=[0]))
+        await here.reaches(first, JobStatus.RUNNING)
+        await here.manager.cancel(first)
+        _, job = await here.over(first, second)
+        assert job.error == f"It depends on {first}, which is cancelled."
 
 
 async def test_answers_of_siblings_are_put_into_the_task(tmp_path: Path):

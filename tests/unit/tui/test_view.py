@@ -171,6 +171,15 @@ async def test_pause_and_resume_are_one_key_and_a_paused_job_says_so():
         assert shown.done[1:] == [("pause", "j1", True)]
 
 
+async def test_the_details_of_a_paused_job_say_so_and_how_it_goes_on():
+    async with view(size=(120, 30)) as shown:
+        await shown.press("down")
+        assert "Waits     for 2 of 3 jobs" in shown.text
+        await shown.take({**REVIEW[1], "paused": True})
+        assert "Paused    what runs goes on to its end" in shown.text
+        assert "(p resumes)" in shown.text
+
+
 async def test_retry_needs_no_question():
     async with view() as shown:
         await shown.press("G", "up", "up", "r")
@@ -239,8 +248,10 @@ async def test_a_narrow_terminal_opens_the_details_in_place_of_the_list_and_esca
         await shown.press("down", "down", "down", "enter")
         assert "Grep: redirect_uri" in shown.text
         assert "db/migrate" not in shown.text
+        assert shown.lines[-1].startswith("esc back")
         await shown.press("escape")
         assert "db/migrate" in shown.text
+        assert shown.lines[-1].startswith("enter open")
         assert shown.selected == "j3"
 
 
