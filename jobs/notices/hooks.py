@@ -89,7 +89,8 @@ class Hooks:
         if is_url(hook):
             return await _in_thread(lambda _: _post(hook, text), URL_SECONDS, 0.0)
         given = {name: str(message.get(key, "")) for name, key in VARIABLES.items()}
-        return await self._run(["/bin/sh", "-c", hook], text, self._env | given)
+        # A whole line: a command such as `cat >>FILE` then writes one message a line.
+        return await self._run(["/bin/sh", "-c", hook], text + b"\n", self._env | given)
 
     async def show(self, message: Mapping[str, Any]) -> str | None:
         """Show a message on the desktop; do nothing where the platform's program for that is not found."""

@@ -92,8 +92,9 @@ class PauseNotices:
         self._notifier.wake()
 
     async def _ended(self, pause: NotedPause) -> None:
-        # Of a path below which nothing lives, nothing goes on.
-        is_told = not pause.key.startswith(_PATH) or self._store.trees.lives(pause.key.removeprefix(_PATH))
+        # Of a path below which nothing lives, nothing goes on. Of everything, also what comes next does.
+        path = pause.key.removeprefix(_PATH) if pause.key.startswith(_PATH) else ""
+        is_told = not path or self._store.trees.lives(path)
         notice = self._notice(NoticeEvent.PAUSE_ENDED, pause, {"next": "claude-jobs list"})
         wanted = NoticeKind.ATTENTION in self._notifier.wanted()
         await self._outbox.note_pause(pause, notice if is_told and wanted else None, over=True)

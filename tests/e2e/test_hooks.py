@@ -44,7 +44,7 @@ class Listener:
         # One file a call: two calls at once do not mix.
         script.write_text(
             f"#!/bin/sh\nset -u\nfile=$(mktemp {base}/call.XXXXXX)\n"
-            "{ cat; echo; pwd; umask; env; } >$file\n"
+            "{ cat; pwd; umask; env; } >$file\n"
             f"echo $file >>{self.path}\n"
         )
         script.chmod(0o755)
@@ -551,3 +551,11 @@ def test_a_command_that_runs_too_long_is_ended_with_all_that_it_started():
         hooks.COMMAND_SECONDS = kept
     assert said == "it was ended after 0.5 s: began"
     until_now(lambda: not alive(f"sleep\0{nap}"), SECONDS, "the end of the group")
+
+
+def test_the_end_of_a_pause_of_everything_is_told_also_where_no_job_waited(made: House, listener: Listener):
+    configure(made, on_attention=listener.command)
+    assert made.run("pause").returncode == 0
+    listener.messages(event="pause_began")
+    assert made.run("resume").returncode == 0
+    listener.messages(event="pause_ended")

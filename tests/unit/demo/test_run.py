@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from server.cli.follow import watch
 from server.demo import run as demo
 from tests.support.engines import MAIN, SECONDS, SHELL_STUB
 from tests.support.waiting import until_now
@@ -113,7 +114,7 @@ def test_what_is_retried_from_another_terminal_stays_off_the_persons_account(
     monkeypatch.setattr(sys, "argv", [str(MAIN)])
     monkeypatch.setattr(demo, "root_tasks", lambda: ["stub:exit=1"])
     monkeypatch.setattr(demo, "invitation", lambda: "stub:say=b")
-    where, watch = console(), demo.watch
+    where = console()
     terminal = {**os.environ, "HOME": str(home), "ANTHROPIC_API_KEY": "sk-of-the-person", "TERM": "vt100"}
 
     def retried(*given: Any) -> Any:
