@@ -36,6 +36,9 @@ BEFORE_CHARS, AFTER_CHARS = 120, 240
 MAX_LIMIT = 200
 """Most hits of one call: its answer is one line of at most a megabyte."""
 
+MOST_WORDS = 50
+"""Most words of one search: the index takes time that grows with their square, and nobody else searches meanwhile."""
+
 LINE_BYTES = 16 * 1024 * 1024
 """Bytes above which a line of a transcript is passed over, as in every other reading of it."""
 
@@ -90,14 +93,17 @@ class Found:
 
 
 def words_of(query: str) -> list[str]:
-    """Return the words of what a person typed; nothing in it is an operator.
+    """Return the words of what a person typed, each once; nothing in it is an operator.
 
     Raises:
-        BadInputError: It has no letter and no digit.
+        BadInputError: It has no letter and no digit, or too many words.
     """
-    words = [word for word in strip_terminal_codes(query).split() if any(map(str.isalnum, word))]
+    found = (word for word in strip_terminal_codes(query).split() if any(map(str.isalnum, word)))
+    words = list(dict.fromkeys(found))
     if not words:
         raise BadInputError("TEXT", "it has no letters or digits", "Give words to search for.")
+    if len(words) > MOST_WORDS:
+        raise BadInputError("TEXT", f"it has {len(words)} words", f"Give at most {MOST_WORDS}.")
     return words
 
 
@@ -255,16 +261,20 @@ class _Scanner:
         except (ValueError, RecursionError):
             return None
         said = "\n".join(_said(frame)) if isinstance(frame, dict) else ""
-        firsts = [pattern.search(said) for pattern in self._patterns]
-        if not all(firsts):
+        if self._first_match(said) is None:
             return None
-        return self._excerpt(said, min(found.start() for found in firsts if found))
+        # The whole of it: cut anywhere, a secret would have no known form any more. One that has the word is no match.
+        said = redact(said)
+        at = self._first_match(said)
+        return None if at is None else self._excerpt(said, at)
+
+    def _first_match(self, said: str) -> int | None:
+        """Return where the first of the words is, or None where one of them is missing."""
+        firsts = [pattern.search(said) for pattern in self._patterns]
+        return min(found.start() for found in firsts if found) if all(firsts) else None
 
     def _excerpt(self, said: str, at: int) -> str:
-        # Secrets first: cut in the middle, one would have no known form any more.
-        begin, end = max(0, at - 4 * BEFORE_CHARS), at + 4 * AFTER_CHARS
-        before, after = redact(said[begin:at]), redact(said[at:end])
-        shown = f"{before[-BEFORE_CHARS:]}{after[:AFTER_CHARS]}"
+        shown = said[max(0, at - BEFORE_CHARS) : at + AFTER_CHARS]
         for pattern in self._patterns:
             shown = pattern.sub(lambda found: f"{START}{found[0].strip(START + END)}{END}", shown)
         return f"{'…' if at > BEFORE_CHARS else ''}{shown}{'…' if at + AFTER_CHARS < len(said) else ''}"

@@ -122,6 +122,23 @@ async def test_the_excerpt_of_a_transcript_shows_no_key(library: Library):
     assert [hit.excerpt[start:end] for start, end in hit.matches] == ["ibex"]
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [
+        f"sk-ant-api03-{'k1' * 20}-ibex-{'k2' * 20}",
+        "Authorization: Bearer ibex-0123456789abcdefghij",
+        "\n".join(["-----BEGIN RSA PRIVATE KEY-----", *["MIIEow12" * 8] * 25, "-----END RSA PRIVATE KEY-----"])
+        + " ibex",
+    ],
+)
+async def test_an_excerpt_shows_no_part_of_a_key_that_has_the_word_or_begins_far_before_it(
+    library: Library, secret: str
+):
+    await library.says("j1", secret)
+    found = await library.find("ibex", transcripts=True)
+    assert [hit.excerpt for hit in found.hits] in ([], ["[redacted] ibex"])
+
+
 async def test_a_file_that_is_no_transcript_is_passed_over(library: Library):
     await library.says("j1", "an ibex")
     out = library.trees / "j1" / "j1" / "1" / "out"
@@ -141,6 +158,12 @@ def test_a_query_is_words_and_nothing_else():
     assert words_of(' NEAR( "two words" * \x1b[31m- foo-bar') == ["NEAR(", '"two', 'words"', "foo-bar"]
     with pytest.raises(BadInputError, match="no letters or digits"):
         words_of("* - ( \x1b[31m")
+
+
+def test_a_query_has_each_word_once_and_a_bounded_number_of_them():
+    assert words_of("a b " * 1000) == ["a", "b"]
+    with pytest.raises(BadInputError, match="200 words.*at most 50"):
+        words_of(" ".join(map(str, range(200))))
 
 
 @pytest.mark.parametrize(
