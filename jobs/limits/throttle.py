@@ -253,9 +253,15 @@ class AccountLimits:
             del self._limits[name]
 
 
+_LAST_SECONDS = datetime(9999, 1, 1, tzinfo=UTC).timestamp() - 1
+
+
 def clock_time(seconds: float) -> str:
-    """Return a time, in seconds since the epoch, as clocks here show it, with its offset from UTC."""
-    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(timespec="seconds")
+    """Return a time, in seconds since the epoch, as clocks here show it, with its offset from UTC.
+
+    One later than the year 9998 is shown as its end: a deadline may be as far away as somebody likes.
+    """
+    return datetime.fromtimestamp(min(seconds, _LAST_SECONDS), UTC).astimezone().isoformat(timespec="seconds")
 
 
 def _shown(because: str) -> str:

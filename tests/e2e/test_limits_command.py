@@ -133,6 +133,18 @@ def test_a_deadline_from_now_on_ends_what_runs_and_what_waits():
         assert reasons == ["deadline", "deadline"]
 
 
+@pytest.mark.parametrize("seconds", ["1e12", "1e300"])
+def test_a_deadline_that_no_calendar_has_is_shown_as_its_end(seconds: str):
+    with house() as made, made.pump() as pump:
+        task = f"stub:wait={made.base}/never"
+        alone = pump.json("claude_run_async", task=task, subtreeSeconds=float(seconds))["jobId"]
+        batch = made.run("batch", "--detach", task).stdout.strip()
+        limits(made, batch, "--timeout", seconds)
+        for each in (alone, batch):
+            assert limits(made, each)["deadline"].startswith(("9998-", "9999-"))
+            assert "in 2" in made.run("limits", each).stdout
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

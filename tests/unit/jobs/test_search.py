@@ -162,7 +162,7 @@ def test_a_query_is_words_and_nothing_else():
 
 def test_a_query_has_each_word_once_and_a_bounded_number_of_them():
     assert words_of("a b " * 1000) == ["a", "b"]
-    with pytest.raises(BadInputError, match="200 words.*at most 50"):
+    with pytest.raises(BadInputError, match=r"200 words.*at most 50"):
         words_of(" ".join(map(str, range(200))))
 
 
