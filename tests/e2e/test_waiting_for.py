@@ -93,7 +93,7 @@ def test_a_queued_job_says_whether_it_waits_for_siblings_or_for_a_slot():
         waits_for(pump, dependent, "siblings")
         waits_for(pump, another, "slot")
         assert shown(made, dependent, "tree").endswith(f"  waiting for {first}")
-        assert shown(made, another, "tree").endswith("  waiting for a slot: 1 running, 1 in line")
+        assert shown(made, another, "tree").endswith("  waiting for a slot")
         assert f"waiting for {first}" in "\n".join(lines(made, "status", dependent))
         assert "queued, waiting for a slot" in "\n".join(lines(made, "status", another))
         assert "waiting for a slot" in pump.refusal("claude_result", jobId=another)
