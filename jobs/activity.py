@@ -43,6 +43,9 @@ _MAIN: Final[Mapping[str, str]] = MappingProxyType(
 _MANY_MODELS: Final = frozenset({"default", "best", "inherit", "opusplan"})
 """Aliases that stand for a choice among models."""
 
+_OURS: Final = "mcp__claude-jobs__"
+"""What the names of this project's own tools begin with."""
+
 _PATHS: Final = frozenset({"file_path", "notebook_path"})
 _SHORT: Final = 200
 """Most characters of what counts as a short text."""
@@ -94,6 +97,9 @@ def described_call(tool: str, arguments: Mapping[str, Any], *directories: str) -
         directories: Directories from which paths in them are shown.
     """
     name = tool[:_SHORT]
+    if name.startswith(_OURS):
+        # Its ids and options say less than its name, and a row has little room.
+        return name.removeprefix(_OURS)
     argument = _main_argument(name, arguments, directories)
     if name.startswith("mcp__"):
         name = " ".join(part for part in name.removeprefix("mcp__").split("__") if part) or name
