@@ -116,7 +116,9 @@ class PauseService:
 
     async def _pause(self, paths: Sequence[str], *, now: bool, by_job: str | None) -> PauseResult:
         if paths != [EVERYTHING] and not any(map(self._store.trees.lives, paths)):
-            raise BadInputError("jobId", "it is over, so there is nothing to pause", "See it with claude_status.")
+            name = paths[0].rpartition("/")[2]
+            remedy = f"Call claude_status with jobId {name!r} for its end."
+            raise BadInputError("jobId", "it is over, so there is nothing to pause", remedy)
         index, at = self._store.paused_paths, self._clock.now()
         # A path below a paused one gets a pause of its own only where that is stricter.
         new = [path for path in paths if not self._is_paused(path, now=now, by_job=by_job)]

@@ -99,8 +99,8 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
 
 def _budget(answer: Mapping[str, Any]) -> str:
     budget, left = answer["budgetUsd"], answer["leftUsd"]
-    words = "no limit" if budget is None else f"{budget:.4f} USD"
-    words += f"; {answer['spentUsd']:.4f} USD spent"
+    words = "no limit" if budget is None else f"${budget:.4f}"
+    words += f"; ${answer['spentUsd']:.4f} spent"
     if left is None:
         return words
-    return f"{words}, {left:.4f} USD left" + (f" of the budget of {answer['leftOf']}" if answer["leftOf"] else "")
+    return f"{words}, ${left:.4f} left" + (f" of the budget of {answer['leftOf']}" if answer["leftOf"] else "")

@@ -120,4 +120,4 @@ def spending_lines(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) 
 
 
 def _of_budget(spent: float, budget: float | None) -> str:
-    return f"{spent:.2f} USD" if budget is None else f"{spent:.2f} of {budget:.2f} USD"
+    return f"${spent:.2f}" if budget is None else f"${spent:.2f} of ${budget:.2f}"

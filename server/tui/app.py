@@ -378,7 +378,7 @@ class TopApp(App[None]):
             self.say("It is over already.", is_good=False)
             return
         is_live = node.row is not None and node.row["status"] in LIVE
-        dialog = kill_dialog(_named(node), node.live - is_live, is_batch=node.row is None)
+        dialog = kill_dialog(_named(node), node.live - is_live, len(node.dependents()), is_batch=node.row is None)
         self.push_screen(dialog, lambda said: self._act(partial(self._actions.kill, node.id)) if said else None)
 
     def action_retry(self) -> None:

@@ -110,14 +110,23 @@ def key_line(keys: Sequence[tuple[str, str]]) -> Text:
     return Text("   ").join(parts)
 
 
-def kill_dialog(name: str, below: int, *, is_batch: bool) -> Dialog:
-    """Return the question whether a job or a batch is to be killed."""
+def kill_dialog(name: str, below: int, dependents: int, *, is_batch: bool) -> Dialog:
+    """Return the question whether a job or a batch is to be killed.
+
+    Args:
+        name: For a person.
+        below: Number of live jobs below it.
+        dependents: Number of live jobs beside it that depend on it.
+        is_batch: It is a batch.
+    """
     if is_batch:
         return Dialog(
             "Kill this batch?", f"{name}\n\nThis ends {below} job{'' if below == 1 else 's'} now.", _KILL_KEYS
         )
     also = f" and {below} job{'' if below == 1 else 's'} below it that {'is' if below == 1 else 'are'} not over"
     body = f"{name}\n\nThis ends it now{also if below else ''}."
+    if dependents:
+        body += f"\n{dependents} job{' that depends' if dependents == 1 else 's that depend'} on it will not run."
     return Dialog("Kill this job?", body, _KILL_KEYS)
 
 

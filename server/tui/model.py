@@ -3,7 +3,7 @@
 Nothing here draws. A page with changes costs as much as the trees are deep, one with new jobs a pass over all jobs.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -71,6 +71,18 @@ class Node:
     def is_paused(self) -> bool:
         """Whether a person or a job has paused it, or what is above it."""
         return bool((self.row or self.tree or {}).get("paused"))
+
+    def dependents(self) -> "list[Node]":
+        """Return the jobs beside it that are cancelled with it: those that depend on it, or on one of these."""
+        beside = [] if self.parent is None else [one for one in self.parent.children if one.live]
+        found = {self.id: self}
+        while more := [one for one in beside if one.id not in found and one.depends_on_any(found)]:
+            found.update((one.id, one) for one in more)
+        return list(found.values())[1:]
+
+    def depends_on_any(self, job_ids: Container[str]) -> bool:
+        """Tell whether it waits for one of these jobs of its batch."""
+        return any(one in job_ids for one in (self.row or {}).get("dependsOn", ()))
 
     def own_cost(self) -> float:
         """Return what the job itself cost, its running attempt included."""

@@ -65,7 +65,7 @@ def test_a_used_up_budget_refuses_and_tells_over_a_crash_and_goes_on_when_it_is_
     told = made.run("run", "x")
     assert told.returncode == 1
     assert "Wait, or raise that setting" in told.stderr
-    figures = "spent 6.00 of 5.00 USD today" if which == "daily" else "6.00 of 5.00 USD this month"
+    figures = "spent $6.00 of $5.00 today" if which == "daily" else "$6.00 of $5.00 this month"
     for command in (("engine", "status"), ("dashboard",)):
         shown = made.run(*command).stdout
         assert figures in shown, command

@@ -58,7 +58,7 @@ def test_a_raised_limit_starts_what_waits_and_holds_over_the_death_of_the_engine
         limits(made, batch, "--max-budget-usd", "5", "--max-concurrent", "3")
         until_now(lambda: lines_of(ledger) == 3, 30.0, "the third job")
         told = made.run("limits", batch[:6]).stdout
-        assert "5.0000 USD; 0.0000 USD spent, 5.0000 USD left" in told
+        assert "$5.0000; $0.0000 spent, $5.0000 left" in told
         assert "40 at most, 37 more" in told
         assert "3 at most" in told
         gate.touch()

@@ -56,7 +56,9 @@ async def test_what_is_unknown_or_over_or_makes_no_sense_is_refused_with_what_to
     async with world(home) as here, here.client() as person:
         job_id = (await call_json(person, "claude_run_async", task="x"))["jobId"]
         await call_json(person, "claude_wait", jobIds=[job_id])
-        assert "it is over" in await refusal(person, "claude_pause", jobId=job_id)
+        over = await refusal(person, "claude_pause", jobId=job_id)
+        assert "it is over" in over
+        assert f"claude_status with jobId '{job_id}'" in over
         assert "not found" in await refusal(person, "claude_pause", jobId="j0")
         assert "not found" in await refusal(person, "claude_pause", jobId="b0", resume=True)
         assert "Leave it out" in await refusal(person, "claude_pause", jobId="all", resume=True, now=True)

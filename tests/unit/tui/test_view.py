@@ -142,6 +142,14 @@ async def test_kill_asks_first_and_only_y_kills():
         assert "did kill" in shown.text
 
 
+async def test_the_question_names_the_jobs_that_cannot_run_without_the_killed_one():
+    async with view() as shown:
+        await shown.press("end", "up")
+        assert shown.selected == "j6"
+        await shown.press("k")
+        assert "1 job that depends on it will not run." in shown.text
+
+
 async def test_what_cannot_be_done_is_said_in_its_place():
     async with view() as shown:
         await shown.press("s")
