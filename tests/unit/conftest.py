@@ -46,4 +46,4 @@ def invoke(quarters: House, monkeypatch: pytest.MonkeyPatch) -> Invoke:
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(quarters.work)
     # In a context of its own, as a process has one: a command remembers whether it was asked for JSON.
-    return lambda *arguments: copy_context().run(CliRunner().invoke, app, list(arguments))
+    return lambda *arguments, **more: copy_context().run(CliRunner().invoke, app, list(arguments), **more)

@@ -16,6 +16,7 @@ from jobs.assembly import Parts as ManagerParts
 from jobs.claude.command import McpServer
 from jobs.client_context import ClientContext, ClientContextStore
 from jobs.event_bus import JobEventBus
+from jobs.limit_changes import LimitChanges
 from jobs.limits.budget import Ledger
 from jobs.limits.throttle import Throttle
 from jobs.manager import EnhancedJobManager
@@ -28,7 +29,7 @@ from jobs.runner.launch_plan import LaunchPlanner
 from jobs.runner.runner import LocalRunner
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
-from jobs.spec import JobSpec
+from jobs.spec import JobSpec, TaskRequest
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from jobs.validation import SpecBuilder
@@ -178,6 +179,7 @@ class Parts:
     runner: Any
     manager: EnhancedJobManager
     pausing: PauseService
+    limits: LimitChanges
     trees: Path
     work: Path
     clock: Clock
@@ -188,7 +190,7 @@ class Parts:
     def client_context(self) -> ClientContext:
         return ClientContext(cwd=str(self.work), env=self.client_env, client="a client")
 
-    async def run(self, *tasks: str, parent: str | None = None) -> list[str]:
+    async def run(self, *tasks: str | TaskRequest, parent: str | None = None) -> list[str]:
         """Start a batch."""
         return await self.manager.execute_batch_async(tasks, parent, client_context=self.client_context)
 
@@ -282,7 +284,13 @@ async def parts(
         memory_floor=chosen.memory_floor_bytes,
         clock=clock,
     )
-    scheduler = Scheduler(chosen.tree_limits, chosen.max_running, throttle, pauses=store.paused_paths)
+    scheduler = Scheduler(
+        chosen.tree_limits,
+        chosen.max_running,
+        throttle,
+        subtree_slots=store.trees.subtree_slots,
+        pauses=store.paused_paths,
+    )
     ledger = Ledger(store.trees)
     recursion = RecursionManager(
         chosen.tree_limits, store, scheduler, ledger=ledger, throttle=throttle, pauses=store.paused_paths
@@ -304,17 +312,15 @@ async def parts(
             if processes
             else (runner or _fake)(chosen, store, event_bus)
         )
-        manager = EnhancedJobManager(
-            ManagerParts(
-                store=store,
-                runner=made,
-                recursion=recursion,
-                spec_builder=SpecBuilder(chosen),
-                client_contexts=client_contexts,
-                event_bus=event_bus,
-                clock=clock,
-                start_soon=group.start_soon,
-            )
+        of_manager = ManagerParts(
+            store=store,
+            runner=made,
+            recursion=recursion,
+            spec_builder=SpecBuilder(chosen),
+            client_contexts=client_contexts,
+            event_bus=event_bus,
+            clock=clock,
+            start_soon=group.start_soon,
         )
         yield Parts(
             settings=chosen,
@@ -326,7 +332,7 @@ async def parts(
             ledger=ledger,
             client_contexts=client_contexts,
             runner=made,
-            manager=manager,
+            manager=EnhancedJobManager(of_manager),
             pausing=PauseService(
                 store=store,
                 recursion=recursion,
@@ -334,6 +340,7 @@ async def parts(
                 event_bus=event_bus,
                 clock=clock,
             ),
+            limits=LimitChanges(of_manager),
             trees=home / "trees",
             work=work,
             clock=clock,
