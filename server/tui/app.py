@@ -209,6 +209,9 @@ class TopApp(App[None]):
     def _take_state(self, state: str) -> None:
         self._connection_state = state
         self._show_notice()
+        if not state and self._details is None:
+            # They could not be had without an engine.
+            self._read_details()
 
     def _tick(self) -> None:
         if not self._is_shown:
@@ -280,7 +283,7 @@ class TopApp(App[None]):
         try:
             return self.link.details(identity)
         except (ClientError, OSError):
-            # The line of the connection says what is wrong, and the next page asks again.
+            # The line of the connection says what is wrong; they are read once there is one again.
             return None
 
     def _take_details(self, details: Mapping[str, Any] | None) -> None:
@@ -421,6 +424,9 @@ class TopApp(App[None]):
         in_background(self, partial(self._details_of, node.id), partial(self._ask_for, node))
 
     def _ask_for(self, node: Node, details: Mapping[str, Any] | None) -> None:
+        if not self.check_action("answer", ()):
+            # A dialog or a line has been opened since: the next keys are for that.
+            return
         requests = (details or {}).get("requests", ())
         if not requests:
             self.say("It asks for nothing any more.")

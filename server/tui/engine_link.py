@@ -5,10 +5,10 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from server.client.connect import connect, connect_running, control
-from server.client.engine_socket import EngineEndpoint
+from server.client.engine_socket import EngineEndpoint, unanswered
 from server.client.wire import MAX_LINE, ClientError, Hello, Role, encode_line
 
 ANSWER_SECONDS: Final = 60.0
@@ -108,7 +108,10 @@ class EngineLink:
 
     def _connected(self) -> socket.socket | None:
         """Return a connection; None where a person has stopped the engine, which is not started again unasked."""
-        found = connect_running(self._endpoint, self._hello)
+        try:
+            found = connect_running(self._endpoint, self._hello)
+        except TimeoutError as error:
+            raise unanswered(self._endpoint.paths, self._endpoint.timeout) from error
         if found is None and not self._start_wanted.is_set():
             # An engine that stops removes its socket; one that is killed does not.
             if not self._endpoint.paths.socket.exists():
@@ -126,9 +129,7 @@ class EngineLink:
             self._stream = stream
             stream.settimeout(ANSWER_SECONDS)
             while not self._closed.is_set():
-                request = {"do": "feed", "cursor": cursor, "tree": self.tree}
-                stream.sendall(encode_line({name: one for name, one in request.items() if one}, "request"))
-                line = lines.readline(MAX_LINE + 1)
+                line = self._ask(stream, lines, cursor)
                 if not line.endswith(b"\n"):
                     return
                 page = json.loads(line)
@@ -138,3 +139,14 @@ class EngineLink:
                     self._on_state("")
                 cursor = page["cursor"]
                 self._on_page(page)
+
+    def _ask(self, stream: socket.socket, lines: BinaryIO, cursor: str | None) -> bytes:
+        """Return the next page as a line; where the engine ends meanwhile, less than a line."""
+        request = {"do": "feed", "cursor": cursor, "tree": self.tree}
+        try:
+            stream.sendall(encode_line({name: one for name, one in request.items() if one}, "request"))
+            return lines.readline(MAX_LINE + 1)
+        except TimeoutError as error:
+            raise unanswered(self._endpoint.paths, ANSWER_SECONDS) from error
+        except ConnectionError:
+            return b""

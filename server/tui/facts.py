@@ -99,8 +99,8 @@ def _present(node: Node, row: Row, now: float) -> Iterator[tuple[str, str, str]]
         said = waits(node, row, what, now).removeprefix("waits ")
         yield "Waits", said, "bold yellow" if what == "permission" else "yellow"
     if row["status"] == "running":
-        silent = silence(row, now)
-        yield "Now", " · ".join(filter(None, [row.get("activity", ""), f"{brief_span(silent)} ago"])), ""
+        silent = f"{brief_span(silence(row, now))} ago" if row.get("lastOutputAt") is not None else ""
+        yield "Now", " · ".join(filter(None, [row.get("activity"), silent])) or "running", ""
 
 
 def _cost(node: Node) -> str:

@@ -1,17 +1,21 @@
 """The view without an engine: pages made by hand, actions that are only noted, and the screen as text."""
 
 import re
+import threading
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from html import unescape
 from typing import Any, cast
 
+import anyio
 from rich.cells import cell_len
 from textual.filter import LineFilter
 from textual.pilot import Pilot
 
+from server.client.state_dir import StatePaths
 from server.tui.actions import Actions
 from server.tui.app import TopApp
+from server.tui.engine_link import EngineLink, FeedRefusedError
 from server.tui.model import JobTable
 
 NOW = 1_800_000_000.0
@@ -61,8 +65,9 @@ REVIEW = (
 class NotedActions:
     """Notes what it is asked to do."""
 
-    def __init__(self) -> None:
+    def __init__(self, paths: StatePaths | None = None) -> None:
         self.done: list[tuple[Any, ...]] = []
+        self.paths = paths
 
     def __getattr__(self, name: str) -> Any:
         def note(*given: Any, **named: Any) -> tuple[str, bool]:
@@ -70,6 +75,41 @@ class NotedActions:
             return f"did {name}", True
 
         return note
+
+
+class StandInLink:
+    """A connection that the test plays.
+
+    Attributes:
+        known: Everything about each job; one that is missing cannot be had.
+        asked: The jobs that were asked for.
+        starts: How many times an engine was asked for.
+        answers: Whether it answers now; where it is cleared, what is asked waits.
+    """
+
+    def __init__(self, **known: Mapping[str, Any]) -> None:
+        self.known = known
+        self.asked: list[str] = []
+        self.starts = 0
+        self.answers = threading.Event()
+        self.answers.set()
+        self.is_open = False
+
+    def open(self) -> None:
+        self.is_open = True
+
+    def close(self) -> None:
+        self.is_open = False
+
+    def start_engine(self) -> None:
+        self.starts += 1
+
+    def details(self, identity: str) -> Mapping[str, Any]:
+        self.asked.append(identity)
+        self.answers.wait(60)
+        if identity not in self.known:
+            raise FeedRefusedError("No engine.")
+        return self.known[identity]
 
 
 class View:
@@ -86,6 +126,19 @@ class View:
 
     async def take(self, *rows: Mapping[str, Any], **fields: Any) -> None:
         self.app.take(page(*rows, **fields))
+        await self.pilot.pause()
+
+    async def shows(self, *wanted: str) -> None:
+        """Wait until all of these texts are on the screen."""
+        with anyio.fail_after(60):
+            while not all(words in self.text for words in wanted):
+                await self.pilot.pause(0.01)
+
+    async def has_read(self) -> None:
+        """Wait until nothing is asked any more, and what was answered is shown."""
+        with anyio.fail_after(60):
+            while any(thread.name == "work of the view" for thread in threading.enumerate()):
+                await self.pilot.pause(0.01)
         await self.pilot.pause()
 
     @property
@@ -122,10 +175,13 @@ async def view(
     size: tuple[int, int] = (80, 24),
     filters: Sequence[LineFilter] = (),
     under: str | None = None,
+    link: StandInLink | None = None,
+    paths: StatePaths | None = None,
 ) -> AsyncIterator[View]:
     """Show rows until the block ends; the time stands still."""
-    actions = NotedActions()
+    actions = NotedActions(paths)
     app = TopApp(JobTable(under), cast("Actions", actions), filters, clock=lambda: NOW)
+    app.link = cast("EngineLink | None", link)
     async with app.run_test(size=size) as pilot:
         shown = View(app, pilot, actions)
         await shown.take(*rows)
