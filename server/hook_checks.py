@@ -1,6 +1,7 @@
 """The checks of `claude-jobs doctor` on hooks: whether their commands and programs exist, and a message to try them."""
 
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -10,14 +11,18 @@ import anyio
 
 from jobs.effective_settings import public_hook
 from jobs.notice import Notice, NoticeEvent, NoticeKind
-from jobs.notices.hooks import Hooks, desktop_program
+from jobs.notices.hooks import Hooks, desktop_program, directory_of
 from jobs.ports import Clock
 from jobs.settings import Settings, is_url
 from server.checks import Finding
 from server.client.client_env import own_umask
 
-_LOOK_SECONDS = 5.0
+LOOK_SECONDS = 5.0
 """Seconds that a shell may take to find a program."""
+
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
+
+_UNKNOWN = frozenset("$`();<>|&")
 
 
 def check_hooks(settings: Settings, environ: Mapping[str, str], *, tried: bool) -> Iterator[Finding]:
@@ -67,18 +72,20 @@ def _problem(hook: str, environ: Mapping[str, str]) -> str | None:
     """Return what keeps a command from being run, as far as that can be told without running it."""
     if is_url(hook):
         return None
+    lexer = shlex.shlex(hook, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
     try:
-        words = shlex.split(hook, comments=True)
+        words = list(lexer)
     except ValueError:
         return "the shell cannot read this command"
-    # What the shell has to expand is known only when it runs.
-    program = next((word for word in words if "=" not in word), "")
-    if not program or "$" in program or "`" in program:
+    program = next((word for word in words if not _ASSIGNMENT.match(word)), "")
+    # What the shell has to expand is known only when it runs; a group or a redirection is not looked into.
+    if not program or not _UNKNOWN.isdisjoint(program):
         return None
     look = ["/bin/sh", "-c", 'command -v "$1"', "sh", os.path.expanduser(program)]  # noqa: PTH111 - not a path always
     try:
         done = subprocess.run(
-            look, env=dict(environ), capture_output=True, timeout=_LOOK_SECONDS, check=False, cwd=environ.get("HOME")
+            look, env=dict(environ), capture_output=True, timeout=LOOK_SECONDS, check=False, cwd=directory_of(environ)
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"the shell does not run: {error}"

@@ -22,7 +22,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import anyio
 
-from jobs.notice import NoticeEvent, shortened
+from jobs.notice import ERROR_CHARS, NoticeEvent, shortened
 from jobs.processes.process_table import ProcessIdentity, process_table
 from jobs.settings import is_url
 
@@ -90,32 +90,29 @@ class Hooks:
             return await _in_thread(lambda _: _post(hook, text), URL_SECONDS, 0.0)
         given = {name: str(message.get(key, "")) for name, key in VARIABLES.items()}
         # A whole line: a command such as `cat >>FILE` then writes one message a line.
-        return await self._run(["/bin/sh", "-c", hook], text + b"\n", self._env | given)
+        command, env = ["/bin/sh", "-c", hook], self._env | given
+        return await _as_command(lambda stop: self._run(command, text + b"\n", env, stop))
 
     async def show(self, message: Mapping[str, Any]) -> str | None:
         """Show a message on the desktop; do nothing where the platform's program for that is not found."""
+        title, words = desktop_words(message)
+        # Directories of PATH may be on a slow disk.
+        return await _as_command(lambda stop: self._show(title, words, stop))
+
+    def _show(self, title: str, words: str, stop: threading.Event) -> str | None:
         program = desktop_program(self._env.get("PATH"), self._platform)
         if program is None:
             return None
-        title, words = desktop_words(message)
         if self._platform == "darwin":
             # As arguments: nothing in them is taken for a script.
             script = ["on run argv", "display notification (item 2 of argv) with title (item 1 of argv)", "end run"]
             options = [part for line in script for part in ("-e", line)]
-            return await self._run([program, *options, title, words], b"", self._env)
+            return self._run([program, *options, title, words], b"", self._env, stop)
         # Servers take the body for markup.
         command = [program, "--app-name=claude-jobs", "--", title, escape(words, quote=False)]
-        return await self._run(command, b"", self._env)
+        return self._run(command, b"", self._env, stop)
 
-    async def _run(self, command: Sequence[str], text: bytes, env: Mapping[str, str]) -> str | None:
-        # The thread itself ends a command that takes too long.
-        seconds = COMMAND_SECONDS + _END_SECONDS
-        return await _in_thread(lambda stop: self._run_here(command, text, env, stop), seconds, _END_SECONDS)
-
-    def _run_here(
-        self, command: Sequence[str], text: bytes, env: Mapping[str, str], stop: threading.Event
-    ) -> str | None:
-        home = env.get("HOME", "/")
+    def _run(self, command: Sequence[str], text: bytes, env: Mapping[str, str], stop: threading.Event) -> str | None:
         try:
             # Not a pipe: a command need not read its input, and what it leaves running may hold its output open.
             with TemporaryFile() as given:
@@ -127,7 +124,7 @@ class Hooks:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     env=dict(env),
-                    cwd=home if Path(home).is_dir() else "/",
+                    cwd=directory_of(env),
                     umask=self._umask,
                     # Its own group and the engine's session: who collects orphans knows it for no orphan by that.
                     process_group=0,
@@ -142,6 +139,12 @@ class Hooks:
         finally:
             if identity is not None:
                 self.running.discard(identity)
+
+
+def directory_of(env: Mapping[str, str]) -> str:
+    """Return the directory in which a command runs, from its environment: the person's home where there is one."""
+    home = env.get("HOME", "/")
+    return home if Path(home).is_dir() else "/"
 
 
 def desktop_program(path: str | None, platform: str = sys.platform) -> str | None:
@@ -174,6 +177,11 @@ def desktop_words(message: Mapping[str, Any]) -> tuple[str, str]:
         case other:
             title, words = f"Notice: {other}", task
     return f"claude-jobs: {title}", f"{words}\n{message.get('next', '')}".strip()
+
+
+async def _as_command(work: Callable[[threading.Event], str | None]) -> str | None:
+    # The thread itself ends a command that takes too long.
+    return await _in_thread(work, COMMAND_SECONDS + _END_SECONDS, _END_SECONDS)
 
 
 async def _in_thread(work: Callable[[threading.Event], str | None], seconds: float, last_seconds: float) -> str | None:
@@ -242,8 +250,10 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _last_words(said: bytes) -> str:
-    words = shortened(said.decode(errors="replace"))
-    return f": {words}" if words else ""
+    words = shortened(said.decode(errors="replace"), most=_KEPT_BYTES)
+    # What a command says last is most likely why it failed.
+    last = words if len(words) <= ERROR_CHARS else f"…{words[1 - ERROR_CHARS :]}"
+    return f": {last}" if last else ""
 
 
 def _post(url: str, text: bytes) -> str | None:

@@ -6,11 +6,9 @@ import re
 import signal
 import sqlite3
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pytest
 
 from tests.e2e.test_account_limits import Api
 from tests.support.engines import MAIN, House, house
+from tests.support.receiver import Receiver, receiving
 from tests.support.tokens import attempt_directory, pump_of_job, running
 from tests.support.waiting import until_now
 
@@ -165,43 +164,10 @@ def test_a_command_may_use_claude_jobs_as_the_person(made: House, listener: List
     assert answer.read_text() == "forty-two\n"
 
 
-class Receiver:
-    """A web server on the loopback that keeps what it gets, and answers as it is told."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[str, str, Mapping[str, str], Any]] = []
-        self.answers: list[int] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.got.append((self.command, self.path, dict(self.headers), json.loads(body)))
-                self.send_response(outer.answers.pop(0) if outer.answers else 204)
-                self.send_header("Location", "/elsewhere")
-                self.end_headers()
-
-            do_GET = do_POST  # noqa: N815 - the name that the server looks for
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/hooks/a-secret-path"
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    thread = threading.Thread(target=receiver.server.serve_forever)
-    thread.start()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
-    thread.join()
+    with receiving() as receiver:
+        yield receiver
 
 
 def test_a_url_gets_the_same_object_until_it_takes_it_and_no_redirect_is_followed(made: House, receiver: Receiver):
@@ -531,26 +497,6 @@ def test_the_client_of_a_job_sets_no_hook(made: House, listener: Listener):
         pump.json("claude_kill_job", jobId=job)
         assert pump.settled(job)["status"] == "cancelled"
     assert listener.calls() == []
-
-
-def test_a_command_that_runs_too_long_is_ended_with_all_that_it_started():
-    # In a process of its own, with a shorter time than thirty seconds.
-    import anyio
-
-    from jobs.notices import hooks
-
-    nap = f"1001.{os.getpid()}"
-    kept = hooks.COMMAND_SECONDS
-    hooks.COMMAND_SECONDS = 0.5
-    try:
-        tried = hooks.Hooks({"PATH": os.environ["PATH"], "HOME": "/"}, 0o022)
-        said = anyio.run(
-            tried.deliver, f"echo began; sleep {nap} & trap '' TERM; sleep {nap}; sleep {nap}", {"event": "test"}
-        )
-    finally:
-        hooks.COMMAND_SECONDS = kept
-    assert said == "it was ended after 0.5 s: began"
-    until_now(lambda: not alive(f"sleep\0{nap}"), SECONDS, "the end of the group")
 
 
 def test_the_end_of_a_pause_of_everything_is_told_also_where_no_job_waited(made: House, listener: Listener):

@@ -1,25 +1,29 @@
 """When notices are sent, tried again, put together and given up."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
+from jobs.errors import StoreError
 from jobs.limits.budget import Ledger
-from jobs.model import JobStatus
-from jobs.notice import Notice, NoticeEvent, NoticeKind
+from jobs.model import JobStatus, Outcome, Reason, Usage
+from jobs.notice import Notice, NoticeEvent, NoticeKind, utc
 from jobs.notices.hooks import VARIABLES, Hooks, desktop_words
-from jobs.notices.notifier import MOST_A_MINUTE, MOST_TRIES, Notifier, several
+from jobs.notices.notifier import MOST_A_MINUTE, MOST_TRIES, SAME_BUDGET_SECONDS, Notifier, several
+from jobs.permissions.approvals import PermissionRequest
 from jobs.settings import Settings
+from jobs.spec import JobSpec
 from jobs.store.live import LiveStore
 from jobs.store.sqlite import SqliteStore
 from server.client.wire import HOOK_VARIABLES
-from tests.contract.support import admit_root, ending, start
+from tests.contract.support import admit_root, anything_goes, ending, start, submission
 from tests.support.waiting import until
-from tests.unit.jobs.support import Clock
+from tests.unit.jobs.support import Clock, job
 
 
 class Stopped(Clock):
@@ -40,6 +44,7 @@ class Sent(Hooks):
         self.messages: list[Mapping[str, Any]] = []
         self.shown: list[Mapping[str, Any]] = []
         self.problem: str | None = None
+        self.problem_of_desktop: str | None = None
 
     async def deliver(self, hook: str, message: Mapping[str, Any]) -> str | None:
         self.messages.append(message)
@@ -47,7 +52,7 @@ class Sent(Hooks):
 
     async def show(self, message: Mapping[str, Any]) -> str | None:
         self.shown.append(message)
-        return None
+        return self.problem_of_desktop
 
 
 class Post:
@@ -83,11 +88,16 @@ class Post:
         await until(enough)
         return self.hooks.messages
 
-    async def left(self, count: int) -> None:
+    def later(self, seconds: float) -> None:
+        """Let so much time go by."""
+        self.clock.moved += seconds
+        self.notifier.wake()
+
+    async def left(self, count: int, kind: NoticeKind = NoticeKind.END) -> None:
         """Wait until so many notices are still to be tried."""
 
         async def as_many() -> bool:
-            return len(await self.database.notices(NoticeKind.END, limit=1000)) == count
+            return len(await self.database.notices(kind, limit=1000)) == count
 
         await until(as_many)
 
@@ -98,7 +108,8 @@ def opened(tmp_path: Path) -> Callable[..., Any]:
     async def make(**settings: Any) -> AsyncIterator[Post]:
         async with SqliteStore.open(tmp_path / "jobs.db") as database, anyio.create_task_group() as group:
             post = Post(database, Settings(home=tmp_path, **settings), Stopped())
-            group.start_soon(post.notifier.deliver, NoticeKind.END)
+            for kind in NoticeKind:
+                group.start_soon(post.notifier.deliver, kind)
             yield post
             group.cancel_scope.cancel()
 
@@ -128,8 +139,7 @@ async def test_a_failure_is_tried_again_later_each_time_and_given_up_at_last(ope
             await until(noted)
             [notice] = await post.database.notices(NoticeKind.END, limit=1)
             waits.append(notice.due_at - post.clock.now())
-            post.clock.moved += waits[-1]
-            post.notifier.wake()
+            post.later(waits[-1])
         await post.sent(MOST_TRIES)
         await post.left(0)
         assert waits[:4] == [1, 2, 4, 8]
@@ -152,18 +162,33 @@ async def test_what_comes_beyond_the_number_of_a_minute_is_put_together(opened: 
         assert sorted([*one_by_one, *(name for message in together for name in message["ids"])]) == sorted(names)
 
 
-async def test_in_a_full_minute_nothing_is_sent_and_nothing_lost(opened: Callable[..., Any]):
+async def test_in_a_full_minute_nothing_is_sent_and_nothing_lost(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    waiting: list[int] = []
+
     async with opened(on_end="x") as post:
-        await post.add(*(f"j{number}" for number in range(MOST_A_MINUTE)))
-        await post.left(0)
-        full = len(post.hooks.messages)
+        for number in range(MOST_A_MINUTE):
+            await post.add(f"j{number}")
+            await post.left(0)
+        notices = post.database.notices
+
+        async def noted(kind: NoticeKind, *, limit: int) -> Sequence[Notice]:
+            found: Sequence[Notice] = await notices(kind, limit=limit)
+            waiting.append(len(found))
+            return found
+
+        monkeypatch.setattr(post.database, "notices", noted)
         await post.add("late", "later")
-        if full == MOST_A_MINUTE:
-            await post.left(2)
-        post.clock.moved += 61
-        post.notifier.wake()
+
+        async def both_were_seen() -> bool:
+            return 2 in waiting
+
+        await until(both_were_seen)
+        assert len(post.hooks.messages) == MOST_A_MINUTE
+        post.later(61)
         await post.left(0)
-        assert {"late", "later"} <= {one for m in post.hooks.messages for one in (m["id"], *m.get("ids", ()))}
+        assert [message["id"] for message in post.hooks.messages[MOST_A_MINUTE:]] == ["late", "later"]
 
 
 async def test_notices_that_nobody_wants_any_more_are_dropped(opened: Callable[..., Any]):
@@ -183,8 +208,7 @@ async def test_the_desktop_alone_is_enough_and_is_shown_a_failing_notice_once(op
         await post.add("b")
         await post.sent(1)
         post.hooks.problem = None
-        post.clock.moved += 2
-        post.notifier.wake()
+        post.later(2)
         await post.left(0)
         assert [message["id"] for message in post.hooks.shown] == ["b"]
 
@@ -196,6 +220,167 @@ async def test_the_end_of_a_tree_wakes_the_notifier(opened: Callable[..., Any]):
         await post.store.settle("j1", attempt.number, ending(JobStatus.COMPLETED), at=3.0)
         [message] = await post.sent(1)
         assert message["id"] == "j1"
+
+
+async def test_a_desktop_that_cannot_show_a_notice_is_logged_and_keeps_it_from_no_hook(
+    opened: Callable[..., Any], caplog: pytest.LogCaptureFixture
+):
+    async with opened(desktop_notices=True, on_end="x") as post:
+        post.hooks.problem_of_desktop = "no display"
+        await post.add("a")
+        await post.left(0)
+        assert [message["id"] for message in post.hooks.messages] == ["a"]
+    assert "could not be shown on the desktop: no display" in caplog.text
+
+
+def asking(tmp_path: Path) -> PermissionRequest:
+    """A job's request for a permission."""
+    arguments = {"command": "curl -H 'x: s3cret' example.com", "timeout": 5}
+    who = job("j1", spec=JobSpec(task="a task", cwd=str(tmp_path)))
+    return PermissionRequest(id="p1", job=who, tool="Bash", arguments=arguments, asked_at=0.0, secrets=["s3cret"])
+
+
+OTHER = {"id": "j9", "next": "claude-jobs list"}
+
+
+async def test_a_permission_that_is_wanted_is_told_with_the_command_that_answers_it(
+    opened: Callable[..., Any], tmp_path: Path
+):
+    async with opened(on_attention="x", permission_seconds=60) as post:
+        await post.notifier.permission(asking(tmp_path))
+        [message] = await post.sent(1)
+    assert message == {
+        "noticeId": "np1",
+        "at": utc(1e9),
+        "event": "permission_wanted",
+        "id": "j1",
+        "rootId": "t",
+        "task": "a task",
+        "requestId": "p1",
+        "tool": "Bash",
+        "input": "command: curl -H 'x: [redacted]' example.com, timeout: 5",
+        "until": utc(1e9 + 60),
+        "next": "claude-jobs approve p1",
+    }
+
+
+async def test_a_permission_that_was_answered_meanwhile_is_told_no_more(opened: Callable[..., Any], tmp_path: Path):
+    async with opened(on_attention="x") as post:
+        post.hooks.problem = "no route"
+        request = asking(tmp_path)
+        await post.notifier.permission(request)
+        await post.sent(1)
+        request.answered.set()
+        await post.notifier.permission(request)
+        await post.left(0, NoticeKind.ATTENTION)
+        post.hooks.problem = None
+        post.later(3600)
+        await post.notifier.tell(NoticeEvent.PAUSE_ENDED, OTHER)
+        assert [message["event"] for message in await post.sent(2)] == ["permission_wanted", "pause_ended"]
+
+
+async def test_a_permission_that_a_job_wanted_of_an_earlier_engine_is_not_told(opened: Callable[..., Any]):
+    async with opened(on_attention="x") as post:
+        body = {"event": "permission_wanted", "id": "j1", "next": ""}
+        at = post.clock.now() - 1
+        await post.database.add_notice(Notice(id="n1", kind=NoticeKind.ATTENTION, body=body, at=at))
+        await post.notifier.tell(NoticeEvent.PAUSE_ENDED, OTHER)
+        await post.left(0, NoticeKind.ATTENTION)
+        assert [message["event"] for message in post.hooks.messages] == ["pause_ended"]
+
+
+async def test_nothing_that_calls_for_attention_is_kept_where_nobody_wants_it(
+    opened: Callable[..., Any], tmp_path: Path
+):
+    async with opened(on_end="x") as post:
+        request = asking(tmp_path)
+        await post.notifier.permission(request)
+        request.answered.set()
+        await post.notifier.permission(request)
+        await post.notifier.tell(NoticeEvent.PAUSE_ENDED, OTHER)
+        assert await post.database.notices(NoticeKind.ATTENTION, limit=10) == []
+
+
+async def test_a_notice_that_cannot_be_kept_or_taken_back_is_logged_and_stops_nobody(
+    opened: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    async def refuse(*_: object) -> None:
+        raise StoreError("write", "the disk is full")
+
+    async with opened(on_attention="x") as post:
+        request = asking(tmp_path)
+        with monkeypatch.context() as full:
+            full.setattr(post.database, "add_notice", refuse)
+            full.setattr(post.database, "remove_notices", refuse)
+            await post.notifier.permission(request)
+            request.answered.set()
+            await post.notifier.permission(request)
+        await post.notifier.tell(NoticeEvent.PAUSE_ENDED, OTHER)
+        assert [message["event"] for message in await post.sent(1)] == ["pause_ended"]
+    assert "the notice permission_wanted could not be kept: The job store could not write" in caplog.text
+    assert "a notice could not be taken back: The job store could not write" in caplog.text
+
+
+async def budgeted(post: Post, *ids: str, usd: float | None) -> None:
+    """Admit a batch with a budget of which its first job uses a dollar and a half."""
+    asked = replace(submission("b1", *ids), max_budget_usd=usd)
+    await post.store.admit(asked, anything_goes)
+    attempt = await start(post.store, ids[0])
+    outcome = ending(JobStatus.COMPLETED, usage=Usage(cost_usd=1.5))
+    await post.store.settle(ids[0], attempt.number, outcome, at=3.0)
+
+
+async def ended_for_it(post: Post, job_id: str) -> None:
+    """End a queued job because its budget is used up."""
+    await post.store.fail_queued(job_id, Outcome(reason=Reason.BUDGET_EXHAUSTED, status=JobStatus.FAILED), at=4.0)
+
+
+async def test_a_budget_that_is_used_up_is_told_once_for_the_jobs_of_a_minute(opened: Callable[..., Any]):
+    async with opened(on_attention="x") as post:
+        await budgeted(post, "j1", "j2", "j3", "j4", "j5", usd=1.25)
+        for name in ("j2", "j3"):
+            await ended_for_it(post, name)
+            await post.left(0, NoticeKind.ATTENTION)
+        [message] = post.hooks.messages
+        assert {name: message[name] for name in ("event", "id", "rootId", "budgetUsd", "because", "costUsd")} == {
+            "event": "budget_used_up",
+            "id": "b1",
+            "rootId": "b1",
+            "budgetUsd": 1.25,
+            "because": "the $1.25 of tree b1 are used up",
+            "costUsd": 1.5,
+        }
+        post.later(SAME_BUDGET_SECONDS + 1)
+        await ended_for_it(post, "j4")
+        again = (await post.sent(2))[1]
+        assert again["id"] == "b1"
+        assert again["noticeId"] != message["noticeId"]
+
+
+async def test_a_budget_of_which_a_hook_could_not_be_told_is_told_at_the_next_try(opened: Callable[..., Any]):
+    async with opened(on_attention="x") as post:
+        post.hooks.problem = "no route"
+        await budgeted(post, "j1", "j2", "j3", usd=1.25)
+        await ended_for_it(post, "j2")
+
+        async def noted() -> bool:
+            return [one.attempts for one in await post.database.notices(NoticeKind.ATTENTION, limit=10)] == [1]
+
+        await until(noted)
+        post.hooks.problem = None
+        post.later(2)
+        await post.left(0, NoticeKind.ATTENTION)
+        first, second = post.hooks.messages
+        assert first == second
+
+
+async def test_a_job_that_ended_for_a_budget_of_its_own_is_told_as_it_is(opened: Callable[..., Any]):
+    async with opened(on_attention="x") as post:
+        await budgeted(post, "j1", "j2", "j3", usd=None)
+        await ended_for_it(post, "j2")
+        [message] = await post.sent(1)
+        assert (message["id"], message["reason"]) == ("j2", "budget_exhausted")
+        assert "budgetUsd" not in message
 
 
 def test_the_same_messages_are_put_together_under_the_same_id():
