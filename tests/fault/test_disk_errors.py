@@ -11,7 +11,7 @@ SHORT_POINTS = 12
 SEAM_STATEMENTS = 56
 """Statements of one run, at least: the seam fails those where strace is missing."""
 
-SEAM_START = 10
+SEAM_START = 16
 """The first statement after those by which a start reads: an engine that cannot read does not start."""
 
 FAULTS = ("error=ENOSPC", "error=EIO")
