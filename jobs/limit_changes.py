@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jobs.assembly import Parts
 from jobs.errors import BadInputError, JobsError, NotFoundError
-from jobs.limits.budget import CENT_FRACTION, BudgetOwner
+from jobs.limits.budget import CENT_FRACTION, BudgetOwner, budget_owners
 from jobs.model import LIVE, TERMINAL, Batch, Job, JobStatus, Tree
 from jobs.ports import Limited, NewLimits
 from jobs.spec import positive
@@ -116,7 +116,6 @@ class LimitChanges:
     def __init__(self, parts: Parts) -> None:
         self._store = parts.store
         self._recursion = parts.recursion
-        self._ledger = parts.recursion.ledger
         self._runner = parts.runner
         self._event_bus = parts.event_bus
         self._clock = parts.clock
@@ -128,16 +127,14 @@ class LimitChanges:
             NotFoundError: There is no such job or batch.
         """
         part, tree = await self._part(identity)
-        owners = await self._owners_above(part)
         if isinstance(part, Job):
-            rollup, path = await self._store.rollup_under(part.path), part.path
+            rollup = await self._store.rollup_under(part.path)
             own = _limits_of(part, tree)
         else:
-            rollup, path = await self._store.rollup_batch(part.id), part.id
+            rollup = await self._store.rollup_batch(part.id)
             own = await self._limits_of_batch(part, tree)
-        # Attempts that run count in memory only.
-        spent = max(rollup.usage.cost_usd, self._ledger.spent(path))
-        left, above = self._left(owners, own.budget_usd, spent)
+        spent = rollup.usage_so_far.cost_usd
+        left, above = await self._left(await self._owners_above(part, tree), own.budget_usd, spent)
         return LimitsInForce(
             id=identity,
             limits=own,
@@ -199,11 +196,12 @@ class LimitChanges:
             raise NotFoundError("Job", identity)
         return part, tree
 
-    async def _owners_above(self, part: Job | Batch) -> Sequence[BudgetOwner]:
-        if part.id == part.root_id:
+    async def _owners_above(self, part: Job | Batch, tree: Tree) -> Sequence[BudgetOwner]:
+        if part.id == tree.id:
             return ()
         job = part if isinstance(part, Job) else (await self._store.jobs_in_batch(part.id))[0]
-        return self._ledger.owners(job)[:-1]
+        # From the store: a tree that was over before the engine started is not in memory.
+        return budget_owners(tree, await self._store.jobs(job.path.split("/")[:-1]))
 
     async def _limits_of_batch(self, batch: Batch, tree: Tree) -> NewLimits:
         jobs = await self._store.jobs_in_batch(batch.id)
@@ -216,9 +214,15 @@ class LimitChanges:
             max_concurrent=min((each for each in slots if each is not None), default=None),
         )
 
-    def _left(self, owners: Sequence[BudgetOwner], own: float | None, spent: float) -> tuple[float | None, str | None]:
+    async def _left(
+        self, owners: Sequence[BudgetOwner], own: float | None, spent: float
+    ) -> tuple[float | None, str | None]:
         """Return what is left, and the owner above that leaves less than the own budget, or None."""
-        lefts = [(owner.usd - self._ledger.spent(owner.path), owner.name) for owner in owners if owner.usd is not None]
+        lefts = []
+        for owner in owners:
+            if owner.usd is not None:
+                used = (await self._store.rollup_under(owner.path)).usage_so_far.cost_usd
+                lefts.append((owner.usd - used, owner.name))
         mine = None if own is None else max(0.0, own - spent)
         if not lefts or (mine is not None and mine <= min(lefts)[0]):
             return mine, None

@@ -1,5 +1,6 @@
 """Limits of a tree, a part of it or a batch: what is in force, what a change does at once, and what it refuses."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -10,9 +11,15 @@ from jobs.limit_changes import AskedLimits, LimitsInForce, NotConfirmedError, No
 from jobs.limits.budget import BudgetError
 from jobs.model import Job, JobStatus, Reason
 from jobs.spec import TaskRequest
-from tests.unit.jobs.support import Parts, parts
+from jobs.store.memory import MemoryStore
+from tests.support.waiting import until
+from tests.unit.jobs.support import CLIENT_ENV, LONG, TESTS, Parts, parts
 
 pytestmark = pytest.mark.anyio
+
+SPENDING_STUB = TESTS / "fakes" / "spending_stub.py"
+TWO_CALLS_USD = 0.014
+"""US dollars of two calls that it makes, each of 1,000 tokens read and 500 written."""
 
 
 async def change(engine: Parts, identity: str, *, confirmed: bool = False, **asked: float) -> LimitsInForce:
@@ -162,6 +169,40 @@ async def test_a_budget_that_is_used_up_already_ends_what_runs_and_only_once_a_p
         assert (await change(engine, parent, budget_usd=0.4)).limits.budget_usd == 0.4
 
 
+async def test_what_a_running_attempt_has_cost_so_far_counts_for_its_job_its_batch_and_its_tree(tmp_path: Path):
+    async with parts(tmp_path, processes=True, cli=SPENDING_STUB) as made:
+        # The stub keeps its task in its home.
+        engine = replace(made, client_env={**CLIENT_ENV, "HOME": str(made.work)})
+        parent = (await root_job(engine, f"stub:calls=0 stub:wait={tmp_path}/never")).id
+        [child] = await engine.run(f"stub:calls=2 stub:wait={tmp_path}/never", parent=parent)
+        batch = (await engine.job(child)).batch_id
+
+        async def has_spent() -> bool:
+            return (await engine.limits.in_force(child)).spent_usd == pytest.approx(TWO_CALLS_USD)
+
+        await until(has_spent)
+        for part in (batch, parent):
+            assert (await engine.limits.in_force(part)).spent_usd == pytest.approx(TWO_CALLS_USD)
+        with pytest.raises(NotConfirmedError, match=r"0\.0140 USD.* 2 running jobs end"):
+            await change(engine, parent, budget_usd=0.01)
+        await change(engine, parent, budget_usd=0.01, confirmed=True)
+        assert {job.reason for job in await engine.over(parent, child)} == {Reason.BUDGET_EXHAUSTED}
+
+
+async def test_the_budget_of_a_tree_that_is_over_counts_after_a_restart_too(tmp_path: Path):
+    kept = MemoryStore()
+    async with parts(tmp_path, processes=True, store=kept) as engine:
+        ids = await engine.run("stub:exit=3", "stub:cost=0.5")
+        tree = await tree_of(engine, ids[0])
+        await change(engine, tree, budget_usd=0.7)
+        await engine.over(*ids)
+        before = await engine.limits.in_force(ids[0])
+        assert before.left_usd == pytest.approx(0.2)
+        assert before.above == f"tree {tree}"
+    async with parts(tmp_path, store=kept) as engine:
+        assert await engine.limits.in_force(ids[0]) == before
+
+
 def test_the_question_names_how_many_jobs_would_end():
     assert "with a budget of 1.0000 USD 2 running jobs end as budget_exhausted" in str(NotConfirmedError(1.0, 3.0, 2))
 
@@ -172,6 +213,26 @@ async def test_a_deadline_ends_what_runs_and_what_waits(tmp_path: Path):
         await engine.reaches(ids[0], JobStatus.RUNNING)
         await change(engine, await tree_of(engine, ids[0]), timeout_seconds=0.2)
         assert [job.reason for job in await engine.over(*ids)] == [Reason.DEADLINE] * 2
+
+
+async def test_a_deadline_ends_what_waits_while_others_still_run(tmp_path: Path):
+    async with parts(tmp_path) as engine:
+        ids = await engine.run(*[TaskRequest(task="hold", batch_slots=1)] * 3)
+        await engine.reaches(ids[0], JobStatus.RUNNING)
+        assert await status_of(engine, *ids[1:]) == [JobStatus.QUEUED] * 2
+        await change(engine, await tree_of(engine, ids[0]), timeout_seconds=0.1)
+        assert [job.reason for job in await engine.over(*ids[1:])] == [Reason.DEADLINE] * 2
+        assert await status_of(engine, ids[0]) == [JobStatus.RUNNING]
+
+
+async def test_who_follows_a_tree_is_told_of_the_new_limits_of_its_jobs(tmp_path: Path):
+    async with parts(tmp_path) as engine:
+        [job_id, _] = await engine.run("hold", "hold")
+        await engine.reaches(job_id, JobStatus.RUNNING)
+        with engine.event_bus.subscribe([await tree_of(engine, job_id)], lambda job: job.id == job_id) as changes:
+            await change(engine, job_id, budget_usd=2.5)
+            with anyio.fail_after(LONG):
+                assert [job.spec.max_budget_usd for job in await changes.changes()] == [2.5]
 
 
 async def test_a_batch_inside_a_tree_has_slots_and_no_other_limit_and_the_refusal_says_what_has_it(tmp_path: Path):
