@@ -190,10 +190,10 @@ async def test_an_engine_that_stops_leaves_no_command(hooks: Hooks, gate: Gate):
 
 async def test_a_url_gets_the_message_and_each_answer_that_is_no_success_is_told(hooks: Hooks):
     with receiving() as receiver:
-        receiver.answers = [200, 500, 307]
+        receiver.answers = [200, 500, 302]
         assert await hooks.deliver(receiver.url, MESSAGE) is None
         assert await hooks.deliver(receiver.url, MESSAGE) == "it answered 500"
-        moved = "it answered 307, which is not followed: set the URL to which it leads"
+        moved = "it answered 302, which is not followed: set the URL to which it leads"
         assert await hooks.deliver(receiver.url, MESSAGE) == moved
     assert [(command, body) for command, _, _, body in receiver.got] == [("POST", MESSAGE)] * 3
     assert {headers["Content-Type"] for _, _, headers, _ in receiver.got} == {"application/json"}
