@@ -98,6 +98,7 @@ def test_a_key_is_one_call_of_a_tool_and_its_answer_is_told(
     assert do(actions) == told
     assert engine.calls == [tool]
     assert engine.hellos[0]["role"] == "mcp"
+    assert engine.hellos[0]["cwd"] == "/"
 
 
 def test_each_message_is_a_submission_of_its_own_that_can_be_repeated(world: World):

@@ -1,6 +1,7 @@
 """The connection of the view before engines that the test plays: pages, ends of engines, and what a person reads."""
 
 import queue
+import select
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ import pytest
 from server.client.connect import connect
 from server.client.engine_socket import EngineEndpoint
 from server.client.state_dir import StatePaths, prepare
-from server.client.wire import ClientError, Hello
+from server.client.wire import ClientError, Hello, Welcome
 from server.tui import engine_link
 from server.tui.engine_link import CRASHED, OLDER, STOPPED, EngineLink
 from tests.support.waiting import until_now
@@ -185,9 +186,35 @@ def test_a_half_answer_counts_as_none(world: World):
         stream, _ = listener.accept()
         with stream, stream.makefile("rb") as lines:
             lines.readline()
-            stream.sendall(b'{"claude_jobs":1,"version":"0.1.0","pid":1,"ok":true,"idle":false}\n')
+            stream.sendall(Welcome(pid=1).encode())
             lines.readline()
             stream.sendall(b'{"ok":true,"cursor":"c","jobs"')
     world.paths.socket.unlink()
     world.told(STOPPED)
     assert world.arrived.empty()
+
+
+def test_an_engine_that_dies_with_a_request_unread_is_no_system_error(world: World):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(world.paths.address)
+        listener.listen()
+        world.link.open()
+        stream, _ = listener.accept()
+        with stream:
+            while not stream.recv(1).endswith(b"\n"):
+                pass
+            stream.sendall(Welcome(pid=1).encode())
+            select.select([stream], [], [], SECONDS)
+    world.told(CRASHED)
+    until_now(lambda: world.started == 1, SECONDS, "the next start")
+
+
+def test_an_engine_that_does_not_greet_is_named_with_what_to_do(world: World):
+    endpoint = EngineEndpoint(paths=world.paths, environ={}, timeout=0.05)
+    link = EngineLink(endpoint, Hello(cwd="/"), world.arrived.put, world.said.put)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(world.paths.address)
+        listener.listen()
+        link.open()
+        assert "did not answer within 0.05 s" in world.said.get(timeout=SECONDS)
+        link.close()

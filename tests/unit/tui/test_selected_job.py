@@ -11,7 +11,7 @@ from jobs.processes.attempt_dir import AttemptDirectory
 from server.cli import transcript
 from server.client.state_dir import StatePaths, prepare
 from server.tui.engine_link import STOPPED
-from tests.unit.tui.stand_in import REVIEW, StandInLink, page, row, view
+from tests.unit.tui.stand_in import NOW, REVIEW, StandInLink, page, row, view
 
 pytestmark = pytest.mark.anyio
 
@@ -127,6 +127,32 @@ async def test_a_request_is_shown_whole_and_answered_with_one_key(paths: StatePa
         await shown.press(key)
         await shown.shows("did answer")
         assert shown.done == [("answer", "r1", allowed)]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"input": '{"command": "ls', "inputChars": 1000},
+            ('{"command": "ls', "… 985 characters more: the transcript"),
+        ),
+        ({"input": "[secret] is no JSON"}, ("[secret] is no JSON", "y allow once")),
+        ({"input": '{"limit": 3, "path": "a"}'}, ("limit: 3", "path: a")),
+    ],
+)
+async def test_a_request_that_was_cut_or_redacted_is_shown_as_it_is(
+    paths: StatePaths, given: dict[str, Any], told: tuple[str, str]
+):
+    async with view(link=StandInLink(j4=asking({**REQUEST, **given})), paths=paths) as shown:
+        await shown.press("a")
+        await shown.shows(*told)
+
+
+async def test_a_request_says_when_it_is_denied_without_an_answer(paths: StatePaths):
+    rows = [{**one, "waitingUntil": NOW + 60} if one["jobId"] == "j4" else one for one in REVIEW]
+    async with view(rows, link=StandInLink(j4=asking(REQUEST)), paths=paths) as shown:
+        await shown.press("a")
+        await shown.shows("Without an answer it is denied at")
 
 
 async def test_a_request_that_is_left_for_later_is_not_answered(paths: StatePaths):

@@ -10,7 +10,7 @@ from server.tui import job_list
 from server.tui.cells import Columns, row_segments
 from server.tui.marks import PlainCharacters
 from server.tui.model import Node
-from tests.unit.tui.stand_in import REVIEW, row, view
+from tests.unit.tui.stand_in import NOW, REVIEW, row, view
 
 pytestmark = pytest.mark.anyio
 
@@ -267,3 +267,50 @@ async def test_only_one_subtree_is_shown_where_one_was_named():
     async with view(under="j1") as shown:
         assert "oauth" in shown.text
         assert "db/migrate" not in shown.text
+
+
+async def test_a_pause_of_an_account_is_said_with_its_end_and_how_many_jobs_wait():
+    pauses = [{"until": NOW + 3600, "because": "the five-hour limit is reached", "waiting": 2}]
+    async with view([row(0, "queued", waitingFor="limit", waitingUntil=NOW + 3600)]) as shown:
+        await shown.take(pauses=pauses)
+        assert ": the five-hour limit is reached; 2 jobs wait" in shown.text
+        assert "usage limit until" in shown.text
+        await shown.take()
+        assert "2 jobs wait" not in shown.text
+
+
+@pytest.mark.parametrize(
+    ("typed", "left"),
+    [("status:waiting", {"j0", "j1", "j4", "j6", "j7"}), ("status:live", {"j0", "j1", "j3", "j4", "j6", "j7"})],
+)
+async def test_the_filter_knows_what_waits_and_what_is_live(typed: str, left: set[str]):
+    async with view() as shown:
+        await shown.press("slash", *typed)
+        assert {node.id for node in shown.app.table.visible} == left
+
+
+async def test_escape_and_keys_of_the_list_do_nothing_where_nothing_fits_the_filter():
+    async with view() as shown:
+        await shown.press("slash", *"nowhere", "enter", "down", "G", "space")
+        assert shown.selected is None
+        await shown.press("escape")
+        assert "oauth" in shown.text
+        assert shown.selected is not None
+
+
+async def test_a_double_click_opens_a_job_and_a_click_on_the_heading_does_nothing():
+    async with view() as shown:
+        await shown.pilot.click(job_list.JobList, offset=(12, 0))
+        assert shown.selected == "j0"
+        await shown.pilot.click(job_list.JobList, offset=(12, 4), times=2)
+        await shown.pilot.pause()
+        assert shown.selected == "j3"
+        assert shown.lines[-1].startswith("esc back")
+
+
+async def test_a_job_that_ended_oddly_or_is_being_ended_says_so():
+    async with view(
+        [row(0, "completed", reason="max_turns", excerpt="half of it"), row(1, rootId="j1", cancelling=True)]
+    ) as shown:
+        assert "max turns: half of it" in shown.text
+        assert "is being ended" in shown.text
