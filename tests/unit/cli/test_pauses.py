@@ -14,6 +14,12 @@ def held(invoke: Invoke, quarters: House, name: str) -> str:
     return invoke("run", "--detach", f"stub:wait={quarters.base / name}").stdout.strip()
 
 
+def end(invoke: Invoke, job_id: str) -> None:
+    """Cancel a job and wait for its end: the tests share an engine, and count what runs there."""
+    invoke("kill", job_id)
+    invoke("wait", job_id)
+
+
 def status_of(invoke: Invoke, job_id: str) -> str:
     return str(json.loads(invoke("status", job_id, "--json").stdout)["status"])
 
@@ -42,7 +48,7 @@ def test_a_job_is_named_by_the_beginning_of_its_id_and_the_hint_has_the_whole(in
     assert " ago)" in again.stdout
     assert "T" not in again.stdout.partition("since ")[2]
     assert invoke("resume", job_id[:8]).stdout.startswith(f"{job_id} goes on")
-    invoke("kill", job_id)
+    end(invoke, job_id)
 
 
 def test_a_pause_now_ends_what_runs_and_it_goes_on_once_resumed(invoke: Invoke, quarters: House):
@@ -68,7 +74,7 @@ def test_a_part_of_what_is_paused_stays_paused_which_is_status_1_and_names_the_c
     assert as_json.exit_code == 1
     assert json.loads(as_json.stdout)["success"] is False
     invoke("resume")
-    invoke("kill", job_id)
+    end(invoke, job_id)
 
 
 def test_json_is_the_answer_without_words_for_a_model(invoke: Invoke):
