@@ -141,9 +141,11 @@ class Tree(PortableTable):
 
 
 def test_a_process_below_a_mark_is_inside_however_far_below():
-    deep = {pid: pid - 1 for pid in range(100, 1100)}
-    assert inside_job(1099, Tree(deep | {99: 1}, marked={99}))
-    assert not inside_job(1099, Tree(deep | {99: 1}))
+    # None of them is this process, whose children are inside too.
+    deepest = UNUSED + 1000
+    deep = {UNUSED: 1} | {pid: pid - 1 for pid in range(UNUSED + 1, deepest + 1)}
+    assert inside_job(deepest, Tree(deep, marked={UNUSED}))
+    assert not inside_job(deepest, Tree(deep))
 
 
 def test_what_fell_to_the_engine_is_inside_and_the_engine_itself_is_not():
