@@ -100,9 +100,9 @@ async def test_details_that_could_not_be_had_are_read_once_the_engine_is_back(pa
         assert "Starting" not in shown.text
 
 
-async def test_while_an_engine_runs_none_is_started():
+async def test_while_an_engine_runs_none_is_started(paths: StatePaths):
     link = StandInLink()
-    async with view(link=link) as shown:
+    async with view(link=link, paths=paths) as shown:
         await shown.press("e")
         assert link.starts == 0
 
