@@ -268,7 +268,9 @@ SELECT path, since, by_job, ends_running FROM paused_path ORDER BY since, path;
 
 -- name: delete_pauses
 -- A tree that is forgotten has nothing left to resume.
-DELETE FROM paused_path WHERE path = ?1 OR (path > ?1 || '/' AND path < ?1 || '0');
+DELETE FROM paused_path WHERE EXISTS (
+    SELECT 1 FROM (SELECT ? AS root_id) WHERE path = root_id OR (path > root_id || '/' AND path < root_id || '0')
+);
 
 -- name: limit_tree
 -- Every change is noted, also one of a part; what is NULL stays as it is.
