@@ -139,7 +139,7 @@ class Engine:
             await beat(min(self._settings.idle_seconds / IDLE_CHECKS, FILE_SECONDS))
             if self._connection_counter.idle_for() < self._settings.idle_seconds:
                 continue
-            # Paused jobs need no engine: whoever resumes them starts one. Not where its end would be theirs.
+            # Paused jobs need no engine: `resume` starts one. But where the engine ends its jobs as it stops, it stays.
             work = self._services.store.has_unfinished if self.end_jobs else self._services.recursion.has_work
             if not await retry_while_unavailable(work, "asking for live jobs"):
                 logger.info("stopping: no client and no job to run for %s s", self._settings.idle_seconds)

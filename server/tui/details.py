@@ -77,7 +77,7 @@ class DetailsPane(Vertical):
                 log.write(Text(part, _STYLES.get(first, "dim" if line.lstrip().startswith("⎿") else "")))
 
     def on_resize(self, event: Resize) -> None:
-        """Wrap everything anew in the new width."""
+        """Wrap everything again, in the new width."""
         if event.size.width != self._width:
             self._width = event.size.width
             self.refresh_facts()

@@ -157,7 +157,7 @@ class JobTable:
         self.is_complete = not page["more"]
 
     def arrange(self) -> None:
-        """Show the rows that have arrived: jobs that are new build the tree anew, others change what is above them."""
+        """Show the rows that have arrived: new jobs build the tree again, others change what is above them."""
         changed, self._changed = dict.fromkeys(self._changed), []
         if self._is_new:
             self._build()

@@ -176,7 +176,7 @@ def test_without_a_terminal_it_says_what_to_use_instead(empty: House, environ: d
 
 
 def test_without_textual_it_says_how_to_install_it(empty: House, tmp_path: Path):
-    # A package of that name that cannot be imported stands in for none.
+    # A package of that name that cannot be imported is like one that is not installed.
     (tmp_path / "textual.py").write_text("raise ModuleNotFoundError('No module named textual', name='textual')\n")
     with top(empty, PYTHONPATH=str(tmp_path)) as view:
         assert view.end() == 1

@@ -15,7 +15,7 @@ QUESTION = "0.5000 USD have been spent already: with a budget of 0.3000 USD 1 ru
 
 
 class Engine:
-    """Stands in for an engine: gives answers in their order, and keeps what it was asked."""
+    """A fake engine: gives answers in their order, and keeps what it was asked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Mapping[str, Any] | None) -> None:
         self.asked: list[Mapping[str, Any]] = []

@@ -27,7 +27,7 @@ def asking(request_id: str, job_id: str) -> dict[str, str]:
 
 
 class Engine:
-    """Stands in for the client of an engine with these jobs, the newest first."""
+    """A fake client of an engine with these jobs, the newest first."""
 
     def __init__(self, *jobs: Mapping[str, Any]) -> None:
         self.jobs = {one["jobId"]: one for one in jobs}

@@ -24,7 +24,7 @@ class Terminal(io.StringIO):
 
 
 class Engine:
-    """Stands in for an engine: gives answers in their order, and keeps what it was asked."""
+    """A fake engine: gives answers in their order, and keeps what it was asked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Mapping[str, Any] | None) -> None:
         self.asked: list[Any] = []

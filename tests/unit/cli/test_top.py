@@ -37,7 +37,7 @@ def engine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedEngine
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the command take its streams for a terminal."""
-    # Not `sys` itself: pytest sets its streams anew before each phase of a test.
+    # Not `sys` itself: pytest sets its streams again before each phase of a test.
     monkeypatch.setattr(command, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(command, "out", Console(file=Terminal()))
