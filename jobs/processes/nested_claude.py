@@ -77,7 +77,8 @@ class NestedClaude:
 
     Args:
         marker: Job marker of the attempt.
-        command: Its command line, without control characters, at most `COMMAND_CHARS` characters long.
+        command: Its command line, without control characters and the program's directory, at most `COMMAND_CHARS`
+            characters long.
     """
 
     marker: str
@@ -218,8 +219,10 @@ def _session_options(arguments: Sequence[str]) -> frozenset[tuple[str, str]]:
     )
 
 
-def _shown(arguments: Iterable[str]) -> str:
-    words = strip_terminal_codes(shlex.join(arguments)).replace("\n", " ")
+def _shown(arguments: Sequence[str]) -> str:
+    # A reply about a job is short: the directories of a program would take the room of what it was asked to do.
+    short = [PurePath(word).name if word.startswith("/") else word for word in arguments[:2]]
+    words = strip_terminal_codes(shlex.join([*short, *arguments[2:]])).replace("\n", " ")
     return words if len(words) <= COMMAND_CHARS else f"{words[:COMMAND_CHARS]}…"
 
 

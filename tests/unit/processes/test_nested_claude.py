@@ -1,6 +1,7 @@
 """Which process of a job is its own `claude`, and which is a second one."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -74,3 +75,17 @@ def test_it_is_so_after_the_shim_was_killed():
 def test_a_second_one_counts_below_the_first_one_and_as_an_orphan(parent: int, session: int):
     second = entry(SECOND, parent=parent, session=session, start=3.0)
     assert scan(SHIM_ENTRY, OWN_ENTRY, second) == {MARK}
+
+
+def test_the_reported_command_keeps_its_arguments_however_deep_the_program_lies():
+    def deep(pid: int) -> Program:
+        found = programs(pid)
+        directory = "/home/a user/" + "deep/" * 60
+        return replace(found, arguments=(f"{directory}claude", "-p", "hello")) if pid == SECOND else found
+
+    second = entry(SECOND, parent=OWN, session=SHIM, start=3.0)
+    table = ShownTable([SHIM_ENTRY, OWN_ENTRY, second], dict.fromkeys((SHIM, OWN), MARK))
+    detector = NestedClaudeDetector(table, deep)
+    target = Target(marker=MARK, shim=ProcessIdentity(pid=SHIM, start=1.0))
+    found = [*detector.scan([target]).values(), *detector.scan([target]).values()]
+    assert {one.command for one in found} == {"claude -p hello"}
