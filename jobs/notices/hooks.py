@@ -13,24 +13,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from html import escape
-from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import anyio
 
 from jobs.notice import ERROR_CHARS, NoticeEvent, shortened
+from jobs.notices.posting import URL_SECONDS, post, took_longer
 from jobs.processes.process_table import ProcessIdentity, process_table
 from jobs.settings import is_url
 
 COMMAND_SECONDS = 30.0
 """Seconds that a command may run."""
-
-URL_SECONDS = 15.0
-"""Seconds until a URL must have answered."""
 
 _GRACE_SECONDS = 1.0
 """Seconds between asking a command's process group to end and killing it."""
@@ -87,7 +82,8 @@ class Hooks:
         """
         text = json.dumps(message, ensure_ascii=False).encode()
         if is_url(hook):
-            return await _in_thread(lambda _: _post(hook, text), URL_SECONDS, 0.0)
+            # The thread itself ends a request that takes too long.
+            return await _in_thread(lambda _: post(hook, text), URL_SECONDS + _END_SECONDS, 0.0)
         given = {name: str(message.get(key, "")) for name, key in VARIABLES.items()}
         # A whole line: a command such as `cat >>FILE` then writes one message a line.
         command, env = ["/bin/sh", "-c", hook], self._env | given
@@ -211,7 +207,7 @@ async def _in_thread(work: Callable[[threading.Event], str | None], seconds: flo
         # An engine that stops leaves no command.
         with anyio.move_on_after(last_seconds, shield=True):
             await over.wait()
-    return found[0] if found else f"it took longer than {seconds:g} s"
+    return found[0] if found else took_longer(seconds)
 
 
 def _followed(process: "subprocess.Popen[bytes]", stop: threading.Event) -> str | None:
@@ -254,24 +250,3 @@ def _last_words(said: bytes) -> str:
     # What a command says last is most likely why it failed.
     last = words if len(words) <= ERROR_CHARS else f"…{words[1 - ERROR_CHARS :]}"
     return f": {last}" if last else ""
-
-
-def _post(url: str, text: bytes) -> str | None:
-    headers = {"Content-Type": "application/json", "User-Agent": "claude-jobs"}
-    request = Request(url, data=text, headers=headers, method="POST")  # noqa: S310 - the settings take http and https
-    try:
-        with build_opener(_NoRedirect).open(request, timeout=URL_SECONDS):
-            return None
-    except HTTPError as error:
-        error.close()
-        moved = ", which is not followed: set the URL to which it leads" if 300 <= error.code < 400 else ""
-        return f"it answered {error.code}{moved}"
-    except (OSError, HTTPException, ValueError) as error:
-        return shortened(f"it cannot be reached: {getattr(error, 'reason', error)}")
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    """Follows no redirect: most would repeat the request without its body, and some at another host."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Return no request."""

@@ -15,6 +15,7 @@ import pytest
 
 from jobs.notice import ERROR_CHARS
 from jobs.notices import hooks as module
+from jobs.notices import posting
 from jobs.notices.hooks import Hooks, desktop_program
 from tests.support.receiver import receiving
 from tests.support.waiting import until
@@ -234,19 +235,36 @@ async def test_what_is_no_web_server_is_told(hooks: Hooks):
         assert await hooks.deliver(url, TEST) == "it cannot be reached: 220 mail.example.com ESMTP"
 
 
-async def test_a_url_that_answers_without_end_is_given_up_after_a_time(hooks: Hooks, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "URL_SECONDS", 0.5)
+TLS_BEGINS = bytes([22, 3, 3, 64, 0])
+"""The head of a record of a TLS handshake with 16 KiB to come."""
+
+
+@pytest.mark.parametrize(
+    ("scheme", "begins"),
+    [("http", b"HTTP/1.1 200 OK\r\nX-Long: "), ("http", b""), ("https", TLS_BEGINS)],
+    ids=["in a header", "in the first line", "while TLS is agreed on"],
+)
+async def test_a_url_that_answers_by_the_drop_without_end_is_given_up_and_keeps_no_thread(
+    hooks: Hooks, monkeypatch: pytest.MonkeyPatch, scheme: str, begins: bytes
+):
+    monkeypatch.setattr(posting, "URL_SECONDS", 0.5)
     over = threading.Event()
 
     def by_the_drop(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
-        while not over.wait(0.05):
-            connection.sendall(b"x")
+        with suppress(OSError):
+            connection.sendall(begins)
+            while not over.wait(0.05):
+                connection.sendall(b"x")
+
+    async def no_thread_is_left() -> bool:
+        return not any(thread.name.startswith("hook") for thread in threading.enumerate())
 
     with answering(by_the_drop) as url:
-        said = await hooks.deliver(url, TEST)
-        over.set()
-    assert said == "it took longer than 0.5 s"
+        try:
+            assert await hooks.deliver(url.replace("http", scheme), TEST) == "it took longer than 0.5 s"
+            await until(no_thread_is_left, 20.0)
+        finally:
+            over.set()
 
 
 @pytest.fixture
