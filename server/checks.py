@@ -22,6 +22,7 @@ from jobs.settings_sources import known_variables
 from jobs.store.corruption import noted_damage
 from jobs.store.disk_reserve import reserve_beside
 from jobs.store.migrations import STEPS
+from jobs.store.search_index import files_of_index, is_directory
 from server import __version__
 from server.client.client_env import client_environment, is_passed_on
 from server.client.connect import control
@@ -182,6 +183,16 @@ def check_database(paths: StatePaths) -> Iterator[Finding]:
     if report is not None:
         remedy = f"Once you have read this, run `rm {shlex.quote(str(report_path(path)))}`."
         yield Finding(name=_DATABASE, good=False, detail=str(report), remedy=remedy, needed=False)
+
+
+def check_search_index(paths: StatePaths) -> Iterator[Finding]:
+    """Yield a finding for what keeps `claude-jobs search` from making its index again; all else it repairs itself."""
+    for file in files_of_index(paths.search_index):
+        if is_directory(file):
+            named = shlex.quote(str(file))
+            remedy = f"Run `mv {named} {named}.aside`; the next `claude-jobs search` makes the index again."
+            detail = f"{file} is a directory, so `claude-jobs search` finds nothing"
+            yield Finding(name="Search index", good=False, detail=detail, remedy=remedy, needed=False)
 
 
 def _refusal(home: Path) -> Finding | None:

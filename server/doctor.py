@@ -25,6 +25,7 @@ from server.checks import (
     check_database,
     check_engine,
     check_environment,
+    check_search_index,
     check_space,
     find_directory,
 )
@@ -126,6 +127,7 @@ def _findings(environ: Mapping[str, str], try_hooks: bool) -> Iterator[Finding]:
             yield from check_hooks(settings, environ, tried=try_hooks)
         yield check_space(paths)
         yield from check_database(paths)
+        yield from check_search_index(paths)
         yield engine
 
 

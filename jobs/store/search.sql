@@ -4,6 +4,14 @@
 -- Read only: the store is its one writer.
 ATTACH ? AS jobs;
 
+-- name: version
+-- Of the file's schema, and whether it has none yet.
+SELECT user_version, NOT EXISTS (SELECT 1 FROM main.sqlite_schema) FROM pragma_user_version;
+
+-- name: knows_a_job
+-- False for an index that was made a moment ago.
+SELECT EXISTS (SELECT 1 FROM known);
+
 -- name: gone
 -- Both columns are in indexes: no row of a job is read.
 SELECT doc_id FROM known WHERE job_id NOT IN (SELECT id FROM jobs.job);

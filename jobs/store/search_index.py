@@ -1,9 +1,11 @@
 """Full-text index of tasks and answers, in a file next to the database; it catches up when somebody searches.
 
-No write of a job touches it. It may be removed at any time: the next search makes it again.
+No write of a job touches it. It may be removed at any time: the next search makes it again, also in the place of one
+that is damaged or that another version has written.
 """
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +30,14 @@ PIECE = 200
 
 LATE_SECONDS = 3600.0
 """Seconds by which the end of a job may be written later than its time, on a full disk for example."""
+
+VERSION = 1
+"""Version of the index's schema, as its file says it. An index of another version is made again."""
+
+_OF_THE_STORAGE = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
+)
+"""What SQLite answers where the index may be sound. After every other error it is made again."""
 
 START, END = "\x02", "\x03"
 """Around each match in an excerpt of the index."""
@@ -120,7 +130,14 @@ class SearchIndex:
             StoreError: The database or the index cannot be used.
         """
         query = " ".join('"{}"'.format(word.replace('"', '""')) for word in words)
-        return self._repaired(lambda connection: list(_find(connection, query, jobs, limit)))
+
+        def read(connection: sqlite3.Connection) -> list[IndexHit]:
+            if not connection.execute(QUERIES["knows_a_job"]).fetchone()[0]:
+                # It was damaged and is made again only now: without its jobs it would find nothing.
+                _catch_up(connection, math.inf)
+            return list(_find(connection, query, jobs, limit))
+
+        return self._repaired(read)
 
     def with_transcripts(self, jobs: JobFilter) -> Sequence[SearchedJob]:
         """Return the jobs that have been started, the newest first.
@@ -145,16 +162,19 @@ class SearchIndex:
             self._repaired(_forget_deleted)
 
     def _repaired(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do something with the index; a damaged one is made again, once."""
+        """Do something with the index; one that cannot be used is made again, once."""
         try:
             try:
                 with self._open() as connection:
                     return work(connection)
-            except sqlite3.OperationalError:
+            except IsADirectoryError:
+                # It may hold anything: only a person removes it.
                 raise
-            except sqlite3.DatabaseError:
-                for suffix in ("", "-journal", "-wal", "-shm"):
-                    self._path.with_name(f"{self._path.name}{suffix}").unlink(missing_ok=True)
+            except (sqlite3.DatabaseError, OSError) as error:
+                if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _OF_THE_STORAGE:
+                    raise
+                for file in files_of_index(self._path):
+                    file.unlink(missing_ok=True)
                 with self._open() as connection:
                     return work(connection)
         except (sqlite3.Error, OSError) as error:
@@ -162,11 +182,33 @@ class SearchIndex:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        self._path.touch(mode=0o600)
+        for file in files_of_index(self._path):
+            if is_directory(file):
+                raise IsADirectoryError(f"{file} is a directory, where the index of the search has a file")
+        if not self._path.exists():
+            self._path.touch(mode=0o600)
+        if not self._path.is_file():
+            raise sqlite3.DatabaseError(f"{self._path} is no regular file")
+        # Private and writable, whatever it was.
+        self._path.chmod(0o600)
         with closing(sqlite3.connect(self._path.as_uri(), uri=True, isolation_level=None)) as connection:
-            connection.executescript(SCHEMA)
+            version, is_empty = connection.execute(QUERIES["version"]).fetchone()
+            if is_empty:
+                connection.executescript(SCHEMA)
+            elif version != VERSION:
+                raise sqlite3.DatabaseError(f"{self._path} has the schema {version}, this version knows {VERSION}")
             connection.execute(QUERIES["attach"], (f"{self._database.as_uri()}?mode=ro",))
             yield connection
+
+
+def files_of_index(path: Path) -> Sequence[Path]:
+    """Return the file of an index, and those that SQLite may put beside it."""
+    return [path.with_name(f"{path.name}{suffix}") for suffix in ("", "-journal", "-wal", "-shm")]
+
+
+def is_directory(file: Path) -> bool:
+    """Tell whether a directory is there; a link to one is none, since it can be removed as a file."""
+    return file.is_dir() and not file.is_symlink()
 
 
 def _catch_up(connection: sqlite3.Connection, until: float) -> int:

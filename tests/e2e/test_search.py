@@ -2,12 +2,15 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import sqlite3
 import stat
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,6 +151,89 @@ def test_the_index_is_private_and_survives_its_own_loss_and_that_of_the_database
     # From the directories of the jobs.
     assert len(found(made, "flaky")) == 1
     assert len(found(made, "pterodactyl")) == 1
+
+
+NEWER = "ALTER TABLE known ADD COLUMN size INTEGER NOT NULL DEFAULT 0; PRAGMA user_version = 99"
+OTHER = "DROP TABLE doc; CREATE TABLE doc (body TEXT); UPDATE known SET attempt = 1"
+EMPTIED = "DELETE FROM doc_data; DELETE FROM doc_content"
+FOREIGN = "CREATE TABLE photos (path TEXT) STRICT"
+
+
+def changed(statements: str) -> Callable[[Path], object]:
+    """Return what changes an index by SQL."""
+
+    def change(index: Path) -> None:
+        with closing(sqlite3.connect(index)) as connection:
+            connection.executescript(statements)
+
+    return change
+
+
+def foreign(index: Path) -> None:
+    index.unlink()
+    changed(FOREIGN)(index)
+
+
+def pipe(index: Path) -> None:
+    index.unlink()
+    os.mkfifo(index)
+
+
+def link_to_nothing(index: Path) -> None:
+    index.unlink()
+    index.symlink_to(index.parent / "gone" / "search.db")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        changed(NEWER),
+        changed(OTHER),
+        changed(EMPTIED),
+        changed("PRAGMA user_version = 0"),
+        foreign,
+        pipe,
+        link_to_nothing,
+        lambda index: index.chmod(0o400),
+        lambda index: index.chmod(0),
+        lambda index: os.truncate(index, index.stat().st_size // 2),
+        lambda index: index.write_bytes(b""),
+    ],
+    ids=["newer", "other", "emptied", "older", "foreign", "pipe", "link", "read-only", "unreadable", "half", "empty"],
+)
+def test_an_index_that_cannot_be_used_is_made_again_by_the_search_that_meets_it(
+    made: House, harm: Callable[[Path], object]
+):
+    assert len(found(made, "flaky")) == 1
+    harm(made.paths.search_index)
+    done = made.run("search", "flaky")
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 1)
+    assert stat.S_ISREG(made.paths.search_index.lstat().st_mode)
+    assert stat.S_IMODE(made.paths.search_index.stat().st_mode) == 0o600
+    assert len(found(made, "pterodactyl")) == 1
+
+
+@pytest.mark.parametrize("name", ["search.db", "search.db-journal"])
+def test_a_directory_in_the_place_of_the_index_is_left_alone_and_doctor_says_what_to_do(made: House, name: str):
+    assert len(found(made, "flaky")) == 1
+    taken = made.paths.home / name
+    made.paths.search_index.write_bytes(b"no database" * 1000)
+    taken.unlink(missing_ok=True)
+    (taken / "mine").mkdir(parents=True)
+
+    refused = made.run("search", "flaky")
+    assert refused.returncode == 1
+    assert f"{taken} is a directory" in " ".join(refused.stderr.split())
+    assert "`claude-jobs doctor`" in refused.stderr
+
+    findings = json.loads(made.run("doctor", "--json").stdout)["findings"]
+    [finding] = [one for one in findings if one["name"] == "Search index"]
+    assert (finding["status"], str(taken) in finding["detail"]) == ("note", True)
+    command = finding["remedy"].split("`")[1]
+    subprocess.run(shlex.split(command), check=True, timeout=60)
+    assert (taken.with_name(f"{name}.aside") / "mine").is_dir()
+    assert len(found(made, "flaky")) == 1
+    shutil.rmtree(taken.with_name(f"{name}.aside"))
 
 
 def test_a_job_that_is_retried_is_found_by_its_new_answer_and_a_pruned_one_by_nothing():
