@@ -1,11 +1,13 @@
 """What an account may spend on a day and in a month: what counts, when it ends, and what it holds back."""
 
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 
+from jobs import spending as module
 from jobs.limits.account_budgets import AccountBudgetError, AccountBudgets
 from jobs.limits.throttle import Throttle
 from jobs.model import DaySpending
@@ -74,6 +76,28 @@ def test_the_month_counts_all_of_its_days_and_the_later_end_is_told():
     day.now = at(2026, 11, 29, 12)
     # A clock that was set back: yesterday as it was.
     assert day.spending.of("a").today == 0.0
+
+
+def test_a_thread_that_asks_while_another_one_sums_up_a_new_day_does_not_hear_of_the_day_before(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    day = Day(daily_budget_usd=8.0)
+    day.pays(8.0)
+    day.now = at(2026, 12, 1, 12)
+    heard: list[float] = []
+    other = threading.Thread(target=lambda: heard.append(day.spending.of("a").today))
+
+    def local_day_while_the_other_asks(when: float) -> str:
+        if other.ident is None:
+            other.start()
+            # It answers at once, or waits for the sum.
+            other.join(0.2)
+        return local_day(when)
+
+    monkeypatch.setattr(module, "local_day", local_day_while_the_other_asks)
+    assert day.spending.of("a").today == 0.0
+    other.join(20.0)
+    assert heard == [0.0]
 
 
 def test_running_attempts_count_until_their_ends_are_written_and_then_once():
