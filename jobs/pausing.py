@@ -44,12 +44,14 @@ class ResumeResult:
     Args:
         lifted: The pauses that ended.
         queued: Number of queued jobs there that may start now.
+        root_ids: Their trees.
         still: The outermost pause that holds for what was named, or None.
         persons: Whether a person's pause below was left to a person: a job asked.
     """
 
     lifted: Sequence[PausedPath]
     queued: int
+    root_ids: Collection[str]
     still: PausedPath | None
     persons: bool
 
@@ -163,6 +165,7 @@ class PauseService:
         return ResumeResult(
             lifted=lifted,
             queued=len(queued),
+            root_ids={job.root_id for job in queued},
             still=next((row for path in paths if (row := index.outermost(path))), None),
             persons=len(lifted) < len(found),
         )

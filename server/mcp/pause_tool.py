@@ -75,11 +75,23 @@ def _resumed(call: Call, identity: str, result: ResumeResult) -> dict[str, Any]:
     if not result.lifted:
         message = "Nothing was paused." if identity == ALL else f"{what} was not paused."
     else:
-        waits = f": {_counted(result.queued, 'job waits', 'jobs wait')} for a slot" if result.queued else ""
-        message = f"{what} goes on{waits}."
+        message = f"{what} goes on{_waits(call, result)}."
     if result.persons:
         message += " What a person paused there stays paused: only a person resumes it, with `claude-jobs resume`."
     return {"success": not result.persons, "message": message, "queued": result.queued}
+
+
+def _waits(call: Call, result: ResumeResult) -> str:
+    if not result.queued:
+        return ""
+    waits = f": {_counted(result.queued, 'job waits', 'jobs wait')}"
+    # A usage limit or a budget of their account holds them back further.
+    pauses = call.services.recursion.pauses(result.root_ids)
+    if not pauses:
+        return f"{waits} for a slot"
+    # Other trees may have other accounts.
+    some = ", some" if len(result.root_ids) > 1 else ""
+    return waits + "".join(f"{some} until {clock_time(pause.until)} because {pause.because}" for pause in pauses)
 
 
 def _still(call: Call, what: str, pause: PausedPath) -> str:

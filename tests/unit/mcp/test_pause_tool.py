@@ -1,11 +1,15 @@
 """The tool that pauses and resumes: what it answers, whom it obeys, and what other tools say of what is paused."""
 
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
 
 from jobs.model import JobStatus
+from tests.support.spending import STUB
+from tests.support.waiting import until
 from tests.unit.mcp.world import World, call, call_json, refusal, text_of, world
 
 pytestmark = pytest.mark.anyio
@@ -50,6 +54,27 @@ async def test_everything_is_paused_and_resumed_and_each_reply_says_so(home: Pat
         assert (resumed["success"], resumed["message"]) == (True, "Everything goes on: 1 job waits for a slot.")
         assert (await call_json(person, "claude_wait", jobIds=[job_id]))["pending"] == 0
         assert (await call_json(person, "claude_pause", jobId="all", resume=True))["message"] == "Nothing was paused."
+
+
+async def test_a_resume_says_that_a_usage_limit_holds_the_jobs_back_further(home: Path):
+    (home / "reset").write_text(str(time.time() + 3600))
+    task = f"stub:bill={home / 'bill'} stub:reset={home / 'reset'}"
+    async with world(home, cli=STUB) as here, here.client() as person:
+        job_id = (await call_json(person, "claude_run_async", task=task))["jobId"]
+
+        async def is_held_back() -> bool:
+            return "paused" in await call_json(person, "claude_status", jobId=job_id)
+
+        await until(is_held_back)
+        await call_json(person, "claude_pause", jobId=job_id)
+        resumed = await call_json(person, "claude_pause", jobId=job_id, resume=True)
+        limit = r"until \d{4}-\d\d-\d\dT\S+ because the five-hour limit is reached"
+        assert re.fullmatch(rf"{job_id} goes on: 1 job waits {limit}\.", resumed["message"])
+        # A job of another tree may have another account.
+        await call_json(person, "claude_run_async", task=task)
+        await call_json(person, "claude_pause", jobId="all")
+        resumed = await call_json(person, "claude_pause", jobId="all", resume=True)
+        assert re.fullmatch(rf"Everything goes on: 2 jobs wait, some {limit}\.", resumed["message"])
 
 
 async def test_what_is_unknown_or_over_or_makes_no_sense_is_refused_with_what_to_do(home: Path):
