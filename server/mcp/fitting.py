@@ -21,12 +21,12 @@ def fitted(
         droppable: Fields that may be left out, the least important first.
     """
     kept = dict(fields)
-    if _size(kept) <= room:
+    if size_of(kept) <= room:
         return kept
     cuttable = [name for name in texts if isinstance(fields.get(name), str)]
     kept |= {name: cut(fields[name], texts[name]) for name in cuttable}
     for name in droppable:
-        if _size(kept) > room:
+        if size_of(kept) > room:
             kept.pop(name, None)
     for name in reversed(cuttable):
         _resize(kept, fields, name, room, grow=False)
@@ -36,24 +36,25 @@ def fitted(
 
 
 def _resize(kept: dict[str, Any], fields: Mapping[str, Any], name: str, room: int, *, grow: bool) -> None:
-    free = room - _size(kept)
+    free = room - size_of(kept)
     if name in kept and free and (free > 0) is grow:
-        kept[name] = cut(fields[name], max(_LEAST_TEXT, _size(kept[name]) + free))
+        kept[name] = cut(fields[name], max(_LEAST_TEXT, size_of(kept[name]) + free))
 
 
 def cut(text: str, room: int) -> str:
     """Return a text that takes at most `room` bytes as JSON with its quotation marks; a mark shows where it is cut."""
-    if _size(text) <= room:
+    if size_of(text) <= room:
         return text
     # A character takes one byte at least, and the mark three.
     text, room = text[:room], max(0, room - len("…".encode()))
-    while text and (over := _size(text) - room) > 0:
+    while text and (over := size_of(text) - room) > 0:
         # The longest way to spell a character is an escape of six bytes.
         text = text[: -max(1, over // 6)]
     return f"{text}…"
 
 
-def _size(value: Any) -> int:
+def size_of(value: Any) -> int:
+    """Return the bytes of a value as JSON without blanks."""
     return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace"))
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any, Final
 
 from jobs.model import Attempt, Job, JobStatus, Rollup
-from server.mcp.fitting import fitted, without_empty
+from server.mcp.fitting import fitted, size_of, without_empty
 from server.mcp.job_now import JobNow, utc
 
 STATUS_BYTES: Final = 700
@@ -83,6 +84,9 @@ def short_status(fields: Mapping[str, Any], job: Job) -> dict[str, Any]:
 
 def _fitted_status(fields: Mapping[str, Any]) -> dict[str, Any]:
     empty = [name for name in ("reason", "sessionId") if fields.get(name) is None]
+    if "cli" in fields and size_of(fields) > STATUS_BYTES:
+        # A long path would cost two other fields.
+        fields = {**fields, "cli": PurePath(fields["cli"]).name}
     return fitted(fields, STATUS_BYTES, texts=_STATUS_TEXTS, droppable=[*empty, *_STATUS_DROPPABLE])
 
 

@@ -156,6 +156,17 @@ def test_a_short_status_is_whole_and_a_person_gets_each_whole():
     assert len(row["task"]) == 120
 
 
+def test_a_long_path_of_the_cli_takes_no_other_fields_room():
+    job = replace(worst_job("Say hello."), status=JobStatus.COMPLETED, spec=JobSpec(task="Say hello.", cwd="/w"))
+    now = JobNow(job=job, activity=None, wait=None, at=NOW)
+    attempt = replace(ATTEMPT, cli="/home/a/" + "deep/" * 60 + "claude", model="a-model")
+    status = json.loads(replies.job_status(now, None, attempt=attempt))
+    ran = {"settingSources": "user,project,local", "cliVersion": "2.1.330 (Claude Code)", "model": "a-model"}
+    assert status.items() >= {"cli": "claude", **ran}.items()
+    whole = json.loads(replies.job_status(now, None, attempt=attempt, whole=True))
+    assert whole["cli"] == attempt.cli
+
+
 @pytest.mark.parametrize("text", WORST_TEXTS, ids=["ascii", "wide", "escapes", "emoji"])
 @pytest.mark.parametrize("room", [0, 5, 6, 40, 41, 100, 4999])
 def test_a_text_is_cut_to_its_bytes(text: str, room: int):
