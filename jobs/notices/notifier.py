@@ -154,7 +154,8 @@ class Notifier:
             await self._outbox.remove_notices([notice.id for notice in waiting])
             return 0.0
         now = self._clock.now()
-        due = [notice for notice in waiting if notice.due_at <= now]
+        # One that is due later than it can be was put off before the clock was set back.
+        due = [notice for notice in waiting if not 0 < notice.due_at - now <= _seconds_until_next(notice.attempts)]
         if not due:
             return waiting[0].due_at - now
         free, seconds = self._free(kind)
@@ -256,9 +257,13 @@ def several(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _failed(notice: Notice, problem: str, now: float) -> FailedNotice:
     attempts = notice.attempts + 1
-    seconds = min(FIRST_RETRY_SECONDS * 2**notice.attempts, LONGEST_RETRY_SECONDS)
-    given_up = attempts >= MOST_TRIES
-    return FailedNotice(id=notice.id, attempts=attempts, due_at=now + seconds, error=problem, given_up=given_up)
+    due_at, given_up = now + _seconds_until_next(attempts), attempts >= MOST_TRIES
+    return FailedNotice(id=notice.id, attempts=attempts, due_at=due_at, error=problem, given_up=given_up)
+
+
+def _seconds_until_next(attempts: int) -> float:
+    """Return the seconds between the last one of so many tries and the next one."""
+    return min(FIRST_RETRY_SECONDS * 2 ** (attempts - 1), LONGEST_RETRY_SECONDS) if attempts else 0.0
 
 
 def _arguments(arguments: Mapping[str, Any]) -> str:

@@ -27,10 +27,12 @@ from tests.unit.jobs.support import Clock, job
 
 
 class Stopped(Clock):
-    """A clock that goes on only where the test says so."""
+    """A clock that goes on only where the test says so; its time of day can be set by itself."""
+
+    day = 0.0
 
     def now(self) -> float:
-        return 1e9 + self.moved
+        return 1e9 + self.day + self.moved
 
     def monotonic(self) -> float:
         return self.moved
@@ -147,6 +149,26 @@ async def test_a_failure_is_tried_again_later_each_time_and_given_up_at_last(ope
         assert len({message["noticeId"] for message in post.hooks.messages}) == 1
         [said] = await post.notifier.undelivered()
         assert said == "on_end could not be told of everything: 1 is given up. The last time, no route"
+
+
+async def test_a_clock_that_is_set_back_delays_neither_a_new_notice_nor_the_next_try(opened: Callable[..., Any]):
+    async with opened(on_end="x") as post:
+        post.hooks.problem = "no route"
+        await post.add("a")
+        await post.sent(1)
+        await post.left(1)
+        post.hooks.problem = None
+        post.clock.day -= 86_400
+        post.notifier.wake()
+        await post.sent(2)
+        await post.left(0)
+        # As after a start with a clock that was wrong: the notice is of tomorrow.
+        post.clock.day += 172_800
+        notice = Notice(id="n-b", kind=NoticeKind.END, body={"event": "test", "id": "b"}, at=post.clock.now())
+        post.clock.day -= 172_800
+        await post.database.add_notice(notice)
+        post.notifier.wake()
+        assert [message["id"] for message in await post.sent(3)] == ["a", "a", "b"]
 
 
 async def test_what_comes_beyond_the_number_of_a_minute_is_put_together(opened: Callable[..., Any]):
