@@ -251,7 +251,12 @@ class Waiting:
         # Asked first: only a wait in a pause has to look at every pending job.
         if not self._pauses_of(root_ids):
             return ()
-        return self._pauses_of({job.root_id for job in watch.pending() if job.status is JobStatus.QUEUED})
+        paused: set[str] = set()
+        for job in watch.pending():
+            # A running job may wait for others that are all held.
+            if job.root_id not in paused and (job.status is JobStatus.QUEUED or self._hold_of(job) is not None):
+                paused.add(job.root_id)
+        return self._pauses_of(paused)
 
     def _held(self, pending: Iterable[Job]) -> Wait | None:
         """Return the hold that ends first where each of some jobs is held; None where one may go on."""

@@ -30,7 +30,9 @@ def test_a_wait_for_what_a_person_paused_ends_a_sessions_turn_and_lasts_for_a_jo
             waits = pump.json("claude_status", jobId=parent["jobId"])
             assert (waits["waitingFor"], waits["waitingBecause"]) == ("children", "1 live below it, 0 of them running")
             # A session that waits for the parent is told so too: nothing of it goes on.
-            assert "end your turn" in pump.json("claude_wait", jobIds=[parent["jobId"]])["next"]
+            held = pump.json("claude_wait", jobIds=[parent["jobId"]])
+            assert "end your turn" in held["next"]
+            assert f"paused because a person paused {parent['jobId']}" in held["paused"]
             assert made.run("resume", parent["jobId"]).returncode == 0
             assert "pending" in job.answer(number)["content"][0]["text"]
             assert time.monotonic() - began >= HELD
