@@ -51,6 +51,7 @@ class Finding:
         detail: What was found.
         remedy: What to do where it is not good, with the command to run.
         needed: Whether jobs cannot run without it; otherwise a problem is a mere note.
+        asked: The person asked for this check: a problem is an error where jobs can run without it, too.
     """
 
     name: str
@@ -58,11 +59,12 @@ class Finding:
     detail: str
     remedy: str = ""
     needed: bool = True
+    asked: bool = False
 
     @property
     def mark(self) -> str:
         """Return "ok", "error", or "note" for a problem that keeps no job from running."""
-        return "ok" if self.good else "error" if self.needed else "note"
+        return "ok" if self.good else "error" if self.needed or self.asked else "note"
 
 
 def check_claude(explicit: str | None, path: str | None) -> Finding:

@@ -50,23 +50,23 @@ SELFTEST_SECONDS = 110.0
 def examine(
     environ: Mapping[str, str], console: Console | None, *, try_hooks: bool = False
 ) -> tuple[bool, dict[str, Any]]:
-    """Print each finding once it is known, and return whether jobs can run, and the object that `--json` prints.
+    """Print each finding once it is known, and return whether none is an error, and the object that `--json` prints.
 
     The object has `jobsCanRun`, and `findings` with `name`, `status` ("ok", "note" or "error"), `detail` and `remedy`.
 
     Args:
         environ: The environment of the person.
         console: Where to print, or None.
-        try_hooks: Send a test message to each hook.
+        try_hooks: Send a test message to each hook; one that does not take it is an error then.
     """
     found: list[Finding] = []
     for finding in _findings(environ, try_hooks):
         found.append(finding)
         if console is not None:
             _print(finding, console)
-    good = all(finding.good for finding in found if finding.needed)
+    can_run = all(finding.good for finding in found if finding.needed)
     shown = [{"name": one.name, "status": one.mark, "detail": one.detail, "remedy": _remedy(one)} for one in found]
-    return good, {"jobsCanRun": good, "findings": shown}
+    return all(finding.mark != "error" for finding in found), {"jobsCanRun": can_run, "findings": shown}
 
 
 def kill_engines(console: Console, seconds: float = SELFTEST_SECONDS) -> bool:

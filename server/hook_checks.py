@@ -20,6 +20,8 @@ from server.client.client_env import own_umask
 LOOK_SECONDS = 5.0
 """Seconds that a shell may take to find a program."""
 
+_NONE_SET = "Set one in `config.toml` in the state directory; `claude-jobs settings` lists them."
+
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 
 _UNKNOWN = frozenset("$`();<>|&")
@@ -31,8 +33,11 @@ def check_hooks(settings: Settings, environ: Mapping[str, str], *, tried: bool) 
     Args:
         settings: The settings.
         environ: The environment of the person.
-        tried: Send a message to each, and say what came of it.
+        tried: Send a message to each, and say what came of it; a problem is an error then.
     """
+    if tried and not (settings.on_end or settings.on_attention or settings.desktop_notices):
+        said = "none of on_end, on_attention and desktop_notices is set: no test message was sent"
+        yield Finding(name="Hooks", good=False, detail=said, remedy=_NONE_SET, needed=False)
     hooks = Hooks(environ, own_umask())
     for kind, hook in ((NoticeKind.END, settings.on_end), (NoticeKind.ATTENTION, settings.on_attention)):
         if hook is not None:
@@ -62,10 +67,10 @@ def _test(kind: NoticeKind) -> dict[str, object]:
 
 def _finding(name: str, shown: str, problem: str | None, *, tried: bool) -> Finding:
     detail = f"{shown}: {problem}" if problem else f"{shown}{', a test message was taken' if tried else ''}"
-    remedy = "Correct the setting; `claude-jobs doctor --hooks` sends a test message."
+    remedy = f"Correct {name} where `claude-jobs settings` says it is set; `claude-jobs doctor --hooks` tries it again."
     if name == "desktop_notices":
         remedy = "Install notify-send (libnotify), or turn the setting off."
-    return Finding(name=name, good=problem is None, detail=detail, remedy=remedy, needed=False)
+    return Finding(name=name, good=problem is None, detail=detail, remedy=remedy, needed=False, asked=tried)
 
 
 def _problem(hook: str, environ: Mapping[str, str]) -> str | None:

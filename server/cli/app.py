@@ -326,7 +326,10 @@ def doctor(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check what jobs need to run, and print what to do where it is missing; status 1 if they cannot run."""
+    """Check what jobs need to run, and print what to do where it is missing; status 1 if they cannot run.
+
+    With --hooks also where a hook takes no test message.
+    """
     from server.doctor import examine, kill_engines
 
     good, found = examine(os.environ, None if as_json else out, try_hooks=hooks)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from io import TextIOWrapper
 from threading import Timer
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -151,6 +151,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except typer.TyperException as error:
+            _hint_at_detach(error)
             if error.message.startswith("No such option") and any(re.match(r"-.*\s", one) for one in sys.argv):
                 error.message += ". A text that begins with a hyphen goes after --, and options before that."
             # A parsing error is raised before the option is known.
@@ -158,6 +159,20 @@ class Commands(TyperGroup):
                 raise
             say_json({"error": redact(strip_terminal_codes(error.format_message()))})
             raise typer.Exit(error.exit_code) from error
+
+
+_ASYNC: Final = re.compile(r"No such option: --(?:async|background|bg)")
+"""What people try who know `claude_run_async`."""
+
+
+def _hint_at_detach(error: typer.TyperException) -> None:
+    """Name `--detach` in the refusal of an option like `--async`, where the command has it."""
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    options = [name for parameter in getattr(command, "params", ()) for name in parameter.opts]
+    if _ASYNC.fullmatch(error.message) and "--detach" in options:
+        error.message += ". `--detach` prints the id and exits; the job goes on"
+        # The options that are spelt alike mean something else.
+        vars(error)["possibilities"] = None
 
 
 AsJson = Annotated[bool, json_option("Print JSON, also on failure.")]

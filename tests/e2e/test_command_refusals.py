@@ -69,6 +69,15 @@ def test_a_task_that_begins_with_a_hyphen_is_told_how_to_be_given_and_then_runs(
     assert "hyphen" not in made.run(command, "--nonsense", "x").stderr
 
 
+def test_an_option_that_asks_for_a_job_in_the_background_is_refused_with_the_one_that_does_it(made: House):
+    for command in (("run", "x"), ("batch", "x", "y"), ("send", "j1", "x")):
+        said = made.run(*command, "--async", COLUMNS="300")
+        assert said.returncode == 2
+        assert "`--detach` prints the id and exits; the job goes on" in said.stderr
+        assert "--json" not in said.stderr
+    assert "--detach" not in made.run("wait", "--async", "j1", COLUMNS="300").stderr
+
+
 @pytest.mark.parametrize("seconds", ["inf", "nan", "-1"])
 def test_a_wait_takes_no_time_that_is_no_number(made: House, seconds: str):
     said = made.run("wait", "--timeout", seconds, "j0")

@@ -449,7 +449,23 @@ def test_doctor_names_a_command_that_is_not_there_and_tries_those_that_are(made:
     [told] = listener.messages()
     assert told["event"] == "test"
     configure(made, on_attention="echo no good; exit 3")
-    assert findings("--hooks")["on_attention"] == ("note", "echo no good; exit 3: it exited with 3: no good")
+    assert findings("--hooks")["on_attention"] == ("error", "echo no good; exit 3: it exited with 3: no good")
+
+
+def test_trying_a_hook_fails_where_its_program_is_not_there_and_says_what_to_do(made: House, listener: Listener):
+    configure(made, on_end="no-such-program --at all")
+    # Jobs can run all the same.
+    assert made.run("doctor").returncode == 0
+    tried = made.run("doctor", "--hooks", COLUMNS="300")
+    assert tried.returncode == 1
+    assert "error  on_end: no-such-program --at all: there is no program no-such-program" in tried.stdout
+    assert "Correct on_end where `claude-jobs settings` says it is set" in tried.stdout
+    as_json = made.run("doctor", "--hooks", "--json")
+    assert (as_json.returncode, json.loads(as_json.stdout)["jobsCanRun"]) == (1, True)
+    configure(made, on_end=listener.command)
+    assert made.run("doctor", "--hooks").returncode == 0
+    [told] = listener.messages()
+    assert told["event"] == "test"
 
 
 def test_status_and_doctor_say_what_a_hook_could_not_be_told(made: House):

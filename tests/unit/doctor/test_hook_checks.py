@@ -20,7 +20,16 @@ def found(home: Path, *, tried: bool = False, environ: dict[str, str] | None = N
 
 
 def test_where_nothing_is_set_nothing_is_found(tmp_path: Path):
-    assert found(tmp_path, tried=True) == []
+    assert found(tmp_path) == []
+
+
+def test_a_person_who_tries_hooks_where_none_is_set_is_told_so_and_that_is_no_error(tmp_path: Path):
+    [finding] = found(tmp_path, tried=True)
+    assert (finding.mark, finding.detail.partition(":")[0]) == (
+        "note",
+        "none of on_end, on_attention and desktop_notices is set",
+    )
+    assert "config.toml" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -86,7 +95,8 @@ def test_each_hook_is_sent_a_test_message_of_its_own(tmp_path: Path):
 
 def test_a_hook_that_takes_no_test_message_says_why_and_one_that_is_not_there_is_not_tried(tmp_path: Path):
     end, attention = found(tmp_path, tried=True, on_end="echo no good; exit 3", on_attention="no-such-program; touch x")
-    assert (end.mark, end.detail) == ("note", "echo no good; exit 3: it exited with 3: no good")
+    assert (end.mark, end.detail) == ("error", "echo no good; exit 3: it exited with 3: no good")
+    assert attention.mark == "error"
     assert attention.detail == "no-such-program; touch x: there is no program no-such-program"
     assert not (tmp_path / "x").exists()
 
@@ -99,7 +109,7 @@ def test_a_desktop_is_asked_for_its_program_and_shown_a_test_message(tmp_path: P
         return finding
 
     absent = look(tried=True)
-    assert (absent.name, absent.mark) == ("desktop_notices", "note")
+    assert (absent.name, absent.mark) == ("desktop_notices", "error")
     assert "no program shows notices on this desktop" in absent.detail
     assert "Install notify-send" in absent.remedy
     for name in ("notify-send", "osascript"):
