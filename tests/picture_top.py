@@ -13,7 +13,7 @@ from tests.support.review_scene import Scene, review_scene
 from tests.support.top_terminal import top
 
 FILE = Path(__file__).parents[1] / ".github" / "top.svg"
-LINES, COLUMNS = 20, 132
+LINES, COLUMNS = 20, 134
 """Size of the terminal, in characters."""
 
 _TIMES = ("4:12", "3:40", "1:31", "52s", "2:05", "41s", "3:02", "44s", "1:10")
@@ -28,7 +28,7 @@ def shown(scene: Scene) -> str:
     with top(scene.made, lines=LINES, columns=COLUMNS) as view:
         view.shows("Grep: redirect_uri", "Read: web/upload.py", "waits for a slot", "waits for 4 of 6 jobs")
         view.type("\x1b[B" * 4)
-        view.shows("I look where the redirec", "Id  ", "● Grep(redirect_uri)", "◐ auth/oauth.py")
+        view.shows("I look where the", "Id  ", "● Grep(redirect_uri)", "◐ auth/oauth.py")
         return view.grid.styled
 
 

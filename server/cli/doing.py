@@ -122,6 +122,11 @@ def asks(job_id: str, request_id: str, call: str) -> str:
     return f"{told}\n  permit: claude-jobs approve {request_id} · refuse: claude-jobs approve --deny {request_id}"
 
 
+def state_of(job: Mapping[str, Any]) -> str:
+    """Return what a job is in for a person: its status, or `waiting` where it waits for anything but a slot."""
+    return str(job["status"]) if job.get("waitingFor") in (None, WaitingFor.SLOT) else "waiting"
+
+
 def is_for_jobs(job: Mapping[str, Any]) -> bool:
     """Tell whether a job is queued until other jobs end: then it is not called queued."""
     return job["status"] == "queued" and job.get("waitingFor") in FOR_JOBS

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from server.cli.console import err, note
+from server.cli.doing import state_of
 from server.cli.live_wait import open_requests, wait_view_on
 from server.cli.screen import live_view_on
 from server.cli.times import here, moment
@@ -106,6 +107,7 @@ def picture_of(client: Client, identity: str | None, title: str, totals: Mapping
         if listing.more:
             # Where a tree is too large to be listed whole, the oldest jobs are missing here.
             counts, cost = _sums_of(status)
+            counts = _with_waiting(counts, jobs)
     return Picture(
         title=title,
         jobs=jobs,
@@ -234,8 +236,15 @@ def pause_after(took: float) -> float:
 def _sums(jobs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, int], float]:
     counts: dict[str, int] = {}
     for job in jobs:
-        counts[job["status"]] = counts.get(job["status"], 0) + 1
+        counts[state_of(job)] = counts.get(state_of(job), 0) + 1
     return counts, sum(job.get("costUsd") or 0.0 for job in jobs)
+
+
+def _with_waiting(counts: Mapping[str, int], jobs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Count waiting jobs apart in counts by status, as far as they are listed."""
+    waits = [job["status"] for job in jobs if state_of(job) == "waiting"]
+    apart = {status: max(0, count - waits.count(status)) for status, count in counts.items()}
+    return apart | ({"waiting": len(waits)} if waits else {})
 
 
 def _sums_of(status: Mapping[str, Any]) -> tuple[dict[str, int], float]:

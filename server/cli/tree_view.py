@@ -10,7 +10,7 @@ from rich.text import Text
 
 from jobs.util.text import strip_terminal_codes
 from server.cli.columns import Row, laid_out
-from server.cli.doing import Surroundings, doing, ids_apart
+from server.cli.doing import Surroundings, doing, ids_apart, state_of
 from server.cli.lines import one_line, wrapped
 from server.cli.times import clock, here, moment, span
 from server.cli.wording import for_a_person
@@ -18,18 +18,21 @@ from server.cli.wording import for_a_person
 STYLES: Mapping[str, tuple[str, str]] = {
     "queued": ("○", "dim"),
     "running": ("◐", "cyan"),
+    "waiting": ("◌", "yellow"),
     "completed": ("●", "green"),
     "failed": ("✗", "red"),
     "timeout": ("⧗", "yellow"),
     "cancelled": ("⊘", "magenta"),
 }
-"""Mark and style of each status."""
+"""Mark and style of each state."""
 
 FAILED = frozenset(("failed", "timeout"))
 LIVE = frozenset(("queued", "running"))
 
-_COUNTED = ("running", "queued", "completed", "failed", "timeout", "cancelled")
-"""The order in which statuses are counted."""
+STATES = ("running", "waiting", "queued", "completed", "failed", "timeout", "cancelled")
+"""What a job is in for a person, in the order of counts."""
+
+LIVE_STATES = STATES[:3]
 
 _MOST_ASKED = 3
 """Most permission requests above a drawing."""
@@ -47,7 +50,7 @@ class Picture:
         title: The first line.
         jobs: Lines of `claude_list_jobs`, in order of their admission: `jobId`, `parentJobId`, `status`, `task`, and
             optional fields.
-        counts: How many jobs have each status; of a large tree more than `jobs` names.
+        counts: How many jobs are in each state; of a large tree more than `jobs` names.
         cost: What all of them cost, in US dollars.
         budget: What all of them may cost, in US dollars, or None.
         tokens: Tokens that all of them read and wrote, or None where that is not known.
@@ -71,7 +74,7 @@ class Picture:
     @property
     def is_over(self) -> bool:
         """Whether every job is over."""
-        return LIVE.isdisjoint(self.counts)
+        return not any(map(self.counts.get, LIVE_STATES))
 
 
 @dataclass(slots=True)
@@ -124,7 +127,7 @@ class _Drawing:
         picture, head = self._picture, [*_head(self._picture, self._width), *self._asks()]
         if height is None or len(head) + sum(picture.counts.values()) <= height:
             forest = _forest(picture.jobs)
-            for told_of in (frozenset(_COUNTED), FAILED, frozenset[str]()):
+            for told_of in (frozenset(STATES), FAILED, frozenset[str]()):
                 rows = list(self._rows(forest, told_of))
                 if height is None or len(head) + len(rows) <= height:
                     return [*head, *laid_out(rows, self._width)]
@@ -165,7 +168,7 @@ class _Drawing:
             yield from self._rows(node.below, told_of, below)
 
     def _row(self, indent: str, job: Mapping[str, Any], said: str) -> Row:
-        mark, style = STYLES.get(job["status"], ("?", ""))
+        mark, style = STYLES.get(state_of(job), ("?", ""))
         sums = self._sums[job["jobId"]]
         where = Surroundings(
             now=self._now,
@@ -207,17 +210,17 @@ class _Drawing:
         yield from self._rows(_forest(drawn), told_of)
         left = dict(picture.counts)
         for job in drawn:
-            left[job["status"]] = left.get(job["status"], 0) - 1
-        rest = f"… {counted({status: count for status, count in left.items() if count > 0})}"
+            left[state_of(job)] = left.get(state_of(job), 0) - 1
+        rest = f"… {counted({state: count for state, count in left.items() if count > 0})}"
         if picture.is_over and picture.whole:
             rest += f". `{picture.whole}` draws all."
         yield Text(rest, "dim")
 
 
 def counted(counts: Mapping[str, int]) -> str:
-    """Return counts of statuses in words: "10 running, 152 queued, 38 completed"."""
-    known = [status for status in _COUNTED if counts.get(status)]
-    return ", ".join(f"{counts[status]} {status}" for status in [*known, *sorted(counts.keys() - set(_COUNTED))])
+    """Return counts of states in words: "10 running, 152 queued, 38 completed"."""
+    known = [state for state in STATES if counts.get(state)]
+    return ", ".join(f"{counts[state]} {state}" for state in [*known, *sorted(counts.keys() - set(STATES))])
 
 
 def dollars(amount: float | None, *, cents: bool = False) -> str:

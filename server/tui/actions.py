@@ -44,15 +44,15 @@ class Actions:
 
         return self._call(ask)
 
-    def retry(self, identity: str) -> tuple[str, bool]:
-        """Run a job again, or what failed in a batch."""
+    def retry(self, identity: str, *, subtree: bool) -> tuple[str, bool]:
+        """Run a job again, or with `subtree` all that failed at and below a job, or in a batch."""
 
         def ask(client: Client) -> tuple[str, bool]:
-            answer = client.call_json("claude_retry", {"jobId": identity})
+            answer = client.call_json("claude_retry", {"jobId": identity, "subtree": subtree})
             if count := answer["count"]:
                 return f"Queued again: {count} job{'' if count == 1 else 's'}.", True
             busy = [one["heldBy"] for one in answer.get("busy", ())]
-            return (f"Its session is in use by {busy[0]}." if busy else "Nothing was queued again."), False
+            return (f"Its session is in use by {busy[0]}." if busy else "Nothing there has failed."), False
 
         return self._call(ask)
 

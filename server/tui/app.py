@@ -21,12 +21,12 @@ from server.tui.actions import Actions, resume_line
 from server.tui.background import Handover, hand_over, in_background
 from server.tui.cells import label_of
 from server.tui.details import DetailsPane
-from server.tui.dialogs import TextDialog, copy_dialog, help_dialog, kill_dialog, permission_dialog
+from server.tui.dialogs import TextDialog, copy_dialog, help_dialog, kill_dialog, permission_dialog, retry_dialog
 from server.tui.engine_link import EngineLink
 from server.tui.filters import parsed
 from server.tui.heading import EMPTY, LOADING, alert_line, head_line, key_bar
 from server.tui.job_list import KEYS, JobList
-from server.tui.model import JobTable, Node, Row
+from server.tui.model import RETRIED, JobTable, Node, Row
 from server.tui.transcript_tail import TranscriptTail
 
 WIDE: Final = 110
@@ -385,9 +385,21 @@ class TopApp(App[None]):
         self.push_screen(dialog, lambda said: self._act(partial(self._actions.kill, node.id)) if said else None)
 
     def action_retry(self) -> None:
-        """Retry the selected node."""
-        if (node := self.jobs.selected) is not None:
-            self._act(partial(self._actions.retry, node.id))
+        """Run the selected job again, or what failed below it; ask where that is more than one job."""
+        node = self.jobs.selected
+        if node is None:
+            return
+        has_failed = node.row is not None and node.row["status"] in RETRIED
+        below = {**node.failures()}
+        if has_failed and node.row is not None:
+            below[node.row["status"]] -= 1
+        retry = partial(self._actions.retry, node.id)
+        if sum(below.values()) + has_failed < 2:
+            # Where nothing is known to have failed the engine says so: it may know more.
+            self._act(partial(retry, subtree=not has_failed))
+            return
+        dialog = retry_dialog(_named(node), below, has_failed=has_failed)
+        self.push_screen(dialog, lambda said: self._act(partial(retry, subtree=said == "all")) if said else None)
 
     def action_pause(self) -> None:
         """Pause the selected node, or let it go on."""

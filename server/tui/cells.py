@@ -9,16 +9,21 @@ from rich.segment import Segment
 from rich.style import Style
 
 from jobs.model import LIVE
+from server.cli.doing import state_of
 from server.cli.lines import one_line
 from server.cli.times import clock, span
+from server.cli.tree_view import counted
 from server.cli.wording import for_a_person
 from server.tui.marks import FOLDED, LEAF, MARKS, UNFOLDED
-from server.tui.model import Node, Row, counted, state_of
+from server.tui.model import Node, Row
 
 COST_WIDTH: Final = 7
 TIME_WIDTH: Final = 7
 _GAP: Final = 2
 _LEAST_JOB: Final = 22
+
+_WIDEST: Final = 1000
+"""Columns of a row at most."""
 
 SILENT_SECONDS: Final = 10
 """Seconds without output from which on a row says how many they are."""
@@ -43,7 +48,7 @@ class Columns:
     def within(cls, width: int) -> "Columns":
         """Return the columns of a list that is so wide."""
         rest = max(0, width - COST_WIDTH - TIME_WIDTH - 3 * _GAP)
-        job = max(min(_LEAST_JOB, rest), rest * 11 // 20)
+        job = max(min(_LEAST_JOB, rest), rest * 9 // 20)
         return cls(job=job, now=rest - job)
 
 
@@ -66,14 +71,18 @@ def row_segments(node: Node, columns: Columns, now: float, *, is_selected: bool)
     gap = Segment(" " * _GAP, Style())
     began, ended = node.times()
     time = "" if began is None else brief_span((now if ended is None else ended) - began)
+    figures = f"{gap.text}{dollars(node.cost):>{COST_WIDTH}}{gap.text}{time:>{TIME_WIDTH}}"
+    # A row without figures has their columns for what it says.
+    room = columns.now if figures.strip() else columns.now + len(figures)
+    said = _said(node, now)
+    spare = 0 if _is_at_work(node) else max(0, room - cell_len(said[0]))
+    job = _job_cell(node, columns.job, spare)
+    taken = sum(segment.cell_length for segment in job) - columns.job
     cells = [
-        *_job_cell(node, columns.job),
+        *job,
         gap,
-        *_now_cell(node, columns.now, now),
-        gap,
-        Segment(f"{dollars(node.cost):>{COST_WIDTH}}", Style()),
-        gap,
-        Segment(f"{time:>{TIME_WIDTH}}", Style()),
+        *_now_cell(said, _silent(node, now), room - taken),
+        Segment(figures if figures.strip() else "", Style()),
     ]
     if not is_selected:
         return cells
@@ -81,25 +90,45 @@ def row_segments(node: Node, columns: Columns, now: float, *, is_selected: bool)
     return [Segment("".join(cell.text for cell in cells), Style(reverse=True))]
 
 
-def _job_cell(node: Node, width: int) -> Sequence[Segment]:
+def _is_at_work(node: Node) -> bool:
+    """Tell whether what the row of a node says changes with each call of a tool."""
+    row = node.row
+    if row is None or (node.is_folded and node.children):
+        return False
+    return row["status"] == "running" and not row.get("waitingFor")
+
+
+def _job_cell(node: Node, width: int, spare: int) -> Sequence[Segment]:
+    """Return a node's place and name.
+
+    Args:
+        node: The node.
+        width: Columns.
+        spare: How many more it may take where its name is longer: none where they would come and go.
+    """
     fold = LEAF if not node.children else FOLDED if node.is_folded else UNFOLDED
     mark, style = mark_of(node)
     head = f"{'  ' * min(node.depth, max(0, width // 2 - 4))}{fold}"
     tail = f" {_jobs(node.total)}" if node.is_folded and node.children and node.row is not None else ""
     room = max(0, width - cell_len(head) - 2)
-    label = one_line(label_of(node), max(0, room - len(tail)))
-    rest = max(0, room - cell_len(label))
+    label = one_line(label_of(node), max(0, room + spare - len(tail)))
+    rest = max(len(tail), room - cell_len(label))
     return [
         Segment(head, Style()),
         Segment(f"{mark} ", Style.parse(style)),
         Segment(label, Style(bold=node.row is None)),
-        Segment(f"{tail:<{rest}}"[:rest], Style(dim=True)),
+        Segment(f"{tail:<{rest}}"[: max(0, room + spare - cell_len(label))], Style(dim=True)),
     ]
 
 
-def _now_cell(node: Node, width: int, now: float) -> Sequence[Segment]:
+def _said(node: Node, now: float) -> tuple[str, str]:
+    """Return what a node does, as `doing` does, in one line."""
     text, style = doing(node, now)
-    tail = _silent(node, now)
+    return one_line(text, _WIDEST), style
+
+
+def _now_cell(said: tuple[str, str], tail: str, width: int) -> Sequence[Segment]:
+    text, style = said
     # Cut before it: how long a job is silent must not be lost.
     shown = set_cell_size(f"{one_line(text, max(0, width - cell_len(tail)))}{tail}", max(0, width))
     return [Segment(shown, Style.parse(style))]
@@ -107,7 +136,7 @@ def _now_cell(node: Node, width: int, now: float) -> Sequence[Segment]:
 
 def _silent(node: Node, now: float) -> str:
     row = node.row
-    if row is None or row["status"] != "running" or row.get("waitingFor") or (node.is_folded and node.children):
+    if row is None or not _is_at_work(node):
         return ""
     silent = silence(row, now)
     return f" · {brief_span(silent)}" if silent >= SILENT_SECONDS else ""

@@ -12,15 +12,16 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from jobs.util.text import strip_terminal_codes
+from server.cli.tree_view import counted
 
 HELP: Final = """\
 up down   or ctrl-p ctrl-n; pgup pgdn, home end or g G
 left      or h: fold, then the job above; right or l: unfold
-space     fold or unfold; so does enter on a batch
-enter     details of a job; esc goes back, tab changes sides
+space     fold or unfold; enter unfolds a folded batch
+enter     details; esc goes back, tab changes sides
 /         filter: words, status:waiting, cost>0.5; esc clears it
 k         kill a job and all below it; asks first
-r         retry a job that failed, or what failed in a batch
+r         retry what failed in a job and below it, or in a batch
 s         send a message to the session of a finished job
 a         allow or deny what a job asks for
 p         pause a job and all below it, or let it go on
@@ -128,6 +129,21 @@ def kill_dialog(name: str, below: int, dependents: int, *, is_batch: bool) -> Di
     if dependents:
         body += f"\n{dependents} job{' that depends' if dependents == 1 else 's that depend'} on it will not run."
     return Dialog("Kill this job?", body, _KILL_KEYS)
+
+
+def retry_dialog(name: str, below: Mapping[str, int], *, has_failed: bool) -> Dialog:
+    """Return the question which jobs are to run again.
+
+    Args:
+        name: A job or a batch, for a person.
+        below: How many jobs below it failed, timed out or were cancelled.
+        has_failed: So did the job itself: it can run again alone.
+    """
+    total = sum(below.values()) + has_failed
+    few = {"o": ("one", "this job alone")} if has_failed else {}
+    also = "It failed. " if has_failed else ""
+    body = f"{name}\n\n{also}Below it: {counted(below)}. Jobs that run again may cost money."
+    return Dialog("Run again what failed?", body, {"y": ("all", f"all {total}"), **few, "n": ("", "leave them")})
 
 
 def permission_dialog(name: str, request: Mapping[str, Any], left: int, until: str) -> Dialog:

@@ -10,10 +10,12 @@ from rich.text import Text
 from jobs.activity import names_another_model
 from jobs.model import LIVE
 from jobs.util.text import strip_terminal_codes
+from server.cli.doing import state_of
 from server.cli.lines import one_line, wrapped
 from server.cli.times import told
+from server.cli.tree_view import counted
 from server.tui.cells import brief_span, doing, dollars, in_words, label_of, mark_of, silence, waits
-from server.tui.model import Node, Row, counted, state_of
+from server.tui.model import Node, Row
 
 _NAME_WIDTH: Final = 10
 _LEAST_WIDTH: Final = 20

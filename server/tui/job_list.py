@@ -181,9 +181,10 @@ class JobList(ScrollView, can_focus=True):
             self._fold(node, folded=not node.is_folded)
 
     def open(self) -> None:
-        """Open the selected job, or fold or unfold the selected batch."""
-        if self.selected is not None and self.selected.row is None:
-            self.toggle_fold()
+        """Show what is below a folded batch; of any other node show the details."""
+        node = self.selected
+        if node is not None and node.row is None and node.is_folded:
+            self._fold(node, folded=False)
         else:
             self.post_message(self.Opened())
 

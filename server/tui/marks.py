@@ -15,7 +15,6 @@ FOLDED, UNFOLDED, LEAF = "▸ ", "▾ ", "  "
 
 MARKS: Final[Mapping[str, tuple[str, str]]] = {
     **STYLES,
-    "waiting": ("◌", "yellow"),
     "asking": ("?", "bold yellow"),
 }
 """Mark and style of each state of a job, and of one that asks for a permission."""

@@ -7,26 +7,16 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from server.cli.doing import state_of
+from server.cli.tree_view import LIVE_STATES, STATES
 from server.tui.filters import Matches
 
 Row = Mapping[str, Any]
 """A row of the job feed."""
 
 
-STATES: Final = ("running", "waiting", "queued", "completed", "failed", "timeout", "cancelled")
-"""What a job is in for a person, in the order of counts: its status, or `waiting`."""
-
-_LIVE_STATES: Final = STATES[:3]
-
-
-def state_of(row: Row) -> str:
-    """Return the state of a row: `waiting` where a live job waits for anything but a slot."""
-    return str(row["status"]) if row.get("waitingFor", "slot") == "slot" else "waiting"
-
-
-def counted(counts: Mapping[str, int]) -> str:
-    """Return counts of states in words: "3 running, 1 failed"."""
-    return ", ".join(f"{counts[state]} {state}" for state in STATES if counts.get(state))
+RETRIED: Final = STATES[4:]
+"""The states that a retry runs again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +55,11 @@ class Node:
     @property
     def live(self) -> int:
         """Number of jobs at and below it that are not over."""
-        return sum(self.counts.get(state, 0) for state in _LIVE_STATES)
+        return sum(self.counts.get(state, 0) for state in LIVE_STATES)
+
+    def failures(self) -> Mapping[str, int]:
+        """Return how many jobs at and below it a retry runs again, by state."""
+        return {state: count for state in RETRIED if (count := self.counts.get(state))}
 
     @property
     def is_paused(self) -> bool:

@@ -32,6 +32,7 @@ def empty() -> Iterator[House]:
 
 
 def test_the_first_look_says_what_runs_which_tool_what_waits_for_what_and_what_needs_the_person(scene: Scene):
+    drawn = scene.made.run("tree").stdout
     with top(scene.made, lines=24, columns=80) as view:
         view.shows("Grep: redirect_uri", "Read: web/upload.py", "waits for a slot", "waits for 2 of 4 jobs")
         view.shows(f"? {SESSION} asks: Bash: git log -p", "2 findings", "Prompt is too long", "$0.19")
@@ -39,6 +40,11 @@ def test_the_first_look_says_what_runs_which_tool_what_waits_for_what_and_what_n
     assert all(len(row) <= 80 for row in rows)
     assert "2 running" in rows[0]
     assert "4 waiting" in rows[0]
+    # The drawing of the same tree says the same.
+    assert "11 jobs: 2 running, 4 waiting, 1 queued, 3 completed, 1 failed" in drawn
+    waits = [line for line in drawn.splitlines() if "◌" in line]
+    assert len(waits) == 4
+    assert all("  waiting for " in line or "  asks: " in line for line in waits)
     order = [next(at for at, row in enumerate(rows[2:]) if name in row) for name in (ROOT[:20], TOKENS, OAUTH, BROKEN)]
     assert order == sorted(order)
 
@@ -72,6 +78,24 @@ def test_a_subtree_is_killed_after_a_question_and_the_rest_goes_on(scene: Scene)
     assert scene.status(ROOT)["status"] == "running"
 
 
+def test_what_failed_below_a_job_runs_again_with_one_key(scene: Scene):
+    scene.person.json("claude_kill_job", jobId=scene.ids[AUTH])
+    with top(scene.made) as view:
+        view.shows("Read: web/upload.py", "cancelled")
+        view.type("r")
+        view.shows("Run again what failed?", "Below it: 1 failed, 3 cancelled.", "all 4")
+        view.type("y")
+        view.shows("Queued again: 4 jobs.")
+    assert {scene.status(task)["status"] for task in (AUTH, OAUTH, SESSION, BROKEN)} <= {"queued", "running", "failed"}
+    assert scene.status(OAUTH)["attempt"] == 2
+
+
+def test_at_120_columns_names_and_waits_are_whole_where_there_is_room(scene: Scene):
+    with top(scene.made, lines=24, columns=120) as view:
+        view.shows("Grep: redirect_uri", "auth/ with a job for each file", f"asks: Bash: {ASKED} ")
+        view.shows("waits for web/upload.py, web/templates/")
+
+
 def test_a_subtree_is_paused_and_resumed_with_one_key(scene: Scene):
     with top(scene.made) as view:
         view.shows("Grep: redirect_uri")
@@ -90,7 +114,7 @@ def test_the_transcript_of_the_selected_job_follows_and_its_facts_are_there(scen
         view.shows("Grep: redirect_uri")
         # In one go, as it is pasted: no letter is taken for a command, and what fits is selected.
         view.type("/oauth\r")
-        view.shows("I look where the redirec", "Grep(redirect_uri)", "claude-sonnet-5", "acceptEdits")
+        view.shows("I look where the", "Grep(redirect_uri)", "claude-sonnet-5", "acceptEdits")
         scene.end(OAUTH)
         view.shows("● no findings", "completed")
 

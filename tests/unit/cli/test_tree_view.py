@@ -125,7 +125,7 @@ def test_an_error_names_commands_and_options_and_an_answer_is_as_it_was_given():
 
 
 def test_every_status_has_a_mark_of_its_own():
-    assert set(STYLES) == {status.value for status in JobStatus}
+    assert set(STYLES) == {status.value for status in JobStatus} | {"waiting"}
     assert len({mark for mark, _ in STYLES.values()}) == len(STYLES)
 
 

@@ -37,28 +37,28 @@ def world(home: Path) -> Iterator[World]:
             ("j1 is over already.", False),
         ),
         (
-            lambda actions: actions.retry("j1"),
-            ("claude_retry", {"jobId": "j1"}),
+            lambda actions: actions.retry("j1", subtree=False),
+            ("claude_retry", {"jobId": "j1", "subtree": False}),
             {"count": 1},
             ("Queued again: 1 job.", True),
         ),
         (
-            lambda actions: actions.retry("b1"),
-            ("claude_retry", {"jobId": "b1"}),
+            lambda actions: actions.retry("b1", subtree=True),
+            ("claude_retry", {"jobId": "b1", "subtree": True}),
             {"count": 3},
             ("Queued again: 3 jobs.", True),
         ),
         (
-            lambda actions: actions.retry("j1"),
-            ("claude_retry", {"jobId": "j1"}),
+            lambda actions: actions.retry("j1", subtree=False),
+            ("claude_retry", {"jobId": "j1", "subtree": False}),
             {"count": 0, "busy": [{"jobId": "j1", "heldBy": "j9"}]},
             ("Its session is in use by j9.", False),
         ),
         (
-            lambda actions: actions.retry("b1"),
-            ("claude_retry", {"jobId": "b1"}),
+            lambda actions: actions.retry("b1", subtree=True),
+            ("claude_retry", {"jobId": "b1", "subtree": True}),
             {"count": 0},
-            ("Nothing was queued again.", False),
+            ("Nothing there has failed.", False),
         ),
         (
             lambda actions: actions.pause("j1", resume=False),
@@ -115,7 +115,7 @@ def test_what_a_tool_refuses_is_told_in_one_line_with_commands_and_without_secre
     actions, engine = world
     secret = "sk-ant-api03-AbC_dEf-0123456789"
     engine.tools = {"claude_retry": f"\x1b[31mJob j1\x1b[0m is live.\nclaude_wait with {secret} waits for it."}
-    said, is_good = actions.retry("j1")
+    said, is_good = actions.retry("j1", subtree=False)
     assert not is_good
     assert said.startswith("Job j1 is live. `claude-jobs wait` with ")
     assert secret not in said

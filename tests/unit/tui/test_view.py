@@ -21,15 +21,15 @@ async def test_at_80_columns_it_is_plain_what_runs_what_waits_and_what_it_cost()
             [
                 "◐ 1 running  ◌ 4 waiting  ○ 1 queued  ● 1 completed  ✗ 1 failed  $1.32",
                 "? auth/session.py asks: Bash: git log -p  a answers",
-                "Job                                Now                             Cost     Time",
-                "▾ ◌ Review src/                    waits for 3 of 4 jobs          $1.32     1:30",
-                "  ▾ ◌ auth                         waits for 2 of 3 jobs          $0.61     1:30",
-                "      ● auth/tokens.py             2 findings                     $0.19     1:00",
-                "      ◐ auth/oauth.py              Grep: redirect_uri             $0.24     1:30",
-                "      ? auth/session.py            asks: Bash: git log -p         $0.08     1:30",
-                "    ✗ db/migrate.py                prompt too long                $0.31     1:00",
-                "    ○ web/templates                waits for a slot",
-                "    ◌ summary                      waits for web/templates",
+                "Job                          Now                                   Cost     Time",
+                "▾ ◌ Review src/              waits for 3 of 4 jobs                $1.32     1:30",
+                "  ▾ ◌ auth                   waits for 2 of 3 jobs                $0.61     1:30",
+                "      ● auth/tokens.py       2 findings                           $0.19     1:00",
+                "      ◐ auth/oauth.py        Grep: redirect_uri                   $0.24     1:30",
+                "      ? auth/session.py      asks: Bash: git log -p               $0.08     1:30",
+                "    ✗ db/migrate.py          prompt too long                      $0.31     1:00",
+                "    ○ web/templates          waits for a slot",
+                "    ◌ summary                waits for web/templates",
                 "enter open  / filter  k kill  r retry  s send  a allow  p pause  ? help  q quit",
             ]
         )
@@ -48,7 +48,7 @@ async def test_with_room_the_details_are_next_to_the_list():
                 " Now       Grep: redirect_uri · 1s ago",
                 " Cost      $0.24",
                 " Id        j3",
-                " ──────────────────────────────────────────────",
+                " ─────────────────────────────────────────",
             ]
         )
 
@@ -70,12 +70,12 @@ async def test_only_characters_of_ascii_are_shown_where_the_terminal_has_no_othe
 
 async def test_markup_and_terminal_codes_of_jobs_are_text():
     async with view(
-        [row(0, task="[red]not markup[/red] \x1b[31mnot red\x1b[0m", activity="[b]Bash[/b]: \x1b]0;x\x07ls")]
+        [row(0, task="[red]markup[/red] \x1b[31mred\x1b[0m", activity="[b]Bash[/b]: \x1b]0;x\x07ls")]
     ) as shown:
-        assert "[red]not markup[/red] not red" in shown.text
+        assert "[red]markup[/red] red" in shown.text
         assert "[b]Bash[/b]: ls" in shown.text
         await shown.press("enter")
-        assert "[red]not markup[/red] not red" in shown.text
+        assert "[red]markup[/red] red" in shown.text
 
 
 async def test_the_selection_stays_on_its_job_while_others_come_and_end():
@@ -185,14 +185,73 @@ async def test_the_details_of_a_paused_job_say_so_and_how_it_goes_on():
         assert "Waits     for 2 of 3 jobs" in shown.text
         await shown.take({**REVIEW[1], "paused": True})
         assert "Paused    what runs goes on to its end" in shown.text
-        assert "(p resumes)" in shown.text
+        assert "resumes)" in shown.text
 
 
-async def test_retry_needs_no_question():
+async def test_a_retry_of_one_job_needs_no_question_also_from_the_job_above_it():
     async with view() as shown:
         await shown.press("G", "up", "up", "r")
-        await shown.pilot.pause(0.1)
-        assert shown.done == [("retry", "j5")]
+        await shown.has_read()
+        assert shown.done == [("retry", "j5", False)]
+        await shown.press("g", "r")
+        await shown.has_read()
+        assert shown.done[1:] == [("retry", "j0", True)]
+
+
+async def test_a_retry_below_a_job_says_how_many_run_again_and_asks():
+    async with view([*REVIEW, row(8, "timeout", parent=1), row(9, "cancelled", parent=1)]) as shown:
+        await shown.press("r")
+        assert "Below it: 1 failed, 1 timeout, 1 cancelled." in shown.text
+        assert "y all 3   n leave them" in shown.text
+        await shown.press("o", "n")
+        assert shown.done == []
+        await shown.press("r", "y")
+        await shown.has_read()
+        assert shown.done == [("retry", "j0", True)]
+
+
+async def test_a_job_that_failed_with_what_is_below_it_runs_again_alone_or_with_all_of_it():
+    failed = [row(0, "failed"), row(1, "failed", parent=0), row(2, "completed", parent=0)]
+    for key, subtree in (("o", False), ("y", True)):
+        async with view(failed) as shown:
+            await shown.press("r")
+            assert "It failed. Below it: 1 failed." in shown.text
+            assert "y all 2   o this job alone   n leave them" in shown.text
+            await shown.press(key)
+            await shown.has_read()
+            assert shown.done == [("retry", "j0", subtree)]
+
+
+async def test_enter_opens_a_batch_and_never_folds_it():
+    async with view([row(1, rootId="b0", key="one"), row(2, "failed", rootId="b0")]) as shown:
+        await shown.press("left")
+        assert "one" not in shown.text
+        assert "enter open" in shown.lines[-1]
+        await shown.press("enter")
+        assert "one" in shown.text
+        await shown.press("enter")
+        assert "Now       1 running, 1 failed" in shown.text
+        assert "Id        b0" in shown.text
+        assert shown.lines[-1].startswith("esc back")
+
+
+async def test_a_row_without_figures_has_their_columns_and_a_long_name_those_that_a_wait_leaves():
+    name, waits = "n" * 45, "waits for " + "s" * 50
+    rows = [
+        row(0, task=name, waitingFor="children", costUsd=1.0),
+        row(1, parent=0, task=name, activity="Bash: ls"),
+        row(2, "queued", parent=0, key="short", waitingFor="siblings", dependsOn=["j3"]),
+        row(3, "queued", parent=0, key="s" * 50, waitingFor="slot"),
+    ]
+    async with view(rows) as shown:
+        at = next(index for index, line in enumerate(shown.lines) if line.startswith("Job"))
+        parent, running, queued, _ = shown.lines[at + 1 : at + 5]
+        assert f"{name[:33]}" in parent
+        assert "waits for 3 of 3 jobs" in parent
+        assert waits[:50] in queued
+        # What a running job does changes each second: its name keeps its columns, and the next one is where it was.
+        assert running.index("Bash: ls") == shown.lines[at].index("Now")
+        assert all(len(line) <= 80 for line in shown.lines)
 
 
 async def test_the_first_of_ten_thousand_jobs_and_the_last_are_a_key_apart_and_only_what_is_seen_is_drawn(
