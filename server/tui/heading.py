@@ -79,9 +79,10 @@ def alert_line(asking: Node | None, pauses: Sequence[Row], now: float) -> Text |
     if asking is not None and asking.row is not None:
         said = f"? {label_of(asking)} {waits(asking, asking.row, 'permission', now)}"
         return Text.assemble((one_line(said, _MOST_ALERT), "bold yellow"), "  ", ("a", "bold"), " answers")
-    if pauses:
-        parts = [f"until {clock(pause['until'], now, brief=True)}: {pause['because']}" for pause in pauses[:3]]
-        count = sum(pause["waiting"] for pause in pauses)
+    # One for which no job waits holds back none: a person may have paused them all.
+    if holding := [pause for pause in pauses if pause["waiting"]]:
+        parts = [f"until {clock(pause['until'], now, brief=True)}: {pause['because']}" for pause in holding[:3]]
+        count = sum(pause["waiting"] for pause in holding)
         waiting = f"; {count} job{' waits' if count == 1 else 's wait'}"
         return Text(one_line(f"Paused {', '.join(parts)}{waiting}", _MOST_ALERT), "yellow")
     return None
