@@ -374,6 +374,13 @@ class RecursionManager:
             for job in await self._store.unfinished()
         )
 
+    async def has_ends(self) -> bool:
+        """Tell whether a job still runs that was cancelled, or that a pause ends."""
+        return any(
+            job.status is JobStatus.RUNNING and (job.cancel_requested or self.paused_paths.ends(job.path))
+            for job in await self._store.unfinished()
+        )
+
     async def statistics(self) -> RecursionStatistics:
         """Return the limits and how much of them is in use."""
         by_depth: dict[int, int] = {}

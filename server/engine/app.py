@@ -73,7 +73,10 @@ EXIT_SECONDS = 9.0
 """How long an engine that was asked to stop may take; what it leaves undone then, a crash would leave undone too."""
 
 END_SECONDS = 7.0
-"""How much of that the end of its jobs may take, where the settings ask for it."""
+"""How much of that the end of jobs may take: of those that were cancelled, or of all where the settings ask for it."""
+
+_LOOK_AGAIN = 0.05
+"""Seconds between two looks whether these are over."""
 
 CLEAR_SECONDS = 1.0
 """How long removing the environments of ended trees may take; the next engine removes what is left then."""
@@ -378,8 +381,11 @@ def freeze_imports_for_gc() -> None:
 
 async def _stop_services(end_jobs: bool, services: Services) -> None:
     services.manager.stop_admitting()
-    if end_jobs:
-        with anyio.move_on_after(END_SECONDS):
+    with anyio.move_on_after(END_SECONDS):
+        if end_jobs:
             await services.manager.cancel_all()
+        # Left as they are, they would go on and cost until there is another engine, if ever.
+        while await services.recursion.has_ends():  # noqa: ASYNC110 - an engine that is gone soon needs no event for it
+            await anyio.sleep(_LOOK_AGAIN)
     with anyio.move_on_after(CLEAR_SECONDS):
         await services.manager.forget_ended_trees()

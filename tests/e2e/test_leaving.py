@@ -3,17 +3,19 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 
 import pytest
 
 from jobs.processes.attempt_dir import AttemptDirectory
 from jobs.processes.process_table import process_table
-from tests.support.engines import MAIN, PYTHON_STUB, House, house
+from tests.support.engines import MAIN, PYTHON_STUB, House, Pump, house
+from tests.support.tokens import running
 from tests.support.waiting import until_now
 
 GONE_SECONDS = 40.0
@@ -99,6 +101,48 @@ def test_an_engine_that_ends_its_jobs_when_it_leaves_leaves_none():
         assert not noted(made) & set(process_table().entries())
         with made.pump() as pump:
             assert {pump.json("claude_status", jobId=each)["status"] for each in job_ids} == {"cancelled"}
+
+
+def rows(made: House) -> set[tuple[str, int]]:
+    """Each job's status and attempt, as they are on disk: to ask for them would start another engine."""
+    with closing(sqlite3.connect(made.paths.database)) as database:
+        return set(database.execute("SELECT status, attempt FROM job"))
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "status"),
+    [("claude_kill_job", {}, "cancelled"), ("claude_pause", {"now": True}, "queued")],
+)
+@pytest.mark.parametrize("moment", ["it runs", "it is being launched"])
+def test_a_job_that_was_told_to_end_has_ended_when_an_engine_is_gone(
+    tool: str, arguments: Mapping[str, bool], status: str, moment: str
+):
+    with house(CLAUDE_JOBS_CLI=str(PYTHON_STUB)) as made:
+        with in_the_foreground(made) as engine, made.pump() as pump:
+            pump.settled(pump.json("claude_run_async", task="stub:do=answer")["jobId"])
+            # Only where the fork server waits can a job be told to end in the middle of its launch.
+            launchers = children_of(engine.pid) if moment == "it is being launched" else []
+            for pid in launchers:
+                os.kill(pid, signal.SIGSTOP)
+            job_id = running(pump, start_ignoring(made) if not launchers else begun(pump))["jobId"]
+            assert pump.json(tool, jobId=job_id, **arguments)["success"]
+            engine.send_signal(signal.SIGTERM)
+            until_now(lambda: not made.paths.socket.exists(), GONE_SECONDS, "the signal's effect")
+            for pid in launchers:
+                os.kill(pid, signal.SIGCONT)
+            assert engine.wait(GONE_SECONDS) == 0
+        assert not noted(made) & set(process_table().entries())
+        assert rows(made) == {("completed", 1), (status, 1)}
+        # The client's environment with its API key goes with the tree.
+        assert len(list(made.paths.trees.glob("*/origin.json"))) == (status == "queued")
+
+
+def begun(pump: Pump) -> str:
+    return str(pump.json("claude_run_async", task="stub:do=ignoreterm")["jobId"])
+
+
+def children_of(pid: int) -> list[int]:
+    return [entry.identity.pid for entry in process_table().entries().values() if entry.parent == pid]
 
 
 def test_an_upgrade_under_load_is_not_noticed_by_those_who_wait():
