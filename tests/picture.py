@@ -24,9 +24,9 @@ from server.demo.environment import isolated_environment
 from server.demo.messages_api import ScriptedApi
 from server.demo.picnic import ALLOWED_TOOLS, invitation, root_tasks, story, write_files
 from server.demo.script import Story, ToolCall, Turn
-from tests.e2e.screens import seated
 from tests.e2e.support import SYSTEM_PATH, find_cli
 from tests.support.engines import House, Pump, house
+from tests.support.seat import seated
 from tests.support.waiting import until_now
 
 FILE = Path(__file__).parents[1] / ".github" / "tree.svg"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.picture import svg
 from tests.support.review_scene import Scene, review_scene
-from tests.support.top_terminal import top
+from tests.support.seat import top
 
 FILE = Path(__file__).parents[1] / ".github" / "top.svg"
 LINES, COLUMNS = 20, 134

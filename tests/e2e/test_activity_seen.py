@@ -16,9 +16,9 @@ from rich.cells import cell_len
 from server.demo.environment import isolated_environment
 from server.demo.messages_api import ScriptedApi
 from server.demo.script import Story
-from tests.e2e.screens import Seat, seated
 from tests.e2e.support import SYSTEM_PATH
 from tests.support.engines import MAIN, House, Pump, house
+from tests.support.seat import Seat, seated
 from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.timeout(300)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from tests.e2e.screens import seated
 from tests.support.engines import House, Pump, house
+from tests.support.seat import seated
 from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.timeout(300)

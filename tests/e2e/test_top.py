@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.engines import MAIN, SECONDS, House, house
 from tests.support.review_scene import ASKED, AUTH, BROKEN, OAUTH, ROOT, SESSION, TEMPLATES, TOKENS, Scene, review_scene
-from tests.support.top_terminal import top
+from tests.support.seat import top
 from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.timeout(300)

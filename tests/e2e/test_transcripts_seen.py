@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 from rich.cells import cell_len
 
-from tests.e2e.screens import seated
 from tests.support.engines import SHELL_STUB, House, Pump, house
+from tests.support.seat import seated
 from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.timeout(300)

@@ -4,8 +4,8 @@ import os
 import re
 import signal
 
-from tests.e2e.screens import seated
 from tests.support.engines import House, Pump, house
+from tests.support.seat import seated
 from tests.support.subtasks import answering, asking, replaying
 from tests.support.tokens import attempt_directory, pump_of_job, running
 from tests.support.waiting import until_now

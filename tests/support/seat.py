@@ -9,10 +9,11 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from tests.support.engines import MAIN, House
+from tests.support.grid import Grid
 from tests.support.screen import Screen
 from tests.support.waiting import until_now
 
@@ -27,12 +28,13 @@ class Seat:
         process: The command.
         master: The terminal's other side.
         lines: Its height.
+        columns: Its width.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], master: int, lines: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], master: int, lines: int, columns: int) -> None:
         self.process = process
         self._master = master
-        self._lines = lines
+        self._size = (lines, columns)
         self._bytes = bytearray()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -48,7 +50,7 @@ class Seat:
         frames = self.written.split("\x1b[?7h")
         screens = []
         for count in range(1, len(frames) + 1):
-            screen = Screen(self._lines)
+            screen = Screen(self._size[0])
             screen.feed("".join(frames[:count]))
             screens.append(screen)
         return screens
@@ -58,13 +60,38 @@ class Seat:
         """The lines that stand there now, the scrolled ones too."""
         return self.screens[-1].rows
 
+    @property
+    def grid(self) -> Grid:
+        """What is on the screen now of a program that fills it."""
+        grid = Grid(*self._size)
+        grid.feed(self.written)
+        return grid
+
+    def shows(self, *words: str) -> None:
+        """Wait until all of these words are on the screen of a program that fills it."""
+        self._until(lambda text: all(word in text for word in words), f"{words}")
+
+    def hides(self, words: str) -> None:
+        """Wait until these words are not on the screen of a program that fills it."""
+        self._until(lambda text: words not in text, f"a screen without {words!r}")
+
+    def _until(self, holds: Callable[[str], bool], what: str) -> None:
+        try:
+            until_now(lambda: holds(self.grid.text), SECONDS, what)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}:\n{self.grid.text}") from None
+
     def wait_for(self, words: str) -> None:
         """Wait until words have been written."""
         until_now(lambda: words in self.written, SECONDS, f"{words!r} in {self.written!r}")
 
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._master, keys.encode())
+
     def interrupt(self) -> int:
         """Press Ctrl-C, and return the exit status."""
-        os.write(self._master, b"\x03")
+        self.type("\x03")
         return self.end()
 
     def end(self) -> int:
@@ -109,11 +136,18 @@ def seated(house: House, *arguments: str, lines: int = 40, columns: int = 80, **
     os.close(slave)
     with process:
         try:
-            yield Seat(process, master, lines)
+            yield Seat(process, master, lines, columns)
         finally:
             process.kill()
             process.wait()
             os.close(master)
+
+
+def top(
+    house: House, *arguments: str, lines: int = 24, columns: int = 80, **environ: str
+) -> AbstractContextManager[Seat]:
+    """Show a house's jobs in a terminal, with times in UTC."""
+    return seated(house, "top", *arguments, lines=lines, columns=columns, TZ="UTC", **environ)
 
 
 def _set_size(descriptor: int, lines: int, columns: int) -> None:
