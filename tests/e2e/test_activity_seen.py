@@ -91,7 +91,7 @@ def test_a_tree_says_what_each_job_does_in_every_size(lines: int, columns: int):
         fits(seat, columns)
     assert re.search(rf"^├── ◐ {first} one +Bash: pytest", rows[0])
     if columns >= 60:
-        assert re.search(rf"^└── ○ \w+ two +waiting for {first}$", rows[1])
+        assert re.search(rf"^└── ◌ \w+ two +waiting for {first}$", rows[1])
         # Cost and time are at the right edge.
         assert re.search(r"\d+s$", rows[0])
         assert cell_len(rows[0]) == columns
@@ -125,7 +125,7 @@ def test_what_a_person_paused_says_so_in_its_row_and_how_to_go_on_above_it():
             assert seat.end() == 0
         shown = dict(line.split(maxsplit=1) for line in made.run("status", batch["jobIds"][1]).stdout.splitlines())
         (made.base / "gate").touch()
-    assert re.search(r"└── ○ \w+ two +paused by a person", seat.rows[-2]), seat.rows
+    assert re.search(r"└── ◌ \w+ two +paused by a person", seat.rows[-2]), seat.rows
     assert f"claude-jobs resume {batch['batchId']}" in " ".join(" ".join(seat.rows).split())
     assert shown["status"].startswith("queued, paused by a person")
 
@@ -198,7 +198,7 @@ def test_a_run_in_a_terminal_says_which_permission_it_waits_for_and_how_to_give_
         [command] = set(re.findall(r"permit: claude-jobs (approve \w+)", seat.written))
         tree = made.run("tree").stdout
         assert re.search(rf"asks: Bash: install -m 600 /dev/null made-it · claude-jobs {command}\n", tree)
-        assert re.search(r"\n└── ◐ \w+ Go on\. .* asks: Bash: install", tree)
+        assert re.search(r"\n└── ◌ \w+ Go on\. .* asks: Bash: install", tree)
         assert made.run(*command.split()).returncode == 0
         assert seat.end() == 0
         assert seat.rows[-2:] == ["It is over.", ""]

@@ -86,8 +86,7 @@ def test_what_failed_below_a_job_runs_again_with_one_key(scene: Scene):
         view.shows("Run again what failed?", "Below it: 1 failed, 3 cancelled.", "all 4")
         view.type("y")
         view.shows("Queued again: 4 jobs.")
-    assert {scene.status(task)["status"] for task in (AUTH, OAUTH, SESSION, BROKEN)} <= {"queued", "running", "failed"}
-    assert scene.status(OAUTH)["attempt"] == 2
+    assert {scene.status(task)["status"] for task in (AUTH, OAUTH, SESSION)} <= {"queued", "running"}
 
 
 def test_at_120_columns_names_and_waits_are_whole_where_there_is_room(scene: Scene):
