@@ -164,6 +164,16 @@ class House:
             shutil.rmtree(self.base, ignore_errors=True)
 
 
+def at_work_below(base: Path) -> list[str]:
+    """Return the commands of the processes that work below a directory, though it is removed; on Linux."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink().is_relative_to(base):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
 class RefusedError(AssertionError):
     """A tool answered with an error where the test wanted a reply."""
 

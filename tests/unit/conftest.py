@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from server.cli.app import app
-from tests.support.engines import House, house
+from tests.support.engines import House, at_work_below, house
 
 Invoke = Callable[..., Result]
 
@@ -35,6 +35,8 @@ def home() -> Iterator[Path]:
 def quarters() -> Iterator[House]:
     with house() as made:
         yield made
+    # What a test has started would outlive its directory.
+    assert at_work_below(made.base) == []
 
 
 @pytest.fixture
