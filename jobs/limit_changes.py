@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import ConfigDict
 
 from jobs.assembly import Parts
 from jobs.errors import BadInputError, JobsError, NotFoundError
@@ -21,6 +24,9 @@ class AskedLimits:
         max_jobs: Most jobs below it, those that there are included.
         max_concurrent: Most jobs that run at once.
     """
+
+    # A wrong name would be passed over.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     budget_usd: float | None = None
     timeout_seconds: float | None = None

@@ -13,7 +13,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
+
+from pydantic import ConfigDict
 
 from jobs.errors import StoreError
 from jobs.model import JobStatus
@@ -53,6 +55,9 @@ class JobFilter:
         before: Only jobs submitted before this time.
         directory: Only jobs that work in this directory or below it, or None.
     """
+
+    # A wrong name would be passed over, and no number that is asked for is infinite.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     status: JobStatus | None = None
     since: float = 0.0

@@ -144,7 +144,9 @@ class Control:
         }
 
     async def _prune(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        only, dry_run = request.get("trees") or (), bool(request.get("dry_run"))
+        only, dry_run = request.get("trees", []), bool(request.get("dry_run"))
+        if not isinstance(only, list) or not all(isinstance(tree_id, str) for tree_id in only):
+            return {"ok": False, "error": "trees: give an array of ids, or leave it out. Nothing was deleted."}
         try:
             for tree_id in only:
                 if (problem := await self._no_ended_tree(tree_id)) is not None:

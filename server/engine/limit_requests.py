@@ -9,8 +9,16 @@ from jobs.errors import JobsError
 from jobs.limit_changes import AskedLimits, LimitChanges, LimitsInForce, NotConfirmedError
 from jobs.limits.throttle import clock_time
 from jobs.model import JobStatus
+from server.engine.request_errors import problems_of
 
 _ASKED = TypeAdapter(AskedLimits)
+
+_OPTIONS = {
+    "budget_usd": "--budget-usd",
+    "timeout_seconds": "--timeout",
+    "max_jobs": "--max-jobs",
+    "max_concurrent": "--max-concurrent",
+}
 
 
 async def answer_limits(limits: LimitChanges, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,10 +33,12 @@ async def answer_limits(limits: LimitChanges, request: Mapping[str, Any]) -> dic
         if not (given := request.get("set")):
             return {"ok": True, **_reply(await limits.in_force(identity))}
         asked = _ASKED.validate_python(given)
-        return {"ok": True, **_reply(await limits.change(identity, asked, confirmed=bool(request.get("confirmed"))))}
+        return {"ok": True, **_reply(await limits.change(identity, asked, confirmed=request.get("confirmed") is True))}
     except NotConfirmedError as error:
         return {"ok": True, "confirm": str(error)}
-    except (JobsError, ValidationError) as error:
+    except ValidationError as error:
+        return {"ok": False, "error": problems_of(error, "set", _OPTIONS)}
+    except JobsError as error:
         return {"ok": False, "error": str(error)}
 
 

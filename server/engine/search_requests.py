@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from jobs.errors import JobsError
 from jobs.search import Found, Hit, Search
 from jobs.store.search_index import JobFilter
+from server.engine.request_errors import problems_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,9 @@ class SearchRequest:
         transcripts: Read transcripts too.
     """
 
+    # A wrong name would be passed over.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     text: str
     jobs: JobFilter = field(default_factory=JobFilter)
     limit: int = 20
@@ -29,6 +33,13 @@ class SearchRequest:
 
 
 _REQUEST = TypeAdapter(SearchRequest)
+
+_OPTIONS = {
+    "text": "TEXT",
+    "limit": "--limit",
+    "transcripts": "--transcripts",
+    **{f"jobs.{name}": f"--{name}" for name in ("status", "since", "before", "directory")},
+}
 
 
 async def answer_search(search: Search, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,7 +52,9 @@ async def answer_search(search: Search, request: Mapping[str, Any]) -> dict[str,
     try:
         asked = _REQUEST.validate_python(request.get("search"))
         found = await search.find(asked.text, asked.jobs, limit=asked.limit, transcripts=asked.transcripts)
-    except (JobsError, ValidationError) as error:
+    except ValidationError as error:
+        return {"ok": False, "error": problems_of(error, "search", _OPTIONS)}
+    except JobsError as error:
         return {"ok": False, "error": str(error)}
     return {"ok": True, **_reply(found)}
 

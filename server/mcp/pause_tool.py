@@ -22,6 +22,7 @@ ALL: Final = "all"
         "Pause or resume a job or batch and all below: nothing starts there. now also ends what runs, to go on later. "
         'jobId "all": every job.'
     ),
+    steers_below=True,
 )
 async def claude_pause(call: Call, arguments: PauseArguments) -> str:
     """Pause or resume a job, a batch, a tree or, for a caller outside every tree, everything."""

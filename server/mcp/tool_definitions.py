@@ -33,6 +33,7 @@ class Definition:
         reads: It only reads: Claude Code runs only such tools side by side.
         ends: It can end work.
         spawns: It spawns jobs, so a leaf does not see it.
+        steers_below: All that a job can do with it is about jobs below, so a leaf does not see it.
         everyday: It is in the model's prompt from the start, and not only found by a search.
         like: The tool in which all its arguments are described, or None; `about` names it, and the schema of this one
             holds what is required and what is used most.
@@ -47,6 +48,7 @@ class Definition:
     reads: bool = False
     ends: bool = False
     spawns: bool = False
+    steers_below: bool = False
     everyday: bool = False
     like: str | None = None
     inline_chars: int | None = None

@@ -287,6 +287,7 @@ async def claude_send(call: Call, arguments: SendArguments) -> str:
 @tool(
     title="Retry jobs",
     about="Run a failed, timed-out or cancelled job again, or with subtree all such below a job or batch.",
+    steers_below=True,
 )
 async def claude_retry(call: Call, arguments: RetryArguments) -> str:
     """Retry a job, or everything below it that failed."""
@@ -436,5 +437,6 @@ BY_NAME: Mapping[str, Definition] = {definition.name: definition for definition 
 
 @cache
 def listing(*, leaf: bool) -> Sequence[Tool]:
-    """Return the tools in a fixed order; a leaf gets none that spawns."""
-    return tuple(as_tool(definition) for definition in DEFINITIONS if not (leaf and definition.spawns))
+    """Return the tools in a fixed order; a leaf gets none that spawns, pauses or retries: it has no jobs below it."""
+    shown = (one for one in DEFINITIONS if not (leaf and (one.spawns or one.steers_below)))
+    return tuple(as_tool(definition) for definition in shown)

@@ -216,6 +216,10 @@ async def test_half_a_character_in_a_task_becomes_a_question_mark(home: Path):
         (b'{"claude_jobs":1,"version":"1","role":"spy","cwd":"/","env":{}}', "known are"),
         (b'{"claude_jobs":1,"version":"1","role":"mcp","cwd":"/","env":{},"token":"cj1_x"}', "the job is over"),
         (b'{"claude_jobs":1,"version":"1","role":"mcp","cwd":"/","env":{},"token":"\\ud800"}', "token"),
+        (b'{"do":"prune","trees":5}', "trees: give an array of ids, or leave it out. Nothing was deleted."),
+        (b'{"do":"prune","trees":"j1"}', "trees: give an array of ids"),
+        (b'{"do":"prune","trees":[{}]}', "trees: give an array of ids"),
+        (b'{"do":"search","search":3}', "search: give an object."),
         (b"x" * (MAX_LINE + 10), "more than 1048576 bytes"),
         (b"x" * (2 * MAX_LINE), "too long"),
     ],
@@ -260,10 +264,14 @@ async def test_a_control_client_that_asks_nothing_is_let_go(home: Path, monkeypa
         (b'{"do":"dance"}', "there are stop, status, settings, prune, limits, search, job and feed"),
         (b'{"do":["stop"]}', "there are stop, status, settings, prune, limits, search, job and feed"),
         (b'{"do":"\\ud800"}', "there are stop, status, settings, prune, limits, search, job and feed"),
+        (b'{"do":"prune","trees":5}', "trees: give an array of ids, or leave it out. Nothing was deleted."),
+        (b'{"do":"prune","trees":"j1"}', "trees: give an array of ids"),
+        (b'{"do":"prune","trees":[{}]}', "trees: give an array of ids"),
+        (b'{"do":"search","search":3}', "search: give an object."),
         (b"x" * (MAX_LINE + 10), "more than 1048576 bytes"),
         (b"x" * (2 * MAX_LINE), "too long"),
     ],
-    ids=["text", "unknown", "list", "surrogate", "long", "endless"],
+    ids=["text", "unknown", "list", "surrogate", "number", "string", "objects", "search", "long", "endless"],
 )
 async def test_a_control_request_that_cannot_be_used_is_answered_in_words(home: Path, line: bytes, words: str):
     async with running_engine(home) as paths:

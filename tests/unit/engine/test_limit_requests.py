@@ -79,8 +79,12 @@ async def test_a_change_that_would_end_jobs_is_answered_with_a_question_until_it
     ("asked", "said"),
     [
         ({"max_concurrent": 0}, "--max-concurrent: 0 is less than 1"),
-        ({"max_jobs": "many"}, "max_jobs"),
-        ([1], "AskedLimits"),
+        ({"max_jobs": "many"}, "--max-jobs: give a whole number. Nothing was done; correct the request and repeat it."),
+        ({"budget_usd": [1], "max_concurrent": 1.5}, "--budget-usd: give a number; --max-concurrent: give a whole"),
+        ({"timeout_seconds": float("inf")}, "--timeout: inf is not a number above 0"),
+        ({"budget": 3}, "budget: there is no such field."),
+        ({f"x{number}": 3 for number in range(7)}, "x4: there is no such field; and 2 more."),
+        ([1], "set: give an object."),
     ],
 )
 async def test_a_request_that_cannot_be_done_is_refused_in_words_and_changes_nothing(
@@ -92,6 +96,7 @@ async def test_a_request_that_cannot_be_done_is_refused_in_words_and_changes_not
         answer = await ask(engine, job_id, set=asked)
         assert answer["ok"] is False
         assert said in answer["error"]
+        assert not any(word in answer["error"] for word in ("pydantic", "AskedLimits", "validation", "\n"))
         assert await ask(engine, job_id) == before
 
 

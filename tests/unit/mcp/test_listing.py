@@ -197,10 +197,15 @@ def test_no_tool_promises_a_structured_answer():
     assert all(tool.output_schema is None for tool in listing(leaf=False))
 
 
-async def test_a_leaf_is_shown_no_tool_that_spawns(home: Path):
-    async with world(home, max_depth=0) as here, here.client() as person:
+@pytest.mark.parametrize("max_depth", [0, 1])
+async def test_only_a_leaf_is_shown_no_tool_for_jobs_that_it_cannot_have(home: Path, max_depth: int):
+    async with world(home, max_depth=max_depth) as here, here.client() as person:
         job = await here.waiting_job(person)
         async with here.client(token=here.token(job)) as leaf:
             shown = [tool.name for tool in (await leaf.list_tools()).tools]
-        assert shown == [definition.name for definition in DEFINITIONS if not definition.spawns]
-        assert not {"claude_run", "claude_run_batch_async", "claude_send"} & set(shown)
+        for_jobs_below = {
+            *("claude_run", "claude_run_async", "claude_run_batch", "claude_run_batch_async", "claude_send"),
+            *("claude_pause", "claude_retry"),
+        }
+        hidden = {definition.name for definition in DEFINITIONS} - set(shown)
+        assert hidden == (set() if max_depth else for_jobs_below)
