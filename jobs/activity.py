@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from jobs.model import Usage
 from jobs.util.json_values import mapping, mappings, number, plain, text
-from jobs.util.text import redact
+from jobs.util.text import beginning, is_secret_name, redact
 
 DOING_CHARS: Final = 80
 """Most characters of `Activity.doing`: a row of a terminal has room for it next to the id and the status."""
@@ -109,14 +109,14 @@ def described_call(tool: str, arguments: Mapping[str, Any], *directories: str) -
 def shown(said: str, secrets: Collection[str] = ()) -> str:
     """Return a text in one line of at most `DOING_CHARS` characters, without secrets and terminal codes."""
     # Cut last: a part of a secret would not be recognised.
-    return plain(redact(plain(said, _KEPT_CHARS), secrets), DOING_CHARS)
+    return plain(redact(plain(beginning(said, _KEPT_CHARS - 1, secrets), _KEPT_CHARS), secrets), DOING_CHARS)
 
 
 def _main_argument(tool: str, arguments: Mapping[str, Any], directories: Iterable[str]) -> str:
     key = _MAIN.get(tool)
     if key is None or key not in arguments:
-        texts = (value for value in arguments.values() if isinstance(value, str) and 0 < len(value) <= _SHORT)
-        return text(next(texts, ""))
+        short = (name for name, value in arguments.items() if isinstance(value, str) and 0 < len(value) <= _SHORT)
+        return text(arguments.get(next((name for name in short if not is_secret_name(name)), "")))
     argument = text(arguments[key])
     if key in _PATHS:
         return _relative(argument[:_KEPT_CHARS], directories)

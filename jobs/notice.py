@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from jobs.ids import new_notice_id
 from jobs.model import Job, JobStatus, Rollup, Tree, Usage
 from jobs.util.json_values import plain
-from jobs.util.text import redact
+from jobs.util.text import beginning, redact
 
 TASK_CHARS = 120
 """Characters of a task in a notice."""
@@ -190,8 +190,8 @@ def shortened(text: str, known: Collection[str] = (), most: int = ERROR_CHARS) -
         known: Values that are secret in any form.
         most: Characters of the longest text that is not cut.
     """
-    # Redacted before it is cut: half of a secret would not be found. Twice the length bounds the work.
-    return plain(redact(text[: 8 * most], known), most)
+    # Redacted before it is cut: half of a secret would not be found. Eight times the length bounds the work.
+    return plain(redact(beginning(text, 8 * most, known), known), most)
 
 
 def tree_ended(tree: Tree, first: Job, rollup: Rollup, failed: Job | None, *, at: float) -> Notice:

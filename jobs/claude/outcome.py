@@ -18,7 +18,7 @@ from jobs.claude.rate_limits import NeedsCredits, UsageLimitReached, rate_limit_
 from jobs.claude.usage import UsageMeter
 from jobs.model import JobStatus, Outcome, Reason, Usage
 from jobs.util.json_values import mapping, number, text, texts
-from jobs.util.text import redact
+from jobs.util.text import beginning, redact
 
 _DETAIL_LIMIT = 2000
 _LAST_WORDS_LIMIT = 1000
@@ -155,7 +155,7 @@ class OutcomeReader:
             reason=reason,
             status=status,
             # Cut afterwards: a key that lacks its end would not be known.
-            detail=redact(" ".join(filter(None, (detail, *notes)))[: 2 * _DETAIL_LIMIT])[:_DETAIL_LIMIT],
+            detail=redact(beginning(" ".join(filter(None, (detail, *notes))), 2 * _DETAIL_LIMIT))[:_DETAIL_LIMIT],
             result=answer,
             frame=self._frame(answer) if is_known else None,
             usage=self._meter.usage,

@@ -9,7 +9,7 @@ import binascii
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -92,6 +92,9 @@ _SECRET_NAME: Final = re.compile(
 )
 # Of Bedrock, and of a managed identity of Azure.
 _SECRET_NAMES: Final = frozenset({"AWS_BEARER_TOKEN_BEDROCK", "IDENTITY_HEADER"})
+_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
+_AROUND: Final = (" ", "\n", "\t", '"', "'", "<", ">")
+"""What may be around a secret, and is in none but private keys and values of variables."""
 _LEAST_VALUE: Final = 8
 _SURE_VALUE: Final = 20
 
@@ -115,6 +118,35 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
     for pattern in _NAMED:
         text = pattern.sub(partial(_hide, _has_digit), text)
     return text
+
+
+def beginning(text: str, most: int, known: Collection[str] = ()) -> str:
+    """Return at most `most` characters of the beginning of a text, for `redact`.
+
+    Of a secret that reaches over the cut nothing is left: its first half would have no form by which it is known. At
+    least half of the characters are kept where that is none.
+
+    Args:
+        text: The text.
+        most: Most characters that are read of it.
+        known: As in `redact`.
+    """
+    if len(text) <= most:
+        return text
+    head = text[:most]
+    end = 1 + max(map(head.rfind, _AROUND))
+    # No secret but a web token and a known value is as long as half of what is read.
+    token = head.find("eyJ", end)
+    end = max(end, most // 2) if token < 0 else token
+    for value in known:
+        over = next((size for size in range(min(len(value) - 1, most), 0, -1) if head.endswith(value[:size])), 0)
+        end = min(end, most - over)
+    return head[:end]
+
+
+def is_secret_name(name: str) -> bool:
+    """Tell whether an argument or a header of this name holds a secret, such as `x-api-key`; a mere `key` does not."""
+    return name.lower() in _HEADERS or (name.lower() != "key" and _SECRET_NAME.search(name) is not None)
 
 
 def secrets_in(environment: Mapping[str, str]) -> frozenset[str]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from jobs.claude.ndjson import Line
 from jobs.util.json_values import mapping, mappings, text, texts
-from jobs.util.text import redact, strip_terminal_codes
+from jobs.util.text import beginning, redact, strip_terminal_codes
 from server.cli.lines import one_line
 
 _MAIN: Final = ("command", "file_path", "path", "pattern", "url", "query", "description", "task", "prompt", "skill")
@@ -157,7 +157,7 @@ class Conversation:
         """Yield the lines of a text, the first behind a mark and the others below its text."""
         if not self._whole and len(said) > _TEXT_CHARS:
             # Redacted before it is cut: a truncated secret would not be recognised.
-            kept = self._clean(said[: 2 * _TEXT_CHARS])[:_TEXT_CHARS]
+            kept = self._clean(beginning(said, 2 * _TEXT_CHARS, self._known))[:_TEXT_CHARS]
             lines = [*kept.split("\n"), f"… +{len(said) - _TEXT_CHARS} characters (--all shows them)"]
         else:
             lines = self._clean(said).split("\n")

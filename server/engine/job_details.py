@@ -8,7 +8,7 @@ from jobs.ids import is_batch_id
 from jobs.model import TERMINAL, Attempt, Job
 from jobs.permissions.approvals import PermissionRequest
 from jobs.ports import Store
-from jobs.util.text import redact
+from jobs.util.text import beginning, redact
 from server.mcp.replies import compact
 from server.mcp.result_pages import with_note
 
@@ -74,7 +74,7 @@ class JobDetails:
             "rights": _rights(job),
             "attempts": [_attempt(attempt) for attempt in attempts],
             **_answer(job, attempts[-1] if attempts else None),
-            "requests": [_request(one) for one in self._open_requests() if one.job.id == job.id],
+            "requests": [request_of(one) for one in self._open_requests() if one.job.id == job.id],
         }
 
 
@@ -116,8 +116,9 @@ def _answer(job: Job, last: Attempt | None) -> dict[str, Any]:
     return {"answer": answer[:ANSWER_CHARS], "answerChars": len(answer)}
 
 
-def _request(request: PermissionRequest) -> dict[str, Any]:
+def request_of(request: PermissionRequest) -> dict[str, Any]:
+    """Return a permission request as a person decides on it."""
     text = compact(request.arguments)
     # Redacted before it is cut: the beginning of a secret would not be recognised.
-    shown = redact(text[: 2 * REQUEST_CHARS], request.secrets)[:REQUEST_CHARS]
+    shown = redact(beginning(text, 2 * REQUEST_CHARS, request.secrets), request.secrets)[:REQUEST_CHARS]
     return {"requestId": request.id, "tool": request.tool, "input": shown, "inputChars": len(text)}

@@ -12,7 +12,7 @@ from jobs.paused import PausedPath
 from jobs.permissions.approvals import PermissionRequest
 from jobs.ports import Admission
 from jobs.sessions import RetryResult
-from jobs.util.text import redact
+from jobs.util.text import beginning, redact
 from jobs.waiting import WaitReport
 from server.mcp.fitting import cut, fitted
 from server.mcp.job_fields import (
@@ -294,8 +294,9 @@ def permission_requests(requests: Sequence[PermissionRequest]) -> list[dict[str,
 def _call_of(request: PermissionRequest) -> str:
     text, most = compact(request.arguments), _SHOWN_OF_A_CALL
     # Cut afterwards: a truncated secret would not be recognised. What is far beyond the cut is not searched.
-    head = redact(text[: 2 * most], request.secrets)
-    left = len(text[2 * most :]) + len(head[most:])
+    read = beginning(text, 2 * most, request.secrets)
+    head = redact(read, request.secrets)
+    left = len(text) - len(read) + len(head[most:])
     return f"{head[:most]}… ({left} characters more)" if left else head
 
 

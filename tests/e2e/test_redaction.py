@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from server.client.connect import control
+from server.client.wire import Hello
 from server.demo.environment import isolated_environment
 from server.demo.messages_api import ScriptedApi
 from server.demo.script import Story
@@ -61,18 +63,31 @@ def test_transcripts_and_errors_keep_words_and_lose_keys_and_an_answer_is_as_it_
 
 
 def test_a_question_for_a_permission_keeps_words_and_loses_keys(claude_cli: Path):
-    command = f"install -m 600 /dev/null made-it # {WORDS}\n# {KEY}\n# {OWN}"
+    command = f": {KEY} {OWN} && install -m 600 /dev/null made-it # {WORDS}\n# {KEY}\n# {OWN}"
     call = {"tool_calls": [{"name": "Bash", "input": {"command": command, "description": WORDS}}]}
     story = Story.model_validate({"default": "worker", "roles": {"worker": [call, {"text": "It is over."}]}})
     settings = {"CLAUDE_JOBS_CLI": str(claude_cli), "CLAUDE_JOBS_PERMISSION_REQUESTS": "person"}
     with ScriptedApi(story) as api, house(**settings) as made:
         client = isolated_environment(made.base / "home", api.url, path=SYSTEM_PATH) | {"ANTHROPIC_API_KEY": OWN}
+        made.paths.home.mkdir(mode=0o700, exist_ok=True)
+        made.paths.config.write_text(f'on_attention = "cat >> {made.base}/told"\n')
         with made.pump(client) as pump:
             job_id = pump.json("claude_run_async", task="Go on.")["jobId"]
             until_now(lambda: made.run("approve").stdout.strip() != "", 60.0, "the question")
             [asked] = json.loads(made.run("approve", "--json").stdout)["requests"]
+            waits = pump.json("claude_status", jobId=job_id)
+            told = made.base / "told"
+            until_now(lambda: told.exists() and told.read_text().endswith("\n"), 60.0, "the hook")
+            feed = control(made.endpoint, {"do": "feed"}, Hello(cwd="/", client="test"))
+            details = control(made.endpoint, {"do": "job", "job": job_id}, Hello(cwd="/", client="test"))
+            commands = (["approve"], ["tree"], ["list"], ["status", job_id], ["transcript", job_id])
+            seen = [made.run(*words).stdout for words in commands]
+            seen += [told.read_text(), json.dumps([waits, feed, details])]
             assert made.run("approve", asked["requestId"]).returncode == 0
             pump.settled(job_id)
             assert (made.work / "made-it").exists()
+    assert waits["waitingBecause"].startswith("Bash: : [redacted] [redacted] && install")
+    assert all("[redacted]" in one for one in seen), seen
+    assert not any(part in one for one in seen for part in ("sk-ant", "aB3_", OWN[:12])), seen
     hidden = command.replace(KEY, "[redacted]").replace(OWN, "[redacted]")
     assert json.loads(asked["input"]) == {"command": hidden, "description": WORDS}

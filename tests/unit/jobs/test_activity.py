@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from jobs.activity import DOING_CHARS, ActivityTracker, names_another_model
+from jobs.activity import DOING_CHARS, ActivityTracker, described_call, names_another_model
 
 CWD = "/home/me/project"
 
@@ -78,6 +78,12 @@ def test_a_secret_is_redacted_before_the_line_is_cut():
     )
     told = "x" * 60 + "verysecretvalue" * 10
     assert "verysecret" not in doing(call("Bash", command=told), secrets=("verysecretvalue" * 10,))
+
+
+@pytest.mark.parametrize("name", ["x-api-key", "apiToken", "Authorization", "password"])
+def test_an_argument_whose_name_says_that_it_is_secret_is_not_shown(name: str):
+    assert described_call("mcp__web__get", {name: "short-0ne", "key": "PROJ-1"}) == "web get: PROJ-1"
+    assert described_call("mcp__web__get", {name: "short-0ne"}) == "web get"
 
 
 def test_after_its_calls_have_returned_it_thinks_and_says_what_about():

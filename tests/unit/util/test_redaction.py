@@ -2,6 +2,7 @@
 
 import io
 import logging
+from collections.abc import Callable, Mapping
 
 import pytest
 from hypothesis import given
@@ -9,11 +10,13 @@ from hypothesis import strategies as st
 
 from jobs.claude.ndjson import Line
 from jobs.ids import new_token
+from jobs.notice import shortened
 from jobs.permissions.approvals import PermissionRequest
 from jobs.util.text import HIDDEN, redact, strip_terminal_codes
 from server.cli.conversation import Conversation
+from server.engine.job_details import request_of
 from server.logging_setup import FORM, SafeFormatter
-from server.mcp.replies import permission_requests
+from server.mcp.replies import compact, permission_requests
 from tests.unit.jobs.support import job
 
 SECRETS = (
@@ -96,9 +99,49 @@ def test_a_question_for_a_permission_is_cut_after_its_keys_were_taken_out(before
     request = PermissionRequest(id="p1", job=job("j1"), tool="Write", arguments=arguments, asked_at=0.0)
     [line] = permission_requests([request])
     shown, _, rest = line["input"].partition("… (")
-    assert len(shown) == 2000
+    assert 1999 <= len(shown) <= 2000
     assert rest.endswith(" characters more)")
     assert "sk-ant" not in shown
+
+
+KNOWN = "Kn0wn-" + "aB3dE6gH9j" * 30
+LONG = "eyJhbGciOiJIUzI1NiJ9." + "aB3dE6gH9j" * 180 + "." + "k" * 40
+CUT = {
+    "key": "sk-ant-api03-" + "xY7z" * 24,
+    "header": "-H 'Authorization: Bearer " + "xY7z" * 12 + "'",
+    "web token": "eyJhbGciOiJIUzI1NiJ9." + "xY7z" * 60 + "." + "xY7z" * 10,
+    "url": "postgres://user:" + "xY7z" * 10 + "@host/db",
+    "private key": "-----BEGIN RSA PRIVATE KEY-----\n" + ("xY7z" * 16 + "\n") * 12 + "-----END RSA PRIVATE KEY-----",
+    "known": KNOWN,
+    "known, with blanks": "Pass word " * 30,
+}
+SEEN: Mapping[str, Callable[[PermissionRequest], str]] = {
+    "the line of a wait": lambda one: one.call,
+    "a reply and a form": lambda one: permission_requests([one])[0]["input"],
+    "the view": lambda one: request_of(one)["input"],
+    "a hook": lambda one: shortened(compact(one.arguments), one.secrets),
+}
+
+
+@pytest.mark.parametrize("seen", SEEN)
+@pytest.mark.parametrize("name", CUT)
+@pytest.mark.parametrize("before", ["word ", LONG])
+def test_a_secret_that_is_cut_where_reading_ends_leaves_no_half(name: str, before: str, seen: str):
+    secret = CUT[name]
+    for start in (50, 1_900, 1_950, 1_990, 2_350, 3_900, 3_980, 39_900):
+        # Secrets before it are replaced by so little that the cut comes into view.
+        text = (f"{before} " * (start // (len(before) + 1) + 1))[:start].rpartition(" ")[0]
+        text += " " * (start - len(text)) + f" {secret} and on" * 2
+        request = PermissionRequest(
+            id="p1",
+            job=job("j1"),
+            tool="Bash",
+            arguments={"command": text},
+            asked_at=0.0,
+            secrets=(KNOWN, CUT["known, with blanks"]),
+        )
+        said = SEEN[seen](request)
+        assert not any(part in said for part in ("xY7z", "xY7", "Kn0wn-", "aB3dE", "Pass wo")), (start, said[-300:])
 
 
 @given(st.text())
