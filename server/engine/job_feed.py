@@ -18,6 +18,7 @@ from jobs.activity import Activity
 from jobs.event_bus import JobEventBus
 from jobs.limits.throttle import Pause
 from jobs.model import LIVE, Job, JobStatus, Rollup, Tree
+from jobs.paused import EVERYTHING
 from jobs.ports import Clock, Store
 from jobs.waiting_for import Wait
 
@@ -307,6 +308,7 @@ class FeedWatch:
         self._feed = feed
         self._sources = sources
         self._last_page: float | None = None
+        self._said_paused = False
         self.is_counted = False
 
     async def page(self, cursor: str | None = None, root_id: str | None = None) -> dict[str, Any]:
@@ -335,6 +337,7 @@ class FeedWatch:
         if taken < len(entries):
             entries, reached, more = entries[:taken], entries[taken - 1].version, True
         self._last_page = None if more else self._sources.clock.monotonic()
+        self._said_paused = self._is_all_paused()
         return {
             "ok": True,
             "cursor": f"{self._feed.epoch}.{reached}",
@@ -348,7 +351,11 @@ class FeedWatch:
                 {"until": pause.until, "because": pause.because[:_TEXT_CHARS], "waiting": pause.waiting}
                 for pause in self._sources.pauses()
             ],
+            "allPaused": self._said_paused,
         }
+
+    def _is_all_paused(self) -> bool:
+        return self._sources.is_paused(EVERYTHING)
 
     def _rows_of(self, entries: Sequence[_Entry]) -> tuple[list[dict[str, Any]], int]:
         """Return the rows of as many of the first entries as fit into a page, and how many entries that are."""
@@ -382,7 +389,7 @@ class FeedWatch:
             self._feed.changed = anyio.Event() if self._feed.changed.is_set() else self._feed.changed
             changed = self._feed.changed
             self._feed.look_again()
-            if self._feed.after(version, root_id)[0]:
+            if self._feed.after(version, root_id)[0] or self._is_all_paused() != self._said_paused:
                 return
             with anyio.move_on_after(PAGE_SECONDS):
                 await changed.wait()

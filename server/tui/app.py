@@ -226,7 +226,9 @@ class TopApp(App[None]):
     def _show_heads(self) -> None:
         filtered = self._filter_line.value.strip()
         self._static("head").update(head_line(self.table.tops(), filtered, self.size.width))
-        alert = alert_line(self.table.asking(), self.table.pauses, self._clock())
+        alert = alert_line(
+            self.table.asking(), self.table.pauses, all_paused=self.table.is_all_paused, now=self._clock()
+        )
         self._static("alert").update(alert or "")
         self._static("alert").display = alert is not None
 

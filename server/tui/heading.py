@@ -68,17 +68,20 @@ def head_line(tops: Iterable[Node], filtered: str, width: int) -> Text:
     return line
 
 
-def alert_line(asking: Node | None, pauses: Sequence[Row], now: float) -> Text | None:
+def alert_line(asking: Node | None, pauses: Sequence[Row], *, all_paused: bool, now: float) -> Text | None:
     """Return what needs the person or holds jobs back, or None.
 
     Args:
         asking: A job that asks for a permission, or None.
         pauses: Until when accounts are paused, and why.
+        all_paused: Whether somebody has paused everything.
         now: Seconds since the epoch.
     """
     if asking is not None and asking.row is not None:
         said = f"? {label_of(asking)} {waits(asking, asking.row, 'permission', now)}"
         return Text.assemble((one_line(said, _MOST_ALERT), "bold yellow"), "  ", ("a", "bold"), " answers")
+    if all_paused:
+        return Text("Everything is paused: no job starts before `claude-jobs resume`.", "yellow")
     # One for which no job waits holds back none: a person may have paused them all.
     if holding := [pause for pause in pauses if pause["waiting"]]:
         parts = [f"until {clock(pause['until'], now, brief=True)}: {pause['because']}" for pause in holding[:3]]

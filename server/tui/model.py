@@ -111,12 +111,14 @@ class JobTable:
         visible: The nodes that have a line, from top to bottom.
         is_complete: Whether everything that there is has arrived.
         pauses: Until when accounts are paused, and why.
+        is_all_paused: Whether somebody has paused everything.
     """
 
     def __init__(self, under: str | None = None) -> None:
         self.visible: Sequence[Node] = ()
         self.is_complete = False
         self.pauses: Sequence[Row] = ()
+        self.is_all_paused = False
         self._under = under
         self._rows: dict[str, Row] = {}
         self._trees: dict[str, Row] = {}
@@ -148,6 +150,7 @@ class JobTable:
             self._trees.pop(root_id, None)
             self._rows = {name: row for name, row in self._rows.items() if row["rootId"] != root_id}
         self.pauses = page["pauses"]
+        self.is_all_paused = page["allPaused"]
         self.is_complete = not page["more"]
 
     def arrange(self) -> None:

@@ -108,6 +108,15 @@ def test_a_subtree_is_paused_and_resumed_with_one_key(scene: Scene):
         assert scene.status(TEMPLATES)["waitingFor"] == "slot"
 
 
+def test_a_pause_of_everything_is_said_although_no_job_lives():
+    with house() as made, made.pump() as person, top(made) as view:
+        view.shows("No jobs here yet.")
+        person.json("claude_pause", jobId="all")
+        view.shows("Everything is paused: no job starts before `claude-jobs resume`.")
+        person.json("claude_pause", jobId="all", resume=True)
+        view.hides("Everything is paused")
+
+
 def test_the_transcript_of_the_selected_job_follows_and_its_facts_are_there(scene: Scene):
     with top(scene.made, lines=40, columns=140) as view:
         view.shows("Grep: redirect_uri")

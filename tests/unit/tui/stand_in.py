@@ -46,7 +46,16 @@ def row(number: int, status: str = "running", *, parent: int | None = None, **mo
 
 def page(*rows: Mapping[str, Any], more: bool = False, **fields: Any) -> dict[str, Any]:
     """A page of the feed."""
-    return {"reset": False, "more": more, "jobs": list(rows), "trees": [], "gone": [], "pauses": [], **fields}
+    return {
+        "reset": False,
+        "more": more,
+        "jobs": list(rows),
+        "trees": [],
+        "gone": [],
+        "pauses": [],
+        "allPaused": False,
+        **fields,
+    }
 
 
 REVIEW = (

@@ -337,8 +337,9 @@ async def test_a_pause_of_an_account_is_said_with_its_end_and_how_many_jobs_wait
         await shown.take()
         assert "2 jobs wait" not in shown.text
         # A person has paused all of them: it is not the limit for which they wait.
-        await shown.take(pauses=[{**pauses[0], "waiting": 0}])
+        await shown.take(pauses=[{**pauses[0], "waiting": 0}], allPaused=True)
         assert "Paused until" not in shown.text
+        assert "Everything is paused: no job starts before `claude-jobs resume`." in shown.text
 
 
 @pytest.mark.parametrize(
