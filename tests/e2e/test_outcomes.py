@@ -158,13 +158,16 @@ def test_a_job_whose_dependency_failed_is_not_sent_back_in_line_alone(pump: Pump
 
 @pytest.mark.parametrize("is_error", [True, False])
 def test_a_job_that_meets_a_session_limit_waits_for_the_reset_that_the_text_names(tmp_path: Path, is_error: bool):
-    resets = datetime.now(UTC) + timedelta(hours=2)
+    written = datetime.now(UTC)
+    resets = written + timedelta(hours=2)
     said = f"You've hit your session limit · resets {resets.hour % 12 or 12}:{resets:%M}{resets:%p} (UTC)"
     said = said.replace("AM", "am").replace("PM", "pm")
     stream = tmp_path / "limit.ndjson"
     message = {"id": "8b1f0a3e-0000-4000-8000-000000000000", "content": [{"type": "text", "text": said}]}
     result = {"type": "result", "subtype": "success", "is_error": is_error, "result": said, "num_turns": 1}
-    stream.write_text(f"{json.dumps({'type': 'assistant', 'message': message})}\n{json.dumps(result)}\n")
+    # With its time, as the CLI writes it: the hour may be one of tomorrow.
+    frame = {"type": "assistant", "message": message, "timestamp": written.isoformat()}
+    stream.write_text(f"{json.dumps(frame)}\n{json.dumps(result)}\n")
     with house() as made, made.pump() as pump:
         job_id = replay(pump, stream)
         waited = pump.json("claude_wait", jobIds=[job_id], timeoutSeconds=10)
