@@ -37,6 +37,9 @@ SETTLE_SECONDS: Final = 0.15
 
 NOTICE_SECONDS: Final = 10.0
 
+_PARTS: Final = ("JobList", "#head", "#alert", "#filter", "#notice", "#facts", "#transcript")
+"""What is drawn again and again."""
+
 _ACTIONS: Final = frozenset(
     ("filter", "kill", "retry", "send", "answer", "pause", "copy", "start_engine", "help", "leave_program")
 )
@@ -129,8 +132,8 @@ class TopApp(App[None]):
 
     @property
     def _is_shown(self) -> bool:
-        """Whether the widgets are there: a timer may still come while the view is being closed."""
-        return bool(self.screen_stack) and bool(self.screen_stack[0].query(JobList))
+        """Whether every widget is there: a timer may come while the view is being built or closed, part by part."""
+        return bool(self.screen_stack) and all(self.screen_stack[0].query(name) for name in _PARTS)
 
     @property
     def _filter_line(self) -> Input:

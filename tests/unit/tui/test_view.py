@@ -10,7 +10,7 @@ from server.tui import job_list
 from server.tui.cells import Columns, row_segments
 from server.tui.marks import PlainCharacters
 from server.tui.model import Node
-from tests.unit.tui.stand_in import NOW, REVIEW, row, view
+from tests.unit.tui.stand_in import NOW, REVIEW, page, row, view
 
 pytestmark = pytest.mark.anyio
 
@@ -377,3 +377,11 @@ async def test_a_job_that_ended_oddly_or_is_being_ended_says_so():
     ) as shown:
         assert "max turns: half of it" in shown.text
         assert "is being ended" in shown.text
+
+
+async def test_a_page_that_comes_while_the_view_is_being_closed_is_dropped():
+    async with view() as shown:
+        await shown.app.pane.query_one("#facts").remove()
+        shown.app.page_arrived(page(row(9, task="unseen")))
+        await shown.pilot.pause()
+        assert "unseen" not in shown.text
