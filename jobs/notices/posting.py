@@ -30,7 +30,7 @@ def post(url: str, text: bytes) -> str | None:
     with _Deadline(seconds) as deadline:
         opener = build_opener(_NoRedirect, _PlainHandler(deadline), _SecureHandler(deadline))
         problem = _sent(opener, request, seconds)
-        # Headers that end with the connection are taken for whole ones.
+        # The library takes headers that end with the connection for complete ones.
         return took_longer(seconds) if deadline.is_over else problem
 
 
@@ -76,7 +76,7 @@ class _SecureConnection(HTTPSConnection, _Connection):
 
 
 class _Deadline:
-    """Cuts the connections of a request once its time is over: the time-out of a socket begins anew with each byte.
+    """Cuts the connections of a request once its time is over: the time-out of a socket starts again with each byte.
 
     Args:
         seconds: Its time.

@@ -14,6 +14,7 @@ from typing import Final
 
 from jobs.errors import JobsError
 from jobs.processes import fork_server
+from jobs.util.text import ending
 
 logger = logging.getLogger(__name__)
 
@@ -173,12 +174,13 @@ class AttemptDirectory:
         return self._noted("claude")
 
     def error_tail(self, limit: int = 4096) -> str:
-        """Return at most the last `limit` bytes of what the process wrote to stderr."""
+        """Return at most the last `limit` bytes of what the process wrote to stderr, without a line that is cut."""
         try:
             with os.fdopen(self._open(STDERR, os.O_RDONLY), "rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - limit))
-                return file.read(limit).decode("utf-8", "replace").strip()
+                said = file.read(limit).decode("utf-8", "replace")
+                return (ending(said) if size > limit else said).strip()
         except OSError:
             return ""
 

@@ -144,6 +144,17 @@ def beginning(text: str, most: int, known: Collection[str] = ()) -> str:
     return head[:end]
 
 
+def ending(text: str) -> str:
+    """Return a text whose beginning is missing, for `redact`: without its first line, which may hold half of a secret.
+
+    Where that is more than half of the text, only its first word is left out. The lines of a private key have no form
+    by which they are known.
+    """
+    line = text.find("\n", 0, len(text) // 2)
+    starts = [line] if line >= 0 else [start for around in _AROUND if (start := text.find(around)) >= 0]
+    return text[min(starts, default=len(text)) :]
+
+
 def is_secret_name(name: str) -> bool:
     """Tell whether an argument or a header of this name holds a secret, such as `x-api-key`; a mere `key` does not."""
     return name.lower() in _HEADERS or (name.lower() != "key" and _SECRET_NAME.search(name) is not None)

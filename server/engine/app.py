@@ -57,13 +57,14 @@ from server.client.lock_file import holder_of, sign_lock
 from server.client.state_dir import StatePaths, prepare
 from server.engine.connection import ConnectionHandlers, LazyMcpServer, serve_connection
 from server.engine.control import Control
-from server.engine.job_details import JobDetails
-from server.engine.job_feed import FeedSources, JobFeed
 from server.engine.lifecycle import ConnectionCounter, Engine, stop_on_signals
 from server.engine.settings_notices import SettingsNotices
 from server.engine.state_binding import bind
 from server.engine.state_watch import EngineSocket, StateWatch
 from server.engine.supervised_tasks import SupervisedTasks
+from server.feed.index import FeedSources
+from server.feed.job_details import JobDetails
+from server.feed.watch import JobFeed
 from server.mcp import replies
 from server.mcp.connection_state import Services
 

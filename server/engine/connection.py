@@ -19,9 +19,9 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from jobs.errors import JobsError
 from jobs.event_bus import JobEventBus
 from server.client.wire import MAX_LINE, MAX_MESSAGE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
-from server.engine.job_feed import FeedWatch, JobFeed
 from server.engine.lifecycle import ConnectionCounter
 from server.engine.peer import Peer, peer_of, peer_uid
+from server.feed.watch import FeedWatch, JobFeed
 from server.mcp.connection_state import Connection
 from server.mcp.initialize import opening_of
 

@@ -24,10 +24,10 @@ from jobs.store.corruption import noted_damage
 from server import __version__
 from server.client.location import read_location
 from server.client.state_dir import StatePaths
-from server.engine.job_details import JobDetails
 from server.engine.lifecycle import ConnectionCounter
 from server.engine.limit_requests import answer_limits
 from server.engine.search_requests import answer_search
+from server.feed.job_details import JobDetails
 from server.mcp import replies
 
 Handler = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]

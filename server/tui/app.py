@@ -15,18 +15,17 @@ from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from jobs.model import LIVE
-from server.cli.times import clock
 from server.client.wire import ClientError
 from server.tui.actions import Actions, resume_line
 from server.tui.background import Handover, hand_over, in_background
-from server.tui.cells import label_of
 from server.tui.details import DetailsPane
-from server.tui.dialogs import TextDialog, copy_dialog, help_dialog, kill_dialog, permission_dialog, retry_dialog
+from server.tui.dialogs import copy_dialog, help_dialog
 from server.tui.engine_link import EngineLink
 from server.tui.filters import parsed
 from server.tui.heading import EMPTY, LOADING, alert_line, head_line, key_bar
 from server.tui.job_list import KEYS, JobList
-from server.tui.model import RETRIED, JobTable, Node, Row
+from server.tui.model import JobTable, Node, Row
+from server.tui.steering import Steering
 from server.tui.transcript_tail import TranscriptTail
 
 WIDE: Final = 110
@@ -95,6 +94,7 @@ class TopApp(App[None]):
         self.table = table
         self.link: EngineLink | None = None
         self._actions = actions
+        self._steering = Steering(actions, self.push_screen, self.say, partial(in_background, self))
         self._clock = clock
         self._filters_for_terminal = tuple(filters)
         self._tail: TranscriptTail | None = None
@@ -379,55 +379,23 @@ class TopApp(App[None]):
 
     def action_kill(self) -> None:
         """Ask whether the selected node is to be killed."""
-        node = self.jobs.selected
-        if node is None:
-            return
-        if not node.live:
-            self.say("It is over already.", is_good=False)
-            return
-        is_live = node.row is not None and node.row["status"] in LIVE
-        dialog = kill_dialog(_named(node), node.live - is_live, len(node.dependents()), is_batch=node.row is None)
-        self.push_screen(dialog, lambda said: self._act(partial(self._actions.kill, node.id)) if said else None)
+        self._with_selected(self._steering.kill)
 
     def action_retry(self) -> None:
-        """Run the selected job again, or what failed below it; ask where that is more than one job."""
-        node = self.jobs.selected
-        if node is None:
-            return
-        has_failed = node.row is not None and node.row["status"] in RETRIED
-        below = {**node.failures()}
-        if has_failed and node.row is not None:
-            below[node.row["status"]] -= 1
-        retry = partial(self._actions.retry, node.id)
-        if sum(below.values()) + has_failed < 2:
-            # Where nothing is known to have failed the engine says so: it may know more.
-            self._act(partial(retry, subtree=not has_failed))
-            return
-        dialog = retry_dialog(_named(node), below, has_failed=has_failed)
-        self.push_screen(dialog, lambda said: self._act(partial(retry, subtree=said == "all")) if said else None)
+        """Run the selected job again, or what failed below it."""
+        self._with_selected(self._steering.retry)
 
     def action_pause(self) -> None:
         """Pause the selected node, or let it go on."""
-        node = self.jobs.selected
-        if node is None:
-            return
-        if not node.live:
-            self.say("It is over already.", is_good=False)
-            return
-        self._act(partial(self._actions.pause, node.id, resume=node.is_paused))
+        self._with_selected(self._steering.pause)
 
     def action_send(self) -> None:
         """Ask for a message to the session of the selected job."""
-        node = self.jobs.selected
-        if node is None or node.row is None:
-            self.say("Select a job: a batch has no session.", is_good=False)
-        elif node.row["status"] in LIVE:
-            self.say("It is not over yet; a message can be sent to its session then.", is_good=False)
-        else:
-            dialog = TextDialog("Send a message", f"{_named(node)}\n\nIts session goes on with this, as a new job.")
-            self.push_screen(
-                dialog, lambda said: self._act(partial(self._actions.send, node.id, said)) if said else None
-            )
+        self._with_selected(self._steering.send)
+
+    def _with_selected(self, steer: Callable[[Node], None]) -> None:
+        if self.jobs.selected is not None:
+            steer(self.jobs.selected)
 
     def action_answer(self) -> None:
         """Show what the selected job asks for; where it asks for nothing, go to the first one that does."""
@@ -441,18 +409,9 @@ class TopApp(App[None]):
         in_background(self, partial(self._details_of, node.id), partial(self._ask_for, node))
 
     def _ask_for(self, node: Node, details: Mapping[str, Any] | None) -> None:
-        if not self.check_action("answer", ()):
-            # A dialog or a line has been opened since: the next keys are for that.
-            return
-        requests = (details or {}).get("requests", ())
-        if not requests:
-            self.say("It asks for nothing any more.")
-            return
-        answer = partial(self._actions.answer, requests[0]["requestId"])
-        until = (node.row or {}).get("waitingUntil")
-        when = "" if until is None else clock(until, self._clock())
-        dialog = permission_dialog(_named(node), requests[0], len(requests) - 1, when)
-        self.push_screen(dialog, lambda said: self._act(partial(answer, allow=said == "allow")) if said else None)
+        # Unless a dialog or a line has been opened since: the next keys are for that.
+        if self.check_action("answer", ()):
+            self._steering.answer(node, (details or {}).get("requests", ()), self._clock())
 
     def action_copy(self) -> None:
         """Show what of the selected node can be copied."""
@@ -467,14 +426,6 @@ class TopApp(App[None]):
         self.copy_to_clipboard(text)
         # A terminal may ignore it, and does not say so.
         self.say(f"Sent to the clipboard: {text}")
-
-    def _act(self, work: Any) -> None:
-        self.say("…")
-        in_background(self, work, lambda done: self.say(*done))
-
-
-def _named(node: Node) -> str:
-    return f"{label_of(node)} ({node.id})"
 
 
 def _has_moved_on(before: Row | None, now: Row | None) -> bool:

@@ -150,7 +150,7 @@ class JobTable:
             self._trees.pop(root_id, None)
             self._rows = {name: row for name, row in self._rows.items() if row["rootId"] != root_id}
         self.pauses = page["pauses"]
-        self.is_all_paused = page["allPaused"]
+        self.is_all_paused = page.get("allPaused", False)
         self.is_complete = not page["more"]
 
     def arrange(self) -> None:

@@ -1,9 +1,7 @@
 """A daily and a monthly budget of an account: what is refused, what waits, who is told, and what lets it go on."""
 
 import json
-import os
 import re
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,9 +55,7 @@ def test_a_used_up_budget_refuses_and_tells_over_a_crash_and_goes_on_when_it_is_
         assert "Finish with what you have, without spawning" in refused
         assert f"{which}_budget_usd" in refused
 
-    status = made.control("status")
-    assert status is not None
-    os.kill(status["pid"], signal.SIGKILL)
+    made.kill_engine()
     made.wait_for_the_engine_to_go()
 
     told = made.run("run", "x")

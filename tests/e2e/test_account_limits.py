@@ -217,9 +217,7 @@ def test_engine_stop_ends_a_pause_where_no_engine_runs(made: House, api: Api):
         [held] = start(pump, api.task)
         wait_for_the_pause(pump, held, 1)
     until_now((made.paths.home / "pauses.json").exists, SECONDS, "the file")
-    engine = made.control("status")
-    assert engine is not None
-    os.kill(engine["pid"], signal.SIGKILL)
+    made.kill_engine()
     made.wait_for_the_engine_to_go()
     api.answer()
     assert made.run("engine", "stop").stdout == "No engine runs.\n"

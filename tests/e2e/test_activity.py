@@ -1,9 +1,7 @@
 """What a running job does, as a model reads it in replies: its call, its silence, its usage; also after a crash."""
 
 import json
-import os
 import re
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -81,12 +79,10 @@ def test_a_job_that_hangs_in_a_call_says_which_and_for_how_long_and_the_next_eng
         assert row["activity"] == "Read: src/3.ts"
         assert row["silentSeconds"] <= 5
         until_now(lambda: pump.json("claude_status", jobId=job_id)["silentSeconds"] >= 2, SECONDS, "two silent seconds")
-        engine = made.control("status")
-        assert engine is not None
-        os.kill(engine["pid"], signal.SIGKILL)
+        killed = made.kill_engine()
         # The pump starts the next one.
         after = status_with_activity(pump, job_id, "Read: src/3.ts")
-        made.wait_for_another_engine(engine["pid"])
+        made.wait_for_another_engine(killed)
         expect_four_calls(after)
         # The restart was no output.
         assert after["silentSeconds"] >= 2
@@ -172,9 +168,7 @@ def test_the_real_claude_is_followed_within_a_second_of_its_call_and_after_a_cra
             assert first["model"]
             assert first["cliVersion"][0].isdigit()
             assert first["outputTokens"] > 0
-            engine = made.control("status")
-            assert engine is not None
-            os.kill(engine["pid"], signal.SIGKILL)
+            made.kill_engine()
             after = status_with_activity(pump, job_id, f"Bash: {STARTED}")
             assert after["silentSeconds"] >= first["silentSeconds"]
             assert (after["model"], after["turns"]) == (first["model"], first["turns"])

@@ -155,7 +155,7 @@ def test_a_wait_in_a_pipe_prints_only_what_ended():
     assert (done.stdout, done.stderr) == (f"{job_id}  completed  the answer\n", "")
 
 
-def test_a_drawing_begins_anew_after_the_command_was_stopped_and_goes_on():
+def test_a_drawing_starts_again_below_after_the_command_was_stopped_and_goes_on():
     with calling_house() as made, made.pump() as pump:
         job_id = pump.json("claude_run_async", task="x")["jobId"]
         calls(pump, 1)

@@ -1,8 +1,6 @@
 """A call that an engine has begun to answer when it is killed is answered by the next engine, through the same pump."""
 
 import json
-import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -40,19 +38,12 @@ def pump(own: House, request: pytest.FixtureRequest) -> Iterator[Pump]:
         yield made
 
 
-def kill_engine(made: House) -> int:
-    status = made.control("status")
-    assert status is not None
-    os.kill(status["pid"], signal.SIGKILL)
-    return int(status["pid"])
-
-
 def test_a_wait_in_flight_is_answered_by_the_next_engine_in_either_era(own: House, pump: Pump):
     gate, ledger = own.base / "gate", own.base / "ledger"
     job_id = pump.json("claude_run_async", task=f"stub:wait={gate} stub:ledger={ledger}")["jobId"]
     until_now(ledger.exists, 30.0, "the job")
     wait = pump.in_flight("tools/call", name="claude_wait", arguments={"jobIds": [job_id]})
-    dead = kill_engine(own)
+    dead = own.kill_engine()
     gate.touch()
     reply = json.loads(pump.answer(wait)["content"][0]["text"])
     assert [(line["jobId"], line["status"]) for line in reply["done"]] == [(job_id, "completed")]
@@ -67,7 +58,7 @@ def test_a_run_in_flight_starts_its_job_once_and_brings_its_answer(own: House, p
     task = f"stub:wait={gate} stub:say=kept stub:ledger={ledger}"
     run = pump.in_flight("tools/call", name="claude_run", arguments={"task": task})
     until_now(ledger.exists, 30.0, "the job")
-    kill_engine(own)
+    own.kill_engine()
     gate.touch()
     assert "kept" in pump.answer(run)["content"][0]["text"]
     assert len(pump.json("claude_list_jobs")) == 1
@@ -81,7 +72,7 @@ def test_a_jobs_token_is_good_before_the_next_engine(own: House):
         with pump_of_job(own, directory) as job:
             child = job.json("claude_run_async", task="x")["jobId"]
             wait = job.in_flight("tools/call", name="claude_wait", arguments={"jobIds": [child]})
-            kill_engine(own)
+            own.kill_engine()
             assert json.loads(job.answer(wait)["content"][0]["text"])["pending"] == 0
             # It is still that job and nobody else: it sees what is below it, and spawns there.
             assert {each["jobId"] for each in job.json("claude_list_jobs")} <= {job_id, child}
@@ -97,7 +88,7 @@ def test_a_client_with_a_handshake_goes_on_hearing_of_what_it_has_subscribed_to(
         job_id = pump.json("claude_run_async", task=f"stub:wait={gate} stub:ledger={ledger}")["jobId"]
         until_now(ledger.exists, 30.0, "the job")
         pump.ask("resources/subscribe", uri=f"job://{job_id}")
-        kill_engine(own)
+        own.kill_engine()
         pump.json("claude_list_jobs")
         changed = {"method": "notifications/resources/updated", "uri": f"job://{job_id}"}
         assert changed in [told(each) for each in pump.told]
@@ -140,7 +131,7 @@ def test_real_claude_code_does_not_notice_that_the_engine_died_during_its_wait(
             out = tmp_path / "run0" / "out"
             until_now(lambda: out.exists() and f'{TOOL}claude_wait"' in out.read_text(), 60.0, "the wait")
             until_now(lambda: len(api.requests) >= 3, 60.0, "the job's own request")
-            killed.append(kill_engine(made))
+            killed.append(made.kill_engine())
 
         killer = threading.Thread(target=kill_during_the_wait)
         killer.start()

@@ -1,8 +1,6 @@
 """What the engine forgets on purpose, and what it does not forget although its database is damaged."""
 
 import json
-import os
-import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -56,9 +54,7 @@ def test_a_damaged_database_is_moved_aside_and_the_person_is_told():
             until_now(begun.exists, 30.0, "the job to be killed")
             assert pump.json("claude_kill_job", jobId=killed)["success"]
             pump.settled(killed)
-        status = made.control("status")
-        assert status is not None
-        os.kill(status["pid"], signal.SIGKILL)
+        made.kill_engine()
         made.wait_for_the_engine_to_go()
         for path in made.paths.home.glob("jobs.db-*"):
             path.unlink()

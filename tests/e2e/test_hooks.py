@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import sqlite3
 import sys
 import time
@@ -225,9 +224,7 @@ def test_a_hook_that_hangs_keeps_no_job_and_no_stop_waiting_and_is_told_by_the_n
 @contextmanager
 def killed_engine(made: House) -> Iterator[None]:
     """Kill the engine with SIGKILL, and start the next one after the block."""
-    status = made.control("status")
-    assert status is not None
-    os.kill(status["pid"], signal.SIGKILL)
+    made.kill_engine()
     made.wait_for_the_engine_to_go()
     yield
     made.start_engine()
@@ -500,9 +497,7 @@ def test_the_client_of_a_job_sets_no_hook(made: House, listener: Listener):
         job = pump.json("claude_run_async", task=HOLD)["jobId"]
         directory = attempt_directory(made, running(pump, job))
         pump.process.kill()
-    status = made.control("status")
-    assert status is not None
-    os.kill(status["pid"], signal.SIGKILL)
+    made.kill_engine()
     made.wait_for_the_engine_to_go()
     hostile = House(base=made.base, environ={**made.environ, "CLAUDE_JOBS_ON_END": listener.command})
     with pump_of_job(hostile, directory) as inside:

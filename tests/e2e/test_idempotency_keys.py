@@ -1,8 +1,5 @@
 """One idempotency key over two programs, other settings, and the engine's death: one request, or an error."""
 
-import os
-import signal
-
 import pytest
 
 from tests.support.engines import house
@@ -18,9 +15,7 @@ def test_a_key_names_one_request_also_between_programs_and_after_the_engines_dea
             assert other.json("claude_run_async", task="a", idempotencyKey="k")["jobId"] == first
             assert first in other.refusal("claude_run_async", task="b", idempotencyKey="k")
             one.settled(first)
-        status = made.control("status")
-        assert status is not None
-        os.kill(status["pid"], signal.SIGKILL)
+        made.kill_engine()
         made.wait_for_the_engine_to_go()
         # A default that changes is not a part of the request.
         made.paths.config.write_text('permission_mode = "plan"\n')

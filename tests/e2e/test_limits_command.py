@@ -1,8 +1,6 @@
 """`claude-jobs limits`: what a live tree may still use is changed by a person, from outside, and holds at once."""
 
 import json
-import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -32,9 +30,7 @@ def limits(made: House, *arguments: str) -> dict[str, Any]:
 
 
 def kill_the_engine(made: House) -> None:
-    status = made.control("status")
-    assert status is not None
-    os.kill(status["pid"], signal.SIGKILL)
+    made.kill_engine()
     made.wait_for_the_engine_to_go()
 
 

@@ -64,9 +64,7 @@ def logged(**environ: str) -> Iterator[tuple[House, Starts]]:
 
 
 def kill_engine(made: House) -> None:
-    status = made.control("status")
-    assert status is not None
-    os.kill(status["pid"], signal.SIGKILL)
+    made.kill_engine()
     made.wait_for_the_engine_to_go()
 
 

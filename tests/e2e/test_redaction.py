@@ -72,7 +72,8 @@ def test_a_question_for_a_permission_keeps_words_and_loses_keys(claude_cli: Path
         made.paths.home.mkdir(mode=0o700, exist_ok=True)
         made.paths.config.write_text(f'on_attention = "cat >> {made.base}/told"\n')
         with made.pump(client) as pump:
-            job_id = pump.json("claude_run_async", task="Go on.")["jobId"]
+            rule = f"Bash(echo {KEY}:*)"
+            job_id = pump.json("claude_run_async", task="Go on.", allowedTools=[rule])["jobId"]
             until_now(lambda: made.run("approve").stdout.strip() != "", 60.0, "the question")
             [asked] = json.loads(made.run("approve", "--json").stdout)["requests"]
             waits = pump.json("claude_status", jobId=job_id)

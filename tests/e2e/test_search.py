@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -141,9 +140,7 @@ def test_the_index_is_private_and_survives_its_own_loss_and_that_of_the_database
     index.write_bytes(b"no database" * 1000)
     assert len(found(made, "flaky")) == 1
 
-    status = made.control("status")
-    assert status is not None
-    os.kill(status["pid"], signal.SIGKILL)
+    made.kill_engine()
     made.wait_for_the_engine_to_go()
     for path in made.paths.home.glob("jobs.db-*"):
         path.unlink()

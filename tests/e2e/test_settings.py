@@ -1,8 +1,6 @@
 """Whose settings an engine has: the person's, over crashes, idle leaves, other clients and the shell of a job."""
 
 import json
-import os
-import signal
 import stat
 import subprocess
 import sys
@@ -55,11 +53,9 @@ def in_force(made: House, **environ: str) -> dict[str, Any]:
 
 
 def kill_engine(made: House) -> int:
-    status = made.control("status")
-    assert status is not None
-    os.kill(status["pid"], signal.SIGKILL)
+    killed = made.kill_engine()
     made.wait_for_the_engine_to_go()
-    return int(status["pid"])
+    return killed
 
 
 def claude_that_says(base: Path, word: str) -> Path:

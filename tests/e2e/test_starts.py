@@ -1,7 +1,5 @@
 """Which jobs start, and in which order, as the processes themselves note it."""
 
-import os
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,9 +75,7 @@ def test_several_batches_keep_their_orders_over_kills_of_the_engine_and_when_the
         batches = [pump.json("claude_run_batch_async", tasks=["stub:sleep=0.1 stub:exit=1"] * 12) for _ in range(2)]
         for count in (8, 16):
             wait_for_starts(starts, count)
-            status = made.control("status")
-            assert status is not None
-            os.kill(status["pid"], signal.SIGKILL)
+            made.kill_engine()
             until_now(made.engine_is_gone, SECONDS, "the engine's end")
             made.start_engine()
         for batch in batches:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -130,9 +129,7 @@ def test_a_tree_keeps_the_modes_and_variables_of_its_client_when_the_engine_is_k
         named = {**STAY, "CLAUDE_JOBS_PASS_ENVIRONMENT": '["GH_TOKEN"]'}
         with made.pump(named) as pump:
             job = hold(pump)
-        status = made.control("status")
-        assert status is not None
-        os.kill(status["pid"], signal.SIGKILL)
+        made.kill_engine()
         made.wait_for_the_engine_to_go()
         os.umask(0o077)
         child = child_of(made, job)

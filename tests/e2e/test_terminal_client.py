@@ -1,8 +1,6 @@
 """Real Claude Code in a terminal: a long call becomes a background task, and its result begins the next turn."""
 
 import json
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,9 +105,7 @@ def test_a_task_whose_engine_was_killed_still_ends_as_a_notification(
     with at_a_terminal(claude_cli, tmp_path / "run", api) as session:
         session.run.submit("[role: captain] Sail.")
         api.wait_for(lambda request: "[role: sailor]" in request.conversation.opening, timeout=SECONDS)
-        engine = session.house.control("status")
-        assert engine is not None
-        os.kill(engine["pid"], signal.SIGKILL)
+        session.house.kill_engine()
         [told] = api.wait_for(notifies, timeout=SECONDS)
         [job] = session.person.json("claude_list_jobs")
 

@@ -1,8 +1,6 @@
 """Why a job does no work now, as a model reads it in replies and a person in a terminal, before and after a crash."""
 
-import os
 import re
-import signal
 
 from tests.support.engines import House, Pump, house
 from tests.support.seat import seated
@@ -54,12 +52,10 @@ def test_a_parent_whose_subtasks_run_says_so_and_another_engine_says_the_same():
         waits_for(pump, parent, "children")
         until_now(lambda: len(pump.json("claude_list_jobs", status="running")) == 3, SECONDS, "three children")
         expect_a_waiting_parent(made, pump, parent)
-        engine = made.control("status")
-        assert engine is not None
-        os.kill(engine["pid"], signal.SIGKILL)
+        killed = made.kill_engine()
         # The pump starts the next one.
         expect_a_waiting_parent(made, pump, parent)
-        made.wait_for_another_engine(engine["pid"])
+        made.wait_for_another_engine(killed)
         gate.touch()
         status = pump.settled(parent)
         assert (status["status"], status["attempt"], "waitingFor" in status) == ("completed", 2, False)

@@ -1,8 +1,6 @@
 """The wire of `claude-jobs mcp` as clients meet it: pipes that end, lines that are no messages, and progress."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -131,9 +129,7 @@ def test_a_client_hears_of_progress_that_grows_also_from_the_next_engine():
         wait = {"name": "claude_wait", "arguments": {"batchId": spawned["batchId"]}, "_meta": {"progressToken": "p"}}
         pump.send("tools/call", **wait)
         notes = notes_of(pump, 2)
-        status = own.control("status")
-        assert status is not None
-        os.kill(status["pid"], signal.SIGKILL)
+        own.kill_engine()
         notes += notes_of(pump, 2)
     first, *others = [seconds for seconds, _ in notes]
     assert first <= 5

@@ -33,9 +33,7 @@ def play(made: House, api: ScriptedApi) -> dict[str, str]:
 
 
 def kill_engine(made: House) -> None:
-    status = made.control("status")
-    assert status is not None
-    os.kill(status["pid"], signal.SIGKILL)
+    made.kill_engine()
 
 
 def running(pump: Any) -> int:

@@ -84,6 +84,14 @@ class House:
         """Have an engine run; on a machine that is busy it may take longer to start than a client waits."""
         ensure_engine(self.endpoint.replace(timeout=2 * SECONDS)).close()
 
+    def kill_engine(self) -> int:
+        """Kill the engine with SIGKILL, and return its process id."""
+        status = self.control("status")
+        assert status is not None
+        pid = int(status["pid"])
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
     def engine_is_gone(self) -> bool:
         """Whether nobody holds the engine's lock."""
         held = lock(self.paths.engine_lock)

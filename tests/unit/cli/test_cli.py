@@ -2,9 +2,7 @@
 
 import errno
 import json
-import os
 import shlex
-import signal
 import subprocess
 import sys
 import threading
@@ -50,9 +48,7 @@ def test_a_run_whose_engine_is_killed_brings_its_answer_and_starts_one_job(invok
     )
     run.start()
     until_now(ledger.exists, 60.0, "the job")
-    status = quarters.control("status")
-    assert status is not None
-    os.kill(status["pid"], signal.SIGKILL)
+    quarters.kill_engine()
     gate.touch()
     run.join(60)
     assert (done[0].exit_code, done[0].stdout) == (0, "kept\n"), done[0].stderr

@@ -169,7 +169,8 @@ def test_a_line_is_added_to_a_file_that_is_there_and_begins_anew_after_one_that_
 
 def test_the_end_of_a_long_stderr_is_read(directory: AttemptDirectory) -> None:
     (directory.path / "err").write_bytes(b"x" * 100_000 + b"\xff the end\n")
-    assert directory.error_tail(10) == "\ufffd the end"
+    assert directory.error_tail(10) == "the end"
+    assert directory.error_tail(100_010) == "x" * 100_000 + "\ufffd the end"
 
 
 def test_output_is_read_from_a_byte_on(directory: AttemptDirectory) -> None:

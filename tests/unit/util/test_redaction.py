@@ -12,9 +12,9 @@ from jobs.claude.ndjson import Line
 from jobs.ids import new_token
 from jobs.notice import shortened
 from jobs.permissions.approvals import PermissionRequest
-from jobs.util.text import HIDDEN, redact, strip_terminal_codes
+from jobs.util.text import HIDDEN, ending, redact, strip_terminal_codes
 from server.cli.conversation import Conversation
-from server.engine.job_details import request_of
+from server.feed.job_details import request_of
 from server.logging_setup import FORM, SafeFormatter
 from server.mcp.replies import compact, permission_requests
 from tests.unit.jobs.support import job
@@ -149,3 +149,17 @@ def test_text_made_safe_has_no_control_character_and_is_safe_already(text: str):
     plain = strip_terminal_codes(text)
     assert all(char in "\n\t" or not (ord(char) < 32 or 127 <= ord(char) < 160) for char in plain)
     assert strip_terminal_codes(plain) == plain
+
+
+@pytest.mark.parametrize("name", ["key", "header"])
+def test_a_secret_that_is_cut_where_the_end_of_a_text_begins_leaves_no_half(name: str):
+    text = f"$ curl {CUT[name]} https://example.org\n" + "The server refused it.\n" * 20
+    for start in range(1, text.index("\n")):
+        shown = redact(ending(text[start:]))
+        assert "xY7z" not in shown
+        assert shown.endswith("The server refused it.\n")
+
+
+def test_of_one_long_line_whose_beginning_is_missing_the_first_word_is_left_out():
+    assert ending(f"{SECRETS[0][10:]} {'word ' * 20}") == f" {'word ' * 20}"
+    assert ending(SECRETS[0][10:]) == ""

@@ -11,7 +11,7 @@ import pytest
 
 from server.client.state_dir import StatePaths
 from server.client.wire import Role
-from server.engine import job_feed
+from server.feed import index, watch
 from tests.unit.engine.test_connection import Wire, caller, running_engine, wire
 
 pytestmark = pytest.mark.anyio
@@ -114,7 +114,7 @@ async def test_changes_come_at_most_once_a_second_however_many_there_are(home: P
 async def test_many_jobs_come_in_pages_that_fit_into_a_line(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(job_feed, "PAGE_BYTES", 60_000)
+    monkeypatch.setattr(watch, "PAGE_BYTES", 60_000)
     async with running_engine(home) as paths, caller(paths) as client:
         reply = await started(client, *[f"stub:wait={tmp_path}/never {'😀' * 300} {number}" for number in range(60)])
         async with watcher(paths) as seen:
@@ -149,7 +149,7 @@ async def test_a_tree_that_a_person_deletes_leaves_the_list(home: Path):
 async def test_of_trees_that_are_over_the_newest_are_kept_and_the_others_are_said_to_be_gone(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(job_feed, "ENDED_JOBS", 4)
+    monkeypatch.setattr(index, "ENDED_JOBS", 4)
     async with running_engine(home) as paths, caller(paths) as client, watcher(paths) as seen:
         await seen.everything()
         for number in range(4):

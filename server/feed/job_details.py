@@ -82,8 +82,8 @@ def _rights(job: Job) -> dict[str, Any]:
     spec = job.spec
     rights = {
         "permissionMode": spec.permission_mode,
-        "allowedTools": spec.allowed_tools[:100],
-        "disallowedTools": spec.disallowed_tools[:100],
+        "allowedTools": tuple(map(redact, spec.allowed_tools[:100])),
+        "disallowedTools": tuple(map(redact, spec.disallowed_tools[:100])),
         "directories": spec.directories[:100],
         "mcpServers": spec.mcp_servers[:100],
         "maxBudgetUsd": spec.max_budget_usd,

@@ -1,13 +1,8 @@
-"""The job feed: rows of the live trees and of those that ended last, then what changed, for a screen that stays open.
-
-Nothing is kept while nobody watches. One index serves all watchers and each of them asks for its next page, so one that
-reads slowly or not at all costs no memory.
-"""
+"""The index of the job feed: each job as it was last announced, in the order of the changes."""
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import Any, Final
@@ -17,16 +12,13 @@ import anyio
 from jobs.activity import Activity
 from jobs.event_bus import JobEventBus
 from jobs.limits.throttle import Pause
-from jobs.model import LIVE, Job, JobStatus, Rollup, Tree
-from jobs.paused import EVERYTHING
+from jobs.model import LIVE, Job, JobStatus
 from jobs.ports import Clock, Store
 from jobs.waiting_for import Wait
+from server.feed.rows import row_of, tree_row_of
 
 PAGE_ROWS: Final = 250
 """Most rows of one page. Building one takes 15 µs, for which the engine does nothing else."""
-
-PAGE_BYTES: Final = 800_000
-"""Most bytes of the rows of one page, about: a control answer may have 1 MiB."""
 
 ENDED_JOBS: Final = 1000
 """Jobs of trees that are over which the feed keeps; the tree that ended last is kept however large it is."""
@@ -37,18 +29,14 @@ GONE_TREES: Final = 1000
 PAGE_SECONDS: Final = 1.0
 """Least seconds between two pages with changes for one watcher."""
 
-QUIET_SECONDS: Final = 20.0
-"""Seconds after which a watcher gets an empty page, so that either end notices that the other one is gone."""
-
 QUEUED_LOOKS: Final = 200
 """Queued jobs whose wait is looked up again each second: nothing announces why a job waits for a slot."""
 
-_TEXT_CHARS: Final = 200
-"""Most characters of a task, an answer or an error in a row."""
-
 
 @dataclass(slots=True, kw_only=True)
-class _Entry:
+class Entry:
+    """A job in the index, or a tree that was dropped."""
+
     version: int
     root_id: str
     job: Job | None
@@ -86,8 +74,8 @@ class FeedSources:
     clock: Clock
 
 
-class JobFeed:
-    """The index that all watchers share: each job as it was last announced, in the order of the changes.
+class JobIndex:
+    """What all watchers share; nothing is kept while nobody watches.
 
     Args:
         sources: What it reads.
@@ -107,7 +95,7 @@ class JobFeed:
         self.version = 0
         self._is_open = False
         self._forgotten = 0
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._trees: dict[str, _KnownTree] = {}
         self._over: OrderedDict[str, int] = OrderedDict()
         self._over_jobs = 0
@@ -116,22 +104,16 @@ class JobFeed:
         self._queued: dict[str, None] = {}
         self._looked_at = 0.0
 
-    @contextmanager
-    def watch(self) -> Iterator["FeedWatch"]:
-        """Return a watcher for as long as the block lasts; it costs nothing before its first page."""
-        watcher = FeedWatch(self, self._sources)
-        try:
-            yield watcher
-        finally:
-            if watcher.is_counted:
-                self._watchers -= 1
-                if not self._watchers:
-                    self._stop_observing()
-                    self._clear()
-
-    def count_watcher(self) -> None:
+    def come(self) -> None:
         """Count a watcher that asks for its first page."""
         self._watchers += 1
+
+    def go(self) -> None:
+        """Count a watcher less; the last one clears the index."""
+        self._watchers -= 1
+        if not self._watchers:
+            self._stop_observing()
+            self._clear()
 
     async def open(self, root_id: str | None) -> None:
         """Read the trees that are shown first, unless that was done already.
@@ -193,7 +175,7 @@ class JobFeed:
         self.version += 1
         entry = self._entries.pop(job.id, None)
         said = (None, False) if entry is None else entry.said
-        self._entries[job.id] = _Entry(version=self.version, root_id=job.root_id, job=job, said=said)
+        self._entries[job.id] = Entry(version=self.version, root_id=job.root_id, job=job, said=said)
         tree = self._trees.get(job.root_id)
         if tree is None:
             tree = self._trees[job.root_id] = _KnownTree()
@@ -237,7 +219,7 @@ class JobFeed:
             self._queued.pop(job_id, None)
         self._over_jobs -= self._over.pop(root_id, 0)
         self.version += 1
-        self._entries[_gone(root_id)] = _Entry(version=self.version, root_id=root_id, job=None)
+        self._entries[_gone(root_id)] = Entry(version=self.version, root_id=root_id, job=None)
         self._gone[_gone(root_id)] = None
         if len(self._gone) > GONE_TREES:
             oldest, _ = self._gone.popitem(last=False)
@@ -266,7 +248,7 @@ class JobFeed:
         """Tell whether everything that changed after a version is still known."""
         return self._forgotten <= version <= self.version
 
-    def after(self, version: int, root_id: str | None) -> tuple[list[_Entry], int, bool]:
+    def after(self, version: int, root_id: str | None) -> tuple[list[Entry], int, bool]:
         """Return at most `PAGE_ROWS` entries that changed after a version, the version they reach, and if more did.
 
         Args:
@@ -280,7 +262,7 @@ class JobFeed:
         page = found[:PAGE_ROWS]
         return page, page[-1].version, True
 
-    def row(self, entry: _Entry) -> dict[str, Any]:
+    def row(self, entry: Entry) -> dict[str, Any]:
         """Return the row of an entry, and remember what it says that nothing announces."""
         assert entry.job is not None
         entry.said = self._to_say(entry.job)
@@ -296,194 +278,6 @@ class JobFeed:
         return row | ({"paused": True} if self._sources.is_paused(root_id) else {})
 
 
-class FeedWatch:
-    """One watcher: asks for one page after the other.
-
-    Args:
-        feed: The index.
-        sources: What the feed reads.
-    """
-
-    def __init__(self, feed: JobFeed, sources: FeedSources) -> None:
-        self._feed = feed
-        self._sources = sources
-        self._last_page: float | None = None
-        self._said_paused = False
-        self.is_counted = False
-
-    async def page(self, cursor: str | None = None, root_id: str | None = None) -> dict[str, Any]:
-        """Return the rows that changed after a cursor, or all of them from the beginning.
-
-        Waits for a change, for `QUIET_SECONDS` at most, and until `PAGE_SECONDS` have passed since the last page,
-        unless that one said that there are more. `reset` says that rows of earlier pages are to be forgotten.
-
-        Args:
-            cursor: That of the last page, or None for everything. One of another engine counts as None.
-            root_id: Only rows of this tree, or None.
-
-        Raises:
-            StoreError: The trees cannot be read now.
-        """
-        if not self.is_counted:
-            self.is_counted = True
-            self._feed.count_watcher()
-        await self._feed.open(root_id)
-        version = self._version_of(cursor)
-        if version is not None:
-            with anyio.move_on_after(QUIET_SECONDS):
-                await self._until_changed(version, root_id)
-        entries, reached, more = self._feed.after(version or 0, root_id)
-        rows, taken = self._rows_of(entries)
-        if taken < len(entries):
-            entries, reached, more = entries[:taken], entries[taken - 1].version, True
-        self._last_page = None if more else self._sources.clock.monotonic()
-        self._said_paused = self._is_all_paused()
-        return {
-            "ok": True,
-            "cursor": f"{self._feed.epoch}.{reached}",
-            "reset": version is None,
-            "more": more,
-            "now": self._sources.clock.now(),
-            "jobs": rows,
-            "trees": await self._trees_of(entries),
-            "gone": [entry.root_id for entry in entries if entry.job is None],
-            "pauses": [
-                {"until": pause.until, "because": pause.because[:_TEXT_CHARS], "waiting": pause.waiting}
-                for pause in self._sources.pauses()
-            ],
-            "allPaused": self._said_paused,
-        }
-
-    def _is_all_paused(self) -> bool:
-        return self._sources.is_paused(EVERYTHING)
-
-    def _rows_of(self, entries: Sequence[_Entry]) -> tuple[list[dict[str, Any]], int]:
-        """Return the rows of as many of the first entries as fit into a page, and how many entries that are."""
-        rows: list[dict[str, Any]] = []
-        room = PAGE_BYTES
-        for taken, entry in enumerate(entries):
-            if entry.job is None:
-                continue
-            row = self._feed.row(entry)
-            room -= _bytes_of(row)
-            if room < 0 and rows:
-                return rows, taken
-            rows.append(row)
-        return rows, len(entries)
-
-    async def _trees_of(self, entries: Sequence[_Entry]) -> list[dict[str, Any]]:
-        changed = dict.fromkeys(entry.root_id for entry in entries if entry.job is not None)
-        rows = [await self._feed.tree_row(root_id) for root_id in changed]
-        return [row for row in rows if row is not None]
-
-    def _version_of(self, cursor: str | None) -> int | None:
-        epoch, _, number = (cursor or "").partition(".")
-        if epoch != self._feed.epoch or not number.isdecimal() or not self._feed.knows(int(number)):
-            return None
-        return int(number)
-
-    async def _until_changed(self, version: int, root_id: str | None) -> None:
-        if self._last_page is not None:
-            await anyio.sleep(max(0.0, self._last_page + PAGE_SECONDS - self._sources.clock.monotonic()))
-        while True:
-            self._feed.changed = anyio.Event() if self._feed.changed.is_set() else self._feed.changed
-            changed = self._feed.changed
-            self._feed.look_again()
-            if self._feed.after(version, root_id)[0] or self._is_all_paused() != self._said_paused:
-                return
-            with anyio.move_on_after(PAGE_SECONDS):
-                await changed.wait()
-
-
 def _gone(root_id: str) -> str:
     """Return the key of the entry that says a tree is gone; a job may have the tree's id itself."""
     return f"gone {root_id}"
-
-
-def row_of(job: Job, wait: Wait | None, activity: Activity | None) -> dict[str, Any]:
-    """Return what a person sees of a job in a list; what is empty is left out. Times are in seconds since the epoch.
-
-    Args:
-        job: The job.
-        wait: What it waits for, or None.
-        activity: What its running attempt does, or None.
-    """
-    spec, usage = job.spec, job.usage if activity is None else job.usage + activity.usage
-    row = {
-        "jobId": job.id,
-        "parentJobId": job.parent_id,
-        "rootId": job.root_id,
-        "batchId": job.batch_id,
-        "depth": job.depth,
-        "order": job.seq,
-        "status": job.status,
-        "reason": job.reason,
-        "cancelling": job.cancel_requested if job.status in LIVE else None,
-        "attempt": job.attempt,
-        "task": _text(spec.task),
-        "taskChars": spec.task_chars or len(spec.task),
-        "key": spec.key and _text(spec.key),
-        "model": spec.model,
-        **({} if activity is None else _does(activity)),
-        **({} if wait is None else _waits(wait)),
-        "sessionId": job.session_id,
-        "costUsd": round(usage.cost_usd, 6),
-        "inputTokens": usage.input_tokens,
-        "outputTokens": usage.output_tokens,
-        "turns": usage.turns,
-        "maxBudgetUsd": spec.max_budget_usd,
-        "createdAt": job.created_at,
-        "startedAt": job.started_at,
-        "endedAt": job.ended_at,
-        "error": job.error and _text(job.error),
-        "excerpt": job.excerpt and _text(job.excerpt),
-        "dependsOn": list(spec.depends_on[:8]),
-    }
-    return {name: value for name, value in row.items() if value}
-
-
-def _does(activity: Activity) -> dict[str, Any]:
-    return {
-        "activity": activity.doing,
-        "lastOutputAt": activity.last_output_at,
-        "answeringModel": activity.model,
-        "cliVersion": activity.cli_version,
-    }
-
-
-def _waits(wait: Wait) -> dict[str, Any]:
-    return {"waitingFor": wait.what, "waitingUntil": wait.until, "waitingBecause": _text(wait.because)}
-
-
-def tree_row_of(tree: Tree, sums: Rollup) -> dict[str, Any]:
-    """Return what a person sees of a tree; what is not known is left out.
-
-    Args:
-        tree: The tree.
-        sums: Its totals.
-    """
-    row: Mapping[str, Any] = {
-        "rootId": tree.id,
-        "createdAt": tree.created_at,
-        "client": tree.client and _text(tree.client),
-        "maxBudgetUsd": tree.max_budget_usd,
-        "deadline": tree.deadline,
-        "counts": dict(sums.counts),
-        "costUsd": round(sums.usage_so_far.cost_usd, 6),
-        "inputTokens": sums.usage_so_far.input_tokens,
-        "outputTokens": sums.usage_so_far.output_tokens,
-        "deepest": sums.deepest,
-    }
-    return {name: value for name, value in row.items() if value is not None}
-
-
-def _bytes_of(row: Mapping[str, Any]) -> int:
-    """Return about how many bytes a row has as JSON; rather too many than too few."""
-    texts = (value for value in row.values() if isinstance(value, str))
-    # Other characters are written as escapes, of twelve bytes at most.
-    return 700 + sum(len(text) * (2 if text.isascii() and text.isprintable() else 12) for text in texts)
-
-
-def _text(text: str) -> str:
-    # Cut before the blanks are joined: a task may have a million characters.
-    return " ".join(text[: 2 * _TEXT_CHARS].split())[:_TEXT_CHARS]
