@@ -1,0 +1,51 @@
+// @ts-check
+// The keys and the symbols, in a dialog.
+
+import { el } from "./dom.js";
+import { STATES, symbol, words } from "./format.js";
+
+/** @type {[string[], string][]} */
+const KEYS = [
+  [["↑", "↓"], "move; also page up and down, home and end, g and G"],
+  [["←", "→"], "fold, then the job above; unfold, then the job below; also h and l"],
+  [["space"], "fold or unfold"],
+  [["enter"], "open the job; esc closes it"],
+  [["/"], "filter; esc clears it"],
+  [["+", "-", "0"], "zoom the timeline; 0 fits it. Also ctrl and the wheel, or drag over it"],
+  [["c"], "critical path: the jobs that decided the end, alone in full colour"],
+  [["a"], "allow or deny what a job asks for"],
+  [["k"], "kill a job and all below it; asks first"],
+  [["r"], "retry what failed in a job and below it"],
+  [["s"], "send a message to the session of a finished job; also m"],
+  [["p"], "pause a job and all below it, or let it go on"],
+  [["?"], "this help"],
+];
+
+/** Shows the help until it is closed. */
+export function openHelp() {
+  const close = el("button", { type: "button", class: "primary", text: "Close", autofocus: true });
+  const dialog = el(
+    "dialog",
+    { "aria-labelledby": "help-title" },
+    el("h2", { id: "help-title", text: "Keys" }),
+    el(
+      "div",
+      { class: "keys" },
+      KEYS.map(([keys, meaning]) => [
+        el("span", {}, keys.map((key) => el("kbd", { text: key }))),
+        el("span", { text: meaning }),
+      ]),
+    ),
+    el("h2", { text: "Symbols" }),
+    el(
+      "div",
+      { class: "key-symbols" },
+      STATES.map((state) => el("span", {}, symbol(state, { hidden: true }), ` ${words[state]}`)),
+    ),
+    close,
+  );
+  close.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}
