@@ -21,6 +21,19 @@ const KEYS = [
   [["?"], "this help"],
 ];
 
+/** @type {[string, string][]} Classes of a bar, and what it means. */
+const BARS = [
+  ["queued", "queued"],
+  ["working running", "runs"],
+  ["children running", "waits for its jobs"],
+  ["permission running", "waits for your permission"],
+  ["paused", "paused"],
+  ["working completed", "done"],
+  ["working failed", "failed attempt"],
+  ["working cancelled", "cancelled, cut off"],
+  ["path", "critical path"],
+];
+
 /** Shows the help until it is closed. */
 export function openHelp() {
   const close = el("button", { type: "button", class: "primary", text: "Close", autofocus: true });
@@ -41,6 +54,12 @@ export function openHelp() {
       "div",
       { class: "key-symbols" },
       STATES.map((state) => el("span", {}, symbol(state, { hidden: true }), ` ${words[state]}`)),
+    ),
+    el("h2", { text: "Timeline" }),
+    el(
+      "div",
+      { class: "key-symbols" },
+      BARS.map(([kind, meaning]) => el("span", {}, el("i", { class: `key-bar bar ${kind}` }), ` ${meaning}`)),
     ),
     close,
   );

@@ -1,0 +1,400 @@
+// @ts-check
+// The page of one tree: heading, what asks for a decision, the rows with their timeline, and the job beside them.
+
+import { AskBanner } from "./asks.js";
+import { heldBack } from "./counts.js";
+import { confirm, toast } from "./dialogs.js";
+import { el, fill, setText } from "./dom.js";
+import { Feed } from "./feed.js";
+import { parse } from "./filter.js";
+import { counted, stateOf } from "./format.js";
+import { JobPane } from "./job-pane.js";
+import { JobTree } from "./jobs.js";
+import * as steer from "./steer.js";
+import { TreeGrid } from "./tree-grid.js";
+import { TreeHead, titleOf } from "./tree-head.js";
+
+/** @typedef {import("./jobs.js").Node} Node */
+/** @typedef {import("./main.js").Shell} Shell */
+
+/** Jobs of a tree up to which all of them are loaded at once. */
+const WHOLE = 2000;
+/** Jobs below one that are shown without a question. */
+const UNASKED = 1000;
+/** Milliseconds for which a job stays selected before it is shown beside the rows. */
+const SETTLE = 150;
+
+export class TreePage {
+  /** @type {Feed | null} */
+  #feed = null;
+  #rootId = "";
+  #wanted = /** @type {string | undefined} */ (undefined);
+  /** @type {string[] | null} The jobs whose jobs are loaded; null for all. */
+  #parents = null;
+  #ticker = 0;
+  #settle = 0;
+  #filter = "";
+  /** @type {JobTree} */
+  #jobs;
+  /** @type {TreeGrid} */
+  #grid;
+  /** @type {TreeHead} */
+  #head;
+  /** @type {AskBanner} */
+  #asks;
+
+  /**
+   * @param {HTMLElement} host
+   * @param {Shell} shell
+   */
+  constructor(host, shell) {
+    this.host = host;
+    this.shell = shell;
+    this.pane = el("aside", { class: "pane", "aria-label": "Job", hidden: true });
+    this.jobPane = new JobPane(this.pane, {
+      onClose: () => this.#close(),
+      nodeOf: (/** @type {string} */ id) => this.#jobs.node(id),
+      onWide: (/** @type {boolean} */ isWide) => this.body.classList.toggle("is-wide", isWide),
+    });
+  }
+
+  /** @param {{tree?: string, job?: string}} params */
+  show({ tree = "", job }) {
+    this.#wanted = job;
+    if (tree !== this.#rootId || !this.#feed) this.#begin(tree);
+    this.#showJob();
+  }
+
+  hide() {
+    this.#feed?.close();
+    this.#feed = null;
+    clearInterval(this.#ticker);
+    clearTimeout(this.#settle);
+    this.#grid.timeline.hide();
+    this.jobPane.hide();
+    this.pane.hidden = true;
+  }
+
+  /** @param {string} rootId */
+  #begin(rootId) {
+    if (this.#feed) this.hide();
+    this.#rootId = rootId;
+    this.#filter = "";
+    this.shell.setFilter("");
+    this.shell.title("");
+    this.#jobs = new JobTree(rootId);
+    this.#build();
+    // How many there are is asked first: ten thousand rows are not sent unless somebody wants them.
+    this.#listen(
+      { trees: true },
+      (page) => {
+        const [tree] = page.trees;
+        this.#parents = tree && tree.jobs > WHOLE ? [] : null;
+        this.#jobs.tree = tree ?? null;
+        this.#load();
+      },
+    );
+    this.#ticker = setInterval(() => this.#tick(), 1000);
+  }
+
+  #build() {
+    const jobs = this.#jobs;
+    this.#grid = new TreeGrid(jobs, {
+      onOpen: (node) => this.#open(node),
+      onSelect: (node) => this.#selected(node),
+      onFold: (node) => this.#fold(node, !jobs.isFolded(node)),
+    });
+    this.#head = new TreeHead({
+      rootId: this.#rootId,
+      zoom: (factor) => this.#grid.timeline.zoom(factor),
+      fit: () => this.#grid.timeline.fit(),
+      critical: () => this.#grid.toggleCritical(),
+    });
+    this.held = el("div", { class: "held", role: "status", hidden: true });
+    const asks = el("div", { class: "asks" });
+    this.#asks = new AskBanner(asks);
+    this.ask = el("div", { class: "grid-ask", hidden: true });
+    this.empty = el("div", { class: "empty", text: "Reading the jobs …" });
+    this.main = el("div", { class: "tree-main", hidden: true }, this.#grid.element, this.ask);
+    this.body = el("div", { class: "tree-body" }, this.empty, this.main, this.pane);
+    fill(this.host, this.#head.element, this.held, asks, this.body);
+  }
+
+  /**
+   * @param {object} scope
+   * @param {(page: any) => void} onPage
+   */
+  #listen(scope, onPage) {
+    this.#feed?.close();
+    this.#feed = new Feed({
+      tree: this.#rootId,
+      ...scope,
+      onPage,
+      onState: (state) => this.shell.connection(state),
+    });
+  }
+
+  #load() {
+    this.#listen({ parents: this.#parents }, (page) => this.#take(page));
+  }
+
+  /** @param {any} page */
+  #take(page) {
+    if (!this.#jobs.apply(page)) return;
+    const jobs = this.#jobs;
+    const held = heldBack(page);
+    this.held.hidden = !held;
+    setText(this.held, held);
+    this.main.hidden = !jobs.root;
+    this.empty.hidden = Boolean(jobs.root);
+    if (!jobs.root) {
+      this.#missing();
+      return;
+    }
+    this.shell.title(titleOf(jobs));
+    this.shell.asks(Math.max(jobs.root.asking, jobs.tree?.asking ?? 0));
+    this.#grid.update();
+    this.#head.update(jobs);
+    this.#asks.update(jobs.asking().flatMap((node) => node.row ?? []));
+    this.#offer();
+    this.#updateJob();
+  }
+
+  #missing() {
+    fill(
+      this.empty,
+      el("h2", { text: "This tree is not there" }),
+      el("p", { text: "It may have been pruned, or its id is not whole." }),
+      el("p", {}, el("a", { href: "#/", text: "All trees" })),
+    );
+  }
+
+  #tick() {
+    if (document.hidden || !this.#jobs.root) return;
+    this.#grid.draw();
+    this.#head.tick(this.#jobs);
+    if (this.#jobs.root.live) this.#updateJob();
+  }
+
+  // What is not loaded.
+
+  /** Offers what is not loaded: the jobs below the root, or all of them where a filter looks for some. */
+  #offer() {
+    const { root, tree } = this.#jobs;
+    const total = tree?.jobs ?? 0;
+    const loaded = [...this.#jobs.nodes()].filter((node) => node.row).length;
+    const isShut = root !== null && this.#parents !== null && !this.#parents.includes(root.id);
+    const isPart = this.#parents !== null && this.#jobs.isFiltered && loaded < total;
+    const isEmpty = this.#jobs.isFiltered && !this.#jobs.lines.length;
+    this.ask.hidden = !(isShut || isPart || isEmpty);
+    this.ask.classList.toggle("is-inside", isShut && !isPart);
+    if (isPart) {
+      const told = `The filter looks at the ${counted(loaded, "job")} that are loaded, of ${total.toLocaleString("en-US")}.`;
+      fill(this.ask, el("p", { text: told }), this.#loadButton("Load all", () => this.#loadAll()));
+    } else if (isShut && root) {
+      const told = `This tree has ${counted(total, "job")}.`;
+      const words = root.row ? `Show the ${counted(root.width, "job")} right below` : `Show all ${counted(total, "job")}`;
+      fill(this.ask, el("p", { text: told }), this.#loadButton(words, () => this.#loadBelow(root)));
+    } else if (isEmpty) {
+      fill(this.ask, el("p", { text: "No job of this tree matches. Esc clears the filter." }));
+    }
+  }
+
+  /**
+   * @param {string} text
+   * @param {() => void} click
+   */
+  #loadButton(text, click) {
+    return el("button", { type: "button", class: "primary", text, on: { click } });
+  }
+
+  #loadAll() {
+    this.#parents = null;
+    this.#load();
+  }
+
+  /** @param {Node} node */
+  #loadBelow(node) {
+    this.#parents = [...(this.#parents ?? []), node.id];
+    this.#jobs.fold(node, false);
+    this.#load();
+  }
+
+  /**
+   * @param {Node} node
+   * @param {boolean} folded
+   */
+  async #fold(node, folded) {
+    const isMissing = !folded && !node.isLoaded && this.#parents !== null && !this.#parents.includes(node.id);
+    if (isMissing && node.width > UNASKED) {
+      const title = `Show ${counted(node.width, "job")}?`;
+      const said = await confirm({
+        title,
+        text: `That many are right below ${node.name}.`,
+        buttons: [
+          { value: "", label: "Cancel" },
+          { value: "yes", label: "Show them", kind: "primary", focus: true },
+        ],
+      });
+      if (!said) return;
+    }
+    if (isMissing) this.#loadBelow(node);
+    else this.#jobs.fold(node, folded);
+    this.#grid.update();
+    this.#offer();
+  }
+
+  // The job beside the rows.
+
+  /** @param {Node} node */
+  #open(node) {
+    if (!node.row) this.#fold(node, !this.#jobs.isFolded(node));
+    else this.shell.go(`#/tree/${this.#rootId}/${node.id}`, { replace: !this.pane.hidden });
+  }
+
+  /** @param {Node | null} node */
+  #selected(node) {
+    clearTimeout(this.#settle);
+    if (node?.row && !this.pane.hidden) this.#settle = setTimeout(() => this.#open(node), SETTLE);
+  }
+
+  #close() {
+    clearTimeout(this.#settle);
+    this.shell.go(`#/tree/${this.#rootId}`, { replace: true });
+    this.#grid.rows.element.focus({ preventScroll: true });
+  }
+
+  #showJob() {
+    const id = this.#wanted;
+    const isOpen = Boolean(id);
+    this.body.classList.toggle("has-pane", isOpen);
+    this.pane.hidden = !isOpen;
+    if (!id) {
+      this.shown = undefined;
+      this.jobPane.hide();
+    } else if (this.shown !== id) {
+      this.shown = id;
+      this.jobPane.show(id, this.#jobs.node(id)?.row ?? null);
+    }
+    this.#reveal();
+    this.#grid.draw();
+  }
+
+  /** Selects the job of the address once it is there. */
+  #reveal() {
+    const node = this.#jobs.node(this.#wanted);
+    if (!node || this.#grid.rows.selected === node.id) return;
+    this.#jobs.reveal(node);
+    this.#grid.update();
+    this.#grid.rows.select(node.id);
+  }
+
+  #updateJob() {
+    if (this.pane.hidden) return;
+    if (this.#grid.rows.selected === null) this.#reveal();
+    const row = this.#jobs.node(this.shown)?.row;
+    if (row) this.jobPane.update(row, this.#jobs.now());
+  }
+
+  // Keys and filter.
+
+  /** @param {string} text */
+  filter(text) {
+    this.#filter = text;
+    this.#jobs.filter(parse(text));
+    this.#grid.update();
+    this.#offer();
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    const node = this.#grid.rows.selectedItem;
+    if (!event.ctrlKey && !event.metaKey && !event.altKey && this.#letter(event.key, node)) return true;
+    const target = /** @type {Element} */ (event.target);
+    const isHere = target === document.body || target === this.#grid.rows.element || target.id === "view";
+    if (event.key === "Escape") return this.#escape();
+    if (!isHere) return false;
+    return this.#grid.rows.key(event) || (node !== null && this.#treeKey(event.key, node));
+  }
+
+  #escape() {
+    if (!this.pane.hidden) {
+      this.#close();
+    } else if (this.#filter) {
+      this.shell.setFilter("");
+      this.filter("");
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  /**
+   * @param {string} key
+   * @param {Node | null} node
+   */
+  #letter(key, node) {
+    /** @type {Record<string, () => unknown>} */
+    const always = {
+      "+": () => this.#grid.timeline.zoom(1.6),
+      "=": () => this.#grid.timeline.zoom(1.6),
+      "-": () => this.#grid.timeline.zoom(1 / 1.6),
+      0: () => this.#grid.timeline.fit(),
+      c: () => this.#head.showCritical(this.#grid.toggleCritical()),
+      a: () => this.#answer(node),
+    };
+    /** @type {Record<string, (node: Node) => unknown>} */
+    const steering = { k: steer.kill, K: steer.kill, r: steer.retry, s: steer.send, m: steer.send, p: steer.pause };
+    if (always[key]) always[key]();
+    else if (steering[key] && node) steering[key](node);
+    else return false;
+    return true;
+  }
+
+  /**
+   * @param {string} key
+   * @param {Node} node
+   */
+  #treeKey(key, node) {
+    const isOpen = node.children.length > 0 && !this.#jobs.isFolded(node);
+    if (key === "Enter") this.#open(node);
+    else if (key === " ") {
+      if (node.width) this.#fold(node, isOpen);
+    } else if (key === "ArrowRight" || key === "l") this.#into(node, isOpen);
+    else if (key === "ArrowLeft" || key === "h") this.#out(node, isOpen);
+    else return false;
+    return true;
+  }
+
+  /**
+   * @param {Node} node
+   * @param {boolean} isOpen
+   */
+  #into(node, isOpen) {
+    if (isOpen) this.#grid.rows.select(node.children[0].id);
+    else if (node.width) this.#fold(node, false);
+  }
+
+  /**
+   * @param {Node} node
+   * @param {boolean} isOpen
+   */
+  #out(node, isOpen) {
+    if (isOpen && !this.#jobs.isFiltered) this.#fold(node, true);
+    else if (node.parent) this.#grid.rows.select(node.parent.id);
+  }
+
+  /** Shows what the selected job asks for; where it asks for nothing, what the first one does. @param {Node | null} node */
+  #answer(node) {
+    const isAsking = node?.row && stateOf(node.row) === "asking";
+    const asking = isAsking ? node : this.#jobs.asking()[0];
+    if (!asking) {
+      toast("No job asks for a permission.", true);
+      return;
+    }
+    this.#jobs.reveal(asking);
+    this.#grid.update();
+    this.#grid.rows.select(asking.id);
+    steer.answer(null, asking);
+  }
+}
