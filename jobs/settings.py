@@ -191,6 +191,9 @@ class Settings(BaseModel):
     pause begins or ends; None tells nobody."""
     desktop_notices: Annotated[bool, SettingScope.ENGINE_RELOADED] = False
     """Whether both kinds are also shown on the desktop, where the platform's program for that is found."""
+    http_port: Annotated[int | None, SettingScope.ENGINE_RELOADED, Field(ge=1024, le=65_535, examples=[8470])] = None
+    """Port of the page that `claude-jobs web` opens, on 127.0.0.1; None takes one that is free. A page that is served
+    already stays where it is."""
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], SettingScope.ENGINE_RELOADED] = "INFO"
     """Level of the engine's log."""
 

@@ -38,10 +38,17 @@ def _engine() -> int:
     from jobs.util.text import redact, strip_terminal_codes
     from server.engine.main import run
 
-    problem = run()
+    problem = run(_words)
     if problem is not None:
         sys.stderr.write(f"{redact(strip_terminal_codes(problem))}\n")
     return 0 if problem is None else 1
+
+
+def _words(said: str) -> str:
+    # Imported here: it imports all commands, and few engines have somebody act in the page.
+    from server.cli.wording import in_words
+
+    return in_words(said)
 
 
 if __name__ == "__main__":

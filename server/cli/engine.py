@@ -66,9 +66,10 @@ def engine(
     if ctx.invoked_subcommand is not None:
         return
     # Imported here: no other command runs one.
+    from server.cli.wording import in_words
     from server.engine.main import run
 
-    if problem := run():
+    if problem := run(in_words):
         fail(problem, style=None if detached else "red")
 
 

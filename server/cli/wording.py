@@ -1,12 +1,14 @@
 """Rewrites a tool's text for a person: commands in place of tools, options in place of arguments."""
 
 import re
+import time
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Final
 
 from server.cli.task_options import FLAGS
+from server.cli.times import here
 
 OPTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -100,6 +102,11 @@ def for_a_person(said: str) -> str:
     """Return a tool's text with commands and options where it names tools and arguments."""
     keys = _KEYS.search(said)
     return f"{_translated(_KEYS.sub(' ', said))} In a file a task is {keys[1]}" if keys else _translated(said)
+
+
+def in_words(said: str) -> str:
+    """Return a tool's text as `for_a_person` does, with times in the time zone of this process and their age."""
+    return here(for_a_person(said), time.time())
 
 
 def _translated(said: str) -> str:

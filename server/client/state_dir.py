@@ -113,6 +113,11 @@ class StatePaths:
         return self.home / "pauses.json"
 
     @property
+    def page(self) -> Path:
+        """The port and the sessions of the page, for the next engine."""
+        return self.home / "page.json"
+
+    @property
     def trees(self) -> Path:
         """The directory of job directories and client environments, one directory a tree."""
         return self.home / "trees"

@@ -58,6 +58,8 @@ from server.client.state_dir import StatePaths, prepare
 from server.engine.connection import ConnectionHandlers, LazyMcpServer, serve_connection
 from server.engine.control import Control
 from server.engine.lifecycle import ConnectionCounter, Engine, stop_on_signals
+from server.engine.limit_requests import answer_limits
+from server.engine.peer import refuse_pid_inside_job
 from server.engine.settings_notices import SettingsNotices
 from server.engine.state_binding import bind
 from server.engine.state_watch import EngineSocket, StateWatch
@@ -67,6 +69,7 @@ from server.feed.job_details import JobDetails
 from server.feed.watch import JobFeed
 from server.mcp import replies
 from server.mcp.connection_state import Services
+from server.web.service import PageParts, PageService
 
 logger = logging.getLogger(__name__)
 
@@ -206,6 +209,7 @@ async def assemble(
             activity_of=lambda job: runner.activity(job.id),
             wait_of=waits.of,
             notifier=notifier,
+            context_of=parts.client_contexts.load,
             own_commands=hooks.running,
             now=clock.now,
             resident=_resident,
@@ -256,6 +260,7 @@ async def serve(
     *,
     by_person: bool = True,
     umask: int | None = None,
+    words: Callable[[str], str] = str,
     on_ready: Callable[[], None] = lambda: None,
     on_stopping: Callable[[], None] = lambda: None,
 ) -> None:
@@ -266,6 +271,7 @@ async def serve(
         starter: Variables of the client that starts the engine; `EffectiveSettings` says when they count.
         by_person: That client is a person's or a program's, and not a job's.
         umask: As `assemble` takes it.
+        words: Rewrites a tool's text for a person at the page.
         on_ready: Called once clients can connect.
         on_stopping: Called once the engine begins to exit; it should be gone `EXIT_SECONDS` later.
 
@@ -284,7 +290,7 @@ async def serve(
             live = await store.has_unfinished()
             effective = EffectiveSettings.choose(paths.home, starter, by_person=by_person, jobs_live=live)
             logging.getLogger().setLevel(effective.settings.log_level)
-            await _serve(effective, paths, held, store, umask, on_ready, on_stopping)
+            await _serve(effective, paths, held, store, umask, words, on_ready, on_stopping)
     finally:
         os.close(held)
 
@@ -295,6 +301,7 @@ async def _serve(
     held: int,
     store: SqliteStore,
     umask: int | None,
+    words: Callable[[str], str],
     on_ready: Callable[[], None],
     on_stopping: Callable[[], None],
 ) -> None:
@@ -326,6 +333,22 @@ async def _serve(
             clock=clock,
         )
         feed = JobFeed(sources)
+        details = JobDetails(services.store, partial(services.approvals.open_to, None))
+        page = PageService(
+            PageParts(
+                home=paths.home,
+                sessions_file=paths.page,
+                services=services,
+                watch=feed.watch,
+                details=details,
+                limits_of=lambda identity: answer_limits(services.limits, {"id": identity}),
+                counter=connection_counter,
+                refuse=partial(refuse_pid_inside_job, own_commands=services.own_commands),
+                words=words,
+                clock=clock,
+            ),
+            tasks.start,
+        )
         control = Control(
             paths=paths,
             store=services.store,
@@ -338,8 +361,9 @@ async def _serve(
             search=search,
             settings=effective,
             undelivered=services.notifier.undelivered,
-            details=JobDetails(services.store, partial(services.approvals.open_to, None)),
+            details=details,
             on_pruned=feed.drop,
+            page_port=lambda: page.port,
         )
         notices = SettingsNotices(effective, services.store)
         mcp_server = LazyMcpServer(services.event_bus, services.start_soon)
@@ -347,6 +371,7 @@ async def _serve(
             admit=engine.admit,
             control=control.answer,
             feed=feed,
+            page=page,
             stop_engine=engine.stop,
             idle=control.idle,
             mcp_server=mcp_server,
@@ -363,14 +388,21 @@ async def _serve(
         await socket.bind()
         tasks.keep(StateWatch(paths, held, socket, engine.stop_for_lost_state).keep)
         freeze_imports_for_gc()
-        tasks.start(mcp_server.load_soon)
+        tasks.start(_load_soon, mcp_server, page)
         on_ready()
         await engine.stopped()
         socket.close()
         on_stopping()
+        await page.close()
         await _stop_services(engine.end_jobs, services)
         group.cancel_scope.cancel()
     logger.info("engine stopped")
+
+
+async def _load_soon(mcp_server: LazyMcpServer, page: PageService) -> None:
+    await mcp_server.load_soon()
+    # After it: clients wait for the tools, and the page needs them too.
+    await page.resume()
 
 
 def freeze_imports_for_gc() -> None:

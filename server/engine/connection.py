@@ -22,8 +22,9 @@ from server.client.wire import MAX_LINE, MAX_MESSAGE, Hello, ProtocolError, Role
 from server.engine.lifecycle import ConnectionCounter
 from server.engine.peer import Peer, peer_of, peer_uid
 from server.feed.watch import FeedWatch, JobFeed
-from server.mcp.connection_state import Connection
+from server.mcp.connection_state import Caller, Connection
 from server.mcp.initialize import opening_of
+from server.web.service import PageService
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +114,7 @@ class ConnectionHandlers:
             connection, or raises with a sentence for the client. It is called for every role.
         control: Answers a control request.
         feed: Answers the control request `feed`.
+        page: Answers the control request `web`.
         stop_engine: Called once an answer with `leaving` has been sent: the engine's end closes every connection.
         idle: Tells whether nothing would be lost if the engine stopped.
         mcp_server: Serves MCP.
@@ -123,6 +125,7 @@ class ConnectionHandlers:
     admit: Callable[[Hello, Peer | None], Awaitable[Connection]]
     control: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
     feed: JobFeed
+    page: PageService
     stop_engine: Callable[[], None]
     idle: Callable[[], Awaitable[bool]]
     mcp_server: LazyMcpServer
@@ -158,7 +161,7 @@ async def receive(stream: SocketStream, handlers: ConnectionHandlers) -> None:
     if hello_limit.cancelled_caught:
         logger.warning("a client said nothing for %s s", HELLO_SECONDS)
     elif hello.role == Role.CONTROL:
-        await _control(stream, lines, handlers)
+        await _control(stream, lines, handlers, state.caller)
     else:
         await handlers.mcp_server.serve(stream, lines, state)
     return None
@@ -169,7 +172,9 @@ async def _refuse(stream: SocketStream, reason: str) -> None:
     await stream.send(Welcome(ok=False, error=reason).encode())
 
 
-async def _control(stream: SocketStream, lines: BufferedByteReceiveStream, handlers: ConnectionHandlers) -> None:
+async def _control(
+    stream: SocketStream, lines: BufferedByteReceiveStream, handlers: ConnectionHandlers, caller: Caller
+) -> None:
     """Answer one request after the other, until the client closes the connection or asks nothing for some seconds."""
     with handlers.feed.watch() as watcher:
         while True:
@@ -179,7 +184,7 @@ async def _control(stream: SocketStream, lines: BufferedByteReceiveStream, handl
             if asking.cancelled_caught:
                 logger.warning("a client asked nothing for %s s", HELLO_SECONDS)
                 return
-            answer = await _answer(line, handlers, watcher)
+            answer = await _answer(line, handlers, watcher, caller)
             await stream.send(_encoded(answer))
             if answer.get("leaving"):
                 handlers.stop_engine()
@@ -194,13 +199,17 @@ async def _request_line(lines: BufferedByteReceiveStream) -> bytes | None:
         return None
 
 
-async def _answer(line: bytes | None, handlers: ConnectionHandlers, watcher: FeedWatch) -> dict[str, Any]:
+async def _answer(
+    line: bytes | None, handlers: ConnectionHandlers, watcher: FeedWatch, caller: Caller
+) -> dict[str, Any]:
     if line is None:
         return {"ok": False, "error": f"The request line is too long: it may have {MAX_LINE} bytes."}
     try:
         request = decode_line(line, "request")
         if request.get("do") == "feed":
             return await watcher.page(_word(request, "cursor"), _word(request, "tree"))
+        if request.get("do") == "web":
+            return await handlers.page.answer(request, caller)
         return await handlers.control(request)
     except (ProtocolError, JobsError) as error:
         return {"ok": False, "error": str(error)}

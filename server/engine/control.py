@@ -50,6 +50,7 @@ class Control:
         settings: The settings in force.
         details: Reads everything about one job.
         on_pruned: Called with the id of each tree that a person has deleted.
+        page_port: Returns the port at which the page is served, or None.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Control:
         undelivered: Callable[[], Awaitable[list[str]]],
         details: JobDetails,
         on_pruned: Callable[[str], None],
+        page_port: Callable[[], int | None],
     ) -> None:
         self._paths = paths
         self._store = store
@@ -80,6 +82,7 @@ class Control:
         self._undelivered = undelivered
         self._details = details
         self._on_pruned = on_pruned
+        self._page_port = page_port
         self._handlers: Mapping[str, Handler] = {
             "stop": self._stop,
             "status": self._status,
@@ -98,7 +101,7 @@ class Control:
         do = request.get("do")
         handler = self._handlers.get(do) if isinstance(do, str) else None
         if handler is None:
-            known = f"{', '.join(self._handlers)} and feed"
+            known = f"{', '.join(self._handlers)}, web and feed"
             return {"ok": False, "error": f"Unknown request {str(do)[:40]!r}; there are {known}."}
         return await handler(request)
 
@@ -194,6 +197,7 @@ class Control:
             "rescue": None if report is None else {**asdict(report), "says": str(report)},
             "copy": None if location is None else location.says(),
             "hooks": await self._undelivered(),
+            "pagePort": self._page_port(),
             **replies.paused(self._recursion.pauses()),
             **replies.spending(self._recursion.spending()),
             "pausedByRequest": [str(pause) for pause in self._recursion.paused_paths.live()],

@@ -3,7 +3,7 @@
 import gc
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -16,8 +16,12 @@ STDERR = 2
 """Descriptor; `sys.stderr` may be a stream that has none."""
 
 
-def run() -> str | None:
-    """Run the engine until it exits, and return what kept it from running, or None."""
+def run(words: Callable[[str], str]) -> str | None:
+    """Run the engine until it exits, and return what kept it from running, or None.
+
+    Args:
+        words: Rewrites a tool's text for a person at the page.
+    """
     # Every file that an engine makes is for this user alone, sockets and directories from their first moment too.
     started_with = os.umask(0o077)
     # What is imported is no garbage, and scanning it again and again takes a tenth of the start; the engine
@@ -52,7 +56,8 @@ def run() -> str | None:
         cgroup.leave()
         allow_many_files()
         on_stopping = partial(_exit_within, EXIT_SECONDS)
-        anyio.run(partial(serve, paths.home, starter, by_person=by_person, umask=started_with, on_stopping=on_stopping))
+        served = partial(serve, paths.home, starter, by_person=by_person, umask=started_with)
+        anyio.run(partial(served, words=words, on_stopping=on_stopping))
     except* (InvalidSettingsError, BadInputError) as errors:
         reasons += [f"{SETTINGS_REFUSED}{error}" for error in _leaves(errors)]
     # A group: the store is opened inside the engine's own. What is raised here would become one too.

@@ -158,6 +158,17 @@ def refuse_inside_job(
         raise InsideJobError
 
 
+def refuse_pid_inside_job(pid: int, own_commands: Collection[ProcessIdentity] = ()) -> None:
+    """Refuse a process of a job, known by its id alone. Blocks as `refuse_inside_job` does.
+
+    Raises:
+        InsideJobError: It runs inside a job.
+        UnknownPeerError: Its ancestors cannot be read to the first one.
+    """
+    if inside_job(pid, process_table(), own_commands):
+        raise InsideJobError
+
+
 def inside_job(pid: int, table: ProcessTable, own_commands: Collection[ProcessIdentity] = ()) -> bool:
     """Tell whether a process or one of its ancestors has a job's mark, or an ancestor is this engine.
 

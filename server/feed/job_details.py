@@ -1,6 +1,7 @@
 """Everything about one job for a person who looks at it: the control request `job`."""
 
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from jobs.errors import NotFoundError
@@ -122,3 +123,11 @@ def request_of(request: PermissionRequest) -> dict[str, Any]:
     # Redacted before it is cut: the beginning of a secret would not be recognised.
     shown = redact(beginning(text, 2 * REQUEST_CHARS, request.secrets), request.secrets)[:REQUEST_CHARS]
     return {"requestId": request.id, "tool": request.tool, "input": shown, "inputChars": len(text)}
+
+
+def resume_line(details: Mapping[str, Any]) -> str | None:
+    """Return the command that opens a job's session in Claude Code, or None where it has none."""
+    session = details.get("sessionId")
+    if not session:
+        return None
+    return f"cd {shlex.quote(str(details.get('cwd', '')))} && claude --resume {shlex.quote(str(session))}"

@@ -74,6 +74,7 @@ class Services:
         end_pauses: Forgets usage limits, so that the next engine keeps none.
         limits: Reads and changes limits of trees.
         notifier: Tells a person what needs attention.
+        context_of: Returns the client context of a tree, or raises `StoreError` where the tree is over.
         own_commands: Hooks that run: the engine is their parent, and they are the person's all the same.
     """
 
@@ -97,6 +98,7 @@ class Services:
     end_pauses: Callable[[], None]
     limits: LimitChanges
     notifier: Notifier
+    context_of: Callable[[str], ClientContext]
     own_commands: Collection[ProcessIdentity]
 
     def now_of(self, job: Job) -> JobNow:

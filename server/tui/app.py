@@ -16,7 +16,8 @@ from textual.widgets import Input, Static
 
 from jobs.model import LIVE
 from server.client.wire import ClientError
-from server.tui.actions import Actions, resume_line
+from server.feed.job_details import resume_line
+from server.tui.actions import Actions
 from server.tui.background import Handover, hand_over, in_background
 from server.tui.details import DetailsPane
 from server.tui.dialogs import copy_dialog, help_dialog

@@ -8,7 +8,8 @@ import pytest
 
 from server.client.engine_socket import EngineEndpoint
 from server.client.state_dir import prepare
-from server.tui.actions import Actions, resume_line
+from server.feed.job_details import resume_line
+from server.tui.actions import Actions
 from tests.unit.tui.played_engine import SECONDS, PlayedEngine, played_engine
 
 World = tuple[Actions, PlayedEngine]

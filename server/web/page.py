@@ -1,0 +1,247 @@
+"""The requests of the page: each route and what answers it."""
+
+import json
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from jobs.errors import JobsError, NotFoundError, StoreError
+from server import __version__
+from server.feed.watch import FeedWatch
+from server.web.access import Codes, Session, Sessions, TooManyCodesError
+from server.web.actions import Actions
+from server.web.answers import file_answer, json_answer, refused, way_in, welcome
+from server.web.event_stream import Counter, EventStream, Page
+from server.web.guard import MOST_BYTES, cookie_name, token_in, too_long
+from server.web.job_view import JobViews
+
+MOST_STREAMS: Final = 64
+"""Most open streams of events."""
+
+BODY_SECONDS: Final = 20.0
+"""Seconds that the body of a request may take."""
+
+_PLACE: Final = re.compile(r"(?:tree/[a-z0-9]{1,40}(?:/[a-z0-9]{1,40}|/costs)?|costs)")
+"""Where in the page a code may lead to."""
+
+_FILE: Final = re.compile(r"[a-z0-9-]{1,60}\.(?:js|css|svg)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSources:
+    """What the requests read and act on.
+
+    Args:
+        home: The state directory.
+        pid: The engine's process id.
+        codes: The codes that are open.
+        sessions: The browsers that were let in.
+        watch: Returns a watcher of the job feed for as long as a block lasts.
+        counter: Counts the connections of the engine.
+        job_views: Reads everything about one job.
+        actions: Acts on jobs.
+        stopping: Set once the server stops.
+    """
+
+    home: Path
+    pid: int
+    codes: Codes
+    sessions: Sessions
+    watch: Callable[[], AbstractContextManager[FeedWatch]]
+    counter: Counter
+    job_views: JobViews
+    actions: Actions
+    stopping: anyio.Event
+
+
+class BadRequestError(JobsError):
+    """A request cannot be used as it is.
+
+    Args:
+        problem: What is wrong with it, as a sentence.
+        status: The status of HTTP.
+    """
+
+    def __init__(self, problem: str, status: int = 400) -> None:
+        self.status = status
+        super().__init__(problem)
+
+
+Handler = Callable[[Request, Session], Awaitable[Response | ASGIApp]]
+
+
+class PageRequests:
+    """Answers the requests at one port.
+
+    Args:
+        sources: What they read.
+        port: The port, which the name of the cookie has.
+    """
+
+    def __init__(self, sources: PageSources, port: int) -> None:
+        self._sources = sources
+        self._port = port
+        self._streams = 0
+
+    @property
+    def app(self) -> ASGIApp:
+        """The application that answers them, without its guard."""
+        routes = [
+            Route("/open", self._open, methods=["GET"]),
+            Route("/", self._signed_in(self._index), methods=["GET"]),
+            Route("/static/{name:path}", self._signed_in(self._static), methods=["GET"]),
+            Route("/api/session", self._signed_in(self._session), methods=["GET"]),
+            Route("/api/feed", self._signed_in(self._feed), methods=["GET"]),
+            Route("/api/jobs/{identity}", self._signed_in(self._job), methods=["GET"]),
+            Route("/api/actions", self._signed_in(self._act), methods=["POST"]),
+        ]
+        return Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
+
+    async def _open(self, request: Request) -> Response:
+        known = await self._session_of(request)
+        place = request.query_params.get("to", "")
+        fragment = f"#/{place}" if _PLACE.fullmatch(place) else ""
+        if known is not None:
+            # The page is loaded once more, or opened again in the same browser.
+            return welcome(fragment)
+        try:
+            caller = self._sources.codes.take(request.query_params.get("code", ""))
+        except TooManyCodesError as error:
+            return way_in(429, str(error))
+        if caller is None:
+            return way_in(403, "This link was used already, or is older than ten minutes.")
+        token = await self._sources.sessions.begin(caller)
+        answer = welcome(fragment)
+        answer.headers["set-cookie"] = _cookie(cookie_name(self._port), token)
+        return answer
+
+    def _signed_in(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(request: Request) -> Any:
+            session = await self._session_of(request)
+            if session is None:
+                if request.url.path == "/":
+                    return way_in(401, "This browser was not let in.")
+                return refused(401, "This browser was not let in. Run `claude-jobs web`, and open what it prints.")
+            try:
+                return await handler(request, session)
+            except NotFoundError as error:
+                return refused(404, str(error))
+            except StoreError as error:
+                return refused(503, str(error))
+            except BadRequestError as error:
+                return refused(error.status, str(error))
+            except JobsError as error:
+                return refused(409, str(error))
+
+        return handle
+
+    async def _session_of(self, request: Request) -> Session | None:
+        token = token_in(request.headers.get("cookie", ""), self._port)
+        return None if token is None else await self._sources.sessions.find(token)
+
+    async def _index(self, _: Request, __: Session) -> Response:
+        return await _file("index.html")
+
+    async def _static(self, request: Request, _: Session) -> Response:
+        name = request.path_params["name"]
+        if not _FILE.fullmatch(name):
+            raise BadRequestError("There is no such file.", 404)
+        return await _file(name)
+
+    async def _session(self, _: Request, __: Session) -> Response:
+        sources = self._sources
+        return json_answer(
+            {
+                "ok": True,
+                "version": __version__,
+                "home": str(sources.home),
+                "hostName": socket.gethostname(),
+                "pid": sources.pid,
+            }
+        )
+
+    async def _feed(self, request: Request, _: Session) -> ASGIApp:
+        if self._streams >= MOST_STREAMS:
+            raise BadRequestError("Too many pages are open. Close some of them.", 503)
+        query = request.query_params
+        tree = query.get("tree") or None
+        # A browser that comes back says what it had last.
+        cursor = request.headers.get("last-event-id") or query.get("cursor") or None
+
+        async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+            self._streams += 1
+            # A page that is open is a client: the engine does not exit below it.
+            self._sources.counter.come()
+            try:
+                with self._sources.watch() as watcher:
+                    events = EventStream(lambda after: _next_page(watcher, after, tree), cursor, self._sources.stopping)
+                    await events(scope, receive, send)
+            finally:
+                self._sources.counter.go()
+                self._streams -= 1
+
+        return stream
+
+    async def _job(self, request: Request, _: Session) -> Response:
+        return json_answer(await self._sources.job_views.of(request.path_params["identity"]))
+
+    async def _act(self, request: Request, session: Session) -> Response:
+        try:
+            given = json.loads(await _body(request))
+            caller = self._sources.sessions.caller_of(session)
+            said, good = await self._sources.actions.act(given, caller)
+        except (ValueError, RecursionError) as error:
+            raise BadRequestError(f"The request cannot be used: {error}") from error
+        return json_answer({"ok": True, "message": said}) if good else refused(409, said)
+
+
+async def _next_page(watcher: FeedWatch, cursor: str | None, tree: str | None) -> Page:
+    page = await watcher.page(cursor, tree)
+    return Page(cursor=page["cursor"], text=json.dumps(page))
+
+
+async def _file(name: str) -> Response:
+    found = await anyio.to_thread.run_sync(file_answer, name)
+    if found is None:
+        raise BadRequestError("There is no such file.", 404)
+    return found
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        with anyio.fail_after(BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > MOST_BYTES:
+                    refusal = too_long()
+                    raise BadRequestError(refusal.error, refusal.status)
+    except (TimeoutError, ClientDisconnect) as error:
+        raise BadRequestError("The request was not sent to its end.") from error
+    return bytes(body)
+
+
+def _cookie(name: str, token: str) -> str:
+    cookie: SimpleCookie = SimpleCookie()
+    cookie[name] = token
+    # Without a lifetime: a browser that is closed forgets it.
+    return f"{cookie[name].OutputString()}; HttpOnly; Path=/; SameSite=Strict"
+
+
+async def _no_route(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return refused(status, "There is nothing here." if status == 404 else "This cannot be asked here.")
