@@ -52,6 +52,7 @@ from server.cli.times import here
 from server.cli.top import top
 from server.cli.transcript import Selection, followed, transcript_of
 from server.cli.tree_view import draw
+from server.cli.web import web
 from server.cli.wording import for_a_person
 from server.client.state_dir import StatePaths, state_dir
 from server.client.tool_client import Client
@@ -384,6 +385,7 @@ _COMMANDS: Sequence[tuple[str, str, Callable[..., None], Sequence[str]]] = (
     (_START, "send", submit.send, ('claude-jobs send jyq4k "Now write the tests."',)),
     (_START, "retry", jobs.retry, ("claude-jobs retry jyq4k", "claude-jobs retry --subtree bts67")),
     (_LOOK, "top", top, ("claude-jobs top", "claude-jobs top bts67")),
+    (_LOOK, "web", web, ("claude-jobs web", "claude-jobs web bts67 --no-open", "claude-jobs web --off")),
     (_LOOK, "tree", tree, ("claude-jobs tree", "claude-jobs tree -f bts67")),
     (_LOOK, "list", list_jobs, ("claude-jobs list --status failed", "claude-jobs list --under bts67 --json")),
     (_LOOK, "status", status, ("claude-jobs status jyq4k",)),

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -158,27 +158,32 @@ def status(*, as_json: AsJson = False) -> None:
 
 
 def _say_status(answer: Mapping[str, Any]) -> None:
+    jobs = ", ".join(f"{count} {status}" for status, count in answer["jobs"].items()) or "none"
+    say(f"Engine {answer['version']}, pid {answer['pid']}, socket {answer['socket']}\nJobs: {jobs}")
+    for line in _remarks(answer):
+        say(line)
+    say_settings(answer.get("settings", ()), answer.get("note"))
+
+
+def _remarks(answer: Mapping[str, Any]) -> Iterator[str]:
     # Imported here: no other command needs it.
     from server.checks import to_go_on_at_once
 
-    jobs = ", ".join(f"{count} {status}" for status, count in answer["jobs"].items()) or "none"
-    say(f"Engine {answer['version']}, pid {answer['pid']}, socket {answer['socket']}\nJobs: {jobs}")
     # An engine of an older version that still has work reports less.
     if answer.get("damage"):
-        say(answer["damage"])
+        yield answer["damage"]
     if answer["rescue"]:
-        say(answer["rescue"]["says"])
+        yield answer["rescue"]["says"]
     if answer.get("copy"):
-        say(answer["copy"])
-    for line in spending_lines(answer.get("spending", ()), answer.get("accountNames", {})):
-        say(line)
+        yield answer["copy"]
+    if answer.get("pagePort"):
+        yield f"The page is at http://127.0.0.1:{answer['pagePort']}; `claude-jobs web` opens it."
+    yield from spending_lines(answer.get("spending", ()), answer.get("accountNames", {}))
     if answer.get("paused"):
-        say(f"{here(answer['paused'], time.time())}. {to_go_on_at_once(answer['paused'])}")
-    for paused in answer.get("pausedByRequest", ()):
-        say(paused)
+        yield f"{here(answer['paused'], time.time())}. {to_go_on_at_once(answer['paused'])}"
+    yield from answer.get("pausedByRequest", ())
     for line in answer.get("hooks", ()):
-        say(f"{line}. `claude-jobs doctor --hooks` tries the hooks.")
-    say_settings(answer.get("settings", ()), answer.get("note"))
+        yield f"{line}. `claude-jobs doctor --hooks` tries the hooks."
 
 
 def settings(*, as_json: AsJson = False) -> None:

@@ -213,7 +213,17 @@ def open_client(endpoint: EngineEndpoint, environ: Mapping[str, str], cwd: Path 
     Raises:
         ClientError: The engine cannot be reached or started; the text says why.
     """
-    hello = Hello(
+    with connected(endpoint, hello_of(endpoint, environ, cwd)) as client:
+        yield client
+
+
+def hello_of(endpoint: EngineEndpoint, environ: Mapping[str, str], cwd: Path | None = None) -> Hello:
+    """Return what a command says about itself; arguments as of `open_client`.
+
+    Raises:
+        NoDirectoryError: The present directory has been removed.
+    """
+    return Hello(
         cwd=str((cwd or _working_directory()).absolute()),
         env=client_environment(environ, named_in(environ, endpoint.paths.directory)),
         # The same for every command: an idempotency key names one request between them.
@@ -221,8 +231,6 @@ def open_client(endpoint: EngineEndpoint, environ: Mapping[str, str], cwd: Path 
         settings=setting_variables(environ),
         umask=own_umask(),
     )
-    with connected(endpoint, hello) as client:
-        yield client
 
 
 @contextmanager
