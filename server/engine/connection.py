@@ -21,6 +21,7 @@ from jobs.event_bus import JobEventBus
 from server.client.wire import MAX_LINE, MAX_MESSAGE, Hello, ProtocolError, Role, Welcome, decode_line, encode_line
 from server.engine.lifecycle import ConnectionCounter
 from server.engine.peer import Peer, peer_of, peer_uid
+from server.feed.scope import FeedScope
 from server.feed.watch import FeedWatch, JobFeed
 from server.mcp.connection_state import Caller, Connection
 from server.mcp.initialize import opening_of
@@ -207,7 +208,7 @@ async def _answer(
     try:
         request = decode_line(line, "request")
         if request.get("do") == "feed":
-            return await watcher.page(_word(request, "cursor"), _word(request, "tree"))
+            return await watcher.page(_word(request, "cursor"), FeedScope(root_id=_word(request, "tree")))
         if request.get("do") == "web":
             return await handlers.page.answer(request, caller)
         return await handlers.control(request)

@@ -2,10 +2,10 @@
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import islice, takewhile
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
 
 import anyio
 
@@ -15,7 +15,9 @@ from jobs.limits.throttle import Pause
 from jobs.model import LIVE, Job, JobStatus
 from jobs.ports import Clock, Store
 from jobs.waiting_for import Wait
-from server.feed.rows import row_of, tree_row_of
+from server.feed.entries import ChangeOrder, EndedTrees, Entry, KnownTree, Said
+from server.feed.scope import FeedScope
+from server.feed.sums import TreeSums
 
 PAGE_ROWS: Final = 250
 """Most rows of one page. Building one takes 15 µs, for which the engine does nothing else."""
@@ -31,24 +33,6 @@ PAGE_SECONDS: Final = 1.0
 
 QUEUED_LOOKS: Final = 200
 """Queued jobs whose wait is looked up again each second: nothing announces why a job waits for a slot."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Entry:
-    """A job in the index, or a tree that was dropped."""
-
-    version: int
-    root_id: str
-    job: Job | None
-    """None for a tree that was dropped."""
-    said: "tuple[Wait | None, bool]" = (None, False)
-    """What its last row said that nothing announces: what it waits for, and whether it is paused."""
-
-
-@dataclass(slots=True)
-class _KnownTree:
-    jobs: set[str] = field(default_factory=set)
-    live: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,140 +57,143 @@ class FeedSources:
     pauses: Callable[[], Sequence[Pause]]
     clock: Clock
 
+    def to_say(self, job: Job) -> Said:
+        """Return what nothing announces of a job."""
+        return Said(self.wait_of(job), job.status in LIVE and self.is_paused(job.path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What changed after a version.
+
+    Args:
+        entries: The entries with the versions of their changes, the earliest first.
+        reached: The version up to which that is all.
+        more: Whether there is more after that.
+    """
+
+    entries: Sequence[tuple[Entry, int]]
+    reached: int
+    more: bool
+
 
 class JobIndex:
     """What all watchers share; nothing is kept while nobody watches.
 
     Args:
         sources: What it reads.
+
+    Attributes:
+        changed: Set at the next change.
+        epoch: Names this index: a cursor of an earlier one means nothing here.
+        version: Number of the last change.
     """
 
     def __init__(self, sources: FeedSources) -> None:
         self._sources = sources
-        self._watchers = 0
-        self._stop_observing: Callable[[], None] = lambda: None
-        self._opening = anyio.Lock()
         self.changed = anyio.Event()
-        self._clear()
+        self.clear()
 
-    def _clear(self) -> None:
-        # A cursor of an earlier index means nothing in this one.
+    def clear(self) -> None:
+        """Forget everything."""
         self.epoch = secrets.token_hex(4)
         self.version = 0
-        self._is_open = False
         self._forgotten = 0
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
-        self._trees: dict[str, _KnownTree] = {}
-        self._over: OrderedDict[str, int] = OrderedDict()
-        self._over_jobs = 0
+        self._entries: dict[str, Entry] = {}
+        self._trees: dict[str, KnownTree] = {}
+        # Trees of which not all jobs have been read.
+        self._partial: dict[str, None] = {}
+        self._short, self._detailed, self._of_trees = ChangeOrder(), ChangeOrder(), ChangeOrder()
+        self._over = EndedTrees()
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._running: dict[str, None] = {}
         self._queued: dict[str, None] = {}
         self._looked_at = 0.0
 
-    def come(self) -> None:
-        """Count a watcher that asks for its first page."""
-        self._watchers += 1
+    def name(self, root_id: str) -> None:
+        """Keep a tree for a watcher that names it."""
+        self._over.name(root_id)
 
-    def go(self) -> None:
-        """Count a watcher less; the last one clears the index."""
-        self._watchers -= 1
-        if not self._watchers:
-            self._stop_observing()
-            self._clear()
+    def unname(self, root_id: str) -> None:
+        """Keep a tree no longer for a watcher."""
+        if self._over.unname(root_id) and (tree := self._trees.get(root_id)) is not None and not tree.live:
+            # What was read for that watcher alone must not take the place of newer trees.
+            self._over.add(root_id, len(tree.jobs), is_next=tree.was_asked_for)
+            self._drop_surplus()
 
-    async def open(self, root_id: str | None) -> None:
-        """Read the trees that are shown first, unless that was done already.
-
-        Args:
-            root_id: A tree to read too, or None.
-
-        Raises:
-            StoreError: They cannot be read now.
-        """
-        async with self._opening:
-            if not self._is_open:
-                self._stop_observing()
-                self._stop_observing = self._observe()
-                await self._read_first()
-                self._is_open = True
-            if root_id is not None and root_id not in self._trees:
-                await self._read_tree(root_id)
-
-    def _observe(self) -> Callable[[], None]:
-        event_bus = self._sources.event_bus
-        stops = (event_bus.observe(self._put), event_bus.observe_activity(self._note_activity))
-
-        def stop() -> None:
-            for each in stops:
-                each()
-
-        return stop
-
-    async def _read_first(self) -> None:
-        store = self._sources.store
-        for root_id in dict.fromkeys(job.root_id for job in await store.unfinished()):
-            await self._read_tree(root_id)
-        newest = await store.newest_jobs(limit=ENDED_JOBS)
-        ended = [root_id for root_id in dict.fromkeys(job.root_id for job in newest) if root_id not in self._trees]
-        room = ENDED_JOBS
-        chosen: list[Sequence[Job]] = []
-        for root_id in ended:
-            jobs = await store.jobs_under(root_id)
-            room -= len(jobs)
-            if room < 0 and chosen:
-                break
-            chosen.append(jobs)
-        # The one that began last is dropped last.
-        for jobs in reversed(chosen):
-            self._put_known(jobs)
-
-    async def _read_tree(self, root_id: str) -> None:
-        self._put_known(await self._sources.store.jobs_under(root_id))
-
-    def _put_known(self, jobs: Sequence[Job]) -> None:
+    def put_whole(self, root_id: str, jobs: Sequence[Job]) -> None:
+        """Take in all jobs of a tree as they were read, those that were announced meanwhile as they are."""
         for job in jobs:
-            # What was announced meanwhile is newer.
             if job.id not in self._entries:
-                self._put(job)
+                self.put(job)
+        self._partial.pop(root_id, None)
 
-    def _put(self, job: Job) -> None:
+    def put(self, job: Job) -> None:
         """Take in a job as it is now: called for every change of any job while somebody watches."""
-        self.version += 1
-        entry = self._entries.pop(job.id, None)
-        said = (None, False) if entry is None else entry.said
-        self._entries[job.id] = Entry(version=self.version, root_id=job.root_id, job=job, said=said)
-        tree = self._trees.get(job.root_id)
-        if tree is None:
-            tree = self._trees[job.root_id] = _KnownTree()
-            self._gone.pop(_gone(job.root_id), None)
-            self._entries.pop(_gone(job.root_id), None)
-        tree.jobs.add(job.id)
+        tree = self._trees.get(job.root_id) or self._new_tree(job.root_id)
+        entry = self._entries.get(job.id)
+        if entry is None:
+            entry = self._entries[job.id] = Entry(root_id=job.root_id, node=tree.sums.node(job))
+            tree.jobs.add(job.id)
+        entry.job, entry.short, entry.detailed = job, None, None
+        # An attempt that has just been settled may be known as a running one for a moment: it would count twice.
+        entry.activity = self._sources.activity_of(job) if job.status is JobStatus.RUNNING else None
+        self._note_change(job.root_id, tree)
+        self._short.put(job.id, self.version)
+        self._detailed.put(job.id, self.version)
+        for node in tree.sums.put(job, None if entry.activity is None else entry.activity.usage):
+            # A batch at the root has no row of its own.
+            if (above := self._entries.get(node.id)) is not None:
+                self.version += 1
+                above.detailed = None
+                self._detailed.put(node.id, self.version)
         self._mark(job, tree)
+
+    def _note_change(self, root_id: str, tree: KnownTree) -> None:
+        self.version += 1
+        tree.version = self.version
+        self._of_trees.put(_tree(root_id), self.version)
         self.changed.set()
 
-    def _note_activity(self, claimed: Job) -> None:
-        # The job as it was claimed: it may be over by now.
+    def _new_tree(self, root_id: str) -> KnownTree:
+        tree = self._trees[root_id] = KnownTree(TreeSums(root_id))
+        self._entries[_tree(root_id)] = Entry(root_id=root_id)
+        # A tree that was over and is tried again has jobs of which nothing is announced.
+        self._partial[root_id] = None
+        self._gone.pop(_gone(root_id), None)
+        self._forget(_gone(root_id))
+        return tree
+
+    def _forget(self, key: str) -> int:
+        self._entries.pop(key, None)
+        return max(order.drop(key) for order in (self._short, self._detailed, self._of_trees))
+
+    def note_activity(self, claimed: Job) -> None:
+        """Take in what a running job does, given the job as it was claimed: it may be over by now."""
         entry = self._entries.get(claimed.id)
         if entry is not None and entry.job is not None and entry.job.status is JobStatus.RUNNING:
-            self._put(entry.job)
+            self.put(entry.job)
 
-    def _mark(self, job: Job, tree: _KnownTree) -> None:
+    def _mark(self, job: Job, tree: KnownTree) -> None:
         for status, marked in ((JobStatus.RUNNING, self._running), (JobStatus.QUEUED, self._queued)):
             if job.status is status:
                 marked[job.id] = None
             else:
                 marked.pop(job.id, None)
-        self._over_jobs -= self._over.pop(job.root_id, 0)
         if job.status in LIVE:
             tree.live.add(job.id)
-            return
-        tree.live.discard(job.id)
-        if not tree.live:
-            self._over[job.root_id] = len(tree.jobs)
-            self._over_jobs += len(tree.jobs)
-            while self._over_jobs > ENDED_JOBS and len(self._over) > 1:
-                self.drop(next(iter(self._over)))
+        else:
+            tree.live.discard(job.id)
+        if tree.live:
+            self._over.take(job.root_id)
+            tree.was_asked_for = False
+        else:
+            self._over.add(job.root_id, len(tree.jobs))
+            self._drop_surplus()
+
+    def _drop_surplus(self) -> None:
+        while (root_id := self._over.surplus(ENDED_JOBS)) is not None:
+            self.drop(root_id)
 
     def drop(self, root_id: str) -> None:
         """Forget a tree, and tell the watchers."""
@@ -214,16 +201,20 @@ class JobIndex:
         if tree is None:
             return
         for job_id in tree.jobs:
-            self._entries.pop(job_id, None)
+            self._forget(job_id)
             self._running.pop(job_id, None)
             self._queued.pop(job_id, None)
-        self._over_jobs -= self._over.pop(root_id, 0)
+        self._forget(_tree(root_id))
+        self._partial.pop(root_id, None)
+        self._over.take(root_id)
         self.version += 1
-        self._entries[_gone(root_id)] = Entry(version=self.version, root_id=root_id, job=None)
+        self._entries[_gone(root_id)] = Entry(root_id=root_id, is_gone=True)
+        for order in (self._short, self._detailed, self._of_trees):
+            order.put(_gone(root_id), self.version)
         self._gone[_gone(root_id)] = None
         if len(self._gone) > GONE_TREES:
             oldest, _ = self._gone.popitem(last=False)
-            self._forgotten = self._entries.pop(oldest).version
+            self._forgotten = self._forget(oldest)
         self.changed.set()
 
     def look_again(self) -> None:
@@ -238,46 +229,53 @@ class JobIndex:
             self._queued[job_id] = self._queued.pop(job_id)
         for job_id in (*self._running, *some):
             entry = self._entries[job_id]
-            if entry.job is not None and entry.said != self._to_say(entry.job):
-                self._put(entry.job)
-
-    def _to_say(self, job: Job) -> tuple[Wait | None, bool]:
-        return self._sources.wait_of(job), job.status in LIVE and self._sources.is_paused(job.path)
+            if entry.job is not None and not entry.said.is_like(said := self._sources.to_say(entry.job)):
+                entry.said = said
+                self.put(entry.job)
 
     def knows(self, version: int) -> bool:
         """Tell whether everything that changed after a version is still known."""
         return self._forgotten <= version <= self.version
 
-    def after(self, version: int, root_id: str | None) -> tuple[list[Entry], int, bool]:
-        """Return at most `PAGE_ROWS` entries that changed after a version, the version they reach, and if more did.
+    @property
+    def partial(self) -> Sequence[str]:
+        """The trees of which not all jobs have been taken in."""
+        return tuple(self._partial)
+
+    def tree(self, root_id: str) -> KnownTree | None:
+        """Return a tree, or None where it is not known."""
+        return self._trees.get(root_id)
+
+    def has_changes(self, version: int, scope: FeedScope) -> bool:
+        """Tell whether something that a watcher wants to see changed after a version."""
+        return next(self._newest_first(version, scope), None) is not None
+
+    def after(self, version: int, scope: FeedScope) -> Changes:
+        """Return at most `PAGE_ROWS` entries that changed after a version.
 
         Args:
             version: The last version that is known already.
-            root_id: Only of this tree, or None.
+            scope: What the watcher wants to see.
         """
-        newest_first = takewhile(lambda entry: entry.version > version, reversed(self._entries.values()))
-        found = [entry for entry in newest_first if root_id in (None, entry.root_id)][::-1]
+        found = list(self._newest_first(version, scope))[::-1]
         if len(found) <= PAGE_ROWS:
-            return found, self.version, False
+            return Changes(entries=found, reached=self.version, more=False)
         page = found[:PAGE_ROWS]
-        return page, page[-1].version, True
+        return Changes(entries=page, reached=page[-1][1], more=True)
 
-    def row(self, entry: Entry) -> dict[str, Any]:
-        """Return the row of an entry, and remember what it says that nothing announces."""
-        assert entry.job is not None
-        entry.said = self._to_say(entry.job)
-        wait, is_paused = entry.said
-        return row_of(entry.job, wait, self._sources.activity_of(entry.job)) | ({"paused": True} if is_paused else {})
+    def _newest_first(self, version: int, scope: FeedScope) -> Iterator[tuple[Entry, int]]:
+        order = self._of_trees if scope.trees_only else self._detailed if scope.detailed else self._short
+        for key, changed in order.newest_first(version):
+            entry = self._entries[key]
+            if scope.has_tree(entry.root_id) if entry.job is None else scope.has_job(entry.job):
+                yield entry, changed
 
-    async def tree_row(self, root_id: str) -> dict[str, Any] | None:
-        """Return a tree's totals and budget, or None where it is gone."""
-        tree = await self._sources.store.tree(root_id)
-        if tree is None:
-            return None
-        row = tree_row_of(tree, await self._sources.store.rollup_under(root_id))
-        return row | ({"paused": True} if self._sources.is_paused(root_id) else {})
+
+def _tree(root_id: str) -> str:
+    """Return the key of the entry of a tree; a job may have the tree's id itself."""
+    return f"tree {root_id}"
 
 
 def _gone(root_id: str) -> str:
-    """Return the key of the entry that says a tree is gone; a job may have the tree's id itself."""
+    """Return the key of the entry that says a tree is gone."""
     return f"gone {root_id}"

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from jobs.activity import Activity
-from jobs.model import LIVE, Job, Rollup, Tree
+from jobs.model import LIVE, Job, Tree
 from jobs.waiting_for import Wait
+from server.feed.sums import SumNode, TreeSums
 
 _TEXT_CHARS: Final = 200
 """Most characters of a task, an answer or an error in a row."""
@@ -66,24 +67,53 @@ def _waits(wait: Wait) -> dict[str, Any]:
     return {"waitingFor": wait.what, "waitingUntil": wait.until, "waitingBecause": short_text(wait.because)}
 
 
-def tree_row_of(tree: Tree, sums: Rollup) -> dict[str, Any]:
+def details_of(node: SumNode) -> dict[str, Any]:
+    """Return what a detailed row says of what is below its job; nothing where that is nothing.
+
+    Args:
+        node: The sums of the job.
+    """
+    if node.below is None:
+        return {}
+    return {"children": node.children, "below": node.below.as_row()}
+
+
+def tree_row_of(tree: Tree, sums: TreeSums) -> dict[str, Any]:
     """Return what a person sees of a tree; what is not known is left out.
 
     Args:
         tree: The tree.
-        sums: Its totals.
+        sums: Its sums.
     """
+    totals = sums.totals.as_row()
     row: Mapping[str, Any] = {
         "rootId": tree.id,
         "createdAt": tree.created_at,
         "client": tree.client and short_text(tree.client),
         "maxBudgetUsd": tree.max_budget_usd,
         "deadline": tree.deadline,
-        "counts": dict(sums.counts),
-        "costUsd": round(sums.usage_so_far.cost_usd, 6),
-        "inputTokens": sums.usage_so_far.input_tokens,
-        "outputTokens": sums.usage_so_far.output_tokens,
+        "counts": totals["counts"],
+        "costUsd": totals["costUsd"],
+        "inputTokens": totals["inputTokens"],
+        "outputTokens": totals["outputTokens"],
         "deepest": sums.deepest,
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def tree_details_of(sums: TreeSums) -> dict[str, Any]:
+    """Return what the row of a tree also says on a page that shows trees by themselves.
+
+    Args:
+        sums: The sums of the tree.
+    """
+    first, totals = sums.first, sums.totals
+    row: Mapping[str, Any] = {
+        "title": first and short_text(first.spec.key or first.spec.task),
+        "cwd": first and first.spec.cwd,
+        "jobs": totals.jobs,
+        "asking": totals.asking,
+        "endedAt": None if totals.live else sums.ended_at,
     }
     return {name: value for name, value in row.items() if value is not None}
 

@@ -1,14 +1,20 @@
 """The job feed: its watchers ask for one page after the other."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
 
 from jobs.paused import EVERYTHING
-from server.feed.index import PAGE_SECONDS, Entry, FeedSources, JobIndex
-from server.feed.rows import bytes_of, short_text
+from server.feed.entries import Entry, Rendered
+from server.feed.index import PAGE_SECONDS, FeedSources, JobIndex
+from server.feed.reading import IndexReader
+from server.feed.rendering import Renderer
+from server.feed.rows import short_text
+from server.feed.scope import WHOLE, FeedScope
 
 PAGE_BYTES: Final = 800_000
 """Most bytes of the rows of one page, about: a control answer may have 1 MiB."""
@@ -30,38 +36,61 @@ class JobFeed:
     def __init__(self, sources: FeedSources) -> None:
         self._sources = sources
         self._index = JobIndex(sources)
+        self._reader = IndexReader(sources, self._index)
+        self._renderer = Renderer(sources, self._index)
 
     @contextmanager
     def watch(self) -> Iterator["FeedWatch"]:
         """Return a watcher for as long as the block lasts; it costs nothing before its first page."""
-        watcher = FeedWatch(self._index, self._sources)
+        watcher = FeedWatch(self._sources, self._index, self._reader, self._renderer)
         try:
             yield watcher
         finally:
-            if watcher.is_counted:
-                self._index.go()
+            watcher.close()
 
     def drop(self, root_id: str) -> None:
         """Forget a tree, and tell the watchers."""
         self._index.drop(root_id)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Page:
+    """A page before it is written.
+
+    Args:
+        head: The fields before the rows.
+        jobs: Rows of jobs.
+        trees: Rows of trees.
+        tail: The fields after the rows.
+    """
+
+    head: dict[str, Any]
+    jobs: Sequence[Rendered]
+    trees: Sequence[Rendered]
+    tail: dict[str, Any]
+
+
 class FeedWatch:
     """One watcher: asks for one page after the other.
 
     Args:
-        index: The index.
         sources: What the feed reads.
+        index: The index.
+        reader: Fills it.
+        renderer: Makes its rows.
     """
 
-    def __init__(self, index: JobIndex, sources: FeedSources) -> None:
-        self._index = index
+    def __init__(self, sources: FeedSources, index: JobIndex, reader: IndexReader, renderer: Renderer) -> None:
         self._sources = sources
+        self._index = index
+        self._reader = reader
+        self._renderer = renderer
         self._last_page: float | None = None
         self._said_paused = False
-        self.is_counted = False
+        self._is_counted = False
+        self._named: str | None = None
 
-    async def page(self, cursor: str | None = None, root_id: str | None = None) -> dict[str, Any]:
+    async def page(self, cursor: str | None = None, scope: FeedScope = WHOLE) -> dict[str, Any]:
         """Return the rows that changed after a cursor, or all of them from the beginning.
 
         Waits for a change, for `QUIET_SECONDS` at most, and until `PAGE_SECONDS` have passed since the last page,
@@ -69,62 +98,101 @@ class FeedWatch:
 
         Args:
             cursor: That of the last page, or None for everything. One of another engine counts as None.
-            root_id: Only rows of this tree, or None.
+            scope: What the watcher wants to see. With another scope than at the last page it begins without a cursor.
 
         Raises:
             StoreError: The trees cannot be read now.
         """
-        if not self.is_counted:
-            self.is_counted = True
-            self._index.come()
-        await self._index.open(root_id)
+        page = await self._next(cursor, scope)
+        jobs, trees = ([row.row for row in rows] for rows in (page.jobs, page.trees))
+        return {**page.head, "jobs": jobs, "trees": trees, **page.tail}
+
+    async def page_json(self, cursor: str | None = None, scope: FeedScope = WHOLE) -> str:
+        """Return a page as `page` does, as one line of JSON in ASCII; rows that others were sent cost no time.
+
+        Args:
+            cursor: As of `page`.
+            scope: As of `page`.
+
+        Raises:
+            StoreError: The trees cannot be read now.
+        """
+        page = await self._next(cursor, scope)
+        jobs, trees = (",".join([row.text for row in rows]) for rows in (page.jobs, page.trees))
+        head, tail = (json.dumps(part, separators=(",", ":"))[1:-1] for part in (page.head, page.tail))
+        return f'{{{head},"jobs":[{jobs}],"trees":[{trees}],{tail}}}'
+
+    def close(self) -> None:
+        """End the watch."""
+        self._name(None)
+        if self._is_counted:
+            self._is_counted = False
+            self._reader.go()
+
+    async def _next(self, cursor: str | None, scope: FeedScope) -> _Page:
+        if not self._is_counted:
+            self._is_counted = True
+            self._reader.come()
+        self._name(scope.root_id)
+        await self._reader.open(scope.root_id)
         version = self._version_of(cursor)
         if version is not None:
             with anyio.move_on_after(QUIET_SECONDS):
-                await self._until_changed(version, root_id)
-        entries, reached, more = self._index.after(version or 0, root_id)
-        rows, taken = self._rows_of(entries)
+                await self._until_changed(version, scope)
+            # A tree that came meanwhile may have to be read.
+            await self._reader.open(scope.root_id)
+        changes = self._index.after(version or 0, scope)
+        entries, reached, more = changes.entries, changes.reached, changes.more
+        rows, taken = self._rows_of([entry for entry, _ in entries], scope)
         if taken < len(entries):
-            entries, reached, more = entries[:taken], entries[taken - 1].version, True
+            entries, reached, more = entries[:taken], entries[taken - 1][1], True
+        roots = dict.fromkeys(entry.root_id for entry, _ in entries if not entry.is_gone)
+        trees = await self._renderer.trees(tuple(roots), scope)
         self._last_page = None if more else self._sources.clock.monotonic()
         self._said_paused = self._is_all_paused()
-        return {
+        head = {
             "ok": True,
             "cursor": f"{self._index.epoch}.{reached}",
             "reset": version is None,
             "more": more,
             "now": self._sources.clock.now(),
-            "jobs": rows,
-            "trees": await self._trees_of(entries),
-            "gone": [entry.root_id for entry in entries if entry.job is None],
+        }
+        tail = {
+            "gone": [entry.root_id for entry, _ in entries if entry.is_gone],
             "pauses": [
                 {"until": pause.until, "because": short_text(pause.because), "waiting": pause.waiting}
                 for pause in self._sources.pauses()
             ],
             "allPaused": self._said_paused,
         }
+        return _Page(head=head, jobs=rows, trees=trees, tail=tail)
+
+    def _name(self, root_id: str | None) -> None:
+        """Keep the tree that the watcher names, and the last one no longer."""
+        if root_id == self._named:
+            return
+        before, self._named = self._named, root_id
+        if root_id is not None:
+            self._index.name(root_id)
+        if before is not None:
+            self._index.unname(before)
 
     def _is_all_paused(self) -> bool:
         return self._sources.is_paused(EVERYTHING)
 
-    def _rows_of(self, entries: Sequence[Entry]) -> tuple[list[dict[str, Any]], int]:
+    def _rows_of(self, entries: Sequence[Entry], scope: FeedScope) -> tuple[list[Rendered], int]:
         """Return the rows of as many of the first entries as fit into a page, and how many entries that are."""
-        rows: list[dict[str, Any]] = []
+        rows: list[Rendered] = []
         room = PAGE_BYTES
         for taken, entry in enumerate(entries):
             if entry.job is None:
                 continue
-            row = self._index.row(entry)
-            room -= bytes_of(row)
+            row = self._renderer.job(entry, scope)
+            room -= len(row.text) if scope.detailed else row.about_bytes
             if room < 0 and rows:
                 return rows, taken
             rows.append(row)
         return rows, len(entries)
-
-    async def _trees_of(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-        changed = dict.fromkeys(entry.root_id for entry in entries if entry.job is not None)
-        rows = [await self._index.tree_row(root_id) for root_id in changed]
-        return [row for row in rows if row is not None]
 
     def _version_of(self, cursor: str | None) -> int | None:
         epoch, _, number = (cursor or "").partition(".")
@@ -132,14 +200,14 @@ class FeedWatch:
             return None
         return int(number)
 
-    async def _until_changed(self, version: int, root_id: str | None) -> None:
+    async def _until_changed(self, version: int, scope: FeedScope) -> None:
         if self._last_page is not None:
             await anyio.sleep(max(0.0, self._last_page + PAGE_SECONDS - self._sources.clock.monotonic()))
         while True:
             self._index.changed = anyio.Event() if self._index.changed.is_set() else self._index.changed
             changed = self._index.changed
             self._index.look_again()
-            if self._index.after(version, root_id)[0] or self._is_all_paused() != self._said_paused:
+            if self._index.has_changes(version, scope) or self._is_all_paused() != self._said_paused:
                 return
             with anyio.move_on_after(PAGE_SECONDS):
                 await changed.wait()

@@ -1,0 +1,76 @@
+"""Makes the rows of the job feed from its index: each once, until something about it changes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jobs.model import Tree
+from server.feed.entries import Entry, KnownTree, Rendered
+from server.feed.index import FeedSources, JobIndex
+from server.feed.rows import details_of, row_of, tree_details_of, tree_row_of
+from server.feed.scope import FeedScope
+
+
+class Renderer:
+    """Makes rows.
+
+    Args:
+        sources: What it reads.
+        index: The index.
+    """
+
+    def __init__(self, sources: FeedSources, index: JobIndex) -> None:
+        self._sources = sources
+        self._index = index
+
+    def job(self, entry: Entry, scope: FeedScope) -> Rendered:
+        """Return the row of an entry of a job."""
+        if entry.short is None:
+            entry.short = Rendered(self._row(entry))
+            entry.detailed = None
+        if not scope.detailed:
+            return entry.short
+        if entry.detailed is None:
+            assert entry.node is not None, "only jobs have rows"
+            entry.detailed = Rendered({**entry.short.row, **details_of(entry.node)})
+        return entry.detailed
+
+    def _row(self, entry: Entry) -> dict[str, Any]:
+        assert entry.job is not None, "only jobs have rows"
+        # It is remembered, so that a change of it is noticed.
+        said = entry.said = self._sources.to_say(entry.job)
+        return row_of(entry.job, said.wait, entry.activity) | ({"paused": True} if said.is_paused else {})
+
+    async def trees(self, root_ids: Sequence[str], scope: FeedScope) -> list[Rendered]:
+        """Return the rows of trees; those that are gone are left out.
+
+        Raises:
+            StoreError: They cannot be read now.
+        """
+        rows = [await self._tree(root_id, scope) for root_id in root_ids]
+        return [row for row in rows if row is not None]
+
+    async def _tree(self, root_id: str, scope: FeedScope) -> Rendered | None:
+        known = self._index.tree(root_id)
+        if known is None or not await self._is_current(root_id, known):
+            return None
+        assert known.tree is not None, "it was just read"
+        if known.short is None:
+            row = tree_row_of(known.tree, known.sums) | ({"paused": True} if known.is_paused else {})
+            known.short, known.detailed = Rendered(row), None
+        if not (scope.detailed or scope.trees_only):
+            return known.short
+        if known.detailed is None:
+            known.detailed = Rendered({**known.short.row, **tree_details_of(known.sums)})
+        return known.detailed
+
+    async def _is_current(self, root_id: str, known: KnownTree) -> bool:
+        """Make sure that a known tree has what its rows say, and tell whether there is such a tree."""
+        tree: Tree | None = known.tree
+        # The limits of one that lives may change, of which nothing is announced; it is read from memory.
+        if tree is None or known.live or known.made_at != known.version:
+            tree = await self._sources.store.tree(root_id)
+        is_paused = self._sources.is_paused(root_id)
+        if known.made_at != known.version or tree != known.tree or is_paused != known.is_paused:
+            known.short = known.detailed = None
+        known.tree, known.is_paused, known.made_at = tree, is_paused, known.version
+        return tree is not None
