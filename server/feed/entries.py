@@ -5,13 +5,15 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from jobs.activity import Activity
 from jobs.model import Job, Tree
 from jobs.waiting_for import Wait
 from server.feed.rows import bytes_of
 from server.feed.sums import SumNode, TreeSums
+
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 
 class Rendered:
@@ -27,7 +29,7 @@ class Rendered:
     @cached_property
     def text(self) -> str:
         """The row as JSON in ASCII, in one line."""
-        return json.dumps(self.row, separators=(",", ":"))
+        return _ENCODER.encode(self.row)
 
     @cached_property
     def about_bytes(self) -> int:

@@ -54,6 +54,19 @@ class JobFeed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JsonPage:
+    """One page of the feed.
+
+    Args:
+        cursor: Names what is known with it.
+        text: The page as JSON in ASCII, in one line.
+    """
+
+    cursor: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Page:
     """A page before it is written.
 
@@ -107,8 +120,8 @@ class FeedWatch:
         jobs, trees = ([row.row for row in rows] for rows in (page.jobs, page.trees))
         return {**page.head, "jobs": jobs, "trees": trees, **page.tail}
 
-    async def page_json(self, cursor: str | None = None, scope: FeedScope = WHOLE) -> str:
-        """Return a page as `page` does, as one line of JSON in ASCII; rows that others were sent cost no time.
+    async def page_json(self, cursor: str | None = None, scope: FeedScope = WHOLE) -> JsonPage:
+        """Return a page as `page` does, as JSON; rows that other watchers were sent cost no time.
 
         Args:
             cursor: As of `page`.
@@ -119,8 +132,9 @@ class FeedWatch:
         """
         page = await self._next(cursor, scope)
         jobs, trees = (",".join([row.text for row in rows]) for rows in (page.jobs, page.trees))
-        head, tail = (json.dumps(part, separators=(",", ":"))[1:-1] for part in (page.head, page.tail))
-        return f'{{{head},"jobs":[{jobs}],"trees":[{trees}],{tail}}}'
+        head, tail = (json.dumps(part)[1:-1] for part in (page.head, page.tail))
+        text = f'{{{head}, "jobs": [{jobs}], "trees": [{trees}], {tail}}}'
+        return JsonPage(cursor=page.head["cursor"], text=text)
 
     def close(self) -> None:
         """End the watch."""

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import anyio
 from starlette.types import Message, Receive, Scope, Send
 
 from jobs.errors import StoreError
+from server.feed.watch import JsonPage
 
 logger = logging.getLogger(__name__)
 
@@ -24,20 +24,7 @@ FAREWELL_SECONDS: Final = 0.5
 _HEADERS: Final = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """One page of the feed.
-
-    Args:
-        cursor: Names what is known with it.
-        text: The page as JSON, in one line.
-    """
-
-    cursor: str
-    text: str
-
-
-NextPage = Callable[[str | None], Awaitable[Page]]
+NextPage = Callable[[str | None], Awaitable[JsonPage]]
 """Returns the page after a cursor once there is one, within a bounded time."""
 
 

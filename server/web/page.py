@@ -13,6 +13,7 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -21,11 +22,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobs.errors import JobsError, NotFoundError, StoreError
 from server import __version__
+from server.feed.scope import FeedScope
 from server.feed.watch import FeedWatch
 from server.web.access import Codes, Session, Sessions, TooManyCodesError
 from server.web.actions import Actions
 from server.web.answers import file_answer, json_answer, refused, way_in, welcome
-from server.web.event_stream import Counter, EventStream, Page
+from server.web.event_stream import Counter, EventStream
 from server.web.guard import MOST_BYTES, cookie_name, token_in, too_long
 from server.web.job_view import JobViews
 
@@ -178,7 +180,7 @@ class PageRequests:
         if self._streams >= MOST_STREAMS:
             raise BadRequestError("Too many pages are open. Close some of them.", 503)
         query = request.query_params
-        tree = query.get("tree") or None
+        wanted = _scope_of(query)
         # A browser that comes back says what it had last.
         cursor = request.headers.get("last-event-id") or query.get("cursor") or None
 
@@ -188,7 +190,7 @@ class PageRequests:
             self._sources.counter.come()
             try:
                 with self._sources.watch() as watcher:
-                    events = EventStream(lambda after: _next_page(watcher, after, tree), cursor, self._sources.stopping)
+                    events = EventStream(lambda after: watcher.page_json(after, wanted), cursor, self._sources.stopping)
                     await events(scope, receive, send)
             finally:
                 self._sources.counter.go()
@@ -209,9 +211,14 @@ class PageRequests:
         return json_answer({"ok": True, "message": said}) if good else refused(409, said)
 
 
-async def _next_page(watcher: FeedWatch, cursor: str | None, tree: str | None) -> Page:
-    page = await watcher.page(cursor, tree)
-    return Page(cursor=page["cursor"], text=json.dumps(page))
+def _scope_of(query: QueryParams) -> FeedScope:
+    parents, trees_only = query.get("parents"), query.get("trees") == "1"
+    return FeedScope(
+        root_id=query.get("tree") or None,
+        trees_only=trees_only,
+        parents=None if parents is None else frozenset(parents.split(",")),
+        detailed=not trees_only,
+    )
 
 
 async def _file(name: str) -> Response:

@@ -160,11 +160,12 @@ async def test_both_forms_of_a_page_say_the_same(seats: Seats) -> None:
     await world.claim("j1")
     for scope in (DETAILED, TREES, FeedScope()):
         one, other = seats.watch(scope), seats.watch(scope)
-        text = await one.watch.page_json(None, scope)
+        written = await one.watch.page_json(None, scope)
         page = await other.watch.page(None, scope)
-        assert json.loads(text) == page
-        assert text.isascii()
-        assert "\n" not in text
+        assert json.loads(written.text) == page
+        assert written.cursor == page["cursor"]
+        assert written.text.isascii()
+        assert "\n" not in written.text
 
 
 async def test_a_row_is_made_once_for_all_watchers_and_again_once_something_about_it_changes(seats: Seats) -> None:
