@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import anyio
@@ -35,14 +36,11 @@ class JobFeed:
 
     def __init__(self, sources: FeedSources) -> None:
         self._sources = sources
-        self._index = JobIndex(sources)
-        self._reader = IndexReader(sources, self._index)
-        self._renderer = Renderer(sources, self._index)
 
     @contextmanager
     def watch(self) -> Iterator["FeedWatch"]:
         """Return a watcher for as long as the block lasts; it costs nothing before its first page."""
-        watcher = FeedWatch(self._sources, self._index, self._reader, self._renderer)
+        watcher = FeedWatch(self._parts)
         try:
             yield watcher
         finally:
@@ -50,7 +48,35 @@ class JobFeed:
 
     def drop(self, root_id: str) -> None:
         """Forget a tree, and tell the watchers."""
-        self._index.drop(root_id)
+        self._parts.index.drop(root_id)
+
+    @cached_property
+    def _parts(self) -> "_Parts":
+        # Made for the first watcher: most engines never have one.
+        index = JobIndex(self._sources)
+        return _Parts(
+            sources=self._sources,
+            index=index,
+            reader=IndexReader(self._sources, index),
+            renderer=Renderer(self._sources, index),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What all watchers share.
+
+    Args:
+        sources: What the feed reads.
+        index: The index.
+        reader: Fills it.
+        renderer: Makes its rows.
+    """
+
+    sources: FeedSources
+    index: JobIndex
+    reader: IndexReader
+    renderer: Renderer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,17 +113,12 @@ class FeedWatch:
     """One watcher: asks for one page after the other.
 
     Args:
-        sources: What the feed reads.
-        index: The index.
-        reader: Fills it.
-        renderer: Makes its rows.
+        parts: What all watchers share.
     """
 
-    def __init__(self, sources: FeedSources, index: JobIndex, reader: IndexReader, renderer: Renderer) -> None:
-        self._sources = sources
-        self._index = index
-        self._reader = reader
-        self._renderer = renderer
+    def __init__(self, parts: _Parts) -> None:
+        self._sources, self._index = parts.sources, parts.index
+        self._reader, self._renderer = parts.reader, parts.renderer
         self._last_page: float | None = None
         self._said_paused = False
         self._is_counted = False
