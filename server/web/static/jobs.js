@@ -109,6 +109,8 @@ export class JobTree {
     this.isGone = false;
     /** Jobs that the filter matches, without those that are shown for being above them. */
     this.found = 0;
+    /** @type {string | null} The first of them. */
+    this.firstFound = null;
   }
 
   /** Seconds since the epoch by the engine's clock. */
@@ -239,13 +241,15 @@ export class JobTree {
   choose() {
     this.lines = [];
     this.found = 0;
+    this.firstFound = null;
     if (!this.root) return;
-    const shown = this.#matches ? this.#shownByFilter(this.#matches) : null;
+    const { shown, found } = this.#matches ? this.#shownByFilter(this.#matches) : { shown: null, found: null };
     const pending = [this.root];
     while (pending.length) {
       const node = /** @type {Node} */ (pending.pop());
       if (shown && !shown.has(node)) continue;
       this.lines.push(node);
+      if (found?.has(node)) this.firstFound ??= node.id;
       if (shown || !this.isFolded(node)) {
         for (let at = node.children.length - 1; at >= 0; at -= 1) pending.push(node.children[at]);
       }
@@ -256,13 +260,16 @@ export class JobTree {
   #shownByFilter(matches) {
     /** @type {Set<Node>} */
     const shown = new Set();
+    /** @type {Set<Node>} */
+    const found = new Set();
     const now = this.now();
     for (const node of this.#nodes.values()) {
       if (!node.row || !matches(factsOfJob(node.row, { cost: node.cost, now, dir: this.tree?.cwd }))) continue;
       this.found += 1;
+      found.add(node);
       for (let above = /** @type {Node | null} */ (node); above && !shown.has(above); above = above.parent) shown.add(above);
     }
-    return shown;
+    return { shown, found };
   }
 
   /** @param {string | null | undefined} id */

@@ -16,6 +16,7 @@ const SPARE = 6;
  * @property {() => HTMLElement} make Makes a row; it is used for one item after the other.
  * @property {(row: HTMLElement, item: T, index: number) => void} draw
  * @property {() => number} height Of a row, in pixels.
+ * @property {() => string | null} [preferred] Key of what is selected where nothing is, unless it is null.
  * @property {(item: T | null) => void} [onSelect]
  * @property {(item: T) => void} [onOpen] Enter, or a click.
  */
@@ -216,10 +217,10 @@ export class Rows {
   }
 
   #focused() {
-    if (this.selected === null && this.#items.length) {
-      const first = Math.ceil(this.element.scrollTop / (this.#height || 1));
-      this.select(this.#options.keyOf(this.#items[Math.min(first, this.#items.length - 1)]));
-    }
+    if (this.selectedItem || !this.#items.length) return;
+    const first = Math.ceil(this.element.scrollTop / (this.#height || 1));
+    const preferred = this.#options.preferred?.() ?? null;
+    this.select(preferred ?? this.#options.keyOf(this.#items[Math.min(first, this.#items.length - 1)]));
   }
 
   /**

@@ -43,6 +43,7 @@ export class TreeGrid {
       make: makeRow,
       draw: (row, node, index) => this.#draw(row, node, index),
       height: () => (matchMedia("(max-width: 700px)").matches ? 64 : 32),
+      preferred: () => jobs.firstFound,
       onSelect: options.onSelect,
       onOpen: options.onOpen,
     });

@@ -34,6 +34,8 @@ export class TreePage {
   #ticker = 0;
   #settle = 0;
   #filter = "";
+  /** Whether the step of the history before this one is the tree without a job beside it. */
+  #isPushed = false;
   /** @type {JobTree} */
   #jobs;
   /** @type {TreeGrid} */
@@ -145,6 +147,7 @@ export class TreePage {
     const held = heldBack(page);
     this.held.hidden = !held;
     setText(this.held, held);
+    const isFirst = this.main.hidden;
     this.main.hidden = !jobs.root;
     this.empty.hidden = Boolean(jobs.root);
     if (!jobs.root) {
@@ -158,6 +161,8 @@ export class TreePage {
     this.#asks.update(jobs.asking().flatMap((node) => node.row ?? []));
     this.#offer();
     this.#updateJob();
+    const isFree = document.activeElement === document.body || document.activeElement?.id === "view";
+    if (isFirst && isFree) this.#grid.rows.element.focus({ preventScroll: true });
   }
 
   #missing() {
@@ -249,7 +254,10 @@ export class TreePage {
   /** @param {Node} node */
   #open(node) {
     if (!node.row) this.#fold(node, !this.#jobs.isFolded(node));
-    else this.shell.go(`#/tree/${this.#rootId}/${node.id}`, { replace: !this.pane.hidden });
+    else {
+      this.#isPushed ||= this.pane.hidden;
+      this.shell.go(`#/tree/${this.#rootId}/${node.id}`, { replace: !this.pane.hidden });
+    }
   }
 
   /** @param {Node | null} node */
@@ -260,7 +268,9 @@ export class TreePage {
 
   #close() {
     clearTimeout(this.#settle);
-    this.shell.go(`#/tree/${this.#rootId}`, { replace: true });
+    // What was opened here is one step of the history, however many jobs were looked at.
+    if (this.#isPushed) history.back();
+    else this.shell.go(`#/tree/${this.#rootId}`, { replace: true });
     this.#grid.rows.element.focus({ preventScroll: true });
   }
 
@@ -270,6 +280,7 @@ export class TreePage {
     this.body.classList.toggle("has-pane", isOpen);
     this.pane.hidden = !isOpen;
     if (!id) {
+      this.#isPushed = false;
       this.shown = undefined;
       this.jobPane.hide();
     } else if (this.shown !== id) {
