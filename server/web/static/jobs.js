@@ -107,8 +107,8 @@ export class JobTree {
     this.clockAhead = 0;
     this.isComplete = false;
     this.isGone = false;
-    /** Jobs that the filter matches, without those that are shown for being above them. */
-    this.found = 0;
+    /** @type {Set<Node>} Jobs that the filter matches, without those that are shown for being above them. */
+    this.found = new Set();
     /** @type {string | null} The first of them. */
     this.firstFound = null;
   }
@@ -200,17 +200,27 @@ export class JobTree {
     let level = this.root ? [this.root] : [];
     let lines = level.length;
     this.#openDepth = 0;
-    while (level.length && lines + level.reduce((sum, node) => sum + node.width, 0) <= OPEN_LINES) {
+    const fits = () => lines + level.reduce((sum, node) => sum + node.width, 0) <= OPEN_LINES;
+    while (level.length && level.every((node) => node.isLoaded) && fits()) {
       level = level.flatMap((node) => node.children);
       lines += level.length;
       this.#openDepth += 1;
     }
     if (!level.length) this.#openDepth = Infinity;
-    if (this.root && this.root.width <= this.root.children.length) this.#openDepth ||= 1;
+    if (this.root?.isLoaded) this.#openDepth ||= 1;
+  }
+
+  /**
+   * Tells whether what is below a node has lines.
+   *
+   * @param {Node} node
+   */
+  isOpen(node) {
+    return node.children.length > 0 && (this.isFiltered || !this.#isFolded(node));
   }
 
   /** @param {Node} node */
-  isFolded(node) {
+  #isFolded(node) {
     return this.#folded.get(node.id) ?? !(node.depth < this.#openDepth);
   }
 
@@ -240,17 +250,17 @@ export class JobTree {
   /** Chooses which nodes have a line. */
   choose() {
     this.lines = [];
-    this.found = 0;
+    this.found = new Set();
     this.firstFound = null;
     if (!this.root) return;
-    const { shown, found } = this.#matches ? this.#shownByFilter(this.#matches) : { shown: null, found: null };
+    const shown = this.#matches ? this.#shownByFilter(this.#matches) : null;
     const pending = [this.root];
     while (pending.length) {
       const node = /** @type {Node} */ (pending.pop());
       if (shown && !shown.has(node)) continue;
       this.lines.push(node);
-      if (found?.has(node)) this.firstFound ??= node.id;
-      if (shown || !this.isFolded(node)) {
+      if (this.found.has(node)) this.firstFound ??= node.id;
+      if (shown || !this.#isFolded(node)) {
         for (let at = node.children.length - 1; at >= 0; at -= 1) pending.push(node.children[at]);
       }
     }
@@ -260,16 +270,13 @@ export class JobTree {
   #shownByFilter(matches) {
     /** @type {Set<Node>} */
     const shown = new Set();
-    /** @type {Set<Node>} */
-    const found = new Set();
     const now = this.now();
     for (const node of this.#nodes.values()) {
       if (!node.row || !matches(factsOfJob(node.row, { cost: node.cost, now, dir: this.tree?.cwd }))) continue;
-      this.found += 1;
-      found.add(node);
+      this.found.add(node);
       for (let above = /** @type {Node | null} */ (node); above && !shown.has(above); above = above.parent) shown.add(above);
     }
-    return { shown, found };
+    return shown;
   }
 
   /** @param {string | null | undefined} id */
@@ -294,7 +301,7 @@ export class JobTree {
    */
   reveal(node) {
     for (let above = node.parent; above; above = above.parent) {
-      if (this.isFolded(above)) this.#folded.set(above.id, false);
+      if (this.#isFolded(above)) this.#folded.set(above.id, false);
     }
     this.choose();
   }

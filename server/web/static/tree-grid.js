@@ -145,8 +145,7 @@ export class TreeGrid {
   #draw(row, node, index) {
     const { twist, mark, name, more, now, cost, time, bars } = cellsOf(row);
     const state = stateOfNode(node);
-    const isFolded = this.jobs.isFolded(node) && !this.jobs.isFiltered;
-    const isOpen = !isFolded && node.children.length > 0;
+    const isOpen = this.jobs.isOpen(node);
     setTo(row, "aria-level", node.depth + 1);
     setTo(row, "aria-expanded", node.width ? String(isOpen) : null);
     row.dataset.state = state;

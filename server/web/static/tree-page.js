@@ -104,7 +104,7 @@ export class TreePage {
     this.#grid = new TreeGrid(jobs, {
       onOpen: (node) => this.#open(node),
       onSelect: (node) => this.#selected(node),
-      onFold: (node) => this.#fold(node, !jobs.isFolded(node)),
+      onFold: (node) => this.#fold(node, jobs.isOpen(node)),
     });
     this.#head = new TreeHead({
       rootId: this.#rootId,
@@ -144,6 +144,9 @@ export class TreePage {
   #take(page) {
     if (!this.#jobs.apply(page)) return;
     const jobs = this.#jobs;
+    const { root } = jobs;
+    // A few jobs right below the root are shown without a question, however many are below them.
+    if (root?.row && this.#parents?.length === 0 && root.width && root.width <= UNASKED) this.#loadBelow(root);
     const held = heldBack(page);
     this.held.hidden = !held;
     setText(this.held, held);
@@ -253,7 +256,7 @@ export class TreePage {
 
   /** @param {Node} node */
   #open(node) {
-    if (!node.row) this.#fold(node, !this.#jobs.isFolded(node));
+    if (!node.row) this.#fold(node, this.#jobs.isOpen(node));
     else {
       this.#isPushed ||= this.pane.hidden;
       this.shell.go(`#/tree/${this.#rootId}/${node.id}`, { replace: !this.pane.hidden });
@@ -314,6 +317,9 @@ export class TreePage {
     this.#filter = text;
     this.#jobs.filter(parse(text));
     this.#grid.update();
+    const { selectedItem } = this.#grid.rows;
+    const first = this.#jobs.firstFound;
+    if (first && !(selectedItem && this.#jobs.found.has(selectedItem))) this.#grid.rows.select(first);
     this.#offer();
   }
 
@@ -367,7 +373,7 @@ export class TreePage {
    * @param {Node} node
    */
   #treeKey(key, node) {
-    const isOpen = node.children.length > 0 && !this.#jobs.isFolded(node);
+    const isOpen = this.#jobs.isOpen(node);
     if (key === "Enter") this.#open(node);
     else if (key === " ") {
       if (node.width) this.#fold(node, isOpen);
