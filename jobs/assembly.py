@@ -33,6 +33,7 @@ from jobs.settings_sources import load_here
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
 from jobs.validation import SpecBuilder
+from jobs.wait_history import WaitHistory
 
 StartSoon = Callable[..., object]
 """Starts a coroutine function with arguments in the engine's own task group, so that it outlives every request."""
@@ -80,6 +81,7 @@ class Assembled:
         pause_file: Keeps usage limits.
         throttle: Knows them.
         account_budgets: Knows which budgets of accounts are used up.
+        wait_history: Waits of the attempts that run.
     """
 
     parts: Parts
@@ -89,6 +91,7 @@ class Assembled:
     pause_file: PauseFile
     throttle: Throttle
     account_budgets: AccountBudgets
+    wait_history: WaitHistory
 
 
 class Tasks(Protocol):
@@ -149,6 +152,7 @@ def assemble_parts(
     pause_file.restore()
     tasks.keep(pause_file.keep)
     accounts = Accounts(client_contexts, clock)
+    wait_history = WaitHistory(clock.now)
     scheduler = Scheduler(
         limits,
         settings.max_running,
@@ -156,6 +160,7 @@ def assemble_parts(
         accounts.of,
         store.trees.subtree_slots,
         store.paused_paths,
+        wait_history.note_parked,
     )
     tasks.keep(accounts.follow_logins, scheduler, throttle)
     ledger = Ledger(store.trees, store.spent)
@@ -192,6 +197,7 @@ def assemble_parts(
         ledger=ledger,
         spawner=spawner,
         pauses=store.paused_paths,
+        wait_history=wait_history,
     )
     tasks.keep(_reschedule_when_open, scheduler, throttle)
     tasks.keep(runner.watch_for_nested_claudes)
@@ -214,6 +220,7 @@ def assemble_parts(
         pause_file=pause_file,
         throttle=throttle,
         account_budgets=account_budgets,
+        wait_history=wait_history,
     )
 
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from jobs.spec import JobSpec
-from jobs.waiting_for import WaitingFor
+from jobs.waiting_for import AttemptWait, WaitingFor
 
 PermissionMode = Literal["plan", "dontAsk", "manual", "default", "acceptEdits", "auto", "bypassPermissions"]
 """The CLI's permission modes, the narrowest first. `manual` is the name of 2.1.330 for what it reports as `default`; it
@@ -262,6 +262,7 @@ class Attempt:
         model: The model that answered, or None before the attempt is over, and where none did.
         started_at: Seconds since the epoch.
         ended_at: Seconds since the epoch, or None.
+        waits: When it did no work, the earliest first, once it is settled.
     """
 
     job_id: str
@@ -282,6 +283,7 @@ class Attempt:
     model: str | None = None
     started_at: float = 0.0
     ended_at: float | None = None
+    waits: tuple[AttemptWait, ...] = ()
 
     @property
     def asked_for_subtasks(self) -> bool:
@@ -309,6 +311,7 @@ class Outcome:
         cli_version: What the CLI said its version is, or None where it said nothing.
         model: The model that answered, or None where none did.
         account: The account that paid, as `jobs.claude.account` names it, or None where that is not known.
+        waits: When it did no work, the earliest first.
     """
 
     reason: Reason
@@ -321,6 +324,7 @@ class Outcome:
     cli_version: str | None = None
     model: str | None = None
     account: str | None = None
+    waits: tuple[AttemptWait, ...] = ()
 
     @property
     def waiting_for(self) -> WaitingFor | None:

@@ -54,6 +54,23 @@ class PausedPath:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedPause:
+    """A pause of a part of the trees that somebody has ended.
+
+    Args:
+        path: As of `PausedPath`.
+        since: Seconds since the epoch.
+        until: Seconds since the epoch.
+        by_job: The job that had asked for it, or None for a person or a program.
+    """
+
+    path: str
+    since: float
+    until: float
+    by_job: str | None = None
+
+
 class PausedPaths:
     """The paused paths of a store, in memory. A question takes as many steps as the path is long, and one without any.
 

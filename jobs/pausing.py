@@ -154,7 +154,7 @@ class PauseService:
         found = {row.path: row for path in paths for row in index.under(path)}
         lifted = [row for row in found.values() if by_job is None or row.by_job is not None]
         if lifted:
-            await self._store.unpause([row.path for row in lifted])
+            await self._store.unpause([row.path for row in lifted], at=self._clock.now())
             self._sort(lifted)
             self._event_bus.announce_pause(PauseChange(began=False, pauses=tuple(lifted)))
         queued = [

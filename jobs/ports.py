@@ -3,14 +3,17 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from jobs.activity import Activity
 from jobs.model import Attempt, Batch, DaySpending, Job, JobStatus, Outcome, Rollup, Tree
-from jobs.paused import PausedPath
+from jobs.paused import EndedPause, PausedPath
 from jobs.spec import JobSpec
 from jobs.waiting_for import WaitingFor
 from orchestration.limits import SpawnFacts
+
+LAST_ATTEMPTS: Final = 20
+"""Most attempts of a job that are shown in a list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,12 +279,24 @@ class Store(Protocol):
         """
         ...
 
-    async def unpause(self, paths: Sequence[str]) -> None:
-        """Forget the pauses of exactly these paths; paths without one change nothing."""
+    async def unpause(self, paths: Sequence[str], *, at: float) -> None:
+        """End the pauses of exactly these paths; paths without one change nothing.
+
+        Args:
+            paths: The paths.
+            at: Seconds since the epoch.
+        """
         ...
 
     async def paused(self) -> Sequence[PausedPath]:
         """Return the pauses, the oldest first."""
+        ...
+
+    async def ended_pauses(self, root_id: str) -> Sequence[EndedPause]:
+        """Return the ended pauses of a tree, of its parts and of everything since it began, the oldest first.
+
+        Of a path that was paused very often only the last ones are kept.
+        """
         ...
 
     async def set_limits(self, identity: str, limits: NewLimits, *, at: float) -> Limited | None:
@@ -391,6 +406,13 @@ class Store(Protocol):
 
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """Return one attempt, or None."""
+        ...
+
+    async def attempts_of(self, job_ids: Sequence[str]) -> Sequence[Attempt]:
+        """Return the last `LAST_ATTEMPTS` attempts of these jobs, without token, answer and frame.
+
+        They come in the order asked, those of a job by number.
+        """
         ...
 
     async def spending(self, since: str) -> Sequence[DaySpending]:

@@ -76,6 +76,7 @@ class Scheduler:
         subtree_slots: By path, how many jobs of a subtree may hold a slot at once, kept up to date by its owner. Call
             `reschedule` when one is raised.
         pauses: What is paused; None where nothing ever is. Call `sort_paused` when that changes.
+        on_park: Called with a job's id and whether it parks its slot now, or has taken it again.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class Scheduler:
         account_of: Callable[[str], str] = lambda _: "",
         subtree_slots: Mapping[str, int] = MappingProxyType({}),
         pauses: PausedPaths | None = None,
+        on_park: Callable[[str, bool], object] = lambda _id, _parked: None,
     ) -> None:
+        self._on_park = on_park
         self._subtree_slots = subtree_slots
         self._limits = limits
         self._max_running = max_running
@@ -349,6 +352,8 @@ class Scheduler:
 
     def _park(self, ticket: _Ticket) -> None:
         self._parked[ticket] += 1
+        if self._parked[ticket] == 1:
+            self._on_park(ticket.job.id, True)
         self._release(ticket)
         self._dispatch()
 
@@ -360,6 +365,7 @@ class Scheduler:
         # A job that ended while it waited has nothing to hold a slot for.
         if self._tickets.get(ticket.job.id) is ticket:
             self._hold(ticket)
+            self._on_park(ticket.job.id, False)
 
     def _dispatch(self) -> None:
         while len(self._busy) < self._max_running and self._call_one():

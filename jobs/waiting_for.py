@@ -51,6 +51,40 @@ class Wait:
         return min(self, other, key=lambda wait: math.inf if wait.until is None else wait.until)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptWait:
+    """Time during which an attempt did no work.
+
+    Args:
+        what: `CHILDREN`, the jobs below it for which it waited in a call, or `PERMISSION`.
+        since: Seconds since the epoch.
+        until: Seconds since the epoch, or None while it lasts.
+    """
+
+    what: WaitingFor
+    since: float
+    until: float | None = None
+
+    @property
+    def length(self) -> float:
+        """Seconds that it took; endless while it lasts."""
+        return self.end_or(math.inf) - self.since
+
+    def end_or(self, at: float) -> float:
+        """Return its end, or another time where it lasts: seconds since the epoch."""
+        return at if self.until is None else self.until
+
+    def touches(self, later: "AttemptWait", gap: float) -> bool:
+        """Tell whether one that began later began less than so many seconds after its end."""
+        return later.since < self.end_or(math.inf) + gap
+
+    def joined(self, later: "AttemptWait") -> "AttemptWait":
+        """Return both as one."""
+        lasts = self.until is None or later.until is None
+        until = None if lasts else max(self.end_or(0.0), later.end_or(0.0))
+        return AttemptWait(what=self.what, since=self.since, until=until)
+
+
 FOR_JOBS = frozenset({WaitingFor.SIBLINGS, WaitingFor.CHILDREN})
 """What keeps a job from being queued for a slot: other jobs have to end first."""
 

@@ -29,6 +29,7 @@ from jobs.runner.settle import Settler
 from jobs.runner.supervise import RunningAttempt, Supervisor
 from jobs.scheduler import Scheduler
 from jobs.settings import Settings
+from jobs.wait_history import WaitHistory
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class LocalRunner:
         ledger: Is told what running attempts cost; None takes a private one.
         spawner: Starts processes; None starts them as children of this one.
         pauses: What is paused; None where nothing ever is.
+        wait_history: Waits of the attempts that run; None takes a private one.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class LocalRunner:
         ledger: Ledger | None = None,
         spawner: Spawner | None = None,
         pauses: PausedPaths | None = None,
+        wait_history: WaitHistory | None = None,
     ) -> None:
         pauses = pauses or PausedPaths()
         self._store = store
@@ -74,6 +77,7 @@ class LocalRunner:
         self._start_soon = start_soon
         self._scheduler = scheduler
         self._ledger = ledger or Ledger()
+        self._wait_history = wait_history or WaitHistory(clock.now)
         self._nested_claude_detector = NestedClaudeDetector()
         self._live: dict[str, RunningAttempt] = {}
         self._some_live = anyio.Event()
@@ -88,6 +92,7 @@ class LocalRunner:
             throttle=throttle,
             event_bus=event_bus,
             clock=clock,
+            wait_history=self._wait_history,
         )
         self._launcher = Launcher(
             settings=settings,
@@ -224,6 +229,8 @@ class LocalRunner:
         marker = self._launch_planner.marker(job, job.attempt + 1)
         self._launching.add(marker)
         try:
+            # A call of the attempt before may have come back after that was settled.
+            self._wait_history.forget(job.id)
             if live := await self._launcher.launch(job):
                 self._enter(live)
         finally:

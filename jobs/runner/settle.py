@@ -15,6 +15,7 @@ from jobs.runner.retry_policy import LIMITS, TRANSIENT, RetryPolicy
 from jobs.runner.supervise import RunningAttempt
 from jobs.util.retrying import retry_while_unavailable
 from jobs.util.text import redact
+from jobs.wait_history import WaitHistory
 
 
 class Settler:
@@ -27,6 +28,7 @@ class Settler:
         throttle: Is told whether attempts succeed.
         event_bus: Where changes of jobs are announced.
         clock: Time.
+        wait_history: Waits of the attempts that run.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Settler:
         throttle: Throttle,
         event_bus: JobEventBus,
         clock: Clock,
+        wait_history: WaitHistory,
     ) -> None:
         self._store = store
         self._launch_planner = launch_planner
@@ -45,6 +48,7 @@ class Settler:
         self._throttle = throttle
         self._event_bus = event_bus
         self._clock = clock
+        self._wait_history = wait_history
 
     async def settle(self, live: RunningAttempt, outcome: Outcome) -> Job:
         """Write the outcome of an attempt that ran, and return the job as it is then: over, or queued for another."""
@@ -90,8 +94,11 @@ class Settler:
             outcome = replace(outcome, detail=redact(outcome.detail, self._launch_planner.secrets_of(job)))
         # What ended the attempt is known here alone, so this is where a full disk is waited for. An engine that ends
         # meanwhile loses nothing else: the attempt's files stay, and the next one settles it from them.
-        settle = partial(self._store.settle, job.id, attempt.number, outcome, at=self._clock.now())
+        at = self._clock.now()
+        outcome = replace(outcome, waits=self._wait_history.ended_at(job.id, at))
+        settle = partial(self._store.settle, job.id, attempt.number, outcome, at=at)
         settled = await retry_while_unavailable(settle, f"settling job {job.id}")
+        self._wait_history.forget(job.id)
         # Before it is announced: the recovery of a lost database would run a cancelled job again that it takes for one
         # that was running. The job may have removed the directory, or the disk be full.
         with suppress(OSError, UnsafeDirectoryError):

@@ -8,7 +8,7 @@ from anyio import CancelScope
 
 from jobs.live_trees import LiveTrees
 from jobs.model import Attempt, Batch, DaySpending, Job, JobStatus, Outcome, Rollup, Tree
-from jobs.paused import PausedPath, PausedPaths
+from jobs.paused import EndedPause, PausedPath, PausedPaths
 from jobs.ports import Admission, EndedTree, Limited, LiveRows, NewLimits, SpawnCheck, Store, Submission
 from jobs.spending import LOADED_DAYS, Spending, local_day
 from jobs.store.rows import ended_attempt
@@ -176,11 +176,15 @@ class LiveStore(Store):
         self.paused_paths.put(written)
         return written
 
-    async def unpause(self, paths: Sequence[str]) -> None:
-        """Forget pauses."""
+    async def unpause(self, paths: Sequence[str], *, at: float) -> None:
+        """End pauses."""
         with CancelScope(shield=True):
-            await self._behind.unpause(paths)
+            await self._behind.unpause(paths, at=at)
         self.paused_paths.drop(paths)
+
+    async def ended_pauses(self, root_id: str) -> Sequence[EndedPause]:
+        """Return the ended pauses of a tree, as they are behind."""
+        return await self._behind.ended_pauses(root_id)
 
     async def paused(self) -> Sequence[PausedPath]:
         """Return the pauses, as they are behind."""
@@ -290,6 +294,10 @@ class LiveStore(Store):
         """Return one attempt, or None."""
         known = self._attempts.get(job_id)
         return known if known and known.number == number else await self._behind.attempt(job_id, number)
+
+    async def attempts_of(self, job_ids: Sequence[str]) -> Sequence[Attempt]:
+        """Return the last attempts of jobs, as they are behind."""
+        return await self._behind.attempts_of(job_ids)
 
     async def spending(self, since: str) -> Sequence[DaySpending]:
         """Return what accounts have spent, as it is behind."""

@@ -1,5 +1,6 @@
 """MemoryStore: the store without a disk, for tests and for programs that embed `jobs`."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -21,9 +22,21 @@ from jobs.model import (
     Tree,
     Usage,
 )
-from jobs.paused import PausedPath
-from jobs.ports import Admission, AdmissionFacts, EndedTree, Limited, LiveRows, NewLimits, SpawnCheck, Store, Submission
+from jobs.paused import EVERYTHING, EndedPause, PausedPath
+from jobs.ports import (
+    LAST_ATTEMPTS,
+    Admission,
+    AdmissionFacts,
+    EndedTree,
+    Limited,
+    LiveRows,
+    NewLimits,
+    SpawnCheck,
+    Store,
+    Submission,
+)
 from jobs.spending import local_day
+from jobs.store.history import KEPT_PAUSES
 from jobs.store.rows import ended_attempt, excerpt_of, writable
 from jobs.store.writes import (
     TreePosition,
@@ -53,6 +66,7 @@ class MemoryStore(Store):
         self._tokens: dict[str, str] = {}
         self._spending: dict[tuple[str, str], float] = {}
         self._paused: dict[str, PausedPath] = {}
+        self._ended_pauses: dict[tuple[str, float], EndedPause] = {}
 
     async def admit(self, submission: Submission, check: SpawnCheck) -> Admission:
         """Keep a batch and its jobs."""
@@ -302,7 +316,13 @@ class MemoryStore(Store):
         self._batches = {id_: batch for id_, batch in self._batches.items() if batch.root_id != root_id}
         self._keys = {key: id_ for key, id_ in self._keys.items() if id_ in self._batches}
         del self._trees[root_id]
-        await self.unpause([path for path in self._paused if contains(root_id, path)])
+        self._paused = {path: row for path, row in self._paused.items() if not contains(root_id, path)}
+        began = min((tree.created_at for tree in self._trees.values()), default=math.inf)
+        self._ended_pauses = {
+            key: one
+            for key, one in self._ended_pauses.items()
+            if (one.until > began if one.path == EVERYTHING else not contains(root_id, one.path))
+        }
         return True
 
     async def pause(self, rows: Sequence[PausedPath]) -> Sequence[PausedPath]:
@@ -311,10 +331,25 @@ class MemoryStore(Store):
         self._paused.update((row.path, row) for row in joined)
         return joined
 
-    async def unpause(self, paths: Sequence[str]) -> None:
-        """Forget pauses."""
+    async def unpause(self, paths: Sequence[str], *, at: float) -> None:
+        """End pauses."""
         for path in paths:
-            self._paused.pop(path, None)
+            if (row := self._paused.pop(path, None)) is not None:
+                ended = EndedPause(path=path, since=row.since, until=max(row.since, at), by_job=row.by_job)
+                self._ended_pauses[path, row.since] = ended
+            for since in sorted(since for one, since in self._ended_pauses if one == path)[:-KEPT_PAUSES]:
+                del self._ended_pauses[path, since]
+
+    async def ended_pauses(self, root_id: str) -> Sequence[EndedPause]:
+        """Return the ended pauses of a tree."""
+        tree = self._trees.get(root_id)
+        began = math.inf if tree is None else tree.created_at
+        found = (
+            one
+            for one in self._ended_pauses.values()
+            if contains(root_id, one.path) or (one.path == EVERYTHING and one.until > began)
+        )
+        return sorted(found, key=lambda one: (one.since, one.path))
 
     async def paused(self) -> Sequence[PausedPath]:
         """Return the pauses."""
@@ -326,6 +361,12 @@ class MemoryStore(Store):
     async def attempt(self, job_id: str, number: int) -> Attempt | None:
         """Return one attempt, or None."""
         return self._attempts.get((job_id, number))
+
+    async def attempts_of(self, job_ids: Sequence[str]) -> Sequence[Attempt]:
+        """Return the last attempts of jobs."""
+        jobs = await self.jobs(job_ids)
+        last = [(job.id, number) for job in jobs for number in range(1, job.attempt + 1)[-LAST_ATTEMPTS:]]
+        return [replace(self._attempts[key], token_hash=None, result=None, frame=None) for key in last]
 
     async def spending(self, since: str) -> Sequence[DaySpending]:
         """Return what accounts have spent since a day."""

@@ -13,7 +13,7 @@ from jobs.store.corruption import is_damage, note_damage
 
 logger = logging.getLogger(__name__)
 
-STEPS = ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql", "schema_5.sql", "schema_6.sql")
+STEPS = ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql", "schema_5.sql", "schema_6.sql", "schema_7.sql")
 """Scripts in order: the n-th brings a file from version n-1 to n in one transaction, which also sets the version."""
 
 

@@ -195,7 +195,8 @@ RETURNING *;
 UPDATE attempt
 SET status = ?, reason = ?, exit_code = ?, result = ?, frame = ?,
     cost_usd = ?, input_tokens = ?, output_tokens = ?, turns = ?, ended_at = ?, token_hash = NULL,
-    pid = coalesce(?, pid), pid_start = coalesce(?, pid_start), cli_version = coalesce(?, cli_version), model = ?
+    pid = coalesce(?, pid), pid_start = coalesce(?, pid_start), cli_version = coalesce(?, cli_version), model = ?,
+    waits = ?
 WHERE job_id = ? AND number = ?;
 
 -- name: add_spending
@@ -260,7 +261,33 @@ RETURNING path, since, by_job, ends_running;
 
 -- name: unpause
 -- By exact paths: the caller knows which pauses lie below the one that ends.
-DELETE FROM paused_path WHERE path IN (SELECT value FROM json_each(?));
+DELETE FROM paused_path WHERE path IN (SELECT value FROM json_each(:paths));
+
+-- name: note_ended_pauses
+-- Before they are deleted, in the same transaction. Two of one moment are one.
+INSERT INTO ended_pause (path, since, until, by_job)
+SELECT path, since, max(since, :at), by_job FROM paused_path WHERE path IN (SELECT value FROM json_each(:paths))
+ON CONFLICT DO UPDATE SET until = max(until, excluded.until);
+
+-- name: drop_ended_pauses
+-- A path that has fewer than the most has no such row, and nothing is before NULL.
+DELETE FROM ended_pause WHERE path IN (SELECT value FROM json_each(:paths)) AND since < (
+    SELECT kept.since FROM ended_pause AS kept
+    WHERE kept.path = ended_pause.path ORDER BY kept.since DESC LIMIT 1 OFFSET :most - 1
+);
+
+-- name: ended_pauses
+-- Three ranges of the key. What was paused with everything before the tree began did not pause it.
+SELECT path, since, until, by_job FROM ended_pause
+WHERE path = :path OR (path > :path || '/' AND path < :path || '0')
+    OR (path = '' AND until > (SELECT created_at FROM tree WHERE id = :path))
+ORDER BY since, path;
+
+-- name: delete_ended_pauses
+-- With what everything was paused before any tree that is left began: nobody can ask for that any more.
+DELETE FROM ended_pause
+WHERE path = ?1 OR (path > ?1 || '/' AND path < ?1 || '0')
+    OR (path = '' AND until <= ifnull((SELECT min(created_at) FROM tree WHERE id <> ?1), until));
 
 -- name: paused
 -- Read once, at the start of an engine.
@@ -433,6 +460,16 @@ DELETE FROM tree WHERE id = ?;
 -- name: attempt
 -- By job and number.
 SELECT * FROM attempt WHERE job_id = ? AND number = ?;
+
+-- name: attempts_of
+-- Without token, answer and frame: the latter two may have megabytes.
+SELECT job_id, number, attempt.session_id, NULL, pid, pid_start, attempt.status, attempt.reason, exit_code, NULL, NULL,
+    attempt.cost_usd, attempt.input_tokens, attempt.output_tokens, attempt.turns, setting_sources, attempt.started_at,
+    attempt.ended_at, cli, cli_version, model, waits
+FROM json_each(:ids) AS asked
+JOIN job ON job.id = asked.value
+JOIN attempt ON attempt.job_id = job.id AND attempt.number > job.attempt - :most
+ORDER BY asked.key, attempt.number;
 
 -- name: caller
 -- The token counts while its attempt is the one that runs.

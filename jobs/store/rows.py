@@ -12,6 +12,7 @@ from jobs.model import EXCERPT_LENGTH, Attempt, Batch, DaySpending, Job, JobStat
 from jobs.paused import PausedPath
 from jobs.ports import EndedTree
 from jobs.spec import JobSpec
+from jobs.store.history import waits_of
 from jobs.waiting_for import WaitingFor
 
 Row = tuple[Any, ...]
@@ -122,7 +123,7 @@ def attempt_of(row: Row) -> Attempt:
     (
         job_id, number, session_id, token_hash, pid, pid_start, status, reason, exit_code, result, frame,
         cost_usd, input_tokens, output_tokens, turns, setting_sources, started_at, ended_at,
-        cli, cli_version, model,
+        cli, cli_version, model, waits,
     ) = row  # fmt: skip
     return Attempt(
         job_id=job_id,
@@ -143,6 +144,7 @@ def attempt_of(row: Row) -> Attempt:
         model=model,
         started_at=started_at,
         ended_at=ended_at,
+        waits=waits_of(waits),
     )
 
 
@@ -160,6 +162,7 @@ def ended_attempt(attempt: Attempt, outcome: Outcome, at: float) -> Attempt:
         cli_version=outcome.cli_version or attempt.cli_version,
         model=outcome.model,
         ended_at=at,
+        waits=outcome.waits,
     )
 
 

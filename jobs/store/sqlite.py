@@ -15,9 +15,9 @@ from anyio import CancelScope, to_thread
 from jobs.errors import DiskFullError, StoreError
 from jobs.model import Attempt, Batch, DaySpending, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.notice import NotedPause, Notice, NoticeKind, NoticeStore, UndeliveredNotices, WantedNotices
-from jobs.paused import PausedPath
-from jobs.ports import EndedTree, LiveRows, Store
-from jobs.store import outbox, restoration, writes
+from jobs.paused import EndedPause, PausedPath
+from jobs.ports import LAST_ATTEMPTS, EndedTree, LiveRows, Store
+from jobs.store import history, outbox, restoration, writes
 from jobs.store.corruption import is_damage, note_damage
 from jobs.store.disk_reserve import Reserve, reserve_beside
 from jobs.store.migrations import prepare
@@ -175,7 +175,7 @@ class SqliteStore(Store, NoticeStore):
     requeue = _writing("requeue a job", writes.requeue)
     # On a full disk too: a pause is what a person may want then.
     pause = _writing("pause jobs", writes.pause, in_need=True)
-    unpause = _writing("resume jobs", writes.unpause, in_need=True)
+    unpause = _writing("resume jobs", history.unpause, in_need=True)
     set_limits = _writing("set limits", writes.set_limits)
     # On a full disk too: forgetting what is old frees space.
     delete_tree = _writing("delete a tree", writes.delete_tree, in_need=True)
@@ -289,6 +289,10 @@ class SqliteStore(Store, NoticeStore):
         """Return the pauses."""
         return await self._read("paused", (), paused_path_of)
 
+    async def ended_pauses(self, root_id: str) -> Sequence[EndedPause]:
+        """Return the ended pauses of a tree."""
+        return await self._read("ended_pauses", {"path": root_id}, history.ended_pause_of)
+
     async def has_unfinished(self) -> bool:
         """Tell whether a job is queued or running."""
         return bool(await self._first("has_unfinished", (), lambda row: row[0]))
@@ -333,6 +337,11 @@ class SqliteStore(Store, NoticeStore):
         """Return one attempt, or None."""
         attempt = await self._first("attempt", (job_id, number), attempt_of)
         return None if attempt is None else self._launches.seen_in(attempt)
+
+    async def attempts_of(self, job_ids: Sequence[str]) -> Sequence[Attempt]:
+        """Return the last attempts of jobs."""
+        values = {"ids": json.dumps(list(job_ids)), "most": LAST_ATTEMPTS}
+        return [self._launches.seen_in(one) for one in await self._read("attempts_of", values, attempt_of)]
 
     async def spending(self, since: str) -> Sequence[DaySpending]:
         """Return what accounts have spent since a day."""

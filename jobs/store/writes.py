@@ -12,6 +12,7 @@ from jobs.paused import PausedPath
 from jobs.ports import Admission, AdmissionFacts, Limited, NewLimits, SpawnCheck, Submission
 from jobs.spec import TASK_PREVIEW, JobSpec
 from jobs.spending import local_day
+from jobs.store.history import waits_text
 from jobs.store.queries import SQL
 from jobs.store.rows import batch_of, excerpt_of, frame_text, job_of, paused_path_of, spec_text, tree_of, writable
 from jobs.store.writer import ProcessNote
@@ -20,6 +21,7 @@ from orchestration.limits import SpawnFacts
 
 _DELETIONS = (
     SQL["delete_pauses"],
+    SQL["delete_ended_pauses"],
     SQL["delete_references"],
     SQL["delete_attempts"],
     SQL["delete_jobs"],
@@ -207,6 +209,7 @@ def settle(
             None if process is None else process.start,
             outcome.cli_version,
             outcome.model,
+            waits_text(outcome.waits),
             job_id,
             attempt,
         ),
@@ -253,11 +256,6 @@ def pause(connection: sqlite3.Connection, rows: Sequence[PausedPath]) -> Sequenc
         for row in rows
     ]
     return [paused_path_of(row) for row in written]
-
-
-def unpause(connection: sqlite3.Connection, paths: Sequence[str]) -> None:
-    """Delete the pauses of these paths."""
-    connection.execute(SQL["unpause"], (json.dumps(list(paths)),))
 
 
 def set_limits(connection: sqlite3.Connection, identity: str, limits: NewLimits, *, at: float) -> Limited | None:

@@ -46,6 +46,7 @@ from jobs.store.live import LiveStore
 from jobs.store.search_index import SearchIndex
 from jobs.store.sqlite import SqliteStore
 from jobs.util.retrying import retry_while_unavailable
+from jobs.wait_history import WaitHistory
 from jobs.wait_reasons import WaitReasons
 from jobs.waiting import Waiting
 from jobs.waiting_for import WaitingFor
@@ -183,7 +184,7 @@ async def assemble(
             settings.permission_seconds,
             clock.monotonic,
             parts.client_contexts.secrets_of,
-            partial(_note_permission, store, parts.event_bus),
+            partial(_note_permission, store, parts.event_bus, assembled.wait_history),
             partial(tasks.start, notifier.permission),
         )
         waits = WaitReasons(parts.recursion, store.trees, approvals, clock.now)
@@ -234,7 +235,9 @@ def _resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-async def _note_permission(store: Store, event_bus: JobEventBus, job: Job, *, waits: bool) -> None:
+async def _note_permission(
+    store: Store, event_bus: JobEventBus, wait_history: WaitHistory, job: Job, *, waits: bool
+) -> None:
     now, was = (WaitingFor.PERMISSION, None) if waits else (None, WaitingFor.PERMISSION)
     try:
         noted = await store.set_waiting_for(job.id, now, was=was)
@@ -242,6 +245,10 @@ async def _note_permission(store: Store, event_bus: JobEventBus, job: Job, *, wa
         # It is asked and answered all the same; only the job's status does not show it.
         logger.warning("that job %s waits for a permission could not be noted", job.id, exc_info=True)
         return
+    if not waits:
+        wait_history.end(job.id, WaitingFor.PERMISSION)
+    elif noted is not None:
+        wait_history.begin(job.id, WaitingFor.PERMISSION)
     if noted is not None:
         event_bus.publish(noted)
 

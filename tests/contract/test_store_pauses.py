@@ -18,10 +18,10 @@ async def test_a_pause_is_kept_until_exactly_its_path_is_resumed(store: Store) -
     assert await store.pause([BY_PERSON, everything]) == [BY_PERSON, everything]
     assert await store.paused() == [BY_PERSON, everything]
 
-    await store.unpause(["b1", "b1/j", "nobody"])
+    await store.unpause(["b1", "b1/j", "nobody"], at=3.0)
     assert await store.paused() == [BY_PERSON, everything]
 
-    await store.unpause([EVERYTHING, "b1/j1"])
+    await store.unpause([EVERYTHING, "b1/j1"], at=3.0)
     assert await store.paused() == []
 
 

@@ -466,6 +466,27 @@ async def test_a_job_is_parked_for_as_long_as_one_of_its_waits_lasts():
         assert not queue.scheduler.is_parked("nobody")
 
 
+async def test_parking_is_told_once_for_all_waits_of_a_job_and_never_of_an_attempt_that_is_over():
+    told: list[tuple[str, bool]] = []
+    scheduler = Scheduler(MANY, 100, OpenGate(), on_park=lambda job_id, parked: told.append((job_id, parked)))
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            queue = Line(scheduler, group)
+            await queue.come(job("parent"))
+            for name in ("w1", "w2"):
+                await queue.wait("parent", name)
+            for name in ("w1", "w2"):
+                await queue.answer(name)
+            assert told == [("parent", True), ("parent", False)]
+            await queue.wait("parent", "old")
+            await queue.end("parent")
+            await queue.come(job("parent"))
+            await queue.answer("old")
+            assert told[2:] == [("parent", True)]
+            await queue.end("parent")
+    queue.assert_empty()
+
+
 class Accounts(Gate):
     """A gate that holds back the jobs of some accounts; each tree's account is its name's first letter."""
 

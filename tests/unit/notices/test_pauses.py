@@ -56,7 +56,7 @@ class Engine:
 
     async def resume(self, path: str) -> None:
         rows = [row for row in self.store.paused_paths.live() if row.path == path]
-        await self.store.unpause([path])
+        await self.store.unpause([path], at=2.0)
         self.event_bus.announce_pause(PauseChange(began=False, pauses=tuple(rows)))
 
     async def told(self, count: int) -> Sequence[Mapping[str, Any]]:

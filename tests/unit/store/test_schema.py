@@ -11,6 +11,7 @@ import pytest
 from jobs.model import NEXT, JobStatus, Reason
 from jobs.store.migrations import STEPS
 from jobs.store.rows import attempt_of, job_of
+from jobs.waiting_for import AttemptWait, WaitingFor
 
 SCHEMA = files("jobs.store").joinpath("schema.sql").read_text()
 
@@ -67,6 +68,7 @@ def test_every_table_is_strict(connection: sqlite3.Connection) -> None:
         "notice",
         "noted_pause",
         "spending",
+        "ended_pause",
     }
 
 
@@ -78,7 +80,7 @@ def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connectio
         INSERT INTO job VALUES (7, 'id', 'r', 'parent', 'b', 5, 2, 'path', '{"task": "t", "cwd": "c"}', 'timeout',
             'deadline', 3, 'session', 'excerpt', 'error', 0.5, 11, 12, 13, 1, 1.5, 2.5, 3.5, 'children');
         INSERT INTO attempt VALUES ('id', 3, 'session', NULL, 4711, 0.5, 'timeout', 'deadline', 4, 'result', '{}',
-            0.25, 21, 22, 23, 'user,project', 2.5, 3.5, 'cli', 'version', 'model');
+            0.25, 21, 22, 23, 'user,project', 2.5, 3.5, 'cli', 'version', 'model', '[["children", 2.5, 3.0]]');
         """
     )
     job = job_of(connection.execute("SELECT * FROM job").fetchone())
@@ -92,6 +94,7 @@ def test_rows_are_read_in_the_order_of_the_columns(connection: sqlite3.Connectio
     assert (attempt.pid, attempt.pid_start, attempt.exit_code) == (4711, 0.5, 4)
     assert (attempt.usage.cost_usd, attempt.usage.turns, attempt.setting_sources) == (0.25, 23, "user,project")
     assert (attempt.cli, attempt.cli_version, attempt.model) == ("cli", "version", "model")
+    assert attempt.waits == (AttemptWait(what=WaitingFor.CHILDREN, since=2.5, until=3.0),)
     assert (attempt.result, attempt.frame, attempt.started_at, attempt.ended_at) == ("result", {}, 2.5, 3.5)
 
 
