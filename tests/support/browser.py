@@ -84,7 +84,7 @@ def page_in(
         page.on("pageerror", lambda error: troubles.append(f"an error: {error}"))
         page.on("dialog", note_dialog)
         yield page
-        assert troubles == []
+        assert troubles == [], troubles
     finally:
         context.close()
 

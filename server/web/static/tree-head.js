@@ -72,7 +72,8 @@ export class TreeHead {
     this.#counts.show(root.counts);
     const cost = Math.max(root.cost, tree?.costUsd ?? 0);
     setText(this.cost, money(cost) || "$0");
-    const budget = tree?.maxBudgetUsd;
+    // That of a job is for all below it, too.
+    const budget = tree?.maxBudgetUsd ?? root.row?.maxBudgetUsd;
     setText(this.budget, budget ? ` of ${money(budget)}` : "");
     this.meter.hidden = !budget;
     if (budget) {
