@@ -104,6 +104,7 @@ class PageRequests:
         """The application that answers them, without its guard."""
         routes = [
             Route("/open", self._open, methods=["GET"]),
+            Route("/favicon.ico", _no_icon, methods=["GET"]),
             Route("/", self._signed_in(self._index), methods=["GET"]),
             Route("/static/{name:path}", self._signed_in(self._static), methods=["GET"]),
             Route("/api/session", self._signed_in(self._session), methods=["GET"]),
@@ -247,6 +248,11 @@ def _cookie(name: str, token: str) -> str:
     cookie[name] = token
     # Without a lifetime: a browser that is closed forgets it.
     return f"{cookie[name].OutputString()}; HttpOnly; Path=/; SameSite=Strict"
+
+
+async def _no_icon(_: Request) -> Response:
+    """Answer what browsers ask for beside pages that name no icon, as those that let somebody in."""
+    return Response(status_code=204)
 
 
 async def _no_route(_: Request, error: Exception) -> Response:

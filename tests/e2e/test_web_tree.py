@@ -20,7 +20,7 @@ HOSTILE = (
     "abc\u202etxt.exe \u2066inside",
     "L" * 5000,
     "one line\nanother\r\n\tand one more",
-    '"><svg onload="document.title=\'owned\'">',
+    '"><svg onload="window.owned=1">',
     "a" + "\u0301" * 500,
 )
 

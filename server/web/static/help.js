@@ -18,6 +18,7 @@ const KEYS = [
   [["r"], "retry what failed in a job and below it"],
   [["s"], "send a message to the session of a finished job; also m"],
   [["p"], "pause a job and all below it, or let it go on"],
+  [["y"], "copy an id, or of an open job the command that opens its session"],
   [["?"], "this help"],
 ];
 

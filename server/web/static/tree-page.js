@@ -326,6 +326,7 @@ export class TreePage {
   /** @param {KeyboardEvent} event */
   key(event) {
     const node = this.#grid.rows.selectedItem;
+    if (!this.pane.hidden && event.key === "y" && this.jobPane.key(event)) return true;
     if (!event.ctrlKey && !event.metaKey && !event.altKey && this.#letter(event.key, node)) return true;
     const target = /** @type {Element} */ (event.target);
     const isHere = target === document.body || target === this.#grid.rows.element || target.id === "view";
@@ -359,6 +360,7 @@ export class TreePage {
       0: () => this.#grid.timeline.fit(),
       c: () => this.#head.showCritical(this.#grid.toggleCritical()),
       a: () => this.#answer(node),
+      y: () => node && steer.copy(node.id, "the id"),
     };
     /** @type {Record<string, (node: Node) => unknown>} */
     const steering = { k: steer.kill, K: steer.kill, r: steer.retry, s: steer.send, m: steer.send, p: steer.pause };
