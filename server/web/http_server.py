@@ -30,8 +30,8 @@ KEEP_SECONDS: Final = 60
 END_SECONDS: Final = 1
 """Seconds that answers may take to end once the server stops."""
 
-_HEAD_BYTES: Final = 32 * 1024
-"""Most bytes of a request's head: a browser sends the cookies of all servers of this host."""
+_HEAD_BYTES: Final = 64 * 1024
+"""Most bytes of a request's head: the parents of a large tree stand in the query."""
 
 _BACKLOG: Final = 64
 

@@ -112,7 +112,9 @@ class PageRequests:
             Route("/api/jobs/{identity}", self._signed_in(self._job), methods=["GET"]),
             Route("/api/actions", self._signed_in(self._act), methods=["POST"]),
         ]
-        return Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
+        app = Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
+        app.router.redirect_slashes = False
+        return app
 
     async def _open(self, request: Request) -> Response:
         known = await self._session_of(request)

@@ -9,8 +9,9 @@ import pytest
 from starlette.types import Message
 
 from jobs.errors import StoreError
+from server.feed.watch import JsonPage
 from server.web import event_stream
-from server.web.event_stream import EventStream, NextPage, Page
+from server.web.event_stream import EventStream, NextPage
 
 pytestmark = pytest.mark.anyio
 
@@ -65,10 +66,10 @@ class Feed:
         for _ in range(pages):
             self._allowed.release()
 
-    async def page(self, cursor: str | None) -> Page:
+    async def page(self, cursor: str | None) -> JsonPage:
         self.asked.append(cursor)
         await self._allowed.acquire()
-        return Page(cursor=f"e.{len(self.asked)}", text=f'{{"number": {len(self.asked)}}}')
+        return JsonPage(cursor=f"e.{len(self.asked)}", text=f'{{"number": {len(self.asked)}}}')
 
 
 @asynccontextmanager
@@ -163,7 +164,7 @@ async def test_a_browser_that_takes_nothing_for_a_minute_loses_its_stream(monkey
 
 
 async def test_a_feed_that_cannot_be_read_ends_the_stream_and_nothing_else():
-    async def broken(_: str | None) -> Page:
+    async def broken(_: str | None) -> JsonPage:
         raise StoreError("read the jobs", "the disk is gone")
 
     browser = Browser()
@@ -175,10 +176,10 @@ async def test_a_feed_that_cannot_be_read_ends_the_stream_and_nothing_else():
 async def test_half_a_character_of_a_job_breaks_no_stream():
     pages: list[Any] = ["\ud800"]
 
-    async def page(_: str | None) -> Page:
+    async def page(_: str | None) -> JsonPage:
         if not pages:
             await anyio.sleep_forever()
-        return Page(cursor="e.1", text=pages.pop())
+        return JsonPage(cursor="e.1", text=pages.pop())
 
     browser = Browser()
     async with streaming(browser, page):
