@@ -12,7 +12,7 @@ from tests.architecture.trace_flows import ROOT, RUNS
 MOST = {
     "batch_call": {"files": 63, "functions": 310},
     "childs_end": {"files": 65, "functions": 276},
-    "cancel": {"files": 57, "functions": 212},
+    "cancel": {"files": 59, "functions": 212},
     "restart": {"files": 126, "functions": 745},
     "decompose": {"files": 76, "functions": 485},
 }
