@@ -16,7 +16,8 @@ from jobs.util import json_values
 LINE_LIMIT = 16 * 1024 * 1024
 """Most bytes of one line that are kept. A line of 6 MB was measured on a healthy CLI."""
 
-_TEXT_LIMIT = 2000
+UNREADABLE_CHARS = 2000
+"""Most characters that are kept of a line that is no frame."""
 
 _BEGINNING = 4096
 """Bytes that are kept of the beginning of a line that is too long: they say whether it is a result."""
@@ -132,7 +133,7 @@ class LineDecoder:
         frame = first_frame(_text(line), self._session)
         lost = self._kind_of_unreadable(line) if complete and frame is None else None
         if frame is None:
-            text = _text(line[: 4 * _TEXT_LIMIT])[:_TEXT_LIMIT]
+            text = _text(line[: 4 * UNREADABLE_CHARS])[:UNREADABLE_CHARS]
             yield Line(offset=begin, end=end, text=text, complete=complete, lost=lost)
         else:
             yield self._framed(frame, begin, end, complete)
@@ -149,7 +150,7 @@ class LineDecoder:
             if lost is UnreadableKind.ANSWER and said != salvage.torn.strip():
                 # The program that wrote the text in front of it may have printed it.
                 lost = UnreadableKind.FRAME
-            yield Line(offset=begin, end=end, text=said[:_TEXT_LIMIT], complete=complete, lost=lost)
+            yield Line(offset=begin, end=end, text=said[:UNREADABLE_CHARS], complete=complete, lost=lost)
         for frame in salvage.frames:
             yield self._framed(frame, begin, end, complete)
         self._await_end(salvage.torn)

@@ -1,0 +1,1 @@
+"""Reads what a job's `claude` wrote, as a conversation."""
