@@ -349,12 +349,15 @@ def demo(
     slow: Annotated[
         bool, typer.Option("--slow", help="Take about a minute: time to watch it from another terminal.")
     ] = False,
+    web: Annotated[
+        bool, typer.Option("--web", help="Take about a minute, and watch it in the browser; one job asks you there.")
+    ] = False,
 ) -> None:
     """Play a recursive tree of real Claude processes against a scripted model; needs no account and costs nothing."""
-    from server.demo.run import run_demo
+    from server.demo.run import Show, run_demo
 
     with errors_as_messages():
-        good = run_demo(out, keep=keep, slow=slow)
+        good = run_demo(out, Show(keep=keep, slow=slow, web=web))
     raise typer.Exit(0 if good else 1)
 
 

@@ -70,6 +70,9 @@ _FILES: Final[Mapping[str, str]] = {
 ALLOWED_TOOLS: Final = ("Bash(./taste.sh:*)", "Bash(./forecast.sh:*)")
 """What the jobs need permission for; reading needs none."""
 
+ASKED_TOOLS: Final = ("Bash(./forecast.sh:*)",)
+"""Those of them for which a person is asked where somebody watches who can answer."""
+
 _INVITATION: Final = "Write the invitation."
 _INVITES: Final = "Come to the old orchard by the river on Sunday, and be hungry."
 

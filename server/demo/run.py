@@ -18,6 +18,7 @@ from jobs.errors import JobsError
 from jobs.util.text import strip_terminal_codes
 from server.cli.console import write
 from server.cli.follow import jobs_of, watch
+from server.cli.web import open_in_browser, page_url
 from server.cli.wording import for_a_person
 from server.client.connect import control
 from server.client.engine_socket import EngineEndpoint, lock
@@ -25,7 +26,7 @@ from server.client.tool_client import Client, ToolError, endpoint_of, open_clien
 from server.client.wire import ClientError, Hello
 from server.demo.environment import isolated_environment
 from server.demo.messages_api import ScriptedApi
-from server.demo.picnic import ALLOWED_TOOLS, invitation, root_tasks, story, write_files
+from server.demo.picnic import ALLOWED_TOOLS, ASKED_TOOLS, invitation, root_tasks, story, write_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +56,34 @@ SLOW_SECONDS: Final = 6.0
 """How much longer each answer of the model takes with `--slow`: the demo then lasts about a minute."""
 
 
-def run_demo(console: Console, *, keep: bool = False, slow: bool = False) -> bool:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Show:
+    """How the demo is shown.
+
+    Args:
+        keep: Do not remove the state directory.
+        slow: Take about a minute, and at a terminal end only when the person says so: there is time to look around.
+        web: Serve the page and open it in the browser. It is slow too, and one of its jobs asks for a permission.
+    """
+
+    keep: bool = False
+    slow: bool = False
+    web: bool = False
+
+
+_AS_A_COMMAND: Final = Show()
+
+
+def run_demo(console: Console, show: Show = _AS_A_COMMAND) -> bool:
     """Run the demo, draw it, and return whether every parent's answer is made of its children's.
+
+    Where the person has cancelled jobs of it, that is not expected of the others.
 
     Args:
         console: Where to draw.
-        keep: Do not remove the state directory.
-        slow: Take about a minute, and at a terminal end only when the person says so: there is time to look around.
+        show: How it is shown.
     """
-    extra = SLOW_SECONDS if slow else 0.0
+    extra = SLOW_SECONDS if show.slow or show.web else 0.0
     try:
         cli = ClaudeFinder().find(os.environ.get("CLAUDE_JOBS_CLI"), os.environ.get("PATH")).path
     except JobsError as error:
@@ -71,30 +91,53 @@ def run_demo(console: Console, *, keep: bool = False, slow: bool = False) -> boo
             strip_terminal_codes(for_a_person(str(error))), style="red", markup=False, highlight=False, soft_wrap=True
         )
         return False
-    console.print(
-        f"claude: {cli}\nThe model is a script on loopback: no account, no cost.", markup=False, soft_wrap=True
-    )
+    _say(console, f"claude: {cli}\nThe model is a script on loopback: no account, no cost.")
     with (
         ScriptedApi(story().slowed(extra)) as api,
-        _set_up(api.url, cli, keep=keep) as demo,
+        _set_up(api.url, cli, show) as demo,
         _client(demo) as client,
     ):
         write_files(demo.project, 0.5 + extra)
         command = shlex.quote(str(_command_on(demo)))
-        watch_it = f"Watch it from another terminal, with `top` or with `tree -f`:\n  {command} top\n"
-        console.print(watch_it, markup=False, highlight=False, soft_wrap=True)
-        tasks = [*root_tasks(), invitation()]
-        asked = {"tasks": tasks, "outputFormat": "text", "allowedTools": ALLOWED_TOOLS}
+        _say(console, _how_to_watch(demo, command) if show.web else _WATCH_IT.format(command=command))
+        allowed = [tool for tool in ALLOWED_TOOLS if not (show.web and tool in ASKED_TOOLS)]
+        asked = {"tasks": [*root_tasks(), invitation()], "outputFormat": "text", "allowedTools": allowed}
         spawned = client.call_json("claude_run_batch_async", asked)
         jobs = watch(client, spawned["batchId"], f"tree {spawned['batchId']}", console)
         answers = {job["jobId"]: client.call("claude_result", {"jobId": job["jobId"]}) for job in _completed(jobs)}
         roll = client.call_json("claude_status", {"jobId": spawned["batchId"]})
         _report(console, jobs, answers, roll)
-        if keep:
-            console.print(f"State directory: {demo.state}", markup=False, soft_wrap=True)
-        if slow and sys.stdin.isatty() and console.is_terminal:
-            console.input("Press Enter to end: the engine stops, and its state directory is removed. ")
-        return made_of_children(jobs, answers)
+        if extra and sys.stdin.isatty() and console.is_terminal:
+            removed = "stays" if show.keep else "is removed"
+            console.input(f"Press Enter to end: the engine stops, and its state directory {removed}. ")
+        _say(console, _look_again(demo, command, show))
+        return _stopped(jobs) > 0 or made_of_children(jobs, answers)
+
+
+_WATCH_IT: Final = "Watch it from another terminal, with `top`, `tree -f` or, in the browser, `web`:\n  {command} top\n"
+
+
+def _say(console: Console, words: str) -> None:
+    console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+
+def _how_to_watch(demo: DemoEnvironment, command: str) -> str:
+    """Open the page, and return what to do there."""
+    url = page_url(endpoint_of(demo.environ, demo.state))
+    opened = "It opens in your browser:" if open_in_browser(url) else "Open it in your browser, once, within 10 minutes:"
+    return (
+        f"{opened}\n  {url}\nOne of its jobs asks you for a permission. Stop a part of the tree, if you like.\n"
+        f"Another address for it: {command} web\n"
+    )
+
+
+def _look_again(demo: DemoEnvironment, command: str, show: Show) -> str:
+    kept = f"State directory: {demo.state}\nLook at these jobs again: {command} web\n" if show.keep else ""
+    return f"{kept}The demo in the browser: claude-jobs demo --web. Your own jobs: claude-jobs web"
+
+
+def _stopped(jobs: Sequence[Mapping[str, Any]]) -> int:
+    return sum(job["status"] == "cancelled" for job in jobs)
 
 
 _OF_THE_TERMINAL: Final = ("TERM", "COLORTERM", "NO_COLOR", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
@@ -137,7 +180,7 @@ def made_of_children(jobs: Sequence[Mapping[str, Any]], answers: Mapping[str, st
 
 
 @contextmanager
-def _set_up(api_url: str, cli: Path, *, keep: bool) -> Iterator[DemoEnvironment]:
+def _set_up(api_url: str, cli: Path, show: Show) -> Iterator[DemoEnvironment]:
     root = Path(tempfile.mkdtemp(prefix="claude-jobs-demo-"))
     try:
         home = root / "home"
@@ -147,13 +190,14 @@ def _set_up(api_url: str, cli: Path, *, keep: bool) -> Iterator[DemoEnvironment]
                 **isolated_environment(home, api_url, path=os.environ.get("PATH", os.defpath)),
                 "CLAUDE_JOBS_CLI": str(cli),
                 "CLAUDE_JOBS_PERMISSION_MODE": "default",
+                **({"CLAUDE_JOBS_PERMISSION_REQUESTS": "person"} if show.web else {}),
             },
         )
         for directory in (home, demo.project):
             directory.mkdir()
         yield demo
     finally:
-        if not keep:
+        if not show.keep:
             shutil.rmtree(root, ignore_errors=True)
 
 
@@ -200,4 +244,6 @@ def _report(
             console.print(f"{job['jobId']} answers:", style="bold", markup=False)
             write(console, answers.get(job["jobId"], f"nothing: {job['error']}"))
     counted = ", ".join(f"{number} {status}" for status, number in roll["counts"].items())
+    if stopped := _stopped(jobs):
+        _say(console, f"Stopped by you: {stopped} jobs. What waited for them did not start, or answered without them.")
     console.print(f"\n{roll['total']} jobs: {counted}, ${roll['costUsd']:.4f} at list price, $0 paid.", markup=False)

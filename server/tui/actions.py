@@ -4,15 +4,20 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from jobs.util.text import redact, strip_terminal_codes
 from server.cli.times import here
+from server.cli.web import open_in_browser, page_url
 from server.cli.wording import for_a_person
 from server.client.engine_socket import EngineEndpoint
 from server.client.state_dir import StatePaths
 from server.client.tool_client import Client, ToolError, open_client
 from server.client.wire import ClientError
 from server.web.action_words import Said, said_of_approve, said_of_kill, said_of_retry, said_of_send
+
+
+OPENED: Final = "The page opens in your browser."
 
 
 class Actions:
@@ -68,6 +73,14 @@ class Actions:
             return said_of_approve(allow=allow)
 
         return self._call(ask)
+
+    def open_page(self, identity: str | None) -> Said:
+        """Open the page in the browser, at a job or batch; where none can be opened, return the page's address."""
+        try:
+            url = page_url(self._endpoint, identity)
+        except (ClientError, OSError) as error:
+            return _shown(str(error)), False
+        return (OPENED if open_in_browser(url) else url), True
 
     def _call(self, ask: Callable[[Client], Said]) -> Said:
         try:

@@ -41,7 +41,7 @@ _PARTS: Final = ("JobList", "#head", "#alert", "#filter", "#notice", "#facts", "
 """What is drawn again and again."""
 
 _ACTIONS: Final = frozenset(
-    ("filter", "kill", "retry", "send", "answer", "pause", "copy", "start_engine", "help", "leave_program")
+    ("filter", "kill", "retry", "send", "answer", "pause", "copy", "page", "start_engine", "help", "leave_program")
 )
 """What keys of the list do."""
 
@@ -72,6 +72,7 @@ class TopApp(App[None]):
                 ("a", "answer"),
                 ("p", "pause"),
                 ("y", "copy"),
+                ("w", "page"),
                 ("e", "start_engine"),
                 ("question_mark,f1", "help"),
                 ("q", "leave_program"),
@@ -422,6 +423,10 @@ class TopApp(App[None]):
         line = resume_line(self._details or {})
         texts = {"id": node.id, "resume": line or ""}
         self.push_screen(copy_dialog(node.id, line), lambda said: self._copy(texts[said]) if said else None)
+
+    def action_page(self) -> None:
+        """Open the page in the browser."""
+        self._steering.open_page(self.jobs.selected, self._copy)
 
     def _copy(self, text: str) -> None:
         self.copy_to_clipboard(text)

@@ -26,6 +26,7 @@ s         send a message to the session of a finished job
 a         allow or deny what a job asks for
 p         pause a job and all below it, or let it go on
 y         copy an id, or the command that opens a session
+w         open the page in the browser, at the selected job
 e         start the engine again after it stopped
 q         quit; jobs go on
 
@@ -181,6 +182,12 @@ def copy_dialog(identity: str, line: str | None) -> Dialog:
     body = f"i  {identity}" + (f"\n\nr  {line}" if line else "")
     keys = {"i": ("id", "copy the id")} | ({"r": ("resume", "copy the command")} if line else {})
     return Dialog("Copy", body, {**keys, "escape": ("", "close")})
+
+
+def page_dialog(url: str) -> Dialog:
+    """Return the address of the page, where no browser opens by itself."""
+    body = f"Open it in your browser, once, within 10 minutes:\n\n{url}"
+    return Dialog("The page", body, {"c": ("copy", "copy it"), "escape": ("", "close")})
 
 
 def help_dialog() -> Dialog:

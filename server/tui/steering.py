@@ -6,9 +6,9 @@ from typing import Any
 
 from jobs.model import LIVE
 from server.cli.times import clock
-from server.tui.actions import Actions
+from server.tui.actions import OPENED, Actions
 from server.tui.cells import label_of
-from server.tui.dialogs import TextDialog, kill_dialog, permission_dialog, retry_dialog
+from server.tui.dialogs import TextDialog, kill_dialog, page_dialog, permission_dialog, retry_dialog
 from server.tui.model import RETRIED, Node
 
 _OVER = "It is over already."
@@ -95,6 +95,24 @@ class Steering:
         when = "" if until is None else clock(until, now)
         dialog = permission_dialog(_named(node), requests[0], len(requests) - 1, when)
         self._ask(dialog, lambda said: self._act(partial(answer, allow=said == "allow")) if said else None)
+
+    def open_page(self, node: Node | None, copy: Callable[[str], None]) -> None:
+        """Open the page in the browser, at a node where one is selected.
+
+        Args:
+            node: The node, or None.
+            copy: Called with the page's address where no browser opens and the person wants to copy it.
+        """
+
+        def told(done: Said) -> None:
+            words, is_good = done
+            if is_good and words != OPENED:
+                self._ask(page_dialog(words), lambda said: copy(words) if said else None)
+            else:
+                self._say(words, is_good)
+
+        self._say("…")
+        self._in_background(partial(self._actions.open_page, None if node is None else node.id), told)
 
     def _act(self, work: Callable[[], Said]) -> None:
         self._say("…")

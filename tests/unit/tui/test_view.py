@@ -385,3 +385,14 @@ async def test_a_page_that_comes_while_the_view_is_being_closed_is_dropped():
         shown.app.page_arrived(page(row(9, task="unseen")))
         await shown.pilot.pause()
         assert "unseen" not in shown.text
+
+
+async def test_the_page_opens_at_the_selected_job_and_where_no_browser_opens_its_address_is_shown():
+    async with view() as shown:
+        await shown.press("down", "w")
+        await shown.has_read()
+        assert shown.done == [("open_page", "j1")]
+        assert "Open it in your browser, once, within 10 minutes:" in shown.text
+        assert "did open_page" in shown.text
+        await shown.press("c")
+        assert "Sent to the clipboard: did open_page" in shown.text
