@@ -1,0 +1,96 @@
+"""What ten open pages cost the engine while a batch of 200 jobs runs: with their streams, and without.
+
+Each reader takes the stream of a page at its tree, as the browser does. The share of a core is the engine's alone.
+"""
+
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.benchmarks.bench_top import CHATTY
+from tests.benchmarks.watched import ROOMY, Onlooker, engine_of, told
+from tests.support.engines import House, Pump, house
+from tests.support.web import Browser, opened
+from tests.support.waiting import until_now
+
+BATCH = 200
+PAGES = 10
+ROUNDS = 6
+
+
+@contextmanager
+def watched(browser: Browser, root_id: str) -> Iterator[list[int]]:
+    """Read the streams of ten pages at one tree, and count the pages of the feed that each has got."""
+    counts = [0] * PAGES
+    streams = [browser.stream(f"/api/feed?tree={root_id}") for _ in range(PAGES)]
+
+    def follow(number: int) -> None:
+        for event in streams[number].events():
+            counts[number] += event.name == "page"
+
+    threads = [threading.Thread(target=follow, args=(number,)) for number in range(PAGES)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield counts
+    finally:
+        for stream in streams:
+            stream.close()
+        for thread in threads:
+            thread.join()
+
+
+def spent_on(client: Pump, engine: Onlooker, browser: Browser | None, tasks: list[str]) -> tuple[float, float, int]:
+    """Run a batch with or without pages; return the engine's CPU seconds, how long it took, and the least pages got."""
+    before, began = engine.spent().cpu, time.monotonic()
+    batch = client.json("claude_run_batch_async", tasks=tasks)["batchId"]
+    if browser is None:
+        _until_over(client, batch)
+        return engine.spent().cpu - before, time.monotonic() - began, 0
+    with watched(browser, batch) as counts:
+        _until_over(client, batch)
+        spent = engine.spent().cpu - before, time.monotonic() - began
+    return *spent, min(counts)
+
+
+def _until_over(client: Pump, batch: str) -> None:
+    until_now(lambda: not client.json("claude_wait", batchId=batch, timeoutSeconds=60).get("pending"), 300, batch)
+
+
+def compared(made: House, name: str, tasks: list[str]) -> None:
+    """Run a batch alternately with ten pages and with none, and tell what the pages cost."""
+    engine = engine_of(made)
+    with made.pump() as client, opened(made) as browser:
+        spent_on(client, engine, None, tasks)
+        alone, beside, shares, pages = [], [], [], []
+        for turn in range(ROUNDS):
+            engine.quiet()
+            alone.append(spent_on(client, engine, None, tasks)[0])
+            engine.quiet()
+            cpu, took, got = spent_on(client, engine, browser, tasks)
+            pages.append(got)
+            beside.append(cpu)
+            shares.append((cpu - alone[turn]) / took)
+        share, ratio = statistics.median(shares), statistics.median(beside) / statistics.median(alone)
+        told(name, f"{share * 100:.1f} % of a core, {ratio:.2f} of the CPU without, {min(pages)} pages", "< 2 %")
+
+
+def test_ten_pages_beside_200_jobs_of_three_seconds():
+    with house(**{**ROOMY, "CLAUDE_JOBS_MAX_RUNNING": "200", "CLAUDE_JOBS_MAX_STARTING": "200"}) as made:
+        compared(made, f"{PAGES} pages beside {BATCH} jobs of 3 s", ["stub:sleep=3"] * BATCH)
+
+
+def test_ten_pages_beside_60_running_jobs_that_call_a_tool_each_second():
+    with house(**ROOMY) as made:
+        script = made.base / "chatty"
+        says = f"echo '{CHATTY}'; sleep 1; "
+        init = '{"type":"system","subtype":"init"}'
+        result = '{"type":"result","subtype":"success","is_error":false,"result":"x","terminal_reason":"completed"}'
+        script.write_text(
+            f"#!/bin/sh\nIFS= read -r first; IFS= read -r second\necho '{init}'\n{says * 8}\necho '{result}'\n"
+        )
+        script.chmod(0o755)
+        chatty = House(base=made.base, environ={**made.environ, "CLAUDE_JOBS_CLI": str(script)}, pids=made.pids)
+        compared(chatty, f"{PAGES} pages beside 60 jobs that call a tool each second", ["hello"] * 60)
