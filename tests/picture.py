@@ -111,7 +111,7 @@ def printed(made: House, cli: Path) -> str:
             write_files(made.work, SECONDS)
             asked = {"tasks": [*root_tasks(), invitation()], "outputFormat": "text", "allowedTools": ALLOWED_TOOLS}
             batch = pump.json("claude_run_batch_async", **asked)["batchId"]
-            until_now(lambda: _is_held(pump, batch), SECONDS, "the held tree")
+            until_now(lambda: is_held(pump, batch), SECONDS, "the held tree")
             drawings = (_drawn(made, batch) for _ in count())
             # The real one says something every few seconds, so that it is silent for that long in some drawings.
             drawing = next(each for each in islice(drawings, MOST_DRAWINGS) if not re.search(r" · \d+s\x1b", each))
@@ -125,7 +125,7 @@ def _drawn(made: House, batch: str) -> str:
     return seat.written
 
 
-def _is_held(pump: Pump, batch: str) -> bool:
+def is_held(pump: Pump, batch: str) -> bool:
     """Whether all is over that will be, and the other jobs are in the calls that they stay in."""
     jobs = pump.json("claude_list_jobs", under=batch)
     waits = Counter(job.get("waitingFor") for job in jobs if job["status"] == "running")

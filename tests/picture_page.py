@@ -5,7 +5,6 @@ one asks for a permission, the page is opened in the system's Chromium: a tree, 
 each in light and dark colours.
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +83,9 @@ def shots(page: Page, held: Held) -> Iterator[tuple[str, bytes]]:
 
 def main() -> None:
     """Draw all of them."""
-    with held_tree(find_cli()) as held, sync_playwright() as playwright, launched(playwright) as browser:
+    cli = find_cli()
+    assert cli is not None, "install the extra `dev`: it brings a `claude`"
+    with held_tree(cli) as held, sync_playwright() as playwright, launched(playwright) as browser:
         for dark in (False, True):
             with page_in(browser, width=WIDTH, height=HEIGHT, dark=dark) as page:
                 for name, picture in shots(page, held):
@@ -92,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -19,6 +19,9 @@ _LONG_SILENCE: Final = 60
 _SOON: Final = 120
 """An end of a wait that is nearer, in seconds, is shown with its seconds."""
 
+COMMAND: Final = "claude-jobs"
+"""How a person calls this program."""
+
 _LEAST_ID: Final = 6
 _ID: Final = re.compile(r"\b[bj][0-9a-z]{16}\b")
 _WIDEST: Final = 200
@@ -110,16 +113,17 @@ def waiting(job: Mapping[str, Any], where: Surroundings) -> str:
     return f"waiting for {words}{until}{f': {because}' if because else ''}"
 
 
-def asks(job_id: str, request_id: str, call: str) -> str:
+def asks(job_id: str, request_id: str, call: str, command: str = COMMAND) -> str:
     """Return two lines that say that a job asks for a permission, and how to answer.
 
     Args:
         job_id: The job.
         request_id: Its request.
         call: The tool and what it is called with.
+        command: How the reader calls this program.
     """
     told = f"{job_id} asks for a permission: {one_line(call, _WIDEST)}"
-    return f"{told}\n  permit: claude-jobs approve {request_id} · refuse: claude-jobs approve --deny {request_id}"
+    return f"{told}\n  permit: {command} approve {request_id} · refuse: {command} approve --deny {request_id}"
 
 
 def state_of(job: Mapping[str, Any]) -> str:

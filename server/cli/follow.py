@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from server.cli.console import err, note
-from server.cli.doing import state_of
+from server.cli.doing import COMMAND, state_of
 from server.cli.live_wait import open_requests, wait_view_on
 from server.cli.screen import live_view_on
 from server.cli.times import here, moment
@@ -88,7 +88,13 @@ def listed(
         before = page[-1]["jobId"]
 
 
-def picture_of(client: Client, identity: str | None, title: str, totals: Mapping[str, Any] | None = None) -> Picture:
+def picture_of(
+    client: Client,
+    identity: str | None,
+    title: str,
+    totals: Mapping[str, Any] | None = None,
+    command: str = COMMAND,
+) -> Picture:
     """Return a picture of everything below an id, or of the newest jobs.
 
     Args:
@@ -96,6 +102,7 @@ def picture_of(client: Client, identity: str | None, title: str, totals: Mapping
         identity: A job, a batch or a tree, or None.
         title: The first line.
         totals: A present reply of `claude_status`, or None to ask for one.
+        command: How the reader calls this program.
     """
     listing = jobs_of(client, identity)
     jobs = listing.jobs[::-1]
@@ -118,7 +125,8 @@ def picture_of(client: Client, identity: str | None, title: str, totals: Mapping
         seconds=_seconds(jobs) if identity else None,
         paused=listing.paused,
         requests=requests_of(client, jobs),
-        whole=f"claude-jobs tree {identity}" if identity else "",
+        whole=f"{command} tree {identity}" if identity else "",
+        command=command,
     )
 
 
@@ -129,7 +137,9 @@ def requests_of(client: Client, jobs: Sequence[Mapping[str, Any]]) -> dict[str, 
     return {one["jobId"]: one["requestId"] for one in open_requests(client)}
 
 
-def watch(client: Client, identity: str, title: str, console: Console) -> Sequence[Mapping[str, Any]]:
+def watch(
+    client: Client, identity: str, title: str, console: Console, command: str = COMMAND
+) -> Sequence[Mapping[str, Any]]:
     """Draw everything below an id until all of it is over, and return its last lines; a file gets a line per change.
 
     Args:
@@ -137,8 +147,9 @@ def watch(client: Client, identity: str, title: str, console: Console) -> Sequen
         identity: A job, a batch or a tree.
         title: The first line.
         console: Where to draw.
+        command: How the reader calls this program.
     """
-    return _follow(_TreePoll(client, identity, title), console).jobs
+    return _follow(_TreePoll(client, identity, title, command), console).jobs
 
 
 class _TreePoll:
@@ -148,9 +159,11 @@ class _TreePoll:
         client: A client of the engine.
         identity: A job, a batch or a tree.
         title: The first line.
+        command: How the reader calls this program.
     """
 
-    def __init__(self, client: Client, identity: str, title: str) -> None:
+    def __init__(self, client: Client, identity: str, title: str, command: str) -> None:
+        self._command = command
         self._client = client
         self._identity = identity
         self._title = title
@@ -167,7 +180,7 @@ class _TreePoll:
             if self._counts == before and time.monotonic() - self._listed_at < _LISTING_SECONDS:
                 return replace(known, seconds=_seconds(known.jobs))
         self._listed_at = time.monotonic()
-        self._known = picture_of(self._client, self._identity, self._title, totals)
+        self._known = picture_of(self._client, self._identity, self._title, totals, self._command)
         return self._known
 
 

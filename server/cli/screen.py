@@ -120,7 +120,7 @@ class _Log:
             request = picture.requests.get(job["jobId"], "")
             if request and request not in self._asked:
                 self._asked.add(request)
-                note(asks(job["jobId"], request, str(job.get("waitingBecause") or "")))
+                note(asks(job["jobId"], request, str(job.get("waitingBecause") or ""), picture.command))
 
     def close(self, picture: Picture) -> None:
         self.show(picture)

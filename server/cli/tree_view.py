@@ -10,7 +10,7 @@ from rich.text import Text
 
 from jobs.util.text import strip_terminal_codes
 from server.cli.columns import Row, laid_out
-from server.cli.doing import Surroundings, doing, ids_apart, state_of
+from server.cli.doing import COMMAND, Surroundings, doing, ids_apart, state_of
 from server.cli.lines import one_line, wrapped
 from server.cli.times import clock, here, moment, span
 from server.cli.wording import for_a_person
@@ -58,6 +58,7 @@ class Picture:
         paused: Why some of them wait, or an empty text.
         requests: Ids of open permission requests by the job that waits for the answer.
         whole: The command that draws all of them, or an empty text.
+        command: How the reader calls this program.
     """
 
     title: str
@@ -70,6 +71,7 @@ class Picture:
     paused: str = ""
     requests: Mapping[str, str] = field(default_factory=dict)
     whole: str = ""
+    command: str = COMMAND
 
     @property
     def is_over(self) -> bool:
@@ -139,14 +141,14 @@ class _Drawing:
         jobs = [job for job in self._picture.jobs if job["jobId"] in self._picture.requests]
         for job in jobs[:_MOST_ASKED]:
             name, call = self._brief(job["jobId"]), str(job.get("waitingBecause") or "a permission")
-            answer = f" · claude-jobs approve {self._picture.requests[job['jobId']]}"
+            answer = f" · {self._picture.command} approve {self._picture.requests[job['jobId']]}"
             room = _WIDEST if self._width is None else self._width - 2 - len(answer)
             line = Text(f"  {one_line(f'{name} asks: {call}', max(0, room))}{answer}", "yellow")
             if self._width is not None:
                 line.truncate(self._width, overflow="ellipsis")
             yield line
         if (left := len(jobs) - _MOST_ASKED) > 0:
-            yield Text(f"  {left} more ask · claude-jobs approve", "yellow")
+            yield Text(f"  {left} more ask · {self._picture.command} approve", "yellow")
 
     def _rows(self, nodes: Sequence[_Node], told_of: frozenset[str], indent: str = "") -> Iterator[Row | Text]:
         """Yield the rows of nodes and all below them; for a status in `told_of`, a separate line with answer or error.

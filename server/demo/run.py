@@ -103,7 +103,7 @@ def run_demo(console: Console, show: Show = _AS_A_COMMAND) -> bool:
         allowed = [tool for tool in ALLOWED_TOOLS if not (show.web and tool in ASKED_TOOLS)]
         asked = {"tasks": [*root_tasks(), invitation()], "outputFormat": "text", "allowedTools": allowed}
         spawned = client.call_json("claude_run_batch_async", asked)
-        jobs = watch(client, spawned["batchId"], f"tree {spawned['batchId']}", console)
+        jobs = watch(client, spawned["batchId"], f"tree {spawned['batchId']}", console, command)
         answers = {job["jobId"]: client.call("claude_result", {"jobId": job["jobId"]}) for job in _completed(jobs)}
         roll = client.call_json("claude_status", {"jobId": spawned["batchId"]})
         _report(console, jobs, answers, roll)
@@ -124,10 +124,12 @@ def _say(console: Console, words: str) -> None:
 def _how_to_watch(demo: DemoEnvironment, command: str) -> str:
     """Open the page, and return what to do there."""
     url = page_url(endpoint_of(demo.environ, demo.state))
-    opened = "It opens in your browser:" if open_in_browser(url) else "Open it in your browser, once, within 10 minutes:"
+    opened = (
+        "It opens in your browser:" if open_in_browser(url) else "Open it in your browser, once, within 10 minutes:"
+    )
     return (
         f"{opened}\n  {url}\nOne of its jobs asks you for a permission. Stop a part of the tree, if you like.\n"
-        f"Another address for it: {command} web\n"
+        f"A new link to it: {command} web\n"
     )
 
 

@@ -16,7 +16,6 @@ from server.client.tool_client import Client, ToolError, open_client
 from server.client.wire import ClientError
 from server.web.action_words import Said, said_of_approve, said_of_kill, said_of_retry, said_of_send
 
-
 OPENED: Final = "The page opens in your browser."
 
 
@@ -74,10 +73,14 @@ class Actions:
 
         return self._call(ask)
 
-    def open_page(self, identity: str | None) -> Said:
-        """Open the page in the browser, at a job or batch; where none can be opened, return the page's address."""
+    def open_page(self, part: str | None) -> Said:
+        """Open the page in the browser; where none can be opened, return a link to it.
+
+        Args:
+            part: What to show first, as `page_url` takes it.
+        """
         try:
-            url = page_url(self._endpoint, identity)
+            url = page_url(self._endpoint, part)
         except (ClientError, OSError) as error:
             return _shown(str(error)), False
         return (OPENED if open_in_browser(url) else url), True

@@ -185,7 +185,7 @@ def copy_dialog(identity: str, line: str | None) -> Dialog:
 
 
 def page_dialog(url: str) -> Dialog:
-    """Return the address of the page, where no browser opens by itself."""
+    """Return a link to the page, where no browser opens by itself."""
     body = f"Open it in your browser, once, within 10 minutes:\n\n{url}"
     return Dialog("The page", body, {"c": ("copy", "copy it"), "escape": ("", "close")})
 

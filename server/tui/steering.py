@@ -101,7 +101,7 @@ class Steering:
 
         Args:
             node: The node, or None.
-            copy: Called with the page's address where no browser opens and the person wants to copy it.
+            copy: Called with the link where no browser opens and the person wants to copy it.
         """
 
         def told(done: Said) -> None:
@@ -112,11 +112,17 @@ class Steering:
                 self._say(words, is_good)
 
         self._say("…")
-        self._in_background(partial(self._actions.open_page, None if node is None else node.id), told)
+        self._in_background(partial(self._actions.open_page, _part(node)), told)
 
     def _act(self, work: Callable[[], Said]) -> None:
         self._say("…")
         self._in_background(work, lambda done: self._say(*done))
+
+
+def _part(node: Node | None) -> str | None:
+    if node is None:
+        return None
+    return f"tree/{node.id}" if node.row is None else f"tree/{node.row['rootId']}/{node.id}"
 
 
 def _named(node: Node) -> str:

@@ -3,16 +3,17 @@
 Each reader takes the stream of a page at its tree, as the browser does. The share of a core is the engine's alone.
 """
 
+import socket
 import statistics
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection
 
 from tests.benchmarks.bench_top import CHATTY
 from tests.benchmarks.watched import ROOMY, Onlooker, engine_of, told
 from tests.support.engines import House, Pump, house
-from tests.support.web import Browser, opened
 from tests.support.waiting import until_now
 
 BATCH = 200
@@ -20,15 +21,31 @@ PAGES = 10
 ROUNDS = 6
 
 
+def let_in(made: House) -> tuple[int, str]:
+    """Return the port of the page and a cookie for it."""
+    answer = made.control("web")
+    assert answer is not None
+    connection = HTTPConnection("127.0.0.1", answer["port"])
+    with closing(connection):
+        connection.request("GET", answer["url"].partition(str(answer["port"]))[2])
+        reply = connection.getresponse()
+        assert reply.status == 200
+        return answer["port"], str(reply.getheader("set-cookie")).partition(";")[0]
+
+
 @contextmanager
-def watched(browser: Browser, root_id: str) -> Iterator[list[int]]:
+def watched(port: int, cookie: str, root_id: str) -> Iterator[list[int]]:
     """Read the streams of ten pages at one tree, and count the pages of the feed that each has got."""
     counts = [0] * PAGES
-    streams = [browser.stream(f"/api/feed?tree={root_id}") for _ in range(PAGES)]
+    request = f"GET /api/feed?tree={root_id} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: {cookie}\r\n\r\n"
+    streams = [socket.create_connection(("127.0.0.1", port)) for _ in range(PAGES)]
 
     def follow(number: int) -> None:
-        for event in streams[number].events():
-            counts[number] += event.name == "page"
+        streams[number].sendall(request.encode())
+        # The end of the block resets it.
+        with suppress(OSError), streams[number].makefile("rb") as lines:
+            for line in lines:
+                counts[number] += line.startswith(b"event: page")
 
     threads = [threading.Thread(target=follow, args=(number,)) for number in range(PAGES)]
     for thread in threads:
@@ -37,19 +54,23 @@ def watched(browser: Browser, root_id: str) -> Iterator[list[int]]:
         yield counts
     finally:
         for stream in streams:
-            stream.close()
+            stream.shutdown(socket.SHUT_RDWR)
         for thread in threads:
             thread.join()
+        for stream in streams:
+            stream.close()
 
 
-def spent_on(client: Pump, engine: Onlooker, browser: Browser | None, tasks: list[str]) -> tuple[float, float, int]:
-    """Run a batch with or without pages; return the engine's CPU seconds, how long it took, and the least pages got."""
+def spent_on(
+    client: Pump, engine: Onlooker, page: tuple[int, str] | None, tasks: list[str]
+) -> tuple[float, float, int]:
+    """Run a batch with or without pages; return the engine's CPU seconds, how long it took, and the fewest pages."""
     before, began = engine.spent().cpu, time.monotonic()
     batch = client.json("claude_run_batch_async", tasks=tasks)["batchId"]
-    if browser is None:
+    if page is None:
         _until_over(client, batch)
         return engine.spent().cpu - before, time.monotonic() - began, 0
-    with watched(browser, batch) as counts:
+    with watched(*page, batch) as counts:
         _until_over(client, batch)
         spent = engine.spent().cpu - before, time.monotonic() - began
     return *spent, min(counts)
@@ -62,14 +83,15 @@ def _until_over(client: Pump, batch: str) -> None:
 def compared(made: House, name: str, tasks: list[str]) -> None:
     """Run a batch alternately with ten pages and with none, and tell what the pages cost."""
     engine = engine_of(made)
-    with made.pump() as client, opened(made) as browser:
+    page = let_in(made)
+    with made.pump() as client:
         spent_on(client, engine, None, tasks)
         alone, beside, shares, pages = [], [], [], []
         for turn in range(ROUNDS):
             engine.quiet()
             alone.append(spent_on(client, engine, None, tasks)[0])
             engine.quiet()
-            cpu, took, got = spent_on(client, engine, browser, tasks)
+            cpu, took, got = spent_on(client, engine, page, tasks)
             pages.append(got)
             beside.append(cpu)
             shares.append((cpu - alone[turn]) / took)

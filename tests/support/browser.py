@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Playwright, sync_playwright
 
 from tests.support.engines import House
 
@@ -41,15 +41,21 @@ def browser() -> Iterator[Browser]:
 
     The thread counts as one with a running event loop until it ends, so no asynchronous test may be in the file.
     """
+    with sync_playwright() as playwright, launched(playwright) as started:
+        yield started
+
+
+@contextmanager
+def launched(playwright: Playwright) -> Iterator[Browser]:
+    """Start the system's browser for as long as the block lasts."""
     path = find_chromium()
     # As root it has no sandbox of its own.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=arguments)
-        try:
-            yield started
-        finally:
-            started.close()
+    started = playwright.chromium.launch(executable_path=path, args=arguments)
+    try:
+        yield started
+    finally:
+        started.close()
 
 
 @contextmanager

@@ -387,11 +387,11 @@ async def test_a_page_that_comes_while_the_view_is_being_closed_is_dropped():
         assert "unseen" not in shown.text
 
 
-async def test_the_page_opens_at_the_selected_job_and_where_no_browser_opens_its_address_is_shown():
+async def test_the_page_opens_at_the_selected_job_and_where_no_browser_opens_a_link_is_shown():
     async with view() as shown:
         await shown.press("down", "w")
         await shown.has_read()
-        assert shown.done == [("open_page", "j1")]
+        assert shown.done == [("open_page", "tree/j0/j1")]
         assert "Open it in your browser, once, within 10 minutes:" in shown.text
         assert "did open_page" in shown.text
         await shown.press("c")
