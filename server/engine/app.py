@@ -341,6 +341,7 @@ async def _serve(
         )
         feed = JobFeed(sources)
         details = JobDetails(services.store, partial(services.approvals.open_to, None))
+        mcp_server = LazyMcpServer(services.event_bus, services.start_soon)
         page = PageService(
             PageParts(
                 home=paths.home,
@@ -352,6 +353,7 @@ async def _serve(
                 counter=connection_counter,
                 refuse=partial(refuse_pid_inside_job, own_commands=services.own_commands),
                 words=words,
+                load_tools=mcp_server.load,
                 clock=clock,
             ),
             tasks.start,
@@ -373,7 +375,6 @@ async def _serve(
             page_port=lambda: page.port,
         )
         notices = SettingsNotices(effective, services.store)
-        mcp_server = LazyMcpServer(services.event_bus, services.start_soon)
         handlers = ConnectionHandlers(
             admit=engine.admit,
             control=control.answer,

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,7 @@ class PageParts:
         counter: Counts the connections of the engine.
         refuse: Raises where a process may not act as a person; blocks.
         words: Rewrites a tool's text for a person.
+        load_tools: Loads the tools and the MCP SDK, once.
         clock: Time.
     """
 
@@ -71,6 +72,7 @@ class PageParts:
     counter: Counter
     refuse: Refuse
     words: Callable[[str], str]
+    load_tools: Callable[[], Awaitable[object]]
     clock: Clock
 
 
@@ -181,6 +183,8 @@ class PageService:
         await self._sessions.serve_at(self._served.server.port)
 
     async def _begin(self, port: int) -> _Served:
+        # First: two threads that import the SDK at once may wait for each other.
+        await self._parts.load_tools()
         # In a thread: these imports take 0.3 s, and most engines serve no page.
         await anyio.to_thread.run_sync(_import)
         served = self._built(port)
