@@ -325,18 +325,20 @@ def test_a_session_that_is_over_is_resumed_by_the_line_that_the_page_shows(made:
 
 
 def test_a_retry_runs_in_the_environment_of_the_terminal_that_opened_the_page(made: House):
+    queued = {"ok": True, "message": "Queued again: 1 job."}
     with made.pump() as person:
-        job_id = person.json("claude_run_async", task="stub:exit=1")["jobId"]
-        person.settled(job_id)
+        # A job that is tried again goes on in its session, and the stub then succeeds.
+        first, second = (person.json("claude_run_async", task="stub:exit=1")["jobId"] for _ in range(2))
+        for job_id in (first, second):
+            assert person.settled(job_id)["status"] == "failed"
         client = signed_in(made)
-        assert client.act(do="retry", id=job_id).json["message"] == "Queued again: 1 job."
-        person.settled(job_id)
+        assert client.act(do="retry", id=first).json == queued
+        assert person.settled(first)["status"] == "completed"
         made.kill_engine()
         made.wait_for_the_engine_to_go()
         made.start_engine()
         until_now(lambda: serves(client), SECONDS, "the page")
-        refused = client.act(do="retry", id=job_id)
+        refused = client.act(do="retry", id=second)
         assert (refused.status, "claude-jobs web" in refused.json["error"]) == (409, True)
-        again = signed_in(made)
-        assert again.act(do="retry", id=job_id).json["ok"] is True
-        person.settled(job_id)
+        assert signed_in(made).act(do="retry", id=second).json == queued
+        assert person.settled(second)["status"] == "completed"
