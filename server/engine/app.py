@@ -209,6 +209,7 @@ async def assemble(
             approvals=approvals,
             activity_of=lambda job: runner.activity(job.id),
             wait_of=waits.of,
+            waits_of=assembled.wait_history.of,
             notifier=notifier,
             context_of=parts.client_contexts.load,
             own_commands=hooks.running,
@@ -335,12 +336,13 @@ async def _serve(
             event_bus=services.event_bus,
             wait_of=services.wait_of,
             activity_of=services.activity_of,
-            is_paused=services.recursion.paused_paths.holds,
+            paused_paths=services.recursion.paused_paths,
+            waits_of=services.waits_of,
             pauses=services.recursion.pauses,
             clock=clock,
         )
         feed = JobFeed(sources)
-        details = JobDetails(services.store, partial(services.approvals.open_to, None))
+        details = JobDetails(services.store, partial(services.approvals.open_to, None), services.waits_of)
         mcp_server = LazyMcpServer(services.event_bus, services.start_soon)
         page = PageService(
             PageParts(

@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
 from jobs.activity import Activity
 from jobs.model import Job, Tree
+from jobs.paused import EndedPause
 from jobs.waiting_for import Wait
 from server.feed.rows import bytes_of
 from server.feed.sums import SumNode, TreeSums
@@ -73,6 +74,8 @@ class Entry:
         node: Sums of what is below the job.
         activity: What the job's running attempt did when it was last announced, or None.
         said: What its last row said that nothing announces.
+        attempts: Rows of the job's attempts that are over, as far as they were read.
+        ended_attempts: Up to which number they were read.
         short: Its short row, or None where that has to be made.
         detailed: Its detailed row, or None where that has to be made.
     """
@@ -83,6 +86,8 @@ class Entry:
     node: SumNode | None = None
     activity: Activity | None = None
     said: Said = field(default_factory=Said)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    ended_attempts: int = 0
     short: Rendered | None = None
     detailed: Rendered | None = None
 
@@ -124,6 +129,8 @@ class KnownTree:
         is_paused: Whether the rows say that it is paused.
         short: Its short row of `made_at`, or None where that has to be made.
         detailed: Its detailed row of `made_at`, or None where that has to be made.
+        timed: That with its pauses, or None where that has to be made.
+        ended_pauses: Pauses in it that were ended, or None where they have to be read.
         made_at: The version that the rows have.
     """
 
@@ -136,6 +143,8 @@ class KnownTree:
     is_paused: bool = False
     short: Rendered | None = None
     detailed: Rendered | None = None
+    timed: Rendered | None = None
+    ended_pauses: Sequence[EndedPause] | None = None
     made_at: int = -1
 
 

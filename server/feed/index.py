@@ -10,14 +10,16 @@ from typing import Final
 import anyio
 
 from jobs.activity import Activity
-from jobs.event_bus import JobEventBus
+from jobs.event_bus import JobEventBus, PauseChange
 from jobs.limits.throttle import Pause
 from jobs.model import LIVE, Job, JobStatus
+from jobs.paused import EVERYTHING, PausedPaths
 from jobs.ports import Clock, Store
 from jobs.waiting_for import Wait
 from server.feed.entries import ChangeOrder, EndedTrees, Entry, KnownTree, Said
 from server.feed.scope import FeedScope
 from server.feed.sums import TreeSums
+from server.feed.times import WaitsOf
 
 PAGE_ROWS: Final = 250
 """Most rows of one page. Building one takes 15 µs, for which the engine does nothing else."""
@@ -44,7 +46,8 @@ class FeedSources:
         event_bus: Where changes of jobs are announced.
         wait_of: Returns what a job waits for, or None.
         activity_of: Returns what a job does now, or None where no attempt of it runs.
-        is_paused: Tells whether a person or a job has paused a path, or what is above it.
+        paused_paths: What a person or a job has paused.
+        waits_of: Returns the waits of the running attempt of a job so far.
         pauses: Returns until when accounts are paused, and why.
         clock: Time.
     """
@@ -53,13 +56,14 @@ class FeedSources:
     event_bus: JobEventBus
     wait_of: Callable[[Job], Wait | None]
     activity_of: Callable[[Job], Activity | None]
-    is_paused: Callable[[str], bool]
+    paused_paths: PausedPaths
+    waits_of: WaitsOf
     pauses: Callable[[], Sequence[Pause]]
     clock: Clock
 
     def to_say(self, job: Job) -> Said:
         """Return what nothing announces of a job."""
-        return Said(self.wait_of(job), job.status in LIVE and self.is_paused(job.path))
+        return Said(self.wait_of(job), job.status in LIVE and self.paused_paths.holds(job.path))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +177,18 @@ class JobIndex:
         entry = self._entries.get(claimed.id)
         if entry is not None and entry.job is not None and entry.job.status is JobStatus.RUNNING:
             self.put(entry.job)
+
+    def note_pauses(self, change: PauseChange) -> None:
+        """Note that something was paused or resumed: rows of its trees say so, also where no job changed by it."""
+        roots = {pause.path.partition("/")[0] for pause in change.pauses}
+        if EVERYTHING in roots:
+            roots = {root_id for root_id, tree in self._trees.items() if tree.live}
+        for root_id in roots:
+            if (tree := self._trees.get(root_id)) is not None:
+                tree.ended_pauses = None
+                self._note_change(root_id, tree)
+                self._short.put(_tree(root_id), self.version)
+                self._detailed.put(_tree(root_id), self.version)
 
     def _mark(self, job: Job, tree: KnownTree) -> None:
         for status, marked in ((JobStatus.RUNNING, self._running), (JobStatus.QUEUED, self._queued)):

@@ -10,6 +10,7 @@ from jobs.model import TERMINAL, Attempt, Job
 from jobs.permissions.approvals import PermissionRequest
 from jobs.ports import Store
 from jobs.util.text import beginning, redact
+from server.feed.times import WaitsOf, waits_row
 from server.mcp.replies import compact
 from server.mcp.result_pages import with_note
 
@@ -22,9 +23,6 @@ ANSWER_CHARS: Final = 40_000
 REQUEST_CHARS: Final = 20_000
 """Most characters of the arguments in a permission request."""
 
-ATTEMPTS: Final = 20
-"""Most attempts; the last ones are shown."""
-
 OpenRequests = Callable[[], Sequence[PermissionRequest]]
 """Returns the open permission requests that a person may answer."""
 
@@ -35,10 +33,12 @@ class JobDetails:
     Args:
         store: Where jobs are kept.
         open_requests: Returns the open permission requests.
+        waits_of: Returns the waits of the running attempt of a job so far.
     """
 
-    def __init__(self, store: Store, open_requests: OpenRequests) -> None:
+    def __init__(self, store: Store, open_requests: OpenRequests, waits_of: WaitsOf) -> None:
         self._store = store
+        self._waits_of = waits_of
         self._open_requests = open_requests
 
     async def of(self, identity: str) -> dict[str, Any]:
@@ -57,9 +57,8 @@ class JobDetails:
         job = await self._store.job(identity)
         if job is None:
             raise NotFoundError("Job", identity)
-        first = max(1, job.attempt - ATTEMPTS + 1)
-        found = [await self._store.attempt(job.id, number) for number in range(first, job.attempt + 1)]
-        attempts = [attempt for attempt in found if attempt is not None]
+        attempts = await self._store.attempts_of([job.id])
+        last = await self._store.attempt(job.id, job.attempt) if job.status in TERMINAL else None
         task = await self._store.task(job.id) or job.spec.task
         return {
             "ok": True,
@@ -73,10 +72,26 @@ class JobDetails:
             "sessionId": job.session_id,
             "error": job.error,
             "rights": _rights(job),
-            "attempts": [_attempt(attempt) for attempt in attempts],
-            **_answer(job, attempts[-1] if attempts else None),
+            "attempts": [self._attempt(attempt) for attempt in attempts],
+            **_answer(job, last),
             "requests": [request_of(one) for one in self._open_requests() if one.job.id == job.id],
         }
+
+    def _attempt(self, attempt: Attempt) -> dict[str, Any]:
+        row = {
+            "number": attempt.number,
+            "status": attempt.status,
+            "reason": attempt.reason,
+            "startedAt": attempt.started_at,
+            "endedAt": attempt.ended_at,
+            "costUsd": round(attempt.usage.cost_usd, 6),
+            "cli": attempt.cli,
+            "cliVersion": attempt.cli_version,
+            "model": attempt.model,
+            "sessionId": attempt.session_id,
+            **waits_row(attempt.waits if attempt.ended_at else self._waits_of(attempt.job_id)),
+        }
+        return {name: value for name, value in row.items() if value}
 
 
 def _rights(job: Job) -> dict[str, Any]:
@@ -92,22 +107,6 @@ def _rights(job: Job) -> dict[str, Any]:
         "timeoutSeconds": spec.timeout_seconds,
     }
     return {name: value for name, value in rights.items() if value not in (None, ())}
-
-
-def _attempt(attempt: Attempt) -> dict[str, Any]:
-    row = {
-        "number": attempt.number,
-        "status": attempt.status,
-        "reason": attempt.reason,
-        "startedAt": attempt.started_at,
-        "endedAt": attempt.ended_at,
-        "costUsd": round(attempt.usage.cost_usd, 6),
-        "cli": attempt.cli,
-        "cliVersion": attempt.cli_version,
-        "model": attempt.model,
-        "sessionId": attempt.session_id,
-    }
-    return {name: value for name, value in row.items() if value}
 
 
 def _answer(job: Job, last: Attempt | None) -> dict[str, Any]:

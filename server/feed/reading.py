@@ -60,7 +60,11 @@ class IndexReader:
 
     def _observe(self) -> Callable[[], None]:
         event_bus, index = self._sources.event_bus, self._index
-        stops = (event_bus.observe(index.put), event_bus.observe_activity(index.note_activity))
+        stops = (
+            event_bus.observe(index.put),
+            event_bus.observe_activity(index.note_activity),
+            event_bus.observe_pauses(index.note_pauses),
+        )
 
         def stop() -> None:
             for each in stops:

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs.model import Tree
+from jobs.paused import EVERYTHING
 from server.feed.entries import Entry, KnownTree, Rendered
 from server.feed.index import FeedSources, JobIndex
 from server.feed.rows import details_of, row_of, tree_details_of, tree_row_of
 from server.feed.scope import FeedScope
+from server.feed.times import AttemptTimes, pauses_row
 
 
 class Renderer:
@@ -21,6 +23,16 @@ class Renderer:
     def __init__(self, sources: FeedSources, index: JobIndex) -> None:
         self._sources = sources
         self._index = index
+        self._times = AttemptTimes(sources.store, sources.waits_of)
+
+    async def prepare(self, entries: Sequence[Entry], scope: FeedScope) -> None:
+        """Read what the rows of some entries need and is not known.
+
+        Raises:
+            StoreError: It cannot be read now.
+        """
+        if scope.detailed and not scope.trees_only:
+            await self._times.load(entries)
 
     def job(self, entry: Entry, scope: FeedScope) -> Rendered:
         """Return the row of an entry of a job."""
@@ -31,7 +43,9 @@ class Renderer:
             return entry.short
         if entry.detailed is None:
             assert entry.node is not None, "only jobs have rows"
-            entry.detailed = Rendered({**entry.short.row, **details_of(entry.node)})
+            attempts = self._times.of(entry)
+            row = {**entry.short.row, **details_of(entry.node), **({"attempts": attempts} if attempts else {})}
+            entry.detailed = Rendered(row)
         return entry.detailed
 
     def _row(self, entry: Entry) -> dict[str, Any]:
@@ -61,7 +75,26 @@ class Renderer:
             return known.short
         if known.detailed is None:
             known.detailed = Rendered({**known.short.row, **tree_details_of(known.sums)})
-        return known.detailed
+            known.timed = None
+        if scope.trees_only or scope.root_id is None:
+            return known.detailed
+        return await self._with_pauses(root_id, known, known.detailed)
+
+    async def _with_pauses(self, root_id: str, known: KnownTree, detailed: Rendered) -> Rendered:
+        if known.timed is not None:
+            return known.timed
+        version, ended = known.version, known.ended_pauses
+        if ended is None:
+            ended = await self._sources.store.ended_pauses(root_id)
+        paused = self._sources.paused_paths
+        everything = paused.at(EVERYTHING)
+        lasting = (*paused.under(root_id), *(() if everything is None else (everything,)))
+        pauses = pauses_row(ended, lasting)
+        row = Rendered({**detailed.row, "pauses": pauses} if pauses else detailed.row)
+        if known.version == version:
+            # Otherwise one may have ended while these were read.
+            known.ended_pauses, known.timed = ended, row
+        return row
 
     async def _is_current(self, root_id: str, known: KnownTree) -> bool:
         """Make sure that a known tree has what its rows say, and tell whether there is such a tree."""
@@ -69,7 +102,7 @@ class Renderer:
         # The limits of one that lives may change, of which nothing is announced; it is read from memory.
         if tree is None or known.live or known.made_at != known.version:
             tree = await self._sources.store.tree(root_id)
-        is_paused = self._sources.is_paused(root_id)
+        is_paused = self._sources.paused_paths.holds(root_id)
         if known.made_at != known.version or tree != known.tree or is_paused != known.is_paused:
             known.short = known.detailed = None
         known.tree, known.is_paused, known.made_at = tree, is_paused, known.version

@@ -178,6 +178,7 @@ class FeedWatch:
             await self._reader.open(scope.root_id)
         changes = self._index.after(version or 0, scope)
         entries, reached, more = changes.entries, changes.reached, changes.more
+        await self._renderer.prepare([entry for entry, _ in entries], scope)
         rows, taken = self._rows_of([entry for entry, _ in entries], scope)
         if taken < len(entries):
             entries, reached, more = entries[:taken], entries[taken - 1][1], True
@@ -213,7 +214,7 @@ class FeedWatch:
             self._index.unname(before)
 
     def _is_all_paused(self) -> bool:
-        return self._sources.is_paused(EVERYTHING)
+        return self._sources.paused_paths.holds(EVERYTHING)
 
     def _rows_of(self, entries: Sequence[Entry], scope: FeedScope) -> tuple[list[Rendered], int]:
         """Return the rows of as many of the first entries as fit into a page, and how many entries that are."""

@@ -5,7 +5,7 @@ Without the MCP SDK: it is needed before the SDK is loaded.
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -31,7 +31,7 @@ from jobs.recursion_manager import RecursionManager
 from jobs.sessions import SessionService
 from jobs.settings import Settings, TreeSettings
 from jobs.waiting import OnProgress, Waiting, WaitReport, plain_wait
-from jobs.waiting_for import Wait
+from jobs.waiting_for import AttemptWait, Wait
 from server.client.wire import Hello
 from server.mcp import replies
 from server.mcp.job_now import JobNow
@@ -68,6 +68,7 @@ class Services:
         approvals: Permission requests of jobs.
         activity_of: Returns what a job does now, or None where no attempt of it runs.
         wait_of: Returns what a job waits for, or None where it works or is over.
+        waits_of: Returns the waits of the running attempt of a job so far.
         now: Returns seconds since the epoch.
         resident: Returns the bytes of memory that the engine holds.
         in_use: Returns which `claude` and which accounts jobs use, with nothing secret; blocks.
@@ -92,6 +93,7 @@ class Services:
     approvals: Approvals
     activity_of: Callable[[Job], Activity | None]
     wait_of: Callable[[Job], Wait | None]
+    waits_of: Callable[[str], Sequence[AttemptWait]]
     now: Callable[[], float]
     resident: Callable[[], int]
     in_use: Callable[[], Mapping[str, Any]]

@@ -1,9 +1,6 @@
 """What watchers of different scopes are told: trees alone, one tree, some of its jobs, and sums of what is below."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -11,37 +8,15 @@ from jobs.model import JobStatus, Usage
 from jobs.paused import PausedPath
 from jobs.ports import NewLimits
 from jobs.waiting_for import Wait, WaitingFor
-from server.feed import index, watch
+from server.feed import index
 from server.feed.scope import FeedScope
-from server.feed.watch import JobFeed
-from tests.unit.feed.world import Told, World
+from tests.unit.feed.world import Seats, Told
 
 pytestmark = pytest.mark.anyio
 
 DETAILED = FeedScope(detailed=True)
 TREES = FeedScope(trees_only=True)
 HALF = Usage(cost_usd=0.5, input_tokens=10, output_tokens=4)
-
-
-@dataclass
-class Seats:
-    """A world, its feed, and seats for watchers."""
-
-    world: World
-    feed: JobFeed
-    stack: ExitStack = field(default_factory=ExitStack)
-
-    def watch(self, scope: FeedScope) -> Told:
-        return Told(self.stack.enter_context(self.feed.watch()), self.world.clock, scope)
-
-
-@pytest.fixture
-async def seats(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Seats]:
-    # A test that asks where nothing changed gets its empty page at once.
-    monkeypatch.setattr(watch, "QUIET_SECONDS", 0.05)
-    world = await World.empty()
-    with ExitStack() as stack:
-        yield Seats(world, world.feed(), stack)
 
 
 async def test_a_detailed_row_sums_up_all_below_it_and_a_short_one_is_as_it_was(seats: Seats) -> None:

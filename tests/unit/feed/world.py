@@ -1,15 +1,18 @@
 """A feed over a store in memory: jobs are moved by hand, and each test reads what its watchers are told."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.activity import Activity
-from jobs.event_bus import JobEventBus
+from jobs.event_bus import JobEventBus, PauseChange
 from jobs.model import Job, JobStatus, Outcome, Reason, Usage
+from jobs.paused import PausedPath
 from jobs.ports import Clock
 from jobs.store.live import LiveStore
 from jobs.store.memory import MemoryStore
+from jobs.wait_history import WaitHistory
 from jobs.waiting_for import Wait, WaitingFor
 from server.feed.index import FeedSources
 from server.feed.scope import WHOLE, FeedScope
@@ -40,6 +43,9 @@ class World:
     used: dict[str, Usage] = field(default_factory=dict)
     waits: dict[str, Wait] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.history = WaitHistory(self.clock.now)
+
     @classmethod
     async def empty(cls) -> "World":
         return cls(await LiveStore.over(MemoryStore()))
@@ -51,7 +57,8 @@ class World:
                 event_bus=self.event_bus,
                 wait_of=lambda job: self.waits.get(job.id),
                 activity_of=self._activity,
-                is_paused=self.store.paused_paths.holds,
+                paused_paths=self.store.paused_paths,
+                waits_of=self.history.of,
                 pauses=tuple,
                 clock=self.clock,
             )
@@ -87,8 +94,27 @@ class World:
     async def end(self, job_id: str, status: JobStatus = JobStatus.COMPLETED, usage: Usage | None = None) -> None:
         job = await self.job(job_id)
         reason = Reason.COMPLETED if status is JobStatus.COMPLETED else Reason.MAX_TURNS
-        outcome = Outcome(reason=reason, status=status, usage=usage or self.used.pop(job_id, Usage()))
+        used, waits = usage or self.used.pop(job_id, Usage()), self.history.ended_at(job_id, self.clock.at)
+        self.waits.pop(job_id, None)
+        outcome = Outcome(reason=reason, status=status, usage=used, waits=waits)
+        self.history.forget(job_id)
         self.event_bus.publish(await self.store.settle(job_id, job.attempt, outcome, at=self.clock.at))
+
+    def park(self, job_id: str, *, parked: bool = True) -> None:
+        """Let a running job wait for its own jobs in a call, or wait no more."""
+        self.history.note_parked(job_id, parked)
+        self.waits.pop(job_id, None)
+        if parked:
+            self.waits[job_id] = Wait(what=WaitingFor.CHILDREN)
+
+    async def pause(self, path: str) -> None:
+        rows = await self.store.pause([PausedPath(path=path, since=self.clock.at)])
+        self.event_bus.announce_pause(PauseChange(began=True, pauses=tuple(rows)))
+
+    async def resume(self, path: str) -> None:
+        rows = self.store.paused_paths.under(path)
+        await self.store.unpause([row.path for row in rows], at=self.clock.at)
+        self.event_bus.announce_pause(PauseChange(began=False, pauses=tuple(rows)))
 
     async def retry(self, job_id: str) -> None:
         queued = await self.store.requeue(job_id)
@@ -134,3 +160,15 @@ class Told:
             ids += [row["jobId"] for row in page["jobs"]]
             self.cursor, more = page["cursor"], page["more"]
         return ids
+
+
+@dataclass
+class Seats:
+    """A world, its feed, and seats for watchers."""
+
+    world: World
+    feed: JobFeed
+    stack: ExitStack
+
+    def watch(self, scope: FeedScope) -> Told:
+        return Told(self.stack.enter_context(self.feed.watch()), self.world.clock, scope)
