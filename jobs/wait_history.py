@@ -60,6 +60,8 @@ class WaitHistory:
 
     def ended_at(self, job_id: str, at: float) -> tuple[AttemptWait, ...]:
         """Return the waits of an attempt that is over at a time, in seconds since the epoch."""
+        if job_id not in self._open and job_id not in self._over:
+            return ()
         ended = (AttemptWait(what=one.what, since=one.since, until=one.end_or(at)) for one in self.of(job_id))
         return tuple(ended)
 

@@ -15,9 +15,9 @@ KEPT_PAUSES: Final = 100
 Row = tuple[object, ...]
 
 
-def waits_text(waits: Sequence[AttemptWait]) -> str | None:
-    """Return waits as JSON, or None where there are none."""
-    return json.dumps([(wait.what.value, wait.since, wait.until) for wait in waits]) if waits else None
+def waits_text(waits: Sequence[AttemptWait]) -> str:
+    """Return waits as JSON."""
+    return json.dumps([(wait.what.value, wait.since, wait.until) for wait in waits])
 
 
 def waits_of(text: str | None) -> tuple[AttemptWait, ...]:

@@ -209,7 +209,7 @@ def settle(
             None if process is None else process.start,
             outcome.cli_version,
             outcome.model,
-            waits_text(outcome.waits),
+            waits_text(outcome.waits) if outcome.waits else None,
             job_id,
             attempt,
         ),
