@@ -437,6 +437,47 @@ ORDER BY max(ended_at), root_id;
 -- Asked in the transaction that deletes: a retry may have revived the tree since it was chosen.
 SELECT count(*) > 0 AND coalesce(sum(status IN ('queued', 'running')), 0) = 0 FROM job WHERE root_id = ?;
 
+-- name: depth_costs
+-- In the index alone, however many jobs there are.
+SELECT depth, count(*), sum(cost_usd), sum(input_tokens), sum(output_tokens) FROM job INDEXED BY job_costs
+GROUP BY depth ORDER BY depth;
+
+-- name: depth_costs_of_tree
+-- As above, one range of it.
+SELECT depth, count(*), sum(cost_usd), sum(input_tokens), sum(output_tokens) FROM job INDEXED BY job_costs
+WHERE root_id = ? GROUP BY depth ORDER BY depth;
+
+-- name: model_costs
+-- In the index alone, too.
+SELECT model, count(*), sum(cost_usd), sum(input_tokens), sum(output_tokens) FROM attempt INDEXED BY attempt_costs
+WHERE status IS NOT NULL GROUP BY model ORDER BY sum(cost_usd) DESC, model;
+
+-- name: model_costs_of_tree
+-- Of each job of the tree one range of the index.
+SELECT model, count(*), sum(attempt.cost_usd), sum(attempt.input_tokens), sum(attempt.output_tokens)
+FROM job INDEXED BY job_by_root
+CROSS JOIN attempt INDEXED BY attempt_costs ON attempt.job_id = job.id AND attempt.status IS NOT NULL
+WHERE job.root_id = ? GROUP BY model ORDER BY sum(attempt.cost_usd) DESC, model;
+
+-- name: tree_costs
+-- The dearest are chosen in the index; only of these more is read: the first job, and whether they are over.
+WITH chosen AS (
+    SELECT * FROM (
+        SELECT root_id, count(*) AS jobs, sum(cost_usd) AS cost FROM job INDEXED BY job_costs
+        GROUP BY root_id ORDER BY cost DESC LIMIT :limit
+    )
+    UNION
+    SELECT root_id, count(*), sum(cost_usd) FROM job INDEXED BY job_costs
+    WHERE root_id IN (SELECT value FROM json_each(:also)) GROUP BY root_id
+)
+SELECT root_id, jobs, cost, tree.max_budget_usd, tree.created_at,
+    CASE WHEN NOT EXISTS (
+        SELECT 1 FROM job INDEXED BY job_by_root WHERE root_id = tree.id AND status IN ('queued', 'running')
+    ) THEN (SELECT max(ended_at) FROM job INDEXED BY job_ended WHERE root_id = tree.id AND ended_at IS NOT NULL) END,
+    (SELECT spec FROM job WHERE id = tree.id OR (batch_id = tree.id AND position = 0) LIMIT 1)
+FROM chosen JOIN tree ON tree.id = chosen.root_id
+ORDER BY cost DESC, root_id;
+
 -- name: delete_references
 -- Jobs and batches name each other, so the links are cut before either is deleted.
 UPDATE batch SET parent_id = NULL WHERE root_id = ?;

@@ -1,13 +1,14 @@
 """Converts rows of the database to the types of `jobs.model` and back."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from jobs.costs import DepthCost, ModelCost, TreeCost
 from jobs.model import EXCERPT_LENGTH, Attempt, Batch, DaySpending, Job, JobStatus, Outcome, Reason, Rollup, Tree, Usage
 from jobs.paused import PausedPath
 from jobs.ports import EndedTree
@@ -202,6 +203,38 @@ def day_spending_of(row: Row) -> DaySpending:
     """Return the spending of a row (account, day, cost)."""
     account, day, cost_usd = row
     return DaySpending(account=account, day=day, cost_usd=cost_usd)
+
+
+def depth_cost_of(row: Row) -> DepthCost:
+    """Return what a depth has used."""
+    depth, jobs, *used = row
+    return DepthCost(depth=depth, jobs=jobs, usage=_usage_of(used))
+
+
+def model_cost_of(row: Row) -> ModelCost:
+    """Return what a model has used."""
+    model, attempts, *used = row
+    return ModelCost(model=model, attempts=attempts, usage=_usage_of(used))
+
+
+def tree_cost_of(row: Row) -> TreeCost:
+    """Return what a tree has cost."""
+    root_id, jobs, cost_usd, max_budget_usd, created_at, ended_at, spec = row
+    first = None if spec is None else _spec(spec)
+    return TreeCost(
+        root_id=root_id,
+        title="" if first is None else first.key or first.task,
+        jobs=jobs,
+        cost_usd=cost_usd,
+        max_budget_usd=max_budget_usd,
+        created_at=created_at,
+        ended_at=ended_at,
+    )
+
+
+def _usage_of(sums: Sequence[Any]) -> Usage:
+    cost_usd, input_tokens, output_tokens = sums
+    return Usage(cost_usd=cost_usd, input_tokens=input_tokens, output_tokens=output_tokens)
 
 
 def rollup_of(rows: Iterable[Row]) -> Rollup:

@@ -14,5 +14,10 @@ CREATE TABLE ended_pause (
     PRIMARY KEY (path, since)
 ) STRICT, WITHOUT ROWID;
 
+-- Costs by tree, depth and model, all of it in the index: the rows themselves have tasks, answers and frames.
+CREATE INDEX job_costs ON job (root_id, depth, cost_usd, input_tokens, output_tokens);
+CREATE INDEX attempt_costs ON attempt (job_id, model, cost_usd, input_tokens, output_tokens, status)
+WHERE status IS NOT NULL;
+
 PRAGMA user_version = 7;
 COMMIT;

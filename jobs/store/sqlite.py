@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from anyio import CancelScope, to_thread
 
+from jobs.costs import CostStore, DepthCost, ModelCost, TreeCost
 from jobs.errors import DiskFullError, StoreError
 from jobs.model import Attempt, Batch, DaySpending, Job, JobStatus, Outcome, Rollup, Tree
 from jobs.notice import NotedPause, Notice, NoticeKind, NoticeStore, UndeliveredNotices, WantedNotices
@@ -27,11 +28,14 @@ from jobs.store.rows import (
     attempt_of,
     batch_of,
     day_spending_of,
+    depth_cost_of,
     ended_tree_of,
     job_of,
+    model_cost_of,
     paused_path_of,
     rollup_of,
     task_of,
+    tree_cost_of,
     tree_of,
 )
 from jobs.store.writer import LaunchNotes, ProcessNote, Transactions, open_reader, open_writer
@@ -119,7 +123,7 @@ def _all(jobs: Sequence[Job]) -> Sequence[Job]:
     return jobs
 
 
-class SqliteStore(Store, NoticeStore):
+class SqliteStore(Store, NoticeStore, CostStore):
     """Trees in one file, mode 0600, in a directory that the caller made.
 
     A cancelled write is done as a whole or not at all, and never delays others. `check` and every write run on the
@@ -346,6 +350,22 @@ class SqliteStore(Store, NoticeStore):
     async def spending(self, since: str) -> Sequence[DaySpending]:
         """Return what accounts have spent since a day."""
         return await self._read("spending", (since,), day_spending_of)
+
+    async def depth_costs(self, root_id: str | None = None) -> Sequence[DepthCost]:
+        """Return what jobs have used by depth."""
+        if root_id is None:
+            return await self._read("depth_costs", (), depth_cost_of)
+        return await self._read("depth_costs_of_tree", (root_id,), depth_cost_of)
+
+    async def model_costs(self, root_id: str | None = None) -> Sequence[ModelCost]:
+        """Return what attempts have used by model."""
+        if root_id is None:
+            return await self._read("model_costs", (), model_cost_of)
+        return await self._read("model_costs_of_tree", (root_id,), model_cost_of)
+
+    async def tree_costs(self, *, limit: int, also: Sequence[str] = ()) -> Sequence[TreeCost]:
+        """Return what trees have cost."""
+        return await self._read("tree_costs", {"limit": limit, "also": json.dumps(list(also))}, tree_cost_of)
 
     async def caller(self, token_hash: str) -> Job | None:
         """Return the running job that holds this token, or None."""

@@ -19,6 +19,7 @@ from jobs.claude.account import account_key, accounts_of
 from jobs.claude.binary import ClaudeFinder
 from jobs.claude.command import McpServer
 from jobs.client_context import ClientContextStore
+from jobs.costs import CostStore
 from jobs.effective_settings import EffectiveSettings
 from jobs.errors import JobsError, StoreError
 from jobs.event_bus import JobEventBus
@@ -65,6 +66,7 @@ from server.engine.settings_notices import SettingsNotices
 from server.engine.state_binding import bind
 from server.engine.state_watch import EngineSocket, StateWatch
 from server.engine.supervised_tasks import SupervisedTasks
+from server.feed.costs import Costs, CostSources
 from server.feed.index import FeedSources
 from server.feed.job_details import JobDetails
 from server.feed.watch import JobFeed
@@ -254,6 +256,23 @@ async def _note_permission(
         event_bus.publish(noted)
 
 
+def _costs(services: Services, sums: CostStore, clock: Clock) -> Costs:
+    async def account_names() -> Mapping[str, str]:
+        names: Mapping[str, str] = (await anyio.to_thread.run_sync(services.in_use))["accountNames"]
+        return names
+
+    return Costs(
+        CostSources(
+            store=services.store,
+            sums=sums,
+            figures=services.recursion.spending,
+            account_names=account_names,
+            activity_of=services.activity_of,
+            clock=clock,
+        )
+    )
+
+
 async def _recover(recovery: OrphanSweep) -> None:
     await retry_while_unavailable(recovery.sweep, "sweeping what an earlier engine left")
     if removed := await retry_while_unavailable(
@@ -351,6 +370,7 @@ async def _serve(
                 services=services,
                 watch=feed.watch,
                 details=details,
+                costs=_costs(services, store, clock),
                 limits_of=lambda identity: answer_limits(services.limits, {"id": identity}),
                 counter=connection_counter,
                 refuse=partial(refuse_pid_inside_job, own_commands=services.own_commands),

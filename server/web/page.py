@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobs.errors import JobsError, NotFoundError, StoreError
 from server import __version__
+from server.feed.costs import Costs
 from server.feed.scope import FeedScope
 from server.feed.watch import FeedWatch
 from server.web.access import Codes, Session, Sessions, TooManyCodesError
@@ -55,6 +56,7 @@ class PageSources:
         watch: Returns a watcher of the job feed for as long as a block lasts.
         counter: Counts the connections of the engine.
         job_views: Reads everything about one job.
+        costs: Reads what trees have cost.
         actions: Acts on jobs.
         stopping: Set once the server stops.
     """
@@ -66,6 +68,7 @@ class PageSources:
     watch: Callable[[], AbstractContextManager[FeedWatch]]
     counter: Counter
     job_views: JobViews
+    costs: Costs
     actions: Actions
     stopping: anyio.Event
 
@@ -110,6 +113,8 @@ class PageRequests:
             Route("/api/session", self._signed_in(self._session), methods=["GET"]),
             Route("/api/feed", self._signed_in(self._feed), methods=["GET"]),
             Route("/api/jobs/{identity}", self._signed_in(self._job), methods=["GET"]),
+            Route("/api/costs", self._signed_in(self._all_costs), methods=["GET"]),
+            Route("/api/trees/{identity}/costs", self._signed_in(self._tree_costs), methods=["GET"]),
             Route("/api/actions", self._signed_in(self._act), methods=["POST"]),
         ]
         app = Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
@@ -203,6 +208,12 @@ class PageRequests:
 
     async def _job(self, request: Request, _: Session) -> Response:
         return json_answer(await self._sources.job_views.of(request.path_params["identity"]))
+
+    async def _all_costs(self, _: Request, __: Session) -> Response:
+        return json_answer(await self._sources.costs.all())
+
+    async def _tree_costs(self, request: Request, _: Session) -> Response:
+        return json_answer(await self._sources.costs.of_tree(request.path_params["identity"]))
 
     async def _act(self, request: Request, session: Session) -> Response:
         try:

@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from jobs.errors import JobsError
 from jobs.ports import Clock
+from server.feed.costs import Costs
 from server.feed.job_details import JobDetails
 from server.feed.watch import FeedWatch
 from server.mcp.connection_state import Caller, Services
@@ -55,6 +56,7 @@ class PageParts:
         services: What the tools call.
         watch: Returns a watcher of the job feed for as long as a block lasts.
         details: Reads everything about one job.
+        costs: Reads what trees have cost.
         limits_of: Reads limits of what lives.
         counter: Counts the connections of the engine.
         refuse: Raises where a process may not act as a person; blocks.
@@ -68,6 +70,7 @@ class PageParts:
     services: Services
     watch: Callable[[], AbstractContextManager[FeedWatch]]
     details: JobDetails
+    costs: Costs
     limits_of: LimitsOf
     counter: Counter
     refuse: Refuse
@@ -208,6 +211,7 @@ class PageService:
             watch=parts.watch,
             counter=parts.counter,
             job_views=JobViews(parts.services, parts.details, parts.limits_of),
+            costs=parts.costs,
             actions=Actions(parts.services, parts.words),
             stopping=stopping,
         )
