@@ -47,6 +47,7 @@ from jobs.store.live import LiveStore
 from jobs.store.search_index import SearchIndex
 from jobs.store.sqlite import SqliteStore
 from jobs.util.retrying import retry_while_unavailable
+from jobs.util.text import secrets_in
 from jobs.wait_history import WaitHistory
 from jobs.wait_reasons import WaitReasons
 from jobs.waiting import Waiting
@@ -223,6 +224,15 @@ async def assemble(
         )
 
 
+def _secrets_of(services: Services, root_id: str) -> frozenset[str]:
+    """Return the secret values of a tree, and of the engine itself; may read a file."""
+    own = secrets_in(os.environ)
+    try:
+        return own | secrets_in(services.context_of(root_id).env)
+    except StoreError:
+        return own
+
+
 def _in_use(claudes: ClaudeFinder, client_contexts: ClientContextStore) -> dict[str, Any]:
     # Many trees come from one client: each environment is checked once.
     environments = {tuple(sorted(env.items())) for env in client_contexts.environments()}
@@ -377,6 +387,8 @@ async def _serve(
                 words=words,
                 load_tools=mcp_server.load,
                 clock=clock,
+                trees=paths.trees,
+                secrets_of=partial(_secrets_of, services),
             ),
             tasks.start,
         )

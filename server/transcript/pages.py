@@ -137,13 +137,16 @@ class TranscriptPages:
         self._secrets_of = secrets_of
         self._kept: OrderedDict[tuple[str, int, int], _Reader] = OrderedDict()
 
-    async def page(self, job: Job, attempt: int | None = None, place: Place = FROM_THE_START) -> dict[str, Any]:
+    async def page(
+        self, job: Job, attempt: int | None = None, place: Place = FROM_THE_START, known: Collection[str] = ()
+    ) -> dict[str, Any]:
         """Return a page of an attempt's transcript, without blocking the event loop.
 
         Args:
             job: The job as it is now.
             attempt: Number of the attempt, or None for the last one.
             place: Which part.
+            known: Secret values besides those of the tree: the environment of a tree that is over is not kept.
 
         Returns:
             `entries`; `from` and `next`, the bytes where the page begins and where the next one does; `more`, whether
@@ -165,11 +168,11 @@ class TranscriptPages:
         task = await self._store.task(job.id) or job.spec.task
         failed = not live and (kept is None or kept.status is not JobStatus.COMPLETED)
         wanted = _AttemptRead(job=job, number=number, live=live, failed=failed, task=task)
-        return head | await anyio.to_thread.run_sync(self._read, wanted, place)
+        return head | await anyio.to_thread.run_sync(self._read, wanted, place, frozenset(known))
 
-    def _read(self, wanted: _AttemptRead, place: Place) -> dict[str, Any]:
+    def _read(self, wanted: _AttemptRead, place: Place, secrets: frozenset[str]) -> dict[str, Any]:
         directory = AttemptDirectory(self._trees / wanted.job.root_id / wanted.job.id / str(wanted.number))
-        known = self._secrets_of(wanted.job.root_id)
+        known = secrets.union(self._secrets_of(wanted.job.root_id))
         descriptor = directory.open_written(STDOUT)
         try:
             file = _File(descriptor)

@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from jobs.errors import NotFoundError
 from jobs.ids import is_batch_id
-from jobs.model import LIVE, Rollup, Usage
+from jobs.model import LIVE, Job, Rollup, Usage
 from server.feed.job_details import JobDetails, resume_line
 from server.mcp.connection_state import Services
 
@@ -49,6 +50,18 @@ class JobViews:
             line = resume_line(details)
             more = {} if line is None else {"resume": line}
         return {**details, "own": _usage(own), **_sums(await store.rollup_under(job.path)), **more}
+
+    async def job(self, job_id: str) -> Job:
+        """Return a job as it is now.
+
+        Raises:
+            NotFoundError: There is no such job.
+            StoreError: It cannot be read now.
+        """
+        job = await self._services.store.job(job_id)
+        if job is None:
+            raise NotFoundError("Job", job_id)
+        return job
 
     async def _limits(self, identity: str) -> dict[str, Any]:
         answer = await self._limits_of(identity)

@@ -21,10 +21,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobs.errors import JobsError, NotFoundError, StoreError
+from jobs.util.text import secrets_in
 from server import __version__
 from server.feed.costs import Costs
 from server.feed.scope import FeedScope
 from server.feed.watch import FeedWatch
+from server.transcript.pages import NoSuchAttemptError, Place, TranscriptPages
 from server.web.access import Codes, Session, Sessions, TooManyCodesError
 from server.web.actions import Actions
 from server.web.answers import file_answer, json_answer, refused, way_in, welcome
@@ -40,6 +42,8 @@ BODY_SECONDS: Final = 20.0
 
 _PLACE: Final = re.compile(r"(?:tree/[a-z0-9]{1,40}(?:/[a-z0-9]{1,40}|/costs)?|costs)")
 """Where in the page a code may lead to."""
+
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
 
 _FILE: Final = re.compile(r"[a-z0-9-]{1,60}\.(?:js|css|svg)")
 
@@ -57,6 +61,7 @@ class PageSources:
         counter: Counts the connections of the engine.
         job_views: Reads everything about one job.
         costs: Reads what trees have cost.
+        transcripts: Reads pages of transcripts.
         actions: Acts on jobs.
         stopping: Set once the server stops.
     """
@@ -69,6 +74,7 @@ class PageSources:
     counter: Counter
     job_views: JobViews
     costs: Costs
+    transcripts: TranscriptPages
     actions: Actions
     stopping: anyio.Event
 
@@ -115,6 +121,7 @@ class PageRequests:
             Route("/api/jobs/{identity}", self._signed_in(self._job), methods=["GET"]),
             Route("/api/costs", self._signed_in(self._all_costs), methods=["GET"]),
             Route("/api/trees/{identity}/costs", self._signed_in(self._tree_costs), methods=["GET"]),
+            Route("/api/jobs/{identity}/transcript", self._signed_in(self._transcript), methods=["GET"]),
             Route("/api/actions", self._signed_in(self._act), methods=["POST"]),
         ]
         app = Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
@@ -148,7 +155,7 @@ class PageRequests:
                 return refused(401, "This browser was not let in. Run `claude-jobs web`, and open what it prints.")
             try:
                 return await handler(request, session)
-            except NotFoundError as error:
+            except (NotFoundError, NoSuchAttemptError) as error:
                 return refused(404, str(error))
             except StoreError as error:
                 return refused(503, str(error))
@@ -215,6 +222,15 @@ class PageRequests:
     async def _tree_costs(self, request: Request, _: Session) -> Response:
         return json_answer(await self._sources.costs.of_tree(request.path_params["identity"]))
 
+    async def _transcript(self, request: Request, session: Session) -> Response:
+        query = request.query_params
+        job = await self._sources.job_views.job(request.path_params["identity"])
+        place = _place_in(query.get("after"), query.get("before"))
+        caller = self._sources.sessions.caller_of(session)
+        known = secrets_in({} if caller is None else caller.client_context.env)
+        attempt = _number_in("attempt", query.get("attempt"))
+        return json_answer(await self._sources.transcripts.page(job, attempt, place, known))
+
     async def _act(self, request: Request, session: Session) -> Response:
         try:
             given = json.loads(await _body(request))
@@ -233,6 +249,20 @@ def _scope_of(query: QueryParams) -> FeedScope:
         parents=None if parents is None else frozenset(parents.split(",")),
         detailed=not trees_only,
     )
+
+
+def _place_in(after: str | None, before: str | None) -> Place:
+    if before == "end":
+        return Place(at_end=True)
+    return Place(after=_number_in("after", after) or 0, before=_number_in("before", before))
+
+
+def _number_in(name: str, given: str | None) -> int | None:
+    if not given:
+        return None
+    if not _NUMBER.fullmatch(given):
+        raise BadRequestError(f"{name}: give a number.")
+    return int(given)
 
 
 async def _file(name: str) -> Response:

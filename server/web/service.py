@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,8 @@ class PageParts:
         words: Rewrites a tool's text for a person.
         load_tools: Loads the tools and the MCP SDK, once.
         clock: Time.
+        trees: The directory of the trees.
+        secrets_of: Returns the secret values of a tree, by its id; called in a thread.
     """
 
     home: Path
@@ -77,6 +79,8 @@ class PageParts:
     words: Callable[[str], str]
     load_tools: Callable[[], Awaitable[object]]
     clock: Clock
+    trees: Path
+    secrets_of: Callable[[str], Collection[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +200,7 @@ class PageService:
         return served
 
     def _built(self, port: int) -> _Served:
+        from server.transcript.pages import TranscriptPages
         from server.web.actions import Actions
         from server.web.guard import Guard
         from server.web.http_server import HttpServer, bound
@@ -212,6 +217,7 @@ class PageService:
             counter=parts.counter,
             job_views=JobViews(parts.services, parts.details, parts.limits_of),
             costs=parts.costs,
+            transcripts=TranscriptPages(parts.trees, parts.services.store, parts.secrets_of),
             actions=Actions(parts.services, parts.words),
             stopping=stopping,
         )

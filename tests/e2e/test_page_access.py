@@ -112,7 +112,9 @@ def test_a_link_leads_to_a_place_in_the_page_and_nowhere_else(link: tuple[PageCl
     assert "evil" not in body
 
 
-@pytest.mark.parametrize("path", ["/", "/static/main.js", "/api/session", "/api/feed", "/api/jobs/j1"])
+@pytest.mark.parametrize(
+    "path", ["/", "/static/main.js", "/api/session", "/api/feed", "/api/jobs/j1", "/api/jobs/j1/transcript"]
+)
 @pytest.mark.parametrize("cookie", ["", "none", "wrong", "another port"])
 def test_without_the_cookie_of_this_port_there_is_nothing(inside: PageClient, path: str, cookie: str):
     token = inside.cookie.partition("=")[2]
@@ -270,7 +272,8 @@ def test_a_jobs_own_process_gets_nothing_with_a_stolen_cookie_and_uses_up_no_cod
     def asked(*request: str) -> str:
         return shell.run(*hidden, sys.executable, "-I", "-S", "-c", SCRIPT, str(person.port), *request)
 
-    for path in ("/", "/static/main.js", "/api/session", "/api/feed", f"/api/jobs/{job_id}"):
+    of_job = f"/api/jobs/{job_id}"
+    for path in ("/", "/static/main.js", "/api/session", "/api/feed", of_job, f"{of_job}/transcript"):
         assert asked("GET", path, person.cookie, "").startswith("403 None")
     said = asked("POST", "/api/actions", person.cookie, json.dumps({"do": "kill", "id": job_id}))
     assert said.startswith("403 None")
