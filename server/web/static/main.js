@@ -2,6 +2,7 @@
 // The shell: which page is shown, the filter, the keys that hold everywhere, and the state of the engine.
 
 import { el, fill, setText } from "./dom.js";
+import { Feed } from "./feed.js";
 import { HINTS } from "./filter.js";
 import { openHelp } from "./help.js";
 
@@ -33,6 +34,9 @@ const MODULES = {
   costs: () => import("./costs-page.js").then((module) => module.CostsPage),
 };
 
+/** Pages without a stream of their own: the shell follows the trees for them. */
+const STILL = new Set(["costs"]);
+
 const ID = /^[0-9A-Za-z_-]{1,64}$/;
 
 /**
@@ -60,6 +64,8 @@ const made = new Map();
 let shown = "";
 let title = "";
 let asking = 0;
+/** @type {Feed | null} */
+let behind = null;
 
 /** @type {Record<string, [string, string]>} */
 const STATES = {
@@ -110,6 +116,30 @@ function showTitle() {
   if (document.title !== text) document.title = text;
 }
 
+/**
+ * Follows the trees behind a page that has no stream, so that it says too how the engine is and what asks.
+ *
+ * @param {boolean} isWanted
+ */
+function followBehind(isWanted) {
+  if (isWanted === (behind !== null)) return;
+  behind?.close();
+  behind = null;
+  if (!isWanted) return;
+  /** @type {Map<string, number>} */
+  const asks = new Map();
+  behind = new Feed({
+    trees: true,
+    onState: shell.connection,
+    onPage(page) {
+      if (page.reset) asks.clear();
+      for (const tree of page.trees) asks.set(tree.rootId, tree.asking ?? 0);
+      for (const rootId of page.gone) asks.delete(rootId);
+      shell.asks([...asks.values()].reduce((sum, count) => sum + count, 0));
+    },
+  });
+}
+
 async function route() {
   const { page: name, params } = routeOf(location.hash);
   if (!made.has(name)) {
@@ -127,6 +157,7 @@ async function route() {
     shell.setFilter("");
     shell.asks(0);
     markNavigation(name);
+    followBehind(STILL.has(name));
   }
   page.show(params);
 }

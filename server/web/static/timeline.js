@@ -224,7 +224,7 @@ function lastOf(nodes) {
 
 /**
  * Tells whether a job ends after another one. Of two that are not over, it is the one that waits for others of its
- * batch, else the one that began first.
+ * batch, else one that has not begun, else the one that began first.
  *
  * @param {Node} node
  * @param {Node} other
@@ -233,7 +233,7 @@ function isLater(node, other) {
   if (endOf(node) !== Infinity || endOf(other) !== Infinity) return endOf(node) > endOf(other);
   const [waits, otherWaits] = [node, other].map((one) => one.row?.waitingFor === "siblings");
   if (waits !== otherWaits) return waits;
-  return (node.row?.startedAt ?? Infinity) < (other.row?.startedAt ?? Infinity);
+  return (node.row?.startedAt ?? 0) < (other.row?.startedAt ?? 0);
 }
 
 /**

@@ -36,14 +36,11 @@ export class TreePage {
   #filter = "";
   /** Whether the step of the history before this one is the tree without a job beside it. */
   #isPushed = false;
-  /** @type {JobTree} */
-  #jobs;
-  /** @type {TreeGrid} */
-  #grid;
-  /** @type {TreeHead} */
-  #head;
-  /** @type {AskBanner} */
-  #asks;
+  #jobs = new JobTree("");
+  // What is built for each tree.
+  #grid = /** @type {TreeGrid} */ (/** @type {unknown} */ (null));
+  #head = /** @type {TreeHead} */ (/** @type {unknown} */ (null));
+  #asks = /** @type {AskBanner} */ (/** @type {unknown} */ (null));
 
   /**
    * @param {HTMLElement} host
@@ -52,6 +49,8 @@ export class TreePage {
   constructor(host, shell) {
     this.host = host;
     this.shell = shell;
+    /** @type {string | undefined} Id of the job that is shown beside the rows. */
+    this.shown = undefined;
     this.pane = el("aside", { class: "pane", "aria-label": "Job", hidden: true });
     this.jobPane = new JobPane(this.pane, {
       onClose: () => this.#close(),
@@ -256,6 +255,7 @@ export class TreePage {
 
   /** @param {Node} node */
   #open(node) {
+    clearTimeout(this.#settle);
     if (!node.row) this.#fold(node, this.#jobs.isOpen(node));
     else {
       this.#isPushed ||= this.pane.hidden;
@@ -266,7 +266,10 @@ export class TreePage {
   /** @param {Node | null} node */
   #selected(node) {
     clearTimeout(this.#settle);
-    if (node?.row && !this.pane.hidden) this.#settle = setTimeout(() => this.#open(node), SETTLE);
+    if (!node?.row || this.pane.hidden || node.id === this.shown) return;
+    const from = location.hash;
+    // The person may have gone elsewhere meanwhile.
+    this.#settle = setTimeout(() => location.hash === from && this.#open(node), SETTLE);
   }
 
   #close() {
@@ -283,6 +286,7 @@ export class TreePage {
     this.body.classList.toggle("has-pane", isOpen);
     this.pane.hidden = !isOpen;
     if (!id) {
+      clearTimeout(this.#settle);
       this.#isPushed = false;
       this.shown = undefined;
       this.jobPane.hide();
