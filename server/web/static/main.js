@@ -1,9 +1,11 @@
 // @ts-check
 // The shell: which page is shown, the filter, the keys that hold everywhere, and the state of the engine.
 
+import { get } from "./api.js";
 import { el, fill, setText } from "./dom.js";
 import { Feed } from "./feed.js";
 import { HINTS } from "./filter.js";
+import { plain } from "./format.js";
 import { openHelp } from "./help.js";
 
 /**
@@ -90,6 +92,7 @@ const shell = {
     const engine = byId("engine");
     engine.dataset.state = state;
     engine.title = `The engine: ${word}`;
+    if (state === "live") tellEngine(engine);
     fill(engine, el("span", { text: word }));
     const notice = byId("notice");
     notice.hidden = !told;
@@ -109,6 +112,16 @@ const shell = {
     input.placeholder = placeholder;
   },
 };
+
+/** @param {HTMLElement} engine */
+async function tellEngine(engine) {
+  try {
+    const { version, home, pid } = await get("/api/session");
+    if (home) engine.title = `The engine: live, version ${version}, process ${pid}, with its state in ${plain(home)}`;
+  } catch {
+    // It says by its stream that it is gone.
+  }
+}
 
 function showTitle() {
   const count = asking ? `(${asking}) ` : "";
@@ -154,6 +167,7 @@ async function route() {
     made.get(shown)?.page.hide();
     shown = name;
     view.replaceChildren(host);
+    byId("search").hidden = !page.filter;
     shell.setFilter("");
     shell.asks(0);
     markNavigation(name);
@@ -207,7 +221,7 @@ function leavesFilter(event, page) {
 /** @param {KeyboardEvent} event */
 function ownKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return false;
-  if (event.key === "/") {
+  if (event.key === "/" && !byId("search").hidden) {
     input.focus();
     input.select();
     return true;
