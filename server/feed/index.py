@@ -125,11 +125,14 @@ class JobIndex:
             self._over.add(root_id, len(tree.jobs), is_next=tree.was_asked_for)
             self._drop_surplus()
 
-    def put_whole(self, root_id: str, jobs: Sequence[Job]) -> None:
-        """Take in all jobs of a tree as they were read, those that were announced meanwhile as they are."""
+    def put_read(self, jobs: Sequence[Job]) -> None:
+        """Take in jobs as they were read, without those that were announced meanwhile: these are newer."""
         for job in jobs:
             if job.id not in self._entries:
                 self.put(job)
+
+    def note_whole(self, root_id: str) -> None:
+        """Note that all jobs of a tree have been taken in."""
         self._partial.pop(root_id, None)
 
     def put(self, job: Job) -> None:
@@ -139,7 +142,7 @@ class JobIndex:
         if entry is None:
             entry = self._entries[job.id] = Entry(root_id=job.root_id, node=tree.sums.node(job))
             tree.jobs.add(job.id)
-        entry.job, entry.short, entry.detailed = job, None, None
+        entry.job, entry.said, entry.short, entry.detailed = job, None, None, None
         # An attempt that has just been settled may be known as a running one for a moment: it would count twice.
         entry.activity = self._sources.activity_of(job) if job.status is JobStatus.RUNNING else None
         self._note_change(job.root_id, tree)
@@ -245,9 +248,13 @@ class JobIndex:
             self._queued[job_id] = self._queued.pop(job_id)
         for job_id in (*self._running, *some):
             entry = self._entries[job_id]
-            if entry.job is not None and not entry.said.is_like(said := self._sources.to_say(entry.job)):
-                entry.said = said
+            if entry.job is None:
+                continue
+            before, said = entry.said, self._sources.to_say(entry.job)
+            if before is not None and not before.is_like(said):
                 self.put(entry.job)
+            if before is None or entry.said is None:
+                entry.said = said
 
     def knows(self, version: int) -> bool:
         """Tell whether everything that changed after a version is still known."""

@@ -36,22 +36,25 @@ class Renderer:
 
     def job(self, entry: Entry, scope: FeedScope) -> Rendered:
         """Return the row of an entry of a job."""
+        if scope.detailed:
+            if entry.detailed is None:
+                entry.detailed = Rendered(self._detailed_row(entry))
+            return entry.detailed
         if entry.short is None:
             entry.short = Rendered(self._row(entry))
-            entry.detailed = None
-        if not scope.detailed:
-            return entry.short
-        if entry.detailed is None:
-            assert entry.node is not None, "only jobs have rows"
-            attempts = self._times.of(entry)
-            row = {**entry.short.row, **details_of(entry.node), **({"attempts": attempts} if attempts else {})}
-            entry.detailed = Rendered(row)
-        return entry.detailed
+        return entry.short
+
+    def _detailed_row(self, entry: Entry) -> dict[str, Any]:
+        assert entry.node is not None, "only jobs have rows"
+        row = {**self._row(entry), **details_of(entry.node)}
+        if attempts := self._times.of(entry):
+            row["attempts"] = attempts
+        return row
 
     def _row(self, entry: Entry) -> dict[str, Any]:
         assert entry.job is not None, "only jobs have rows"
-        # It is remembered, so that a change of it is noticed.
-        said = entry.said = self._sources.to_say(entry.job)
+        # The same in both rows, and kept, so that a change of it is noticed.
+        said = entry.said = entry.said or self._sources.to_say(entry.job)
         return row_of(entry.job, said.wait, entry.activity) | ({"paused": True} if said.is_paused else {})
 
     async def trees(self, root_ids: Sequence[str], scope: FeedScope) -> list[Rendered]:

@@ -224,7 +224,7 @@ class FeedWatch:
             if entry.job is None:
                 continue
             row = self._renderer.job(entry, scope)
-            room -= len(row.text) if scope.detailed else row.about_bytes
+            room -= len(row.text) if scope.detailed else row.about_bytes()
             if room < 0 and rows:
                 return rows, taken
             rows.append(row)

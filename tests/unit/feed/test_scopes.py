@@ -1,14 +1,16 @@
 """What watchers of different scopes are told: trees alone, one tree, some of its jobs, and sums of what is below."""
 
 import json
+from typing import Any
 
 import pytest
 
-from jobs.model import JobStatus, Usage
+from jobs.model import Job, JobStatus, Usage
 from jobs.paused import PausedPath
 from jobs.ports import NewLimits
 from jobs.waiting_for import Wait, WaitingFor
-from server.feed import index
+from server.feed import index, rendering
+from server.feed.rows import row_of
 from server.feed.scope import FeedScope
 from tests.unit.feed.world import Seats, Told
 
@@ -143,19 +145,43 @@ async def test_both_forms_of_a_page_say_the_same(seats: Seats) -> None:
         assert "\n" not in written.text
 
 
-async def test_a_row_is_made_once_for_all_watchers_and_again_once_something_about_it_changes(seats: Seats) -> None:
+async def test_a_row_is_made_once_for_all_watchers_and_again_once_something_about_it_changes(
+    seats: Seats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def counted(job: Job, *rest: Any) -> dict[str, Any]:
+        made.append(job.id)
+        return row_of(job, *rest)
+
+    monkeypatch.setattr(rendering, "row_of", counted)
     world = seats.world
     await world.root("j1")
     await world.claim("j1")
-    one, other = seats.watch(DETAILED), seats.watch(DETAILED)
-    await one.news()
-    await other.news()
-    assert one.jobs["j1"] is other.jobs["j1"]
-    before = one.jobs["j1"]
+    watchers = [seats.watch(DETAILED) for _ in range(3)]
+    for one in watchers:
+        await one.news()
+    assert made == ["j1"]
     await world.spawn("j1", "b2", "j2")
-    await one.news()
-    await other.news()
-    assert one.jobs["j1"] is other.jobs["j1"] is not before
+    for one in watchers:
+        await one.news()
+        assert one.jobs["j1"]["children"] == 1
+    assert sorted(made) == ["j1", "j1", "j2"]
+
+
+async def test_a_wait_reaches_short_rows_also_where_a_detailed_one_was_made_again_before(seats: Seats) -> None:
+    world = seats.world
+    await world.root("j1")
+    await world.claim("j1")
+    short, detailed = seats.watch(FeedScope()), seats.watch(DETAILED)
+    await short.news()
+    await detailed.news()
+    world.waits["j1"] = Wait(what=WaitingFor.CHILDREN)
+    # Only what is below it changed.
+    await world.spawn("j1", "b2", "j2")
+    await detailed.watch.page_json(detailed.cursor, DETAILED)
+    await short.news()
+    assert short.jobs["j1"]["waitingFor"] == "children"
 
 
 async def test_a_wait_that_nothing_announces_is_told_once_also_where_no_watcher_sees_jobs(seats: Seats) -> None:
