@@ -435,8 +435,9 @@ async def _serve(
         await engine.stopped()
         socket.close()
         on_stopping()
-        await page.close()
-        await _stop_services(engine.end_jobs, services)
+        async with anyio.create_task_group() as ending:
+            ending.start_soon(page.close)
+            await _stop_services(engine.end_jobs, services)
         group.cancel_scope.cancel()
     logger.info("engine stopped")
 

@@ -192,6 +192,10 @@ class Sessions:
         """Return the client that asked for a session, or None where an earlier engine let it in."""
         return self._callers.get(session.digest)
 
+    def note_caller(self, session: Session, caller: Caller) -> None:
+        """Take the client that asked for the page once more as that of a session."""
+        self._callers[session.digest] = caller
+
     async def end_all(self) -> None:
         """End all sessions, and forget the port: the next engine serves no page unasked.
 

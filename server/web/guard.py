@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,6 +41,9 @@ SECURITY_HEADERS: Final[Mapping[str, str]] = {
 _OURS: Final = frozenset({"same-origin", "none"})
 """Where a request may come from: this page, or the person's own address line."""
 
+_MOST_TOKENS: Final = 8
+"""Most tokens of one request that are looked at."""
+
 _STRANGER: Final = "This request comes from another page. Run `claude-jobs web`, and open what it prints."
 
 
@@ -78,13 +80,14 @@ def cookie_name(port: int) -> str:
     return f"claude-jobs-{port}"
 
 
-def token_in(header: str, port: int) -> str | None:
-    """Return the token in a request's cookies, or None."""
-    try:
-        morsel = SimpleCookie(header).get(cookie_name(port))
-    except CookieError:
-        return None
-    return morsel.value if morsel is not None and morsel.value else None
+def tokens_in(header: str, port: int) -> list[str]:
+    """Return the tokens in a request's cookies.
+
+    More than one: a server at another port of this host can set a cookie of our name beside ours. What others put into
+    theirs must not hide ours, so the header is only cut at its semicolons.
+    """
+    parts = (part.strip().partition("=") for part in header.split(";"))
+    return [value for name, _, value in parts if name == cookie_name(port) and value][:_MOST_TOKENS]
 
 
 def refusal_of(request: Request, port: int) -> Refusal | None:

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +30,7 @@ from server.web.access import Codes, Session, Sessions, TooManyCodesError
 from server.web.actions import Actions
 from server.web.answers import file_answer, json_answer, refused, way_in, welcome
 from server.web.event_stream import Counter, EventStream
-from server.web.guard import MOST_BYTES, cookie_name, token_in, too_long
+from server.web.guard import MOST_BYTES, cookie_name, tokens_in, too_long
 from server.web.job_view import JobViews
 
 MOST_STREAMS: Final = 64
@@ -129,21 +128,22 @@ class PageRequests:
         return app
 
     async def _open(self, request: Request) -> Response:
-        known = await self._session_of(request)
+        known, sessions = await self._session_of(request), self._sources.sessions
         place = request.query_params.get("to", "")
         fragment = f"#/{place}" if _PLACE.fullmatch(place) else ""
-        if known is not None:
-            # The page is loaded once more, or opened again in the same browser.
-            return welcome(fragment)
         try:
             caller = self._sources.codes.take(request.query_params.get("code", ""))
         except TooManyCodesError as error:
             return way_in(429, str(error))
+        if known is not None:
+            # The same browser, once more: it keeps its cookie, and may have loaded a link that was used.
+            if caller is not None:
+                sessions.note_caller(known, caller)
+            return welcome(fragment)
         if caller is None:
             return way_in(403, "This link was used already, or is older than ten minutes.")
-        token = await self._sources.sessions.begin(caller)
         answer = welcome(fragment)
-        answer.headers["set-cookie"] = _cookie(cookie_name(self._port), token)
+        answer.headers["set-cookie"] = _cookie(cookie_name(self._port), await sessions.begin(caller))
         return answer
 
     def _signed_in(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
@@ -167,8 +167,10 @@ class PageRequests:
         return handle
 
     async def _session_of(self, request: Request) -> Session | None:
-        token = token_in(request.headers.get("cookie", ""), self._port)
-        return None if token is None else await self._sources.sessions.find(token)
+        for token in tokens_in(request.headers.get("cookie", ""), self._port):
+            if (found := await self._sources.sessions.find(token)) is not None:
+                return found
+        return None
 
     async def _index(self, _: Request, __: Session) -> Response:
         return await _file("index.html")
@@ -287,10 +289,8 @@ async def _body(request: Request) -> bytes:
 
 
 def _cookie(name: str, token: str) -> str:
-    cookie: SimpleCookie = SimpleCookie()
-    cookie[name] = token
     # Without a lifetime: a browser that is closed forgets it.
-    return f"{cookie[name].OutputString()}; HttpOnly; Path=/; SameSite=Strict"
+    return f"{name}={token}; HttpOnly; Path=/; SameSite=Strict"
 
 
 async def _no_icon(_: Request) -> Response:

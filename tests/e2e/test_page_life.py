@@ -340,5 +340,7 @@ def test_a_retry_runs_in_the_environment_of_the_terminal_that_opened_the_page(ma
         until_now(lambda: serves(client), SECONDS, "the page")
         refused = client.act(do="retry", id=second)
         assert (refused.status, "claude-jobs web" in refused.json["error"]) == (409, True)
-        assert signed_in(made).act(do="retry", id=second).json == queued
+        # The same browser, and the same cookie.
+        assert client.open(asked_for(made)["url"]).status == 200
+        assert client.act(do="retry", id=second).json == queued
         assert person.settled(second)["status"] == "completed"

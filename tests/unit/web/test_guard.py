@@ -7,7 +7,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message
 
-from server.web.guard import HEADER, MOST_BYTES, SECURITY_HEADERS, Guard, Request, refusal_of, token_in
+from server.web.guard import HEADER, MOST_BYTES, SECURITY_HEADERS, Guard, Request, refusal_of, tokens_in
 
 PORT = 8470
 HOST = {"host": f"127.0.0.1:{PORT}"}
@@ -77,20 +77,23 @@ def test_any_other_request_is_refused(case: str):
 
 
 @pytest.mark.parametrize(
-    ("header", "token"),
+    ("header", "tokens"),
     [
-        (f"claude-jobs-{PORT}=abc", "abc"),
-        (f"other=1; claude-jobs-{PORT}=abc; more=2", "abc"),
-        (f"claude-jobs-{PORT + 1}=abc", None),
-        (f"xclaude-jobs-{PORT}=abc", None),
-        (f"claude-jobs-{PORT}=", None),
-        (f"claude-jobs-{PORT}", None),
-        ("", None),
-        ("=;;\x00=\\", None),
+        (f"claude-jobs-{PORT}=abc", ["abc"]),
+        (f"other=1; claude-jobs-{PORT}=abc; more=2", ["abc"]),
+        (f"claude-jobs-{PORT}=of-another-server; claude-jobs-{PORT}=abc", ["of-another-server", "abc"]),
+        (f'odd={{"a": [1, 2]}}; é=ü; claude-jobs-{PORT}=abc', ["abc"]),
+        (f"claude-jobs-{PORT + 1}=abc", []),
+        (f"xclaude-jobs-{PORT}=abc", []),
+        (f"claude-jobs-{PORT}=", []),
+        (f"claude-jobs-{PORT}", []),
+        ("", []),
+        ("=;;\x00=\\", []),
+        ("; ".join([f"claude-jobs-{PORT}=x"] * 1000), ["x"] * 8),
     ],
 )
-def test_the_token_is_that_of_this_port(header: str, token: str | None):
-    assert token_in(header, PORT) == token
+def test_the_tokens_are_those_of_this_port_whatever_other_servers_set(header: str, tokens: list[str]):
+    assert tokens_in(header, PORT) == tokens
 
 
 async def served(headers: Mapping[str, str], peer: str | None = None) -> tuple[list[str], dict[str, Any], bytes]:
