@@ -295,7 +295,8 @@ def check_engine(paths: StatePaths, environ: Mapping[str, str]) -> Finding:
     if not answer["ok"]:
         return Finding(name="Engine", good=False, detail="runs, but cannot do its work", remedy=answer["error"])
     paused = answer.get("paused")
-    detail = f"version {answer['version']}, pid {answer['pid']}{_in_use(answer)}{f'; {paused}' if paused else ''}"
+    page = f"; the page is at port {answer['pagePort']}" if answer.get("pagePort") else ""
+    detail = f"version {answer['version']}, pid {answer['pid']}{_in_use(answer)}{page}{f'; {paused}' if paused else ''}"
     if hooks := answer.get("hooks"):
         remedy = "`claude-jobs doctor --hooks` sends them a test message."
         return Finding(name="Engine", good=False, detail="; ".join((detail, *hooks)), remedy=remedy, needed=False)

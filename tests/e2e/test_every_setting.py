@@ -4,6 +4,7 @@ A setting that has no case here, or in a test that is named here, fails the walk
 """
 
 import json
+import socket
 import sqlite3
 import sys
 import time
@@ -320,6 +321,18 @@ def test_wait_seconds(lived: Lived):
     assert lived.pump.json("claude_wait", jobIds=[job])["pending"] == 1
     assert time.monotonic() - began < 60
     lived.kill(job)
+
+
+def test_http_port(lived: Lived):
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port = chosen.getsockname()[1]
+    lived.configured(http_port=port)
+    assert lived.made.run("web", "--no-open").stdout.startswith(f"http://127.0.0.1:{port}/open?")
+    # A page that is served already stays where it is.
+    lived.configured(http_port=port - 1)
+    assert lived.made.run("web", "--no-open").stdout.startswith(f"http://127.0.0.1:{port}/open?")
+    lived.made.run("web", "--off")
 
 
 def test_log_level(lived: Lived):

@@ -253,6 +253,7 @@ def test_the_command_starts_an_engine_and_its_status_names_the_page():
         assert done.returncode == 0, done
         [port] = re.findall(r":(\d+)/", done.stdout)
         assert f"http://127.0.0.1:{port}" in built.run("engine", "status").stdout
+        assert f"the page is at port {port}" in built.run("doctor").stdout
         assert built.run("web", "--off").returncode == 0
         assert "http://" not in built.run("engine", "status").stdout
 
