@@ -112,6 +112,7 @@ def tree_details_of(sums: TreeSums) -> dict[str, Any]:
         "title": first and short_text(first.spec.key or first.spec.task),
         "cwd": first and first.spec.cwd,
         "jobs": totals.jobs,
+        "children": sums.children,
         "asking": totals.asking,
         "endedAt": None if totals.live else sums.ended_at,
     }

@@ -105,11 +105,17 @@ class TreeSums:
     """
 
     def __init__(self, root_id: str) -> None:
-        self._nodes: dict[str, SumNode] = {root_id: SumNode(root_id, None)}
+        self._root = SumNode(root_id, None)
+        self._nodes: dict[str, SumNode] = {root_id: self._root}
         self.totals = Totals()
         self.deepest = 0
         self.ended_at = 0.0
         self.first: Job | None = None
+
+    @property
+    def children(self) -> int:
+        """Number of jobs right below the root."""
+        return self._root.children
 
     def put(self, job: Job, running: Usage | None = None) -> Sequence[SumNode]:
         """Count a job as it is now, and return the nodes above it whose sums changed by that, the nearest first.

@@ -100,8 +100,8 @@ export function countsOfTree(tree) {
  */
 export function titleOfTree(tree) {
   const title = oneLine(tree.title) || tree.rootId;
-  const isBatch = tree.rootId.startsWith("b") && tree.jobs > 1;
-  return isBatch ? `${title} and ${(tree.jobs - 1).toLocaleString("en-US")} more` : title;
+  const beside = tree.rootId.startsWith("b") ? tree.children - 1 : 0;
+  return beside > 0 ? `${title} and ${beside.toLocaleString("en-US")} more` : title;
 }
 
 /** The states whose symbol a tree has: the first of them that one of its jobs is in. */

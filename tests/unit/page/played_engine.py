@@ -58,6 +58,7 @@ def tree_of(rows: Iterable[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:
         "rootId": jobs[0]["rootId"],
         "title": jobs[0]["task"],
         "jobs": len(jobs),
+        "children": sum("parentJobId" not in row or row["parentJobId"] == row["rootId"] for row in jobs),
         "counts": counts,
         "createdAt": jobs[0]["createdAt"],
         "endedAt": None if live else max(row["endedAt"] for row in jobs),

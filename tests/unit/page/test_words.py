@@ -44,6 +44,21 @@ def test_a_length_of_time_is_shown_in_its_units(page: Page, seconds: float, show
     assert call(page, "format", "m.duration(args[0])", seconds) == shown_as
 
 
+@pytest.mark.parametrize(
+    ("tree", "title"),
+    [
+        ({"rootId": "b1", "title": "First", "jobs": 10, "children": 4}, "First and 3 more"),
+        ({"rootId": "b1", "title": "Alone", "jobs": 3, "children": 1}, "Alone"),
+        ({"rootId": "j1", "title": "Root", "jobs": 4, "children": 3}, "Root"),
+        ({"rootId": "b1", "jobs": 0, "children": 0}, "b1"),
+    ],
+)
+def test_a_batch_is_called_after_its_first_task_and_the_number_of_those_beside_it(
+    page: Page, tree: dict[str, Any], title: str
+):
+    assert call(page, "counts", "m.titleOfTree(args[0])", tree) == title
+
+
 def test_a_text_of_a_job_has_no_codes_for_a_terminal_and_turns_no_direction(page: Page):
     hostile = "\x1b[31mred\x1b[0m \x1b]8;;http://evil\x07link\x1b]8;;\x07 abc\u202etxt.exe \u2066x\u2069 a\x00b\nc"
     assert call(page, "format", "m.oneLine(args[0])", hostile) == "red link abctxt.exe x ab c"
