@@ -104,7 +104,7 @@ async def test_a_watcher_of_trees_gets_their_rows_with_title_state_and_who_asks(
     assert [*trees.trees] == ["b1", "j9"]
     row = trees.trees["b1"]
     assert (row["title"], row["cwd"], row["asking"]) == ("look at all of it", "/srv/shop", 0)
-    assert (row["jobs"], row["children"]) == (2, 1)
+    assert (row["jobs"], row["children"]) == (2, 2)
     assert "endedAt" not in row
     assert "cwd" in trees.trees["j9"]
 
