@@ -53,7 +53,17 @@ export class CountedStates {
 }
 
 /** The states in the order of the bar: what is over, then what goes on, then what is to come. */
-const BAR = ["completed", "failed", "timeout", "cancelled", "asking", "running", "waiting", "paused", "queued"];
+const BAR = [
+  "completed",
+  "failed",
+  "timeout",
+  "cancelled",
+  "asking",
+  "running",
+  "waiting",
+  "paused",
+  "queued",
+];
 
 /** A thin bar with a part for each state. */
 export class ProportionBar {
@@ -66,11 +76,14 @@ export class ProportionBar {
   show(counts) {
     const shown = BAR.filter((state) => counts[state] > 0);
     for (const [at, state] of shown.entries()) {
-      const part = /** @type {HTMLElement} */ (this.element.children[at] ?? this.element.appendChild(el("i")));
+      const part = /** @type {HTMLElement} */ (
+        this.element.children[at] ?? this.element.appendChild(el("i"))
+      );
       setTo(part, "data-state", state);
       part.style.flexGrow = String(counts[state]);
     }
-    while (this.element.children.length > shown.length) /** @type {Element} */ (this.element.lastElementChild).remove();
+    while (this.element.children.length > shown.length)
+      /** @type {Element} */ (this.element.lastElementChild).remove();
   }
 }
 
@@ -122,7 +135,12 @@ export function heldBack(page) {
   // One for which no job waits holds back none.
   const holding = page.pauses.filter((/** @type {any} */ pause) => pause.waiting);
   if (!holding.length) return "";
-  const parts = holding.slice(0, 3).map((/** @type {any} */ pause) => `until ${clock(pause.until, page.now)}: ${oneLine(pause.because)}`);
-  const waiting = holding.reduce((/** @type {number} */ sum, /** @type {any} */ pause) => sum + pause.waiting, 0);
+  const parts = holding
+    .slice(0, 3)
+    .map((/** @type {any} */ pause) => `until ${clock(pause.until, page.now)}: ${oneLine(pause.because)}`);
+  const waiting = holding.reduce(
+    (/** @type {number} */ sum, /** @type {any} */ pause) => sum + pause.waiting,
+    0,
+  );
   return `Paused ${parts.join(", ")}; ${waiting} job${waiting === 1 ? " waits" : "s wait"}.`;
 }

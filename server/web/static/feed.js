@@ -88,9 +88,11 @@ export class Feed {
   #lose(how) {
     this.#drop();
     this.#lostAt ||= Date.now();
-    const isOver = how === "over" || this.#state === "over" || Date.now() - this.#lostAt > OVER_SECONDS * 1000;
+    const isOver =
+      how === "over" || this.#state === "over" || Date.now() - this.#lostAt > OVER_SECONDS * 1000;
     // A page that is only a moment without its stream does not say so.
-    if (this.#state !== "live" || how === "over" || this.#retry > FIRST_RETRY) this.#say(isOver ? "over" : "lost");
+    if (this.#state !== "live" || how === "over" || this.#retry > FIRST_RETRY)
+      this.#say(isOver ? "over" : "lost");
     this.#later(this.#retry, () => this.#ask());
     this.#retry = Math.min(LAST_RETRY, this.#retry * 1.6);
   }

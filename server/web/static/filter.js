@@ -91,7 +91,9 @@ export function factsOfJob(row, { cost, now, dir = "" }) {
   const states = new Set([row.status, stateOf(row)]);
   if (isLive(row)) states.add("live");
   if (row.waitingFor) states.add("waiting");
-  const text = SEARCHED.map((name) => row[name] ?? "").join("\n").toLowerCase();
+  const text = SEARCHED.map((name) => row[name] ?? "")
+    .join("\n")
+    .toLowerCase();
   return { text, states, cost, age: now - (row.createdAt ?? now), dir };
 }
 

@@ -80,7 +80,9 @@ const UNSEEN = /(?![\n\t\u200c\u200d])[\p{Cc}\p{Cf}\p{Co}\p{Cs}]/gu;
  * @param {unknown} text
  */
 export function plain(text) {
-  return String(text ?? "").replace(ESCAPES, "").replace(UNSEEN, "");
+  return String(text ?? "")
+    .replace(ESCAPES, "")
+    .replace(UNSEEN, "");
 }
 
 /**
@@ -161,7 +163,12 @@ export function clock(t, now) {
 export function ago(t, now) {
   const away = Math.abs(now - t);
   if (away < 1) return "now";
-  const units = /** @type {[number, string][]} */ ([[DAY, "d"], [HOUR, "h"], [MINUTE, "m"], [1, "s"]]);
+  const units = /** @type {[number, string][]} */ ([
+    [DAY, "d"],
+    [HOUR, "h"],
+    [MINUTE, "m"],
+    [1, "s"],
+  ]);
   const [size, unit] = units.find(([one]) => away >= one) ?? [1, "s"];
   const said = `${Math.floor(away / size)}${unit}`;
   return t > now ? `in ${said}` : `${said} ago`;

@@ -46,7 +46,11 @@ export function openHelp() {
       "div",
       { class: "keys" },
       KEYS.map(([keys, meaning]) => [
-        el("span", {}, keys.map((key) => el("kbd", { text: key }))),
+        el(
+          "span",
+          {},
+          keys.map((key) => el("kbd", { text: key })),
+        ),
         el("span", { text: meaning }),
       ]),
     ),

@@ -65,10 +65,14 @@ export class Node {
   get around() {
     return {
       children: this.width,
-      live: this.isLoaded ? this.children.filter((child) => child.live).length : this.live - (isLive(this.row ?? {}) ? 1 : 0),
+      live: this.isLoaded
+        ? this.children.filter((child) => child.live).length
+        : this.live - (isLive(this.row ?? {}) ? 1 : 0),
       names: (ids) => {
         const beside = this.parent?.children ?? [];
-        return beside.filter((one) => ids.includes(one.id) && one.row && isLive(one.row)).map((one) => one.name);
+        return beside
+          .filter((one) => ids.includes(one.id) && one.row && isLive(one.row))
+          .map((one) => one.name);
       },
     };
   }
@@ -145,7 +149,9 @@ export class JobTree {
   /** Builds the nodes from the rows. */
   arrange() {
     const ordered = [...this.#rows.values()].sort((one, other) => (one.order ?? 0) - (other.order ?? 0));
-    const isSame = ordered.length === this.#nodes.size - (this.root?.row ? 0 : 1) && ordered.every((row) => this.#nodes.has(row.jobId));
+    const isSame =
+      ordered.length === this.#nodes.size - (this.root?.row ? 0 : 1) &&
+      ordered.every((row) => this.#nodes.has(row.jobId));
     if (isSame && this.root) {
       for (const row of ordered) /** @type {Node} */ (this.#nodes.get(row.jobId)).row = row;
     } else {
@@ -272,9 +278,11 @@ export class JobTree {
     const shown = new Set();
     const now = this.now();
     for (const node of this.#nodes.values()) {
-      if (!node.row || !matches(factsOfJob(node.row, { cost: node.cost, now, dir: this.tree?.cwd }))) continue;
+      if (!node.row || !matches(factsOfJob(node.row, { cost: node.cost, now, dir: this.tree?.cwd })))
+        continue;
       this.found.add(node);
-      for (let above = /** @type {Node | null} */ (node); above && !shown.has(above); above = above.parent) shown.add(above);
+      for (let above = /** @type {Node | null} */ (node); above && !shown.has(above); above = above.parent)
+        shown.add(above);
     }
     return shown;
   }

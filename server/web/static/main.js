@@ -117,7 +117,8 @@ const shell = {
 async function tellEngine(engine) {
   try {
     const { version, home, pid } = await get("/api/session");
-    if (home) engine.title = `The engine: live, version ${version}, process ${pid}, with its state in ${plain(home)}`;
+    if (home)
+      engine.title = `The engine: live, version ${version}, process ${pid}, with its state in ${plain(home)}`;
   } catch {
     // It says by its stream that it is gone.
   }

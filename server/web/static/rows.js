@@ -115,7 +115,11 @@ export class Rows {
   /** @param {boolean} keepsTop */
   #anchor(keepsTop) {
     if (this.indexOf(this.#hovered) >= 0) return this.#hovered;
-    if (this.selected && this.#isSeen(this.indexOf(this.selected)) && document.activeElement === this.element) {
+    if (
+      this.selected &&
+      this.#isSeen(this.indexOf(this.selected)) &&
+      document.activeElement === this.element
+    ) {
       return this.selected;
     }
     if (keepsTop && !this.isScrolled) return null;
@@ -153,7 +157,8 @@ export class Rows {
     const top = Math.floor(this.element.scrollTop / this.#height) - SPARE;
     const first = Math.max(0, Math.min(top, this.#items.length - size));
     for (let index = first; index < first + size; index += 1) this.#drawAt(index, size);
-    const active = this.indexOf(this.selected) >= 0 ? this.#idOf(/** @type {string} */ (this.selected)) : null;
+    const active =
+      this.indexOf(this.selected) >= 0 ? this.#idOf(/** @type {string} */ (this.selected)) : null;
     setTo(this.element, "aria-activedescendant", active && document.getElementById(active) ? active : null);
   }
 
@@ -243,7 +248,8 @@ export class Rows {
     const { scrollTop, clientHeight } = this.element;
     const top = index * this.#height;
     if (top < scrollTop) this.element.scrollTop = top;
-    else if (top + this.#height > scrollTop + clientHeight) this.element.scrollTop = top + this.#height - clientHeight;
+    else if (top + this.#height > scrollTop + clientHeight)
+      this.element.scrollTop = top + this.#height - clientHeight;
   }
 
   /**

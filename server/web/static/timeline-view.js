@@ -43,7 +43,10 @@ export function drawBars(cell, parts, scale, isCritical) {
  */
 function drawPath(cell, parts, scale) {
   const begun = parts.find((part) => part.attempt) ?? parts[0];
-  const [left, right] = [Math.max(-4, scale.x(begun.from)), Math.min(scale.width + 4, scale.x(parts[parts.length - 1].to))];
+  const [left, right] = [
+    Math.max(-4, scale.x(begun.from)),
+    Math.min(scale.width + 4, scale.x(parts[parts.length - 1].to)),
+  ];
   if (right < left) return 0;
   const line = /** @type {HTMLElement} */ (cell.firstElementChild ?? cell.appendChild(el("i")));
   line.className = "path";
@@ -129,7 +132,9 @@ export class TimelineView {
     target.addEventListener("pointercancel", () => this.hide());
     target.addEventListener("pointerleave", () => (this.tip.hidden = true));
     // A range that was drawn opens no job.
-    target.addEventListener("click", (event) => this.#wasDragged && event.preventDefault(), { capture: true });
+    target.addEventListener("click", (event) => this.#wasDragged && event.preventDefault(), {
+      capture: true,
+    });
     target.addEventListener("dblclick", (event) => this.#isOver(event) && this.fit());
   }
 
@@ -207,7 +212,9 @@ export class TimelineView {
     this.range.hidden = true;
     if (!drag?.isRange) return;
     this.#wasDragged = true;
-    const ends = [drag.x, Math.min(this.scale.width, Math.max(0, this.#x(event)))].sort((one, other) => one - other);
+    const ends = [drag.x, Math.min(this.scale.width, Math.max(0, this.#x(event)))].sort(
+      (one, other) => one - other,
+    );
     const [from, to] = ends.map((x) => this.scale.at(x) - this.scale.zero);
     this.scale.show(from, to);
     this.#options.onChange();
@@ -251,7 +258,9 @@ export class TimelineView {
  */
 function drawTicks(host, ticks, hasLabels) {
   for (const [at, { x, label }] of ticks.entries()) {
-    const tick = /** @type {HTMLElement} */ (host.children[at] ?? host.appendChild(el("span", { class: "tick" })));
+    const tick = /** @type {HTMLElement} */ (
+      host.children[at] ?? host.appendChild(el("span", { class: "tick" }))
+    );
     tick.style.transform = `translateX(${x.toFixed(1)}px)`;
     if (hasLabels) setText(tick, label);
     // A label at the end would be cut.
@@ -268,17 +277,26 @@ function drawTicks(host, ticks, hasLabels) {
  * @param {number} now
  */
 function tipOf(name, part, parts, zero, now) {
-  const same = part.attempt ? parts.filter((one) => one.attempt === part.attempt) : [part];
-  const [first, last] = [same[0], same[same.length - 1]];
-  const isWhole = same.length === 1;
-  const attempts = new Set(parts.map((one) => one.attempt)).size > 2 || part.attempt > 1;
-  const fate = part.how === "running" ? "" : ` · ${part.how}${part.reason && part.reason !== part.how ? `: ${inWords(part.reason)}` : ""}`;
+  const key = el("i", { class: `key bar ${part.what} ${part.how}` });
   return [
     el("b", { class: "job-text", text: name }),
-    el("span", {}, el("i", { class: `key bar ${part.what} ${part.how}` }), `${inWordsOf(part)} ${duration(part.to - part.from)}`),
+    el("span", {}, key, `${inWordsOf(part)} ${duration(part.to - part.from)}`),
     el("span", { class: "dim num", text: spanOf(part, zero, now) }),
-    part.attempt ? el("span", { class: "dim", text: `${attempts ? `attempt ${part.attempt}` : "one attempt"}${isWhole ? "" : `, ${duration(last.to - first.from)} in all`}${fate}` }) : null,
+    part.attempt ? el("span", { class: "dim", text: attemptOf(part, parts) }) : null,
   ];
+}
+
+/**
+ * @param {Part} part
+ * @param {Part[]} parts
+ */
+function attemptOf(part, parts) {
+  const same = parts.filter((one) => one.attempt === part.attempt);
+  const isOnly = parts.every((one) => one.attempt <= 1);
+  const whole = same.length > 1 ? `, ${duration(same[same.length - 1].to - same[0].from)} in all` : "";
+  const because = part.reason && part.reason !== part.how ? `: ${inWords(part.reason)}` : "";
+  const fate = part.how === "running" ? "" : ` · ${part.how}${because}`;
+  return `${isOnly ? "one attempt" : `attempt ${part.attempt}`}${whole}${fate}`;
 }
 
 /**
@@ -287,6 +305,6 @@ function tipOf(name, part, parts, zero, now) {
  * @param {number} now
  */
 function spanOf(part, zero, now) {
-  const end = part.isOpen ? "now" : duration(part.to - zero);
-  return `${duration(part.from - zero)} – ${end} (${clock(part.from, now)} – ${part.isOpen ? "now" : clock(part.to, now)})`;
+  const ends = part.isOpen ? ["now", "now"] : [duration(part.to - zero), clock(part.to, now)];
+  return `${duration(part.from - zero)} – ${ends[0]} (${clock(part.from, now)} – ${ends[1]})`;
 }

@@ -44,7 +44,8 @@ export function partsOf(node, now, pauses) {
     last = attempt;
   }
   if (row.status === "queued") parts.push(...idle(node, reached, now, last, pauses, true));
-  else if (!attempts.length && row.endedAt) parts.push(...idle(node, reached, row.endedAt, null, pauses, false));
+  else if (!attempts.length && row.endedAt)
+    parts.push(...idle(node, reached, row.endedAt, null, pauses, false));
   return parts.filter((part) => part.to > part.from || part.isOpen);
 }
 
@@ -52,7 +53,9 @@ export function partsOf(node, now, pauses) {
 function attemptsOf(row) {
   if (row.attempts?.length) return row.attempts;
   if (!row.startedAt) return [];
-  return [{ number: row.attempt, from: row.startedAt, to: row.endedAt, status: row.status, reason: row.reason }];
+  return [
+    { number: row.attempt, from: row.startedAt, to: row.endedAt, status: row.status, reason: row.reason },
+  ];
 }
 
 /**
@@ -64,7 +67,11 @@ function attemptsOf(row) {
 function partsOfAttempt(attempt, now, row) {
   const isOpen = attempt.to === undefined && isLive(row);
   const to = attempt.to ?? (isOpen ? now : (row.endedAt ?? now));
-  const shared = { how: isOpen ? "running" : fate(attempt), attempt: attempt.number, reason: attempt.reason ?? "" };
+  const shared = {
+    how: isOpen ? "running" : fate(attempt),
+    attempt: attempt.number,
+    reason: attempt.reason ?? "",
+  };
   /** @type {Part[]} */
   const parts = [];
   let reached = attempt.from;
@@ -86,7 +93,8 @@ function partsOfAttempt(attempt, now, row) {
  * @param {Record<string, any>} attempt
  */
 function fate(attempt) {
-  if (ENDED_WELL.has(attempt.reason) || (attempt.status === "completed" && !attempt.reason)) return "completed";
+  if (ENDED_WELL.has(attempt.reason) || (attempt.status === "completed" && !attempt.reason))
+    return "completed";
   if (attempt.status === "completed") return "completed";
   return CUT_OFF.has(attempt.reason) || attempt.status === "cancelled" ? "cancelled" : "failed";
 }
@@ -110,7 +118,15 @@ function idle(node, from, to, last, pauses, isOpen) {
   /** @param {Part["what"]} what @param {number} begin @param {number} end */
   const put = (what, begin, end) => {
     if (end <= begin) return;
-    parts.push({ what, how: "running", from: begin, to: end, attempt: 0, reason: "", isOpen: isOpen && end >= to });
+    parts.push({
+      what,
+      how: "running",
+      from: begin,
+      to: end,
+      attempt: 0,
+      reason: "",
+      isOpen: isOpen && end >= to,
+    });
   };
   let reached = from;
   for (const [begin, end] of pausesOf(node, pauses, to)) {
@@ -148,10 +164,20 @@ function pausesOf(node, pauses, open) {
 }
 
 /** @type {Record<string, string>} */
-const WHAT = { queued: "queued", paused: "paused", children: "waited for its jobs", permission: "waited for a permission" };
+const WHAT = {
+  queued: "queued",
+  paused: "paused",
+  children: "waited for its jobs",
+  permission: "waited for a permission",
+};
 
 /** @type {Record<string, string>} */
-const OPEN = { ...WHAT, children: "waits for its jobs", permission: "waits for a permission", working: "runs" };
+const OPEN = {
+  ...WHAT,
+  children: "waits for its jobs",
+  permission: "waits for a permission",
+  working: "runs",
+};
 
 /**
  * Returns what a part is, in words.
@@ -173,7 +199,9 @@ export function toldOf(parts) {
   const said = [];
   for (const [at, part] of parts.entries()) {
     const isLast = part.attempt && parts[at + 1]?.attempt !== part.attempt && part.how !== "running";
-    const end = isLast ? `, ${part.how}${part.how === "failed" && part.reason ? `: ${inWords(part.reason)}` : ""}` : "";
+    const end = isLast
+      ? `, ${part.how}${part.how === "failed" && part.reason ? `: ${inWords(part.reason)}` : ""}`
+      : "";
     said.push(`${inWordsOf(part)} ${duration(part.to - part.from)}${end}`);
   }
   return said.join("; ");
@@ -247,9 +275,13 @@ function beforeOf(node, parent) {
   if (wanted.size) return lastOf(parent.children.filter((one) => wanted.has(one.id)));
   const begun = node.row?.createdAt ?? 0;
   const waits = (parent.row?.attempts ?? []).flatMap((/** @type {any} */ attempt) => attempt.waits ?? []);
-  const wait = waits.findLast((/** @type {any} */ [what, , to]) => what === "children" && to && to <= begun + 1);
+  const wait = waits.findLast(
+    (/** @type {any} */ [what, , to]) => what === "children" && to && to <= begun + 1,
+  );
   if (!wait) return null;
-  return lastOf(parent.children.filter((one) => one !== node && endOf(one) <= wait[2] + 1 && endOf(one) >= wait[1]));
+  return lastOf(
+    parent.children.filter((one) => one !== node && endOf(one) <= wait[2] + 1 && endOf(one) >= wait[1]),
+  );
 }
 
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400];
@@ -353,6 +385,7 @@ export class Scale {
 function tickLabel(t, step) {
   if (t === 0) return "0";
   if (step >= 86_400) return `${Math.round(t / 86_400)}d`;
-  if (step >= 3600) return t >= 86_400 ? `${Math.floor(t / 86_400)}d ${Math.round((t % 86_400) / 3600)}h` : `${t / 3600}h`;
+  if (step >= 3600)
+    return t >= 86_400 ? `${Math.floor(t / 86_400)}d ${Math.round((t % 86_400) / 3600)}h` : `${t / 3600}h`;
   return duration(t);
 }

@@ -61,7 +61,9 @@ export class TreeGrid {
     this.head = el(
       "div",
       { class: "grid-head line", "aria-hidden": "true" },
-      ["Job", "Now", "Cost", "Time"].map((name) => el("div", { class: `head-${name.toLowerCase()}`, text: name })),
+      ["Job", "Now", "Cost", "Time"].map((name) =>
+        el("div", { class: `head-${name.toLowerCase()}`, text: name }),
+      ),
       this.timeline.axis,
     );
     /** @type {HTMLElement} */
@@ -100,7 +102,9 @@ export class TreeGrid {
     const left = this.timeline.plot.offsetLeft;
     let used = 0;
     for (const { from, to, at } of this.#critical.links) {
-      const [above, below] = [this.rows.indexOf(from), this.rows.indexOf(to)].sort((one, other) => one - other);
+      const [above, below] = [this.rows.indexOf(from), this.rows.indexOf(to)].sort(
+        (one, other) => one - other,
+      );
       const x = scale.x(at);
       // What is not over has let nothing go on.
       if (at === Infinity || above < 0 || below < first || above > last || x < 0 || x > scale.width) continue;
@@ -169,7 +173,11 @@ export class TreeGrid {
     setText(time, timeOf(node, at));
     const parts = partsOf(node, at, this.#pauses);
     drawBars(bars, parts, this.timeline.scale, isCritical);
-    setTo(bars.parentElement ?? bars, "aria-label", parts.length && this.rows.selected === node.id ? toldOf(parts) : null);
+    setTo(
+      bars.parentElement ?? bars,
+      "aria-label",
+      parts.length && this.rows.selected === node.id ? toldOf(parts) : null,
+    );
   }
 
   /**
@@ -220,7 +228,15 @@ function makeRow() {
   const row = el(
     "div",
     { class: "line" },
-    el("div", { class: "job-cell", role: "gridcell" }, el("span", { class: "indent" }), cells.twist, cells.mark, cells.name, cells.more),
+    el(
+      "div",
+      { class: "job-cell", role: "gridcell" },
+      el("span", { class: "indent" }),
+      cells.twist,
+      cells.mark,
+      cells.name,
+      cells.more,
+    ),
     cells.now,
     cells.cost,
     cells.time,

@@ -102,7 +102,12 @@ export class TreeHead {
   #tell(counts) {
     if (Date.now() - this.#toldAt < TOLD_SECONDS * 1000) return;
     this.#toldAt = Date.now();
-    setText(this.told, STATES.filter((state) => counts[state]).map((state) => `${counts[state]} ${words[state]}`).join(", "));
+    setText(
+      this.told,
+      STATES.filter((state) => counts[state])
+        .map((state) => `${counts[state]} ${words[state]}`)
+        .join(", "),
+    );
   }
 }
 
@@ -117,5 +122,12 @@ export function titleOf({ root, tree }) {
  * @param {() => void} click
  */
 function button(text, title, click) {
-  return el("button", { type: "button", class: "quiet zoom", text, title, "aria-label": title, on: { click } });
+  return el("button", {
+    type: "button",
+    class: "quiet zoom",
+    text,
+    title,
+    "aria-label": title,
+    on: { click },
+  });
 }

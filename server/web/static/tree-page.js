@@ -3,16 +3,16 @@
 
 import { AskBanner } from "./asks.js";
 import { heldBack } from "./counts.js";
-import { confirm, toast } from "./dialogs.js";
+import { confirm } from "./dialogs.js";
 import { el, fill, setText } from "./dom.js";
 import { Feed } from "./feed.js";
 import { parse } from "./filter.js";
-import { counted, stateOf } from "./format.js";
+import { counted } from "./format.js";
 import { JobPane } from "./job-pane.js";
 import { JobTree } from "./jobs.js";
-import * as steer from "./steer.js";
 import { TreeGrid } from "./tree-grid.js";
 import { TreeHead, titleOf } from "./tree-head.js";
+import { TreeKeys } from "./tree-keys.js";
 
 /** @typedef {import("./jobs.js").Node} Node */
 /** @typedef {import("./main.js").Shell} Shell */
@@ -40,6 +40,7 @@ export class TreePage {
   // What is built for each tree.
   #grid = /** @type {TreeGrid} */ (/** @type {unknown} */ (null));
   #head = /** @type {TreeHead} */ (/** @type {unknown} */ (null));
+  #keys = /** @type {TreeKeys} */ (/** @type {unknown} */ (null));
   #asks = /** @type {AskBanner} */ (/** @type {unknown} */ (null));
 
   /**
@@ -86,15 +87,12 @@ export class TreePage {
     this.#jobs = new JobTree(rootId);
     this.#build();
     // How many there are is asked first: ten thousand rows are not sent unless somebody wants them.
-    this.#listen(
-      { trees: true },
-      (page) => {
-        const [tree] = page.trees;
-        this.#parents = tree && tree.jobs > WHOLE ? [] : null;
-        this.#jobs.tree = tree ?? null;
-        this.#load();
-      },
-    );
+    this.#listen({ trees: true }, (page) => {
+      const [tree] = page.trees;
+      this.#parents = tree && tree.jobs > WHOLE ? [] : null;
+      this.#jobs.tree = tree ?? null;
+      this.#load();
+    });
     this.#ticker = setInterval(() => this.#tick(), 1000);
   }
 
@@ -110,6 +108,12 @@ export class TreePage {
       zoom: (factor) => this.#grid.timeline.zoom(factor),
       fit: () => this.#grid.timeline.fit(),
       critical: () => this.#grid.toggleCritical(),
+    });
+    this.#keys = new TreeKeys(jobs, this.#grid, this.#head, {
+      open: (node) => this.#open(node),
+      fold: (node, folded) => this.#fold(node, folded),
+      show: (node) => this.#show(node),
+      leave: () => this.#escape(),
     });
     this.held = el("div", { class: "held", role: "status", hidden: true });
     const asks = el("div", { class: "asks" });
@@ -145,7 +149,8 @@ export class TreePage {
     const jobs = this.#jobs;
     const { root } = jobs;
     // A few jobs right below the root are shown without a question, however many are below them.
-    if (root?.row && this.#parents?.length === 0 && root.width && root.width <= UNASKED) this.#loadBelow(root);
+    if (root?.row && this.#parents?.length === 0 && root.width && root.width <= UNASKED)
+      this.#loadBelow(root);
     const held = heldBack(page);
     this.held.hidden = !held;
     setText(this.held, held);
@@ -196,12 +201,23 @@ export class TreePage {
     this.ask.hidden = !(isShut || isPart || isEmpty);
     this.ask.classList.toggle("is-inside", isShut && !isPart);
     if (isPart) {
-      const told = `The filter looks at the ${counted(loaded, "job")} that are loaded, of ${total.toLocaleString("en-US")}.`;
-      fill(this.ask, el("p", { text: told }), this.#loadButton("Load all", () => this.#loadAll()));
+      const known = `${counted(loaded, "job")} that are loaded, of ${total.toLocaleString("en-US")}`;
+      const told = `The filter looks at the ${known}.`;
+      fill(
+        this.ask,
+        el("p", { text: told }),
+        this.#loadButton("Load all", () => this.#loadAll()),
+      );
     } else if (isShut && root) {
       const told = `This tree has ${counted(total, "job")}.`;
-      const words = root.row ? `Show the ${counted(root.width, "job")} right below` : `Show all ${counted(total, "job")}`;
-      fill(this.ask, el("p", { text: told }), this.#loadButton(words, () => this.#loadBelow(root)));
+      const words = root.row
+        ? `Show the ${counted(root.width, "job")} right below`
+        : `Show all ${counted(total, "job")}`;
+      fill(
+        this.ask,
+        el("p", { text: told }),
+        this.#loadButton(words, () => this.#loadBelow(root)),
+      );
     } else if (isEmpty) {
       fill(this.ask, el("p", { text: "No job of this tree matches. Esc clears the filter." }));
     }
@@ -301,10 +317,7 @@ export class TreePage {
   /** Selects the job of the address once it is there. */
   #reveal() {
     const node = this.#jobs.node(this.#wanted);
-    if (!node || this.#grid.rows.selected === node.id) return;
-    this.#jobs.reveal(node);
-    this.#grid.update();
-    this.#grid.rows.select(node.id);
+    if (node && this.#grid.rows.selected !== node.id) this.#show(node);
   }
 
   #updateJob() {
@@ -329,14 +342,8 @@ export class TreePage {
 
   /** @param {KeyboardEvent} event */
   key(event) {
-    const node = this.#grid.rows.selectedItem;
     if (!this.pane.hidden && event.key === "y" && this.jobPane.key(event)) return true;
-    if (!event.ctrlKey && !event.metaKey && !event.altKey && this.#letter(event.key, node)) return true;
-    const target = /** @type {Element} */ (event.target);
-    const isHere = target === document.body || target === this.#grid.rows.element || target.id === "view";
-    if (event.key === "Escape") return this.#escape();
-    if (!isHere) return false;
-    return this.#grid.rows.key(event) || (node !== null && this.#treeKey(event.key, node));
+    return this.#keys.use(event);
   }
 
   #escape() {
@@ -351,73 +358,10 @@ export class TreePage {
     return true;
   }
 
-  /**
-   * @param {string} key
-   * @param {Node | null} node
-   */
-  #letter(key, node) {
-    /** @type {Record<string, () => unknown>} */
-    const always = {
-      "+": () => this.#grid.timeline.zoom(1.6),
-      "=": () => this.#grid.timeline.zoom(1.6),
-      "-": () => this.#grid.timeline.zoom(1 / 1.6),
-      0: () => this.#grid.timeline.fit(),
-      c: () => this.#head.showCritical(this.#grid.toggleCritical()),
-      a: () => this.#answer(node),
-      y: () => node && steer.copy(node.id, "the id"),
-    };
-    /** @type {Record<string, (node: Node) => unknown>} */
-    const steering = { k: steer.kill, K: steer.kill, r: steer.retry, s: steer.send, m: steer.send, p: steer.pause };
-    if (always[key]) always[key]();
-    else if (steering[key] && node) steering[key](node);
-    else return false;
-    return true;
-  }
-
-  /**
-   * @param {string} key
-   * @param {Node} node
-   */
-  #treeKey(key, node) {
-    const isOpen = this.#jobs.isOpen(node);
-    if (key === "Enter") this.#open(node);
-    else if (key === " ") {
-      if (node.width) this.#fold(node, isOpen);
-    } else if (key === "ArrowRight" || key === "l") this.#into(node, isOpen);
-    else if (key === "ArrowLeft" || key === "h") this.#out(node, isOpen);
-    else return false;
-    return true;
-  }
-
-  /**
-   * @param {Node} node
-   * @param {boolean} isOpen
-   */
-  #into(node, isOpen) {
-    if (isOpen) this.#grid.rows.select(node.children[0].id);
-    else if (node.width) this.#fold(node, false);
-  }
-
-  /**
-   * @param {Node} node
-   * @param {boolean} isOpen
-   */
-  #out(node, isOpen) {
-    if (isOpen && !this.#jobs.isFiltered) this.#fold(node, true);
-    else if (node.parent) this.#grid.rows.select(node.parent.id);
-  }
-
-  /** Shows what the selected job asks for; where it asks for nothing, what the first one does. @param {Node | null} node */
-  #answer(node) {
-    const isAsking = node?.row && stateOf(node.row) === "asking";
-    const asking = isAsking ? node : this.#jobs.asking()[0];
-    if (!asking) {
-      toast("No job asks for a permission.", true);
-      return;
-    }
-    this.#jobs.reveal(asking);
+  /** @param {Node} node */
+  #show(node) {
+    this.#jobs.reveal(node);
     this.#grid.update();
-    this.#grid.rows.select(asking.id);
-    steer.answer(null, asking);
+    this.#grid.rows.select(node.id);
   }
 }

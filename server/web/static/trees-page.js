@@ -96,7 +96,9 @@ export class TreesPage {
 
   #arrange() {
     const now = this.#now();
-    const newest = [...this.#trees.values()].sort((one, other) => (other.createdAt ?? 0) - (one.createdAt ?? 0));
+    const newest = [...this.#trees.values()].sort(
+      (one, other) => (other.createdAt ?? 0) - (one.createdAt ?? 0),
+    );
     const matches = this.#matches;
     const shown = matches ? newest.filter((tree) => matches(factsOfTree(tree, now))) : newest;
     this.list.hidden = !shown.length;
@@ -106,12 +108,16 @@ export class TreesPage {
     this.shell.asks(newest.reduce((sum, tree) => sum + (tree.asking ?? 0), 0));
     const { offsetWidth, clientWidth } = this.rows.element;
     this.head.style.setProperty("--bar-room", `${offsetWidth - clientWidth}px`);
-    if (this.#isComplete && document.activeElement === document.body) this.rows.element.focus({ preventScroll: true });
+    if (this.#isComplete && document.activeElement === document.body)
+      this.rows.element.focus({ preventScroll: true });
   }
 
   #nothing() {
     if (this.#trees.size) {
-      return [el("h2", { text: "No tree matches" }), el("p", { text: `Esc in the filter shows all ${this.#trees.size} again.` })];
+      return [
+        el("h2", { text: "No tree matches" }),
+        el("p", { text: `Esc in the filter shows all ${this.#trees.size} again.` }),
+      ];
     }
     return [
       el("h2", { text: "No jobs yet" }),
@@ -193,7 +199,9 @@ export class TreesPage {
 function placeOf(tree) {
   const parts = oneLine(tree.cwd).split("/").filter(Boolean);
   const place = parts.length > 3 ? `…/${parts.slice(-3).join("/")}` : `/${parts.join("/")}`;
-  return [tree.cwd ? place : "", tree.jobs ? counted(tree.jobs, "job") : "", oneLine(tree.client)].filter(Boolean).join(" · ");
+  return [tree.cwd ? place : "", tree.jobs ? counted(tree.jobs, "job") : "", oneLine(tree.client)]
+    .filter(Boolean)
+    .join(" · ");
 }
 
 /**
@@ -221,7 +229,17 @@ function makeRow() {
   const row = el(
     "div",
     { class: "tree-line" },
-    el("div", { class: "tree", role: "gridcell" }, cells.mark, el("div", { class: "tree-names" }, el("div", { class: "tree-title" }, cells.name, cells.ask), cells.place)),
+    el(
+      "div",
+      { class: "tree", role: "gridcell" },
+      cells.mark,
+      el(
+        "div",
+        { class: "tree-names" },
+        el("div", { class: "tree-title" }, cells.name, cells.ask),
+        cells.place,
+      ),
+    ),
     el("div", { class: "states", role: "gridcell" }, cells.counts.element, cells.bar.element),
     el("div", { class: "cost num", role: "gridcell" }, cells.cost, cells.budget),
     cells.time,
