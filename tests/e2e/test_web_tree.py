@@ -81,7 +81,7 @@ def test_a_page_goes_on_with_the_next_engine_after_a_kill(made: House, browser: 
         # What was there stays readable.
         expect(tree(page, first)).to_be_visible()
         made.start_engine()
-        expect(page.locator("#engine")).to_have_text("live", timeout=20_000)
+        expect(page.locator("#engine")).to_have_text("live")
         with made.pump() as pump:
             second = pump.json("claude_run_async", task="After the kill")["jobId"]
         expect(tree(page, second)).to_contain_text("After the kill")
@@ -95,10 +95,10 @@ def test_a_page_whose_engine_was_stopped_says_how_to_start_it_and_goes_on_then(m
         assert made.run("engine", "stop").returncode == 0
         made.wait_for_the_engine_to_go()
         notice = page.locator("#notice")
-        expect(notice).to_contain_text("No engine runs.", timeout=20_000)
+        expect(notice).to_contain_text("No engine runs.")
         expect(notice).to_contain_text("claude-jobs web")
         made.start_engine()
-        expect(page.locator("#engine")).to_have_text("live", timeout=20_000)
+        expect(page.locator("#engine")).to_have_text("live")
         expect(notice).to_be_hidden()
 
 
@@ -111,7 +111,7 @@ def test_a_page_that_was_shut_out_says_how_to_get_in_again(made: House, browser:
         made.kill_engine()
         made.wait_for_the_engine_to_go()
         made.start_engine()
-        expect(page.locator("#notice")).to_contain_text("Open it again with: claude-jobs web", timeout=20_000)
+        expect(page.locator("#notice")).to_contain_text("Open it again with: claude-jobs web")
         expect(page.locator("#engine")).to_have_text("no access")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Playwright, expect, sync_playwright
 
 from tests.support.engines import House
 
@@ -49,6 +49,7 @@ def browser() -> Iterator[Browser]:
 def launched(playwright: Playwright) -> Iterator[Browser]:
     """Start the system's browser for as long as the block lasts."""
     path = find_chromium()
+    expect.set_options(timeout=SECONDS * 1000)
     # As root it has no sandbox of its own.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     started = playwright.chromium.launch(executable_path=path, args=arguments)
