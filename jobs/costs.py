@@ -46,7 +46,7 @@ class TreeCost:
         title: Key or task of the root job, or of the first job of the batch at the root.
         jobs: Number of jobs.
         cost_usd: US dollars that its attempts that are over have cost.
-        max_budget_usd: Most US dollars for all of it, or None.
+        max_budget_usd: Most US dollars for all of it, that of a root job too, or None.
         created_at: Seconds since the epoch.
         ended_at: Seconds since the epoch at which its last job ended, or None while one lives.
     """

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from jobs.costs import DepthCost, ModelCost, TreeCost
+from jobs.ids import is_batch_id
 from jobs.model import EXCERPT_LENGTH, Attempt, Batch, DaySpending, Job, JobStatus, Outcome, Reason, Rollup, Tree, Usage
 from jobs.paused import PausedPath
 from jobs.ports import EndedTree
@@ -221,12 +222,14 @@ def tree_cost_of(row: Row) -> TreeCost:
     """Return what a tree has cost."""
     root_id, jobs, cost_usd, max_budget_usd, created_at, ended_at, spec = row
     first = None if spec is None else _spec(spec)
+    # That of a root job holds for all of its tree.
+    budgets = (max_budget_usd, None if first is None or is_batch_id(root_id) else first.max_budget_usd)
     return TreeCost(
         root_id=root_id,
         title="" if first is None else first.key or first.task,
         jobs=jobs,
         cost_usd=cost_usd,
-        max_budget_usd=max_budget_usd,
+        max_budget_usd=min((one for one in budgets if one is not None), default=None),
         created_at=created_at,
         ended_at=ended_at,
     )

@@ -77,7 +77,7 @@ class Renderer:
         if not (scope.detailed or scope.trees_only):
             return known.short
         if known.detailed is None:
-            known.detailed = Rendered({**known.short.row, **tree_details_of(known.sums)})
+            known.detailed = Rendered({**known.short.row, **tree_details_of(known.tree, known.sums)})
             known.timed = None
         if scope.trees_only or scope.root_id is None:
             return known.detailed

@@ -101,22 +101,30 @@ def tree_row_of(tree: Tree, sums: TreeSums) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None}
 
 
-def tree_details_of(sums: TreeSums) -> dict[str, Any]:
+def tree_details_of(tree: Tree, sums: TreeSums) -> dict[str, Any]:
     """Return what the row of a tree also says on a page that shows trees by themselves.
 
     Args:
-        sums: The sums of the tree.
+        tree: The tree.
+        sums: Its sums.
     """
     first, totals = sums.first, sums.totals
     row: Mapping[str, Any] = {
         "title": first and short_text(first.spec.key or first.spec.task),
         "cwd": first and first.spec.cwd,
+        # That of a root job holds for all of its tree.
+        "maxBudgetUsd": _least(tree.max_budget_usd, first.spec.max_budget_usd if first and not first.depth else None),
         "jobs": totals.jobs,
         "children": sums.children,
         "asking": totals.asking,
         "endedAt": None if totals.live else sums.ended_at,
     }
     return {name: value for name, value in row.items() if value is not None}
+
+
+def _least(*budgets: float | None) -> float | None:
+    """Return the smallest of these budgets, or None where there is none."""
+    return min((budget for budget in budgets if budget is not None), default=None)
 
 
 def bytes_of(row: Mapping[str, Any]) -> int:

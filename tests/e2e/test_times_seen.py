@@ -4,6 +4,7 @@ from typing import Any
 
 from tests.support.engines import House, Pump, house
 from tests.support.page_client import PageClient, signed_in
+from tests.support.review_scene import API, AUTH, OAUTH, ROOT, SESSION, review_scene
 from tests.support.tokens import attempt_directory, pump_of_job, running
 from tests.support.waiting import until_now
 
@@ -81,6 +82,38 @@ def test_a_wait_for_children_and_a_pause_that_are_over_are_still_seen_after_the_
         assert costs["trees"][0]["rootId"] == parent
         assert of_tree["costUsd"] == costs["trees"][0]["costUsd"] == tree["costUsd"]
         assert [row["jobs"] for row in of_tree["depths"]] == [1, 1]
-        assert sum(row["costUsd"] for row in of_tree["models"]) == tree["costUsd"]
+        assert sum(row.get("costUsd", 0.0) for row in of_tree["models"]) == tree["costUsd"]
         assert client.get("/api/trees/nobody/costs").status == 404
         blocker.touch()
+
+
+def test_a_tree_says_who_waits_since_when_who_asks_and_what_all_below_costs_so_far():
+    with review_scene() as scene:
+        root_id, client = scene.ids[ROOT], signed_in(scene.made)
+        jobs, tree = detailed(client, root_id)
+        lasting = {
+            task: [what for what, *rest in jobs[scene.ids[task]]["attempts"][-1].get("waits", ()) if len(rest) == 1]
+            for task in (ROOT, AUTH, SESSION, OAUTH)
+        }
+        assert lasting == {ROOT: ["children"], AUTH: ["children"], SESSION: ["permission"], OAUTH: []}
+        below = jobs[scene.ids[AUTH]]["below"]
+        assert below["counts"] == {"running": 2, "completed": 2}
+        assert (below["asking"], jobs[root_id]["below"]["asking"], tree["asking"]) == (1, 1, 1)
+        running = {task: jobs[scene.ids[task]]["costUsd"] for task in (OAUTH, SESSION)}
+        assert all(running.values())
+        under = [row for row in jobs.values() if row.get("parentJobId") == scene.ids[AUTH]]
+        assert round(sum(row.get("costUsd", 0.0) for row in under), 6) == below["costUsd"]
+        assert round(sum(row.get("costUsd", 0.0) for row in jobs.values()), 6) == tree["costUsd"]
+        assert (tree["title"], tree["jobs"], "endedAt" in tree) == (ROOT, len(jobs), False)
+
+        with client.stream(f"?tree={root_id}&parents={root_id}") as events:
+            some = {row["jobId"] for row in events.page()["jobs"]}
+        assert scene.ids[API] in some
+        assert scene.ids[OAUTH] not in some
+        with client.stream("?trees=1") as events:
+            page = events.page()
+        assert (page["jobs"], [row["rootId"] for row in page["trees"]]) == ([], [root_id])
+        of_tree = client.get(f"/api/trees/{root_id}/costs").json
+        assert of_tree["costUsd"] == tree["costUsd"]
+        assert of_tree["maxBudgetUsd"] == tree["maxBudgetUsd"] == 5
+        assert [row["depth"] for row in of_tree["depths"]] == [0, 1, 2]

@@ -10,6 +10,7 @@ import pytest
 
 from jobs.costs import DepthCost, ModelCost
 from jobs.model import JobStatus, Usage
+from jobs.ports import Submission
 from jobs.store.queries import SQL
 from jobs.store.sqlite import SqliteStore
 from tests.contract.support import admit, admit_root, ending, start, submission
@@ -89,6 +90,17 @@ async def test_a_tree_keeps_its_budget_in_its_costs(store: SqliteStore) -> None:
     await store.admit(replace(submission("b1", "j1"), max_budget_usd=3.0), lambda _: None)
     [tree] = await store.tree_costs(limit=5)
     assert (tree.max_budget_usd, tree.cost_usd, tree.created_at) == (3.0, 0.0, 1.0)
+
+
+async def test_the_budget_of_a_root_job_is_that_of_its_tree_and_one_of_a_batchs_job_is_not(store: SqliteStore) -> None:
+    def with_budget(asked: Submission) -> Submission:
+        jobs = [replace(job, spec=replace(job.spec, max_budget_usd=2.0)) for job in asked.jobs]
+        return replace(asked, jobs=jobs)
+
+    await store.admit(with_budget(submission("b1", "j1", as_root=True)), lambda _: None)
+    await store.admit(with_budget(submission("b2", "j2")), lambda _: None)
+    found = await store.tree_costs(limit=5)
+    assert {tree.root_id: tree.max_budget_usd for tree in found} == {"j1": 2.0, "b2": None}
 
 
 @pytest.mark.parametrize(
