@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -50,6 +51,8 @@ async def bind(paths: StatePaths, store: Store) -> Location:
 
 
 async def _bind_copy(paths: StatePaths, store: Store, known: Location) -> Location:
+    # The original's page, with the browsers that it let in: it would be served at the same port.
+    await anyio.to_thread.run_sync(partial(paths.page.unlink, missing_ok=True))
     ended = await end_copied_jobs(
         store,
         lambda job, attempt: paths.trees / job.root_id / job.id / str(attempt),

@@ -44,7 +44,9 @@ _OURS: Final = frozenset({"same-origin", "none"})
 _MOST_TOKENS: Final = 8
 """Most tokens of one request that are looked at."""
 
-_STRANGER: Final = "This request comes from another page. Run `claude-jobs web`, and open what it prints."
+_STRANGER: Final = (
+    "This request comes from another page. Copy the link that `claude-jobs web` prints into the address line."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

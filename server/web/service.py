@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import anyio.to_thread
 
-from jobs.errors import JobsError
+from jobs.errors import EngineStoppingError, JobsError
 from jobs.ports import Clock
 from server.feed.costs import Costs
 from server.feed.job_details import JobDetails
@@ -127,6 +127,7 @@ class PageService:
 
         Raises:
             PortError: The port cannot be used.
+            EngineStoppingError: The engine is stopping.
         """
         try:
             async with self._turn:
@@ -174,7 +175,7 @@ class PageService:
 
     async def _serve(self, asked: int | None) -> None:
         if self._is_closed:
-            raise PortError(asked or "of the page", "the engine is stopping")
+            raise EngineStoppingError
         before = self._served
         if before is not None and asked in {None, before.server.port}:
             return

@@ -35,3 +35,14 @@ async def test_a_copy_is_not_served_before_its_own_location_is_written(home: Pat
     write_location(paths.home, Location(key="original", path="/elsewhere"))
     with pytest.raises(OSError, match="No space left"):
         await bind(paths, MemoryStore())
+
+
+async def test_a_copy_does_not_serve_the_page_of_the_original(home: Path):
+    paths = prepare(home / "state")
+    await bind(paths, MemoryStore())
+    paths.page.write_text("{}")
+    await bind(paths, MemoryStore())
+    assert paths.page.exists()
+    write_location(paths.home, Location(key="original", path="/elsewhere"))
+    await bind(paths, MemoryStore())
+    assert not paths.page.exists()
