@@ -17,6 +17,7 @@ from server.client.state_dir import StatePaths
 from server.client.wire import Role
 from server.web import http_server, page
 from server.web.access import WRONG_CODES
+from server.web.guard import SECURITY_HEADERS
 from tests.support.page_client import Answer, Events, PageClient
 from tests.unit.engine.test_connection import Wire, caller, running_engine, wire
 
@@ -249,3 +250,18 @@ async def test_the_next_engine_serves_the_page_unasked_or_says_why_not(home: Pat
             answer = await asked(paths)
             assert answer["port"] != client.port
             assert str(client.port) in answer["note"]
+
+
+async def test_an_unforeseen_error_is_answered_logged_and_disturbs_nobody(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def broken(_: str) -> None:
+        raise RuntimeError("nobody thought of it")
+
+    async with opened(home) as (_, client):
+        monkeypatch.setattr(page, "file_answer", broken)
+        answer = await aside(client.get, "/")
+        assert (answer.status, answer.body) == (500, "Internal Server Error")
+        assert SECURITY_HEADERS.items() <= answer.headers.items()
+        assert "nobody thought of it" in caplog.text
+        assert (await aside(client.get, "/api/session")).json["ok"] is True
