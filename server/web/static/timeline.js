@@ -231,7 +231,8 @@ export function criticalPath(root) {
     const node = /** @type {Node} */ (pending.pop());
     ids.add(node.id);
     let child = lastOf(node.children);
-    if (child && node.row) links.push({ from: child.id, to: node.id, at: endOf(child) });
+    // A child that outlives its parent let nothing go on there.
+    if (child && node.row && endOf(child) <= endOf(node)) links.push({ from: child.id, to: node.id, at: endOf(child) });
     while (child && !ids.has(child.id)) {
       pending.push(child);
       const before = beforeOf(child, node);
