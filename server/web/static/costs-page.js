@@ -18,7 +18,6 @@ export class CostsPage {
   #tree = "";
   /** @type {any} */
   #costs = null;
-  #filter = "";
   #timer = 0;
   #shown = "";
 
@@ -38,8 +37,7 @@ export class CostsPage {
     if (tree !== this.#tree || !this.#costs) fill(this.#host, el("p", { class: "dim", text: "Reading …" }));
     if (tree !== this.#tree) this.#costs = null;
     this.#tree = tree;
-    this.#filter = this.#shown = "";
-    this.#shell.setFilter("", "Filter the trees");
+    this.#shown = "";
     this.#shell.title("Costs");
     document.addEventListener("visibilitychange", this.#visibility);
     this.#look();
@@ -49,12 +47,6 @@ export class CostsPage {
     document.removeEventListener("visibilitychange", this.#visibility);
     clearTimeout(this.#timer);
     this.#timer = 0;
-  }
-
-  /** @param {string} text */
-  filter(text) {
-    this.#filter = text.trim().toLowerCase();
-    if (this.#costs) this.#draw();
   }
 
   #visibility = () => {
@@ -87,21 +79,18 @@ export class CostsPage {
 
   #draw() {
     // What did not change keeps its place and its selection.
-    const shown = JSON.stringify([this.#costs, this.#filter, new Date().getMinutes()]);
+    const shown = JSON.stringify([this.#costs, new Date().getMinutes()]);
     if (shown === this.#shown) return;
     this.#shown = shown;
     const top = this.#host.scrollTop;
-    fill(this.#host, this.#tree ? treeView(this.#costs) : allView(this.#costs, this.#filter));
+    fill(this.#host, this.#tree ? treeView(this.#costs) : allView(this.#costs));
     this.#host.scrollTop = top;
     if (this.#tree) this.#shell.title(`Costs of ${oneLine(this.#costs.title) || this.#tree}`);
   }
 }
 
-/**
- * @param {any} costs
- * @param {string} filter
- */
-function allView(costs, filter) {
+/** @param {any} costs */
+function allView(costs) {
   const trees = costs.trees ?? [];
   if (!trees.length && !costs.totalUsd) {
     return el(
@@ -112,8 +101,6 @@ function allView(costs, filter) {
       el("pre", { text: 'claude-jobs run "Say what this project does"' }),
     );
   }
-  const words = (/** @type {Row} */ tree) => oneLine(`${tree.title} ${tree.rootId}`).toLowerCase();
-  const shown = trees.filter((/** @type {Row} */ tree) => words(tree).includes(filter));
   return [
     el(
       "header",
@@ -127,10 +114,7 @@ function allView(costs, filter) {
       budgets(costs.accounts ?? []),
       part("The last 30 days", daysChart(costs.days ?? [])),
     ),
-    part(
-      "Dearest trees",
-      shown.length ? table(TREES, shown) : el("p", { class: "dim", text: "No tree has these words." }),
-    ),
+    part("Dearest trees", trees.length ? table(TREES, trees) : nothing()),
     halves(costs),
   ];
 }

@@ -100,11 +100,12 @@ export function toast(text, isGood = true) {
 function dialogOf(title, text, body) {
   made += 1;
   const [titleId, textId] = [`dialog-${made}`, `dialog-text-${made}`];
+  const paragraphs = plain(text).split("\n\n");
   return el(
     "dialog",
     { class: "dialog", "aria-labelledby": titleId, "aria-describedby": text ? textId : null },
     el("h2", { id: titleId, text: title }),
-    text ? el("p", { id: textId, class: "dialog-text", text: plain(text) }) : null,
+    text ? el("div", { id: textId, class: "dialog-text" }, paragraphs.map((one) => el("p", { text: one }))) : null,
     body,
   );
 }

@@ -17,6 +17,7 @@ const LONG_LINES = 18;
  * @returns {HTMLElement[]}
  */
 export function prose(text) {
+  /** @type {HTMLElement[]} */
   const blocks = [];
   /** @type {string[]} */
   let lines = [];
@@ -98,7 +99,9 @@ export function entryView(entry, calls) {
 const DRAWN = {
   task: (entry) => el("div", { class: "entry is-task" }, label("Task"), foldable(entry.text, entry.chars)),
   text: (entry) => el("div", { class: "entry" }, prose(entry.text), cutNote(entry.text, entry.chars)),
+  // Without a text it was said before.
   answer: (entry) =>
+    entry.text &&
     el("div", { class: "entry" }, label("Answer"), prose(entry.text), cutNote(entry.text, entry.chars)),
   thinking: (entry) =>
     folded(

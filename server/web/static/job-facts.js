@@ -91,7 +91,7 @@ function isFirst({ name }) {
 function mainFacts(row, details, now, around) {
   return /** @type {Fact[]} */ (
     [
-      isLive(row) && { name: "Now", ...present(row, now, around) },
+      isLive(row) && !row.isBatch && { name: "Now", ...present(row, now, around) },
       { name: "Model", text: model(row, details) },
       { name: "Cost", ...cost(row, details) },
       { name: "Tokens", text: tokenWords(row, details) },

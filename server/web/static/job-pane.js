@@ -6,7 +6,7 @@ import { el, fill, setText, setTo } from "./dom.js";
 import { foldable } from "./entries.js";
 import { doing, isLive, nameOf, RETRIED, stateOf, symbol } from "./format.js";
 import { attemptsOf, attemptWords, factsOf, stateLine } from "./job-facts.js";
-import { box, drawList, nodeOfRow, partsOf, requestBox, rowOfBatch } from "./job-parts.js";
+import { box, buttonsOf, drawList, nodeOfRow, partsOf, requestBox, rowOfBatch } from "./job-parts.js";
 import { answer, copy, decide, kill, pause, retry, send } from "./steer.js";
 import { TranscriptView } from "./transcript.js";
 
@@ -44,6 +44,7 @@ export class JobPane {
   #isBusy = false;
   #drawn = new Map();
   #parts = partsOf();
+  #buttons = buttonsOf();
   #transcript;
 
   /**
@@ -63,6 +64,10 @@ export class JobPane {
     this.#transcript = new TranscriptView(conversation, talk);
     this.#parts.close.addEventListener("click", () => this.#onClose());
     this.#parts.wide.addEventListener("click", () => this.#toggleWide());
+    for (const [key, button] of Object.entries(this.#buttons)) {
+      button.addEventListener("click", () => this.#run(this.#keys()[key]));
+    }
+    fill(actions, Object.values(this.#buttons));
     host.addEventListener("keydown", (event) => this.#onKey(event));
     host.hidden = true;
   }
@@ -323,31 +328,13 @@ export class JobPane {
   /** @param {Row} row */
   #drawActions(row) {
     const node = this.#node(row);
-    const canRetry = RETRIED.includes(row.status) || RETRIED.some((state) => node.counts[state]);
-    const resume = this.#details?.resume ?? "";
-    this.#once("actions", [Boolean(node.live), node.isPaused, isLive(row), canRetry, resume], () => {
-      const hadFocus = /** @type {HTMLElement | null} */ (document.activeElement);
-      const action = hadFocus && this.#parts.actions.contains(hadFocus) ? hadFocus.dataset.action : "";
-      const keys = this.#keys();
-      const button = (/** @type {string} */ name, /** @type {string} */ key, /** @type {string} */ kind = "") =>
-        el("button", {
-          type: "button",
-          class: kind || null,
-          text: name,
-          title: `${name} (${key})`,
-          "data-action": key,
-          on: { click: () => this.#run(keys[key]) },
-        });
-      fill(
-        this.#parts.actions,
-        node.live ? [button("Kill", "k", "danger"), button(node.isPaused ? "Resume" : "Pause", "p")] : null,
-        isLive(row) || row.isBatch ? null : button("Send…", "s"),
-        canRetry ? button("Run again", "r") : null,
-        resume ? button("Copy resume line", "y") : null,
-        button("Copy id", "i", "quiet"),
-      );
-      if (action) /** @type {HTMLElement | null} */ (this.#parts.actions.querySelector("button"))?.focus();
-    });
+    const failed = RETRIED.includes(row.status) || RETRIED.some((state) => node.counts[state]);
+    const { k, p, s, r, y } = this.#buttons;
+    setText(p, node.isPaused ? "Resume" : "Pause");
+    k.hidden = p.hidden = !node.live;
+    s.hidden = isLive(row) || row.isBatch;
+    r.hidden = !failed;
+    y.hidden = !this.#details?.resume;
   }
 
   /** @returns {Record<string, () => Promise<boolean>>} */

@@ -40,6 +40,24 @@ export function partsOf() {
 }
 
 /**
+ * Makes the buttons by the key that does the same.
+ *
+ * @returns {Record<string, HTMLButtonElement>}
+ */
+export function buttonsOf() {
+  const button = (/** @type {string} */ key, /** @type {string} */ text, /** @type {string} */ kind = "") =>
+    el("button", { type: "button", class: kind || null, title: `Key ${key}`, "data-action": key, text });
+  return {
+    k: button("k", "Kill", "danger"),
+    p: button("p", "Pause"),
+    s: button("s", "Send…"),
+    r: button("r", "Run again"),
+    y: button("y", "Copy resume line"),
+    i: button("i", "Copy id", "quiet"),
+  };
+}
+
+/**
  * Draws facts, and leaves alone what is there already: a selection in it stays.
  *
  * @param {HTMLElement} host
@@ -65,12 +83,10 @@ export function drawList(host, facts) {
  * @param {number | undefined} part Of one.
  */
 function drawBar(value, part) {
-  let bar = value.querySelector(".budget");
-  if (part === undefined) return void bar?.remove();
-  if (!bar) {
-    bar = el("span", { class: "budget", "aria-hidden": "true" }, el("i"));
-    value.append(bar);
-  }
+  const old = value.querySelector(".budget");
+  if (part === undefined) return void old?.remove();
+  const bar = old ?? el("span", { class: "budget", "aria-hidden": "true" }, el("i"));
+  if (!old) value.append(bar);
   bar.classList.toggle("is-over", part >= 0.9);
   /** @type {HTMLElement} */ (bar.firstElementChild).style.width = `${Math.min(100, 100 * part)}%`;
 }
@@ -142,7 +158,7 @@ export function rowOfBatch(batchId, node, details) {
     jobId: batchId,
     isBatch: true,
     status: worst,
-    key: node?.tree?.title || `batch ${batchId.slice(0, 6)}, ${counted(total, "job")}`,
+    key: `batch of ${counted(total, "job")}`,
     below: { counts, ...sums, ...node?.tree },
     maxBudgetUsd: node?.tree?.maxBudgetUsd,
     createdAt: node?.tree?.createdAt,

@@ -129,26 +129,24 @@ export async function send(node) {
  * @param {Steered} node
  */
 export async function answer(request, node) {
-  let more = 0;
-  if (!request) {
-    const found = await requestsOf(node.id);
-    if (!found) return false;
-    if (!found.length) return refuse("It asks for nothing any more.");
-    [request, more] = [found[0], found.length - 1];
-  }
+  const found = request ? [request] : await requestsOf(node.id);
+  if (!found) return false;
+  const [first, ...others] = found;
+  if (!first) return refuse("It asks for nothing any more.");
+  const more = others.length ? ` It asks for ${others.length} more.` : "";
   const until = node.row?.waitingUntil;
   const ends = until ? `\nWithout an answer it is denied at ${clock(until, Date.now() / 1000)}.` : "";
   const said = await confirm({
     title: "Permission",
-    text: `${named(node)} asks to call ${request.tool}.${more ? ` It asks for ${more} more.` : ""}${ends}`,
-    body: callView(request),
+    text: `${named(node)} asks to call ${first.tool}.${more}${ends}`,
+    body: callView(first),
     buttons: [
       { value: "", label: "Later", focus: true },
       { value: "deny", label: "Deny" },
       { value: "allow", label: "Allow once", kind: "primary" },
     ],
   });
-  return said ? decide(request.requestId, said === "allow") : false;
+  return said ? decide(first.requestId, said === "allow") : false;
 }
 
 /**
@@ -195,7 +193,10 @@ function dependentsOf(node) {
   return [...found].slice(1);
 }
 
-/** @param {string} jobId */
+/**
+ * @param {string} jobId
+ * @returns {Promise<import("./requests.js").PermissionRequest[] | null>}
+ */
 async function requestsOf(jobId) {
   try {
     return (await get(`/api/jobs/${jobId}`)).requests ?? [];
@@ -244,7 +245,7 @@ function wordsOf(error) {
 
 /** @param {Steered} node */
 function named(node) {
-  const name = node.row ? nameOf(node.row) : `batch ${node.id.slice(0, 6)}, ${counted(node.total, "job")}`;
+  const name = node.row ? nameOf(node.row) : `batch of ${counted(node.total, "job")}`;
   return name === node.id ? name : `${name} (${node.id})`;
 }
 

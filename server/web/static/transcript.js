@@ -5,6 +5,7 @@
 import { ApiError, get } from "./api.js";
 import { el, fill } from "./dom.js";
 import { Calls, entryView } from "./entries.js";
+import { plain } from "./format.js";
 
 /** Most entries on the page. */
 const MOST_ENTRIES = 2000;
@@ -68,7 +69,7 @@ export class TranscriptView {
     this.#attempt = attempt;
     this.#isLive = isLive;
     this.#isFollowing = isLive;
-    this.#skip = task;
+    this.#skip = plain(task).trim();
     if (attempt) this.#open();
     else this.#say("It has not begun.");
   }
@@ -239,7 +240,7 @@ export class TranscriptView {
     const block = { element, from: page.from ?? 0, next: page.next, size: 0 };
     const last = this.#blocks.at(-1);
     for (const entry of page.entries) {
-      if (entry.kind === "task" && entry.text.trim() === this.#skip.trim()) continue;
+      if (entry.kind === "task" && plain(entry.text).trim() === this.#skip) continue;
       const drawn = entryView(entry, this.#calls);
       if (!drawn) continue;
       element.append(drawn);
