@@ -17,7 +17,7 @@ from server.demo.messages_api import ScriptedApi
 from server.demo.picnic import ALLOWED_TOOLS, invitation, root_tasks, write_files
 from tests.e2e.support import SYSTEM_PATH, find_cli
 from tests.picture import SECONDS, held_story, is_held
-from tests.support.browser import launched, open_web, page_in
+from tests.support.browser import go, launched, open_web, page_in
 from tests.support.engines import House, house
 from tests.support.waiting import until_now
 
@@ -25,7 +25,7 @@ DIRECTORY = Path(__file__).parents[1] / ".github"
 SLOWER = 5.0
 """Seconds that each answer of the scripted model takes longer, so that the bars of the timeline have a length."""
 
-WIDTH, HEIGHT = 1200, 640
+WIDTH, HEIGHT = 1360, 640
 """Of the window, in pixels."""
 
 SHOWN = "Which savoury dish travels well?"
@@ -60,7 +60,7 @@ def held_tree(cli: Path) -> Iterator[Held]:
         with made.pump(environ={**client, "CLAUDE_JOBS_CLI": str(cli)}) as pump:
             write_files(made.work, 4 * SECONDS)
             asked = {"tasks": [*root_tasks(), invitation()], "outputFormat": "text", "allowedTools": ALLOWED_TOOLS}
-            batch = pump.json("claude_run_batch_async", **asked, maxBudgetUsd=0.5)["batchId"]
+            batch = pump.json("claude_run_batch_async", **asked, treeBudgetUsd=0.5)["batchId"]
             until_now(lambda: is_held(pump, batch), 4 * SECONDS, "the held tree")
             jobs = pump.json("claude_list_jobs", under=batch)
             shown = next(job["jobId"] for job in jobs if job["task"] == SHOWN)
@@ -71,12 +71,13 @@ def held_tree(cli: Path) -> Iterator[Held]:
 def shots(page: Page, held: Held) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the picture of each part of the page."""
     open_web(page, held.made, f"#/tree/{held.root_id}")
-    page.get_by_text("asks to run").wait_for()
+    page.get_by_role("button", name="Allow once").and_(page.locator(":enabled")).wait_for()
     yield "tree", page.screenshot()
-    page.evaluate("where => { location.hash = where; }", f"#/tree/{held.root_id}/{held.job_id}")
+    go(page, f"#/tree/{held.root_id}/{held.job_id}")
     page.get_by_text("taste.sh").last.wait_for()
+    page.get_by_role("button", name="Allow once").and_(page.locator(":enabled")).wait_for()
     yield "job", page.screenshot()
-    page.evaluate("where => { location.hash = where; }", f"#/tree/{held.root_id}/costs")
+    go(page, f"#/tree/{held.root_id}/costs")
     page.get_by_role("heading", name="Depth").wait_for()
     yield "costs", page.screenshot()
 
