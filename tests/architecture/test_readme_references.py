@@ -17,6 +17,7 @@ FROM_CLAUDE_CODE = ("claude", "✘ Failed to connect", "Job failed: auth: Not lo
 
 MOST_LINES = 200
 MOST_COLUMNS = 200
+MOST_BYTES_OF_A_PICTURE = 200_000
 REFERENCE = re.compile(r"\btests/[\w/]+\.py(?:::\w+)*")
 
 
@@ -24,7 +25,8 @@ def links() -> list[tuple[str, str]]:
     """Return each link from a README to a place in the project: the README and the target."""
     found = []
     for readme in READMES:
-        targets = re.findall(r"\]\(([^)\s]+)\)", readme.read_text(encoding="utf-8"))
+        text = readme.read_text(encoding="utf-8")
+        targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'\bsrc(?:set)?="([^"]+)"', text)
         found += [(str(readme.relative_to(ROOT)), target) for target in targets if "://" not in target]
     return found
 
@@ -40,6 +42,12 @@ def test_a_link_of_a_readme_leads_to_a_heading_that_is_there(readme: str, target
     file = (ROOT / readme).parent / path if path else ROOT / readme
     assert file.is_file()
     assert not anchor or anchor in anchors(file)
+
+
+def test_each_picture_is_small_and_shown_by_a_readme():
+    pictures = {path.name: path.stat().st_size for path in (ROOT / ".github").glob("*.*g")}
+    assert pictures.keys() == {target.rpartition("/")[2] for _, target in links() if re.search(r"\.(png|svg)$", target)}
+    assert [name for name, size in pictures.items() if size > MOST_BYTES_OF_A_PICTURE] == []
 
 
 def references(text: str) -> list[str]:
