@@ -11,7 +11,7 @@ const LONG_CHARS = 1400;
 const LONG_LINES = 18;
 
 /**
- * Returns a text as paragraphs, its parts between ``` as blocks of code. Nothing else in it has a meaning.
+ * Returns a text as paragraphs, its parts between ``` as blocks of code. No address in it becomes a link.
  *
  * @param {string} text
  * @returns {HTMLElement[]}
@@ -43,14 +43,16 @@ export function prose(text) {
 }
 
 /**
- * Returns a text with what is between two ` of a line as code.
+ * Returns a text with what is between two ` of a line as code, and between two ** as strong.
  *
  * @param {string} text
  */
 function inline(text) {
-  return text.split(/(`[^`\n]{1,200}`)/).map((part, index) =>
-    index % 2 ? el("code", { class: "inline", text: part.slice(1, -1) }) : part,
-  );
+  return text.split(/(`[^`\n]{1,200}`|\*\*[^*\s][^*\n]{0,300}\*\*)/).map((part, index) => {
+    if (!(index % 2)) return part;
+    if (part.startsWith("`")) return el("code", { class: "inline", text: part.slice(1, -1) });
+    return el("strong", { text: part.slice(2, -2) });
+  });
 }
 
 /**
