@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.support.browser import browser, go, open_web, page_in
 from tests.support.engines import at_work_below
@@ -235,6 +235,28 @@ def test_a_message_is_sent_once_and_goes_on_as_a_new_job(browser: Browser, scene
     assert len(sent) == 1
     tasks = [job.get("task") for job in scene.person.json("claude_list_jobs", limit=100)]
     assert tasks.count("And the tests of api/?") == 1
+
+
+def test_a_message_whose_answer_was_lost_is_the_same_message_when_it_is_sent_again(browser: Browser, scene: Scene):
+    with page_in(browser, expected=("Failed to load resource: net::ERR_FAILED",)) as page:
+        open_web(page, scene.made)
+        lost: list[int] = []
+
+        def lose(route: Route) -> None:
+            lost.append(route.fetch().status)
+            route.abort()
+
+        page.route("**/api/actions", lose, times=1)
+        pane = pane_of(page, scene, API)
+        for words in ("The engine does not answer.", "Sent. It runs as "):
+            pane.get_by_role("button", name="Send…").click()
+            page.get_by_role("dialog").get_by_label("Message").fill("Once more, please")
+            page.get_by_role("dialog").get_by_role("button", name="Send").click()
+            said(page, re.compile(re.escape(words)))
+            expect(pane.get_by_role("button", name="Send…")).to_be_enabled()
+    assert lost == [200]
+    tasks = [job.get("task") for job in scene.person.json("claude_list_jobs", limit=100)]
+    assert tasks.count("Once more, please") == 1
 
 
 def test_the_words_of_the_engine_are_shown_where_it_refuses(browser: Browser, scene: Scene):
