@@ -13,7 +13,8 @@ export class ApiError extends Error {
   }
 }
 
-const UNREACHABLE = "The engine does not answer. It is tried again; nothing was done.";
+const UNREACHABLE = "The engine does not answer. It is tried again.";
+const NOT_KNOWN = "The engine does not answer. Look whether it was done before you try again.";
 
 /**
  * Reads something of the engine.
@@ -55,7 +56,7 @@ async function answered(path, request) {
     body = await response.json();
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new ApiError(UNREACHABLE, response?.status ?? 0);
+    throw new ApiError(request.method === "POST" ? NOT_KNOWN : UNREACHABLE, response?.status ?? 0);
   }
   if (!response.ok || body?.ok === false) {
     throw new ApiError(String(body?.error ?? `The engine refused it (${response.status}).`), response.status);
