@@ -247,5 +247,6 @@ def _report(
             write(console, answers.get(job["jobId"], f"nothing: {job['error']}"))
     counted = ", ".join(f"{number} {status}" for status, number in roll["counts"].items())
     if stopped := _stopped(jobs):
-        _say(console, f"Stopped by you: {stopped} jobs. What waited for them did not start, or answered without them.")
+        named = f"{stopped} job{'' if stopped == 1 else 's'}"
+        _say(console, f"Stopped by you: {named}. What waited for them did not start, or answered without them.")
     console.print(f"\n{roll['total']} jobs: {counted}, ${roll['costUsd']:.4f} at list price, $0 paid.", markup=False)

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from rich.console import Console
 from server.cli.follow import watch
 from server.demo import run as demo
 from tests.support.engines import MAIN, SECONDS, SHELL_STUB
+from tests.support.page_client import PageClient
 from tests.support.waiting import until_now
 
 UseClaude = Callable[[str], Path]
@@ -132,3 +134,51 @@ def test_what_is_retried_from_another_terminal_stays_off_the_persons_account(
     seen = (home / "seen").read_text()
     assert "sk-of-the-person" not in seen
     assert f"HOME={stage}/" in seen
+
+
+def test_the_page_of_the_demo_is_open_while_it_runs_and_what_a_person_stops_there_is_no_failure(
+    stage: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(demo, "SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(demo, "root_tasks", lambda: ["stub:say=a", "stub:sleep=60"])
+    monkeypatch.setattr(demo, "invitation", lambda: "stub:say=b")
+    where = console()
+
+    def stopped(*given: Any) -> Any:
+        client, batch = given[0], given[1]
+        link, port = re.findall(r"^  (http://127\.0\.0\.1:(\d+)/open\S+)$", said(where), re.MULTILINE)[0]
+        browser = PageClient(port=int(port))
+        assert browser.open(link).status == 200
+        live = [job for job in client.call_json("claude_list_jobs", {"under": batch}) if job["task"] == "stub:sleep=60"]
+        assert browser.act(do="kill", id=live[0]["jobId"]).json["ok"]
+        return watch(*given)
+
+    monkeypatch.setattr(demo, "watch", stopped)
+    assert demo.run_demo(where, demo.Show(web=True)) is True
+    assert "Open it in your browser, once, within 10 minutes:" in said(where)
+    assert "Stopped by you: 1 job." in said(where)
+    assert said(where).endswith("The demo in the browser: claude-jobs demo --web. Your own jobs: claude-jobs web\n")
+
+
+def test_a_demo_whose_jobs_fail_is_no_success_where_nobody_stopped_one(stage: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(demo, "SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(demo, "root_tasks", lambda: ["stub:exit=1"])
+    monkeypatch.setattr(demo, "invitation", lambda: "stub:say=b")
+    where = console()
+    assert demo.run_demo(where, demo.Show(web=True)) is False
+    assert "Stopped by you" not in said(where)
+
+
+def test_what_is_kept_can_be_looked_at_again_by_the_command_that_is_named(stage: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", [str(MAIN)])
+    monkeypatch.setattr(demo, "root_tasks", lambda: ["stub:say=a"])
+    monkeypatch.setattr(demo, "invitation", lambda: "stub:say=b")
+    where = console()
+    demo.run_demo(where, demo.Show(keep=True))
+    command = re.findall(r"^Look at these jobs again: (.*) web$", said(where), re.MULTILINE)
+    listed = subprocess.run(
+        [*shlex.split(command[0]), "list"], capture_output=True, text=True, timeout=SECONDS, check=True
+    )
+    assert "stub:say=a" in listed.stdout
+    subprocess.run([*shlex.split(command[0]), "engine", "stop"], timeout=SECONDS, check=True, capture_output=True)
+    shutil.rmtree(next(stage.iterdir()))
