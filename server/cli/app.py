@@ -11,7 +11,7 @@ import typer
 
 from jobs.errors import JobsError
 from server import __version__
-from server.cli import engine, jobs, limits, pauses, search, submit
+from server.cli import engine, jobs, limits, pauses, search, share, submit
 from server.cli.answers import answer_of, is_batch, jobs_in, say_answer, say_answers
 from server.cli.columns import laid_out
 from server.cli.completion import complete_id
@@ -406,6 +406,13 @@ _COMMANDS: Sequence[tuple[str, str, Callable[..., None], Sequence[str]]] = (
         search.search,
         ("claude-jobs search flaky test", "claude-jobs search --transcripts --since 2d ImportError"),
     ),
+    (
+        _LOOK,
+        "report",
+        share.report,
+        ("claude-jobs report bts67 -o tree.html", "claude-jobs report bts67 --no-answers > tree.html"),
+    ),
+    (_LOOK, "trace", share.trace, ("claude-jobs trace bts67 -o tree.perfetto-trace",)),
     (_LOOK, "dashboard", dashboard, ()),
     (_ACT, "kill", jobs.kill, ("claude-jobs kill bts67", "claude-jobs kill jyq4k jrnwf")),
     (_ACT, "pause", pauses.pause, ("claude-jobs pause bts67", "claude-jobs pause jyq4k --now", "claude-jobs pause")),

@@ -407,6 +407,7 @@ async def _serve(
             details=details,
             on_pruned=feed.drop,
             page_port=lambda: page.port,
+            report=partial(_report, sources),
         )
         notices = SettingsNotices(effective, services.store)
         handlers = ConnectionHandlers(
@@ -440,6 +441,13 @@ async def _serve(
             await _stop_services(engine.end_jobs, services)
         group.cancel_scope.cancel()
     logger.info("engine stopped")
+
+
+async def _report(sources: FeedSources, request: Mapping[str, Any]) -> dict[str, Any]:
+    # Imported here: few engines are asked for one.
+    from server.report.tree_record import TreeRecords
+
+    return await TreeRecords(sources).answer(request)
 
 
 async def _load_soon(mcp_server: LazyMcpServer, page: PageService) -> None:

@@ -51,6 +51,7 @@ class Control:
         details: Reads everything about one job.
         on_pruned: Called with the id of each tree that a person has deleted.
         page_port: Returns the port at which the page is served, or None.
+        report: Answers the control request `report`.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Control:
         details: JobDetails,
         on_pruned: Callable[[str], None],
         page_port: Callable[[], int | None],
+        report: Handler,
     ) -> None:
         self._paths = paths
         self._store = store
@@ -91,6 +93,7 @@ class Control:
             "limits": partial(answer_limits, limits),
             "search": partial(answer_search, search),
             "job": self._job,
+            "report": report,
         }
 
     async def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:

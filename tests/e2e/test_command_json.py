@@ -15,6 +15,7 @@ WITHOUT = {
     "engine": "it runs in the foreground and prints nothing",
     "demo": "it plays a tale to a person",
     "top": "it fills a person's terminal",
+    "trace": "it prints a protobuf",
 }
 """Commands that have no `--json`, and why."""
 
