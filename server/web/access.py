@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import secrets
 import stat
@@ -10,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
@@ -40,6 +41,9 @@ SESSION_SECONDS: Final = 30 * 86_400.0
 
 NOTE_SECONDS: Final = 3600.0
 """Least seconds between two times that the last use of a session is written to the disk."""
+
+LOWEST_PORT: Final = 1024
+HIGHEST_PORT: Final = 65_535
 
 _FORMAT: Final = 1
 _MOST_BYTES: Final = 64 * 1024
@@ -268,14 +272,28 @@ def read_kept(path: Path) -> KeptPage | None:
             text = file.read(_MOST_BYTES + 1)
         if len(text) > _MOST_BYTES:
             return None
-        found = json.loads(text)
-        sessions = [
-            Session(digest=str(one["digest"]), made_at=float(one["made"]), used_at=float(one["used"]))
-            for one in found["sessions"]
-        ]
-        return KeptPage(port=int(found["port"]), sessions={one.digest: one for one in sessions})
+        return _kept_of(json.loads(text))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         logger.warning("what an earlier engine kept of the page in %s cannot be read", path, exc_info=True)
         return None
+
+
+def _kept_of(found: Any) -> KeptPage:
+    """Return what the file says; raises where that is nothing that an engine wrote."""
+    port = int(found["port"])
+    if not LOWEST_PORT <= port <= HIGHEST_PORT:
+        raise ValueError(f"no port of a page: {port}")
+    sessions = [
+        Session(digest=str(one["digest"]), made_at=_time(one["made"]), used_at=_time(one["used"]))
+        for one in found["sessions"]
+    ]
+    return KeptPage(port=port, sessions={one.digest: one for one in sessions})
+
+
+def _time(given: Any) -> float:
+    seconds = float(given)
+    if not math.isfinite(seconds):
+        raise ValueError(f"no time: {seconds}")
+    return seconds

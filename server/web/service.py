@@ -17,7 +17,7 @@ from server.feed.costs import Costs
 from server.feed.job_details import JobDetails
 from server.feed.watch import FeedWatch
 from server.mcp.connection_state import Caller, Services
-from server.web.access import Codes, Sessions
+from server.web.access import HIGHEST_PORT, LOWEST_PORT, Codes, Sessions
 from server.web.event_stream import Counter
 from server.web.job_view import JobViews, LimitsOf
 from server.web.loopback_peer import LoopbackPeers, Refuse
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from server.web.http_server import HttpServer
 
 logger = logging.getLogger(__name__)
-
-LOWEST_PORT: Final = 1024
-HIGHEST_PORT: Final = 65_535
 
 END_SECONDS: Final = 2.0
 """Seconds that the end of the server may take; what is left then ends with the engine."""

@@ -178,7 +178,26 @@ async def test_a_session_begins_though_the_disk_refuses_to_keep_it(tmp_path: Pat
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"port": 1}', '{"port": "x", "sessions": []}', '{"port": 1, "sessions": [1]}', "[" * 60_000],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"port": 5000}',
+        '{"port": "x", "sessions": []}',
+        '{"port": 5000, "sessions": [1]}',
+        "[" * 60_000,
+        # Numbers of which an engine that takes them as they are would end each time it starts.
+        '{"port": 65536, "sessions": []}',
+        '{"port": -1, "sessions": []}',
+        '{"port": 1e999, "sessions": []}',
+        '{"port": 5000, "sessions": [{"digest": "a", "made": 1, "used": 1' + "0" * 400 + "}]}",
+        # A session that would never be over.
+        '{"port": 5000, "sessions": [{"digest": "a", "made": 1, "used": 1e999}]}',
+        '{"port": 5000, "sessions": [{"digest": "a", "made": NaN, "used": 1}]}',
+        # One that only the system's own servers use.
+        '{"port": 80, "sessions": []}',
+        '{"port": 0, "sessions": []}',
+    ],
 )
 def test_a_file_that_makes_no_sense_is_none(tmp_path: Path, text: str):
     file_of(tmp_path).write_text(text)
