@@ -86,10 +86,12 @@ class JsonPage:
     Args:
         cursor: Names what is known with it.
         text: The page as JSON in ASCII, in one line.
+        more: Whether there is another one already.
     """
 
     cursor: str
     text: str
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,21 +143,24 @@ class FeedWatch:
         jobs, trees = ([row.row for row in rows] for rows in (page.jobs, page.trees))
         return {**page.head, "jobs": jobs, "trees": trees, **page.tail}
 
-    async def page_json(self, cursor: str | None = None, scope: FeedScope = WHOLE) -> JsonPage:
+    async def page_json(
+        self, cursor: str | None = None, scope: FeedScope = WHOLE, *, wait: float = QUIET_SECONDS
+    ) -> JsonPage:
         """Return a page as `page` does, as JSON; rows that other watchers were sent cost no time.
 
         Args:
             cursor: As of `page`.
             scope: As of `page`.
+            wait: Most seconds to wait for a change.
 
         Raises:
             StoreError: The trees cannot be read now.
         """
-        page = await self._next(cursor, scope)
+        page = await self._next(cursor, scope, wait)
         jobs, trees = (",".join([row.text for row in rows]) for rows in (page.jobs, page.trees))
         head, tail = (json.dumps(part)[1:-1] for part in (page.head, page.tail))
         text = f'{{{head}, "jobs": [{jobs}], "trees": [{trees}], {tail}}}'
-        return JsonPage(cursor=page.head["cursor"], text=text)
+        return JsonPage(cursor=page.head["cursor"], text=text, more=page.head["more"])
 
     def close(self) -> None:
         """End the watch."""
@@ -164,7 +169,7 @@ class FeedWatch:
             self._is_counted = False
             self._reader.go()
 
-    async def _next(self, cursor: str | None, scope: FeedScope) -> _Page:
+    async def _next(self, cursor: str | None, scope: FeedScope, wait: float = QUIET_SECONDS) -> _Page:
         if not self._is_counted:
             self._is_counted = True
             self._reader.come()
@@ -172,7 +177,7 @@ class FeedWatch:
         await self._reader.open(scope.root_id)
         version = self._version_of(cursor)
         if version is not None:
-            with anyio.move_on_after(QUIET_SECONDS):
+            with anyio.move_on_after(wait):
                 await self._until_changed(version, scope)
             # A tree that came meanwhile may have to be read.
             await self._reader.open(scope.root_id)

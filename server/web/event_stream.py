@@ -49,9 +49,13 @@ class EventStream:
         next_page: Builds the next page.
         cursor: Of the last page that the browser has, or None.
         stopping: Set once the engine stops.
+        is_brief: It ends after the pages that there are now, and says that the browser is to come back later.
     """
 
-    def __init__(self, next_page: NextPage, cursor: str | None, stopping: anyio.Event) -> None:
+    def __init__(
+        self, next_page: NextPage, cursor: str | None, stopping: anyio.Event, *, is_brief: bool = False
+    ) -> None:
+        self._is_brief = is_brief
         self._next_page = next_page
         self._cursor = cursor
         self._stopping = stopping
@@ -85,6 +89,9 @@ class EventStream:
             if taking.cancelled_caught:
                 return
             self._cursor = page.cursor
+            if self._is_brief and not page.more:
+                await self._send(send, "event: later\ndata:\n\n")
+                return
 
     async def _keep_awake(self, send: Send, reading: anyio.CancelScope) -> None:
         while not reading.cancel_called:

@@ -22,7 +22,7 @@ MOST_CONNECTIONS: Final = 200
 """Most connections; a further one is closed at once. A browser opens six."""
 
 SILENT_SECONDS: Final = 10
-"""Seconds after which a connection without a request is closed."""
+"""Seconds that a request's head may take, the first one of a connection also to begin; then it is closed."""
 
 KEEP_SECONDS: Final = 60
 """Seconds for which a connection is kept after an answer: each new one has its process looked up."""
@@ -123,8 +123,46 @@ class HttpServer:
         await self._ended.wait()
 
 
+class _Patient(H11Protocol):
+    """A connection that is closed where no request comes, or one that does not go on; uvicorn waits without an end."""
+
+    silent: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        super().connection_lost(exc)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of a request."""
+        super().data_received(data)
+        self._watch()
+
+    def _watch(self) -> None:
+        if not self._is_asking():
+            if self.silent is not None:
+                self.silent.cancel()
+                self.silent = None
+        elif self.silent is None:
+            self.silent = self.loop.call_later(SILENT_SECONDS, self._close_unasked)
+
+    def _is_asking(self) -> bool:
+        # Between two requests uvicorn has a timer of its own, up to the first byte of the second one.
+        is_answered = self.cycle is None or self.cycle.response_complete
+        return is_answered and self.timeout_keep_alive_task is None and not self.transport.is_closing()
+
+    def _close_unasked(self) -> None:
+        if self._is_asking():
+            self.transport.close()
+
+
 def _protocol(peers: LoopbackPeers) -> type[asyncio.Protocol]:
-    class Protocol(H11Protocol):
+    class Protocol(_Patient):
         """One connection."""
 
         def connection_made(self, transport: Any) -> None:
@@ -134,16 +172,10 @@ def _protocol(peers: LoopbackPeers) -> type[asyncio.Protocol]:
             peers.come(self.peer)
             if len(self.connections) > MOST_CONNECTIONS:
                 transport.abort()
-                return
-            self.silent = self.loop.call_later(SILENT_SECONDS, self._close_unasked)
 
         def connection_lost(self, exc: Exception | None) -> None:
             """Forget it."""
             super().connection_lost(exc)
             peers.go(self.peer)
-
-        def _close_unasked(self) -> None:
-            if self.cycle is None and not self.transport.is_closing():
-                self.transport.close()
 
     return Protocol

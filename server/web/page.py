@@ -3,9 +3,11 @@
 import json
 import re
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,17 +26,25 @@ from jobs.util.text import secrets_in
 from server import __version__
 from server.feed.costs import Costs
 from server.feed.scope import FeedScope
-from server.feed.watch import FeedWatch
+from server.feed.watch import QUIET_SECONDS, FeedWatch
 from server.transcript.pages import NoSuchAttemptError, Place, TranscriptPages
+from server.web import event_stream
 from server.web.access import Codes, Session, Sessions, TooManyCodesError
 from server.web.actions import Actions
 from server.web.answers import file_answer, json_answer, refused, way_in, welcome
-from server.web.event_stream import Counter, EventStream
+from server.web.event_stream import EventStream
 from server.web.guard import MOST_BYTES, cookie_name, tokens_in, too_long
 from server.web.job_view import JobViews
 
 MOST_STREAMS: Final = 64
 """Most open streams of events."""
+
+LASTING_STREAMS: Final = 4
+"""Most streams of one browser that last; a further page of it asks again and again.
+
+A browser opens at most six connections to a host, over all of its windows: six streams that last would leave none for
+the kill of a job, and a seventh page would never load.
+"""
 
 BODY_SECONDS: Final = 20.0
 """Seconds that the body of a request may take."""
@@ -70,7 +80,7 @@ class PageSources:
     codes: Codes
     sessions: Sessions
     watch: Callable[[], AbstractContextManager[FeedWatch]]
-    counter: Counter
+    counter: event_stream.Counter
     job_views: JobViews
     costs: Costs
     transcripts: TranscriptPages
@@ -105,7 +115,9 @@ class PageRequests:
     def __init__(self, sources: PageSources, port: int) -> None:
         self._sources = sources
         self._port = port
+        # Open streams, and those that last, by the digest of their session.
         self._streams = 0
+        self._lasting: Counter[str] = Counter()
 
     @property
     def app(self) -> ASGIApp:
@@ -193,7 +205,7 @@ class PageRequests:
             }
         )
 
-    async def _feed(self, request: Request, _: Session) -> ASGIApp:
+    async def _feed(self, request: Request, session: Session) -> ASGIApp:
         if self._streams >= MOST_STREAMS:
             raise BadRequestError("Too many pages are open. Close some of them.", 503)
         query = request.query_params
@@ -202,18 +214,29 @@ class PageRequests:
         cursor = request.headers.get("last-event-id") or query.get("cursor") or None
 
         async def stream(scope: Scope, receive: Receive, send: Send) -> None:
-            self._streams += 1
-            # A page that is open is a client: the engine does not exit below it.
-            self._sources.counter.come()
-            try:
-                with self._sources.watch() as watcher:
-                    events = EventStream(lambda after: watcher.page_json(after, wanted), cursor, self._sources.stopping)
-                    await events(scope, receive, send)
-            finally:
-                self._sources.counter.go()
-                self._streams -= 1
+            with self._counted(session.digest) as lasts, self._sources.watch() as watcher:
+                next_page = partial(watcher.page_json, scope=wanted, wait=QUIET_SECONDS if lasts else 0.0)
+                events = EventStream(next_page, cursor, self._sources.stopping, is_brief=not lasts)
+                await events(scope, receive, send)
 
         return stream
+
+    @contextmanager
+    def _counted(self, browser: str) -> Iterator[bool]:
+        """Count a stream while the block runs, and tell whether it may last."""
+        lasts = self._lasting[browser] < LASTING_STREAMS
+        self._streams += 1
+        self._lasting[browser] += lasts
+        # A page that is open is a client: the engine does not exit below it.
+        self._sources.counter.come()
+        try:
+            yield lasts
+        finally:
+            self._sources.counter.go()
+            self._streams -= 1
+            self._lasting[browser] -= lasts
+            # Without those that have none: a session may be over.
+            self._lasting = +self._lasting
 
     async def _job(self, request: Request, _: Session) -> Response:
         return json_answer(await self._sources.job_views.of(request.path_params["identity"]))

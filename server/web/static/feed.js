@@ -5,6 +5,8 @@ import { get } from "./api.js";
 
 /** Seconds for which a hidden page keeps its stream. */
 const HIDDEN_SECONDS = 10;
+/** Seconds between two looks where the browser has so many pages open that not all keep a stream. */
+const LATER_SECONDS = 2;
 const FIRST_RETRY = 0.5;
 const LAST_RETRY = 3;
 /** Seconds without an engine after which it counts as over rather than as being replaced. */
@@ -42,6 +44,8 @@ export class Feed {
     this.#options = options;
     document.addEventListener("visibilitychange", this.#visibility);
     this.#open();
+    // One that is opened behind another page may never be seen.
+    if (document.hidden) this.#visibility();
   }
 
   /** Ends it; nothing is called afterwards. */
@@ -66,6 +70,7 @@ export class Feed {
     const source = new EventSource(this.#url());
     this.#source = source;
     source.addEventListener("page", (event) => this.#take(/** @type {MessageEvent} */ (event)));
+    source.addEventListener("later", () => this.#comeBack());
     source.addEventListener("end", () => this.#lose("over"));
     source.addEventListener("error", () => this.#lose("lost"));
   }
@@ -95,6 +100,13 @@ export class Feed {
       this.#say(isOver ? "over" : "lost");
     this.#later(this.#retry, () => this.#ask());
     this.#retry = Math.min(LAST_RETRY, this.#retry * 1.6);
+  }
+
+  /** Leaves the connection to other pages for a while: a browser has few to one host. */
+  #comeBack() {
+    this.#drop();
+    // A hidden page waits until it is seen.
+    if (!document.hidden) this.#later(LATER_SECONDS, () => this.#open());
   }
 
   /** Asks why there is no stream; opens it again where there is an engine that knows this page. */

@@ -74,13 +74,14 @@ class Feed:
 
 @asynccontextmanager
 async def streaming(
-    browser: Browser, next_page: NextPage, cursor: str | None = None
+    browser: Browser, next_page: NextPage, cursor: str | None = None, *, is_brief: bool = False
 ) -> AsyncIterator[tuple[anyio.Event, anyio.Event]]:
     """Serve a stream; give what stops it, and what says that it has returned."""
     stopping, returned = anyio.Event(), anyio.Event()
 
     async def serve() -> None:
-        await EventStream(next_page, cursor, stopping)({"type": "http"}, browser.receive, browser.send)
+        stream = EventStream(next_page, cursor, stopping, is_brief=is_brief)
+        await stream({"type": "http"}, browser.receive, browser.send)
         returned.set()
 
     with anyio.fail_after(SECONDS):
@@ -100,6 +101,25 @@ async def test_each_page_is_an_event_with_its_cursor():
         'id: e.1\nevent: page\ndata: {"number": 1}\n\n' + 'id: e.2\nevent: page\ndata: {"number": 2}\n\n'
     )
     assert feed.asked[:3] == ["e.0", "e.1", "e.2"]
+
+
+async def test_a_stream_that_is_brief_gives_what_there_is_and_says_that_the_browser_is_to_come_back():
+    pages = [JsonPage(cursor=f"e.{number}", text=f"{number}", more=number < 2) for number in range(3)]
+
+    async def page(_: str | None) -> JsonPage:
+        return pages.pop(0)
+
+    browser = Browser()
+    async with streaming(browser, page, is_brief=True) as (_, returned):
+        await returned.wait()
+    assert browser.is_over
+    assert [block.partition("\n")[0] for block in browser.text.split("\n\n")] == [
+        "id: e.0",
+        "id: e.1",
+        "id: e.2",
+        "event: later",
+        "",
+    ]
 
 
 async def test_no_page_is_built_before_the_last_one_was_taken():

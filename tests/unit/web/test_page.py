@@ -4,7 +4,7 @@ import http.client
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -211,6 +211,56 @@ async def test_a_connection_without_a_request_and_one_too_many_are_closed(home: 
                     stream.close()
 
         assert await aside(crowd) == 0
+
+
+async def test_a_request_that_does_not_go_on_keeps_no_connection(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_server, "SILENT_SECONDS", 0.3)
+    async with opened(home) as (_, client):
+        whole = f"GET /api/session HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\nCookie: {client.cookie}\r\n"
+
+        def half(first: str) -> bytes:
+            with socket.create_connection(("127.0.0.1", client.port), timeout=20) as stream:
+                stream.sendall(first.encode())
+                if first:
+                    assert b" 200 " in stream.recv(65_536)
+                stream.sendall(b"GET /api")
+                return stream.recv(1)
+
+        for first in ("", f"{whole}\r\n"):
+            assert await aside(half, first) == b""
+
+
+async def test_one_browser_has_few_streams_that_last_and_each_of_its_pages_is_told_all(home: Path):
+    async with opened(home) as (paths, client), caller(paths) as person:
+
+        def read_until(events: Events, name: str) -> list[dict[str, str]]:
+            found: list[dict[str, str]] = []
+            while not found or found[-1]["event"] != name:
+                event = events.next()
+                assert event is not None
+                found.append(event)
+            return found
+
+        with ExitStack() as stack:
+
+            def entered(one: PageClient, query: str = "") -> Events:
+                return stack.enter_context(one.stream(query))
+
+            for _ in range(page.LASTING_STREAMS):
+                await aside((await aside(entered, client)).page)
+            other = PageClient(port=client.port)
+            assert (await aside(other.open, (await asked(paths))["url"])).status == 200
+            lasting = await aside(entered, other)
+            brief = await aside(entered, client)
+            [first, _] = await aside(read_until, brief, "later")
+            assert await aside(brief.next) is None
+            batch = await started(person, "stub:say=ok")
+            await over(person, batch["batchId"])
+            told = await aside(read_until, await aside(entered, client, f"?cursor={first['id']}"), "later")
+            assert batch["batchId"] in told[0]["data"]
+            # That of another browser lasts.
+            while batch["batchId"] not in json.dumps(await aside(lasting.page)):
+                pass
 
 
 async def test_the_page_moves_and_ends_and_names_a_port_that_it_cannot_have(home: Path):
