@@ -118,6 +118,8 @@ def test_every_text_can_be_read_and_nothing_is_wider_than_the_screen(
         page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
         assert page.evaluate(CONTRAST) == []
         assert not scrolls_sideways(page)
+        page.emulate_media(media="print")
+        assert page.evaluate(CONTRAST) == []
     with opened(browser, tmp_path / "hostile.html", hostile(), width=width, dark=dark) as page:
         assert not scrolls_sideways(page)
 
