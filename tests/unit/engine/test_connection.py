@@ -257,9 +257,9 @@ async def test_a_control_client_that_asks_nothing_is_let_go(home: Path, monkeypa
     ("line", "words"),
     [
         (b"no json", "not JSON"),
-        (b'{"do":"dance"}', "there are stop, status, settings, prune, limits, search, job, web and feed"),
-        (b'{"do":["stop"]}', "there are stop, status, settings, prune, limits, search, job, web and feed"),
-        (b'{"do":"\\ud800"}', "there are stop, status, settings, prune, limits, search, job, web and feed"),
+        (b'{"do":"dance"}', "there are stop, status, settings, prune, limits, search, job, report, web and feed"),
+        (b'{"do":["stop"]}', "there are stop, status, settings, prune, limits, search, job, report, web and feed"),
+        (b'{"do":"\\ud800"}', "there are stop, status, settings, prune, limits, search, job, report, web and feed"),
         (b'{"do":"prune","trees":5}', "trees: give an array of ids, or leave it out. Nothing was deleted."),
         (b'{"do":"prune","trees":"j1"}', "trees: give an array of ids"),
         (b'{"do":"prune","trees":[{}]}', "trees: give an array of ids"),
