@@ -99,10 +99,13 @@ def run_demo(console: Console, show: Show = _AS_A_COMMAND) -> bool:
     ):
         write_files(demo.project, 0.5 + extra)
         command = shlex.quote(str(_command_on(demo)))
-        _say(console, _how_to_watch(demo, command) if show.web else _WATCH_IT.format(command=command))
+        if not show.web:
+            _say(console, _WATCH_IT.format(command=command))
         allowed = [tool for tool in ALLOWED_TOOLS if not (show.web and tool in ASKED_TOOLS)]
         asked = {"tasks": [*root_tasks(), invitation()], "outputFormat": "text", "allowedTools": allowed}
         spawned = client.call_json("claude_run_batch_async", asked)
+        if show.web:
+            _say(console, _how_to_watch(demo, command, spawned["batchId"]))
         jobs = watch(client, spawned["batchId"], f"tree {spawned['batchId']}", console, command)
         answers = {job["jobId"]: client.call("claude_result", {"jobId": job["jobId"]}) for job in _completed(jobs)}
         roll = client.call_json("claude_status", {"jobId": spawned["batchId"]})
@@ -121,9 +124,9 @@ def _say(console: Console, words: str) -> None:
     console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
-def _how_to_watch(demo: DemoEnvironment, command: str) -> str:
-    """Open the page, and return what to do there."""
-    url = page_url(endpoint_of(demo.environ, demo.state))
+def _how_to_watch(demo: DemoEnvironment, command: str, batch: str) -> str:
+    """Open the page with the demo's tree, and return what to do there."""
+    url = page_url(endpoint_of(demo.environ, demo.state), f"tree/{batch}")
     opened = (
         "It opens in your browser:" if open_in_browser(url) else "Open it in your browser, once, within 10 minutes:"
     )
@@ -135,11 +138,21 @@ def _how_to_watch(demo: DemoEnvironment, command: str) -> str:
 
 def _look_again(demo: DemoEnvironment, command: str, show: Show) -> str:
     kept = f"State directory: {demo.state}\nLook at these jobs again: {command} web\n" if show.keep else ""
-    return f"{kept}The demo in the browser: claude-jobs demo --web. Your own jobs: claude-jobs web"
+    called = _called()
+    return f"{kept}The demo in the browser: {called} demo --web. Your own jobs: {called} web"
+
+
+def _called() -> str:
+    """Return how to call this `claude-jobs` from the person's directory: the first command leaves it off the PATH."""
+    called = Path(sys.argv[0])
+    # A module that was started by an interpreter is no command.
+    is_command = called.name == "claude-jobs"
+    return shlex.quote(str(called)) if is_command and shutil.which("claude-jobs") is None else "claude-jobs"
 
 
 def _stopped(jobs: Sequence[Mapping[str, Any]]) -> int:
-    return sum(job["status"] == "cancelled" for job in jobs)
+    """Return how many jobs were cancelled; those that waited for one of them did not start, which is not the same."""
+    return sum(job["status"] == "cancelled" and job.get("reason") != "dependency_failed" for job in jobs)
 
 
 _OF_THE_TERMINAL: Final = ("TERM", "COLORTERM", "NO_COLOR", "LANG", "LC_ALL", "LC_CTYPE", "TZ")

@@ -141,7 +141,7 @@ def test_the_page_of_the_demo_is_open_while_it_runs_and_what_a_person_stops_ther
 ):
     monkeypatch.setattr(demo, "SLOW_SECONDS", 0.0)
     monkeypatch.setattr(demo, "root_tasks", lambda: ["stub:say=a", "stub:sleep=60"])
-    monkeypatch.setattr(demo, "invitation", lambda: "stub:say=b")
+    monkeypatch.setattr(demo, "invitation", lambda: {"task": "stub:say=b", "dependsOn": [1]})
     where = console()
 
     def stopped(*given: Any) -> Any:
@@ -149,6 +149,8 @@ def test_the_page_of_the_demo_is_open_while_it_runs_and_what_a_person_stops_ther
         link, port = re.findall(r"^  (http://127\.0\.0\.1:(\d+)/open\S+)$", said(where), re.MULTILINE)[0]
         browser = PageClient(port=int(port))
         assert browser.open(link).status == 200
+        # It shows the tree, not the list with that one tree in it.
+        assert link.endswith(f"&to=tree/{batch}")
         live = [job for job in client.call_json("claude_list_jobs", {"under": batch}) if job["task"] == "stub:sleep=60"]
         assert browser.act(do="kill", id=live[0]["jobId"]).json["ok"]
         return watch(*given)
@@ -156,6 +158,8 @@ def test_the_page_of_the_demo_is_open_while_it_runs_and_what_a_person_stops_ther
     monkeypatch.setattr(demo, "watch", stopped)
     assert demo.run_demo(where, demo.Show(web=True)) is True
     assert "Open it in your browser, once, within 10 minutes:" in said(where)
+    # The one that waited for it did not start; nobody stopped that.
+    assert "2 cancelled" in said(where)
     assert "Stopped by you: 1 job." in said(where)
     assert said(where).endswith("The demo in the browser: claude-jobs demo --web. Your own jobs: claude-jobs web\n")
 
@@ -182,3 +186,16 @@ def test_what_is_kept_can_be_looked_at_again_by_the_command_that_is_named(stage:
     assert "stub:say=a" in listed.stdout
     subprocess.run([*shlex.split(command[0]), "engine", "stop"], timeout=SECONDS, check=True, capture_output=True)
     shutil.rmtree(next(stage.iterdir()))
+
+
+def test_the_last_line_names_the_command_as_it_was_called_where_it_is_on_no_path(
+    stage: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "argv", [".venv/bin/claude-jobs"])
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(demo, "root_tasks", lambda: ["stub:say=a"])
+    monkeypatch.setattr(demo, "invitation", lambda: "stub:say=b")
+    where = console()
+    demo.run_demo(where)
+    called = ".venv/bin/claude-jobs"
+    assert said(where).endswith(f"The demo in the browser: {called} demo --web. Your own jobs: {called} web\n")
