@@ -7,9 +7,9 @@ from typing import Any, Final
 from server.report.job_times import Part
 
 WORDS: Final[Mapping[str, str]] = {
-    "asking": "asks you",
+    "asking": "asking",
     "running": "running",
-    "waiting": "waits",
+    "waiting": "waiting",
     "paused": "paused",
     "queued": "queued",
     "completed": "done",

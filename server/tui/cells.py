@@ -180,7 +180,9 @@ def doing(node: Node, now: float) -> tuple[str, str]:
     if row["status"] in LIVE:
         return _live(node, row, now)
     if row["status"] == "cancelled":
-        return "cancelled", "dim"
+        # What it waited for did not complete; nobody has cancelled it itself.
+        reason = row.get("reason")
+        return in_words(reason) if reason == "dependency_failed" else "cancelled", "dim"
     if row["status"] == "completed":
         reason = row.get("reason", "completed")
         said = row.get("excerpt", "")

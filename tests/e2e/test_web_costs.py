@@ -53,7 +53,7 @@ def test_the_page_shows_the_figures_that_the_command_says(browser: Browser, made
         total = cost_of(made, root) + cost_of(made, single)
         assert total == pytest.approx(5.5)
         expect(page.locator(".costs-sum")).to_have_text(f"${total:.2f}")
-        rows = part_of(page, "Dearest trees").locator("tbody tr")
+        rows = part_of(page, "Trees that cost most").locator("tbody tr")
         expect(rows).to_have_count(2)
         # The dearest first.
         expect(rows.nth(0)).to_contain_text("alone")

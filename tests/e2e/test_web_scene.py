@@ -68,7 +68,7 @@ def test_it_is_plain_which_job_runs_which_tool_which_waits_for_what_and_what_it_
     for task, cost in costs.items():
         assert row(page, scene, task).locator(".cost").text_content() == cost
     head = page.locator(".tree-head")
-    for words in ("1 asks you", "2 running", "3 waits", "1 queued", "3 done", "1 failed", "of $5.00"):
+    for words in ("1 asks you", "2 running", "3 waiting", "1 queued", "3 done", "1 failed", "of $5.00"):
         expect(head).to_contain_text(words)
     assert page.title() == f"(1) {ROOT} · claude-jobs"
 

@@ -23,7 +23,7 @@ export function daysChart(days) {
   const sum = shown.reduce((all, { cost }) => all + cost, 0);
   const first = named(shown[0].at);
   const told = el("p", { class: "days-told num" });
-  const rest = () => fill(told, `${usd(sum)} in all${most ? `, ${usd(most)} on the dearest day` : ""}`);
+  const rest = () => fill(told, `${usd(sum)} in all${most ? `, at most ${usd(most)} a day` : ""}`);
   rest();
   const bars = shown.map(({ at, cost }) => {
     const inner = el("i");

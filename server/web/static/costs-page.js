@@ -106,7 +106,7 @@ function allView(costs) {
       "header",
       { class: "costs-head" },
       el("h1", {}, el("span", { class: "costs-sum", text: usd(costs.totalUsd) }), " in all"),
-      el("p", { class: "dim", text: counted(trees.length, "tree") + (trees.length >= 200 ? ", the dearest" : "") }),
+      el("p", { class: "dim", text: counted(trees.length, "tree") + (trees.length >= 200 ? ", those that cost most" : "") }),
     ),
     el(
       "div",
@@ -114,7 +114,7 @@ function allView(costs) {
       budgets(costs.accounts ?? []),
       part("The last 30 days", daysChart(costs.days ?? [])),
     ),
-    part("Dearest trees", trees.length ? table(TREES, trees) : nothing()),
+    part("Trees that cost most", trees.length ? table(TREES, trees) : nothing()),
     halves(costs),
   ];
 }
@@ -157,7 +157,7 @@ function budgets(accounts) {
     el(
       "div",
       { class: "account" },
-      el("h3", { class: "job-text", title: oneLine(account.account), text: oneLine(account.account) || "The account" }),
+      el("h3", { class: "job-text", title: oneLine(account.account), text: accountName(account.account) }),
       used("Today", account.dayUsd, account.dayBudgetUsd),
       used("This month", account.monthUsd, account.monthBudgetUsd),
     ),
@@ -166,6 +166,16 @@ function budgets(accounts) {
   const setting = el("code", { text: "daily_budget_usd" });
   const hint = isSet ? null : el("p", { class: "dim hint" }, "No budget is set; ", setting, " limits a day.");
   return part("Budgets", [shown.length ? shown : nothing(), hint]);
+}
+
+/**
+ * A name says for itself that it is one of an account; the beginning of a digest does not.
+ *
+ * @param {string | undefined} account
+ */
+function accountName(account) {
+  const name = oneLine(account);
+  return /^[0-9a-f]*$/.test(name) ? `Account ${name}`.trim() : name;
 }
 
 /**
@@ -268,8 +278,8 @@ const depthColumns = (most) => [
     },
   },
   { head: "Jobs", cell: ({ jobs }) => (jobs ?? 0).toLocaleString("en-US") },
-  { head: "In", cell: ({ inputTokens }) => tokens(inputTokens) || "0" },
-  { head: "Out", cell: ({ outputTokens }) => tokens(outputTokens) || "0" },
+  { head: "Tokens in", cell: ({ inputTokens }) => tokens(inputTokens) || "0" },
+  { head: "Tokens out", cell: ({ outputTokens }) => tokens(outputTokens) || "0" },
   { head: "Cost", cell: ({ costUsd }) => usd(costUsd) },
 ];
 
@@ -281,8 +291,8 @@ const MODELS = [
     cell: ({ model }) => el("span", { class: "job-text", text: oneLine(model) || "not known" }),
   },
   { head: "Attempts", cell: ({ attempts }) => (attempts ?? 0).toLocaleString("en-US") },
-  { head: "In", cell: ({ inputTokens }) => tokens(inputTokens) || "0" },
-  { head: "Out", cell: ({ outputTokens }) => tokens(outputTokens) || "0" },
+  { head: "Tokens in", cell: ({ inputTokens }) => tokens(inputTokens) || "0" },
+  { head: "Tokens out", cell: ({ outputTokens }) => tokens(outputTokens) || "0" },
   { head: "Cost", cell: ({ costUsd }) => usd(costUsd) },
 ];
 

@@ -2,7 +2,7 @@
 // Jobs by state: small counted symbols, and a thin bar of their proportions.
 
 import { el, setText, setTo } from "./dom.js";
-import { STATES, clock, oneLine, symbol, words } from "./format.js";
+import { STATES, clock, oneLine, symbol, wordFor, words } from "./format.js";
 
 /** @typedef {Record<string, number>} Counts */
 
@@ -30,6 +30,8 @@ export class CountedStates {
       }
       const shown = part ?? this.#made(state);
       setText(/** @type {Node} */ (shown.querySelector("b")), counts[state].toLocaleString("en-US"));
+      const word = shown.querySelector(".word");
+      if (word) setText(word, ` ${wordFor(state, counts[state])}`);
       if (shown.previousElementSibling !== place || !shown.isConnected) {
         if (place) place.after(shown);
         else this.element.prepend(shown);
@@ -45,7 +47,7 @@ export class CountedStates {
       { class: "count", title: this.#hasWords ? null : words[state] },
       symbol(state, { hidden: this.#hasWords }),
       el("b", { class: "num" }),
-      this.#hasWords ? el("span", { class: "word", text: ` ${words[state]}` }) : null,
+      this.#hasWords ? el("span", { class: "word" }) : null,
     );
     this.#parts.set(state, part);
     return part;

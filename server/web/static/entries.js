@@ -2,7 +2,7 @@
 // Draws the entries of a transcript. All of them hold what a job wrote: they become text nodes.
 
 import { el, fill } from "./dom.js";
-import { oneLine, plain } from "./format.js";
+import { clock, oneLine, plain } from "./format.js";
 
 /** @typedef {Record<string, any>} Entry As server/transcript/entries.py makes them. */
 
@@ -93,9 +93,12 @@ function cutNote(text, chars) {
 export function entryView(entry, calls) {
   const drawn = (DRAWN[entry.kind] ?? DRAWN.notice)(entry, calls);
   if (drawn && entry.agent) drawn.classList.add("is-sub");
-  if (drawn && entry.at) drawn.title = new Date(entry.at * 1000).toLocaleString();
+  if (drawn && entry.at) drawn.title = clock(entry.at, Date.now() / 1000);
   return drawn;
 }
+
+/** What Claude Code says by the way, which is no trouble. */
+const QUIET = new Set(["said", "compacted"]);
 
 /** @type {Record<string, (entry: Entry, calls: Calls) => HTMLElement | null>} */
 const DRAWN = {
@@ -113,7 +116,8 @@ const DRAWN = {
     ),
   call: (entry, calls) => calls.call(entry),
   result: (entry, calls) => calls.result(entry),
-  notice: (entry) => el("div", { class: "entry is-notice", text: plain(entry.text) }),
+  notice: (entry) =>
+    el("div", { class: QUIET.has(entry.notice) ? "entry is-said" : "entry is-notice", text: plain(entry.text) }),
   error: (entry) =>
     el("div", { class: "entry is-error" }, label("Error"), el("p", { class: "say", text: plain(entry.text) })),
   stderr: (entry) =>

@@ -26,7 +26,7 @@ export const SYMBOLS = {
 export const words = {
   asking: "asks you",
   running: "running",
-  waiting: "waits",
+  waiting: "waiting",
   paused: "paused",
   queued: "queued",
   completed: "done",
@@ -34,6 +34,16 @@ export const words = {
   timeout: "timed out",
   cancelled: "cancelled",
 };
+
+/**
+ * Returns the word for so many jobs in a state: "1 asks you", "2 ask you".
+ *
+ * @param {string} state
+ * @param {number} n
+ */
+export function wordFor(state, n) {
+  return state === "asking" && n > 1 ? "ask you" : (words[state] ?? state);
+}
 
 /** The states in the order in which they are counted. */
 export const STATES = Object.keys(SYMBOLS);
@@ -232,7 +242,8 @@ const SILENT = 10;
  * @param {Around} [around]
  */
 export function doing(row, now, around = {}) {
-  if (row.status === "cancelled") return "cancelled";
+  // What it waited for did not complete; nobody has cancelled it itself.
+  if (row.status === "cancelled") return row.reason === "dependency_failed" ? inWords(row.reason) : "cancelled";
   if (row.status === "completed") {
     const said = oneLine(row.excerpt);
     return !row.reason || row.reason === "completed" ? said : `${inWords(row.reason)}: ${said}`;

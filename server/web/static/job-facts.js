@@ -2,7 +2,7 @@
 // What the pane says about a job above its transcript, as values: names and texts.
 
 import { ago, clock, counted, doing, duration, inWords } from "./format.js";
-import { isLive, money, oneLine, stateOf, tokens, words } from "./format.js";
+import { isLive, money, oneLine, stateOf, tokens, wordFor, words } from "./format.js";
 
 /** @typedef {Record<string, any>} Row */
 /** @typedef {Record<string, any>} Details As `GET /api/jobs/ID` returns them. */
@@ -31,7 +31,7 @@ export function stateLine(row, details) {
 
 /** @param {Record<string, number>} counts */
 function countWords(counts) {
-  return joined(Object.entries(counts).map(([state, count]) => count > 0 && `${count} ${words[state] ?? state}`));
+  return joined(Object.entries(counts).map(([state, count]) => count > 0 && `${count} ${wordFor(state, count)}`));
 }
 
 /** What the API answers where an attempt ended for this reason. @type {Record<string, number>} */
@@ -165,7 +165,7 @@ function present(row, now, around) {
     return { text: joined([row.paused && "(paused)", oneLine(row.activity), last]), kind: "activity" };
   }
   const isAsking = row.waitingFor === "permission" && row.waitingUntil;
-  const until = isAsking ? ` · denied at ${clock(row.waitingUntil, now)}` : "";
+  const until = isAsking ? ` · is denied at ${clock(row.waitingUntil, now)} without an answer` : "";
   return { text: `${doing(row, now, around)}${until}`, kind: stateOf(row) };
 }
 

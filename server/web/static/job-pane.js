@@ -114,6 +114,11 @@ export class JobPane {
     this.#transcript.clear();
   }
 
+  /** Whether the facts are beside the conversation. */
+  get isWide() {
+    return this.#host.classList.contains("is-wide");
+  }
+
   /** Takes the focus, where it covers the tree. */
   focus() {
     this.#parts.name.focus({ preventScroll: true });

@@ -158,7 +158,7 @@ export function rowOfBatch(batchId, node, details) {
     jobId: batchId,
     isBatch: true,
     status: worst,
-    key: `batch of ${counted(total, "job")}`,
+    key: `batch, ${counted(total, "job")} in all`,
     below: { counts, ...sums, ...node?.tree },
     maxBudgetUsd: node?.tree?.maxBudgetUsd,
     createdAt: node?.tree?.createdAt,

@@ -2,7 +2,7 @@
 // The jobs of one tree: order, totals, what is folded and what the filter leaves. Nothing here draws.
 
 import { factsOfJob } from "./filter.js";
-import { LIVE_STATES, isLive, nameOf, stateOf } from "./format.js";
+import { LIVE_STATES, counted, isLive, nameOf, stateOf } from "./format.js";
 
 /** @typedef {import("./format.js").Row} Row */
 /** @typedef {import("./filter.js").Matches} Matches */
@@ -58,7 +58,7 @@ export class Node {
   }
 
   get name() {
-    return this.row ? nameOf(this.row) : `batch of ${this.total.toLocaleString("en-US")} jobs`;
+    return this.row ? nameOf(this.row) : `batch, ${counted(this.total, "job")} in all`;
   }
 
   /** What `doing` needs beside the row. @returns {import("./format.js").Around} */

@@ -245,7 +245,7 @@ function wordsOf(error) {
 
 /** @param {Steered} node */
 function named(node) {
-  const name = node.row ? nameOf(node.row) : `batch of ${counted(node.total, "job")}`;
+  const name = node.row ? nameOf(node.row) : `batch, ${counted(node.total, "job")} in all`;
   return name === node.id ? name : `${name} (${node.id})`;
 }
 

@@ -3,7 +3,7 @@
 
 import { stateOfMany } from "./counts.js";
 import { el, setText, setTo } from "./dom.js";
-import { counted, doing, duration, isLive, money, stateOf, symbol, words } from "./format.js";
+import { counted, doing, duration, isLive, money, stateOf, symbol, wordFor, words } from "./format.js";
 import { Rows } from "./rows.js";
 import { criticalPath, partsOf, toldOf } from "./timeline.js";
 import { TimelineView, drawBars } from "./timeline-view.js";
@@ -192,7 +192,7 @@ export class TreeGrid {
     if (node.row && !node.live) return doing(node.row, now, node.around);
     return Object.keys(words)
       .filter((state) => node.counts[state] > 0)
-      .map((state) => `${node.counts[state].toLocaleString("en-US")} ${words[state]}`)
+      .map((state) => `${node.counts[state].toLocaleString("en-US")} ${wordFor(state, node.counts[state])}`)
       .join(", ");
   }
 }

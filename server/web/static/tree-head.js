@@ -3,7 +3,7 @@
 
 import { CountedStates, titleOfTree } from "./counts.js";
 import { el, setText, setTo } from "./dom.js";
-import { clock, duration, money, tokens, words, STATES } from "./format.js";
+import { clock, duration, money, tokens, wordFor, STATES } from "./format.js";
 
 /** @typedef {import("./jobs.js").JobTree} JobTree */
 
@@ -105,7 +105,7 @@ export class TreeHead {
     setText(
       this.told,
       STATES.filter((state) => counts[state])
-        .map((state) => `${counts[state]} ${words[state]}`)
+        .map((state) => `${counts[state]} ${wordFor(state, counts[state])}`)
         .join(", "),
     );
   }

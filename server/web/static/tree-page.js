@@ -118,10 +118,12 @@ export class TreePage {
     this.held = el("div", { class: "held", role: "status", hidden: true });
     const asks = el("div", { class: "asks" });
     this.#asks = new AskBanner(asks);
-    this.ask = el("div", { class: "grid-ask", hidden: true });
+    this.ask = el("div", { class: "grid-ask", role: "status", hidden: true });
     this.empty = el("div", { class: "empty", text: "Reading the jobs …" });
     this.main = el("div", { class: "tree-main", hidden: true }, this.#grid.element, this.ask);
     this.body = el("div", { class: "tree-body" }, this.empty, this.main, this.pane);
+    // The pane keeps its width from one tree to the next.
+    this.body.classList.toggle("is-wide", this.jobPane.isWide);
     fill(this.host, this.#head.element, this.held, asks, this.body);
   }
 
@@ -157,6 +159,7 @@ export class TreePage {
     const isFirst = this.main.hidden;
     this.main.hidden = !jobs.root;
     this.empty.hidden = Boolean(jobs.root);
+    this.#head.element.hidden = !jobs.root;
     if (!jobs.root) {
       this.#missing();
       return;
@@ -199,7 +202,7 @@ export class TreePage {
     const isPart = this.#parents !== null && this.#jobs.isFiltered && loaded < total;
     const isEmpty = this.#jobs.isFiltered && !this.#jobs.lines.length;
     this.ask.hidden = !(isShut || isPart || isEmpty);
-    this.ask.classList.toggle("is-inside", isShut && !isPart);
+    this.ask.classList.toggle("is-inside", (isShut || isEmpty) && !isPart);
     if (isPart) {
       const known = `${counted(loaded, "job")} that are loaded, of ${total.toLocaleString("en-US")}`;
       const told = `The filter looks at the ${known}.`;

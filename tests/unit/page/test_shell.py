@@ -5,6 +5,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, expect
 
+from tests.support.browser import scrolls_sideways
 from tests.unit.page.played_engine import NOW, job, shown, tree_of
 
 
@@ -32,6 +33,7 @@ def test_a_tree_that_is_not_there_is_told_with_a_way_back(browser: Browser):
     with shown(browser, where="#/tree/jnowhere") as (page, engine):
         engine.trees = []
         expect(page.locator(".page-tree .empty")).to_contain_text("This tree is not there")
+        expect(page.get_by_role("button", name="Critical path")).to_be_hidden()
         page.get_by_role("link", name="All trees", exact=True).click()
         expect(page.locator(".page-trees")).to_be_visible()
 
@@ -95,3 +97,11 @@ def test_links_of_jobs_and_pages_are_addresses_that_can_be_opened_again(browser:
         expect(page.locator("#job-jbelow")).to_have_attribute("aria-selected", "true")
         page.get_by_role("link", name="Trees", exact=True).click()
         expect(page.locator("#tree-jroot")).to_be_visible()
+
+
+def test_a_phone_has_the_symbols_explained_and_nothing_scrolls_sideways(browser: Browser):
+    with shown(browser, where="#/", width=390, height=844) as (page, engine):
+        engine.trees = trees(job("jroot"))
+        page.get_by_role("button", name="Keys and symbols").click()
+        expect(page.locator("dialog")).to_contain_text("waits for your permission")
+        assert not scrolls_sideways(page)

@@ -67,8 +67,30 @@ def test_the_heading_counts_the_jobs_and_says_time_cost_of_the_budget_and_tokens
         engine.change(maxBudgetUsd=5)
         head = page.locator(".tree-head")
         expect(head).to_contain_text("$1.00 of $5.00")
-        for words in ("1 asks you", "3 waits", "1 done", "1 failed", "10:00", "1.1k tokens"):
+        for words in ("1 asks you", "3 waiting", "1 done", "1 failed", "10:00", "1.1k tokens"):
             expect(head).to_contain_text(words)
+
+
+def test_counts_of_jobs_read_as_words(browser: Browser):
+    two = [
+        job("jroot", status="running", waitingFor="children", children=2),
+        *(job(f"j{at}", status="running", waitingFor="permission", waitingBecause="Bash ls") for at in range(2)),
+    ]
+    with shown(browser, two) as (page, engine):
+        expect(page.locator(".tree-head")).to_contain_text("2 ask you")
+        engine.change(job("j0", status="running", order=1.0))
+        expect(page.locator(".tree-head")).to_contain_text("1 asks you")
+
+
+def test_a_pane_that_is_wide_is_wide_in_the_next_tree_too(browser: Browser):
+    with shown(browser, FAMILY, where="#/tree/jroot/jdb", width=1400) as (page, _):
+        page.get_by_role("button", name="Wide, for reading").click()
+        wide = page.locator(".pane").bounding_box()
+        page.get_by_role("link", name="Trees", exact=True).click()
+        page.locator("#tree-jroot").click()
+        row(page, "jdb").click()
+        assert page.get_by_role("button", name="Wide, for reading").get_attribute("aria-pressed") == "true"
+        assert page.locator(".pane").bounding_box() == wide
 
 
 def test_a_fold_hides_what_is_below_and_counts_it(browser: Browser):
@@ -147,7 +169,13 @@ def test_the_filter_leaves_what_fits_and_what_is_above_it_and_escape_clears_it(b
         assert page.locator("#filter").input_value() == ""
         page.keyboard.press("/")
         page.keyboard.type("nothing-like-this")
-        expect(page.locator(".grid-ask")).to_contain_text("No job of this tree matches")
+        told = page.locator(".grid-ask")
+        expect(told).to_contain_text("No job of this tree matches")
+        # Where the rows would begin, so that it is seen.
+        place, head = told.bounding_box(), page.locator(".grid-head").bounding_box()
+        assert place is not None
+        assert head is not None
+        assert 0 < place["y"] - head["y"] < 150
 
 
 def test_rows_that_come_and_change_move_neither_the_selection_nor_what_is_read(browser: Browser):

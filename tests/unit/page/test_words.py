@@ -83,6 +83,7 @@ def test_a_text_of_a_job_has_no_codes_for_a_terminal_and_turns_no_direction(page
         ({"status": "failed", "error": "Prompt is too long"}, "failed", "Prompt is too long"),
         ({"status": "timeout", "reason": "deadline"}, "timeout", "deadline"),
         ({"status": "cancelled"}, "cancelled", "cancelled"),
+        ({"status": "cancelled", "reason": "dependency_failed"}, "cancelled", "dependency failed"),
     ],
 )
 def test_a_row_says_what_its_job_does_or_waits_for_or_how_it_ended(
@@ -230,3 +231,9 @@ def test_a_scale_zooms_around_a_place_pans_within_the_time_and_fits_again(page: 
       return [...zoomed, panned, s.from, Math.round(s.to), s.isFitted];
     })()"""
     assert call(page, "timeline", script) == [True, 25, False, 0, 0, 101, True]
+
+
+@pytest.mark.parametrize(("notice", "kind"), [("said", "entry is-said"), ("trouble", "entry is-notice")])
+def test_words_of_the_cli_are_no_alarm_and_trouble_is(page: Page, notice: str, kind: str):
+    entry = {"kind": "notice", "notice": notice, "text": "Ask somebody who knows"}
+    assert call(page, "entries", "m.entryView(args[0], new m.Calls()).className", entry) == kind

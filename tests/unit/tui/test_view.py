@@ -198,6 +198,11 @@ async def test_a_retry_of_one_job_needs_no_question_also_from_the_job_above_it()
         assert shown.done[1:] == [("retry", "j0", True)]
 
 
+async def test_a_job_that_never_ran_because_of_another_says_so_and_not_that_somebody_cancelled_it():
+    async with view([*REVIEW, row(8, "cancelled", parent=1, reason="dependency_failed")]) as shown:
+        assert "dependency failed" in shown.text
+
+
 async def test_a_retry_below_a_job_says_how_many_run_again_and_asks():
     async with view([*REVIEW, row(8, "timeout", parent=1), row(9, "cancelled", parent=1)]) as shown:
         await shown.press("r")
