@@ -173,7 +173,8 @@ def completed(made: House, words: str, **environ: str) -> list[str]:
 
 
 def test_the_shell_completes_commands_options_and_ids(made: House, batch: dict[str, Any]):
-    assert completed(made, "claude-jobs tra") == ["transcript"]
+    assert completed(made, "claude-jobs tran") == ["transcript"]
+    assert completed(made, f"claude-jobs report {batch['batchId'][:ENOUGH]}") == [batch["batchId"]]
     assert completed(made, "claude-jobs batch --tree-b") == ["--tree-budget-usd"]
     assert completed(made, f"claude-jobs kill {batch['batchId'][:ENOUGH]}") == [batch["batchId"]]
     assert completed(made, f"claude-jobs list --under {batch['batchId'][:ENOUGH]}") == [batch["batchId"]]
