@@ -23,6 +23,9 @@ PAGE_BYTES: Final = 800_000
 QUIET_SECONDS: Final = 20.0
 """Seconds after which a watcher gets an empty page, so that either end notices that the other one is gone."""
 
+LOOK_SECONDS: Final = 0.2
+"""Least seconds between two looks of one watcher at changes that may not be for it: another tree may be busy."""
+
 
 class JobFeed:
     """Rows of the live trees and of those that ended last, then what changed, for a screen that stays open.
@@ -144,14 +147,14 @@ class FeedWatch:
         return {**page.head, "jobs": jobs, "trees": trees, **page.tail}
 
     async def page_json(
-        self, cursor: str | None = None, scope: FeedScope = WHOLE, *, wait: float = QUIET_SECONDS
+        self, cursor: str | None = None, scope: FeedScope = WHOLE, *, wait: float | None = None
     ) -> JsonPage:
         """Return a page as `page` does, as JSON; rows that other watchers were sent cost no time.
 
         Args:
             cursor: As of `page`.
             scope: As of `page`.
-            wait: Most seconds to wait for a change.
+            wait: Most seconds to wait for a change, or None for as many as `page` waits.
 
         Raises:
             StoreError: The trees cannot be read now.
@@ -169,7 +172,7 @@ class FeedWatch:
             self._is_counted = False
             self._reader.go()
 
-    async def _next(self, cursor: str | None, scope: FeedScope, wait: float = QUIET_SECONDS) -> _Page:
+    async def _next(self, cursor: str | None, scope: FeedScope, wait: float | None = None) -> _Page:
         if not self._is_counted:
             self._is_counted = True
             self._reader.come()
@@ -177,10 +180,12 @@ class FeedWatch:
         await self._reader.open(scope.root_id)
         version = self._version_of(cursor)
         if version is not None:
-            with anyio.move_on_after(wait):
+            with anyio.move_on_after(QUIET_SECONDS if wait is None else wait):
                 await self._until_changed(version, scope)
             # A tree that came meanwhile may have to be read.
             await self._reader.open(scope.root_id)
+            # More trees may have gone at once than are remembered.
+            version = version if self._index.knows(version) else None
         changes = self._index.after(version or 0, scope)
         entries, reached, more = changes.entries, changes.reached, changes.more
         await self._renderer.prepare([entry for entry, _ in entries], scope)
@@ -244,11 +249,15 @@ class FeedWatch:
     async def _until_changed(self, version: int, scope: FeedScope) -> None:
         if self._last_page is not None:
             await anyio.sleep(max(0.0, self._last_page + PAGE_SECONDS - self._sources.clock.monotonic()))
+        seen = version
         while True:
             self._index.changed = anyio.Event() if self._index.changed.is_set() else self._index.changed
             changed = self._index.changed
             self._index.look_again()
-            if self._index.has_changes(version, scope) or self._is_all_paused() != self._said_paused:
+            if self._index.has_changes(seen, scope) or self._is_all_paused() != self._said_paused:
                 return
+            # Looked at once: otherwise each change of another tree would cost as much as all before it.
+            seen = self._index.version
             with anyio.move_on_after(PAGE_SECONDS):
+                await anyio.sleep(LOOK_SECONDS)
                 await changed.wait()

@@ -26,7 +26,7 @@ from jobs.util.text import secrets_in
 from server import __version__
 from server.feed.costs import Costs
 from server.feed.scope import FeedScope
-from server.feed.watch import QUIET_SECONDS, FeedWatch
+from server.feed.watch import FeedWatch
 from server.transcript.pages import NoSuchAttemptError, Place, TranscriptPages
 from server.web import event_stream
 from server.web.access import Codes, Session, Sessions, TooManyCodesError
@@ -215,7 +215,7 @@ class PageRequests:
 
         async def stream(scope: Scope, receive: Receive, send: Send) -> None:
             with self._counted(session.digest) as lasts, self._sources.watch() as watcher:
-                next_page = partial(watcher.page_json, scope=wanted, wait=QUIET_SECONDS if lasts else 0.0)
+                next_page = partial(watcher.page_json, scope=wanted, wait=None if lasts else 0.0)
                 events = EventStream(next_page, cursor, self._sources.stopping, is_brief=not lasts)
                 await events(scope, receive, send)
 
