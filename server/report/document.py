@@ -169,7 +169,7 @@ def _tree(head: Row, jobs: Sequence[Row]) -> Row:
     row = {
         **head,
         "isPart": not is_whole,
-        "title": first.get("key") or first.get("task", "").partition("\n")[0][:NAME_CHARS],
+        "title": _title(head, jobs),
         "cwd": first.get("cwd"),
         "jobs": len(jobs),
         **sums,
@@ -180,6 +180,16 @@ def _tree(head: Row, jobs: Sequence[Row]) -> Row:
         ),
     }
     return {name: value for name, value in row.items() if not (value is None or value is False or value == "")}
+
+
+def _title(head: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the first job's name, and for a batch how many are beside it, as the page does."""
+    if not jobs:
+        return ""
+    first = jobs[0]
+    name: str = first.get("key") or first.get("task", "").partition("\n")[0][:NAME_CHARS]
+    beside = sum(row.get("depth", 0) == first.get("depth", 0) for row in jobs) - 1
+    return f"{name} and {beside:,} more" if beside and head.get("isBatch") else name
 
 
 def _depths(jobs: Sequence[Row]) -> list[Row]:

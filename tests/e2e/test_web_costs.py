@@ -119,4 +119,7 @@ def test_on_a_phone_the_costs_are_not_wider_than_the_screen(browser: Browser, sc
             go(page, where)
             expect(part_of(page, "By depth")).to_be_visible()
             assert not scrolls_sideways(page)
+            # Nor does a table: the costs are at its right.
+            wider = "tables => tables.filter((one) => one.scrollWidth > one.clientWidth).length"
+            assert page.locator(".table-scroll").evaluate_all(wider) == 0
             assert page.locator(".page-costs").evaluate("one => one.scrollWidth <= one.clientWidth")

@@ -95,7 +95,7 @@ def test_a_page_whose_engine_was_stopped_says_how_to_start_it_and_goes_on_then(m
         assert made.run("engine", "stop").returncode == 0
         made.wait_for_the_engine_to_go()
         notice = page.locator("#notice")
-        expect(notice).to_contain_text("No engine runs.")
+        expect(notice).to_contain_text("The engine has stopped, or the page was ended. Jobs go on.")
         expect(notice).to_contain_text("claude-jobs web")
         made.start_engine()
         expect(page.locator("#engine")).to_have_text("live")

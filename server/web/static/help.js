@@ -40,11 +40,11 @@ export function openHelp() {
   const close = el("button", { type: "button", class: "primary", text: "Close", autofocus: true });
   const dialog = el(
     "dialog",
-    { "aria-labelledby": "help-title" },
-    el("h2", { id: "help-title", text: "Keys" }),
+    { class: "help", "aria-label": "Keys and symbols" },
+    el("h2", { class: "help-keys", text: "Keys" }),
     el(
       "div",
-      { class: "keys" },
+      { class: "keys help-keys" },
       KEYS.map(([keys, meaning]) => [
         el(
           "span",
@@ -72,4 +72,6 @@ export function openHelp() {
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
+  // Not at the button, which has the focus.
+  dialog.scrollTop = 0;
 }

@@ -73,7 +73,7 @@ let behind = null;
 const STATES = {
   live: ["live", ""],
   lost: ["reconnecting …", ""],
-  over: ["stopped", "No engine runs. Its jobs go on. Any command starts it, for example: "],
+  over: ["stopped", "The engine has stopped, or the page was ended. Jobs go on. To go on here: "],
   denied: ["no access", "This page may not see the jobs any more. Open it again with: "],
 };
 

@@ -54,6 +54,16 @@ def test_a_tree_of_any_depth_is_put_in_order():
     assert jobs[0]["below"]["counts"] == {"completed": 2999}
 
 
+@pytest.mark.parametrize(("is_batch", "title"), [(True, "first and 2 more"), (False, "first")])
+def test_a_batch_is_called_after_its_first_task_and_the_number_of_those_beside_it(is_batch: bool, title: str):
+    sample = Sample()
+    above = sample.job("first\nwith more to say", **ended(0.1, 0, 1, 2))
+    sample.job("below", above, **ended(0.1, 0, 1, 2))
+    for task in ("second", "third"):
+        sample.job(task, **ended(0.1, 0, 1, 2))
+    assert document(sample, isBatch=is_batch)["tree"]["title"] == title
+
+
 def test_sums_are_those_of_everything_below():
     found = document(review())
     by_task = {row["task"].partition("\n")[0]: row for row in found["jobs"]}
