@@ -3,13 +3,15 @@
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from rich.console import Console
 
@@ -93,6 +95,7 @@ def run_demo(console: Console, show: Show = _AS_A_COMMAND) -> bool:
         return False
     _say(console, f"claude: {cli}\nThe model is a script on loopback: no account, no cost.")
     with (
+        _ended_by_signals(),
         ScriptedApi(story().slowed(extra)) as api,
         _set_up(api.url, cli, show) as demo,
         _client(demo) as client,
@@ -192,6 +195,30 @@ def made_of_children(jobs: Sequence[Mapping[str, Any]], answers: Mapping[str, st
             answers[job["jobId"]] in answers[job["parentJobId"]] for job in jobs if job.get("parentJobId") in parents
         )
     )
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Have the end of the terminal, and SIGTERM, end the demo as an exit does: its engine, jobs and directory too."""
+    if threading.current_thread() is not threading.main_thread():
+        # Python handles signals only in the main thread.
+        yield
+        return
+
+    def end(number: int, _: object) -> NoReturn:
+        # Another one is not to interrupt what is cleaned up now.
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    # What is ignored stays so: nohup means it.
+    numbers = [one for one in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, end) for one in numbers}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -104,6 +105,20 @@ def test_a_demo_that_is_interrupted_ends_its_jobs(stage: Path, home: Path, monke
         demo.run_demo(console())
     started = [int(pid) for pid in pids.read_text().split()]
     until_now(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), what="the end of the jobs")
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_demo_whose_terminal_is_closed_leaves_nothing(
+    stage: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+):
+    handler = signal.getsignal(number)
+    monkeypatch.setattr(demo, "root_tasks", lambda: ["stub:sleep=60"])
+    monkeypatch.setattr(demo, "invitation", lambda: "stub:sleep=60")
+    monkeypatch.setattr(demo, "watch", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as ended:
+        demo.run_demo(console())
+    assert ended.value.code == 128 + number
+    assert signal.getsignal(number) is handler
 
 
 def test_what_is_retried_from_another_terminal_stays_off_the_persons_account(
