@@ -125,8 +125,13 @@ def request_of(request: PermissionRequest) -> dict[str, Any]:
 
 
 def resume_line(details: Mapping[str, Any]) -> str | None:
-    """Return the command that opens a job's session in Claude Code, or None where it has none."""
+    """Return the command that opens a job's session in Claude Code, or None where it has none.
+
+    None too where a job has named its directory so that the line could not be pasted: a shell takes some characters as
+    keys, quoted or not, and what follows them as another command.
+    """
     session = details.get("sessionId")
     if not session:
         return None
-    return f"cd {shlex.quote(str(details.get('cwd', '')))} && claude --resume {shlex.quote(str(session))}"
+    line = f"cd {shlex.quote(str(details.get('cwd', '')))} && claude --resume {shlex.quote(str(session))}"
+    return line if line.isprintable() else None

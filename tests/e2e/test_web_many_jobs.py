@@ -45,3 +45,20 @@ def test_ten_thousand_jobs_are_shown_once_they_are_asked_for_and_scroll(made: Ho
         page.keyboard.press("End")
         expect(page.locator(f"#job-j{JOBS - 1:016d}")).to_be_visible()
         assert rows.count() < MOST_ROWS
+
+
+def test_the_button_that_loads_them_is_the_same_one_while_the_page_changes(made: House, browser: Browser):
+    with page_in(browser) as page:
+        open_web(page, made, f"#/tree/b{0:016d}")
+        button = page.get_by_role("button", name="Show all 10,000 jobs")
+        button.focus()
+        made.run("pause")
+        try:
+            expect(page.locator(".page-tree .held")).to_be_visible()
+            expect(button).to_be_focused()
+        finally:
+            made.run("resume")
+        expect(page.locator(".page-tree .held")).to_be_hidden()
+        expect(button).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("[role=treegrid]")).to_have_attribute("aria-rowcount", str(JOBS + 1), timeout=60_000)

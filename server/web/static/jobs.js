@@ -110,6 +110,7 @@ export class JobTree {
     /** Seconds since the epoch by the engine's clock, less those of this browser. */
     this.clockAhead = 0;
     this.isComplete = false;
+    /** Whether it was pruned while it was open. */
     this.isGone = false;
     /** @type {Set<Node>} Jobs that the filter matches, without those that are shown for being above them. */
     this.found = new Set();
@@ -134,7 +135,8 @@ export class JobTree {
     const into = this.#arriving ?? this.#rows;
     for (const row of page.jobs) into.set(row.jobId, row);
     this.tree = page.trees.find((/** @type {Row} */ tree) => tree.rootId === this.rootId) ?? this.tree;
-    this.isGone = page.gone.includes(this.rootId);
+    if (page.gone.includes(this.rootId)) this.#forget();
+    else if (page.jobs.length) this.isGone = false;
     if (page.more) return false;
     if (this.#arriving) {
       // What was shown stays until all of it is there again.
@@ -144,6 +146,14 @@ export class JobTree {
     this.isComplete = true;
     this.arrange();
     return true;
+  }
+
+  /** Takes in that the tree was pruned. */
+  #forget() {
+    this.isGone = true;
+    this.#rows.clear();
+    this.#arriving = null;
+    this.tree = null;
   }
 
   /** Builds the nodes from the rows. */

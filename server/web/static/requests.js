@@ -16,7 +16,8 @@ import { counted, oneLine } from "./format.js";
 const BRIEF_CHARS = 260;
 
 /** Characters that change nothing on the screen, or where the others stand. */
-const UNSEEN = /(?![\n\t])[\p{Cc}\p{Cf}\p{Co}\p{Cs}\u2028\u2029\u3164\ufe00-\ufe0f]/gu;
+const UNSEEN =
+  /(?![\n\t])[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Default_Ignorable_Code_Point}\u2028\u2029\u2800]/gu;
 
 /**
  * Returns a text with a mark in the place of each character that cannot be seen: a command may hide behind it.

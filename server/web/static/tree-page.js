@@ -34,6 +34,8 @@ export class TreePage {
   #ticker = 0;
   #settle = 0;
   #filter = "";
+  /** What is offered below the rows. */
+  #offered = "";
   /** Whether the step of the history before this one is the tree without a job beside it. */
   #isPushed = false;
   #jobs = new JobTree("");
@@ -118,6 +120,7 @@ export class TreePage {
     this.held = el("div", { class: "held", role: "status", hidden: true });
     const asks = el("div", { class: "asks" });
     this.#asks = new AskBanner(asks);
+    this.#offered = "";
     this.ask = el("div", { class: "grid-ask", role: "status", hidden: true });
     this.empty = el("div", { class: "empty", text: "Reading the jobs …" });
     this.main = el("div", { class: "tree-main", hidden: true }, this.#grid.element, this.ask);
@@ -176,6 +179,11 @@ export class TreePage {
   }
 
   #missing() {
+    this.shell.title("");
+    this.shell.asks(0);
+    this.#asks.hide();
+    // A job that was beside it is gone with it.
+    if (this.#jobs.isGone && this.#wanted) this.shell.go(`#/tree/${this.#rootId}`, { replace: true });
     fill(
       this.empty,
       el("h2", { text: "This tree is not there" }),
@@ -203,35 +211,37 @@ export class TreePage {
     const isEmpty = this.#jobs.isFiltered && !this.#jobs.lines.length;
     this.ask.hidden = !(isShut || isPart || isEmpty);
     this.ask.classList.toggle("is-inside", (isShut || isEmpty) && !isPart);
+    const kind = isPart ? "part" : isShut ? "shut" : isEmpty ? "empty" : "";
+    if (kind !== this.#offered) this.#buildOffer(kind);
+    const [told, button] = this.ask.children;
     if (isPart) {
       const known = `${counted(loaded, "job")} that are loaded, of ${total.toLocaleString("en-US")}`;
-      const told = `The filter looks at the ${known}.`;
-      fill(
-        this.ask,
-        el("p", { text: told }),
-        this.#loadButton("Load all", () => this.#loadAll()),
-      );
+      setText(told, `The filter looks at the ${known}.`);
+      setText(button, "Load all");
     } else if (isShut && root) {
-      const told = `This tree has ${counted(total, "job")}.`;
-      const words = root.row
-        ? `Show the ${counted(root.width, "job")} right below`
-        : `Show all ${counted(total, "job")}`;
-      fill(
-        this.ask,
-        el("p", { text: told }),
-        this.#loadButton(words, () => this.#loadBelow(root)),
+      setText(told, `This tree has ${counted(total, "job")}.`);
+      setText(
+        button,
+        root.row
+          ? `Show the ${counted(root.width, "job")} right below`
+          : `Show all ${counted(total, "job")}`,
       );
     } else if (isEmpty) {
-      fill(this.ask, el("p", { text: "No job of this tree matches. Esc clears the filter." }));
+      setText(told, "No job of this tree matches. Esc clears the filter.");
     }
   }
 
   /**
-   * @param {string} text
-   * @param {() => void} click
+   * Builds it once: a button that is built again with each page loses the focus, and a click that is under way.
+   *
+   * @param {"part" | "shut" | "empty" | ""} kind
    */
-  #loadButton(text, click) {
-    return el("button", { type: "button", class: "primary", text, on: { click } });
+  #buildOffer(kind) {
+    this.#offered = kind;
+    const { root } = this.#jobs;
+    const click = () => (kind === "part" || !root ? this.#loadAll() : this.#loadBelow(root));
+    const button = el("button", { type: "button", class: "primary", on: { click } });
+    fill(this.ask, kind && el("p"), kind === "part" || kind === "shut" ? button : null);
   }
 
   #loadAll() {

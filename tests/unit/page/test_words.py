@@ -66,6 +66,13 @@ def test_a_text_of_a_job_has_no_codes_for_a_terminal_and_turns_no_direction(page
     assert call(page, "format", "m.oneLine(args[0])", joined) == joined
 
 
+@pytest.mark.parametrize("hidden", [*map(chr, (0x202E, 0x1B, 0xAD, 0x2800, 0x3164, 0x115F, 0x34F, 0xE0101, 0x0))])
+def test_a_call_that_asks_for_a_permission_marks_what_cannot_be_seen_in_it(page: Page, hidden: str):
+    said = "m.unhidden(args[0]).map(part => part.textContent ?? part)"
+    marked = call(page, "requests", said, f"rm{hidden} -rf\n\tx é 中")
+    assert marked == ["rm", f"U+{ord(hidden):04X}", " -rf\n\tx é 中"]
+
+
 @pytest.mark.parametrize(
     ("row", "state", "said"),
     [

@@ -138,3 +138,9 @@ def test_a_session_is_opened_in_its_directory_by_a_command_that_a_shell_reads_as
 
 def test_a_job_without_a_session_has_no_command_that_opens_one():
     assert resume_line({"cwd": "/"}) is None
+
+
+@pytest.mark.parametrize("name", ["\x1b[201~\x03evil", "a\nb", "a\u202eb", "\x15"])
+def test_there_is_no_line_to_paste_where_a_shell_would_take_a_part_of_it_as_keys(name: str):
+    assert resume_line({"sessionId": "s-1", "cwd": f"/{name}"}) is None
+    assert resume_line({"sessionId": name, "cwd": "/"}) is None
