@@ -307,6 +307,44 @@ def test_on_a_phone_the_job_takes_the_whole_screen_and_nothing_is_wider_than_it(
         expect(page).to_have_url(re.compile(rf"#/tree/{scene.ids[ROOT]}$"))
 
 
+def test_a_job_is_there_again_after_a_look_at_the_costs(browser: Browser, scene: Scene):
+    with page_in(browser) as page:
+        open_web(page, scene.made)
+        pane = pane_of(page, scene.ids[OAUTH], scene.ids[ROOT])
+        expect(pane.locator(".transcript")).to_contain_text("The state is checked.")
+        page.get_by_role("link", name="Costs", exact=True).first.click()
+        expect(page.locator(".page-costs")).to_be_visible()
+        page.go_back()
+        expect(pane.get_by_role("heading", name=OAUTH)).to_be_visible()
+        expect(pane.locator(".transcript")).to_contain_text("The state is checked.")
+        before = pane.locator(".facts").first.inner_text()
+        expect(pane.locator(".facts").first).not_to_have_text(before, use_inner_text=True)
+
+
+def test_in_a_low_window_all_of_a_job_can_be_reached(browser: Browser, scene: Scene):
+    with page_in(browser, width=640, height=220) as page:
+        open_web(page, scene.made)
+        pane = pane_of(page, scene.ids[OAUTH], scene.ids[ROOT])
+        for name in ("Kill", "Pause"):
+            pane.get_by_role("button", name=name).scroll_into_view_if_needed()
+            expect(pane.get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
+        said = pane.get_by_text("The state is checked.").first
+        said.scroll_into_view_if_needed()
+        expect(said).to_be_in_viewport(ratio=1)
+        assert pane.locator(".job-talk").evaluate("talk => talk.clientHeight") > 150
+
+
+def test_one_step_back_leaves_a_question(browser: Browser, scene: Scene):
+    with page_in(browser) as page:
+        open_web(page, scene.made)
+        pane = pane_of(page, scene.ids[OAUTH], scene.ids[ROOT])
+        pane.get_by_role("button", name="Kill").click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        page.go_back()
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert scene.status(OAUTH)["status"] == "running"
+
+
 def test_the_wide_view_is_for_reading(browser: Browser, scene: Scene):
     with page_in(browser, width=1440, height=900) as page:
         open_web(page, scene.made)

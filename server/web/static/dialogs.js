@@ -140,7 +140,11 @@ function opened(dialog, choices) {
     dialog.addEventListener("cancel", () => {
       dialog.returnValue = "";
     });
+    // One step back leaves a question: on a phone nothing else is as near.
+    const leave = () => dialog.close("");
+    window.addEventListener("hashchange", leave);
     dialog.addEventListener("close", () => {
+      window.removeEventListener("hashchange", leave);
       dialog.remove();
       if (before instanceof HTMLElement && before.isConnected) before.focus({ preventScroll: true });
       resolve(dialog.returnValue);

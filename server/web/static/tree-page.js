@@ -77,6 +77,8 @@ export class TreePage {
     this.#grid.timeline.hide();
     this.jobPane.hide();
     this.pane.hidden = true;
+    // It is shown from the beginning where the person comes back to it.
+    this.shown = undefined;
   }
 
   /** @param {string} rootId */
