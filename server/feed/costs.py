@@ -122,8 +122,8 @@ class Costs:
         }
 
     async def _running(self, root_id: str | None = None) -> Sequence[_Running]:
-        store = self._sources.store
-        jobs = await (store.unfinished() if root_id is None else store.jobs_under(root_id))
+        # From memory, for one tree too: one that is over may have ten thousand jobs on the disk.
+        jobs = [job for job in await self._sources.store.unfinished() if root_id in (None, job.root_id)]
         found = ((job, self._sources.activity_of(job)) for job in jobs if job.status is JobStatus.RUNNING)
         return [_Running(job, activity.model, activity.usage) for job, activity in found if activity is not None]
 
