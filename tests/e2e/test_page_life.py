@@ -141,13 +141,13 @@ def test_an_engine_with_open_streams_stops_in_a_moment_and_tells_them(made: Hous
 
 
 def test_an_open_page_keeps_the_engine_and_a_closed_one_does_not():
-    with house(CLAUDE_JOBS_IDLE_SECONDS="1") as built:
+    with house(CLAUDE_JOBS_IDLE_SECONDS="3") as built:
         built.start_engine()
         client = signed_in(built)
         with client.stream() as events:
             events.page()
             began = time.monotonic()
-            while time.monotonic() - began < 3:
+            while time.monotonic() - began < 5:
                 # Each page says that the stream lives; an idle engine would have ended by now.
                 assert events.page()["ok"] is True
                 _touch(built)
