@@ -221,8 +221,10 @@ async def test_a_request_that_does_not_go_on_keeps_no_connection(home: Path, mon
         def half(first: str) -> bytes:
             with socket.create_connection(("127.0.0.1", client.port), timeout=20) as stream:
                 stream.sendall(first.encode())
-                if first:
-                    assert b" 200 " in stream.recv(65_536)
+                answer = b""
+                # Head and body may come one after the other.
+                while first and not answer.endswith(b"}"):
+                    answer += stream.recv(65_536)
                 stream.sendall(b"GET /api")
                 return stream.recv(1)
 
