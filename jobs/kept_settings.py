@@ -2,10 +2,10 @@
 
 import json
 import logging
-import os
 from pathlib import Path
 
 from jobs.settings_sources import PREFIX, ClientVariables, known_variables
+from jobs.util.state_file import read_file, replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -13,6 +13,7 @@ FILE = "engine-settings.json"
 """Name of the file in the state directory."""
 
 _FORMAT = 1
+_MOST_BYTES = 1024 * 1024
 
 
 def write(home: Path, variables: ClientVariables) -> None:
@@ -31,14 +32,7 @@ def write(home: Path, variables: ClientVariables) -> None:
     known = known_variables().keys() - {f"{PREFIX}HOME"}
     values = {name: value for name, value in sorted(variables.values.items()) if name in known}
     text = json.dumps({"format": _FORMAT, "client": variables.client, "variables": values}, indent=2)
-    target, draft = home / FILE, home / f"{FILE}.new"
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(target)
+    replace_file(home / FILE, text + "\n")
 
 
 def read(home: Path) -> ClientVariables | None:
@@ -48,7 +42,11 @@ def read(home: Path) -> ClientVariables | None:
         home: The state directory.
     """
     try:
-        found = json.loads((home / FILE).read_text(encoding="utf-8"))
+        text = read_file(home / FILE, _MOST_BYTES)
+        if text is None:
+            logger.warning("the settings that an earlier engine kept in %s are no file of settings", home / FILE)
+            return None
+        found = json.loads(text)
         values = {str(name): str(value) for name, value in found["variables"].items()}
         return ClientVariables(values=values, client=str(found.get("client") or ""), kept=True)
     except FileNotFoundError:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ import anyio.to_thread
 from pydantic import TypeAdapter, ValidationError
 
 from jobs.limits.throttle import Throttle, UsageLimit
+from jobs.util.state_file import read_file
 
 logger = logging.getLogger(__name__)
 
@@ -92,13 +92,8 @@ class PauseFile:
 
 def _read(path: Path) -> Iterator[tuple[str, UsageLimit]]:
     try:
-        # Not blocking: a named pipe in the file's place must not hold the engine.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return
-            text = file.read(MOST_BYTES + 1)
-        found = _LIMITS.validate_json(text) if len(text) <= MOST_BYTES else {}
+        text = read_file(path, MOST_BYTES)
+        found = {} if text is None else _LIMITS.validate_json(text)
     except (OSError, ValidationError):
         return
     for account, limits in found.items():

@@ -4,9 +4,7 @@ import hashlib
 import json
 import logging
 import math
-import os
 import secrets
-import stat
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +16,7 @@ import anyio.to_thread
 
 from jobs.errors import JobsError
 from jobs.ports import Clock
+from jobs.util.state_file import read_file, replace_file
 from server.mcp.connection_state import Caller
 
 logger = logging.getLogger(__name__)
@@ -251,26 +250,14 @@ def write_kept(path: Path, kept: KeptPage | None) -> None:
         return
     rows = [{"digest": one.digest, "made": one.made_at, "used": one.used_at} for one in kept.sessions.values()]
     text = json.dumps({"format": _FORMAT, "port": kept.port, "sessions": rows}, indent=2)
-    draft = path.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    replace_file(path, text + "\n")
 
 
 def read_kept(path: Path) -> KeptPage | None:
     """Return what an earlier engine kept, or None where there is nothing that can be read. Blocks."""
     try:
-        # Not blocking: a named pipe in the file's place must not hold the engine.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            text = file.read(_MOST_BYTES + 1)
-        if len(text) > _MOST_BYTES:
+        text = read_file(path, _MOST_BYTES)
+        if text is None:
             return None
         return _kept_of(json.loads(text))
     except FileNotFoundError:

@@ -93,7 +93,7 @@ def tokens_in(header: str, port: int) -> list[str]:
 
 
 def refusal_of(request: Request, port: int) -> Refusal | None:
-    """Return why a request is refused whoever sends it, or None.
+    """Return why a request is refused from any sender, or None.
 
     Args:
         request: The request.

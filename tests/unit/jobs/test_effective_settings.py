@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,13 @@ def test_a_kept_value_that_this_version_cannot_use_is_left_out(tmp_path: Path):
     kept["variables"] |= {"CLAUDE_JOBS_MAX_CONCURRENT": "{", "CLAUDE_MAX_TOTAL_JOBS": "-1"}
     path.write_text(json.dumps(kept))
     assert limits(started(tmp_path, JOB, by_person=False)) == (2, 1000, 100)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/etc/hostname")])
+def test_what_a_job_puts_in_the_files_place_holds_up_no_engine(tmp_path: Path, make: Callable[[Path], None]):
+    make(tmp_path / kept_settings.FILE)
+    assert kept_settings.read(tmp_path) is None
 
 
 def test_what_is_kept_is_for_this_user_alone_and_holds_settings_only(tmp_path: Path):
