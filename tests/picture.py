@@ -141,7 +141,9 @@ def settled(shown: str) -> str:
         digest = hashlib.sha256(str(number).encode()).hexdigest()[: len(identity) - 1]
         shown = shown.replace(identity, identity[0] + digest).replace(identity[:6], identity[0] + digest[:5])
     shown = re.sub(r"(?<=claude-jobs approve )p\w+", lambda found: "p3f7k2"[: len(found[0])], shown)
-    shown = re.sub(r"· \d+s$", "· 6s", shown, flags=re.MULTILINE)
+    shown = re.sub(r"· (?:\d+m )?\d+s$", "· 6s", shown, flags=re.MULTILINE)
+    # On a busy machine the time is longer, and the heading has a second line.
+    shown = re.sub(r"^(\x1b\[1m\w+\x1b\[0m)\n +(?=\d+ jobs?: )", r"\1 · ", shown, flags=re.MULTILINE)
     return "\n".join(map(_with_its_time, shown.split("\n")))
 
 

@@ -35,6 +35,12 @@ def test_what_differs_from_run_to_run_is_replaced_and_nothing_else():
     assert one.endswith(" · 1 job: 1 running · 6s\n└── Go.")
 
 
+def test_a_heading_that_has_two_lines_on_a_busy_machine_is_drawn_in_one():
+    batch = "\x1b[1mb0123456789abcdef\x1b[0m"
+    broken = picture.settled(f"{batch}\r\n  10 jobs: 1 running · 1m 12s")
+    assert broken == picture.settled(f"{batch} · 10 jobs: 1 running · 6s")
+
+
 def test_the_picture_of_the_view_is_what_a_terminal_shows_of_the_review():
     kept = picture_top.FILE.read_text(encoding="utf-8")
     assert picture_top.picture() == kept, "The view has changed: run `poe picture`."
