@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection
 
-from tests.benchmarks.bench_top import CHATTY
-from tests.benchmarks.watched import ROOMY, Onlooker, engine_of, told
+from tests.benchmarks.watched import ROOMY, Onlooker, engine_of, told, with_chatty_jobs
 from tests.support.engines import House, Pump, house
 from tests.support.waiting import until_now
 
@@ -106,13 +105,5 @@ def test_ten_pages_beside_200_jobs_of_three_seconds():
 
 def test_ten_pages_beside_60_running_jobs_that_call_a_tool_each_second():
     with house(**ROOMY) as made:
-        script = made.base / "chatty"
-        says = f"echo '{CHATTY}'; sleep 1; "
-        init = '{"type":"system","subtype":"init"}'
-        result = '{"type":"result","subtype":"success","is_error":false,"result":"x","terminal_reason":"completed"}'
-        script.write_text(
-            f"#!/bin/sh\nIFS= read -r first; IFS= read -r second\necho '{init}'\n{says * 8}\necho '{result}'\n"
-        )
-        script.chmod(0o755)
-        chatty = House(base=made.base, environ={**made.environ, "CLAUDE_JOBS_CLI": str(script)}, pids=made.pids)
-        compared(chatty, f"{PAGES} pages beside 60 jobs that call a tool each second", ["hello"] * 60)
+        name = f"{PAGES} pages beside 60 jobs that call a tool each second"
+        compared(with_chatty_jobs(made), name, ["hello"] * 60)

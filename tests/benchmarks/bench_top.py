@@ -10,18 +10,11 @@ from contextlib import contextmanager
 
 from server.client.connect import connect_running
 from server.client.wire import Hello, Role
-from tests.benchmarks.watched import ROOMY, Onlooker, engine_of, run_batch, told
+from tests.benchmarks.watched import ROOMY, Onlooker, engine_of, run_batch, told, with_chatty_jobs
 from tests.support.engines import House, Pump, house
 
 BATCH = 200
 ROUNDS = 6
-
-CHATTY = json.dumps(
-    {
-        "type": "assistant",
-        "message": {"content": [{"type": "tool_use", "id": "t", "name": "Bash", "input": {"command": "make test"}}]},
-    }
-)
 
 
 @contextmanager
@@ -96,13 +89,4 @@ def test_beside_200_jobs_of_three_seconds_each_of_which_writes_all_the_time():
 
 def test_beside_60_running_jobs_that_call_a_tool_each_second():
     with house(**ROOMY) as made:
-        script = made.base / "chatty"
-        says = f"echo '{CHATTY}'; sleep 1; "
-        init = '{"type":"system","subtype":"init"}'
-        result = '{"type":"result","subtype":"success","is_error":false,"result":"x","terminal_reason":"completed"}'
-        script.write_text(
-            f"#!/bin/sh\nIFS= read -r first; IFS= read -r second\necho '{init}'\n{says * 8}\necho '{result}'\n"
-        )
-        script.chmod(0o755)
-        chatty = House(base=made.base, environ={**made.environ, "CLAUDE_JOBS_CLI": str(script)}, pids=made.pids)
-        compared(chatty, "top beside 60 jobs that call a tool each second", ["hello"] * 60)
+        compared(with_chatty_jobs(made), "top beside 60 jobs that call a tool each second", ["hello"] * 60)

@@ -24,6 +24,13 @@ ROOMY = {
 }
 """Settings that hold nothing back."""
 
+_CALL = json.dumps(
+    {
+        "type": "assistant",
+        "message": {"content": [{"type": "tool_use", "id": "t", "name": "Bash", "input": {"command": "make test"}}]},
+    }
+)
+
 _QUIET_SECONDS = 1.0
 _QUIET_CPU = 0.02
 _TIMEOUT_SECONDS = 60.0
@@ -112,6 +119,17 @@ def engine_of(house: House) -> Onlooker:
     status = house.control("status")
     assert status is not None
     return Onlooker(status["pid"])
+
+
+def with_chatty_jobs(house: House) -> House:
+    """Return a house whose jobs call a tool each second for eight seconds."""
+    script = house.base / "chatty"
+    init = '{"type":"system","subtype":"init"}'
+    result = '{"type":"result","subtype":"success","is_error":false,"result":"x","terminal_reason":"completed"}'
+    calls = f"echo '{_CALL}'; sleep 1; " * 8
+    script.write_text(f"#!/bin/sh\nIFS= read -r first; IFS= read -r second\necho '{init}'\n{calls}\necho '{result}'\n")
+    script.chmod(0o755)
+    return House(base=house.base, environ={**house.environ, "CLAUDE_JOBS_CLI": str(script)}, pids=house.pids)
 
 
 def fork_server_of(engine: Onlooker) -> Onlooker | None:
