@@ -285,9 +285,10 @@ ORDER BY since, path;
 
 -- name: delete_ended_pauses
 -- With what everything was paused before any tree that is left began: nobody can ask for that any more.
-DELETE FROM ended_pause
-WHERE path = ?1 OR (path > ?1 || '/' AND path < ?1 || '0')
-    OR (path = '' AND until <= ifnull((SELECT min(created_at) FROM tree WHERE id <> ?1), until));
+DELETE FROM ended_pause WHERE EXISTS (
+    SELECT 1 FROM (SELECT ? AS root_id) WHERE path = root_id OR (path > root_id || '/' AND path < root_id || '0')
+        OR (path = '' AND until <= ifnull((SELECT min(created_at) FROM tree WHERE id <> root_id), until))
+);
 
 -- name: paused
 -- Read once, at the start of an engine.
